@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin.h - the admin port: /healthz, /readyz, /stats, /metrics and the dashboard at /, on evhttp
+ * in a thread of its own. The one home of jansson.
+ */
+#ifndef ALLOY_ADMIN_H
+#define ALLOY_ADMIN_H
+
+#include <stdint.h>
+
+#include "alloy/front.h"
+
+struct admin;
+
+/* Returns 0 and an owned admin (admin_stop()), or -errno with a sentence in error. With
+ * admin.listen empty: 0 and NULL. */
+MUST_CHECK int admin_start(struct admin **admin, const struct front_parts *parts,
+                           char error[FRONT_ERROR_MAX]);
+void admin_stop(struct admin *admin); /* NULL is fine */
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admission.h - decides over all requests that one turn of an event loop has completed: known,
+ * accepted, or refused whole. See docs/ARCHITECTURE.md, "Admission".
+ *
+ * Usage, in each turn: admission_open() for a request, admission_event() for each of its events,
+ * and admission_drop() if the body turns out bad; after the last request of the turn
+ * admission_commit() once; then admission_result() for each request; then admission_reset().
+ *
+ * Slices given to admission_event() are borrowed until admission_commit() returns (an id that is
+ * not verbatim is copied). Runs on: one front-end thread, which owns the struct admission.
+ */
+#ifndef ALLOY_ADMISSION_H
+#define ALLOY_ADMISSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/event_id.h"
+#include "alloy/journal.h"
+#include "alloy/json_scan.h"
+#include "alloy/l1.h"
+#include "alloy/metrics.h"
+#include "alloy/ring.h"
+
+enum admission_verdict {
+    ADMISSION_ACCEPTED,      /* 202 */
+    ADMISSION_RING_FULL,     /* 503 overloaded */
+    ADMISSION_JOURNAL_FULL,  /* 503 overloaded */
+    ADMISSION_JOURNAL_ERROR, /* 503 overloaded: the journal cannot be written */
+    ADMISSION_TOO_LARGE,     /* 413: more events than the ring has room for, or one larger than a
+                                segment */
+    ADMISSION_DRAINING,      /* 503 draining */
+};
+
+struct admission_result {
+    enum admission_verdict verdict;
+    uint32_t accepted;
+    uint32_t duplicates;
+};
+
+struct admission_parts {
+    struct ring *ring;
+    struct journal *journal;
+    struct journal_writer *writer;
+    struct l1_thread *l1;
+    struct metrics_thread *metrics;
+    const struct event_id_key *stream_keys; /* one for each stream */
+};
+
+struct admission;
+
+/* Returns owned (admission_destroy()); NULL: out of memory. parts is copied, what it points to
+ * borrowed until destroy. */
+struct admission *admission_create(const struct admission_parts *parts);
+void admission_destroy(struct admission *admission);
+
+/* Begins a request; returns its number in this turn. */
+size_t admission_open(struct admission *admission, uint16_t stream);
+/* Adds an event to the request opened last. */
+void admission_event(struct admission *admission, const struct json_scan_event *event);
+/* Forgets the request opened last and its events. */
+void admission_drop(struct admission *admission);
+/* Requests in this turn so far. */
+size_t admission_pending(const struct admission *admission);
+
+/* Decides over all requests of the turn. now_ms monotonic, real_ms real time. */
+void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t real_ms);
+/* The decision on one request, after the commit. */
+struct admission_result admission_result(const struct admission *admission, size_t request);
+/* Makes ready for the next turn; gives memory of an unusually large turn back. */
+void admission_reset(struct admission *admission);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * batch.h - records of one stream on their way from a worker to the flusher.
+ */
+#ifndef ALLOY_BATCH_H
+#define ALLOY_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/segment.h"
+
+struct batch {
+    struct batch *next; /* for whoever holds it */
+    uint16_t stream;
+    uint32_t count;
+    uint32_t capacity;
+    uint64_t bytes;     /* of the events in it, newlines included */
+    uint64_t insert_id; /* 0, or the frozen insert that replay found these records in */
+    struct record *records[];
+};
+
+/* Returns owned (free()); NULL: out of memory. */
+struct batch *batch_create(uint16_t stream, uint32_t capacity);
+/* There must be room. */
+void batch_add(struct batch *batch, struct record *record);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.h - the configuration: read, checked, dumped, compared.
+ *
+ * A struct config is constant once loaded. A reload loads a new one and publishes it through a
+ * struct config_ref; threads read config_current() whenever they use a RELOAD key and never keep
+ * the pointer across a wait. Replaced configurations are kept until the process ends (a few KiB
+ * for each HUP), so no reader needs a lock.
+ */
+#ifndef ALLOY_CONFIG_H
+#define ALLOY_CONFIG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "alloy/base.h"
+
+#define CONFIG_STREAMS_MAX 64
+#define CONFIG_STREAM_NAME_MAX 63 /* [A-Za-z0-9_-]+ */
+#define CONFIG_ID_FIELDS_MAX 8
+#define CONFIG_SETTINGS_MAX 64
+#define CONFIG_LISTEN_MAX 16
+
+enum config_redis_on_failure { CONFIG_REDIS_PASS, CONFIG_REDIS_HOLD };
+enum config_async_insert { CONFIG_ASYNC_AUTO, CONFIG_ASYNC_ON, CONFIG_ASYNC_OFF };
+enum config_journal_mode { CONFIG_JOURNAL_FILE, CONFIG_JOURNAL_MEMORY };
+enum config_journal_sync { CONFIG_SYNC_NEVER, CONFIG_SYNC_INTERVAL, CONFIG_SYNC_ALWAYS };
+
+/* One [stream.NAME] section. */
+struct config_stream {
+    char *name;
+    char *path;     /* begins with '/' */
+    char *database; /* of table = db.table, unquoted */
+    char *table;
+    char *id_fields[CONFIG_ID_FIELDS_MAX]; /* decoded key names, in the order of the file */
+    size_t id_count;                       /* at least 1 */
+    uint64_t ttl_ms;                       /* resolved: the stream's own or redis.ttl */
+};
+
+/* clickhouse.setting.NAME = VALUE */
+struct config_setting {
+    char *name;
+    char *value;
+};
+
+enum config_address_kind { CONFIG_ADDRESS_TCP, CONFIG_ADDRESS_UNIX };
+struct config_address {
+    enum config_address_kind kind;
+    char *host; /* TCP: name or number, without brackets; unix: the path */
+    char *port; /* TCP only */
+};
+
+struct config {
+#define KEY_STR(section, key, default_text, reload, help) char *section##_##key;
+#define KEY_UINT(section, key, default_text, min, max, reload, help) uint64_t section##_##key;
+#define KEY_AUTO(section, key, min, max, reload, help) uint64_t section##_##key;
+#define KEY_SIZE(section, key, default_text, min, max, reload, help) \
+    uint64_t section##_##key##_bytes;
+#define KEY_AUTO_SIZE(section, key, min, max, reload, help) uint64_t section##_##key##_bytes;
+#define KEY_MSEC(section, key, default_text, min, max, reload, help) uint64_t section##_##key##_ms;
+#define KEY_BOOL(section, key, default_text, reload, help) bool section##_##key;
+#define KEY_ENUM(section, key, default_text, words, reload, help) int section##_##key;
+#include "alloy/config_keys.def"
+    /* resolved: threads and max_bytes that were `auto` hold their number; password_file was read
+     * into clickhouse_password_resolved (never dumped). */
+    char *clickhouse_password_resolved;
+    struct config_stream streams[CONFIG_STREAMS_MAX]; /* in the order of the file */
+    size_t stream_count;
+    struct config_setting settings[CONFIG_SETTINGS_MAX];
+    size_t setting_count;
+    struct config_address server_addresses[CONFIG_LISTEN_MAX];
+    size_t server_address_count;
+    struct config_address admin_addresses[CONFIG_LISTEN_MAX]; /* none: no admin port */
+    size_t admin_address_count;
+    struct config *replaced; /* the configuration before this one, after a reload */
+};
+
+/*
+ * Reads path, then the overrides ("SECTION.KEY=VALUE" each), checks everything and resolves what is
+ * `auto`. Writes each problem to problems as "FILE:LINE: message" (an override's place is
+ * "--set SECTION.KEY=VALUE"; a missing or unreadable file names the file alone). Returns owned
+ * (config_destroy()), or NULL when there was any problem. cpu_count resolves `auto`.
+ */
+struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
+                           size_t cpu_count, FILE *problems);
+void config_destroy(struct config *config); /* NULL is fine; frees replaced ones too */
+
+/* Writes the effective configuration as an INI file that can be read back; secrets are masked. */
+void config_dump(const struct config *config, FILE *out);
+
+/*
+ * Compares two configurations key by key. Calls changed for each key that differs, with
+ * restart = true where the new value takes effect only after a restart. Streams and settings count
+ * as keys named "stream.NAME.path", "clickhouse.setting.NAME", all RESTART (stream ttl: RELOAD).
+ */
+typedef void (*config_changed_fn)(void *arg, const char *key, bool restart);
+void config_compare(const struct config *before, const struct config *after,
+                    config_changed_fn changed, void *arg);
+
+/* The configuration that is in force. */
+struct config_ref {
+    _Atomic(struct config *) current;
+};
+
+/* Lends the configuration in force; valid until the process ends. Any thread, lock-free. */
+static inline const struct config *config_current(const struct config_ref *ref)
+{
+    /* acquire: pairs with the release in config_publish() */
+    return atomic_load_explicit(&((struct config_ref *)ref)->current, memory_order_acquire);
+}
+
+/*
+ * Takes next and puts it in force: RESTART keys in it are first set back to the values in force (so
+ * that every reader of config_current() sees what really runs). Main thread only.
+ */
+void config_publish(struct config_ref *ref, struct config *next);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * daemon.h - the life of alloyd: start in order, serve, reload on HUP, drain on TERM or INT, stop.
+ */
+#ifndef ALLOY_DAEMON_H
+#define ALLOY_DAEMON_H
+
+#include <stddef.h>
+
+#include "alloy/base.h"
+#include "alloy/config.h"
+
+/* Where a reload reads the configuration again. Borrowed. */
+struct daemon_options {
+    const char *config_path;
+    const char *const *overrides;
+    size_t override_count;
+    size_t cpu_count;
+};
+
+/* Takes config. Runs until drained; returns the exit status of the process: 0 or 1. Main thread. */
+int daemon_run(struct config *config, const struct daemon_options *options);
+
+#endif

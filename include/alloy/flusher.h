@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flusher.h - the one detached thread that brings batches to ClickHouse: freezes inserts, posts
+ * them with curl's multi interface, reads their bodies straight from the journal, retries, and
+ * marks records.
+ *
+ * The one home of libcurl.
+ */
+#ifndef ALLOY_FLUSHER_H
+#define ALLOY_FLUSHER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/batch.h"
+#include "alloy/config.h"
+#include "alloy/health.h"
+#include "alloy/journal.h"
+#include "alloy/metrics.h"
+
+struct flusher;
+
+struct flusher_parts {
+    const struct config_ref *config;
+    struct journal *journal;
+    struct health *health;
+    struct metrics *metrics;
+};
+
+/* Starts the thread. Returns 0 and an owned flusher (flusher_stop()), or -errno; a folder that
+ * cannot be written is logged as one sentence. */
+MUST_CHECK int flusher_start(struct flusher **flusher, const struct flusher_parts *parts);
+
+/* Takes batch (never empty, one stream). Any thread; lock-free; never blocks. */
+void flusher_submit(struct flusher *flusher, struct batch *batch);
+
+/* Events that have been submitted and are neither inserted nor dead-lettered. Any thread. */
+uint64_t flusher_pending(const struct flusher *flusher);
+/* Ends the thread (inserts in flight are cut off; their records stay LIVE and stamped), joins it
+ * and frees everything. */
+void flusher_stop(struct flusher *flusher);
+
+#endif

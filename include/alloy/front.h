@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front.h - the front-end threads: each an event loop, its listening sockets, its connections and
+ * its admission.
+ *
+ * One call of event_base_loop(EVLOOP_ONCE) is one turn: connections read and parse what has
+ * arrived, then the turn is decided by one admission_commit(), then each connection's answers go
+ * out in one write.
+ */
+#ifndef ALLOY_FRONT_H
+#define ALLOY_FRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/config.h"
+#include "alloy/health.h"
+#include "alloy/journal.h"
+#include "alloy/l1.h"
+#include "alloy/metrics.h"
+#include "alloy/ring.h"
+
+struct front;
+
+struct front_parts {
+    const struct config_ref *config;
+    struct ring *ring;
+    struct journal *journal;
+    struct l1 *l1;
+    struct health *health;
+    struct metrics *metrics;
+};
+
+#define FRONT_ERROR_MAX 512
+
+/*
+ * Binds every address of server.listen for every thread, then starts the threads. Returns 0 and an
+ * owned front (front_stop()), or -errno with one clear sentence in error ("cannot listen on
+ * 127.0.0.1:8080: address already in use").
+ */
+MUST_CHECK int front_start(struct front **front, const struct front_parts *parts,
+                           char error[FRONT_ERROR_MAX]);
+
+/* Drain: closes the listeners; requests that arrive on open connections from now on get 503
+ * draining and Connection: close; idle connections are closed. Any thread. */
+void front_drain(struct front *front);
+/* Connections still open. Any thread. */
+size_t front_connections(const struct front *front);
+/* Ends the threads, closing what is open, joins them and frees the front. */
+void front_stop(struct front *front);
+
+#endif

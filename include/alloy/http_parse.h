@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * http_parse.h - HTTP/1.0 and 1.1 requests out of a receive buffer, strictly (RFC 9112).
+ *
+ * Three outcomes: done, need more, bad. No allocation, no copy, no state but the caller's. Slices
+ * point into the caller's buffer. Core: no socket, no clock.
+ *
+ * Runs on: any thread.
+ */
+#ifndef ALLOY_HTTP_PARSE_H
+#define ALLOY_HTTP_PARSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
+
+enum http_result {
+    HTTP_DONE,
+    HTTP_MORE,
+    HTTP_BAD,                 /* 400 bad_request */
+    HTTP_UNSUPPORTED_VERSION, /* 505: a well-formed request line, but not HTTP/1.x */
+    HTTP_NOT_IMPLEMENTED,     /* 501: a transfer coding other than chunked */
+};
+
+struct http_request {
+    enum http_method method;
+    struct slice method_text;
+    struct slice path;  /* of an origin-form or absolute-form target, without the query */
+    struct slice query; /* after '?', empty when there is none */
+    int minor;          /* HTTP/1.minor: 0 or 1 (anything above 1 counts as 1) */
+    bool keep_alive;    /* what version and Connection say together */
+    bool expect_continue;
+    bool has_length;
+    bool chunked;
+    bool has_encoding; /* Content-Encoding other than identity or empty */
+    uint64_t content_length;
+    struct slice authorization; /* value, trimmed; empty: no such header */
+    struct slice prefer;
+    size_t head_len;     /* bytes of the head, final CRLF CRLF included; set on DONE */
+    const char *problem; /* on a bad outcome: one constant sentence for the client */
+};
+
+/*
+ * Reads one head at buf. *scanned is how much of buf earlier calls have already searched for the
+ * end of the head (set it to 0 for a new request; the call moves it on), so that a head arriving
+ * byte by byte costs linear time. Leading CRLFs before a request line are skipped and count in
+ * head_len. Refused as HTTP_BAD: bare CR, bare LF, obs-fold, space before a colon, an invalid
+ * header name, control bytes in values, both Content-Length and Transfer-Encoding, differing
+ * lengths, Transfer-Encoding in HTTP/1.0, HTTP/1.1 without exactly one Host, an Expect other than
+ * 100-continue (problem tells). A bad request line or header is reported as soon as its line is
+ * complete, even when the head is not.
+ */
+enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
+                                 struct http_request *request);
+
+/*
+ * Decodes a chunked body in place: data moves to the front of the body, so that it becomes one
+ * contiguous slice. Zero-initialise for each body.
+ */
+struct http_chunked {
+    uint64_t remaining;   /* data bytes left in the chunk being read */
+    int state;            /* private */
+    uint32_t line_len;    /* bytes of the current size line or trailer line so far: bounded */
+    uint32_t trailer_len; /* bytes of all trailer lines so far: bounded */
+    size_t decoded;       /* bytes of body decoded so far, at the front */
+    const char *problem;
+};
+
+/*
+ * body[0, decoded) holds what was decoded before; raw bytes follow at body + decoded, raw_len of
+ * them. Consumes raw bytes, moving data down; sets *consumed to the raw bytes used. Returns
+ * HTTP_DONE at the end of the last trailer (bytes after it are the next request's and untouched, at
+ * their place), HTTP_MORE when all raw bytes are used, HTTP_BAD on anything else. Chunk extensions
+ * and trailers are checked and dropped. After HTTP_MORE the caller receives more at body + decoded
+ * (raw bytes were all used).
+ */
+enum http_result http_chunked_decode(struct http_chunked *chunked, char *body, size_t raw_len,
+                                     size_t *consumed);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * insert_answer.h - what an answer of ClickHouse means: one pure function and one table.
+ *
+ * Runs on: any thread.
+ */
+#ifndef ALLOY_INSERT_ANSWER_H
+#define ALLOY_INSERT_ANSWER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+enum insert_class {
+    INSERT_DONE,          /* all rows are in ClickHouse */
+    INSERT_RETRY,         /* the same rows under the same token, later */
+    INSERT_BAD_ROWS,      /* some row is at fault */
+    INSERT_SPLIT,         /* too many partitions in one block: halve */
+    INSERT_MISCONFIGURED, /* keep everything, tell a human */
+    INSERT_UNKNOWN,       /* retry with the longest back-off, and say so */
+};
+
+struct insert_answer {
+    bool transport_failed; /* curl gave an error: the outcome is unknown */
+    long status;           /* HTTP status, 0 when there was none */
+    int exception_code;    /* X-ClickHouse-Exception-Code; 0: no such header */
+    bool has_summary;      /* X-ClickHouse-Summary came and had written_rows */
+    uint64_t written_rows;
+    struct slice body; /* the first few KiB */
+};
+
+/* Decides over an answer to an insert of rows rows. */
+enum insert_class insert_answer_classify(const struct insert_answer *answer, uint64_t rows);
+
+/* written_rows out of the value of X-ClickHouse-Summary; false when it is not there. */
+bool insert_answer_summary(struct slice value, uint64_t *written_rows);
+/* The exception code out of a body ("Code: 27. DB::Exception: ..."); 0 when there is none. */
+int insert_answer_body_code(struct slice body);
+/* The row that the message names, from 0 ("(at row 3)" gives 2); false when it names none. */
+bool insert_answer_row(struct slice body, uint64_t *row);
+/* "retry", "bad_rows", ... as in alloy_clickhouse_errors_total{class}. */
+const char *insert_class_name(enum insert_class class);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * insert_request.h - the URL of an insert and of the questions Alloy asks ClickHouse. Pure text.
+ *
+ * Runs on: any thread.
+ */
+#ifndef ALLOY_INSERT_REQUEST_H
+#define ALLOY_INSERT_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/config.h"
+
+struct insert_request {
+    uint64_t instance_id;
+    uint64_t insert_id;
+    bool async; /* what async_insert = auto came to, for this server and table */
+};
+
+/*
+ * URL of an insert into the stream's table: query INSERT INTO `db`.`table` FORMAT JSONEachRow, the
+ * deduplication token (instance id and insert id in hexadecimal), the settings of FACTS that must
+ * not depend on a server's defaults, then clickhouse.setting.*; all percent-encoded. Returns owned
+ * (free()); NULL: out of memory.
+ */
+char *insert_request_url(const struct config *config, const struct config_stream *stream,
+                         const struct insert_request *request);
+
+/*
+ * URL that asks for version(), the table's engine_full and its partition_key, as one
+ * JSONCompactEachRow row (no row: the table does not exist). Returns owned (free()); NULL: out of
+ * memory.
+ */
+char *insert_request_probe_url(const struct config *config, const struct config_stream *stream);
+
+#endif

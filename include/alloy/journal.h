@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal.h - the one copy of every accepted event until ClickHouse has it.
+ *
+ * Each front-end thread appends to a segment of its own through a writer: no lock but when it moves
+ * to the next segment. The janitor keeps spare segments ready, populates pages ahead of the
+ * writers, syncs, and removes segments that are sealed and hold no LIVE record.
+ */
+#ifndef ALLOY_JOURNAL_H
+#define ALLOY_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/event_id.h"
+#include "alloy/segment.h"
+
+struct journal;
+struct journal_writer;
+
+enum journal_sync { JOURNAL_SYNC_NEVER, JOURNAL_SYNC_INTERVAL, JOURNAL_SYNC_ALWAYS };
+
+struct journal_options {
+    const char *dir; /* NULL: anonymous memory */
+    size_t segment_bytes;
+    uint64_t max_bytes;
+    enum journal_sync sync;
+    size_t writer_count; /* writers that will be created */
+    const char *const *stream_names;
+    size_t stream_count;
+};
+
+/* An event to append; slices are borrowed. */
+struct journal_entry {
+    struct slice text; /* without the newline */
+    struct slice id;   /* canonical */
+    bool id_verbatim;  /* id lies within text */
+    struct hash128 hash;
+    uint16_t stream;
+};
+
+#define JOURNAL_ERROR_MAX 512
+
+/*
+ * Opens the folder (creating it when absent), takes its lock file, reads or draws the instance id
+ * and the hash secret, and makes the first spare segments. Segments left by an earlier life stay
+ * untouched: recover.h reads them. Returns 0, or -errno with one clear sentence in error ("journal
+ * folder /x is in use by another alloyd (pid 12)").
+ */
+MUST_CHECK int journal_open(struct journal **journal, const struct journal_options *options,
+                            char error[JOURNAL_ERROR_MAX]);
+/* Unmaps, keeps the files that hold LIVE records, removes the others, lets go of the lock. Every
+ * writer has been destroyed. */
+void journal_close(struct journal *journal);
+
+uint64_t journal_instance_id(const struct journal *journal);
+const unsigned char *journal_secret(const struct journal *journal); /* EVENT_ID_KEY_LEN bytes */
+
+/* Returns owned (journal_writer_destroy() seals its segment); NULL: out of memory. */
+struct journal_writer *journal_writer_create(struct journal *journal);
+void journal_writer_destroy(struct journal_writer *writer);
+
+/* Bytes that an entry takes in a segment. */
+size_t journal_entry_bytes(const struct journal_entry *entry);
+/* The most bytes one entry may take, given the segment size. */
+size_t journal_entry_bytes_max(const struct journal *journal);
+
+/*
+ * Makes sure that the next n appends, of entries of just these sizes in this order, cannot fail.
+ * All or none: on an error nothing was kept. 0; -ENOSPC: max_bytes reached or the disk is full;
+ * -EIO: the journal has failed (a sync failed) and takes nothing more. sizes[i] <=
+ * journal_entry_bytes_max(). Owner thread.
+ */
+MUST_CHECK int journal_writer_reserve(struct journal_writer *writer, const size_t *sizes, size_t n);
+/* Appends one reserved entry as LIVE; the record is lent until its state is changed. Owner thread;
+ * cannot fail. */
+struct record *journal_writer_append(struct journal_writer *writer,
+                                     const struct journal_entry *entry, uint64_t received_ms);
+/* sync = always: one fdatasync for all that was appended since the last call (each segment
+ * touched). 0 or -EIO; nothing to do in other modes. Owner thread. */
+MUST_CHECK int journal_writer_sync(struct journal_writer *writer);
+
+/*
+ * Takes n records of one stream out of LIVE. The caller must not touch them after. Any thread;
+ * lock-free.
+ */
+void journal_finish(struct journal *journal, struct record *const *records, size_t n,
+                    enum record_state state);
+/* Stamps an insert into n LIVE records; with sync = always it is on disk on return. 0 or -EIO.
+ * Flusher thread. */
+MUST_CHECK int journal_stamp(struct journal *journal, struct record *const *records, size_t n,
+                             uint64_t insert_id);
+/* A number that no insert of this instance has used; monotonic over restarts. Flusher thread. */
+uint64_t journal_next_insert_id(struct journal *journal);
+
+/* LIVE records of a stream. Any thread. */
+uint64_t journal_live(const struct journal *journal, size_t stream);
+/* Bytes that segments in use take, spares not counted; and the limit. Any thread. */
+uint64_t journal_bytes(const struct journal *journal);
+uint64_t journal_bytes_max(const struct journal *journal);
+/* True when a reservation would fail now for want of room or after a failure. Any thread. */
+bool journal_full(const struct journal *journal);
+bool journal_failed(const struct journal *journal);
+
+/* Spares, population, interval sync, removal. Janitor thread. Called after each journal_wait(). */
+void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_interval_ms);
+/* Sleeps until a writer wants something or timeout_ms has passed. Janitor thread. */
+void journal_wait(struct journal *journal, uint64_t timeout_ms);
+void journal_wake(struct journal *journal); /* any thread */
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * l1.h - the ids that this process has accepted lately: a lock-free hash (liburcu's cds_lfht) keyed
+ * by the 128-bit keyed hash of stream and id.
+ *
+ * Nodes come from slabs of a generation. A generation is ttl / 8 long, or holds capacity / 8 ids;
+ * l1_maintain() unlinks a whole generation when its youngest id is ttl old, or early (and counted)
+ * when capacity is reached, and frees its slabs after a grace period. At most 80 bytes an id at
+ * capacity, table included.
+ *
+ * The one home of liburcu. Every thread that calls l1_contains(), l1_add() or l1_remove() has made
+ * its own l1_thread and is registered with RCU by that.
+ */
+#ifndef ALLOY_L1_H
+#define ALLOY_L1_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/event_id.h"
+
+struct l1;
+struct l1_thread;
+
+enum l1_result {
+    L1_ADDED,
+    L1_KNOWN,
+};
+
+/* Returns owned (l1_destroy()); NULL: out of memory. now_ms is monotonic, as everywhere here. */
+struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms);
+/* Every l1_thread must have been destroyed. Not from an RCU read section. */
+void l1_destroy(struct l1 *l1);
+
+/* Registers the calling thread. Returns owned, by this thread (l1_thread_destroy()); NULL: out of
+ * memory. */
+struct l1_thread *l1_thread_create(struct l1 *l1);
+void l1_thread_destroy(struct l1_thread *thread);
+
+/* True when the id is known. Owner thread; never blocks. */
+bool l1_contains(struct l1_thread *thread, const struct hash128 *hash);
+/*
+ * Adds the id unless it is known; of threads that race for one id exactly one gets L1_ADDED. When
+ * the slabs are used up the oldest generation is evicted here, if l1_maintain() did not come first;
+ * memory failure evicts too, so this cannot fail. Owner thread.
+ */
+enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t now_ms);
+/* Forgets the id; false when it was not known. Owner thread. */
+bool l1_remove(struct l1_thread *thread, const struct hash128 *hash);
+
+/* Rotates and expires generations. Janitor thread, about every 100 ms; may wait for a grace period.
+ */
+void l1_maintain(struct l1 *l1, uint64_t now_ms);
+
+size_t l1_entries(const struct l1 *l1);   /* any thread */
+uint64_t l1_evicted(const struct l1 *l1); /* ids that went before their ttl; any thread */
+
+#endif

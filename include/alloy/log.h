@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log.h - leveled log lines on stderr, logfmt or JSON.
+ *
+ * Each file says `#define LOG_MODULE "flusher"` before it includes this header and writes
+ * `log_warn("insert rejected code=%d action=dead_letter", code)`: constant text, then key=value
+ * pairs (a value with spaces is written as key="%s"). One line is one write(2).
+ */
+#ifndef ALLOY_LOG_H
+#define ALLOY_LOG_H
+
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_format { LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
+
+/* Sets what is written from now on, and how. Any thread, any time. */
+void log_configure(enum log_level level, enum log_format format);
+
+/* True when a line of this level would be written. Any thread. */
+int log_enabled(enum log_level level);
+
+/* Writes one line. Any thread. Never fails visibly: a full stderr loses the line. */
+void log_write(enum log_level level, const char *module, const char *format, ...) PRINTF_LIKE(3, 4);
+
+#define log_error(...) log_write(LOG_LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)
+#define log_warn(...) log_write(LOG_LEVEL_WARN, LOG_MODULE, __VA_ARGS__)
+#define log_info(...) log_write(LOG_LEVEL_INFO, LOG_MODULE, __VA_ARGS__)
+#define log_debug(...)                                           \
+    do {                                                         \
+        if (log_enabled(LOG_LEVEL_DEBUG))                        \
+            log_write(LOG_LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__); \
+    } while (0)
+
+/* A line that may repeat: at most one in interval_ms. Zero-initialise; one per place in the code.
+ */
+struct log_limit {
+    _Atomic uint64_t next_ms; /* monotonic time before which the line is held back */
+    _Atomic uint64_t held;    /* lines held back since the last one written */
+};
+
+/*
+ * True when the caller may write its line now; *suppressed then tells how many lines it stands
+ * for beside itself. Any thread, lock-free. now_ms is clock_mono_ms().
+ */
+int log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms,
+                   uint64_t *suppressed);
+
+#endif

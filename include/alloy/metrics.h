@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * metrics.h - counters that cost their thread one plain store.
+ *
+ * Each thread writes a block of its own; whoever reads sums the blocks. Gauges are shared atomics.
+ * The rows are in metrics.def.
+ *
+ * Runs on: metrics_thread_create() and all readers any thread; a block only its own thread.
+ */
+#ifndef ALLOY_METRICS_H
+#define ALLOY_METRICS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+enum metric_stream_id {
+#define METRIC_STREAM(id, name, labels, help) METRIC_STREAM_##id,
+#include "alloy/metrics.def"
+    METRIC_STREAM_COUNT
+};
+enum metric_counter_id {
+#define METRIC_COUNTER(id, name, labels, help) METRIC_COUNTER_##id,
+#include "alloy/metrics.def"
+    METRIC_COUNTER_COUNT
+};
+enum metric_gauge_id {
+#define METRIC_GAUGE(id, name, help) METRIC_GAUGE_##id,
+#include "alloy/metrics.def"
+    METRIC_GAUGE_COUNT
+};
+enum metric_histogram_id {
+#define METRIC_HISTOGRAM(id, name, help) METRIC_HISTOGRAM_##id,
+#include "alloy/metrics.def"
+    METRIC_HISTOGRAM_COUNT
+};
+
+/* HTTP status codes are counted by their own value; anything outside 100..599 is a bug. */
+#define METRIC_HTTP_CODES 600
+#define METRIC_BUCKETS 18 /* 17 bounds, 50 us to 10 s, and +Inf */
+#define METRIC_STREAMS_MAX 64
+
+/* Upper bounds of the first METRIC_BUCKETS - 1 buckets, in nanoseconds. */
+extern const uint64_t metrics_bucket_bounds_ns[METRIC_BUCKETS - 1];
+
+struct metrics_histogram {
+    _Atomic uint64_t buckets[METRIC_BUCKETS]; /* not cumulative */
+    _Atomic uint64_t sum_ns;
+};
+
+/* One thread's block. The owner adds with metrics_add(); readers only load. */
+struct metrics_thread {
+    struct metrics_thread *next; /* constant once linked */
+    _Atomic uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
+    _Atomic uint64_t counters[METRIC_COUNTER_COUNT];
+    _Atomic uint64_t http_codes[METRIC_HTTP_CODES];
+    struct metrics_histogram histograms[METRIC_HISTOGRAM_COUNT];
+} CACHE_ALIGNED;
+
+struct metrics {
+    _Atomic(struct metrics_thread *) threads; /* push-only list; blocks live as long as metrics */
+    _Atomic int64_t gauges[METRIC_GAUGE_COUNT];
+};
+
+struct metrics *metrics_create(void); /* returns owned: metrics_destroy(); NULL: out of memory */
+/* Frees the blocks too: every thread that writes one must have ended. */
+void metrics_destroy(struct metrics *metrics);
+/* A block for the calling thread, lent until metrics_destroy(). NULL: out of memory. Lock-free. */
+struct metrics_thread *metrics_thread_create(struct metrics *metrics);
+
+/* Owner thread only: no other writer exists, so a plain load and store is enough. */
+static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+#define METRIC_ADD(thread, id, n) metrics_add(&(thread)->counters[METRIC_COUNTER_##id], (n))
+#define METRIC_STREAM_ADD(thread, stream, id, n) \
+    metrics_add(&(thread)->streams[stream][METRIC_STREAM_##id], (n))
+#define METRIC_OBSERVE_NS(thread, id, ns) \
+    metrics_observe_ns(&(thread)->histograms[METRIC_HISTOGRAM_##id], (ns))
+#define METRIC_GAUGE_SET(metrics, id, value) \
+    atomic_store_explicit(&(metrics)->gauges[METRIC_GAUGE_##id], (value), memory_order_relaxed)
+#define METRIC_GAUGE_ADD(metrics, id, delta) \
+    atomic_fetch_add_explicit(&(metrics)->gauges[METRIC_GAUGE_##id], (delta), memory_order_relaxed)
+
+/* Owner thread only. */
+void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns);
+
+/* A sum over all threads at one moment; big (about 40 KiB): keep it off small stacks. */
+struct metrics_snapshot {
+    uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
+    uint64_t counters[METRIC_COUNTER_COUNT];
+    int64_t gauges[METRIC_GAUGE_COUNT];
+    uint64_t http_codes[METRIC_HTTP_CODES];
+    struct {
+        uint64_t buckets[METRIC_BUCKETS];
+        uint64_t sum_ns;
+        uint64_t count;
+    } histograms[METRIC_HISTOGRAM_COUNT];
+};
+void metrics_read(struct metrics *metrics, struct metrics_snapshot *snapshot);
+
+#endif

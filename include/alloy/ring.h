@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ring.h - hands accepted events from the front-end threads to the workers: bounded, lock-free,
+ * many producers and many consumers (slots with sequence numbers after Vyukov's bounded MPMC
+ * queue).
+ *
+ * We reserve before we answer, so that a full ring becomes a 503 and never a lost event. A
+ * reservation is a credit, not a place: places are taken at publication, so that a front-end thread
+ * that sleeps between the two (in fdatasync, say) never holds up events of others.
+ *
+ * Workers sleep on an eventcount (futex) and are woken only when one is asleep.
+ */
+#ifndef ALLOY_RING_H
+#define ALLOY_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+struct ring;
+struct record;
+
+/* Returns owned (ring_destroy()); NULL: out of memory. capacity 1..2^24, kept exactly. */
+struct ring *ring_create(size_t capacity);
+void ring_destroy(struct ring *ring);
+
+/*
+ * Takes n credits, all or none; false: not enough room, or closed, and nothing has changed.
+ * Any thread; never blocks.
+ */
+MUST_CHECK bool ring_reserve(struct ring *ring, size_t n);
+/* Gives n credits back unused. Any thread. */
+void ring_cancel(struct ring *ring, size_t n);
+/* Puts n records into the ring, in order, against credits that the caller holds. Cannot fail. Any
+ * thread. */
+void ring_publish(struct ring *ring, struct record *const *records, size_t n);
+
+/* Takes up to max records at once, oldest first; returns how many, 0 when there are none. Any
+ * thread; never blocks. */
+size_t ring_take(struct ring *ring, struct record **out, size_t max);
+/*
+ * Sleeps until there may be something to take, the ring is closed, or timeout_ns has passed (0:
+ * does not sleep; UINT64_MAX: no limit). May return early. Any thread.
+ */
+void ring_wait(struct ring *ring, uint64_t timeout_ns);
+
+/* From now on every reservation fails; credits already held can still be published or cancelled.
+ * Wakes all sleepers. */
+void ring_close(struct ring *ring);
+bool ring_closed(const struct ring *ring);
+/* Wakes all sleepers, for a stop or a reload. */
+void ring_wake(struct ring *ring);
+
+/* Credits in use: reserved, or published and not yet taken. */
+size_t ring_depth(const struct ring *ring);
+size_t ring_capacity(const struct ring *ring);
+
+#endif

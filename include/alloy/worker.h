@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h - drains the ring into a batch for each stream, claims the ids of full or lingering
+ * batches, and hands the unique events to the flusher.
+ */
+#ifndef ALLOY_WORKER_H
+#define ALLOY_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/config.h"
+#include "alloy/flusher.h"
+#include "alloy/health.h"
+#include "alloy/journal.h"
+#include "alloy/metrics.h"
+#include "alloy/ring.h"
+
+struct worker;
+
+struct worker_parts {
+    const struct config_ref *config;
+    struct ring *ring;
+    struct journal *journal;
+    struct flusher *flusher;
+    struct health *health;
+    struct metrics *metrics;
+};
+
+/* Starts a thread. Returns 0 and an owned worker (worker_stop()), or -errno. */
+MUST_CHECK int worker_start(struct worker **worker, const struct worker_parts *parts,
+                            unsigned number);
+
+/*
+ * Drain: once the ring is closed a worker ends by itself when the ring is empty and its batches
+ * have been handed over. True when it has. Any thread.
+ */
+bool worker_done(const struct worker *worker);
+/* Makes the thread end now, whatever it still holds (that stays LIVE in the journal), joins it and
+ * frees the worker. */
+void worker_stop(struct worker *worker);
+
+#endif
