@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(format, first) __attribute__((__format__(__printf__, format, first)))
 #define CACHE_LINE 64
 #define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
 #define ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
