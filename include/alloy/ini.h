@@ -7,17 +7,28 @@
 #ifndef ALLOY_INI_H
 #define ALLOY_INI_H
 
+#include <stdio.h>
+
 #include "alloy/base.h"
 
-/* Calls entry for each `key = value`; error for each line that is no INI, which costs only itself.
- */
+#define INI_LINE_MAX 4000 /* bytes, without the end of the line */
+
+/* What is called, in the order of the lines. Texts are lent until the callback returns. */
 struct ini_handler {
     void *arg;
+    /* for each [section] line, even when no key follows; NULL: not wanted */
+    void (*section)(void *arg, int line, const char *section);
+    /* for each `key = value`; section is "" before the first [section] */
     void (*entry)(void *arg, int line, const char *section, const char *key, const char *value);
+    /* for each line that is no INI, which costs only itself; a broken [section] line costs the
+     * keys below it too, since nobody knows what they meant */
     void (*error)(void *arg, int line, const char *message);
 };
 
-/* Returns 0, or -errno when the file cannot be read (then nothing was called). Any thread. */
+/* Returns 0, or -errno when the file cannot be opened or read. Main thread: inih's options are
+ * globals. */
 MUST_CHECK int ini_read(const char *path, const struct ini_handler *handler);
+/* The same from an open stream, which stays open. */
+MUST_CHECK int ini_read_stream(FILE *stream, const struct ini_handler *handler);
 
 #endif

@@ -30,10 +30,17 @@ char *insert_request_url(const struct config *config, const struct config_stream
                          const struct insert_request *request);
 
 /*
- * URL that asks for version(), the table's engine_full and its partition_key, as one
- * JSONCompactEachRow row (no row: the table does not exist). Returns owned (free()); NULL: out of
- * memory.
+ * URL that asks for the server's version, the table's engine, whether it is partitioned (1 or 0)
+ * and its non_replicated_deduplication_window ("" when not set), as one TabSeparated row (no row:
+ * the table does not exist, or the user may not see it). Short whatever the table is; read by
+ * flusher_probe_read(). Returns owned (free()); NULL: out of memory.
  */
 char *insert_request_probe_url(const struct config *config, const struct config_stream *stream);
+
+/* True when user or password are set: they go in the headers X-ClickHouse-User and
+ * X-ClickHouse-Key, and credentials in clickhouse.url are left out. */
+bool insert_request_uses_headers(const struct config *config);
+/* The password in force, from the file or the key; "" when there is none. Lent by config. */
+const char *insert_request_password(const struct config *config);
 
 #endif

@@ -18,6 +18,7 @@
 #include "alloy/segment.h"
 
 struct journal;
+struct journal_dir;
 struct journal_writer;
 
 enum journal_sync { JOURNAL_SYNC_NEVER, JOURNAL_SYNC_INTERVAL, JOURNAL_SYNC_ALWAYS };
@@ -30,6 +31,9 @@ struct journal_options {
     size_t writer_count; /* writers that will be created */
     const char *const *stream_names;
     size_t stream_count;
+    /* NULL: msync(2), which is fdatasync(2) of a part of the file and needs no open file for each
+     * segment. Else a test's seam: 0 or -errno. */
+    int (*sync_range)(void *address, size_t length);
 };
 
 /* An event to append; slices are borrowed. */
@@ -44,6 +48,9 @@ struct journal_entry {
 #define JOURNAL_ERROR_MAX 512
 
 /*
+ * A segment larger than half of max_bytes is made half as large as that (logged); segment_bytes is
+ * rounded up to whole pages.
+ *
  * Opens the folder (creating it when absent), takes its lock file, reads or draws the instance id
  * and the hash secret, and makes the first spare segments. Segments left by an earlier life stay
  * untouched: recover.h reads them. Returns 0, or -errno with one clear sentence in error ("journal
@@ -64,14 +71,15 @@ void journal_writer_destroy(struct journal_writer *writer);
 
 /* Bytes that an entry takes in a segment. */
 size_t journal_entry_bytes(const struct journal_entry *entry);
-/* The most bytes one entry may take, given the segment size. */
+/* The most bytes one entry may take, given the segment size. Any thread. */
 size_t journal_entry_bytes_max(const struct journal *journal);
 
 /*
  * Makes sure that the next n appends, of entries of just these sizes in this order, cannot fail.
  * All or none: on an error nothing was kept. 0; -ENOSPC: max_bytes reached or the disk is full;
  * -EIO: the journal has failed (a sync failed) and takes nothing more. sizes[i] <=
- * journal_entry_bytes_max(). Owner thread.
+ * journal_entry_bytes_max(). Every reserved entry is then appended: until that is done nobody else
+ * can have what is left of the writer's segment. Owner thread.
  */
 MUST_CHECK int journal_writer_reserve(struct journal_writer *writer, const size_t *sizes, size_t n);
 /* Appends one reserved entry as LIVE; the record is lent until its state is changed. Owner thread;
@@ -88,8 +96,9 @@ MUST_CHECK int journal_writer_sync(struct journal_writer *writer);
  */
 void journal_finish(struct journal *journal, struct record *const *records, size_t n,
                     enum record_state state);
-/* Stamps an insert into n LIVE records; with sync = always it is on disk on return. 0 or -EIO.
- * Flusher thread. */
+/* Stamps an insert into n LIVE records; with sync = always it is on disk on return. 0, or -EIO: the
+ * insert must not be sent (the sync failed, or insert_id could not be set aside for ever on a full
+ * disk; a later call with the same id may succeed). Flusher thread. */
 MUST_CHECK int journal_stamp(struct journal *journal, struct record *const *records, size_t n,
                              uint64_t insert_id);
 /* A number that no insert of this instance has used; monotonic over restarts. Flusher thread. */
@@ -97,10 +106,12 @@ uint64_t journal_next_insert_id(struct journal *journal);
 
 /* LIVE records of a stream. Any thread. */
 uint64_t journal_live(const struct journal *journal, size_t stream);
-/* Bytes that segments in use take, spares not counted; and the limit. Any thread. */
+/* Bytes that segments in use take, spares not counted; and the limit, which an earlier life's
+ * segments may exceed. Any thread. */
 uint64_t journal_bytes(const struct journal *journal);
 uint64_t journal_bytes_max(const struct journal *journal);
-/* True when a reservation would fail now for want of room or after a failure. Any thread. */
+/* True from a reservation that failed for want of room until there is room for a new segment, and
+ * for ever after a failed sync. Any thread. */
 bool journal_full(const struct journal *journal);
 bool journal_failed(const struct journal *journal);
 
@@ -109,5 +120,15 @@ void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_in
 /* Sleeps until a writer wants something or timeout_ms has passed. Janitor thread. */
 void journal_wait(struct journal *journal, uint64_t timeout_ms);
 void journal_wake(struct journal *journal); /* any thread */
+
+/* For recover.c, before there are other threads. */
+const struct journal_dir *journal_folder(const struct journal *journal);
+const struct segment_spec *journal_segments(const struct journal *journal);
+/* Counts one more LIVE record of an earlier life. */
+void journal_adopt_live(struct journal *journal, size_t stream);
+/* Takes a segment of an earlier life whose refs are settled. */
+void journal_adopt(struct journal *journal, struct segment *segment);
+/* A file of an earlier life of this many bytes no longer counts: it is gone or set aside. */
+void journal_forget(struct journal *journal, uint64_t bytes);
 
 #endif

@@ -6,6 +6,10 @@
  * depth 1; the array around events does not count). The body is one object, objects separated by
  * white space, or an array of objects. Nothing is copied but ids that need decoding or joining.
  *
+ * An event is judged when its closing brace is reached: broken JSON (an id field given twice counts
+ * as such) comes before an invalid id, that before a missing one. Of several invalid ids the first
+ * in the configured order is named.
+ *
  * Runs on: any thread. Core: no allocation.
  */
 #ifndef ALLOY_JSON_SCAN_H
@@ -52,11 +56,15 @@ struct json_scan {
     size_t len;
     /* where it stands */
     size_t offset;
-    uint32_t index; /* of the event being read, from 0 */
+    uint32_t index; /* events returned so far: the index of the one that is read next */
     int state;      /* private */
-    /* after an outcome that is no event and no end */
-    size_t error_offset; /* byte in the body; missing id: of the event's '{'; invalid id: of the
-                            value */
+    /*
+     * After an outcome that is no event and no end. The offset is a byte of the body. Invalid JSON:
+     * the first byte that no valid body could have here, the body's length when it ends too early,
+     * the backslash of an invalid escape or lone surrogate, the quote before an id field given
+     * twice. Missing id: the event's '{'. Invalid id: the value. Empty: the body's length.
+     */
+    size_t error_offset;
     const char *problem; /* one constant sentence for the client */
     char id_buffer[EVENT_ID_MAX];
 };

@@ -4,8 +4,10 @@
  * same as anonymous memory, and the records in it. docs/JOURNAL_FORMAT.md is the format's
  * description.
  *
- * A mapping is aligned to SEGMENT_ALIGN(size) (the size rounded up to a power of two), so that a
- * record's segment is found by masking its address.
+ * A mapping is aligned to the journal's alignment (the largest segment, rounded up to a power of
+ * two), so that a record's segment is found by masking its address.
+ *
+ * Runs on: each function says. Owns: the mapping; the file stays until segment_unlink().
  */
 #ifndef ALLOY_SEGMENT_H
 #define ALLOY_SEGMENT_H
@@ -28,19 +30,20 @@ enum record_state {
     RECORD_INSERTED = 2,  /* acknowledged by ClickHouse */
     RECORD_DUPLICATE = 3, /* another record owns the id */
     RECORD_DEAD = 4,      /* in the dead-letter folder */
+    RECORD_REFUSED = 5,   /* its request was answered 503: the sync failed */
 };
 
 /*
- * One event. Everything but state and insert_id is written once, before state becomes LIVE, and is
- * covered by the checksum. After the header: the event's bytes and a newline; then, only where the
- * id is not verbatim in them, the canonical id; then padding to RECORD_ALIGN.
+ * One event. Everything but state, stream and insert_id is written once, before state becomes LIVE,
+ * and is covered by the checksum. After the header: the event's bytes and a newline; then, only
+ * where the id is not verbatim in them, the canonical id; then padding to RECORD_ALIGN.
  */
 struct record {
     uint32_t magic;
-    uint32_t length;   /* of the whole record with its padding, bytes */
-    uint32_t checksum; /* XXH3 (low 32 bits) of lsn .. end of the canonical id, but for the two
-                          mutable fields */
-    _Atomic uint32_t state;
+    uint32_t length;        /* of the whole record with its padding, bytes */
+    uint32_t checksum;      /* XXH3 (low 32 bits) of lsn .. end of the canonical id */
+    _Atomic uint16_t state; /* 0: not written to its end; else enum record_state */
+    uint16_t stream;        /* index into config->streams of this process; meaningless in a file */
     _Atomic uint64_t insert_id; /* 0 until it is part of an insert */
     uint64_t lsn;               /* segment number << 32 | offset in the segment */
     uint64_t received_ms;       /* real time */
@@ -48,16 +51,151 @@ struct record {
     uint32_t body_length;       /* of the event's bytes and the newline */
     uint32_t id_offset;         /* of the canonical id, from body */
     uint16_t id_length;
-    uint16_t
-        stream; /* index into the segment's stream table, and in this process config->streams */
-    uint32_t reserved; /* 0 */
+    uint16_t stream_entry; /* index into the stream table of its segment's header */
+    uint32_t reserved;     /* 0 */
     char body[];
 };
 _Static_assert(sizeof(struct record) == 72, "the record header is part of the file format");
+_Static_assert(offsetof(struct record, lsn) == 24, "where the checksum begins");
 
 static inline const char *record_id(const struct record *record)
 {
     return record->body + record->id_offset;
 }
+
+/* Bytes of a record whose parts have these lengths; id_bytes is 0 for an id that is verbatim in the
+ * event. */
+static inline size_t record_bytes(size_t body_length, size_t id_bytes)
+{
+    const size_t used = sizeof(struct record) + body_length + id_bytes;
+
+    return (used + RECORD_ALIGN - 1) & ~(size_t)(RECORD_ALIGN - 1);
+}
+
+#define SEGMENT_BYTES_MIN ((size_t)64 << 10)
+#define SEGMENT_BYTES_MAX ((size_t)2 << 30)
+#define SEGMENT_HEADER_BYTES 8192 /* records begin here */
+#define SEGMENT_VERSION 1
+#define SEGMENT_NAME_MAX 40
+
+/*
+ * While somebody appends to a segment (or reads it at recovery) its refs hold this much on top:
+ * the appender counts in a variable of its own and settles when it seals.
+ * So an append costs no atomic addition, and refs cannot be seen at 0 too early.
+ */
+#define SEGMENT_BIAS ((uint64_t)1 << 32)
+
+struct segment;
+
+/* The first SEGMENT_HEADER_BYTES of a file; zero where nothing is said. */
+struct segment_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t header_bytes;
+    uint32_t number;
+    uint32_t stream_count;
+    uint64_t size;
+    uint64_t instance_id;
+    char streams[SEGMENT_STREAMS_MAX][SEGMENT_STREAM_NAME];
+    uint64_t checksum;       /* XXH3 of all above */
+    struct segment *segment; /* meaningless in a file */
+};
+_Static_assert(sizeof(struct segment_header) <= SEGMENT_HEADER_BYTES, "the header has its room");
+
+struct segment {
+    char *base;
+    size_t size;   /* mapped */
+    size_t limit;  /* records end before it; less than size only in a file that was cut off */
+    uint32_t number;
+    struct segment *next; /* in one of the journal's lists; under its lock */
+    /* its writer only */
+    struct segment *queue_next; /* reserved for, or sealed but not synced by, a writer */
+    size_t sync_from;           /* sync = always: on disk up to here */
+    /* janitor only */
+    size_t synced; /* sync = interval: on disk up to here */
+    /* flusher only */
+    struct segment *stamp_next;
+    uint64_t stamp_round; /* the last journal_stamp() that touched it */
+    size_t stamp_from, stamp_to;
+    /* LIVE records and holders; the mapping may go at 0. The last subtraction releases: pairs with
+     * the acquire of the janitor. */
+    CACHE_ALIGNED _Atomic uint64_t refs;
+    CACHE_ALIGNED _Atomic uint64_t cursor; /* end of what is written; by its writer */
+    _Atomic uint64_t populated;            /* pages before it are writable without a fault */
+};
+
+/* What all segments of a journal have in common. */
+struct segment_spec {
+    int dir_fd; /* -1: anonymous memory */
+    bool sync;  /* force file and folder to the disk at creation */
+    size_t size;
+    size_t align;
+    uint64_t instance_id;
+    size_t stream_count;
+    char streams[SEGMENT_STREAMS_MAX][SEGMENT_STREAM_NAME];
+};
+
+/* The segment of a record. Any thread. */
+static inline struct segment *segment_of(const struct record *record, size_t align)
+{
+    const uintptr_t base = (uintptr_t)record & ~(uintptr_t)(align - 1);
+
+    return ((const struct segment_header *)base)->segment;
+}
+
+static inline size_t record_offset(const struct record *record)
+{
+    return (size_t)(record->lsn & UINT32_MAX);
+}
+
+/* Smallest alignment that serves segments of this size. */
+size_t segment_align(size_t size);
+
+/* Makes a file of this number, or the same in memory, with all its blocks. Returns 0 and an owned
+ * segment (segment_close()), or -errno with nothing left behind. Any thread. */
+MUST_CHECK int segment_create(struct segment **segment, const struct segment_spec *spec,
+                              uint32_t number);
+/* Memory only: makes a finished segment a new one of this number. Its sole owner. */
+void segment_renew(struct segment *segment, const struct segment_spec *spec, uint32_t number);
+/* Maps a file of an earlier life. -EBADMSG: its header is broken, or of another instance; other
+ * -errno as from open(2) and mmap(2). Returns owned. */
+MUST_CHECK int segment_open(struct segment **segment, const struct segment_spec *spec,
+                            uint32_t number);
+/* Unmaps and frees; the file stays. */
+void segment_close(struct segment *segment);
+/* Removes the file of a segment; 0 or -errno. */
+int segment_unlink(int dir_fd, uint32_t number);
+/* "segment-0000000012.alj" into name (SEGMENT_NAME_MAX bytes). */
+void segment_name(char *name, uint32_t number, const char *suffix);
+
+/* Takes the page faults up to the offset now, in steps. Janitor or creator. */
+void segment_populate(struct segment *segment, size_t upto);
+
+/* An event on its way into a record; slices are borrowed. */
+struct record_parts {
+    struct slice text;
+    struct slice id;
+    bool id_verbatim;
+    uint16_t stream;
+    struct hash128 hash;
+    uint64_t received_ms;
+};
+/* Writes a record at offset, where there is room, and makes it LIVE. Its writer. */
+struct record *segment_write(struct segment *segment, size_t offset,
+                             const struct record_parts *parts);
+
+enum segment_step {
+    SEGMENT_RECORD, /* a whole record */
+    SEGMENT_GAP,    /* something broken, and a whole record after it */
+    SEGMENT_TORN,   /* something broken, and no record after it */
+    SEGMENT_END,    /* zeros to the end */
+};
+/*
+ * Reads on at *offset (begin at SEGMENT_HEADER_BYTES). RECORD: *record is lent, and *offset is past
+ * it. GAP: *offset is now the next whole record. TORN and END: *offset stays. Trusts nothing in the
+ * mapping.
+ */
+enum segment_step segment_next(const struct segment *segment, size_t *offset,
+                               struct record **record);
 
 #endif

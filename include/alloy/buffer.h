@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * buffer.h - memory for requests being received: blocks of one size from a pool for each thread,
+ * larger pieces from malloc, everything counted against one budget (server.max_buffers).
+ *
+ * An idle connection holds none: 65,536 of them cost no receive memory at all.
+ *
+ * Runs on: a pool and its buffers, their front-end thread; the budget, any thread.
+ */
+#ifndef ALLOY_BUFFER_H
+#define ALLOY_BUFFER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "alloy/base.h"
+
+struct buffer_budget {
+    _Atomic size_t used; /* relaxed: a count, it orders nothing */
+    size_t max;          /* constant */
+};
+
+/* False: over the budget, and nothing has changed. */
+MUST_CHECK bool buffer_budget_take(struct buffer_budget *budget, size_t bytes);
+void buffer_budget_give(struct buffer_budget *budget, size_t bytes);
+
+struct buffer_block;
+struct buffer_pool {
+    struct buffer_budget *budget;
+    size_t block_bytes;
+    struct buffer_block *cached; /* free blocks, still counted */
+    size_t cached_count;
+    size_t cached_max;
+};
+
+/* block_bytes at least sizeof(void *). Borrows budget until buffer_pool_fini(). */
+void buffer_pool_init(struct buffer_pool *pool, struct buffer_budget *budget, size_t block_bytes,
+                      size_t cached_max);
+/* Every buffer of the pool has been released. */
+void buffer_pool_fini(struct buffer_pool *pool);
+
+/* Bytes [start, end) are filled and not yet consumed. Zero-initialise: no memory held. */
+struct buffer {
+    char *data;
+    size_t size;
+    size_t start;
+    size_t end;
+};
+
+/* Gives an empty buffer a block. False: over the budget or out of memory. */
+MUST_CHECK bool buffer_take(struct buffer_pool *pool, struct buffer *buffer);
+/* Moves the content to the front of a new piece of size bytes, which holds it. False: over the
+ * budget or out of memory, and nothing has changed. */
+MUST_CHECK bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size);
+/* Moves the content to the front. */
+void buffer_compact(struct buffer *buffer);
+/* Gives the memory back; the content is gone. An empty buffer is fine. */
+void buffer_release(struct buffer_pool *pool, struct buffer *buffer);
+
+static inline size_t buffer_len(const struct buffer *buffer)
+{
+    return buffer->end - buffer->start;
+}
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn.h - the client connections of one front-end thread: from bytes to requests to answers.
+ *
+ * A turn: conn_turn_begin(), then the event loop calls back for each ready connection, which reads,
+ * parses, scans and hands events to admission; then conn_turn_end() commits all of them at once and
+ * writes each connection's answers with one send.
+ *
+ * Runs on: the front-end thread that owns the set; conn_shared any thread.
+ */
+#ifndef ALLOY_CONN_H
+#define ALLOY_CONN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/admission.h"
+#include "alloy/base.h"
+#include "alloy/buffer.h"
+#include "alloy/config.h"
+#include "alloy/metrics.h"
+#include "alloy/route.h"
+
+struct event_base;
+struct conn_set;
+
+/* What the threads' sets have in common. */
+struct conn_shared {
+    const struct config_ref *config;
+    const struct route_table *routes;
+    struct metrics *metrics;
+    struct buffer_budget budget;
+    _Atomic size_t connections; /* open ones; relaxed: a count, it orders nothing */
+    size_t connections_max;
+};
+
+struct conn_parts {
+    struct conn_shared *shared;
+    struct event_base *base;
+    struct admission *admission;
+    struct metrics_thread *metrics;
+    size_t thread_count;
+};
+
+/* Returns owned (conn_set_destroy()); NULL: out of memory. parts is copied; what it points to is
+ * borrowed until destroy. */
+struct conn_set *conn_set_create(const struct conn_parts *parts);
+/* Closes what is open. */
+void conn_set_destroy(struct conn_set *set); /* NULL is fine */
+
+/* Takes fd, an accepted non-blocking socket: serves it, or answers 503 where there is no room. */
+void conn_accept(struct conn_set *set, int fd);
+
+/* Goes on with connections whose input did not fit into the last turn. Returns true when the loop
+ * must not sleep, since answers are waiting for conn_turn_end(). */
+bool conn_turn_begin(struct conn_set *set);
+void conn_turn_end(struct conn_set *set);
+
+/* Answers 408 or closes, wherever a time-out has passed. After conn_turn_end(). */
+void conn_expire(struct conn_set *set);
+
+/*
+ * From now on: a request that has begun is completed and answered with Connection: close, a later
+ * one is answered 503 draining, an idle connection is closed. Between two turns, before
+ * conn_turn_begin(); idempotent.
+ */
+void conn_drain(struct conn_set *set);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exposition.h - everything that is counted, as Prometheus text (format 0.0.4).
+ */
+#ifndef ALLOY_EXPOSITION_H
+#define ALLOY_EXPOSITION_H
+
+#include <stdint.h>
+
+#include "alloy/front.h"
+
+struct evbuffer;
+
+/* All figures at one moment. Big (about 40 KiB): allocate it once. */
+struct exposition_view {
+    struct metrics_snapshot snapshot;
+    uint64_t pending[METRIC_STREAMS_MAX]; /* LIVE records of each stream */
+    uint64_t now_ms;                      /* monotonic */
+    uint64_t started_ms;                  /* the same; set by the caller, constant */
+};
+
+/*
+ * Reads the figures. Pending and counters are read so that they belong together: when pending moved
+ * meanwhile the read is repeated, a few times. Any thread.
+ */
+void exposition_read(struct exposition_view *view, const struct front_parts *parts);
+
+/* Seconds since the last acknowledged insert; before the first one, since started_ms. */
+double exposition_insert_age(const struct exposition_view *view);
+
+/* Appends the text to out. Any thread. */
+void exposition_write(const struct exposition_view *view, const struct front_parts *parts,
+                      struct evbuffer *out);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal_dir.h - the journal's folder: its lock, the instance file, and the numbers that are never
+ * given twice in an instance's life.
+ *
+ * Only journal.c and recover.c use it. Without a folder (memory mode) the same numbers come from
+ * this process alone.
+ */
+#ifndef ALLOY_JOURNAL_DIR_H
+#define ALLOY_JOURNAL_DIR_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/event_id.h"
+
+/* A segment file that was there when the folder was opened. */
+struct journal_dir_file {
+    uint32_t number;
+    uint64_t size; /* bytes */
+};
+
+struct journal_dir {
+    /* set by journal_dir_open(), constant after */
+    char *path; /* NULL: memory */
+    int fd;     /* -1: memory */
+    int lock_fd;
+    uint64_t instance_id;
+    unsigned char secret[EVENT_ID_KEY_LEN];
+    struct journal_dir_file *files; /* by number */
+    size_t file_count;
+    /* under lock */
+    pthread_mutex_t lock;
+    uint64_t segment_next;
+    uint64_t segment_limit; /* the instance file promises that a later life begins here */
+    /* any thread; the limit grows under lock */
+    _Atomic uint64_t insert_next;
+    _Atomic uint64_t insert_limit;
+};
+
+#define JOURNAL_DIR_ERROR_MAX 512
+
+/* Opens or makes the folder and locks it; path NULL: memory. Returns 0, or -errno with a sentence
+ * in error and nothing to close. */
+MUST_CHECK int journal_dir_open(struct journal_dir *dir, const char *path,
+                                char error[JOURNAL_DIR_ERROR_MAX]);
+/* Writes down exactly which numbers were used, and lets go of the lock. */
+void journal_dir_close(struct journal_dir *dir);
+
+/* A segment number of its own. 0 or -errno (the instance file could not be written). Any thread. */
+MUST_CHECK int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number);
+/* An insert id of its own; it may be used once it is below insert_limit. Any thread. */
+uint64_t journal_dir_insert_id(struct journal_dir *dir);
+/* Writes a new promise when half of one is used up. 0 or -errno. Janitor. */
+MUST_CHECK int journal_dir_promise(struct journal_dir *dir);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * listener.h - listening sockets from configured addresses: TCP, one for each thread with
+ * SO_REUSEPORT, and unix sockets, one for all.
+ *
+ * Runs on: the main thread.
+ */
+#ifndef ALLOY_LISTENER_H
+#define ALLOY_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "alloy/base.h"
+#include "alloy/config.h"
+
+#define LISTENER_ERROR_MAX 512
+#define LISTENER_NAME_MAX 128
+
+struct listener {
+    int fd;
+    unsigned thread;              /* which thread is to accept from it */
+    char name[LISTENER_NAME_MAX]; /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
+    bool unlink;                  /* a unix socket's file, removed by listener_close_all() */
+};
+
+struct listener_list {
+    struct listener *items;
+    size_t count;
+};
+
+/*
+ * Opens count addresses for thread_count threads: non-blocking, close-on-exec, listening. A stale
+ * unix socket file is replaced, a live one is an error; so is a TCP port that anyone listens on,
+ * SO_REUSEPORT or not. Returns 0 and an owned list (listener_close_all()), or -errno with one clear
+ * sentence in error. Logs each address once, with the port that was bound.
+ */
+MUST_CHECK int listener_open_all(struct listener_list *list,
+                                 const struct config_address *addresses, size_t count,
+                                 unsigned thread_count, char error[LISTENER_ERROR_MAX]);
+/* Closes every socket that is still open (fd >= 0), removes unix socket files, frees the list.
+ * A second call is fine. */
+void listener_close_all(struct listener_list *list);
+
+#endif

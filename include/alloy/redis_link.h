@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * redis_link.h - one connection to Redis, for claims.c: redis.url, connecting, AUTH and SELECT, a
+ * buffer that commands are built in, and replies that are told element by element, without an
+ * allocation for any.
+ *
+ * The one home of hiredis. Runs on: the thread that owns it.
+ */
+#ifndef ALLOY_REDIS_LINK_H
+#define ALLOY_REDIS_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+enum redis_link_type {
+    REDIS_LINK_STATUS,
+    REDIS_LINK_STRING,
+    REDIS_LINK_NIL,
+    REDIS_LINK_INTEGER,
+    REDIS_LINK_ARRAY,
+};
+
+struct redis_link_element {
+    enum redis_link_type type;
+    bool root;         /* the reply itself, not an element of an array */
+    size_t index;      /* in the array; 0 for the root */
+    size_t count;      /* of an array's elements */
+    struct slice text; /* status and string; lent until the callback returns */
+};
+
+/* Called for each element as it is parsed, an array before its elements; errors are kept to
+ * redis_link_refused(). False: this is no answer to what was asked; the exchange then fails. */
+typedef bool (*redis_link_element_fn)(void *arg, const struct redis_link_element *element);
+
+struct redis_link;
+
+/* Returns owned (redis_link_destroy()); NULL: out of memory or a bad url (logged). Does not
+ * connect. url is not empty. out_capacity: bytes of commands that may be built between two clears.
+ */
+struct redis_link *redis_link_create(const char *url, size_t out_capacity,
+                                     redis_link_element_fn element, void *arg);
+void redis_link_destroy(struct redis_link *link); /* NULL is fine */
+
+/* Connects, logs in and selects the database, all within timeout_ns (the resolver may take longer);
+ * 0 or -errno. */
+MUST_CHECK int redis_link_open(struct redis_link *link, uint64_t timeout_ns);
+void redis_link_close(struct redis_link *link);
+bool redis_link_is_open(const struct redis_link *link);
+
+/* Building commands. There must be room. */
+void redis_link_clear(struct redis_link *link);
+size_t redis_link_bytes(const struct redis_link *link); /* built since the last clear */
+void redis_link_put(struct redis_link *link, const char *data, size_t len); /* as it is */
+void redis_link_put_array(struct redis_link *link, size_t count);           /* "*<count>\r\n" */
+/* One bulk string out of two parts; the second may be empty. */
+void redis_link_put_bulk(struct redis_link *link, struct slice first, struct slice second);
+
+/*
+ * Sends what was built; reads one reply. 0, -ETIMEDOUT, -EPIPE or -ECONNRESET (the other side has
+ * gone), -EPROTO or another -errno: the connection is then out of step and must be closed.
+ */
+MUST_CHECK int redis_link_send(struct redis_link *link, uint64_t deadline_ns);
+MUST_CHECK int redis_link_read(struct redis_link *link, uint64_t deadline_ns);
+/* PING and its answer; -EACCES: refused. */
+MUST_CHECK int redis_link_ping(struct redis_link *link, uint64_t deadline_ns);
+
+/* True when some reply since the last call was an error. */
+bool redis_link_refused(struct redis_link *link);
+/* Why the last failure or refusal was: never holds the password. Lent until the next call. */
+const char *redis_link_reason(const struct redis_link *link);
+/* host:port or unix:/path. Lent. */
+const char *redis_link_name(const struct redis_link *link);
+
+#endif

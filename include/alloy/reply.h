@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reply.h - the bytes of one answer of the ingest port.
+ *
+ * Runs on: any thread; nothing is shared.
+ */
+#ifndef ALLOY_REPLY_H
+#define ALLOY_REPLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+/* No answer is longer: a message is cut at REPLY_MESSAGE_MAX bytes before it is escaped. */
+#define REPLY_MESSAGE_MAX 200
+#define REPLY_MAX 2048
+
+/* The interim answer to Expect: 100-continue. */
+#define REPLY_CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
+
+/* The Date line's value, formatted once a second. Zero-initialise; one for each thread. */
+struct reply_date {
+    uint64_t second; /* since 1970, of text */
+    char text[30];   /* "Tue, 24 Nov 2026 06:55:15 GMT" */
+};
+void reply_date_update(struct reply_date *date, uint64_t real_ms);
+
+struct reply {
+    uint16_t status;
+    bool close;      /* says Connection: close */
+    bool keep_alive; /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
+    bool head_only;  /* the answer to HEAD: everything but the body */
+    bool has_place;  /* event and offset are part of the body */
+    /* 202 */
+    uint32_t accepted;
+    uint32_t duplicates;
+    /* errors; constant text */
+    const char *code;
+    const char *message;
+    uint32_t event;
+    size_t offset;
+};
+
+/* Writes the answer; returns its length. 405 carries Allow, 503 Retry-After. */
+size_t reply_write(const struct reply *reply, const struct reply_date *date, char out[REPLY_MAX]);
+
+#endif

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admission.c - decides over all requests that one turn of an event loop has completed.
+ *
+ * The order is the guarantee. Room first: ring slots and journal bytes are reserved before anything
+ * is written, so that a 503 leaves no trace. Then the journal, and with sync = always the disk.
+ * Only then L1: an id is in L1 only when its event is safe, so a duplicate is never told 202 on the
+ * strength of an event that could still vanish. Of two events with one id that get this far
+ * together add_unique picks one; the other's record and slot are given up. Publication cannot fail.
+ *
+ * Runs on: the front-end thread that owns the struct.
+ * Owns: the list of this turn's events; their bytes belong to the connections' receive buffers.
+ */
+#include "alloy/admission.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Above these a turn was unusually large, and its memory is given back. */
+#define EVENTS_KEPT 4096
+#define IDS_KEPT (64 * 1024)
+
+struct event {
+    struct journal_entry entry;
+    size_t id_at; /* where in ids a copied id stands; entry.id.data is set from it in the commit */
+    struct record *record;
+    bool known; /* its id was in L1 before this turn */
+};
+
+struct request {
+    size_t first;
+    size_t count;
+    size_t fresh; /* events not known before this turn */
+    uint16_t stream;
+    struct admission_result result;
+};
+
+struct admission {
+    struct admission_parts parts;
+    struct event *events;
+    size_t event_count, event_capacity;
+    struct request *requests;
+    size_t request_count, request_capacity;
+    char *ids; /* canonical ids that had to be copied */
+    size_t id_bytes, id_capacity;
+    /* one place for each event: the commit's work space */
+    size_t *sizes;
+    struct record **records;
+};
+
+/* Grows an array to hold at least want elements. Without memory for a few KiB nothing can go on. */
+static void *grow(void *array, size_t *capacity, size_t want, size_t element)
+{
+    size_t next = *capacity == 0 ? 64 : *capacity;
+
+    if (want <= *capacity)
+        return array;
+    while (next < want)
+        next *= 2;
+    array = reallocarray(array, next, element);
+    ALLOY_ASSERT(array != NULL);
+    *capacity = next;
+    return array;
+}
+
+static void events_reserve(struct admission *admission, size_t want)
+{
+    size_t capacity = admission->event_capacity;
+
+    if (want <= capacity)
+        return;
+    admission->events =
+        grow(admission->events, &admission->event_capacity, want, sizeof(*admission->events));
+    capacity = admission->event_capacity;
+    admission->sizes = reallocarray(admission->sizes, capacity, sizeof(*admission->sizes));
+    admission->records = reallocarray(admission->records, capacity, sizeof(*admission->records));
+    ALLOY_ASSERT(admission->sizes != NULL && admission->records != NULL);
+}
+
+/* Looks every id up and sorts out requests that no waiting could ever make fit. */
+static void judge(struct admission *admission, struct request *request)
+{
+    size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
+
+    request->result.verdict = ADMISSION_ACCEPTED;
+    for (size_t i = request->first; i < request->first + request->count; i++) {
+        struct event *event = &admission->events[i];
+
+        if (!event->entry.id_verbatim)
+            event->entry.id.data = admission->ids + event->id_at;
+        event->entry.hash = event_id_hash(&admission->parts.stream_keys[request->stream],
+                                          event->entry.id.data, event->entry.id.len);
+        event->known = l1_contains(admission->parts.l1, &event->entry.hash);
+        if (event->known)
+            continue;
+        request->fresh++;
+        if (journal_entry_bytes(&event->entry) > bytes_max)
+            request->result.verdict = ADMISSION_TOO_LARGE;
+    }
+    if (request->fresh > ring_capacity(admission->parts.ring))
+        request->result.verdict = ADMISSION_TOO_LARGE;
+    if (ring_closed(admission->parts.ring))
+        request->result.verdict = ADMISSION_DRAINING;
+}
+
+/*
+ * Reserves ring slots and journal room for the fresh events of requests [first, last), all or none.
+ * Requests that have been refused already are passed over.
+ */
+static enum admission_verdict reserve(struct admission *admission, size_t first, size_t last)
+{
+    const struct admission_parts *parts = &admission->parts;
+    size_t n = 0;
+    int err;
+
+    for (size_t r = first; r < last; r++) {
+        const struct request *request = &admission->requests[r];
+
+        if (request->result.verdict != ADMISSION_ACCEPTED)
+            continue;
+        for (size_t i = request->first; i < request->first + request->count; i++)
+            if (!admission->events[i].known)
+                admission->sizes[n++] = journal_entry_bytes(&admission->events[i].entry);
+    }
+    if (n == 0)
+        return ADMISSION_ACCEPTED;
+    if (!ring_reserve(parts->ring, n))
+        return ring_closed(parts->ring) ? ADMISSION_DRAINING : ADMISSION_RING_FULL;
+    err = journal_writer_reserve(parts->writer, admission->sizes, n);
+    if (err != 0) {
+        ring_cancel(parts->ring, n);
+        return err == -ENOSPC ? ADMISSION_JOURNAL_FULL : ADMISSION_JOURNAL_ERROR;
+    }
+    return ADMISSION_ACCEPTED;
+}
+
+/* Appends what reserve() has made room for. */
+static void append(struct admission *admission, size_t first, size_t last, uint64_t real_ms)
+{
+    for (size_t r = first; r < last; r++) {
+        const struct request *request = &admission->requests[r];
+
+        if (request->result.verdict != ADMISSION_ACCEPTED)
+            continue;
+        for (size_t i = request->first; i < request->first + request->count; i++) {
+            struct event *event = &admission->events[i];
+
+            if (!event->known)
+                event->record =
+                    journal_writer_append(admission->parts.writer, &event->entry, real_ms);
+        }
+    }
+}
+
+/* A failed sync: what was appended is given up before anybody could have heard of it. */
+static void give_up(struct admission *admission, struct request *request)
+{
+    size_t n = 0;
+
+    if (request->result.verdict != ADMISSION_ACCEPTED)
+        return;
+    request->result.verdict = ADMISSION_JOURNAL_ERROR;
+    for (size_t i = request->first; i < request->first + request->count; i++)
+        if (!admission->events[i].known)
+            admission->records[n++] = admission->events[i].record;
+    if (n == 0)
+        return;
+    journal_finish(admission->parts.journal, admission->records, n, RECORD_REFUSED);
+    ring_cancel(admission->parts.ring, n);
+}
+
+/* Enters a request's ids into L1 and collects the winners behind the n records already in
+ * records[]. */
+static size_t enter(struct admission *admission, struct request *request, size_t n, uint64_t now_ms)
+{
+    size_t lost = 0;
+    const size_t before = n;
+
+    for (size_t i = request->first; i < request->first + request->count; i++) {
+        struct event *event = &admission->events[i];
+
+        if (event->known)
+            continue;
+        if (l1_add(admission->parts.l1, &event->entry.hash, now_ms) == L1_ADDED) {
+            admission->records[n++] = event->record;
+            continue;
+        }
+        journal_finish(admission->parts.journal, &event->record, 1, RECORD_DUPLICATE);
+        lost++;
+    }
+    if (lost > 0)
+        ring_cancel(admission->parts.ring, lost);
+    request->result.accepted = (uint32_t)(n - before);
+    request->result.duplicates = (uint32_t)(request->count - (n - before));
+    return n;
+}
+
+static void count(const struct admission *admission, const struct request *request)
+{
+    struct metrics_thread *metrics = admission->parts.metrics;
+    const uint16_t stream = request->stream;
+
+    METRIC_STREAM_ADD(metrics, stream, received, request->count);
+    switch (request->result.verdict) {
+    case ADMISSION_ACCEPTED:
+        METRIC_STREAM_ADD(metrics, stream, accepted, request->result.accepted);
+        METRIC_STREAM_ADD(metrics, stream, duplicate_l1, request->result.duplicates);
+        break;
+    case ADMISSION_RING_FULL:
+        METRIC_STREAM_ADD(metrics, stream, rejected_ring_full, request->count);
+        break;
+    case ADMISSION_JOURNAL_FULL:
+        METRIC_STREAM_ADD(metrics, stream, rejected_journal_full, request->count);
+        break;
+    case ADMISSION_JOURNAL_ERROR:
+        METRIC_STREAM_ADD(metrics, stream, rejected_journal_error, request->count);
+        break;
+    case ADMISSION_TOO_LARGE:
+        METRIC_STREAM_ADD(metrics, stream, rejected_too_large, request->count);
+        break;
+    case ADMISSION_DRAINING:
+        METRIC_STREAM_ADD(metrics, stream, rejected_draining, request->count);
+        break;
+    }
+}
+
+struct admission *admission_create(const struct admission_parts *parts)
+{
+    struct admission *admission = calloc(1, sizeof(*admission));
+
+    if (admission != NULL)
+        admission->parts = *parts;
+    return admission;
+}
+
+void admission_destroy(struct admission *admission)
+{
+    if (admission == NULL)
+        return;
+    free(admission->events);
+    free(admission->sizes);
+    free(admission->records);
+    free(admission->requests);
+    free(admission->ids);
+    free(admission);
+}
+
+size_t admission_open(struct admission *admission, uint16_t stream)
+{
+    admission->requests = grow(admission->requests, &admission->request_capacity,
+                               admission->request_count + 1, sizeof(*admission->requests));
+    admission->requests[admission->request_count] =
+        (struct request){.first = admission->event_count, .stream = stream};
+    return admission->request_count++;
+}
+
+void admission_event(struct admission *admission, const struct json_scan_event *scanned)
+{
+    struct request *request = &admission->requests[admission->request_count - 1];
+    struct event *event;
+
+    ALLOY_ASSERT(admission->request_count > 0);
+    events_reserve(admission, admission->event_count + 1);
+    event = &admission->events[admission->event_count++];
+    request->count++;
+    event->entry = (struct journal_entry){.text = scanned->text,
+                                          .id = scanned->id,
+                                          .id_verbatim = scanned->id_verbatim,
+                                          .stream = request->stream};
+    event->record = NULL;
+    if (scanned->id_verbatim)
+        return;
+    admission->ids = grow(admission->ids, &admission->id_capacity,
+                          admission->id_bytes + scanned->id.len, sizeof(char));
+    memcpy(admission->ids + admission->id_bytes, scanned->id.data, scanned->id.len);
+    event->id_at = admission->id_bytes;
+    admission->id_bytes += scanned->id.len;
+}
+
+void admission_drop(struct admission *admission)
+{
+    ALLOY_ASSERT(admission->request_count > 0);
+    admission->event_count = admission->requests[--admission->request_count].first;
+}
+
+size_t admission_pending(const struct admission *admission)
+{
+    return admission->request_count;
+}
+
+void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t real_ms)
+{
+    const size_t requests = admission->request_count;
+    size_t n = 0;
+
+    for (size_t r = 0; r < requests; r++)
+        judge(admission, &admission->requests[r]);
+
+    /* One reservation for the turn; only when that does not fit is each request tried alone. */
+    if (reserve(admission, 0, requests) == ADMISSION_ACCEPTED) {
+        append(admission, 0, requests, real_ms);
+    } else {
+        for (size_t r = 0; r < requests; r++) {
+            struct request *request = &admission->requests[r];
+
+            if (request->result.verdict != ADMISSION_ACCEPTED)
+                continue;
+            request->result.verdict = reserve(admission, r, r + 1);
+            append(admission, r, r + 1, real_ms);
+        }
+    }
+
+    if (journal_writer_sync(admission->parts.writer) != 0)
+        for (size_t r = 0; r < requests; r++)
+            give_up(admission, &admission->requests[r]);
+
+    for (size_t r = 0; r < requests; r++) {
+        struct request *request = &admission->requests[r];
+
+        if (request->result.verdict == ADMISSION_ACCEPTED)
+            n = enter(admission, request, n, now_ms);
+        count(admission, request);
+    }
+    if (n > 0)
+        ring_publish(admission->parts.ring, admission->records, n);
+}
+
+struct admission_result admission_result(const struct admission *admission, size_t request)
+{
+    ALLOY_ASSERT(request < admission->request_count);
+    return admission->requests[request].result;
+}
+
+void admission_reset(struct admission *admission)
+{
+    admission->event_count = 0;
+    admission->request_count = 0;
+    admission->id_bytes = 0;
+    if (admission->event_capacity > EVENTS_KEPT) {
+        free(admission->events);
+        free(admission->sizes);
+        free(admission->records);
+        admission->events = NULL;
+        admission->sizes = NULL;
+        admission->records = NULL;
+        admission->event_capacity = 0;
+    }
+    if (admission->id_capacity > IDS_KEPT) {
+        free(admission->ids);
+        admission->ids = NULL;
+        admission->id_capacity = 0;
+    }
+}

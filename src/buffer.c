@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * buffer.c - memory for requests being received.
+ *
+ * A pool keeps a few free blocks, which stay counted: taking one back costs no atomic. Whatever is
+ * larger than a block comes from malloc and goes back at once.
+ *
+ * Runs on: a pool and its buffers, their front-end thread; the budget, any thread.
+ * Owns: the free blocks.
+ */
+#include "alloy/buffer.h"
+
+#include <string.h>
+
+struct buffer_block {
+    struct buffer_block *next;
+};
+
+bool buffer_budget_take(struct buffer_budget *budget, size_t bytes)
+{
+    size_t used = atomic_fetch_add_explicit(&budget->used, bytes, memory_order_relaxed);
+
+    if (used > budget->max || bytes > budget->max - used) {
+        buffer_budget_give(budget, bytes);
+        return false;
+    }
+    return true;
+}
+
+void buffer_budget_give(struct buffer_budget *budget, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&budget->used, bytes, memory_order_relaxed);
+}
+
+void buffer_pool_init(struct buffer_pool *pool, struct buffer_budget *budget, size_t block_bytes,
+                      size_t cached_max)
+{
+    ALLOY_ASSERT(block_bytes >= sizeof(struct buffer_block));
+    *pool = (struct buffer_pool){
+        .budget = budget, .block_bytes = block_bytes, .cached_max = cached_max};
+}
+
+void buffer_pool_fini(struct buffer_pool *pool)
+{
+    while (pool->cached) {
+        struct buffer_block *block = pool->cached;
+
+        pool->cached = block->next;
+        free(block);
+        buffer_budget_give(pool->budget, pool->block_bytes);
+    }
+    pool->cached_count = 0;
+}
+
+bool buffer_take(struct buffer_pool *pool, struct buffer *buffer)
+{
+    struct buffer_block *block = pool->cached;
+
+    ALLOY_ASSERT(!buffer->data);
+    if (block) {
+        pool->cached = block->next;
+        pool->cached_count--;
+    } else {
+        if (!buffer_budget_take(pool->budget, pool->block_bytes))
+            return false;
+        block = malloc(pool->block_bytes);
+        if (!block) {
+            buffer_budget_give(pool->budget, pool->block_bytes);
+            return false;
+        }
+    }
+    *buffer = (struct buffer){.data = (char *)block, .size = pool->block_bytes};
+    return true;
+}
+
+bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size)
+{
+    size_t len = buffer_len(buffer);
+    char *data;
+
+    /* A piece of a block's size would be taken for a block when it is released: never smaller. */
+    ALLOY_ASSERT(size >= len && size > pool->block_bytes);
+    if (!buffer_budget_take(pool->budget, size))
+        return false;
+    data = malloc(size);
+    if (!data) {
+        buffer_budget_give(pool->budget, size);
+        return false;
+    }
+    if (len > 0)
+        memcpy(data, buffer->data + buffer->start, len);
+    buffer_release(pool, buffer);
+    *buffer = (struct buffer){.data = data, .size = size, .end = len};
+    return true;
+}
+
+void buffer_compact(struct buffer *buffer)
+{
+    size_t len = buffer_len(buffer);
+
+    if (buffer->start == 0)
+        return;
+    if (len > 0)
+        memmove(buffer->data, buffer->data + buffer->start, len);
+    buffer->start = 0;
+    buffer->end = len;
+}
+
+void buffer_release(struct buffer_pool *pool, struct buffer *buffer)
+{
+    if (!buffer->data)
+        return;
+    if (buffer->size == pool->block_bytes && pool->cached_count < pool->cached_max) {
+        struct buffer_block *block = (struct buffer_block *)(void *)buffer->data;
+
+        block->next = pool->cached;
+        pool->cached = block;
+        pool->cached_count++;
+    } else {
+        free(buffer->data);
+        buffer_budget_give(pool->budget, buffer->size);
+    }
+    *buffer = (struct buffer){0};
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * event_id.c - what makes two events the same: the canonical id and its keyed hash.
+ *
+ * The hash is keyed because clients choose the ids: without the secret nobody can make two ids
+ * collide, and 128 bits leave no collision by chance.
+ *
+ * Runs on: any thread. Owns: nothing.
+ */
+#include "alloy/event_id.h"
+
+#include <sodium.h>
+
+#include <endian.h>
+#include <string.h>
+
+_Static_assert(EVENT_ID_KEY_LEN == crypto_shorthash_siphashx24_KEYBYTES, "key is SipHash's key");
+_Static_assert(sizeof(struct hash128) == crypto_shorthash_siphashx24_BYTES, "hash is SipHash's");
+
+void event_id_random(void *out, size_t len)
+{
+    /* May be called again and from any thread; below 0 the kernel has no generator at all. */
+    ALLOY_ASSERT(sodium_init() >= 0);
+    randombytes_buf(out, len);
+}
+
+void event_id_key_derive(const unsigned char secret[EVENT_ID_KEY_LEN], const char *stream_name,
+                         struct event_id_key *key)
+{
+    (void)crypto_shorthash_siphashx24(key->bytes, (const unsigned char *)stream_name,
+                                      strlen(stream_name), secret);
+}
+
+struct hash128 event_id_hash(const struct event_id_key *key, const char *id, size_t len)
+{
+    uint64_t words[2];
+
+    (void)crypto_shorthash_siphashx24((unsigned char *)words, (const unsigned char *)id, len,
+                                      key->bytes);
+    return (struct hash128){.lo = le64toh(words[0]), .hi = le64toh(words[1])};
+}
+
+size_t event_id_append_part(char *out, const char *part, size_t len, bool first)
+{
+    char *at = out;
+
+    if (!first)
+        *at++ = ':';
+    for (size_t i = 0; i < len; i++) {
+        if (part[i] == ':' || part[i] == '\\')
+            *at++ = '\\';
+        *at++ = part[i];
+    }
+    return (size_t)(at - out);
+}

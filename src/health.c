@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * health.c - what is wrong right now, as told by /readyz.
+ *
+ * A small sorted array under one mutex: a handful of conditions, changed a few times an hour.
+ *
+ * Runs on: any thread. Owns: the conditions and copies of their texts.
+ */
+#include "alloy/health.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <string.h>
+
+struct condition {
+    char key[HEALTH_KEY_MAX];
+    char text[HEALTH_TEXT_MAX];
+    bool blocking;
+};
+
+struct health {
+    pthread_mutex_t mutex;
+    /* under the mutex, sorted by key */
+    struct condition conditions[HEALTH_CONDITIONS_MAX];
+    size_t count;
+};
+
+/* Returns the first index whose key is not below key: its place, whether it is there or not. */
+static size_t find(const struct health *health, const char *key)
+{
+    size_t i = 0;
+
+    while (i < health->count && strcmp(health->conditions[i].key, key) < 0)
+        i++;
+    return i;
+}
+
+static bool is_at(const struct health *health, size_t i, const char *key)
+{
+    return i < health->count && strcmp(health->conditions[i].key, key) == 0;
+}
+
+struct health *health_create(void)
+{
+    struct health *health = calloc(1, sizeof(*health));
+
+    if (health != NULL)
+        pthread_mutex_init(&health->mutex, NULL);
+    return health;
+}
+
+void health_destroy(struct health *health)
+{
+    if (health == NULL)
+        return;
+    pthread_mutex_destroy(&health->mutex);
+    free(health);
+}
+
+void health_raise(struct health *health, const char *key, bool blocking, const char *format, ...)
+{
+    struct condition raised = {.blocking = blocking};
+    va_list args;
+    size_t i;
+
+    snprintf(raised.key, sizeof(raised.key), "%s", key);
+    va_start(args, format);
+    vsnprintf(raised.text, sizeof(raised.text), format, args);
+    va_end(args);
+
+    pthread_mutex_lock(&health->mutex);
+    i = find(health, raised.key);
+    if (!is_at(health, i, raised.key)) {
+        /* Keys are ours: a handful, and a few for each of at most 64 streams. */
+        ALLOY_ASSERT(health->count < HEALTH_CONDITIONS_MAX);
+        memmove(&health->conditions[i + 1], &health->conditions[i],
+                (health->count - i) * sizeof(raised));
+        health->count++;
+    }
+    health->conditions[i] = raised;
+    pthread_mutex_unlock(&health->mutex);
+}
+
+void health_clear(struct health *health, const char *key)
+{
+    char cut[HEALTH_KEY_MAX]; /* as health_raise() would have kept it */
+    size_t i;
+
+    snprintf(cut, sizeof(cut), "%s", key);
+    pthread_mutex_lock(&health->mutex);
+    i = find(health, cut);
+    if (is_at(health, i, cut)) {
+        health->count--;
+        memmove(&health->conditions[i], &health->conditions[i + 1],
+                (health->count - i) * sizeof(health->conditions[0]));
+    }
+    pthread_mutex_unlock(&health->mutex);
+}
+
+void health_visit(struct health *health, health_visit_fn visit, void *arg)
+{
+    pthread_mutex_lock(&health->mutex);
+    for (size_t i = 0; i < health->count; i++) {
+        const struct condition *condition = &health->conditions[i];
+
+        visit(arg, condition->key, condition->blocking, condition->text);
+    }
+    pthread_mutex_unlock(&health->mutex);
+}
+
+bool health_ready(struct health *health)
+{
+    bool ready = true;
+
+    pthread_mutex_lock(&health->mutex);
+    for (size_t i = 0; i < health->count; i++)
+        ready = ready && !health->conditions[i].blocking;
+    pthread_mutex_unlock(&health->mutex);
+    return ready;
+}

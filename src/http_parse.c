@@ -1,0 +1,804 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * http_parse.c - reads HTTP/1.x request heads and chunked bodies, refusing what is ambiguous.
+ *
+ * Whatever two servers could read in two ways is refused, since it is how requests are smuggled
+ * past a proxy. A function for one line knows two outcomes, the line is good or it is refused: a
+ * line that is not complete has no LF, so a refusal without an LF behind it means "need more".
+ * That keeps every "need more" out of the line grammar, and the outcome independent of the pieces.
+ *
+ * Runs on: any thread.
+ * Owns: nothing; slices lie in the caller's buffer.
+ */
+#include "alloy/http_parse.h"
+
+#include <string.h>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#define METHOD_LEN_MAX 32
+#define HEADER_COUNT_MAX 100
+#define SIZE_LINE_MAX 256
+#define TRAILER_BYTES_MAX 8192
+
+/* Bodies beyond this are refused as overflow, so that sums of lengths cannot wrap. */
+#define LENGTH_MAX ((uint64_t)INT64_MAX)
+
+enum byte_class {
+    TOKEN = 1,  /* tchar, RFC 9110 section 5.6.2 */
+    TARGET = 2, /* visible ASCII without '#' */
+    VALUE = 4,  /* field-vchar, space, tab */
+    HOST = 8,   /* uri-host and port, RFC 3986 section 3.2.2 */
+};
+
+#define WORD (TOKEN | TARGET | VALUE | HOST)
+#define DELIMITER (TARGET | VALUE)
+#define HOST_DELIMITER (TARGET | VALUE | HOST)
+#define TOKEN_DELIMITER (TOKEN | TARGET | VALUE)
+
+static const unsigned char byte_classes[256] = {['\t'] = VALUE,
+                                                [' '] = VALUE,
+                                                ['!'] = WORD,
+                                                ['"'] = DELIMITER,
+                                                ['#'] = TOKEN | VALUE,
+                                                ['$' ... '\''] = WORD,
+                                                ['(' ... ')'] = HOST_DELIMITER,
+                                                ['*' ... '+'] = WORD,
+                                                [','] = HOST_DELIMITER,
+                                                ['-' ... '.'] = WORD,
+                                                ['/'] = DELIMITER,
+                                                ['0' ... '9'] = WORD,
+                                                [':' ... ';'] = HOST_DELIMITER,
+                                                ['<'] = DELIMITER,
+                                                ['='] = HOST_DELIMITER,
+                                                ['>' ... '@'] = DELIMITER,
+                                                ['A' ... 'Z'] = WORD,
+                                                ['['] = HOST_DELIMITER,
+                                                ['\\'] = DELIMITER,
+                                                [']'] = HOST_DELIMITER,
+                                                ['^'] = TOKEN_DELIMITER,
+                                                ['_'] = WORD,
+                                                ['`'] = TOKEN_DELIMITER,
+                                                ['a' ... 'z'] = WORD,
+                                                ['{'] = DELIMITER,
+                                                ['|'] = TOKEN_DELIMITER,
+                                                ['}'] = DELIMITER,
+                                                ['~'] = WORD,
+                                                [0x80 ... 0xff] = VALUE};
+
+/* What the lines say together; judged by finish() when all have been read. */
+struct head {
+    struct http_request *request;
+    enum http_result refusal;
+    unsigned header_count;
+    unsigned host_count;
+    unsigned authorization_count;
+    unsigned chunked_count; /* how often the coding "chunked" is named */
+    bool other_coding;      /* Transfer-Encoding names something else, or nothing */
+    bool lengths_differ;
+    bool close;
+    bool keep_alive;
+};
+
+enum chunk_state {
+    CHUNK_SIZE, /* 0: where a zero-initialised decoder starts */
+    CHUNK_SPACE,
+    CHUNK_EXTENSION,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_DATA_CR,
+    CHUNK_DATA_LF,
+    TRAILER_START,
+    TRAILER_NAME,
+    TRAILER_VALUE,
+    TRAILER_LF,
+    TRAILER_END_LF,
+    CHUNK_END,
+    CHUNK_REFUSED,
+};
+
+static inline bool byte_is(char byte, unsigned char_class)
+{
+    return (byte_classes[(unsigned char)byte] & char_class) != 0;
+}
+
+static inline bool is_digit(char byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
+static inline bool is_space(char byte)
+{
+    return byte == ' ' || byte == '\t';
+}
+
+/* First byte of [p, end) outside the class; end when there is none. */
+static inline const char *skip_class(const char *p, const char *end, unsigned char_class)
+{
+    while (p < end && byte_is(*p, char_class)) {
+        p++;
+    }
+    return p;
+}
+
+/* The same for VALUE, where most bytes of a head are: 16 at a time. */
+static inline const char *skip_value(const char *p, const char *end)
+{
+#ifdef __SSE2__
+    const __m128i control_last = _mm_set1_epi8(0x1f);
+    const __m128i tab = _mm_set1_epi8('\t');
+    const __m128i delete = _mm_set1_epi8(0x7f);
+
+    while (end - p >= 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, control_last), bytes);
+        __m128i refused = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), control),
+                                       _mm_cmpeq_epi8(bytes, delete));
+        unsigned mask = (unsigned)_mm_movemask_epi8(refused);
+        if (mask != 0) {
+            return p + __builtin_ctz(mask);
+        }
+        p += 16;
+    }
+#endif
+    return skip_class(p, end, VALUE);
+}
+
+static inline struct slice slice_between(const char *start, const char *end)
+{
+    return (struct slice){.data = start, .len = (size_t)(end - start)};
+}
+
+static inline struct slice trim(const char *start, const char *end)
+{
+    while (start < end && is_space(*start)) {
+        start++;
+    }
+    while (end > start && is_space(end[-1])) {
+        end--;
+    }
+    return slice_between(start, end);
+}
+
+/*
+ * Compares without regard to case. lower holds small letters, digits and '-' only, and text no
+ * control bytes: then setting bit 5 maps nothing onto them but the capital letters.
+ */
+static inline bool text_is(struct slice text, const char *lower)
+{
+    if (text.len != strlen(lower)) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        if ((text.data[i] | 0x20) != lower[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Takes the next element off a comma-separated list; false when there is none left. */
+static bool next_element(struct slice *list, struct slice *element)
+{
+    const char *end, *comma;
+
+    if (list->data == NULL) {
+        return false;
+    }
+    end = list->data + list->len;
+    comma = memchr(list->data, ',', list->len);
+    *element = trim(list->data, comma != NULL ? comma : end);
+    *list = comma != NULL ? slice_between(comma + 1, end) : (struct slice){0};
+    return true;
+}
+
+/* Remembers why the line is refused; returns NULL for the caller to return in its turn. */
+static const char *refuse(struct head *head, enum http_result refusal, const char *problem)
+{
+    head->refusal = refusal;
+    head->request->problem = problem;
+    return NULL;
+}
+
+static bool refuse_bad(struct head *head, const char *problem)
+{
+    refuse(head, HTTP_BAD, problem);
+    return false;
+}
+
+static enum http_method method_of(struct slice text)
+{
+    static const struct {
+        const char *name;
+        enum http_method method;
+    } known[] = {
+        {"POST", HTTP_POST}, {"GET", HTTP_GET}, {"HEAD", HTTP_HEAD}, {"OPTIONS", HTTP_OPTIONS}};
+
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (text.len == strlen(known[i].name) && memcmp(text.data, known[i].name, text.len) == 0) {
+            return known[i].method;
+        }
+    }
+    return HTTP_OTHER;
+}
+
+/* Returns where the path of an absolute-form target starts, NULL when its authority is no good. */
+static const char *skip_authority(const char *target, const char *end)
+{
+    const char *colon = memchr(target, ':', (size_t)(end - target));
+    const char *authority, *path;
+    struct slice scheme;
+
+    if (colon == NULL || end - colon < 3 || colon[1] != '/' || colon[2] != '/') {
+        return NULL;
+    }
+    scheme = slice_between(target, colon);
+    if (!text_is(scheme, "http") && !text_is(scheme, "https")) {
+        return NULL;
+    }
+    authority = colon + 3;
+    path = skip_class(authority, end, HOST);
+    if (path == authority || *authority == ':') {
+        return NULL;
+    }
+    return path == end || *path == '/' || *path == '?' ? path : NULL;
+}
+
+/* Splits the target into path and query: RFC 9112 section 3.2, without the authority-form. */
+static bool split_target(struct http_request *request, const char *target, const char *end)
+{
+    const char *path = target;
+    const char *question;
+
+    if (*target == '*' && end - target == 1 && request->method == HTTP_OPTIONS) {
+        request->path = slice_between(target, end);
+        return true;
+    }
+    if (*target != '/') {
+        path = skip_authority(target, end);
+        if (path == NULL) {
+            return false;
+        }
+    }
+    question = memchr(path, '?', (size_t)(end - path));
+    request->path = slice_between(path, question != NULL ? question : end);
+    if (question != NULL) {
+        request->query = slice_between(question + 1, end);
+    }
+    if (request->path.len == 0) {
+        /* The authority's own slash stands for the missing one: slices stay in the buffer. */
+        request->path = slice_between(memchr(target, '/', (size_t)(end - target)), end);
+        request->path.len = 1;
+    }
+    return true;
+}
+
+/* Returns the byte after the line, NULL when it is refused or not complete. */
+static const char *parse_request_line(struct head *head, const char *p, const char *end)
+{
+    struct http_request *request = head->request;
+    const char *method = p;
+    const char *target, *target_end;
+
+    p = skip_class(p, end, TOKEN);
+    if (p == method || p == end || *p != ' ') {
+        return refuse(head, HTTP_BAD, "The request line does not start with a method.");
+    }
+    if (p - method > METHOD_LEN_MAX) {
+        return refuse(head, HTTP_BAD, "The method is too long.");
+    }
+    request->method_text = slice_between(method, p);
+    request->method = method_of(request->method_text);
+
+    target = p + 1;
+    target_end = skip_class(target, end, TARGET);
+    if (target_end == target || target_end == end || *target_end != ' ') {
+        return refuse(head, HTTP_BAD, "The request target is not valid.");
+    }
+    p = target_end + 1;
+    if (end - p < 10 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' ||
+        !is_digit(p[7]) || p[8] != '\r' || p[9] != '\n') {
+        return refuse(head, HTTP_BAD, "The request line does not end with an HTTP version.");
+    }
+    /* Before the form of the target, so that the HTTP/2 preface "PRI *" gets its own answer. */
+    if (p[5] != '1') {
+        return refuse(head, HTTP_UNSUPPORTED_VERSION, "Only HTTP/1.0 and HTTP/1.1 are spoken.");
+    }
+    request->minor = p[7] == '0' ? 0 : 1;
+    if (!split_target(request, target, target_end)) {
+        return refuse(head, HTTP_BAD, "The request target is not valid.");
+    }
+    return p + 10;
+}
+
+static bool parse_length(struct slice text, uint64_t *length)
+{
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned digit = (unsigned)(text.data[i] - '0');
+        if (digit > 9 || value > (LENGTH_MAX - digit) / 10) {
+            return false;
+        }
+        value = value * 10 + digit;
+    }
+    *length = value;
+    return text.len > 0;
+}
+
+/* RFC 9112 section 6.3: a repeated length is accepted when all are the same. */
+static bool note_content_length(struct head *head, struct slice value)
+{
+    struct http_request *request = head->request;
+    struct slice element;
+    uint64_t first = 0, length;
+    bool has_first = false;
+
+    while (next_element(&value, &element)) {
+        if (!parse_length(element, &length)) {
+            return refuse_bad(head, "Content-Length is not a number.");
+        }
+        if (has_first && length != first) {
+            return refuse_bad(head, "Content-Length is given twice and differs.");
+        }
+        first = length;
+        has_first = true;
+    }
+    if (request->has_length && request->content_length != first) {
+        head->lengths_differ = true;
+    }
+    request->has_length = true;
+    request->content_length = first;
+    return true;
+}
+
+static void note_transfer_encoding(struct head *head, struct slice value)
+{
+    struct slice element;
+
+    while (next_element(&value, &element)) {
+        if (text_is(element, "chunked")) {
+            head->chunked_count++;
+        } else {
+            head->other_coding = true;
+        }
+    }
+}
+
+static void note_connection(struct head *head, struct slice value)
+{
+    struct slice element;
+
+    while (next_element(&value, &element)) {
+        if (text_is(element, "close")) {
+            head->close = true;
+        } else if (text_is(element, "keep-alive")) {
+            head->keep_alive = true;
+        }
+    }
+}
+
+static bool note_host(struct head *head, struct slice value)
+{
+    const char *end = value.data + value.len;
+
+    head->host_count++;
+    if (skip_class(value.data, end, HOST) != end) {
+        return refuse_bad(head, "Host is not valid.");
+    }
+    return true;
+}
+
+/*
+ * Keeps what the header says if it is one of ours. Its verdict must not depend on earlier lines:
+ * check_new_lines() asks for it out of their context.
+ */
+static bool note_header(struct head *head, struct slice name, struct slice value)
+{
+    struct http_request *request = head->request;
+
+    switch (name.len) {
+    case 4:
+        return text_is(name, "host") ? note_host(head, value) : true;
+    case 6:
+        if (text_is(name, "expect")) {
+            request->expect_continue = text_is(value, "100-continue");
+            return request->expect_continue ||
+                   refuse_bad(head, "Expect is not 100-continue, the one expectation known.");
+        }
+        if (text_is(name, "prefer") && request->prefer.len == 0) {
+            request->prefer = value;
+        }
+        return true;
+    case 10:
+        if (text_is(name, "connection")) {
+            note_connection(head, value);
+        }
+        return true;
+    case 13:
+        if (text_is(name, "authorization")) {
+            head->authorization_count++;
+            request->authorization = value;
+        }
+        return true;
+    case 14:
+        return text_is(name, "content-length") ? note_content_length(head, value) : true;
+    case 16:
+        if (text_is(name, "content-encoding") && value.len > 0 && !text_is(value, "identity")) {
+            request->has_encoding = true;
+        }
+        return true;
+    case 17:
+        if (text_is(name, "transfer-encoding")) {
+            note_transfer_encoding(head, value);
+        }
+        return true;
+    default:
+        return true;
+    }
+}
+
+/* Returns the byte after the line, NULL when it is refused or not complete. */
+static const char *parse_header(struct head *head, const char *p, const char *end)
+{
+    const char *name = p;
+    const char *colon = skip_class(p, end, TOKEN);
+    const char *value_end;
+
+    if (colon == name || colon == end || *colon != ':') {
+        if (name < end && is_space(*name)) {
+            return refuse(head, HTTP_BAD, "A header is folded over several lines.");
+        }
+        if (colon < end && is_space(*colon)) {
+            return refuse(head, HTTP_BAD, "A header has a space before its colon.");
+        }
+        return refuse(head, HTTP_BAD, "A header's name is not valid.");
+    }
+    value_end = skip_value(colon + 1, end);
+    if (end - value_end < 2 || value_end[0] != '\r' || value_end[1] != '\n') {
+        return refuse(head, HTTP_BAD, "A header's value has a control byte in it.");
+    }
+    head->header_count++;
+    if (!note_header(head, slice_between(name, colon), trim(colon + 1, value_end))) {
+        return NULL;
+    }
+    return value_end + 2;
+}
+
+/* RFC 9112 section 6.1: what frames the body must be said once and in one way. */
+static enum http_result finish_framing(struct head *head)
+{
+    struct http_request *request = head->request;
+
+    if (head->lengths_differ) {
+        request->problem = "Content-Length is given twice and differs.";
+        return HTTP_BAD;
+    }
+    if (head->chunked_count == 0 && !head->other_coding) {
+        return HTTP_DONE;
+    }
+    if (request->has_length) {
+        request->problem = "Both Content-Length and Transfer-Encoding are given.";
+        return HTTP_BAD;
+    }
+    if (request->minor == 0) {
+        request->problem = "Transfer-Encoding is not part of HTTP/1.0.";
+        return HTTP_BAD;
+    }
+    if (head->chunked_count > 1) {
+        request->problem = "The chunked coding is given twice.";
+        return HTTP_BAD;
+    }
+    if (head->other_coding) {
+        request->problem = "Transfer-Encoding is not chunked, the one coding known.";
+        return HTTP_NOT_IMPLEMENTED;
+    }
+    request->chunked = true;
+    return HTTP_DONE;
+}
+
+/* Judges what takes all lines to see. */
+static enum http_result finish(struct head *head)
+{
+    struct http_request *request = head->request;
+
+    if (head->header_count > HEADER_COUNT_MAX) {
+        request->problem = "There are more than 100 headers.";
+        return HTTP_BAD;
+    }
+    if (head->host_count > 1 || (head->host_count == 0 && request->minor > 0)) {
+        request->problem = "Host must be given exactly once.";
+        return HTTP_BAD;
+    }
+    if (head->authorization_count > 1) {
+        request->problem = "Authorization is given twice.";
+        return HTTP_BAD;
+    }
+    request->keep_alive = !head->close && (request->minor > 0 || head->keep_alive);
+    if (request->minor == 0) {
+        request->expect_continue = false;
+    }
+    return finish_framing(head);
+}
+
+/*
+ * Whether the bytes from p on can be, or become, a request line or an empty line before it. Tells
+ * a TLS handshake by its first byte, which may never be followed by an LF.
+ */
+static bool may_start_request(const char *p, const char *end)
+{
+    if (p == end || byte_is(*p, TOKEN)) {
+        return true;
+    }
+    return *p == '\r' && (end - p == 1 || p[1] == '\n');
+}
+
+/*
+ * Whether the line is the request line, or an empty one before it: as the head has not ended yet,
+ * an empty line can only be followed by such a line.
+ */
+static bool is_first_line(const char *buf, const char *line)
+{
+    size_t offset = (size_t)(line - buf);
+
+    return offset == 0 || (offset == 2 && line[-2] == '\r') ||
+           (offset > 2 && line[-2] == '\r' && line[-3] == '\n');
+}
+
+/*
+ * Checks each line that the bytes after scanned have completed, once and by itself. Returns
+ * whether parse_lines() has an outcome now: the head is complete or one of these lines is refused.
+ */
+static bool check_new_lines(const char *buf, size_t len, size_t scanned)
+{
+    struct http_request scratch = {0};
+    struct head head = {.request = &scratch};
+    const char *end = buf + len;
+    const char *from = buf + scanned;
+    const char *lf;
+
+    while ((lf = memchr(from, '\n', (size_t)(end - from))) != NULL) {
+        const char *previous = memrchr(buf, '\n', (size_t)(from - buf));
+        const char *line = previous != NULL ? previous + 1 : buf;
+        bool first = is_first_line(buf, line);
+
+        if (lf - line == 1 && *line == '\r') {
+            if (!first) {
+                return true;
+            }
+        } else if ((first ? parse_request_line(&head, line, lf + 1)
+                          : parse_header(&head, line, lf + 1)) == NULL) {
+            return true;
+        }
+        from = lf + 1;
+    }
+    /* A lone CR at the end of what was scanned was not judged then. */
+    if (from > buf && from[-1] == '\r') {
+        from--;
+    }
+    return (from == buf || from[-1] == '\n') && is_first_line(buf, from) &&
+           !may_start_request(from, end);
+}
+
+/* Reads the head from its first byte on. */
+static enum http_result parse_lines(const char *buf, size_t len, struct http_request *request)
+{
+    struct head head = {.request = request};
+    const char *end = buf + len;
+    const char *line = buf;
+    const char *next;
+
+    *request = (struct http_request){0};
+    while (end - line >= 2 && line[0] == '\r' && line[1] == '\n') {
+        line += 2;
+    }
+    if (!may_start_request(line, end)) {
+        request->problem = "The request line does not start with a method.";
+        return HTTP_BAD;
+    }
+    next = parse_request_line(&head, line, end);
+    while (next != NULL) {
+        line = next;
+        if (end - line >= 2 && line[0] == '\r' && line[1] == '\n') {
+            request->head_len = (size_t)(line + 2 - buf);
+            return finish(&head);
+        }
+        next = parse_header(&head, line, end);
+    }
+    /* See the top of this file: without an LF the line was not refused, it is not complete. */
+    return memchr(line, '\n', (size_t)(end - line)) != NULL ? head.refusal : HTTP_MORE;
+}
+
+enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
+                                 struct http_request *request)
+{
+    enum http_result result = HTTP_MORE;
+
+    ALLOY_ASSERT(*scanned <= len);
+    /*
+     * A head in one piece, the usual case, is read in one pass. One in pieces is read a second
+     * time, when it is complete or refused: each byte costs a constant either way.
+     */
+    if (*scanned == 0 || check_new_lines(buf, len, *scanned)) {
+        result = parse_lines(buf, len, request);
+    }
+    if (result == HTTP_MORE) {
+        *scanned = len;
+    }
+    return result;
+}
+
+static int hex_value(char byte)
+{
+    char lower = (char)(byte | 0x20);
+
+    if (is_digit(byte)) {
+        return byte - '0';
+    }
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+static enum chunk_state chunk_refuse(struct http_chunked *chunked, const char *problem)
+{
+    chunked->problem = problem;
+    return CHUNK_REFUSED;
+}
+
+/* One byte of a chunk's size: 1*HEXDIG, then its CR or an extension. */
+static enum chunk_state size_step(struct http_chunked *chunked, char byte)
+{
+    int digit = hex_value(byte);
+
+    if (digit >= 0) {
+        if (chunked->remaining > LENGTH_MAX >> 4) {
+            return chunk_refuse(chunked, "A chunk's size is too large.");
+        }
+        chunked->remaining = chunked->remaining << 4 | (uint64_t)digit;
+        return CHUNK_SIZE;
+    }
+    if (chunked->line_len > 1) {
+        if (byte == '\r') {
+            return CHUNK_SIZE_LF;
+        }
+        if (byte == ';') {
+            return CHUNK_EXTENSION;
+        }
+        if (is_space(byte)) {
+            return CHUNK_SPACE;
+        }
+    }
+    return chunk_refuse(chunked, "A chunk's size is not a hexadecimal number.");
+}
+
+/*
+ * One byte of the rest of a size line. An extension may hold any text: how a line ends, and thus
+ * where data starts, does not depend on its grammar as long as control bytes are refused.
+ */
+static enum chunk_state extension_step(struct http_chunked *chunked, char byte)
+{
+    switch ((enum chunk_state)chunked->state) {
+    case CHUNK_SPACE:
+        if (is_space(byte)) {
+            return CHUNK_SPACE;
+        }
+        if (byte == ';') {
+            return CHUNK_EXTENSION;
+        }
+        break;
+    case CHUNK_EXTENSION:
+        if (byte == '\r') {
+            return CHUNK_SIZE_LF;
+        }
+        if (byte_is(byte, VALUE)) {
+            return CHUNK_EXTENSION;
+        }
+        break;
+    default: /* CHUNK_SIZE_LF */
+        if (byte == '\n') {
+            chunked->line_len = 0;
+            return chunked->remaining > 0 ? CHUNK_DATA : TRAILER_START;
+        }
+    }
+    return chunk_refuse(chunked, "A chunk's size line is not valid.");
+}
+
+/* One byte of the trailers: header lines up to an empty one. */
+static enum chunk_state trailer_step(struct http_chunked *chunked, char byte)
+{
+    switch ((enum chunk_state)chunked->state) {
+    case TRAILER_START:
+        if (byte == '\r') {
+            return TRAILER_END_LF;
+        }
+        if (byte_is(byte, TOKEN)) {
+            return TRAILER_NAME;
+        }
+        break;
+    case TRAILER_NAME:
+        if (byte_is(byte, TOKEN)) {
+            return TRAILER_NAME;
+        }
+        if (byte == ':') {
+            return TRAILER_VALUE;
+        }
+        break;
+    case TRAILER_VALUE:
+        if (byte == '\r') {
+            return TRAILER_LF;
+        }
+        if (byte_is(byte, VALUE)) {
+            return TRAILER_VALUE;
+        }
+        break;
+    default: /* TRAILER_LF, TRAILER_END_LF */
+        if (byte == '\n') {
+            chunked->line_len = 0;
+            return chunked->state == TRAILER_LF ? TRAILER_START : CHUNK_END;
+        }
+    }
+    return chunk_refuse(chunked, "A trailer is not valid.");
+}
+
+/* One byte that is not data; returns the state after it. */
+static enum chunk_state framing_step(struct http_chunked *chunked, char byte)
+{
+    enum chunk_state state = (enum chunk_state)chunked->state;
+
+    if (state == CHUNK_DATA_CR && byte == '\r') {
+        return CHUNK_DATA_LF;
+    }
+    if (state == CHUNK_DATA_LF && byte == '\n') {
+        return CHUNK_SIZE;
+    }
+    if (state == CHUNK_DATA_CR || state == CHUNK_DATA_LF) {
+        return chunk_refuse(chunked, "A chunk's data does not end where its size says.");
+    }
+    chunked->line_len++;
+    if (state >= TRAILER_START) {
+        chunked->trailer_len++;
+        return chunked->trailer_len <= TRAILER_BYTES_MAX
+                   ? trailer_step(chunked, byte)
+                   : chunk_refuse(chunked, "The trailers are too long.");
+    }
+    if (chunked->line_len > SIZE_LINE_MAX) {
+        return chunk_refuse(chunked, "A chunk's size line is too long.");
+    }
+    return state == CHUNK_SIZE ? size_step(chunked, byte) : extension_step(chunked, byte);
+}
+
+enum http_result http_chunked_decode(struct http_chunked *chunked, char *body, size_t raw_len,
+                                     size_t *consumed)
+{
+    const char *raw = body + chunked->decoded;
+    const char *p = raw;
+    const char *end = raw + raw_len;
+
+    while (p < end && chunked->state != CHUNK_END && chunked->state != CHUNK_REFUSED) {
+        size_t available = (size_t)(end - p);
+
+        if (chunked->state != CHUNK_DATA) {
+            chunked->state = (int)framing_step(chunked, *p);
+            p++;
+            continue;
+        }
+        if (available > chunked->remaining) {
+            available = (size_t)chunked->remaining;
+        }
+        if (p != body + chunked->decoded) {
+            memmove(body + chunked->decoded, p, available);
+        }
+        p += available;
+        chunked->decoded += available;
+        chunked->remaining -= available;
+        if (chunked->remaining == 0) {
+            chunked->state = CHUNK_DATA_CR;
+        }
+    }
+    *consumed = (size_t)(p - raw);
+    if (chunked->state == CHUNK_REFUSED) {
+        return HTTP_BAD;
+    }
+    return chunked->state == CHUNK_END ? HTTP_DONE : HTTP_MORE;
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal_dir.c - the journal's folder: its lock, the instance file, and the numbers that are never
+ * given twice in an instance's life.
+ *
+ * LSNs are values of claims in Redis and insert ids are deduplication tokens in ClickHouse: either
+ * given twice would make a new event look like an old one. So the instance file says, ahead of use,
+ * from which numbers a later life begins, and a life that ends in order corrects it downwards.
+ *
+ * Runs on: open and close on main; numbers on any thread; the promise on the janitor.
+ * Owns: the folder's lock and the instance file.
+ */
+#include "alloy/journal_dir.h"
+
+#define LOG_MODULE "journal"
+#include "alloy/log.h"
+#include "alloy/segment.h"
+
+#include <xxhash.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INSTANCE_MAGIC "ALLOYINS"
+#define INSTANCE_VERSION 1
+#define INSTANCE_NAME "instance"
+#define INSTANCE_TMP "instance.tmp"
+#define SEGMENT_PROMISE 1024
+#define INSERT_PROMISE ((uint64_t)1 << 20)
+
+/* The instance file, little-endian. */
+struct instance_file {
+    char magic[8];
+    uint32_t version;
+    uint32_t reserved; /* 0 */
+    uint64_t instance_id;
+    uint64_t segment_next; /* no segment of this number or above was ever made */
+    uint64_t insert_next;  /* no insert of this id or above was ever sent */
+    unsigned char secret[EVENT_ID_KEY_LEN];
+    uint64_t checksum; /* XXH3 of all above */
+};
+_Static_assert(sizeof(struct instance_file) == 64, "the instance file is part of the format");
+
+static int fail(char *error, int err, const char *path, const char *what)
+{
+    snprintf(error, JOURNAL_DIR_ERROR_MAX, "journal folder %s: %s: %s", path, what, strerror(-err));
+    return err;
+}
+
+/* Makes the folder and those above it. */
+static int make_path(const char *path)
+{
+    char *copy = strdup(path);
+    int err = 0;
+
+    if (copy == NULL)
+        return -ENOMEM;
+    for (char *slash = strchr(copy + 1, '/'); err == 0 && slash != NULL;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(copy, 0755) != 0 && errno != EEXIST)
+            err = -errno;
+        *slash = '/';
+    }
+    if (err == 0 && mkdir(copy, 0700) != 0 && errno != EEXIST)
+        err = -errno;
+    free(copy);
+    return err;
+}
+
+static int open_folder(struct journal_dir *dir, char *error)
+{
+    int err, above;
+
+    dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir->fd >= 0)
+        return 0;
+    if (errno != ENOENT)
+        return fail(error, -errno, dir->path, "cannot be opened");
+    err = make_path(dir->path);
+    if (err != 0)
+        return fail(error, err, dir->path, "cannot be made");
+    dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir->fd < 0)
+        return fail(error, -errno, dir->path, "cannot be opened");
+    /* A new folder is on disk only with the one above it; where that may not be read we go on. */
+    above = openat(dir->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (above >= 0) {
+        fsync(above);
+        close(above);
+    }
+    return 0;
+}
+
+static int take_lock(struct journal_dir *dir, char *error)
+{
+    char text[32] = "";
+    int len;
+
+    dir->lock_fd = openat(dir->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (dir->lock_fd < 0)
+        return fail(error, -errno, dir->path, "lock file");
+    if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK)
+            return fail(error, -errno, dir->path, "lock file");
+        if (pread(dir->lock_fd, text, sizeof(text) - 1, 0) <= 0)
+            snprintf(text, sizeof(text), "unknown");
+        snprintf(error, JOURNAL_DIR_ERROR_MAX,
+                 "journal folder %s is in use by another alloyd (pid %.*s)", dir->path,
+                 (int)strcspn(text, "\n"), text);
+        return -EBUSY;
+    }
+    len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+    if (ftruncate(dir->lock_fd, 0) != 0 || pwrite(dir->lock_fd, text, (size_t)len, 0) != len)
+        log_warn("lock file does not tell the pid error=\"%s\"", strerror(errno));
+    return 0;
+}
+
+static int by_number(const void *left, const void *right)
+{
+    const struct journal_dir_file *a = left, *b = right;
+
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+static int add_file(struct journal_dir *dir, uint32_t number, uint64_t size)
+{
+    struct journal_dir_file *grown =
+        reallocarray(dir->files, dir->file_count + 1, sizeof(*dir->files));
+
+    if (grown == NULL)
+        return -ENOMEM;
+    dir->files = grown;
+    dir->files[dir->file_count++] = (struct journal_dir_file){.number = number, .size = size};
+    return 0;
+}
+
+/* Lists a segment; removes a file that was never finished. */
+static int list_name(struct journal_dir *dir, const char *found)
+{
+    char name[SEGMENT_NAME_MAX];
+    unsigned number;
+    struct stat st;
+
+    if (sscanf(found, "segment-%10u", &number) != 1)
+        return 0;
+    segment_name(name, number, "tmp");
+    if (strcmp(name, found) == 0)
+        return unlinkat(dir->fd, found, 0) == 0 ? 0 : -errno;
+    segment_name(name, number, "alj");
+    if (strcmp(name, found) != 0)
+        return 0;
+    if (fstatat(dir->fd, found, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return -errno;
+    return add_file(dir, number, (uint64_t)st.st_size);
+}
+
+static int list_files(struct journal_dir *dir, char *error)
+{
+    const int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    int err = 0;
+
+    if (stream == NULL) {
+        err = -errno;
+        if (fd >= 0)
+            close(fd);
+        return fail(error, err, dir->path, "cannot be read");
+    }
+    while (err == 0 && (errno = 0, entry = readdir(stream)) != NULL)
+        err = list_name(dir, entry->d_name);
+    if (err == 0 && errno != 0)
+        err = -errno;
+    closedir(stream);
+    if (err != 0)
+        return fail(error, err, dir->path, "cannot be read");
+    if (dir->file_count > 1)
+        qsort(dir->files, dir->file_count, sizeof(*dir->files), by_number);
+    return 0;
+}
+
+static int write_all(int fd, const void *data, size_t len)
+{
+    const ssize_t put = pwrite(fd, data, len, 0);
+
+    if (put < 0)
+        return -errno;
+    return put == (ssize_t)len ? 0 : -ENOSPC;
+}
+
+/*
+ * Replaces the instance file by one with these promises; on disk when it returns 0. The two files
+ * change names, so that on a full disk, which only a drained journal may cure, no block is missing.
+ */
+static int write_instance(struct journal_dir *dir, uint64_t segment_next, uint64_t insert_next)
+{
+    struct instance_file file = {
+        .version = INSTANCE_VERSION,
+        .instance_id = dir->instance_id,
+        .segment_next = segment_next,
+        .insert_next = insert_next,
+    };
+    int fd, err;
+
+    memcpy(file.magic, INSTANCE_MAGIC, sizeof(file.magic));
+    memcpy(file.secret, dir->secret, sizeof(file.secret));
+    file.checksum = XXH3_64bits(&file, offsetof(struct instance_file, checksum));
+    fd = openat(dir->fd, INSTANCE_TMP, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    err = write_all(fd, &file, sizeof(file));
+    if (err == 0 && fsync(fd) != 0)
+        err = -errno;
+    close(fd);
+    if (err != 0)
+        return err;
+    /* The first time there is nothing to exchange, and some file systems cannot. */
+    if (renameat2(dir->fd, INSTANCE_TMP, dir->fd, INSTANCE_NAME, RENAME_EXCHANGE) != 0 &&
+        renameat(dir->fd, INSTANCE_TMP, dir->fd, INSTANCE_NAME) != 0)
+        return -errno;
+    return fsync(dir->fd) == 0 ? 0 : -errno;
+}
+
+/* 0, -ENOENT: there is none, or -errno with a sentence. */
+static int read_instance(struct journal_dir *dir, char *error)
+{
+    struct instance_file file;
+    ssize_t got;
+    int fd;
+
+    fd = openat(dir->fd, INSTANCE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? -ENOENT : fail(error, -errno, dir->path, "instance file");
+    got = pread(fd, &file, sizeof(file), 0);
+    close(fd);
+    if (got != (ssize_t)sizeof(file) || memcmp(file.magic, INSTANCE_MAGIC, sizeof(file.magic)) != 0 ||
+        file.checksum != XXH3_64bits(&file, offsetof(struct instance_file, checksum)))
+        return fail(error, -EBADMSG, dir->path, "the instance file is broken");
+    if (file.version != INSTANCE_VERSION)
+        return fail(error, -EBADMSG, dir->path, "the instance file is of another version");
+    dir->instance_id = file.instance_id;
+    dir->segment_next = file.segment_next;
+    atomic_store_explicit(&dir->insert_next, file.insert_next, memory_order_relaxed);
+    memcpy(dir->secret, file.secret, sizeof(dir->secret));
+    return 0;
+}
+
+static void draw_instance(struct journal_dir *dir)
+{
+    event_id_random(&dir->instance_id, sizeof(dir->instance_id));
+    event_id_random(dir->secret, sizeof(dir->secret));
+    dir->segment_next = 1;
+    atomic_store_explicit(&dir->insert_next, 1, memory_order_relaxed);
+}
+
+/* Under lock, or alone. */
+static int promise_more(struct journal_dir *dir)
+{
+    const uint64_t segment_limit = dir->segment_next + SEGMENT_PROMISE;
+    const uint64_t insert_limit =
+        atomic_load_explicit(&dir->insert_next, memory_order_relaxed) + INSERT_PROMISE;
+    int err;
+
+    if (dir->path != NULL) {
+        err = write_instance(dir, segment_limit, insert_limit);
+        if (err != 0)
+            return err;
+    }
+    dir->segment_limit = segment_limit;
+    /* release: pairs with the acquire in journal_stamp(): an id below it is safe to send */
+    atomic_store_explicit(&dir->insert_limit, insert_limit, memory_order_release);
+    return 0;
+}
+
+static int load_instance(struct journal_dir *dir, char *error)
+{
+    int err = read_instance(dir, error);
+
+    if (err == -ENOENT) {
+        /* A new id would turn the claims that these events hold against them. */
+        if (dir->file_count > 0) {
+            snprintf(error, JOURNAL_DIR_ERROR_MAX,
+                     "journal folder %s holds segments but no instance file: put the file back, or "
+                     "move the segments away",
+                     dir->path);
+            return -EBADMSG;
+        }
+        draw_instance(dir);
+    } else if (err != 0) {
+        return err;
+    }
+    if (dir->file_count > 0 && dir->files[dir->file_count - 1].number >= dir->segment_next)
+        dir->segment_next = (uint64_t)dir->files[dir->file_count - 1].number + 1;
+    err = promise_more(dir);
+    return err == 0 ? 0 : fail(error, err, dir->path, "instance file cannot be written");
+}
+
+static void let_go(struct journal_dir *dir)
+{
+    if (dir->lock_fd >= 0)
+        close(dir->lock_fd);
+    if (dir->fd >= 0)
+        close(dir->fd);
+    pthread_mutex_destroy(&dir->lock);
+    free(dir->files);
+    free(dir->path);
+}
+
+int journal_dir_open(struct journal_dir *dir, const char *path, char error[JOURNAL_DIR_ERROR_MAX])
+{
+    int err;
+
+    *dir = (struct journal_dir){.fd = -1, .lock_fd = -1};
+    pthread_mutex_init(&dir->lock, NULL);
+    if (path == NULL) {
+        draw_instance(dir);
+        return promise_more(dir);
+    }
+    dir->path = strdup(path);
+    if (dir->path == NULL)
+        err = fail(error, -ENOMEM, path, "cannot be opened");
+    else
+        err = open_folder(dir, error);
+    if (err == 0)
+        err = take_lock(dir, error);
+    if (err == 0)
+        err = list_files(dir, error);
+    if (err == 0)
+        err = load_instance(dir, error);
+    if (err != 0)
+        let_go(dir);
+    return err;
+}
+
+void journal_dir_close(struct journal_dir *dir)
+{
+    /* If it cannot be written the old promise stands, which only skips numbers. */
+    if (dir->path != NULL)
+        (void)write_instance(dir, dir->segment_next,
+                             atomic_load_explicit(&dir->insert_next, memory_order_relaxed));
+    let_go(dir);
+}
+
+int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number)
+{
+    int err = 0;
+
+    pthread_mutex_lock(&dir->lock);
+    if (dir->segment_next > UINT32_MAX)
+        err = -EOVERFLOW;
+    else if (dir->segment_next >= dir->segment_limit)
+        err = promise_more(dir);
+    if (err == 0)
+        *number = (uint32_t)dir->segment_next++;
+    pthread_mutex_unlock(&dir->lock);
+    return err;
+}
+
+uint64_t journal_dir_insert_id(struct journal_dir *dir)
+{
+    const uint64_t id = atomic_fetch_add_explicit(&dir->insert_next, 1, memory_order_relaxed);
+
+    if (unlikely(id >= atomic_load_explicit(&dir->insert_limit, memory_order_relaxed))) {
+        pthread_mutex_lock(&dir->lock);
+        /* On failure journal_stamp() refuses the id. */
+        (void)promise_more(dir);
+        pthread_mutex_unlock(&dir->lock);
+    }
+    return id;
+}
+
+int journal_dir_promise(struct journal_dir *dir)
+{
+    int err = 0;
+
+    pthread_mutex_lock(&dir->lock);
+    if (dir->segment_limit - dir->segment_next < SEGMENT_PROMISE / 2 ||
+        atomic_load_explicit(&dir->insert_next, memory_order_relaxed) + INSERT_PROMISE / 2 >
+            atomic_load_explicit(&dir->insert_limit, memory_order_relaxed))
+        err = promise_more(dir);
+    pthread_mutex_unlock(&dir->lock);
+    return err;
+}

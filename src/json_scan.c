@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * json_scan.c - one pass over a request body: where each event begins and ends, and its id.
+ *
+ * Nearly all bytes of an event are the insides of strings, so these are skipped 16 at a time until
+ * a byte that matters: a quote, a backslash, a control byte, or one of a UTF-8 sequence. The rest
+ * is a loop without recursion; a bit for each open level tells an array from an object.
+ *
+ * A helper that skips something gets its first byte and returns what follows it, or NULL after
+ * fail(). Where it needs a byte to look at, its caller has made sure that there is one.
+ *
+ * JSON_SCAN_PORTABLE builds without SSE2; the unit test compiles this file both ways.
+ *
+ * Runs on: any thread. Owns: nothing; the body is the caller's.
+ */
+#include "alloy/json_scan.h"
+
+#include <endian.h>
+#include <string.h>
+
+#if defined(__SSE2__) && !defined(JSON_SCAN_PORTABLE)
+#define USE_SSE2 1
+#include <emmintrin.h>
+#endif
+
+#define TRUNCATED "the body ends too early"
+#define NOT_AN_ID "the id is neither a string nor an integer"
+#define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
+#define TOO_LONG SIZE_MAX
+
+/* What stands before offset. */
+enum scan_state {
+    AT_START,
+    IN_SEQUENCE, /* an event of a body without an array */
+    IN_ARRAY,    /* an element of the array */
+};
+
+/* What escape_unit() says when there is no UTF-16 code unit. */
+enum {
+    UNIT_INVALID = -1,
+    UNIT_TRUNCATED = -2,
+};
+
+/* Returns NULL, for the caller to hand on. */
+static const char *fail(struct json_scan *scan, const char *at, const char *problem)
+{
+    scan->error_offset = (size_t)(at - scan->body);
+    scan->problem = problem;
+    return NULL;
+}
+
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static inline int hex_digit(char c)
+{
+    if (is_digit(c))
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+static inline const char *skip_space(const char *at, const char *end)
+{
+    /* Compact JSON has none: one comparison then, since nothing in JSON but white space and
+     * errors is below '!'. */
+    while (at < end && (unsigned char)*at <= ' ' &&
+           (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
+        at++;
+    return at;
+}
+
+/* Skips white space to a byte that must exist. */
+static inline const char *next_token(struct json_scan *scan, const char *at, const char *end)
+{
+    at = skip_space(at, end);
+    if (unlikely(at == end))
+        return fail(scan, end, TRUNCATED);
+    return at;
+}
+
+static inline bool is_plain(char c)
+{
+    return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
+}
+
+/* Non-zero when one of eight bytes is not plain; its lowest bit set is in the first such byte
+ * (Mycroft's test for a zero byte: a borrow gives false hits only above a true one). */
+static inline uint64_t special_bits(uint64_t bytes)
+{
+    const uint64_t quote = bytes ^ BYTES('"');
+    const uint64_t backslash = bytes ^ BYTES('\\');
+    const uint64_t below_space = (bytes - BYTES(0x20)) & ~bytes;
+
+    return (((quote - BYTES(1)) & ~quote) | ((backslash - BYTES(1)) & ~backslash) | below_space |
+            bytes) &
+           BYTES(0x80);
+}
+
+/* The first byte of a string's inside that is not plain, or end. */
+static inline const char *skip_plain(const char *at, const char *end)
+{
+#ifdef USE_SSE2
+    while (end - at >= 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+        /* A signed comparison: bytes from 0x80 are below a space too. */
+        __m128i special = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
+
+        special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
+        special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+        const unsigned mask = (unsigned)_mm_movemask_epi8(special);
+        if (mask != 0)
+            return at + __builtin_ctz(mask);
+        at += 16;
+    }
+#endif
+    while (end - at >= 8) {
+        uint64_t bytes;
+
+        memcpy(&bytes, at, sizeof(bytes));
+        const uint64_t special = special_bits(le64toh(bytes));
+        if (special != 0)
+            return at + (__builtin_ctzll(special) >> 3);
+        at += 8;
+    }
+    while (at < end && is_plain(*at))
+        at++;
+    return at;
+}
+
+/* Skips a run of bytes from 0x80 (RFC 3629 section 4: no overlong form, no surrogate, nothing
+ * above U+10FFFF). */
+static const char *skip_utf8(struct json_scan *scan, const char *at, const char *end)
+{
+    do {
+        const unsigned char lead = (unsigned char)*at;
+        /* Bounds of the second byte; those after it have the whole range. */
+        unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+        unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+
+        if (lead < 0xC2 || lead > 0xF4)
+            return fail(scan, at, "invalid UTF-8");
+        at++;
+        for (int left = 1 + (lead >= 0xE0) + (lead >= 0xF0); left > 0; left--) {
+            if (at == end)
+                return fail(scan, end, TRUNCATED);
+            if ((unsigned char)*at < low || (unsigned char)*at > high)
+                return fail(scan, at, "invalid UTF-8");
+            low = 0x80;
+            high = 0xBF;
+            at++;
+        }
+    } while (at < end && (unsigned char)*at >= 0x80);
+    return at;
+}
+
+/* The UTF-16 code unit of the \uXXXX at at, or one of UNIT_*. */
+static int escape_unit(const char *at, const char *end)
+{
+    static const char prefix[] = {'\\', 'u'};
+    int unit = 0;
+
+    for (size_t i = 0; i < 6; i++) {
+        if (at + i == end)
+            return UNIT_TRUNCATED;
+        if (i < sizeof(prefix)) {
+            if (at[i] != prefix[i])
+                return UNIT_INVALID;
+            continue;
+        }
+        const int digit = hex_digit(at[i]);
+        if (digit < 0)
+            return UNIT_INVALID;
+        unit = unit << 4 | digit;
+    }
+    return unit;
+}
+
+static inline bool is_high_surrogate(int unit)
+{
+    return unit >= 0xD800 && unit <= 0xDBFF;
+}
+
+static inline bool is_low_surrogate(int unit)
+{
+    return unit >= 0xDC00 && unit <= 0xDFFF;
+}
+
+static const char *skip_escape(struct json_scan *scan, const char *at, const char *end)
+{
+    if (end - at < 2)
+        return fail(scan, end, TRUNCATED);
+    if (at[1] != 'u') {
+        if (at[1] == '\0' || strchr("\"\\/bfnrt", at[1]) == NULL)
+            return fail(scan, at, "the string holds an invalid escape");
+        return at + 2;
+    }
+
+    int unit = escape_unit(at, end);
+    const bool paired = is_high_surrogate(unit);
+    if (paired) {
+        unit = escape_unit(at + 6, end);
+        if (unit >= 0 && !is_low_surrogate(unit))
+            unit = UNIT_INVALID;
+    } else if (is_low_surrogate(unit)) {
+        unit = UNIT_INVALID;
+    }
+    if (unit == UNIT_TRUNCATED)
+        return fail(scan, end, TRUNCATED);
+    if (unit == UNIT_INVALID)
+        return fail(scan, at, "the string holds an invalid \\u escape");
+    return at + (paired ? 12 : 6);
+}
+
+/* Skips a string from its opening quote; sets escaped when it holds an escape. */
+static inline const char *skip_string(struct json_scan *scan, const char *at, const char *end,
+                                      bool *escaped)
+{
+    at++;
+    for (;;) {
+        at = skip_plain(at, end);
+        if (unlikely(at == end))
+            return fail(scan, end, TRUNCATED);
+        if (likely(*at == '"'))
+            return at + 1;
+        if (*at == '\\') {
+            *escaped = true;
+            at = skip_escape(scan, at, end);
+        } else if ((unsigned char)*at >= 0x80) {
+            at = skip_utf8(scan, at, end);
+        } else {
+            return fail(scan, at, "the string holds a raw control byte");
+        }
+        if (at == NULL)
+            return NULL;
+    }
+}
+
+/* One digit at least. */
+static inline const char *skip_digits(struct json_scan *scan, const char *at, const char *end)
+{
+    if (unlikely(at == end))
+        return fail(scan, end, TRUNCATED);
+    if (unlikely(!is_digit(*at)))
+        return fail(scan, at, "a digit was expected");
+    do
+        at++;
+    while (at < end && is_digit(*at));
+    return at;
+}
+
+static const char *skip_number(struct json_scan *scan, const char *at, const char *end)
+{
+    if (*at == '-')
+        at++;
+    if (at < end && *at == '0')
+        at++;
+    else
+        at = skip_digits(scan, at, end);
+    if (at != NULL && at < end && *at == '.')
+        at = skip_digits(scan, at + 1, end);
+    if (at != NULL && at < end && (*at == 'e' || *at == 'E')) {
+        at++;
+        if (at < end && (*at == '+' || *at == '-'))
+            at++;
+        at = skip_digits(scan, at, end);
+    }
+    return at;
+}
+
+static const char *skip_word(struct json_scan *scan, const char *at, const char *end,
+                             const char *word)
+{
+    for (; *word != '\0'; word++, at++) {
+        if (at == end)
+            return fail(scan, end, TRUNCATED);
+        if (*at != *word)
+            return fail(scan, at, "a value was expected");
+    }
+    return at;
+}
+
+static inline const char *skip_scalar(struct json_scan *scan, const char *at, const char *end)
+{
+    bool escaped;
+
+    switch (*at) {
+    case '"':
+        return skip_string(scan, at, end, &escaped);
+    case 't':
+        return skip_word(scan, at, end, "true");
+    case 'f':
+        return skip_word(scan, at, end, "false");
+    case 'n':
+        return skip_word(scan, at, end, "null");
+    default:
+        if (likely(*at == '-' || is_digit(*at)))
+            return skip_number(scan, at, end);
+        return fail(scan, at, "a value was expected");
+    }
+}
+
+/* Decodes the escape at *text, which is known to be valid, and moves past it. Returns the bytes
+ * written. */
+static size_t decode_escape(const char **text, const char *end, char out[4])
+{
+    static const char letters[] = "\"\\/bfnrt";
+    static const char meanings[] = "\"\\/\b\f\n\r\t";
+    const char *at = *text;
+
+    if (at[1] != 'u') {
+        *text = at + 2;
+        out[0] = meanings[strchr(letters, at[1]) - letters];
+        return 1;
+    }
+
+    unsigned code = (unsigned)escape_unit(at, end);
+    *text = at + 6;
+    if (is_high_surrogate((int)code)) {
+        code = 0x10000 + ((code - 0xD800) << 10) + ((unsigned)escape_unit(at + 6, end) - 0xDC00);
+        *text = at + 12;
+    }
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    const size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char leads[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = len - 1; i > 0; i--, code >>= 6)
+        out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)(leads[len] | code);
+    return len;
+}
+
+/* Decodes the inside of a valid string. Returns the length, or TOO_LONG above out_max. */
+static size_t decode_string(struct slice text, char *out, size_t out_max)
+{
+    const char *at = text.data;
+    const char *end = text.data + text.len;
+    size_t len = 0;
+
+    while (at < end) {
+        char piece[4];
+        size_t piece_len = 1;
+
+        if (*at == '\\')
+            piece_len = decode_escape(&at, end, piece);
+        else
+            piece[0] = *at++;
+        if (piece_len > out_max - len)
+            return TOO_LONG;
+        memcpy(out + len, piece, piece_len);
+        len += piece_len;
+    }
+    return len;
+}
+
+/* The slot of the id field that this key names, or NULL. */
+static inline const char **find_field(struct json_scan *scan, struct slice key, bool escaped,
+                                      const char **values)
+{
+    const struct json_scan_fields *fields = scan->fields;
+
+    if (unlikely(escaped)) {
+        /* The id buffer is free until the event is whole, and holds any name. */
+        key.len = decode_string(key, scan->id_buffer, sizeof(scan->id_buffer));
+        key.data = scan->id_buffer;
+    }
+    for (size_t i = 0; i < fields->count; i++) {
+        if (key.len == fields->names[i].len &&
+            memcmp(key.data, fields->names[i].data, key.len) == 0)
+            return &values[i];
+    }
+    return NULL;
+}
+
+/*
+ * Skips a key and its colon, to the value. When values is given, the key is one of the event's own
+ * object, and the value of an id field is remembered there.
+ */
+static inline const char *skip_key(struct json_scan *scan, const char *at, const char *end,
+                                   const char **values)
+{
+    const char *const key = at;
+    const char **value = NULL;
+    bool escaped = false;
+
+    if (unlikely(*at != '"'))
+        return fail(scan, at, "a key was expected");
+    at = skip_string(scan, at, end, &escaped);
+    if (unlikely(at == NULL))
+        return NULL;
+    if (values != NULL) {
+        const struct slice name = {key + 1, (size_t)(at - key) - 2};
+
+        value = find_field(scan, name, escaped, values);
+        if (value != NULL && *value != NULL)
+            return fail(scan, key, "duplicate id field");
+    }
+
+    at = next_token(scan, at, end);
+    if (unlikely(at == NULL))
+        return NULL;
+    if (unlikely(*at != ':'))
+        return fail(scan, at, "a colon was expected");
+    at = next_token(scan, at + 1, end);
+    if (value != NULL)
+        *value = at;
+    return at;
+}
+
+/* Skips the event that begins at at; values gets where each id field's value begins. */
+static const char *skip_event(struct json_scan *scan, const char *at, const char *end,
+                              const char **values)
+{
+    uint64_t arrays = 0; /* one bit for each open level, the innermost lowest */
+    unsigned depth = 0;
+
+    for (;;) {
+        /* A value begins here. After this block it is whole, or at its closing bracket. */
+        if (*at == '{' || *at == '[') {
+            if (unlikely(depth == JSON_SCAN_DEPTH_MAX))
+                return fail(scan, at, "nested deeper than 64");
+            depth++;
+            arrays = arrays << 1 | (*at == '[');
+            at = next_token(scan, at + 1, end);
+            if (unlikely(at == NULL))
+                return NULL;
+            if (likely(*at != ((arrays & 1) != 0 ? ']' : '}'))) {
+                if ((arrays & 1) == 0)
+                    at = skip_key(scan, at, end, depth == 1 ? values : NULL);
+                if (unlikely(at == NULL))
+                    return NULL;
+                continue;
+            }
+        } else {
+            at = skip_scalar(scan, at, end);
+            if (unlikely(at == NULL))
+                return NULL;
+        }
+
+        /* Close what closes here, up to a comma. */
+        while ((at = next_token(scan, at, end)) != NULL && *at != ',') {
+            const bool array = (arrays & 1) != 0;
+
+            if (unlikely(*at != (array ? ']' : '}')))
+                return fail(scan, at,
+                            array ? "a comma or ']' was expected" : "a comma or '}' was expected");
+            at++;
+            arrays >>= 1;
+            if (--depth == 0)
+                return at;
+        }
+        if (likely(at != NULL))
+            at = next_token(scan, at + 1, end);
+        if (likely(at != NULL) && (arrays & 1) == 0)
+            at = skip_key(scan, at, end, depth == 1 ? values : NULL);
+        if (unlikely(at == NULL))
+            return NULL;
+    }
+}
+
+/*
+ * Reads the id value that begins at value, inside an event known to be valid. The part points into
+ * the body, or into buffer (EVENT_ID_PART_MAX bytes) when it had to be decoded. Returns NULL, or
+ * what is wrong with it.
+ */
+static const char *read_part(struct json_scan *scan, const char *value, char *buffer,
+                             struct slice *part)
+{
+    const char *end = scan->body + scan->len;
+
+    if (*value == '"') {
+        bool escaped = false;
+
+        end = skip_string(scan, value, end, &escaped);
+        *part = (struct slice){value + 1, (size_t)(end - value) - 2};
+        if (escaped) {
+            part->len = decode_string(*part, buffer, EVENT_ID_PART_MAX);
+            part->data = buffer;
+        }
+        if (part->len == 0)
+            return "the id is empty";
+    } else if (*value == '-' || is_digit(*value)) {
+        end = skip_number(scan, value, end);
+        *part = (struct slice){value, (size_t)(end - value)};
+        for (const char *at = value + 1; at < end; at++) {
+            if (!is_digit(*at))
+                return NOT_AN_ID;
+        }
+        if (part->len == 2 && memcmp(value, "-0", 2) == 0) {
+            buffer[0] = '0';
+            *part = (struct slice){buffer, 1};
+        }
+    } else {
+        return NOT_AN_ID;
+    }
+    return part->len > EVENT_ID_PART_MAX ? "the id is longer than 256 bytes" : NULL;
+}
+
+/* The event is whole: makes its id of the values found. */
+static enum json_scan_result read_id(struct json_scan *scan, const char *const *values,
+                                     struct json_scan_event *event)
+{
+    const size_t count = scan->fields->count;
+    char buffer[EVENT_ID_PART_MAX];
+    size_t len = 0;
+    bool missing = false;
+
+    for (size_t i = 0; i < count; i++) {
+        struct slice part;
+
+        if (values[i] == NULL) {
+            missing = true;
+            continue;
+        }
+        const char *problem =
+            read_part(scan, values[i], count == 1 ? scan->id_buffer : buffer, &part);
+        if (problem != NULL) {
+            (void)fail(scan, values[i], problem);
+            return JSON_SCAN_INVALID_ID;
+        }
+        if (count == 1) {
+            event->id = part;
+            event->id_verbatim = part.data != scan->id_buffer;
+            return JSON_SCAN_EVENT;
+        }
+        len += event_id_append_part(scan->id_buffer + len, part.data, part.len, i == 0);
+    }
+    if (missing) {
+        (void)fail(scan, event->text.data, "an id field is missing");
+        return JSON_SCAN_MISSING_ID;
+    }
+    event->id = (struct slice){scan->id_buffer, len};
+    event->id_verbatim = false;
+    return JSON_SCAN_EVENT;
+}
+
+static enum json_scan_result no_event(struct json_scan *scan, const char *end)
+{
+    (void)fail(scan, end, "the body holds no event");
+    return JSON_SCAN_EMPTY;
+}
+
+/* The array is closed: only white space may follow. */
+static enum json_scan_result finish_array(struct json_scan *scan, const char *at, const char *end)
+{
+    at = skip_space(at, end);
+    if (at != end) {
+        (void)fail(scan, at, "nothing may follow the array");
+        return JSON_SCAN_INVALID_JSON;
+    }
+    if (scan->index > 0)
+        return JSON_SCAN_END;
+    return no_event(scan, end);
+}
+
+/* Each of the next four moves *text to the event's '{' and returns JSON_SCAN_EVENT, or returns how
+ * the body ends. */
+static enum json_scan_result begin_event(struct json_scan *scan, const char **text, const char *at)
+{
+    if (*at != '{') {
+        (void)fail(scan, at, "an object was expected");
+        return JSON_SCAN_INVALID_JSON;
+    }
+    *text = at;
+    return JSON_SCAN_EVENT;
+}
+
+static enum json_scan_result next_in_array(struct json_scan *scan, const char **text,
+                                           const char *end)
+{
+    const char *at = next_token(scan, *text, end);
+
+    if (at != NULL && *at == ']')
+        return finish_array(scan, at + 1, end);
+    if (at != NULL && scan->index > 0) {
+        if (*at != ',')
+            at = fail(scan, at, "a comma or ']' was expected");
+        else
+            at = next_token(scan, at + 1, end);
+    }
+    return at != NULL ? begin_event(scan, text, at) : JSON_SCAN_INVALID_JSON;
+}
+
+static enum json_scan_result next_in_sequence(struct json_scan *scan, const char **text,
+                                              const char *end)
+{
+    const char *at = skip_space(*text, end);
+
+    if (at == end)
+        return JSON_SCAN_END;
+    if (at == *text) {
+        (void)fail(scan, at, "white space was expected between events");
+        return JSON_SCAN_INVALID_JSON;
+    }
+    return begin_event(scan, text, at);
+}
+
+static enum json_scan_result find_event(struct json_scan *scan, const char **text, const char *end)
+{
+    const char *at;
+
+    switch ((enum scan_state)scan->state) {
+    case IN_SEQUENCE:
+        return next_in_sequence(scan, text, end);
+    case IN_ARRAY:
+        return next_in_array(scan, text, end);
+    case AT_START:
+        break;
+    }
+    at = skip_space(*text, end);
+    if (at == end)
+        return no_event(scan, end);
+    if (*at == '[') {
+        scan->state = IN_ARRAY;
+        *text = at + 1;
+        return next_in_array(scan, text, end);
+    }
+    scan->state = IN_SEQUENCE;
+    return begin_event(scan, text, at);
+}
+
+void json_scan_init(struct json_scan *scan, const struct json_scan_fields *fields, const char *body,
+                    size_t len)
+{
+    ALLOY_ASSERT(fields->count > 0 && fields->count <= EVENT_ID_FIELDS_MAX);
+    scan->fields = fields;
+    scan->body = len > 0 ? body : "";
+    scan->len = len;
+    scan->offset = 0;
+    scan->index = 0;
+    scan->state = AT_START;
+    scan->error_offset = 0;
+    scan->problem = NULL;
+}
+
+enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_event *event)
+{
+    const char *at = scan->body + scan->offset;
+    const char *const end = scan->body + scan->len;
+    const char *values[EVENT_ID_FIELDS_MAX] = {NULL};
+    enum json_scan_result result = find_event(scan, &at, end);
+
+    if (result != JSON_SCAN_EVENT)
+        return result;
+    const char *const stop = skip_event(scan, at, end, values);
+    if (stop == NULL)
+        return JSON_SCAN_INVALID_JSON;
+    event->text = (struct slice){at, (size_t)(stop - at)};
+    result = read_id(scan, values, event);
+    if (result == JSON_SCAN_EVENT) {
+        scan->offset = (size_t)(stop - scan->body);
+        scan->index++;
+    }
+    return result;
+}

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * l1.c - the ids that this process has accepted lately.
+ *
+ * One cds_lfht (liburcu) over the nodes of all generations. A generation is one slab: a header and
+ * an array of nodes, carved in chunks, one chunk a thread, so that an add takes the lock once in
+ * CHUNK_MAX ids. A node whose hash is zero has never been linked; what l1_remove() unlinks stays
+ * where it is until its generation goes.
+ *
+ * The life of a generation: current -> sealed (full, or ttl / 8 old) -> dying -> freed.
+ * - Sealing moves `serial` on. l1_add() compares it with its chunk's inside an RCU read section, so
+ *   one grace period after sealing nobody adds to the generation any more.
+ * - reclaim() waits for that grace period, unlinks every node, waits for a second one, after which
+ *   no reader can hold a node, and frees the slab. The lock is not held while it works.
+ *
+ * Memory: nodes carved and not freed never exceed capacity and two generations (1/8). Beyond
+ * capacity l1_maintain() evicts the oldest generations; at the limit l1_add() does it itself. One
+ * reclaims at a time, others wait for it. Nobody waits inside a read section, so a grace period
+ * always ends. One freed slab is kept, so that a generation can be opened when memory is refused.
+ *
+ * ThreadSanitizer does not see liburcu's ordering. What two threads touch of a node or a header is
+ * therefore atomic here, though liburcu's barriers alone would do.
+ *
+ * Runs on: l1_contains(), l1_add(), l1_remove() any thread with an l1_thread; l1_maintain() the
+ * janitor; the rest as in the header.
+ * Owns: the table and the slabs.
+ */
+#include "alloy/l1.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#define URCU_API_MAP
+#include <urcu/urcu-memb.h>
+#include <urcu/rculfhash.h>
+
+#define GENERATIONS 16     /* full ones at capacity */
+#define SPARE_GENERATIONS 2 /* beyond capacity, until somebody has evicted */
+#define ROTATIONS_PER_TTL 8
+#define CHUNK_MAX 64  /* nodes that a thread carves at once */
+#define CHUNK_PART 256 /* ... but no more than this part of a generation */
+#define UNLINK_BATCH 256 /* nodes in one read section, so that grace periods of others stay short */
+
+struct node {
+    struct cds_lfht_node link;
+    _Atomic uint64_t lo; /* the id's hash; both words 0: never linked */
+    _Atomic uint64_t hi;
+};
+_Static_assert(sizeof(struct node) == 32, "two nodes fill a cache line; 80 bytes an id depend on it");
+
+/* Starts its slab. */
+struct generation {
+    /* under the lock */
+    struct generation *next; /* sealed: the next younger; dying: the next to be reclaimed */
+    size_t used;             /* nodes carved; constant after sealing */
+    uint64_t first_ms;       /* when the first node was carved */
+    bool counted;            /* dying before its ttl: its ids count as evicted */
+    /* adders, in a read section, until a grace period after sealing */
+    _Atomic uint64_t youngest_ms; /* when the last id was added */
+    CACHE_ALIGNED struct node nodes[];
+};
+
+struct l1 {
+    /* constant after creation */
+    struct cds_lfht *table;
+    uint64_t ttl_ms;
+    size_t capacity;
+    size_t generation_nodes;
+    size_t chunk_nodes;
+    /* read by adders, written under the lock */
+    CACHE_ALIGNED _Atomic uint64_t serial; /* moves when the current generation is sealed */
+    /* any thread */
+    CACHE_ALIGNED _Atomic int64_t entries;
+    _Atomic uint64_t evicted;
+    /* under the lock */
+    CACHE_ALIGNED pthread_mutex_t lock;
+    pthread_cond_t reclaimed;
+    bool reclaiming;
+    struct generation *current; /* NULL: none could be opened yet */
+    struct generation *oldest;  /* sealed, linked to the younger ones */
+    struct generation *youngest;
+    struct generation *spare; /* free, all zero, or NULL */
+    size_t nodes;             /* carved and not freed, in all generations */
+};
+
+/* Its owner's alone. */
+struct l1_thread {
+    struct l1 *l1;
+    struct generation *generation; /* of the chunk; stale once serial has moved */
+    struct node *next;             /* rest of the chunk */
+    struct node *end;
+    uint64_t serial; /* of the generation */
+};
+
+/* A thread may hold several l1_threads, and a janitor none: it is registered with RCU once. */
+static _Thread_local unsigned int rcu_users;
+
+static void rcu_enter(void)
+{
+    if (rcu_users++ == 0)
+        rcu_register_thread();
+}
+
+static void rcu_leave(void)
+{
+    ALLOY_ASSERT(rcu_users > 0);
+    if (--rcu_users == 0)
+        rcu_unregister_thread();
+}
+
+/* Zero marks an unused node; the one hash that would look like it moves aside. */
+static struct hash128 node_key(const struct hash128 *hash)
+{
+    return (struct hash128){.lo = hash->lo, .hi = hash->lo || hash->hi ? hash->hi : 1};
+}
+
+static void node_set(struct node *node, struct hash128 key)
+{
+    atomic_store_explicit(&node->lo, key.lo, memory_order_relaxed);
+    /* release: pairs with the acquire in node_matches() */
+    atomic_store_explicit(&node->hi, key.hi, memory_order_release);
+}
+
+static bool node_used(const struct node *node)
+{
+    return atomic_load_explicit(&node->lo, memory_order_relaxed) ||
+           atomic_load_explicit(&node->hi, memory_order_relaxed);
+}
+
+static int node_matches(struct cds_lfht_node *link, const void *key)
+{
+    const struct node *node = caa_container_of(link, struct node, link);
+    const struct hash128 *hash = key;
+
+    /* acquire: pairs with the release in node_set() */
+    return atomic_load_explicit(&node->hi, memory_order_acquire) == hash->hi &&
+           atomic_load_explicit(&node->lo, memory_order_relaxed) == hash->lo;
+}
+
+static size_t slab_bytes(const struct l1 *l1)
+{
+    return sizeof(struct generation) + l1->generation_nodes * sizeof(struct node);
+}
+
+/* Returns owned (slab_free()), all zero; pages count from their first use. NULL: out of memory. */
+static struct generation *slab_alloc(const struct l1 *l1)
+{
+    void *slab = mmap(NULL, slab_bytes(l1), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return slab == MAP_FAILED ? NULL : slab;
+}
+
+static void slab_free(const struct l1 *l1, struct generation *generation)
+{
+    int failed = munmap(generation, slab_bytes(l1));
+
+    ALLOY_ASSERT(!failed);
+}
+
+/* Makes a generation all zero again, as slab_alloc() returns it. */
+static void slab_clear(struct generation *generation)
+{
+    for (size_t i = 0; i < generation->used; i++) {
+        generation->nodes[i].link = (struct cds_lfht_node){0};
+        node_set(&generation->nodes[i], (struct hash128){0});
+    }
+    generation->next = NULL;
+    generation->used = 0;
+    generation->first_ms = 0;
+    generation->counted = false;
+    atomic_store_explicit(&generation->youngest_ms, 0, memory_order_relaxed);
+}
+
+/* Adders of many threads may come with slightly different times; the latest wins. Stores at most
+ * once in a millisecond, so that the line stays shared. */
+static void note_youngest(struct generation *generation, uint64_t now_ms)
+{
+    uint64_t seen = atomic_load_explicit(&generation->youngest_ms, memory_order_relaxed);
+
+    while (seen < now_ms &&
+           !atomic_compare_exchange_weak_explicit(&generation->youngest_ms, &seen, now_ms,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static bool is_expired(const struct l1 *l1, const struct generation *generation, uint64_t now_ms)
+{
+    uint64_t youngest = atomic_load_explicit(&generation->youngest_ms, memory_order_relaxed);
+
+    return now_ms >= youngest && now_ms - youngest >= l1->ttl_ms;
+}
+
+/* Under the lock. From now on nobody starts to add to the current generation. */
+static void seal(struct l1 *l1)
+{
+    struct generation *generation = l1->current;
+
+    l1->current = NULL;
+    if (l1->youngest)
+        l1->youngest->next = generation;
+    else
+        l1->oldest = generation;
+    l1->youngest = generation;
+    /* release: pairs with the acquire in l1_add() */
+    atomic_fetch_add_explicit(&l1->serial, 1, memory_order_release);
+}
+
+/* Under the lock; there is no current generation. False: no room within the bound, or no memory. */
+static bool open_generation(struct l1 *l1)
+{
+    size_t limit = l1->capacity + SPARE_GENERATIONS * l1->generation_nodes;
+
+    if (l1->nodes + l1->generation_nodes > limit)
+        return false;
+    if (l1->spare) {
+        l1->current = l1->spare;
+        l1->spare = NULL;
+    } else {
+        l1->current = slab_alloc(l1);
+    }
+    return l1->current != NULL;
+}
+
+/* Under the lock. False: the current generation is used up, or there is none. */
+static bool carve(struct l1 *l1, struct l1_thread *thread, uint64_t now_ms)
+{
+    struct generation *generation = l1->current;
+
+    if (!generation || generation->used == l1->generation_nodes)
+        return false;
+    if (generation->used == 0) {
+        generation->first_ms = now_ms;
+        note_youngest(generation, now_ms);
+    }
+    size_t n = l1->generation_nodes - generation->used;
+    if (n > l1->chunk_nodes)
+        n = l1->chunk_nodes;
+    thread->generation = generation;
+    thread->next = &generation->nodes[generation->used];
+    thread->end = thread->next + n;
+    thread->serial = atomic_load_explicit(&l1->serial, memory_order_relaxed);
+    generation->used += n;
+    l1->nodes += n;
+    return true;
+}
+
+/* Under the lock. Takes the oldest sealed generation out of the list. */
+static struct generation *pop_oldest(struct l1 *l1, uint64_t now_ms)
+{
+    struct generation *generation = l1->oldest;
+
+    l1->oldest = generation->next;
+    if (!l1->oldest)
+        l1->youngest = NULL;
+    generation->next = NULL;
+    generation->counted = !is_expired(l1, generation, now_ms);
+    return generation;
+}
+
+/* Unlinks what is still linked. Not in a read section. */
+static void unlink_nodes(struct l1 *l1, struct generation *generation)
+{
+    size_t unlinked = 0;
+
+    for (size_t i = 0; i < generation->used;) {
+        size_t end = generation->used - i < UNLINK_BATCH ? generation->used : i + UNLINK_BATCH;
+        rcu_read_lock();
+        for (; i < end; i++) {
+            struct node *node = &generation->nodes[i];
+            /* Fails where l1_remove() came first. */
+            if (node_used(node) && cds_lfht_del(l1->table, &node->link) == 0)
+                unlinked++;
+        }
+        rcu_read_unlock();
+    }
+    atomic_fetch_sub_explicit(&l1->entries, (int64_t)unlinked, memory_order_relaxed);
+    if (generation->counted)
+        atomic_fetch_add_explicit(&l1->evicted, unlinked, memory_order_relaxed);
+}
+
+/*
+ * Frees the generations of a list. Called and returns with the lock held, gives it up meanwhile.
+ * Waits for two grace periods: not from a read section.
+ */
+static void reclaim(struct l1 *l1, struct generation *dying)
+{
+    ALLOY_ASSERT(!l1->reclaiming);
+    l1->reclaiming = true;
+    pthread_mutex_unlock(&l1->lock);
+
+    rcu_enter();
+    synchronize_rcu();
+    for (struct generation *generation = dying; generation; generation = generation->next)
+        unlink_nodes(l1, generation);
+    synchronize_rcu();
+    rcu_leave();
+    while (dying) {
+        struct generation *next = dying->next;
+        size_t used = dying->used;
+        slab_clear(dying);
+        pthread_mutex_lock(&l1->lock);
+        l1->nodes -= used;
+        struct generation *surplus = l1->spare ? dying : NULL;
+        if (!surplus)
+            l1->spare = dying;
+        pthread_cond_broadcast(&l1->reclaimed);
+        pthread_mutex_unlock(&l1->lock);
+        if (surplus)
+            slab_free(l1, surplus);
+        dying = next;
+    }
+
+    pthread_mutex_lock(&l1->lock);
+    l1->reclaiming = false;
+    pthread_cond_broadcast(&l1->reclaimed);
+}
+
+/* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section. */
+static void refill(struct l1_thread *thread, uint64_t now_ms)
+{
+    struct l1 *l1 = thread->l1;
+
+    pthread_mutex_lock(&l1->lock);
+    while (!carve(l1, thread, now_ms)) {
+        if (l1->current)
+            seal(l1);
+        if (open_generation(l1))
+            continue;
+        if (l1->reclaiming) {
+            pthread_cond_wait(&l1->reclaimed, &l1->lock);
+        } else {
+            /* No generation is ever freed unless a spare one exists, and that would have opened. */
+            ALLOY_ASSERT(l1->oldest);
+            reclaim(l1, pop_oldest(l1, now_ms));
+        }
+    }
+    pthread_mutex_unlock(&l1->lock);
+}
+
+/* Load factor 2/3 to 4/3: at most 24 bytes an id, since a bucket is a node's link of 16 bytes. */
+static struct cds_lfht *table_create(size_t capacity)
+{
+    size_t buckets = 1;
+    void *probe;
+
+    while (buckets < capacity - capacity / 4)
+        buckets *= 2;
+    /* cds_lfht aborts where memory is refused, so we ask first. */
+    probe = calloc(buckets, sizeof(struct cds_lfht_node));
+    /* Keeps the compiler from leaving the question out. */
+    __asm__ volatile("" : "+r"(probe));
+    if (!probe)
+        return NULL;
+    free(probe);
+    return cds_lfht_new(buckets, buckets, buckets, 0, NULL);
+}
+
+struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
+{
+    struct l1 *l1;
+
+    ALLOY_ASSERT(capacity >= 1);
+    l1 = aligned_alloc(CACHE_LINE, sizeof(*l1));
+    if (!l1)
+        return NULL;
+    *l1 = (struct l1){.ttl_ms = ttl_ms, .capacity = capacity};
+    l1->generation_nodes = capacity < GENERATIONS ? 1 : capacity / GENERATIONS;
+    l1->chunk_nodes = l1->generation_nodes / CHUNK_PART;
+    if (l1->chunk_nodes < 1)
+        l1->chunk_nodes = 1;
+    if (l1->chunk_nodes > CHUNK_MAX)
+        l1->chunk_nodes = CHUNK_MAX;
+    if (!open_generation(l1))
+        goto free_l1;
+    l1->table = table_create(capacity);
+    if (!l1->table)
+        goto free_slab;
+    pthread_mutex_init(&l1->lock, NULL);
+    pthread_cond_init(&l1->reclaimed, NULL);
+    return l1;
+
+free_slab:
+    slab_free(l1, l1->current);
+free_l1:
+    free(l1);
+    return NULL;
+}
+
+void l1_destroy(struct l1 *l1)
+{
+    if (!l1)
+        return;
+    pthread_mutex_lock(&l1->lock);
+    ALLOY_ASSERT(!l1->reclaiming);
+    if (l1->current)
+        seal(l1);
+    /* cds_lfht_destroy() wants an empty table. Nothing is ever left to call_rcu(), so that there
+     * is no rcu_barrier() to wait for. */
+    if (l1->oldest)
+        reclaim(l1, l1->oldest);
+    pthread_mutex_unlock(&l1->lock);
+    int failed = cds_lfht_destroy(l1->table, NULL);
+    ALLOY_ASSERT(!failed);
+    if (l1->spare)
+        slab_free(l1, l1->spare);
+    pthread_cond_destroy(&l1->reclaimed);
+    pthread_mutex_destroy(&l1->lock);
+    free(l1);
+}
+
+struct l1_thread *l1_thread_create(struct l1 *l1)
+{
+    struct l1_thread *thread = malloc(sizeof(*thread));
+
+    if (!thread)
+        return NULL;
+    *thread = (struct l1_thread){.l1 = l1};
+    rcu_enter();
+    return thread;
+}
+
+void l1_thread_destroy(struct l1_thread *thread)
+{
+    if (!thread)
+        return;
+    rcu_leave();
+    free(thread);
+}
+
+bool l1_contains(struct l1_thread *thread, const struct hash128 *hash)
+{
+    struct hash128 key = node_key(hash);
+    struct cds_lfht_iter iter;
+
+    rcu_read_lock();
+    cds_lfht_lookup(thread->l1->table, key.lo, node_matches, &key, &iter);
+    rcu_read_unlock();
+    return cds_lfht_iter_get_node(&iter) != NULL;
+}
+
+/* In a read section. False: the chunk is used up, or its generation sealed. */
+static bool has_node(const struct l1_thread *thread)
+{
+    /* acquire: pairs with the release in seal() */
+    return thread->next < thread->end &&
+           thread->serial == atomic_load_explicit(&thread->l1->serial, memory_order_acquire);
+}
+
+enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t now_ms)
+{
+    struct l1 *l1 = thread->l1;
+    struct hash128 key = node_key(hash);
+
+    rcu_read_lock();
+    while (unlikely(!has_node(thread))) {
+        rcu_read_unlock();
+        refill(thread, now_ms);
+        rcu_read_lock();
+    }
+    struct node *node = thread->next;
+    node_set(node, key);
+    if (cds_lfht_add_unique(l1->table, key.lo, node_matches, &key, &node->link) != &node->link) {
+        /* Never linked, so the next add may have it at once. */
+        node_set(node, (struct hash128){0});
+        rcu_read_unlock();
+        return L1_KNOWN;
+    }
+    thread->next++;
+    note_youngest(thread->generation, now_ms);
+    rcu_read_unlock();
+    atomic_fetch_add_explicit(&l1->entries, 1, memory_order_relaxed);
+    return L1_ADDED;
+}
+
+bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
+{
+    struct l1 *l1 = thread->l1;
+    struct hash128 key = node_key(hash);
+    struct cds_lfht_iter iter;
+    bool removed = false;
+
+    rcu_read_lock();
+    cds_lfht_lookup(l1->table, key.lo, node_matches, &key, &iter);
+    struct cds_lfht_node *link = cds_lfht_iter_get_node(&iter);
+    if (link)
+        removed = cds_lfht_del(l1->table, link) == 0;
+    rcu_read_unlock();
+    if (removed)
+        atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
+    return removed;
+}
+
+void l1_maintain(struct l1 *l1, uint64_t now_ms)
+{
+    uint64_t rotation_ms = l1->ttl_ms / ROTATIONS_PER_TTL;
+    struct generation *dying = NULL;
+
+    pthread_mutex_lock(&l1->lock);
+    if (l1->current && l1->current->used > 0 && now_ms >= l1->current->first_ms &&
+        now_ms - l1->current->first_ms >= rotation_ms)
+        seal(l1);
+    size_t nodes = l1->nodes;
+    while (!l1->reclaiming && l1->oldest &&
+           (nodes > l1->capacity || is_expired(l1, l1->oldest, now_ms))) {
+        struct generation *generation = pop_oldest(l1, now_ms);
+        nodes -= generation->used;
+        generation->next = dying;
+        dying = generation;
+    }
+    if (dying)
+        reclaim(l1, dying);
+    pthread_mutex_unlock(&l1->lock);
+}
+
+size_t l1_entries(const struct l1 *l1)
+{
+    /* An id can be removed before whoever added it has counted it. */
+    int64_t entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
+
+    return entries > 0 ? (size_t)entries : 0;
+}
+
+uint64_t l1_evicted(const struct l1 *l1)
+{
+    return atomic_load_explicit(&l1->evicted, memory_order_relaxed);
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * log.c - leveled log lines on stderr, logfmt or JSON.
+ *
+ * Callers write "constant text key=value key=\"quoted value\"". The line is rendered once and then
+ * split at the first " word=" into message and pairs, so that both formats carry the same fields
+ * and no byte of a value can begin a second line or close a string early. No allocation: this must
+ * work when memory is what has run out.
+ *
+ * Runs on: any thread. Owns: nothing; standard error is the process's.
+ */
+#include "alloy/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "alloy/clock.h"
+
+#define LINE_BYTES 4096     /* of a written line, newline included */
+#define CUT_BYTES 24        /* kept free for a closing quote, the mark of a cut line and its end */
+#define RENDERED_BYTES 4096 /* of text and pairs as the caller formatted them */
+#define ISO_BYTES 25
+
+/* A line being put together. Once cut, nothing more is taken: a later short field must not slip in
+ * behind the gap. */
+struct line {
+    char data[LINE_BYTES];
+    size_t len;
+    bool cut;
+};
+
+static const char *const level_words[] = {"error", "warn", "info", "debug"};
+
+static _Atomic int level_in_force = LOG_LEVEL_INFO;
+static _Atomic int format_in_force = LOG_FORMAT_LOGFMT;
+
+/* Puts all of it or nothing, so that an escape is never halved. */
+static void put(struct line *line, const char *data, size_t len)
+{
+    if (line->cut || len > LINE_BYTES - CUT_BYTES - line->len) {
+        line->cut = true;
+        return;
+    }
+    memcpy(line->data + line->len, data, len);
+    line->len += len;
+}
+
+static void put_text(struct line *line, const char *text)
+{
+    put(line, text, strlen(text));
+}
+
+/* Length of the UTF-8 character at data, 0 where there is none (RFC 3629). */
+static size_t utf8_len(const unsigned char *data, size_t len)
+{
+    size_t need = data[0] < 0xc2 ? 0 : data[0] < 0xe0 ? 2 : data[0] < 0xf0 ? 3 : 4;
+
+    if (data[0] < 0x80)
+        return 1;
+    if (need == 0 || data[0] > 0xf4 || need > len)
+        return 0;
+    for (size_t i = 1; i < need; i++)
+        if ((data[i] & 0xc0) != 0x80)
+            return 0;
+    if ((data[0] == 0xe0 && data[1] < 0xa0) || (data[0] == 0xed && data[1] > 0x9f) ||
+        (data[0] == 0xf0 && data[1] < 0x90) || (data[0] == 0xf4 && data[1] > 0x8f))
+        return 0;
+    return need;
+}
+
+/* Puts bytes inside a quoted string: legal JSON, which logfmt readers understand too. */
+static void put_escaped(struct line *line, const char *data, size_t len)
+{
+    while (len > 0) {
+        unsigned char c = (unsigned char)data[0];
+        size_t taken = utf8_len((const unsigned char *)data, len);
+        char escape[8];
+
+        if (c == '"' || c == '\\') {
+            put(line, (const char[]){'\\', (char)c}, 2);
+        } else if (c == '\n') {
+            put(line, "\\n", 2);
+        } else if (c < 0x20 || c == 0x7f) {
+            put(line, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", c));
+        } else if (taken == 0) {
+            put(line, "\\ufffd", 6);
+            taken = 1;
+        } else {
+            put(line, data, taken);
+        }
+        data += taken;
+        len -= taken;
+    }
+}
+
+static bool is_key_byte(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.';
+}
+
+/* Length of the key when "key=" begins at text; else 0. */
+static size_t key_len(const char *text)
+{
+    size_t len = 0;
+
+    while (is_key_byte(text[len]))
+        len++;
+    return text[len] == '=' ? len : 0;
+}
+
+/* Returns where the pairs begin: at the first word that has the form key=. */
+static const char *find_pairs(const char *text)
+{
+    const char *at = text;
+
+    while (*at != '\0') {
+        if ((at == text || at[-1] == ' ') && key_len(at) > 0)
+            return at;
+        at++;
+    }
+    return at;
+}
+
+/*
+ * Finds the end of the value at text. A quoted value ends at a quote that a space or the end
+ * follows, since the caller did not escape the quotes inside it; any other value ends where the
+ * next " key=" begins, so that a stray space cannot swallow the fields behind it.
+ */
+static const char *value_end(const char *text, bool quoted)
+{
+    for (; *text != '\0'; text++) {
+        if (quoted && *text == '"' &&
+            (text[1] == '\0' || (text[1] == ' ' && key_len(text + 2) > 0)))
+            return text;
+        if (!quoted && *text == ' ' && key_len(text + 1) > 0)
+            return text;
+    }
+    return text;
+}
+
+static bool needs_quotes(const char *data, size_t len)
+{
+    if (len == 0)
+        return true;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)data[i];
+
+        if (c <= ' ' || c == '"' || c == '\\' || c == '=' || c >= 0x7f)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Puts one field with its separator. A field whose key has no room goes whole; a value that has
+ * none is cut, and its quote closed. In logfmt a value stays bare where it can.
+ */
+static void put_field(struct line *line, enum log_format format, struct slice key,
+                      struct slice value, bool quoted)
+{
+    bool json = format == LOG_FORMAT_JSON;
+    bool quotes = json || quoted || needs_quotes(value.data, value.len);
+    size_t before = line->len;
+
+    if (before > 0)
+        put(line, json ? "," : " ", 1);
+    else if (json)
+        put(line, "{", 1);
+    put_text(line, json ? "\"" : "");
+    put(line, key.data, key.len);
+    put_text(line, json ? "\":" : "=");
+    put_text(line, quotes ? "\"" : "");
+    if (line->cut) {
+        line->len = before;
+        return;
+    }
+    put_escaped(line, value.data, value.len);
+    if (quotes)
+        line->data[line->len++] = '"'; /* CUT_BYTES leave room */
+}
+
+static void put_word(struct line *line, enum log_format format, const char *key, const char *value)
+{
+    put_field(line, format, (struct slice){key, strlen(key)}, (struct slice){value, strlen(value)},
+              false);
+}
+
+static void put_pairs(struct line *line, enum log_format format, const char *text)
+{
+    while (*text != '\0' && !line->cut) {
+        struct slice key = {text, key_len(text)};
+        bool quoted = text[key.len + 1] == '"';
+        const char *value = text + key.len + 1 + quoted;
+        const char *end = value_end(value, quoted);
+
+        put_field(line, format, key, (struct slice){value, (size_t)(end - value)}, false);
+        text = end + (quoted && *end == '"');
+        while (*text == ' ')
+            text++;
+    }
+}
+
+/* Ends the line: says so where it was cut. */
+static void finish(struct line *line, enum log_format format)
+{
+    bool json = format == LOG_FORMAT_JSON;
+    const char *end = json ? "}\n" : "\n";
+
+    if (line->cut)
+        end = json ? ",\"cut\":\"true\"}\n" : " cut=true\n";
+    memcpy(line->data + line->len, end, strlen(end));
+    line->len += strlen(end);
+}
+
+void log_configure(enum log_level level, enum log_format format)
+{
+    /* relaxed: a line more or less of the old kind harms nobody */
+    atomic_store_explicit(&level_in_force, (int)level, memory_order_relaxed);
+    atomic_store_explicit(&format_in_force, (int)format, memory_order_relaxed);
+}
+
+int log_enabled(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&level_in_force, memory_order_relaxed);
+}
+
+void log_write(enum log_level level, const char *module, const char *format, ...)
+{
+    enum log_format form =
+        (enum log_format)atomic_load_explicit(&format_in_force, memory_order_relaxed);
+    int saved_errno = errno;
+    char rendered[RENDERED_BYTES];
+    char now[ISO_BYTES];
+    struct line line = {.len = 0};
+    const char *pairs;
+    size_t text_len;
+    va_list args;
+    ssize_t written;
+    int wanted;
+
+    if (!log_enabled(level))
+        return;
+    va_start(args, format);
+    wanted = vsnprintf(rendered, sizeof(rendered), format, args);
+    va_end(args);
+    if (wanted < 0)
+        return;
+
+    pairs = find_pairs(rendered);
+    text_len = (size_t)(pairs - rendered);
+    while (text_len > 0 && rendered[text_len - 1] == ' ')
+        text_len--;
+    clock_format_iso(clock_real_ms(), now);
+
+    put_word(&line, form, "time", now);
+    put_word(&line, form, "level", level_words[level]);
+    put_word(&line, form, "module", module);
+    put_field(&line, form, (struct slice){"msg", 3}, (struct slice){rendered, text_len}, true);
+    put_pairs(&line, form, pairs);
+    line.cut = line.cut || (size_t)wanted >= sizeof(rendered);
+    finish(&line, form);
+    /* One write, so that lines of two threads never mix; where it fails there is nobody to tell. */
+    written = write(STDERR_FILENO, line.data, line.len);
+    (void)written;
+    errno = saved_errno;
+}
+
+int log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms,
+                   uint64_t *suppressed)
+{
+    uint64_t next_ms = atomic_load_explicit(&limit->next_ms, memory_order_relaxed);
+
+    /* Of the threads that come at one moment, the winner of the exchange writes. */
+    if (now_ms < next_ms ||
+        !atomic_compare_exchange_strong_explicit(&limit->next_ms, &next_ms, now_ms + interval_ms,
+                                                 memory_order_relaxed, memory_order_relaxed)) {
+        atomic_fetch_add_explicit(&limit->held, 1, memory_order_relaxed);
+        return 0;
+    }
+    *suppressed = atomic_exchange_explicit(&limit->held, 0, memory_order_relaxed);
+    return 1;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * metrics.c - counters that cost their thread one plain store.
+ *
+ * A reader that sums while the owners write sees each counter at some recent moment, never torn;
+ * two counters may be a few events apart, which a scrape is allowed to be.
+ *
+ * Runs on: metrics_thread_create() and readers any thread; a block only its own thread.
+ * Owns: the blocks, until metrics_destroy().
+ */
+#include "alloy/metrics.h"
+
+#include <string.h>
+
+#define US 1000ull
+#define MS 1000000ull
+
+const uint64_t metrics_bucket_bounds_ns[METRIC_BUCKETS - 1] = {
+    50 * US, 100 * US, 250 * US, 500 * US, 1 * MS,    2500 * US, 5 * MS,    10 * MS,   25 * MS,
+    50 * MS, 100 * MS, 250 * MS, 500 * MS, 1000 * MS, 2500 * MS, 5000 * MS, 10000 * MS};
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+    /* relaxed: a counter orders nothing */
+    return atomic_load_explicit((_Atomic uint64_t *)counter, memory_order_relaxed);
+}
+
+static void add_histogram(struct metrics_snapshot *snapshot, size_t id,
+                          const struct metrics_histogram *histogram)
+{
+    for (size_t i = 0; i < METRIC_BUCKETS; i++) {
+        uint64_t n = load(&histogram->buckets[i]);
+
+        snapshot->histograms[id].buckets[i] += n;
+        snapshot->histograms[id].count += n;
+    }
+    snapshot->histograms[id].sum_ns += load(&histogram->sum_ns);
+}
+
+static void add_thread(struct metrics_snapshot *snapshot, const struct metrics_thread *thread)
+{
+    for (size_t stream = 0; stream < METRIC_STREAMS_MAX; stream++)
+        for (size_t id = 0; id < METRIC_STREAM_COUNT; id++)
+            snapshot->streams[stream][id] += load(&thread->streams[stream][id]);
+    for (size_t id = 0; id < METRIC_COUNTER_COUNT; id++)
+        snapshot->counters[id] += load(&thread->counters[id]);
+    for (size_t code = 0; code < METRIC_HTTP_CODES; code++)
+        snapshot->http_codes[code] += load(&thread->http_codes[code]);
+    for (size_t id = 0; id < METRIC_HISTOGRAM_COUNT; id++)
+        add_histogram(snapshot, id, &thread->histograms[id]);
+}
+
+struct metrics *metrics_create(void)
+{
+    return calloc(1, sizeof(struct metrics));
+}
+
+void metrics_destroy(struct metrics *metrics)
+{
+    struct metrics_thread *thread;
+
+    if (metrics == NULL)
+        return;
+    thread = atomic_load_explicit(&metrics->threads, memory_order_acquire);
+    while (thread != NULL) {
+        struct metrics_thread *next = thread->next;
+
+        free(thread);
+        thread = next;
+    }
+    free(metrics);
+}
+
+struct metrics_thread *metrics_thread_create(struct metrics *metrics)
+{
+    /* Aligned, so that no two threads ever write one cache line. */
+    struct metrics_thread *thread = aligned_alloc(CACHE_LINE, sizeof(*thread));
+
+    if (thread == NULL)
+        return NULL;
+    memset(thread, 0, sizeof(*thread));
+    thread->next = atomic_load_explicit(&metrics->threads, memory_order_relaxed);
+    /* release: pairs with the acquire in metrics_read(), which then sees the zeros and next */
+    while (!atomic_compare_exchange_weak_explicit(&metrics->threads, &thread->next, thread,
+                                                  memory_order_release, memory_order_relaxed))
+        ;
+    return thread;
+}
+
+void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns)
+{
+    size_t i = 0;
+
+    while (i < ARRAY_LEN(metrics_bucket_bounds_ns) && ns > metrics_bucket_bounds_ns[i])
+        i++;
+    metrics_add(&histogram->buckets[i], 1);
+    metrics_add(&histogram->sum_ns, ns);
+}
+
+void metrics_read(struct metrics *metrics, struct metrics_snapshot *snapshot)
+{
+    const struct metrics_thread *thread;
+
+    memset(snapshot, 0, sizeof(*snapshot));
+    /* acquire: pairs with the release in metrics_thread_create() */
+    thread = atomic_load_explicit(&metrics->threads, memory_order_acquire);
+    for (; thread != NULL; thread = thread->next)
+        add_thread(snapshot, thread);
+    for (size_t id = 0; id < METRIC_GAUGE_COUNT; id++)
+        snapshot->gauges[id] = atomic_load_explicit(&metrics->gauges[id], memory_order_relaxed);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reply.c - the bytes of one answer of the ingest port.
+ *
+ * A few memcpys into the caller's buffer: printf would cost more than the rest of an answer.
+ *
+ * Runs on: any thread.
+ * Owns: nothing.
+ */
+#include "alloy/reply.h"
+
+#include <string.h>
+#include <time.h>
+
+#define REPLY_BODY_MAX (REPLY_MESSAGE_MAX * 6 + 160)
+
+struct text {
+    char *at;
+};
+
+static void put(struct text *text, const char *data, size_t len)
+{
+    memcpy(text->at, data, len);
+    text->at += len;
+}
+
+#define PUT(text, literal) put((text), (literal), sizeof(literal) - 1)
+
+static void put_number(struct text *text, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    put(text, digits + at, sizeof(digits) - at);
+}
+
+/* The inside of a JSON string. Control bytes become \u00XX; other bytes go through as they are. */
+static void put_escaped(struct text *text, const char *message)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t len = strnlen(message, REPLY_MESSAGE_MAX);
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)message[i];
+
+        if (byte == '"' || byte == '\\') {
+            char pair[2] = {'\\', (char)byte};
+
+            put(text, pair, sizeof(pair));
+        } else if (byte < 0x20) {
+            char escape[6] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
+
+            put(text, escape, sizeof(escape));
+        } else {
+            put(text, message + i, 1);
+        }
+    }
+}
+
+static size_t write_body(const struct reply *reply, char *out)
+{
+    struct text text = {out};
+
+    if (reply->status == 202) {
+        PUT(&text, "{\"accepted\":");
+        put_number(&text, reply->accepted);
+        PUT(&text, ",\"duplicates\":");
+        put_number(&text, reply->duplicates);
+    } else {
+        PUT(&text, "{\"error\":\"");
+        put(&text, reply->code, strlen(reply->code));
+        PUT(&text, "\",\"message\":\"");
+        put_escaped(&text, reply->message);
+        PUT(&text, "\"");
+        if (reply->has_place) {
+            PUT(&text, ",\"event\":");
+            put_number(&text, reply->event);
+            PUT(&text, ",\"offset\":");
+            put_number(&text, reply->offset);
+        }
+    }
+    PUT(&text, "}");
+    return (size_t)(text.at - out);
+}
+
+static const char *status_line(uint16_t status)
+{
+    switch (status) {
+    case 202:
+        return "HTTP/1.1 202 Accepted\r\n";
+    case 400:
+        return "HTTP/1.1 400 Bad Request\r\n";
+    case 404:
+        return "HTTP/1.1 404 Not Found\r\n";
+    case 405:
+        return "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\n";
+    case 408:
+        return "HTTP/1.1 408 Request Timeout\r\n";
+    case 411:
+        return "HTTP/1.1 411 Length Required\r\n";
+    case 413:
+        return "HTTP/1.1 413 Content Too Large\r\n";
+    case 415:
+        return "HTTP/1.1 415 Unsupported Media Type\r\n";
+    case 431:
+        return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
+    case 501:
+        return "HTTP/1.1 501 Not Implemented\r\n";
+    case 503:
+        return "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n";
+    case 505:
+        return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
+    }
+    ALLOY_ASSERT(!"a status that nobody answers");
+    return NULL;
+}
+
+void reply_date_update(struct reply_date *date, uint64_t real_ms)
+{
+    uint64_t second = real_ms / 1000;
+    time_t at = (time_t)second;
+    struct tm tm;
+
+    if (second == date->second && date->text[0])
+        return;
+    date->second = second;
+    /* The C locale's names: alloyd never calls setlocale(). */
+    if (!gmtime_r(&at, &tm) ||
+        strftime(date->text, sizeof(date->text), "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+        memcpy(date->text, "Thu, 01 Jan 1970 00:00:00 GMT", sizeof(date->text));
+}
+
+size_t reply_write(const struct reply *reply, const struct reply_date *date, char out[REPLY_MAX])
+{
+    char body[REPLY_BODY_MAX];
+    size_t body_len = write_body(reply, body);
+    const char *line = status_line(reply->status);
+    struct text text = {out};
+
+    put(&text, line, strlen(line));
+    PUT(&text, "Date: ");
+    put(&text, date->text, sizeof(date->text) - 1);
+    PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
+    put_number(&text, body_len);
+    if (reply->close)
+        PUT(&text, "\r\nConnection: close");
+    else if (reply->keep_alive)
+        PUT(&text, "\r\nConnection: keep-alive");
+    PUT(&text, "\r\n\r\n");
+    if (!reply->head_only)
+        put(&text, body, body_len);
+    return (size_t)(text.at - out);
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ring.c - hands accepted events from the front-end threads to the workers.
+ *
+ * Two things are kept apart. A credit says that there is room: ring_reserve() takes it before we
+ * answer, and the worker that takes the event gives it back. A position says where: ring_publish()
+ * takes it at the last moment, by one addition, so that nothing can happen between taking it and
+ * filling it. After Dmitry Vyukov's bounded MPMC queue: a slot's turn tells for which lap around
+ * the ring it is free (2 * lap) or ready (2 * lap + 1), and only the thread whose position it is
+ * moves it on.
+ *
+ * A publisher can find its slot not yet free: a worker claimed it a lap ago and has not read it.
+ * It then spins, at first with pause and then with sched_yield(). This is bounded and rare: the
+ * worker is between its claim and its copy, where it makes no call and takes no lock, so it needs
+ * nothing but the CPU that sched_yield() offers; and as there are at least twice as many slots as
+ * credits, the other workers must have taken at least `capacity` events during that moment.
+ *
+ * Workers sleep on an eventcount: a sleeper first counts itself in `waiters`, then looks again
+ * whether the ring is empty; a publisher first fills the slot, then looks at `waiters`. With a full
+ * fence between the two steps on either side at least one of them sees the other (Dekker).
+ *
+ * Runs on: ring_reserve(), ring_cancel() and ring_publish() any front-end thread; ring_take() and
+ * ring_wait() any worker; the rest anywhere.
+ * Owns: the slots. The event bytes belong to the journal.
+ */
+#include "alloy/ring.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#define CAPACITY_MAX ((size_t)1 << 24)
+#define CLOSED (1ull << 63) /* in credits */
+#define SPINS_BEFORE_YIELD 128
+#define NS_PER_S 1000000000ull
+
+struct slot {
+    _Atomic uint64_t turn;
+    struct record *record; /* written and read by whoever has the turn */
+};
+
+struct ring {
+    /* constant after creation */
+    size_t capacity;
+    unsigned int lap_shift; /* log2 of the number of slots */
+    uint64_t mask;
+    struct slot *slots;
+    /* any thread */
+    CACHE_ALIGNED _Atomic uint64_t credits; /* in use, and CLOSED */
+    /* front-end threads write, nobody else reads */
+    CACHE_ALIGNED _Atomic uint64_t tail; /* next position to publish at */
+    /* workers */
+    CACHE_ALIGNED _Atomic uint64_t head; /* next position to take from */
+    /* workers write on their way to sleep and back; publishers read */
+    CACHE_ALIGNED _Atomic uint32_t waiters;
+    _Atomic uint32_t epoch; /* the futex: moves with each wake-up */
+};
+
+static void full_fence(void)
+{
+#ifdef __SANITIZE_THREAD__
+    /* gcc warns that ThreadSanitizer does not model the fence. It need not: the fence orders the
+     * wake-ups alone, and all data passes through acquire and release on a slot's turn. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+    atomic_thread_fence(memory_order_seq_cst);
+#ifdef __SANITIZE_THREAD__
+#pragma GCC diagnostic pop
+#endif
+}
+
+static void cpu_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static struct slot *slot_at(const struct ring *ring, uint64_t position)
+{
+    return &ring->slots[position & ring->mask];
+}
+
+static uint64_t turn_free(const struct ring *ring, uint64_t position)
+{
+    return (position >> ring->lap_shift) * 2;
+}
+
+static uint64_t turn_ready(const struct ring *ring, uint64_t position)
+{
+    return turn_free(ring, position) + 1;
+}
+
+static bool slot_ready(const struct ring *ring, uint64_t position)
+{
+    /* acquire: pairs with the release in ring_publish(); the record is visible */
+    return atomic_load_explicit(&slot_at(ring, position)->turn, memory_order_acquire) ==
+           turn_ready(ring, position);
+}
+
+static void slot_wait_free(const struct ring *ring, uint64_t position)
+{
+    struct slot *slot = slot_at(ring, position);
+    uint64_t turn = turn_free(ring, position);
+
+    /* acquire: pairs with the release in ring_take(); the last lap's record has been read */
+    for (unsigned int spins = 0; atomic_load_explicit(&slot->turn, memory_order_acquire) != turn;
+         spins++) {
+        if (spins < SPINS_BEFORE_YIELD)
+            cpu_pause();
+        else
+            sched_yield();
+    }
+}
+
+static void credits_give_back(struct ring *ring, size_t n)
+{
+    /* release: pairs with the acquire in ring_reserve() and ring_depth() */
+    uint64_t before = atomic_fetch_sub_explicit(&ring->credits, n, memory_order_release);
+
+    ALLOY_ASSERT((before & ~CLOSED) >= n);
+}
+
+static void wake(struct ring *ring, int count)
+{
+    /* Moves first, so that a sleeper on its way to the kernel does not fall asleep there. The
+     * release pairs with the acquire in ring_wait(). */
+    atomic_fetch_add_explicit(&ring->epoch, 1, memory_order_release);
+    syscall(SYS_futex, &ring->epoch, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+/* Wakes one sleeper if there is one; the slots have been filled before. */
+static void wake_one_if_asleep(struct ring *ring)
+{
+    /* pairs with the fence in ring_wait() */
+    full_fence();
+    if (unlikely(atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0))
+        wake(ring, 1);
+}
+
+/* True when the oldest position has nothing to take. What stands behind it does not matter: its
+ * publisher is about to fill it and then wakes a sleeper itself. */
+static bool is_empty(const struct ring *ring)
+{
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+
+    while (!slot_ready(ring, head)) {
+        uint64_t now = atomic_load_explicit(&ring->head, memory_order_relaxed);
+        if (now == head)
+            return true;
+        head = now;
+    }
+    return false;
+}
+
+struct ring *ring_create(size_t capacity)
+{
+    struct ring *ring;
+    unsigned int shift = 1;
+
+    ALLOY_ASSERT(capacity >= 1 && capacity <= CAPACITY_MAX);
+    while (((size_t)1 << shift) < 2 * capacity)
+        shift++;
+    ring = aligned_alloc(CACHE_LINE, sizeof(*ring));
+    if (!ring)
+        return NULL;
+    *ring = (struct ring){
+        .capacity = capacity, .lap_shift = shift, .mask = ((uint64_t)1 << shift) - 1};
+    /* All zero is free for the first lap: no page is touched before it is needed. */
+    ring->slots = calloc((size_t)1 << shift, sizeof(*ring->slots));
+    if (!ring->slots) {
+        free(ring);
+        return NULL;
+    }
+    return ring;
+}
+
+void ring_destroy(struct ring *ring)
+{
+    if (!ring)
+        return;
+    free(ring->slots);
+    free(ring);
+}
+
+bool ring_reserve(struct ring *ring, size_t n)
+{
+    uint64_t used = atomic_load_explicit(&ring->credits, memory_order_relaxed);
+
+    do {
+        if ((used & CLOSED) || n > ring->capacity - used)
+            return false;
+        /* acquire: pairs with the release in credits_give_back(); the slots are free by then */
+    } while (!atomic_compare_exchange_weak_explicit(&ring->credits, &used, used + n,
+                                                    memory_order_acquire, memory_order_relaxed));
+    return true;
+}
+
+void ring_cancel(struct ring *ring, size_t n)
+{
+    credits_give_back(ring, n);
+}
+
+void ring_publish(struct ring *ring, struct record *const *records, size_t n)
+{
+    if (n == 0)
+        return;
+    /* relaxed: the position is but a number; the slot's turn orders the rest */
+    uint64_t position = atomic_fetch_add_explicit(&ring->tail, n, memory_order_relaxed);
+    for (size_t i = 0; i < n; i++, position++) {
+        struct slot *slot = slot_at(ring, position);
+        slot_wait_free(ring, position);
+        slot->record = records[i];
+        /* release: pairs with the acquire in slot_ready() */
+        atomic_store_explicit(&slot->turn, turn_ready(ring, position), memory_order_release);
+    }
+    wake_one_if_asleep(ring);
+}
+
+size_t ring_take(struct ring *ring, struct record **out, size_t max)
+{
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    size_t n;
+
+    for (;;) {
+        for (n = 0; n < max && slot_ready(ring, head + n); n++)
+            ;
+        if (n == 0) {
+            uint64_t now = atomic_load_explicit(&ring->head, memory_order_relaxed);
+            if (now == head || max == 0)
+                return 0;
+            head = now;
+        } else if (atomic_compare_exchange_weak_explicit(&ring->head, &head, head + n,
+                                                         memory_order_relaxed,
+                                                         memory_order_relaxed)) {
+            /* relaxed: what we read next was ordered by slot_ready(), and nobody else can have
+             * changed it, as a turn never comes twice and head never goes back */
+            break;
+        }
+    }
+    for (size_t i = 0; i < n; i++, head++) {
+        struct slot *slot = slot_at(ring, head);
+        out[i] = slot->record;
+        /* release: pairs with the acquire in slot_wait_free() */
+        atomic_store_explicit(&slot->turn, turn_free(ring, head) + 2, memory_order_release);
+    }
+    credits_give_back(ring, n);
+    /* Who got all that was asked for may leave more behind: the wake-up is passed on. */
+    if (n == max && atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0 &&
+        !is_empty(ring))
+        wake(ring, 1);
+    return n;
+}
+
+void ring_wait(struct ring *ring, uint64_t timeout_ns)
+{
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
+                               .tv_nsec = (long)(timeout_ns % NS_PER_S)};
+
+    if (timeout_ns == 0)
+        return;
+    atomic_fetch_add_explicit(&ring->waiters, 1, memory_order_relaxed);
+    /* acquire: pairs with the release in wake(); read before the ring is looked at, so that a
+     * wake-up from here on keeps the kernel from putting us to sleep */
+    uint32_t epoch = atomic_load_explicit(&ring->epoch, memory_order_acquire);
+    /* pairs with the fence in wake_one_if_asleep() */
+    full_fence();
+    if (is_empty(ring) && !ring_closed(ring))
+        syscall(SYS_futex, &ring->epoch, FUTEX_WAIT_PRIVATE, epoch,
+                timeout_ns == UINT64_MAX ? NULL : &timeout, NULL, 0);
+    atomic_fetch_sub_explicit(&ring->waiters, 1, memory_order_relaxed);
+}
+
+void ring_close(struct ring *ring)
+{
+    /* release: pairs with the acquire in ring_closed() */
+    atomic_fetch_or_explicit(&ring->credits, CLOSED, memory_order_release);
+    wake(ring, INT_MAX);
+}
+
+bool ring_closed(const struct ring *ring)
+{
+    /* acquire: pairs with the release in ring_close() */
+    return atomic_load_explicit(&ring->credits, memory_order_acquire) & CLOSED;
+}
+
+void ring_wake(struct ring *ring)
+{
+    wake(ring, INT_MAX);
+}
+
+size_t ring_depth(const struct ring *ring)
+{
+    /* acquire: pairs with the release in credits_give_back() */
+    return atomic_load_explicit(&ring->credits, memory_order_acquire) & ~CLOSED;
+}
+
+size_t ring_capacity(const struct ring *ring)
+{
+    return ring->capacity;
+}

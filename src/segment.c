@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * segment.c - files and mappings of the journal's segments, and the records in them.
+ *
+ * A record becomes visible by the store of its state, which comes last: a process that is killed in
+ * the middle leaves state 0, and nothing after it. After a loss of power pages may be missing in
+ * any order, so a reader believes only what its length, its place and its checksum agree on.
+ *
+ * Runs on: creation on the janitor, rarely on a front-end thread; writing on the thread whose
+ * writer holds the segment; reading at start, before there are other threads.
+ * Owns: the mapping and the struct segment.
+ */
+#include "alloy/segment.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define SEGMENT_MAGIC "ALLOYSEG"
+#define POPULATE_STEP ((size_t)2 << 20)
+
+static size_t page_round(size_t size)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    return (size + page - 1) / page * page;
+}
+
+/* Maps size bytes of fd (-1: anonymous memory) at a multiple of align. */
+static char *map_aligned(size_t size, size_t align, int fd)
+{
+    const size_t area_size = size + align;
+    const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    char *area = mmap(NULL, area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *base;
+    size_t head;
+
+    if (area == MAP_FAILED)
+        return NULL;
+    head = (size_t)(-(uintptr_t)area & (align - 1));
+    base = area + head;
+    if (mmap(base, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        const int err = errno;
+
+        munmap(area, area_size);
+        errno = err;
+        return NULL;
+    }
+    /* What is left of the reservation would only cost a mapping each. */
+    if (head > 0)
+        munmap(area, head);
+    if (head < align)
+        munmap(base + size, align - head);
+    return base;
+}
+
+static uint64_t header_checksum(const struct segment_header *header)
+{
+    return XXH3_64bits(header, offsetof(struct segment_header, checksum));
+}
+
+static uint32_t record_checksum(const struct record *record, size_t used)
+{
+    const size_t from = offsetof(struct record, lsn);
+
+    return (uint32_t)XXH3_64bits((const char *)record + from, used - from);
+}
+
+static void write_header(struct segment *segment, const struct segment_spec *spec)
+{
+    struct segment_header *header = (struct segment_header *)segment->base;
+
+    *header = (struct segment_header){
+        .version = SEGMENT_VERSION,
+        .header_bytes = SEGMENT_HEADER_BYTES,
+        .number = segment->number,
+        .stream_count = (uint32_t)spec->stream_count,
+        .size = segment->size,
+        .instance_id = spec->instance_id,
+        .segment = segment,
+    };
+    memcpy(header->magic, SEGMENT_MAGIC, sizeof(header->magic));
+    memcpy(header->streams, spec->streams, spec->stream_count * sizeof(spec->streams[0]));
+    header->checksum = header_checksum(header);
+}
+
+/* A struct segment around a mapping that fd gives; NULL with errno set. */
+static struct segment *segment_new(uint32_t number, size_t size, size_t align, int fd)
+{
+    struct segment *segment = aligned_alloc(CACHE_LINE, sizeof(*segment));
+
+    if (segment == NULL)
+        return NULL;
+    *segment = (struct segment){
+        .base = map_aligned(size, align, fd),
+        .size = size,
+        .limit = size,
+        .number = number,
+        .sync_from = SEGMENT_HEADER_BYTES,
+        .synced = SEGMENT_HEADER_BYTES,
+        .cursor = SEGMENT_HEADER_BYTES,
+    };
+    if (segment->base == NULL) {
+        free(segment);
+        return NULL;
+    }
+    return segment;
+}
+
+static int allocate_file(int fd, size_t size)
+{
+    int err;
+
+    do {
+        err = posix_fallocate(fd, 0, (off_t)size);
+    } while (err == EINTR);
+    return -err;
+}
+
+/* The file under its temporary name becomes durable, then visible. */
+static int publish_file(const struct segment_spec *spec, int fd, const char *tmp, const char *name)
+{
+    if (spec->sync && fsync(fd) != 0)
+        return -errno;
+    if (renameat(spec->dir_fd, tmp, spec->dir_fd, name) != 0)
+        return -errno;
+    if (spec->sync && fsync(spec->dir_fd) != 0) {
+        const int err = -errno;
+
+        unlinkat(spec->dir_fd, name, 0);
+        return err;
+    }
+    return 0;
+}
+
+static int create_file(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+{
+    char tmp[SEGMENT_NAME_MAX], name[SEGMENT_NAME_MAX];
+    int fd, err;
+
+    segment_name(tmp, number, "tmp");
+    segment_name(name, number, "alj");
+    fd = openat(spec->dir_fd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    err = allocate_file(fd, spec->size);
+    if (err != 0)
+        goto remove_file;
+    *segment = segment_new(number, spec->size, spec->align, fd);
+    if (*segment == NULL) {
+        err = -errno;
+        goto remove_file;
+    }
+    write_header(*segment, spec);
+    err = publish_file(spec, fd, tmp, name);
+    if (err != 0)
+        goto unmap;
+    close(fd);
+    return 0;
+
+unmap:
+    segment_close(*segment);
+remove_file:
+    unlinkat(spec->dir_fd, tmp, 0);
+    close(fd);
+    return err;
+}
+
+/* Whether a header that was read from a file of this number can be believed. */
+static bool header_valid(const struct segment_header *header, const struct segment_spec *spec,
+                         uint32_t number)
+{
+    if (memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) != 0 ||
+        header->version != SEGMENT_VERSION || header->header_bytes != SEGMENT_HEADER_BYTES ||
+        header->checksum != header_checksum(header))
+        return false;
+    if (header->number != number || header->instance_id != spec->instance_id ||
+        header->size < SEGMENT_BYTES_MIN || header->size > SEGMENT_BYTES_MAX ||
+        header->stream_count > SEGMENT_STREAMS_MAX)
+        return false;
+    for (size_t i = 0; i < header->stream_count; i++)
+        if (memchr(header->streams[i], '\0', SEGMENT_STREAM_NAME) == NULL)
+            return false;
+    return true;
+}
+
+static int open_file(struct segment **segment, const struct segment_spec *spec, uint32_t number,
+                     int fd)
+{
+    struct segment_header header;
+    struct stat st;
+    size_t size;
+    ssize_t got;
+
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_size < SEGMENT_HEADER_BYTES)
+        return -EBADMSG;
+    got = pread(fd, &header, sizeof(header), 0);
+    if (got < 0)
+        return -errno;
+    if (got != (ssize_t)sizeof(header) || !header_valid(&header, spec, number))
+        return -EBADMSG;
+    /* Past the end of the file a touched page would kill us. */
+    size = (uint64_t)st.st_size < header.size ? (size_t)st.st_size : (size_t)header.size;
+    if (page_round(size) > spec->align)
+        return -EBADMSG;
+    *segment = segment_new(number, page_round(size), spec->align, fd);
+    if (*segment == NULL)
+        return -errno;
+    (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
+    ((struct segment_header *)(*segment)->base)->segment = *segment;
+    return 0;
+}
+
+/* The whole record at offset, or NULL. */
+static struct record *record_at(const struct segment *segment, size_t offset)
+{
+    const struct segment_header *header = (const struct segment_header *)segment->base;
+    struct record *record = (struct record *)(segment->base + offset);
+    const size_t room = segment->limit - offset;
+    size_t id_bytes;
+
+    if (room < sizeof(*record) || record->magic != RECORD_MAGIC ||
+        record->lsn != ((uint64_t)segment->number << 32 | offset))
+        return NULL;
+    if (record->length > room || record->body_length == 0 || record->body_length > room ||
+        record->reserved != 0 || record->stream_entry >= header->stream_count)
+        return NULL;
+    if (record->id_offset == record->body_length)
+        id_bytes = record->id_length;
+    else if ((uint64_t)record->id_offset + record->id_length <= record->body_length)
+        id_bytes = 0;
+    else
+        return NULL;
+    if (record->length != record_bytes(record->body_length, id_bytes))
+        return NULL;
+    /* Nothing was ever promised for a record that did not come to its last store. */
+    if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
+        return NULL;
+    if (record->checksum !=
+        record_checksum(record, sizeof(*record) + record->body_length + id_bytes))
+        return NULL;
+    return record;
+}
+
+size_t segment_align(size_t size)
+{
+    size_t align = SEGMENT_BYTES_MIN;
+
+    while (align < size)
+        align *= 2;
+    return align;
+}
+
+int segment_create(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+{
+    ALLOY_ASSERT(spec->size == page_round(spec->size) && spec->size <= spec->align);
+    if (spec->dir_fd >= 0)
+        return create_file(segment, spec, number);
+    *segment = segment_new(number, spec->size, spec->align, -1);
+    if (*segment == NULL)
+        return -errno;
+    write_header(*segment, spec);
+    return 0;
+}
+
+void segment_renew(struct segment *segment, const struct segment_spec *spec, uint32_t number)
+{
+    ALLOY_ASSERT(spec->dir_fd < 0 && segment->refs == 0);
+    segment->number = number;
+    segment->stamp_round = 0;
+    atomic_store_explicit(&segment->cursor, SEGMENT_HEADER_BYTES, memory_order_relaxed);
+    write_header(segment, spec);
+}
+
+int segment_open(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+{
+    char name[SEGMENT_NAME_MAX];
+    int fd, err;
+
+    segment_name(name, number, "alj");
+    fd = openat(spec->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    err = open_file(segment, spec, number, fd);
+    close(fd);
+    return err;
+}
+
+void segment_close(struct segment *segment)
+{
+    munmap(segment->base, segment->size);
+    free(segment);
+}
+
+int segment_unlink(int dir_fd, uint32_t number)
+{
+    char name[SEGMENT_NAME_MAX];
+
+    segment_name(name, number, "alj");
+    return unlinkat(dir_fd, name, 0) == 0 ? 0 : -errno;
+}
+
+void segment_name(char *name, uint32_t number, const char *suffix)
+{
+    snprintf(name, SEGMENT_NAME_MAX, "segment-%010u.%s", number, suffix);
+}
+
+void segment_populate(struct segment *segment, size_t upto)
+{
+    size_t from = atomic_load_explicit(&segment->populated, memory_order_relaxed);
+
+    if (upto > segment->size)
+        upto = segment->size;
+    while (from < upto) {
+        const size_t left = segment->size - from;
+        const size_t step = left < POPULATE_STEP ? left : POPULATE_STEP;
+
+        /* A kernel without it (before 5.14) only leaves the faults to the writer. */
+        if (madvise(segment->base + from, step, MADV_POPULATE_WRITE) != 0)
+            from = segment->size;
+        else
+            from += step;
+        /* relaxed: a hint for the writer, the pages are there or not whatever it reads */
+        atomic_store_explicit(&segment->populated, from, memory_order_relaxed);
+    }
+}
+
+struct record *segment_write(struct segment *segment, size_t offset,
+                             const struct record_parts *parts)
+{
+    struct record *record = (struct record *)(segment->base + offset);
+    const size_t body_length = parts->text.len + 1;
+    const size_t id_bytes = parts->id_verbatim ? 0 : parts->id.len;
+
+    record->magic = RECORD_MAGIC;
+    record->length = (uint32_t)record_bytes(body_length, id_bytes);
+    record->stream = parts->stream;
+    atomic_store_explicit(&record->insert_id, 0, memory_order_relaxed);
+    record->lsn = (uint64_t)segment->number << 32 | offset;
+    record->received_ms = parts->received_ms;
+    record->hash = parts->hash;
+    record->body_length = (uint32_t)body_length;
+    record->id_offset =
+        (uint32_t)(parts->id_verbatim ? (size_t)(parts->id.data - parts->text.data) : body_length);
+    record->id_length = (uint16_t)parts->id.len;
+    record->stream_entry = parts->stream;
+    record->reserved = 0;
+    memcpy(record->body, parts->text.data, parts->text.len);
+    record->body[parts->text.len] = '\n';
+    memcpy(record->body + body_length, parts->id.data, id_bytes);
+    record->checksum =
+        record_checksum(record, sizeof(struct record) + body_length + id_bytes);
+    /* release: a kill between any two stores leaves either no state or a whole record */
+    atomic_store_explicit(&record->state, RECORD_LIVE, memory_order_release);
+    return record;
+}
+
+enum segment_step segment_next(const struct segment *segment, size_t *offset,
+                               struct record **record)
+{
+    bool zeros = true;
+
+    *record = record_at(segment, *offset);
+    if (*record != NULL) {
+        *offset += (*record)->length;
+        return SEGMENT_RECORD;
+    }
+    for (size_t at = *offset; at + RECORD_ALIGN <= segment->limit; at += RECORD_ALIGN) {
+        uint64_t word;
+
+        memcpy(&word, segment->base + at, sizeof(word));
+        if (word == 0)
+            continue;
+        zeros = false;
+        if ((uint32_t)word == RECORD_MAGIC && record_at(segment, at) != NULL) {
+            *offset = at;
+            return SEGMENT_GAP;
+        }
+    }
+    return zeros ? SEGMENT_END : SEGMENT_TORN;
+}
