@@ -259,14 +259,20 @@ static bool on_element(void *arg, const struct redis_link_element *element)
 
 /* ---- exchanges ---- */
 
+static bool is_cancelled(const struct claims *claims)
+{
+    /* acquire: pairs with the release in claims_cancel(); our caller then sees why it was called,
+     * and does not take the -EAGAIN for a failure of Redis */
+    return atomic_load_explicit(&claims->cancelled, memory_order_acquire);
+}
+
 /* Sends what is in out and reads the replies about todo[from] .. todo[to - 1]. */
 static int exchange(struct claims *claims, size_t from, size_t to, uint64_t deadline_ns)
 {
     uint64_t started_ns = clock_mono_ns();
     int err;
 
-    /* relaxed: it only asks us to hurry */
-    if (atomic_load_explicit(&claims->cancelled, memory_order_relaxed))
+    if (is_cancelled(claims))
         return -ECANCELED;
     err = redis_link_send(claims->link, deadline_ns);
     while (err == 0 && from < to) {
@@ -417,9 +423,7 @@ static int run_job(struct claims *claims, const struct job *job, uint64_t now_ms
     bool reused = redis_link_is_open(claims->link);
     int err;
 
-    /* relaxed: it only asks us to hurry */
-    if (atomic_load_explicit(&claims->cancelled, memory_order_relaxed) ||
-        now_ms < claims->retry_at_ms)
+    if (is_cancelled(claims) || now_ms < claims->retry_at_ms)
         return -EAGAIN;
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
     err = perform(claims, job);
@@ -539,6 +543,6 @@ uint64_t claims_retry_in_ms(const struct claims *claims, uint64_t now_ms)
 
 void claims_cancel(struct claims *claims)
 {
-    /* relaxed: it only asks to hurry */
-    atomic_store_explicit(&claims->cancelled, true, memory_order_relaxed);
+    /* release: pairs with the acquire in is_cancelled() */
+    atomic_store_explicit(&claims->cancelled, true, memory_order_release);
 }

@@ -81,6 +81,13 @@ static bool is_port(struct slice text)
     return value > 0;
 }
 
+static bool is_database(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len >= 1 && len <= 9 && strspn(text, "0123456789") == len;
+}
+
 static bool is_v6(struct slice host)
 {
     char text[INET6_ADDRSTRLEN];
@@ -168,9 +175,34 @@ static const char *unix_path_problem(const char *path, size_t len)
     return len > UNIX_PATH_MAX ? "the socket's path is longer than 107 bytes" : NULL;
 }
 
+/* True when text has the form user:password, with whole %XX escapes. */
+static bool is_login(struct slice text)
+{
+    const char *end = text.data + text.len;
+
+    for (const char *at = text.data; at < end; at++)
+        if (*at == '%' &&
+            (end - at < 3 || strspn(at + 1, "0123456789abcdefABCDEF") < 2 || has_prefix(at, "%00")))
+            return false;
+    return memchr(text.data, ':', text.len) != NULL;
+}
+
+static const char *redis_path_problem(const char *path)
+{
+    size_t len = strcspn(path, "?");
+    const char *db = path + len;
+
+    if (len == UNIX_PATH_MAX)
+        return "the socket's path is longer than 106 bytes"; /* hiredis wants one more */
+    if (*db != '\0' && (!has_prefix(db, "?db=") || !is_database(db + 4)))
+        return "only ?db=number may follow the socket's path";
+    return unix_path_problem(path, len);
+}
+
 /* Returns NULL or what is wrong. The messages never quote the URL: it may hold a password. */
 static const char *redis_url_problem(const char *url)
 {
+    bool tcp = has_prefix(url, "redis://");
     struct slice user, host_port, host, port;
     const char *rest, *problem;
 
@@ -178,21 +210,21 @@ static const char *redis_url_problem(const char *url)
         return NULL;
     if (!is_visible(url, ""))
         return "no white space or control character may stand in it";
-    if (has_prefix(url, "unix://"))
-        return unix_path_problem(url + 7, strlen(url + 7));
     if (has_prefix(url, "rediss://"))
         return "TLS is not supported";
-    if (!has_prefix(url, "redis://"))
+    if (!tcp && !has_prefix(url, "unix://"))
         return "must begin with redis:// or unix:///, or be empty";
-    split_authority(url + 8, &user, &host_port, &rest);
+    split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
+    if (user.data != NULL && !is_login(user))
+        return "credentials must be user:password@ or :password@, special characters as %XX";
+    if (!tcp)
+        return host_port.len > 0 ? "the socket's path must begin with /" : redis_path_problem(rest);
     problem = config_split_host_port(host_port, &host, &port);
     if (problem != NULL)
         return problem;
-    if (user.data != NULL && memchr(user.data, ':', user.len) == NULL)
-        return "credentials must be user:password@ or :password@";
-    if (*rest == '/' && strspn(rest + 1, "0123456789") == strlen(rest + 1) && strlen(rest) <= 6)
+    if (*rest == '\0' || strcmp(rest, "/") == 0 || (*rest == '/' && is_database(rest + 1)))
         return NULL;
-    return *rest == '\0' ? NULL : "only /number, the database, may follow the host";
+    return "only /number, the database, may follow the host";
 }
 
 static const char *clickhouse_url_problem(const char *url, bool *has_user)

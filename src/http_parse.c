@@ -38,35 +38,18 @@ enum byte_class {
 #define HOST_DELIMITER (TARGET | VALUE | HOST)
 #define TOKEN_DELIMITER (TOKEN | TARGET | VALUE)
 
-static const unsigned char byte_classes[256] = {['\t'] = VALUE,
-                                                [' '] = VALUE,
-                                                ['!'] = WORD,
-                                                ['"'] = DELIMITER,
-                                                ['#'] = TOKEN | VALUE,
-                                                ['$' ... '\''] = WORD,
-                                                ['(' ... ')'] = HOST_DELIMITER,
-                                                ['*' ... '+'] = WORD,
-                                                [','] = HOST_DELIMITER,
-                                                ['-' ... '.'] = WORD,
-                                                ['/'] = DELIMITER,
-                                                ['0' ... '9'] = WORD,
-                                                [':' ... ';'] = HOST_DELIMITER,
-                                                ['<'] = DELIMITER,
-                                                ['='] = HOST_DELIMITER,
-                                                ['>' ... '@'] = DELIMITER,
-                                                ['A' ... 'Z'] = WORD,
-                                                ['['] = HOST_DELIMITER,
-                                                ['\\'] = DELIMITER,
-                                                [']'] = HOST_DELIMITER,
-                                                ['^'] = TOKEN_DELIMITER,
-                                                ['_'] = WORD,
-                                                ['`'] = TOKEN_DELIMITER,
-                                                ['a' ... 'z'] = WORD,
-                                                ['{'] = DELIMITER,
-                                                ['|'] = TOKEN_DELIMITER,
-                                                ['}'] = DELIMITER,
-                                                ['~'] = WORD,
-                                                [0x80 ... 0xff] = VALUE};
+/* clang-format off */
+static const unsigned char byte_classes[256] = {
+    ['\t'] = VALUE, [' '] = VALUE, ['!'] = WORD, ['"'] = DELIMITER, ['#'] = TOKEN | VALUE,
+    ['$' ... '\''] = WORD, ['(' ... ')'] = HOST_DELIMITER, ['*' ... '+'] = WORD,
+    [','] = HOST_DELIMITER, ['-' ... '.'] = WORD, ['/'] = DELIMITER, ['0' ... '9'] = WORD,
+    [':' ... ';'] = HOST_DELIMITER, ['<'] = DELIMITER, ['='] = HOST_DELIMITER,
+    ['>' ... '@'] = DELIMITER, ['A' ... 'Z'] = WORD, ['['] = HOST_DELIMITER,
+    ['\\'] = DELIMITER, [']'] = HOST_DELIMITER, ['^'] = TOKEN_DELIMITER, ['_'] = WORD,
+    ['`'] = TOKEN_DELIMITER, ['a' ... 'z'] = WORD, ['{'] = DELIMITER, ['|'] = TOKEN_DELIMITER,
+    ['}'] = DELIMITER, ['~'] = WORD, [0x80 ... 0xff] = VALUE,
+};
+/* clang-format on */
 
 /* What the lines say together; judged by finish() when all have been read. */
 struct head {
@@ -354,30 +337,35 @@ static bool note_content_length(struct head *head, struct slice value)
     return true;
 }
 
-static void note_transfer_encoding(struct head *head, struct slice value)
+/* How many elements of the list are, but for case, the given one; *total: how many there are. */
+static unsigned count_in_list(struct slice list, const char *lower, unsigned *total)
 {
     struct slice element;
+    unsigned count = 0;
 
-    while (next_element(&value, &element)) {
-        if (text_is(element, "chunked")) {
-            head->chunked_count++;
-        } else {
-            head->other_coding = true;
+    for (*total = 0; next_element(&list, &element); (*total)++) {
+        if (text_is(element, lower)) {
+            count++;
         }
     }
+    return count;
+}
+
+static void note_transfer_encoding(struct head *head, struct slice value)
+{
+    unsigned total;
+    unsigned chunked = count_in_list(value, "chunked", &total);
+
+    head->chunked_count += chunked;
+    head->other_coding |= total > chunked;
 }
 
 static void note_connection(struct head *head, struct slice value)
 {
-    struct slice element;
+    unsigned total;
 
-    while (next_element(&value, &element)) {
-        if (text_is(element, "close")) {
-            head->close = true;
-        } else if (text_is(element, "keep-alive")) {
-            head->keep_alive = true;
-        }
-    }
+    head->close |= count_in_list(value, "close", &total) > 0;
+    head->keep_alive |= count_in_list(value, "keep-alive", &total) > 0;
 }
 
 static bool note_host(struct head *head, struct slice value)

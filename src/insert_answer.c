@@ -59,8 +59,7 @@ static const struct code_class code_classes[] = {
 
 static const char *find(struct slice haystack, const char *needle)
 {
-    return haystack.len == 0 ? NULL
-                             : memmem(haystack.data, haystack.len, needle, strlen(needle));
+    return haystack.len == 0 ? NULL : memmem(haystack.data, haystack.len, needle, strlen(needle));
 }
 
 /* Reads the digits at the start of text; false when there is none or the number is too large. */

@@ -160,8 +160,10 @@ char *insert_request_probe_url(const struct config *config, const struct config_
     if (out == NULL)
         return NULL;
     put_base(out, config);
-    put_encoded(out, "SELECT version(), engine, partition_key != '', extract(engine_full, "
-                     "'non_replicated_deduplication_window = (\\\\d+)') FROM system.tables "
+    /* Aggregates, so that one row comes, and with it the version, even where no table is. */
+    put_encoded(out, "SELECT version(), count(), any(engine), any(partition_key != ''), "
+                     "any(extract(engine_full, "
+                     "'non_replicated_deduplication_window = (\\\\d+)')) FROM system.tables "
                      "WHERE database = ");
     put_quoted(out, '\'', stream->database);
     put_encoded(out, " AND name = ");

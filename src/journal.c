@@ -1,143 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal.c - writers, the janitor's work, and the books over the journal's segments.
+ * journal.c - the writers, and the books over the journal's segments; journal_janitor.c keeps them
+ * supplied.
  *
  * A segment is spare, then in use, then gone. In use it has refs: its LIVE records, SEGMENT_BIAS
  * while a writer holds it, and one while a writer has yet to sync it. Whoever brings refs to 0 may
- * not touch it again; only the janitor removes, so that the janitor alone may walk the list of
- * segments in use without the lock.
+ * not touch it again; the janitor removes it.
  *
- * When room runs out, writers that hold segments whose records are all finished, but never come to
- * fill them, would keep everybody else out for ever. So the janitor takes such segments away from
- * writers with nothing reserved.
- *
- * Runs on: writers on their front-end threads; journal_finish() on any; the stamps on the flusher;
- * maintenance on the janitor. Lock order: a writer's, then the journal's; the janitor, which needs
- * them the other way round, only tries a writer's.
+ * Runs on: writers on their front-end threads; journal_finish() on any; the stamps on the flusher.
  * Owns: every segment and the folder.
  */
-#include "alloy/journal.h"
+#include "alloy/journal_internal.h"
 
-#include "alloy/journal_dir.h"
 #define LOG_MODULE "journal"
 #include "alloy/log.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define POPULATE_AHEAD ((size_t)4 << 20)
-#define POPULATE_LOW ((size_t)2 << 20)
-#define MEMORY_SPARES_MIN 2
-
-struct journal_writer {
-    struct journal *journal;
-    struct journal_writer *next; /* under the journal's lock */
-    /* taken to reserve, to sync, and by the janitor to take the segment away */
-    pthread_mutex_t lock;
-    /* owner thread; the janitor too, under lock, while pending is 0 */
-    struct segment *segment; /* NULL: none */
-    size_t cursor;           /* where the next record goes */
-    size_t end;              /* of segment; 0 without one */
-    size_t wake_at;          /* cursor past which the janitor is wanted */
-    uint64_t appended_here;  /* records in segment */
-    size_t plan_left;        /* bytes free in the last reserved segment, after what is reserved */
-    struct segment *queue;   /* reserved, in order */
-    struct segment **queue_tail;
-    struct segment *unsynced; /* sync = always: sealed since the last sync */
-    /* written by owner, release; the janitor acquires */
-    _Atomic size_t pending; /* reserved entries not appended yet */
-    /* written by owner, relaxed; read by any thread */
-    _Atomic uint64_t appended[SEGMENT_STREAMS_MAX];
-};
-
-struct journal {
-    /* constant after journal_open() */
-    struct segment_spec spec;
-    enum journal_sync sync; /* NEVER in memory */
-    uint64_t max_bytes;
-    size_t spare_target;
-    int (*sync_range)(void *address, size_t length);
-    int wake_fd;
-    struct journal_dir dir; /* has a lock of its own */
-    /* any thread */
-    _Atomic bool failed;        /* a sync failed: never true to false */
-    _Atomic bool starved;       /* a reservation failed, and there is no room yet */
-    _Atomic bool wake_pending;  /* wake_fd is readable, or about to be */
-    _Atomic uint64_t bytes_used; /* segments in use; written under lock */
-    CACHE_ALIGNED _Atomic uint64_t finished[SEGMENT_STREAMS_MAX];
-    /* under lock */
-    CACHE_ALIGNED pthread_mutex_t lock;
-    struct segment *in_use;
-    struct segment *spares;
-    size_t spare_count;
-    uint64_t bytes_total; /* in use, spare, and about to be created */
-    struct journal_writer *writers;
-    uint64_t appended[SEGMENT_STREAMS_MAX]; /* by earlier lives and destroyed writers */
-    bool creation_failing;
-    /* janitor only */
-    uint64_t synced_ms;
-    bool promise_failing;
-    /* flusher only */
-    uint64_t stamp_round;
-};
-
 static int sync_pages(void *address, size_t length)
 {
     return msync(address, length, MS_SYNC) == 0 ? 0 : -errno;
 }
 
-/* After a failed sync the kernel may have dropped the pages: what is on disk is unknown for good. */
-static void fail_journal(struct journal *journal, const struct segment *segment, int err)
-{
-    if (!atomic_exchange_explicit(&journal->failed, true, memory_order_relaxed))
-        log_error("sync failed, no more events are taken segment=%u error=\"%s\" action=restart",
-                  segment->number, strerror(-err));
-}
-
-static int sync_segment(struct journal *journal, struct segment *segment, size_t from, size_t to)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    int err;
-
-    from = from / page * page;
-    err = journal->sync_range(segment->base + from, to - from);
-    if (err != 0)
-        fail_journal(journal, segment, err);
-    return err == 0 ? 0 : -EIO;
-}
-
 static size_t segment_room(const struct journal *journal)
 {
     return journal->spec.size - SEGMENT_HEADER_BYTES;
-}
-
-/* Makes one segment, whose bytes are in bytes_total already. */
-static int create_segment(struct journal *journal, struct segment **segment)
-{
-    uint32_t number = 0;
-    bool turned;
-    int err;
-
-    err = journal_dir_segment_number(&journal->dir, &number);
-    if (err == 0)
-        err = segment_create(segment, &journal->spec, number);
-    pthread_mutex_lock(&journal->lock);
-    turned = journal->creation_failing != (err != 0);
-    journal->creation_failing = err != 0;
-    pthread_mutex_unlock(&journal->lock);
-    /* Told when it begins and when it ends: it is tried again whenever room is wanted. */
-    if (turned && err != 0)
-        log_error("segment cannot be created bytes=%zu error=\"%s\" action=retry",
-                  journal->spec.size, strerror(-err));
-    else if (turned)
-        log_info("segments can be created again");
-    return err;
 }
 
 /* Under lock. */
@@ -150,32 +42,13 @@ static struct segment *pop_spare(struct journal *journal)
     return segment;
 }
 
-/* Under lock. */
-static void push_spare(struct journal *journal, struct segment *segment)
-{
-    segment->next = journal->spares;
-    journal->spares = segment;
-    journal->spare_count++;
-}
-
-/* Under lock: whether count more segments may exist, and if so counts them. */
-static bool claim_bytes(struct journal *journal, size_t count)
-{
-    const uint64_t bytes = (uint64_t)count * journal->spec.size;
-
-    if (journal->bytes_total + bytes > journal->max_bytes)
-        return false;
-    journal->bytes_total += bytes;
-    return true;
-}
-
 /* Puts count segments of list into use, or back among the spares. */
 static void settle_taken(struct journal *journal, struct segment *list, size_t missing, bool use)
 {
     pthread_mutex_lock(&journal->lock);
     for (struct segment *segment = list; segment != NULL; segment = segment->queue_next) {
         if (!use) {
-            push_spare(journal, segment);
+            journal_push_spare(journal, segment);
             continue;
         }
         atomic_store_explicit(&segment->refs, SEGMENT_BIAS, memory_order_relaxed);
@@ -197,7 +70,7 @@ static int take_segments(struct journal *journal, size_t count, struct segment *
     *list = NULL;
     pthread_mutex_lock(&journal->lock);
     missing = count > journal->spare_count ? count - journal->spare_count : 0;
-    if (!claim_bytes(journal, missing)) {
+    if (!journal_claim_bytes(journal, missing)) {
         pthread_mutex_unlock(&journal->lock);
         return -ENOSPC;
     }
@@ -209,7 +82,7 @@ static int take_segments(struct journal *journal, size_t count, struct segment *
     pthread_mutex_unlock(&journal->lock);
     /* Rare: the janitor did not keep up. */
     for (; missing > 0; missing--) {
-        err = create_segment(journal, tail);
+        err = journal_create_segment(journal, tail);
         if (err != 0)
             break;
         tail = &(*tail)->queue_next;
@@ -219,9 +92,7 @@ static int take_segments(struct journal *journal, size_t count, struct segment *
     return err == 0 ? 0 : -ENOSPC;
 }
 
-/* Lets go of the writer's segment; from now on its LIVE records alone keep it. Owner thread, or the
- * janitor under the writer's lock. */
-static void seal(struct journal_writer *writer)
+void journal_writer_seal(struct journal_writer *writer)
 {
     struct journal *journal = writer->journal;
     struct segment *segment = writer->segment;
@@ -247,7 +118,7 @@ static void advance(struct journal_writer *writer)
 
     ALLOY_ASSERT(segment != NULL);
     if (writer->segment != NULL)
-        seal(writer);
+        journal_writer_seal(writer);
     writer->queue = segment->queue_next;
     if (writer->queue == NULL)
         writer->queue_tail = &writer->queue;
@@ -265,10 +136,10 @@ static void check_populated(struct journal_writer *writer)
 
     if (populated >= segment->size) {
         writer->wake_at = SIZE_MAX;
-    } else if (populated >= writer->cursor + POPULATE_LOW) {
-        writer->wake_at = populated - POPULATE_LOW;
+    } else if (populated >= writer->cursor + JOURNAL_POPULATE_LOW) {
+        writer->wake_at = populated - JOURNAL_POPULATE_LOW;
     } else {
-        writer->wake_at = writer->cursor + POPULATE_LOW / 2;
+        writer->wake_at = writer->cursor + JOURNAL_POPULATE_LOW / 2;
         journal_wake(writer->journal);
     }
 }
@@ -315,171 +186,6 @@ static void count_earlier_files(struct journal *journal)
     journal->spec.align = segment_align(largest);
 }
 
-/* Makes spares up to the target, as far as max_bytes and the disk allow. */
-static void make_spares(struct journal *journal)
-{
-    for (;;) {
-        struct segment *segment;
-        bool wanted;
-        int err;
-
-        pthread_mutex_lock(&journal->lock);
-        wanted = journal->spare_count < journal->spare_target && claim_bytes(journal, 1);
-        pthread_mutex_unlock(&journal->lock);
-        if (!wanted)
-            return;
-        err = create_segment(journal, &segment);
-        if (err == 0)
-            segment_populate(segment, POPULATE_AHEAD);
-        pthread_mutex_lock(&journal->lock);
-        if (err == 0)
-            push_spare(journal, segment);
-        else
-            journal->bytes_total -= journal->spec.size;
-        pthread_mutex_unlock(&journal->lock);
-        if (err != 0)
-            return;
-    }
-}
-
-/* The head of the list of segments in use: the janitor, which alone removes, may walk from it. */
-static struct segment *first_in_use(struct journal *journal)
-{
-    struct segment *segment;
-
-    pthread_mutex_lock(&journal->lock);
-    segment = journal->in_use;
-    pthread_mutex_unlock(&journal->lock);
-    return segment;
-}
-
-/* Syncs what was appended since the last time. Janitor. */
-static void sync_dirty(struct journal *journal)
-{
-    for (struct segment *segment = first_in_use(journal); segment != NULL;
-         segment = segment->next) {
-        /* acquire: pairs with the release in journal_writer_append() */
-        const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
-
-        if (to <= segment->synced)
-            continue;
-        if (sync_segment(journal, segment, segment->synced, to) != 0)
-            return;
-        segment->synced = to;
-    }
-}
-
-/* Keeps the pages ahead of each writer populated. Janitor. */
-static void populate_ahead(struct journal *journal)
-{
-    for (struct segment *segment = first_in_use(journal); segment != NULL; segment = segment->next)
-        if (atomic_load_explicit(&segment->refs, memory_order_relaxed) >= SEGMENT_BIAS / 2)
-            segment_populate(segment,
-                             atomic_load_explicit(&segment->cursor, memory_order_relaxed) +
-                                 POPULATE_AHEAD);
-}
-
-/* Seals segments in which everything is finished and whose writers have nothing reserved. Janitor,
- * when a reservation has failed. */
-static void reclaim_idle(struct journal *journal)
-{
-    pthread_mutex_lock(&journal->lock);
-    for (struct journal_writer *writer = journal->writers; writer != NULL; writer = writer->next) {
-        if (pthread_mutex_trylock(&writer->lock) != 0)
-            continue;
-        /* acquire: pairs with the release in journal_writer_append(); nothing is reserved but under
-         * the lock */
-        if (atomic_load_explicit(&writer->pending, memory_order_acquire) == 0 &&
-            writer->segment != NULL &&
-            atomic_load_explicit(&writer->segment->refs, memory_order_relaxed) ==
-                SEGMENT_BIAS - writer->appended_here) {
-            writer->plan_left = 0;
-            seal(writer);
-        }
-        pthread_mutex_unlock(&writer->lock);
-    }
-    pthread_mutex_unlock(&journal->lock);
-}
-
-/* Takes finished segments off the list. Janitor. */
-static struct segment *unlist_finished(struct journal *journal)
-{
-    struct segment **link = &journal->in_use, *segment, *finished = NULL;
-
-    pthread_mutex_lock(&journal->lock);
-    while ((segment = *link) != NULL) {
-        /* acquire: pairs with the releases in seal(), put_records() and sync_writer(): whoever used
-         * the segment is done with it */
-        if (atomic_load_explicit(&segment->refs, memory_order_acquire) > 0) {
-            link = &segment->next;
-            continue;
-        }
-        *link = segment->next;
-        segment->next = finished;
-        finished = segment;
-        atomic_fetch_sub_explicit(&journal->bytes_used, segment->size, memory_order_relaxed);
-    }
-    pthread_mutex_unlock(&journal->lock);
-    return finished;
-}
-
-/* In memory a finished segment serves again: its pages are there already. */
-static bool recycle(struct journal *journal, struct segment *segment)
-{
-    uint32_t number;
-    bool wanted;
-
-    if (journal->spec.dir_fd >= 0)
-        return false;
-    pthread_mutex_lock(&journal->lock);
-    wanted = journal->spare_count < journal->spare_target ||
-             journal->spare_count < MEMORY_SPARES_MIN;
-    pthread_mutex_unlock(&journal->lock);
-    if (!wanted || journal_dir_segment_number(&journal->dir, &number) != 0)
-        return false;
-    segment_renew(segment, &journal->spec, number);
-    pthread_mutex_lock(&journal->lock);
-    push_spare(journal, segment);
-    pthread_mutex_unlock(&journal->lock);
-    return true;
-}
-
-/* Unmaps a segment; its file goes with it unless it is kept. */
-static void drop_segment(struct journal *journal, struct segment *segment, bool keep)
-{
-    const uint32_t number = segment->number;
-    int err = 0;
-
-    segment_close(segment);
-    if (!keep && journal->spec.dir_fd >= 0)
-        err = segment_unlink(journal->spec.dir_fd, number);
-    if (err != 0)
-        log_error("segment cannot be removed segment=%u error=\"%s\"", number, strerror(-err));
-}
-
-/* Removes finished segments; their bytes are free once the files are gone. Janitor. */
-static void remove_finished(struct journal *journal)
-{
-    struct segment *segment = unlist_finished(journal), *next;
-    bool removed = false;
-
-    for (; segment != NULL; segment = next) {
-        const uint64_t bytes = segment->size;
-
-        next = segment->next;
-        if (recycle(journal, segment))
-            continue;
-        drop_segment(journal, segment, false);
-        removed = true;
-        pthread_mutex_lock(&journal->lock);
-        journal->bytes_total -= bytes;
-        pthread_mutex_unlock(&journal->lock);
-    }
-    /* Were they to come back after a loss of power, their states might not be the last ones. */
-    if (removed && journal->spec.sync && fsync(journal->spec.dir_fd) != 0)
-        log_warn("journal folder cannot be synced error=\"%s\"", strerror(errno));
-}
-
 int journal_open(struct journal **out, const struct journal_options *options,
                  char error[JOURNAL_ERROR_MAX])
 {
@@ -499,8 +205,9 @@ int journal_open(struct journal **out, const struct journal_options *options,
     pthread_mutex_init(&journal->lock, NULL);
     err = set_spec(journal, options);
     if (err != 0) {
-        snprintf(error, JOURNAL_ERROR_MAX, "journal: segment or max_bytes or a stream's name is "
-                                           "out of range");
+        snprintf(error, JOURNAL_ERROR_MAX,
+                 "journal: segment or max_bytes or a stream's name is "
+                 "out of range");
         goto free_journal;
     }
     journal->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -516,7 +223,7 @@ int journal_open(struct journal **out, const struct journal_options *options,
     journal->spec.sync = journal->sync != JOURNAL_SYNC_NEVER;
     journal->spec.instance_id = journal->dir.instance_id;
     count_earlier_files(journal);
-    make_spares(journal);
+    journal_make_spares(journal);
     *out = journal;
     return 0;
 
@@ -534,15 +241,15 @@ void journal_close(struct journal *journal)
 
     ALLOY_ASSERT(journal->writers == NULL);
     if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_failed(journal))
-        sync_dirty(journal);
+        journal_sync_dirty(journal);
     for (segment = journal->in_use; segment != NULL; segment = next) {
         next = segment->next;
-        drop_segment(journal, segment,
-                     atomic_load_explicit(&segment->refs, memory_order_acquire) > 0);
+        journal_drop_segment(journal, segment,
+                             atomic_load_explicit(&segment->refs, memory_order_acquire) > 0);
     }
     for (segment = journal->spares; segment != NULL; segment = next) {
         next = segment->next;
-        drop_segment(journal, segment, false);
+        journal_drop_segment(journal, segment, false);
     }
     journal_dir_close(&journal->dir);
     close(journal->wake_fd);
@@ -592,7 +299,7 @@ void journal_writer_destroy(struct journal_writer *writer)
     while (writer->queue != NULL)
         advance(writer);
     if (writer->segment != NULL)
-        seal(writer);
+        journal_writer_seal(writer);
     while (writer->unsynced != NULL) {
         struct segment *segment = writer->unsynced;
 
@@ -688,7 +395,7 @@ struct record *journal_writer_append(struct journal_writer *writer,
     writer->appended_here++;
     record = segment_write(writer->segment, writer->cursor, &parts);
     writer->cursor += bytes;
-    /* release: pairs with the acquire in sync_dirty() */
+    /* release: pairs with the acquire in journal_sync_dirty() */
     atomic_store_explicit(&writer->segment->cursor, writer->cursor, memory_order_release);
     if (unlikely(writer->cursor >= writer->wake_at))
         check_populated(writer);
@@ -707,7 +414,7 @@ static int sync_writer(struct journal_writer *writer)
     while (err == 0 && (segment = writer->unsynced) != NULL) {
         const size_t to = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
 
-        err = sync_segment(journal, segment, segment->sync_from, to);
+        err = journal_sync_segment(journal, segment, segment->sync_from, to);
         if (err != 0)
             break;
         segment->sync_from = to;
@@ -718,7 +425,7 @@ static int sync_writer(struct journal_writer *writer)
     }
     segment = writer->segment;
     if (err == 0 && segment != NULL && segment->sync_from < writer->cursor) {
-        err = sync_segment(journal, segment, segment->sync_from, writer->cursor);
+        err = journal_sync_segment(journal, segment, segment->sync_from, writer->cursor);
         if (err == 0)
             segment->sync_from = writer->cursor;
     }
@@ -767,8 +474,7 @@ void journal_finish(struct journal *journal, struct record *const *records, size
             run = 0;
         }
         segment = here;
-        ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) ==
-                     RECORD_LIVE);
+        ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) == RECORD_LIVE);
         atomic_store_explicit(&records[i]->state, (uint16_t)state, memory_order_relaxed);
         run++;
     }
@@ -782,7 +488,7 @@ static int sync_stamps(struct journal *journal, struct segment *touched)
     int err = 0;
 
     for (; touched != NULL && err == 0; touched = touched->stamp_next)
-        err = sync_segment(journal, touched, touched->stamp_from, touched->stamp_to);
+        err = journal_sync_segment(journal, touched, touched->stamp_from, touched->stamp_to);
     return err;
 }
 
@@ -862,55 +568,6 @@ bool journal_failed(const struct journal *journal)
     return atomic_load_explicit(&journal->failed, memory_order_relaxed);
 }
 
-void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_interval_ms)
-{
-    int err;
-
-    if (atomic_load_explicit(&journal->starved, memory_order_relaxed))
-        reclaim_idle(journal);
-    remove_finished(journal);
-    make_spares(journal);
-    pthread_mutex_lock(&journal->lock);
-    if (journal->spare_count > 0)
-        atomic_store_explicit(&journal->starved, false, memory_order_relaxed);
-    pthread_mutex_unlock(&journal->lock);
-    populate_ahead(journal);
-    if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_failed(journal) &&
-        now_ms - journal->synced_ms >= sync_interval_ms) {
-        journal->synced_ms = now_ms;
-        sync_dirty(journal);
-    }
-    err = journal_dir_promise(&journal->dir);
-    if (err != 0 && !journal->promise_failing)
-        log_error("instance file cannot be written error=\"%s\" action=retry", strerror(-err));
-    journal->promise_failing = err != 0;
-}
-
-void journal_wait(struct journal *journal, uint64_t timeout_ms)
-{
-    struct pollfd wake = {.fd = journal->wake_fd, .events = POLLIN};
-    uint64_t count;
-
-    /* A signal or an error ends the wait early, which does no harm. */
-    if (poll(&wake, 1, timeout_ms > INT_MAX ? INT_MAX : (int)timeout_ms) > 0 &&
-        read(journal->wake_fd, &count, sizeof(count)) < 0)
-        log_debug("eventfd read error=\"%s\"", strerror(errno));
-    /* From here on a wish is written again; what was wished before is seen by the maintenance that
-     * follows. seq_cst: pairs with the exchange in journal_wake() */
-    atomic_store(&journal->wake_pending, false);
-}
-
-void journal_wake(struct journal *journal)
-{
-    const uint64_t one = 1;
-
-    if (atomic_exchange(&journal->wake_pending, true))
-        return;
-    /* It cannot be full: one is written at most between two reads. */
-    if (write(journal->wake_fd, &one, sizeof(one)) < 0)
-        log_debug("eventfd write error=\"%s\"", strerror(errno));
-}
-
 const struct journal_dir *journal_folder(const struct journal *journal)
 {
     return &journal->dir;
@@ -933,6 +590,8 @@ void journal_adopt(struct journal *journal, struct segment *segment)
     pthread_mutex_lock(&journal->lock);
     segment->next = journal->in_use;
     journal->in_use = segment;
+    journal->bytes_total += segment->size;
+    atomic_fetch_add_explicit(&journal->bytes_used, segment->size, memory_order_relaxed);
     pthread_mutex_unlock(&journal->lock);
 }
 

@@ -239,7 +239,8 @@ static int read_instance(struct journal_dir *dir, char *error)
         return errno == ENOENT ? -ENOENT : fail(error, -errno, dir->path, "instance file");
     got = pread(fd, &file, sizeof(file), 0);
     close(fd);
-    if (got != (ssize_t)sizeof(file) || memcmp(file.magic, INSTANCE_MAGIC, sizeof(file.magic)) != 0 ||
+    if (got != (ssize_t)sizeof(file) ||
+        memcmp(file.magic, INSTANCE_MAGIC, sizeof(file.magic)) != 0 ||
         file.checksum != XXH3_64bits(&file, offsetof(struct instance_file, checksum)))
         return fail(error, -EBADMSG, dir->path, "the instance file is broken");
     if (file.version != INSTANCE_VERSION)

@@ -35,26 +35,27 @@
 #include <urcu/urcu-memb.h>
 #include <urcu/rculfhash.h>
 
-#define GENERATIONS 16     /* full ones at capacity */
+#define GENERATIONS 16      /* full ones at capacity */
 #define SPARE_GENERATIONS 2 /* beyond capacity, until somebody has evicted */
 #define ROTATIONS_PER_TTL 8
-#define CHUNK_MAX 64  /* nodes that a thread carves at once */
-#define CHUNK_PART 256 /* ... but no more than this part of a generation */
-#define UNLINK_BATCH 256 /* nodes in one read section, so that grace periods of others stay short */
+#define CHUNK_MAX 64     /* nodes that a thread carves at once */
+#define CHUNK_PART 256   /* ... but no more than this part of a generation */
+#define UNLINK_BATCH 256 /* nodes in one read section: grace periods of others stay short */
 
 struct node {
     struct cds_lfht_node link;
     _Atomic uint64_t lo; /* the id's hash; both words 0: never linked */
     _Atomic uint64_t hi;
 };
-_Static_assert(sizeof(struct node) == 32, "two nodes fill a cache line; 80 bytes an id depend on it");
+_Static_assert(sizeof(struct node) == 32,
+               "two nodes fill a cache line; 80 bytes an id depend on it");
 
 /* Starts its slab. */
 struct generation {
     /* under the lock */
     struct generation *next; /* sealed: the next younger; dying: the next to be reclaimed */
     size_t used;             /* nodes carved; constant after sealing */
-    uint64_t first_ms;       /* when the first node was carved */
+    uint64_t opened_ms;      /* its age counts from here; moves on while it is empty */
     bool counted;            /* dying before its ttl: its ids count as evicted */
     /* adders, in a read section, until a grace period after sealing */
     _Atomic uint64_t youngest_ms; /* when the last id was added */
@@ -168,7 +169,7 @@ static void slab_clear(struct generation *generation)
     }
     generation->next = NULL;
     generation->used = 0;
-    generation->first_ms = 0;
+    generation->opened_ms = 0;
     generation->counted = false;
     atomic_store_explicit(&generation->youngest_ms, 0, memory_order_relaxed);
 }
@@ -208,7 +209,7 @@ static void seal(struct l1 *l1)
 }
 
 /* Under the lock; there is no current generation. False: no room within the bound, or no memory. */
-static bool open_generation(struct l1 *l1)
+static bool open_generation(struct l1 *l1, uint64_t now_ms)
 {
     size_t limit = l1->capacity + SPARE_GENERATIONS * l1->generation_nodes;
 
@@ -219,21 +220,21 @@ static bool open_generation(struct l1 *l1)
         l1->spare = NULL;
     } else {
         l1->current = slab_alloc(l1);
+        if (!l1->current)
+            return false;
     }
-    return l1->current != NULL;
+    l1->current->opened_ms = now_ms;
+    note_youngest(l1->current, now_ms);
+    return true;
 }
 
 /* Under the lock. False: the current generation is used up, or there is none. */
-static bool carve(struct l1 *l1, struct l1_thread *thread, uint64_t now_ms)
+static bool carve(struct l1 *l1, struct l1_thread *thread)
 {
     struct generation *generation = l1->current;
 
     if (!generation || generation->used == l1->generation_nodes)
         return false;
-    if (generation->used == 0) {
-        generation->first_ms = now_ms;
-        note_youngest(generation, now_ms);
-    }
     size_t n = l1->generation_nodes - generation->used;
     if (n > l1->chunk_nodes)
         n = l1->chunk_nodes;
@@ -317,16 +318,17 @@ static void reclaim(struct l1 *l1, struct generation *dying)
     pthread_cond_broadcast(&l1->reclaimed);
 }
 
-/* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section. */
+/* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section.
+ */
 static void refill(struct l1_thread *thread, uint64_t now_ms)
 {
     struct l1 *l1 = thread->l1;
 
     pthread_mutex_lock(&l1->lock);
-    while (!carve(l1, thread, now_ms)) {
+    while (!carve(l1, thread)) {
         if (l1->current)
             seal(l1);
-        if (open_generation(l1))
+        if (open_generation(l1, now_ms))
             continue;
         if (l1->reclaiming) {
             pthread_cond_wait(&l1->reclaimed, &l1->lock);
@@ -372,7 +374,7 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
         l1->chunk_nodes = 1;
     if (l1->chunk_nodes > CHUNK_MAX)
         l1->chunk_nodes = CHUNK_MAX;
-    if (!open_generation(l1))
+    if (!open_generation(l1, now_ms))
         goto free_l1;
     l1->table = table_create(capacity);
     if (!l1->table)
@@ -494,12 +496,13 @@ bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
 
 void l1_maintain(struct l1 *l1, uint64_t now_ms)
 {
-    uint64_t rotation_ms = l1->ttl_ms / ROTATIONS_PER_TTL;
     struct generation *dying = NULL;
 
     pthread_mutex_lock(&l1->lock);
-    if (l1->current && l1->current->used > 0 && now_ms >= l1->current->first_ms &&
-        now_ms - l1->current->first_ms >= rotation_ms)
+    /* The next one is opened by the first add that needs it. */
+    if (l1->current && l1->current->used == 0)
+        l1->current->opened_ms = now_ms;
+    else if (l1->current && now_ms >= l1->current->opened_ms + l1->ttl_ms / ROTATIONS_PER_TTL)
         seal(l1);
     size_t nodes = l1->nodes;
     while (!l1->reclaiming && l1->oldest &&

@@ -172,8 +172,8 @@ struct ring *ring_create(size_t capacity)
     ring = aligned_alloc(CACHE_LINE, sizeof(*ring));
     if (!ring)
         return NULL;
-    *ring = (struct ring){
-        .capacity = capacity, .lap_shift = shift, .mask = ((uint64_t)1 << shift) - 1};
+    *ring =
+        (struct ring){.capacity = capacity, .lap_shift = shift, .mask = ((uint64_t)1 << shift) - 1};
     /* All zero is free for the first lap: no page is touched before it is needed. */
     ring->slots = calloc((size_t)1 << shift, sizeof(*ring->slots));
     if (!ring->slots) {
@@ -238,9 +238,8 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
             if (now == head || max == 0)
                 return 0;
             head = now;
-        } else if (atomic_compare_exchange_weak_explicit(&ring->head, &head, head + n,
-                                                         memory_order_relaxed,
-                                                         memory_order_relaxed)) {
+        } else if (atomic_compare_exchange_weak_explicit(
+                       &ring->head, &head, head + n, memory_order_relaxed, memory_order_relaxed)) {
             /* relaxed: what we read next was ordered by slot_ready(), and nobody else can have
              * changed it, as a turn never comes twice and head never goes back */
             break;

@@ -41,7 +41,8 @@ static char *map_aligned(size_t size, size_t align, int fd)
 {
     const size_t area_size = size + align;
     const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-    char *area = mmap(NULL, area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *area =
+        mmap(NULL, area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     char *base;
     size_t head;
 
@@ -360,8 +361,7 @@ struct record *segment_write(struct segment *segment, size_t offset,
     memcpy(record->body, parts->text.data, parts->text.len);
     record->body[parts->text.len] = '\n';
     memcpy(record->body + body_length, parts->id.data, id_bytes);
-    record->checksum =
-        record_checksum(record, sizeof(struct record) + body_length + id_bytes);
+    record->checksum = record_checksum(record, sizeof(struct record) + body_length + id_bytes);
     /* release: a kill between any two stores leaves either no state or a whole record */
     atomic_store_explicit(&record->state, RECORD_LIVE, memory_order_release);
     return record;

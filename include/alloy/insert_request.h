@@ -30,10 +30,10 @@ char *insert_request_url(const struct config *config, const struct config_stream
                          const struct insert_request *request);
 
 /*
- * URL that asks for the server's version, the table's engine, whether it is partitioned (1 or 0)
- * and its non_replicated_deduplication_window ("" when not set), as one TabSeparated row (no row:
- * the table does not exist, or the user may not see it). Short whatever the table is; read by
- * flusher_probe_read(). Returns owned (free()); NULL: out of memory.
+ * URL that asks for the server's version, whether the table exists (1 or 0; also 0 when the user
+ * may not see it), its engine, whether it is partitioned (1 or 0) and its
+ * non_replicated_deduplication_window ("" when not set), as one TabSeparated row: short, whatever
+ * the table is. Read by flusher_probe_read(). Returns owned (free()); NULL: out of memory.
  */
 char *insert_request_probe_url(const struct config *config, const struct config_stream *stream);
 

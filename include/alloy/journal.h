@@ -128,7 +128,8 @@ const struct segment_spec *journal_segments(const struct journal *journal);
 void journal_adopt_live(struct journal *journal, size_t stream);
 /* Takes a segment of an earlier life whose refs are settled. */
 void journal_adopt(struct journal *journal, struct segment *segment);
-/* A file of an earlier life of this many bytes no longer counts: it is gone or set aside. */
+/* A file of an earlier life, of this many bytes, no longer counts as such: it is gone, set aside,
+ * or about to be adopted. */
 void journal_forget(struct journal *journal, uint64_t bytes);
 
 #endif

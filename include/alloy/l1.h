@@ -3,10 +3,10 @@
  * l1.h - the ids that this process has accepted lately: a lock-free hash (liburcu's cds_lfht) keyed
  * by the 128-bit keyed hash of stream and id.
  *
- * Nodes come from slabs of a generation. A generation is ttl / 8 long, or holds capacity / 8 ids;
+ * Nodes come from slabs of a generation. A generation is ttl / 8 long, or holds capacity / 16 ids;
  * l1_maintain() unlinks a whole generation when its youngest id is ttl old, or early (and counted)
- * when capacity is reached, and frees its slabs after a grace period. At most 80 bytes an id at
- * capacity, table included.
+ * when there are more than capacity ids, and frees its slab after a grace period. Between two calls
+ * there can be up to 1/8 more than capacity, never beyond. At most 80 bytes an id, table included.
  *
  * The one home of liburcu. Every thread that calls l1_contains(), l1_add() or l1_remove() has made
  * its own l1_thread and is registered with RCU by that.
@@ -39,7 +39,8 @@ void l1_destroy(struct l1 *l1);
 struct l1_thread *l1_thread_create(struct l1 *l1);
 void l1_thread_destroy(struct l1_thread *thread);
 
-/* True when the id is known. Owner thread; never blocks. */
+/* True when the id is known; an id whose generation has expired may be known until l1_maintain()
+ * has unlinked it. Owner thread; never blocks. */
 bool l1_contains(struct l1_thread *thread, const struct hash128 *hash);
 /*
  * Adds the id unless it is known; of threads that race for one id exactly one gets L1_ADDED. When

@@ -35,9 +35,9 @@ struct listener_list {
  * SO_REUSEPORT or not. Returns 0 and an owned list (listener_close_all()), or -errno with one clear
  * sentence in error. Logs each address once, with the port that was bound.
  */
-MUST_CHECK int listener_open_all(struct listener_list *list,
-                                 const struct config_address *addresses, size_t count,
-                                 unsigned thread_count, char error[LISTENER_ERROR_MAX]);
+MUST_CHECK int listener_open_all(struct listener_list *list, const struct config_address *addresses,
+                                 size_t count, unsigned thread_count,
+                                 char error[LISTENER_ERROR_MAX]);
 /* Closes every socket that is still open (fd >= 0), removes unix socket files, frees the list.
  * A second call is fine. */
 void listener_close_all(struct listener_list *list);

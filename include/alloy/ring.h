@@ -50,7 +50,7 @@ void ring_wait(struct ring *ring, uint64_t timeout_ns);
  * Wakes all sleepers. */
 void ring_close(struct ring *ring);
 bool ring_closed(const struct ring *ring);
-/* Wakes all sleepers, for a stop or a reload. */
+/* Wakes all sleepers, for a reload. It is not remembered: who is not yet in ring_wait() sleeps. */
 void ring_wake(struct ring *ring);
 
 /* Credits in use: reserved, or published and not yet taken. */

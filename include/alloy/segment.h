@@ -104,8 +104,8 @@ _Static_assert(sizeof(struct segment_header) <= SEGMENT_HEADER_BYTES, "the heade
 
 struct segment {
     char *base;
-    size_t size;   /* mapped */
-    size_t limit;  /* records end before it; less than size only in a file that was cut off */
+    size_t size;  /* mapped */
+    size_t limit; /* records end before it; less than size only in a file that was cut off */
     uint32_t number;
     struct segment *next; /* in one of the journal's lists; under its lock */
     /* its writer only */

@@ -1,0 +1,24 @@
+-- The default table of Alloy: one row for each event, as the shipped config/alloy.ini expects it.
+--
+-- non_replicated_deduplication_window is what makes a retried insert free of doubles: ClickHouse
+-- remembers the tokens of this many inserts. Keep it above (inserts a second) x (longest outage in
+-- seconds); Alloy makes at most a few inserts a second under load. ReplicatedMergeTree has its own
+-- window (replicated_deduplication_window) and needs no setting.
+--
+-- Not partitioned: deduplication works for each partition by itself, and a retry that meets a new
+-- partition is a new row. If you need partitions (to drop old data by the month, say), partition by
+-- a column that the client sets, never by received_at:
+--     PARTITION BY toYYYYMM(ts)
+-- and use a server version that docs/OPERATIONS.md names as safe for async inserts.
+CREATE TABLE IF NOT EXISTS default.events
+(
+    event_id    String,
+    event_type  LowCardinality(String),
+    user_id     String,
+    ts          DateTime64(3),
+    properties  String,
+    received_at DateTime64(3) DEFAULT now64(3)
+)
+ENGINE = MergeTree
+ORDER BY (event_type, ts, event_id)
+SETTINGS non_replicated_deduplication_window = 10000

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flusher_answer.c - what an answer of ClickHouse leads to: rows finished, kept, taken apart or
+ * buried, and what is told about it.
+ *
+ * A row that is refused alone goes to the dead-letter folder. Where that cannot take it the row is
+ * parked: it stays LIVE and is offered again, and its stream goes on.
+ *
+ * Runs on: flusher thread.
+ * Owns: nothing of its own; see flusher.c.
+ */
+#define LOG_MODULE "flusher"
+
+#include "flusher_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "alloy/clock.h"
+#include "alloy/flusher_probe.h"
+#include "alloy/insert_answer.h"
+
+#define PROBE_INTERVAL_MS 30000
+#define PARKED_AT_ONCE 64 /* rows offered to the folder in one turn: each is a sync */
+#define LOG_INTERVAL_MS 60000
+#define MESSAGE_MAX 1024
+#define HEALTH_MESSAGE_MAX 300
+#define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
+
+/* Says whether ClickHouse answers at all, when that changes. */
+static void set_up(struct flusher *flusher, bool up, const char *error)
+{
+    if (up)
+        health_clear(flusher->parts.health, "clickhouse");
+    else
+        health_raise(flusher->parts.health, "clickhouse", false, "ClickHouse does not answer: %s",
+                     error);
+    METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_up, up);
+    if (flusher->up == up)
+        return;
+    if (!up)
+        log_warn("clickhouse is down error=\"%s\"", error);
+    else
+        log_info("clickhouse is up");
+    flusher->up = up;
+}
+
+/* The text of an answer on one line, cut short, for people. */
+static const char *message_of(const struct transfer *transfer, char out[HEALTH_MESSAGE_MAX])
+{
+    struct slice body = transfer->answer.body;
+    size_t len = body.len < HEALTH_MESSAGE_MAX - 1 ? body.len : HEALTH_MESSAGE_MAX - 1;
+
+    if (transfer->answer.transport_failed || len == 0) {
+        snprintf(out, HEALTH_MESSAGE_MAX, "%s (HTTP status %ld)", transfer->error,
+                 transfer->answer.status);
+        return out;
+    }
+    for (size_t i = 0; i < len; i++)
+        out[i] = (unsigned char)body.data[i] < ' ' || body.data[i] == '"' ? ' ' : body.data[i];
+    while (len > 0 && out[len - 1] == ' ')
+        len--;
+    out[len] = '\0';
+    return out;
+}
+
+static void raise_lane(struct flusher *flusher, size_t stream, enum lane_fault fault,
+                       const char *text)
+{
+    char key[HEALTH_KEY_MAX];
+
+    snprintf(key, sizeof(key), "clickhouse.%s", flusher_stream(flusher, stream)->name);
+    health_raise(flusher->parts.health, key, true, "%s", text);
+    flusher->lanes[stream].fault = fault;
+}
+
+static void clear_lane(struct flusher *flusher, size_t stream)
+{
+    char key[HEALTH_KEY_MAX];
+
+    if (flusher->lanes[stream].fault == LANE_FAULT_NONE)
+        return;
+    snprintf(key, sizeof(key), "clickhouse.%s", flusher_stream(flusher, stream)->name);
+    health_clear(flusher->parts.health, key);
+    flusher->lanes[stream].fault = LANE_FAULT_NONE;
+    log_info("stream is well again stream=%s", flusher_stream(flusher, stream)->name);
+}
+
+void flusher_finish_records(struct flusher *flusher, struct record *const *records, size_t n,
+                            enum record_state state)
+{
+    journal_finish(flusher->parts.journal, records, n, state);
+    /* release: pairs with the acquire in flusher_pending() */
+    atomic_fetch_sub_explicit(&flusher->pending, n, memory_order_release);
+}
+
+void flusher_count_insert(struct flusher *flusher, size_t stream, uint64_t rows)
+{
+    METRIC_STREAM_ADD(flusher->counters, stream, inserted, rows);
+    METRIC_ADD(flusher->counters, clickhouse_inserts, 1);
+    METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_last_insert_ms, (int64_t)clock_mono_ms());
+}
+
+static void count_error(struct flusher *flusher, enum insert_class class)
+{
+    switch (class) {
+    case INSERT_DONE:
+        break;
+    case INSERT_RETRY:
+        METRIC_ADD(flusher->counters, clickhouse_errors_retry, 1);
+        break;
+    case INSERT_BAD_ROWS:
+        METRIC_ADD(flusher->counters, clickhouse_errors_bad_rows, 1);
+        break;
+    case INSERT_SPLIT:
+        METRIC_ADD(flusher->counters, clickhouse_errors_split, 1);
+        break;
+    case INSERT_MISCONFIGURED:
+        METRIC_ADD(flusher->counters, clickhouse_errors_misconfigured, 1);
+        break;
+    case INSERT_UNKNOWN:
+        METRIC_ADD(flusher->counters, clickhouse_errors_unknown, 1);
+        break;
+    }
+}
+
+void flusher_back_off(struct flusher *flusher, struct lane *lane, bool longest)
+{
+    const struct config *config = flusher_config(flusher);
+    uint64_t max = config->clickhouse_retry_max_ms;
+    uint64_t min = longest ? max : config->clickhouse_retry_min_ms;
+    uint64_t now = clock_mono_ms();
+    uint64_t until;
+
+    /* Inserts that were in flight together fail together: that is one failure. */
+    if (lane->retry_at_ms > now && !longest)
+        return;
+    until = now + backoff_next(&lane->backoff, min, max, flusher_random(flusher));
+    if (until > lane->retry_at_ms)
+        lane->retry_at_ms = until;
+}
+
+void flusher_keep(struct flusher *flusher, struct insert *insert, bool longest)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+
+    insert_list_push_back(&lane->waiting, insert);
+    flusher_back_off(flusher, lane, longest);
+}
+
+int flusher_cut(struct flusher *flusher, struct insert *insert, bool bad_row, int64_t row)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+    bool was_part = insert->part;
+    struct insert *parts[2];
+    int err = insert_part(insert, bad_row, row, parts);
+
+    if (err != 0)
+        return err;
+    lane->part_count += was_part ? 1 : 2;
+    insert_list_push_front(&lane->waiting, parts[1]);
+    insert_list_push_front(&lane->waiting, parts[0]);
+    return 0;
+}
+
+static void insert_end(struct flusher *flusher, struct insert *insert)
+{
+    if (insert->part)
+        flusher->lanes[insert->stream].part_count--;
+    insert->part = false;
+}
+
+/* Offers a refused row to the dead-letter folder. On 0 the row is finished and insert destroyed. */
+static int bury(struct flusher *flusher, struct insert *insert, struct slice message)
+{
+    const struct config *config = flusher_config(flusher);
+    const struct dead_letter_reason reason = {
+        .stream = config->streams[insert->stream].name,
+        .code = insert->code,
+        .message = message,
+        .real_ms = clock_real_ms(),
+    };
+    int err = dead_letter_write(flusher->dead_letter, insert->records, 1, &reason,
+                                config->dead_letter_max_bytes_bytes);
+
+    if (err != 0)
+        return err;
+    METRIC_STREAM_ADD(flusher->counters, insert->stream, dead_lettered, 1);
+    /* The id must be free again before the record is gone: a claim is released here. */
+    flusher_finish_records(flusher, insert->records, 1, RECORD_DEAD);
+    insert_destroy(insert);
+    return 0;
+}
+
+static void say_dead_letter_failed(struct flusher *flusher, int err)
+{
+    uint64_t held;
+
+    health_raise(flusher->parts.health, "dead_letter", false,
+                 "the dead-letter folder takes nothing (%s): refused events stay in the journal",
+                 err == -ENOSPC ? "full" : "cannot be written");
+    if (log_limit_pass(&flusher->dead_letter_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_error("dead-letter folder takes nothing error=\"%s\" action=keep suppressed=%" PRIu64,
+                  err == -ENOSPC ? "full" : "cannot be written", held);
+}
+
+/* A row that is alone in its insert was refused. */
+static void refuse(struct flusher *flusher, struct insert *insert, const struct transfer *transfer)
+{
+    struct slice message = transfer->answer.body;
+    struct lane *lane = &flusher->lanes[insert->stream];
+    uint64_t held;
+    int err;
+
+    insert_end(flusher, insert);
+    insert->code = transfer->answer.exception_code;
+    if (insert->code == 0)
+        insert->code = insert_answer_body_code(message);
+    if (log_limit_pass(&lane->refused_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_warn("row refused stream=%s code=%d action=dead_letter suppressed=%" PRIu64,
+                 flusher_stream(flusher, insert->stream)->name, insert->code, held);
+    if (flusher->parked.first == NULL) {
+        err = bury(flusher, insert, message);
+        if (err == 0)
+            return;
+        say_dead_letter_failed(flusher, err);
+        flusher->parked_at_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
+    }
+    insert->message = strndup(message.data, message.len < MESSAGE_MAX ? message.len : MESSAGE_MAX);
+    insert_list_push_back(&flusher->parked, insert);
+}
+
+void flusher_retry_parked(struct flusher *flusher, uint64_t now)
+{
+    if (flusher->parked.first == NULL || now < flusher->parked_at_ms)
+        return;
+    for (int i = 0; i < PARKED_AT_ONCE && flusher->parked.first != NULL; i++) {
+        struct insert *insert = insert_list_pop(&flusher->parked);
+        const char *text = insert->message != NULL ? insert->message : "";
+        int err = bury(flusher, insert, (struct slice){text, strlen(text)});
+        if (err != 0) {
+            insert_list_push_front(&flusher->parked, insert);
+            say_dead_letter_failed(flusher, err);
+            flusher->parked_at_ms = now + flusher_config(flusher)->clickhouse_retry_max_ms;
+            return;
+        }
+    }
+    if (flusher->parked.first == NULL)
+        health_clear(flusher->parts.health, "dead_letter");
+}
+
+static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t started_ns)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+
+    METRIC_OBSERVE_NS(flusher->counters, clickhouse_insert, clock_mono_ns() - started_ns);
+    flusher_count_insert(flusher, insert->stream, insert->count);
+    flusher_finish_records(flusher, insert->records, insert->count, RECORD_INSERTED);
+    backoff_reset(&lane->backoff);
+    lane->retry_at_ms = 0;
+    clear_lane(flusher, insert->stream);
+    insert_settle(insert, true);
+    insert_end(flusher, insert);
+    insert_destroy(insert);
+}
+
+/* Some row is at fault, or the rows are of too many partitions. */
+static void insert_refused(struct flusher *flusher, struct insert *insert,
+                           const struct transfer *transfer, enum insert_class class)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+    bool bad_row = class == INSERT_BAD_ROWS;
+    uint64_t row;
+    bool named = bad_row && insert_answer_row(transfer->answer.body, &row) && row < insert->count;
+
+    /* ClickHouse works: it has judged. */
+    backoff_reset(&lane->backoff);
+    lane->retry_at_ms = 0;
+    insert_settle(insert, false);
+    if (insert->count == 1)
+        refuse(flusher, insert, transfer);
+    else if (flusher_cut(flusher, insert, bad_row, named ? (int64_t)row : -1) != 0)
+        flusher_keep(flusher, insert, true);
+}
+
+/* Nothing but time, or a human, can help. */
+static void insert_failed(struct flusher *flusher, struct insert *insert,
+                          const struct transfer *transfer, enum insert_class class)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+    const char *name = flusher_stream(flusher, insert->stream)->name;
+    const struct insert_answer *answer = &transfer->answer;
+    uint64_t now = clock_mono_ms();
+    char message[HEALTH_MESSAGE_MAX];
+    uint64_t held;
+
+    if (class == INSERT_MISCONFIGURED) {
+        message_of(transfer, message);
+        raise_lane(flusher, insert->stream, LANE_FAULT_INSERT, message);
+        if (log_limit_pass(&lane->misconfigured_limit, now, LOG_INTERVAL_MS, &held))
+            log_error("insert refused, waiting for a human stream=%s code=%d status=%ld "
+                      "message=\"%s\" suppressed=%" PRIu64,
+                      name, answer->exception_code, answer->status, message, held);
+    } else if (class == INSERT_UNKNOWN) {
+        /* Not the message: it may quote an event. */
+        if (log_limit_pass(&lane->unknown_limit, now, LOG_INTERVAL_MS, &held))
+            log_error("insert failed in an unknown way stream=%s code=%d status=%ld "
+                      "action=retry suppressed=%" PRIu64,
+                      name, answer->exception_code, answer->status, held);
+    } else if (log_limit_pass(&lane->retry_limit, now, LOG_INTERVAL_MS, &held)) {
+        log_warn("insert failed stream=%s code=%d status=%ld error=\"%s\" rows=%zu action=retry "
+                 "suppressed=%" PRIu64,
+                 name, answer->exception_code, answer->status, transfer->error, insert->count,
+                 held);
+    }
+    flusher_keep(flusher, insert, class != INSERT_RETRY);
+    /* Whoever answers next may be another server: ask before the next new insert. */
+    if (answer->transport_failed) {
+        lane->probed = false;
+        if (!lane->probing)
+            lane->probe_at_ms = lane->retry_at_ms;
+    }
+}
+
+static void on_insert(struct flusher *flusher, struct transfer *transfer)
+{
+    struct insert *insert = transfer->insert;
+    struct lane *lane = &flusher->lanes[insert->stream];
+    const bool wait = flusher_config(flusher)->clickhouse_wait_for_async_insert;
+    /* Some answers to async inserts never tell how many rows were written. */
+    const bool counted = !insert->async || (wait && lane->counted);
+    enum insert_class class =
+        insert_answer_classify(&transfer->answer, counted ? insert->count : 0);
+
+    if (class == INSERT_SPLIT && insert->count == 1)
+        class = INSERT_UNKNOWN;
+    lane->inflight_count--;
+    flusher->inflight_count--;
+    count_error(flusher, class);
+    switch (class) {
+    case INSERT_DONE:
+        insert_done(flusher, insert, transfer->started_ns);
+        break;
+    case INSERT_BAD_ROWS:
+    case INSERT_SPLIT:
+        insert_refused(flusher, insert, transfer, class);
+        break;
+    case INSERT_RETRY:
+    case INSERT_MISCONFIGURED:
+    case INSERT_UNKNOWN:
+        insert_failed(flusher, insert, transfer, class);
+        break;
+    }
+}
+
+/* Decides how to insert, given what the server said (probe NULL: nothing useful); why is for the
+ * log, NULL: no line. */
+static void decide(struct flusher *flusher, size_t stream, const struct flusher_probe *probe,
+                   const char *why)
+{
+    struct lane *lane = &flusher->lanes[stream];
+    const int mode = flusher_config(flusher)->clickhouse_async_insert;
+
+    lane->async = mode == CONFIG_ASYNC_ON ||
+                  (mode == CONFIG_ASYNC_AUTO && probe != NULL && probe->async_safe);
+    lane->counted = probe == NULL || probe->counts_async;
+    lane->probed = true;
+    if (why != NULL && mode == CONFIG_ASYNC_AUTO && !lane->async && !lane->async_told) {
+        lane->async_told = true;
+        log_info("inserts are synchronous stream=%s reason=\"%s\"",
+                 flusher_stream(flusher, stream)->name, why);
+    }
+}
+
+/* Warns of a table that does not deduplicate. */
+static void tell_window(struct flusher *flusher, size_t stream, bool unset)
+{
+    struct lane *lane = &flusher->lanes[stream];
+    const struct config_stream *of = flusher_stream(flusher, stream);
+    char key[HEALTH_KEY_MAX];
+
+    snprintf(key, sizeof(key), "clickhouse.%s.window", of->name);
+    if (!unset) {
+        health_clear(flusher->parts.health, key);
+        return;
+    }
+    health_raise(flusher->parts.health, key, false,
+                 "table %s.%s has no non_replicated_deduplication_window: a retried insert can "
+                 "give rows twice",
+                 of->database, of->table);
+    if (!lane->window_told)
+        log_warn("table has no non_replicated_deduplication_window, a retried insert can give "
+                 "rows twice stream=%s table=%s.%s",
+                 of->name, of->database, of->table);
+    lane->window_told = true;
+}
+
+static void on_probe_row(struct flusher *flusher, size_t stream, const struct flusher_probe *probe)
+{
+    struct lane *lane = &flusher->lanes[stream];
+    const struct config_stream *of = flusher_stream(flusher, stream);
+    char text[HEALTH_MESSAGE_MAX];
+
+    if (!probe->table_exists) {
+        snprintf(text, sizeof(text), "table %s.%s does not exist", of->database, of->table);
+        /* What an insert has said is better informed. */
+        if (lane->fault != LANE_FAULT_INSERT) {
+            if (lane->fault == LANE_FAULT_NONE)
+                log_error("table does not exist stream=%s table=%s.%s", of->name, of->database,
+                          of->table);
+            raise_lane(flusher, stream, LANE_FAULT_PROBE, text);
+        }
+        lane->probe_at_ms =
+            clock_mono_ms() +
+            backoff_next(&lane->probe_backoff, flusher_config(flusher)->clickhouse_retry_min_ms,
+                         flusher_config(flusher)->clickhouse_retry_max_ms, flusher_random(flusher));
+        decide(flusher, stream, probe, NULL);
+        return;
+    }
+    backoff_reset(&lane->probe_backoff);
+    if (lane->fault == LANE_FAULT_PROBE)
+        clear_lane(flusher, stream);
+    snprintf(text, sizeof(text), "not known to be safe on version %s and this table",
+             probe->version);
+    decide(flusher, stream, probe, text);
+    tell_window(flusher, stream, probe->window_unset);
+}
+
+static void on_probe(struct flusher *flusher, struct transfer *transfer)
+{
+    const size_t stream = transfer->stream;
+    struct lane *lane = &flusher->lanes[stream];
+    const struct config *config = flusher_config(flusher);
+    struct flusher_probe probe;
+    char message[HEALTH_MESSAGE_MAX];
+    enum insert_class class = insert_answer_classify(&transfer->answer, 0);
+
+    lane->probing = false;
+    lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;
+    if (transfer->answer.status == 200 && transfer->answer.exception_code == 0 &&
+        !transfer->answer.transport_failed && flusher_probe_read(transfer->answer.body, &probe)) {
+        on_probe_row(flusher, stream, &probe);
+        return;
+    }
+    if (class == INSERT_RETRY && transfer->answer.status != 200) {
+        lane->probe_at_ms = clock_mono_ms() +
+                            backoff_next(&lane->probe_backoff, config->clickhouse_retry_min_ms,
+                                         config->clickhouse_retry_max_ms, flusher_random(flusher));
+        return;
+    }
+    /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
+    message_of(transfer, message);
+    if (class == INSERT_MISCONFIGURED && transfer->answer.exception_code != CODE_ACCESS_DENIED &&
+        lane->fault != LANE_FAULT_INSERT)
+        raise_lane(flusher, stream, LANE_FAULT_PROBE, message);
+    decide(flusher, stream, NULL, message);
+}
+
+/* True when ClickHouse, and not only something before it, has answered. */
+static bool has_answered(const struct insert_answer *answer)
+{
+    return !answer->transport_failed && (answer->status < 500 || answer->exception_code != 0 ||
+                                         insert_answer_body_code(answer->body) != 0);
+}
+
+void flusher_answer(struct flusher *flusher, struct transfer *transfer)
+{
+    char text[HEALTH_MESSAGE_MAX];
+
+    set_up(flusher, has_answered(&transfer->answer), message_of(transfer, text));
+    if (transfer->insert != NULL)
+        on_insert(flusher, transfer);
+    else
+        on_probe(flusher, transfer);
+}

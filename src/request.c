@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.c - from the bytes in a connection's buffer to requests, and what is to be answered.
+ *
+ * A request is judged in the order path, method, encoding, length, body. Where the framing of a
+ * refused request is sound its body is dropped and the connection goes on; where it is not, or the
+ * body is too long to be worth it, the connection is closed.
+ *
+ * Slices of the buffer are lent to admission, so a connection with answers noted neither reads nor
+ * moves its buffer until the turn's end.
+ *
+ * Runs on: the front-end thread that owns the connection's set.
+ * Owns: nothing.
+ */
+#include "conn_private.h"
+
+#include <string.h>
+
+static const struct refusal refuse_not_found = {404, "not_found", "No stream has this path."};
+static const struct refusal refuse_method = {405, "method_not_allowed",
+                                             "Events are sent with POST."};
+static const struct refusal refuse_encoding = {415, "unsupported_encoding",
+                                               "The body must not have a Content-Encoding."};
+static const struct refusal refuse_ack = {400, "bad_request",
+                                          "ack is not supported by this version."};
+static const struct refusal refuse_no_length = {411, "length_required",
+                                                "The request has no Content-Length."};
+static const struct refusal refuse_body = {413, "too_large",
+                                           "The body is larger than server.max_body."};
+static const struct refusal refuse_head = {431, "head_too_large",
+                                           "The head is larger than server.max_head."};
+static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
+
+/* Has the connection settled at the turn's end. */
+static void touch(struct conn *conn)
+{
+    if (conn->touched)
+        return;
+    conn->touched = true;
+    SLIST_INSERT_HEAD(&conn->set->touched, conn, touched_next);
+}
+
+/* Notes an answer. There is room: conn_turn_is_full() was asked before the request was looked at.
+ */
+static struct answer *answer_note(struct conn *conn)
+{
+    struct conn_set *set = conn->set;
+    uint32_t at = set->answer_count++;
+    struct answer *answer = &set->answers[at];
+
+    ALLOY_ASSERT(at < CONN_TURN_ANSWERS_MAX);
+    memset(answer, 0, sizeof(*answer));
+    answer->next = CONN_NO_ANSWER;
+    answer->begun_ns = conn->begun_ns ? conn->begun_ns : conn_turn_ns(set);
+    if (conn->answer_count++ == 0)
+        conn->first = at;
+    else
+        set->answers[conn->last].next = at;
+    conn->last = at;
+    touch(conn);
+    return answer;
+}
+
+/* Ends the request being read; what follows in the buffer is the next one. */
+static void request_end(struct conn *conn, bool keep_alive)
+{
+    conn->state = CONN_HEAD;
+    conn->scanned = 0;
+    conn->begun_ns = 0;
+    conn->refusal = (struct reply){0};
+    if (!keep_alive)
+        conn->closing = true;
+    else if (buffer_len(&conn->buffer) > 0)
+        conn->begun_ns = conn_turn_ns(conn->set);
+}
+
+struct reply request_reply(const struct conn *conn, const struct refusal *refusal)
+{
+    return (struct reply){.status = refusal->status,
+                          .close = !conn->keep_alive,
+                          .keep_alive = conn->keep_alive && conn->old,
+                          .code = refusal->code,
+                          .message = refusal->message};
+}
+
+/* Answers and closes: what the client sends from here on is not looked at. */
+void request_refuse(struct conn *conn, const struct refusal *refusal)
+{
+    struct answer *answer = answer_note(conn);
+
+    conn->keep_alive = false;
+    answer->reply = request_reply(conn, refusal);
+    answer->reply.head_only = conn->refusal.head_only;
+    conn->lingering = true;
+    request_end(conn, false);
+}
+
+static void refuse_dropped(struct conn *conn)
+{
+    answer_note(conn)->reply = conn->refusal;
+    request_end(conn, conn->keep_alive);
+}
+
+static const struct refusal *refusal_of_scan(enum json_scan_result result, struct refusal *out)
+{
+    static const struct refusal empty = {400, "empty", "The body holds no event."};
+
+    switch (result) {
+    case JSON_SCAN_EVENT:
+    case JSON_SCAN_END:
+        break;
+    case JSON_SCAN_EMPTY:
+        return &empty;
+    case JSON_SCAN_INVALID_JSON:
+        out->code = "invalid_json";
+        return out;
+    case JSON_SCAN_MISSING_ID:
+        out->code = "missing_id";
+        return out;
+    case JSON_SCAN_INVALID_ID:
+        out->code = "invalid_id";
+        return out;
+    }
+    ALLOY_ASSERT(!"a scan that found nothing wrong");
+    return NULL;
+}
+
+/* A whole body: hands its events to admission, or notes what is wrong with it. */
+static void judge_body(struct conn *conn, const char *body, size_t len)
+{
+    struct conn_set *set = conn->set;
+    struct admission *admission = set->parts.admission;
+    struct json_scan *scan = &set->scan;
+    struct answer *answer = answer_note(conn);
+    struct json_scan_event event;
+    enum json_scan_result result;
+
+    set->turn_bytes += len;
+    answer->request = admission_open(admission, conn->stream);
+    json_scan_init(scan, &set->parts.shared->routes->routes[conn->stream].fields, body, len);
+    while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
+        admission_event(admission, &event);
+    if (result == JSON_SCAN_END) {
+        answer->kind = ANSWER_ADMISSION;
+        answer->reply = (struct reply){
+            .status = 202, .close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
+    } else {
+        struct refusal own = {400, NULL, scan->problem};
+
+        admission_drop(admission);
+        answer->reply = request_reply(conn, refusal_of_scan(result, &own));
+        answer->reply.has_place = result != JSON_SCAN_EMPTY;
+        answer->reply.event = scan->index;
+        answer->reply.offset = scan->error_offset;
+    }
+}
+
+static bool advance_body(struct conn *conn)
+{
+    struct buffer *buffer = &conn->buffer;
+    size_t body_len = (size_t)conn->body_len;
+
+    if (buffer_len(buffer) - conn->head_len < body_len)
+        return false;
+    judge_body(conn, buffer->data + buffer->start + conn->head_len, body_len);
+    buffer->start += conn->head_len + body_len;
+    request_end(conn, conn->keep_alive);
+    return true;
+}
+
+static bool advance_chunked(struct conn *conn)
+{
+    struct buffer *buffer = &conn->buffer;
+    struct http_chunked *chunked = &conn->chunked;
+    char *body = buffer->data + buffer->start + conn->head_len;
+    char *raw = body + chunked->decoded;
+    size_t body_max = conn->set->body_max;
+    size_t consumed = 0;
+    enum http_result result =
+        http_chunked_decode(chunked, body, (size_t)(buffer->data + buffer->end - raw), &consumed);
+
+    if (result != HTTP_DONE && result != HTTP_MORE) {
+        request_refuse(conn, &(struct refusal){400, "bad_request", chunked->problem});
+        return false;
+    }
+    if (chunked->decoded > body_max || chunked->remaining > body_max - chunked->decoded) {
+        request_refuse(conn, &refuse_body);
+        return false;
+    }
+    if (result == HTTP_MORE) {
+        buffer->end = (size_t)(body + chunked->decoded - buffer->data);
+        return false;
+    }
+    judge_body(conn, body, chunked->decoded);
+    buffer->start = (size_t)(raw + consumed - buffer->data);
+    request_end(conn, conn->keep_alive);
+    return true;
+}
+
+static bool advance_drop(struct conn *conn)
+{
+    struct buffer *buffer = &conn->buffer;
+    size_t len = buffer_len(buffer);
+
+    if (len < conn->body_len) {
+        conn->body_len -= len;
+        buffer->start = buffer->end;
+        return false;
+    }
+    buffer->start += (size_t)conn->body_len;
+    refuse_dropped(conn);
+    return true;
+}
+
+static bool advance_drop_chunked(struct conn *conn)
+{
+    struct buffer *buffer = &conn->buffer;
+    struct http_chunked *chunked = &conn->chunked;
+    size_t consumed = 0;
+    enum http_result result =
+        http_chunked_decode(chunked, buffer->data + buffer->start, buffer_len(buffer), &consumed);
+
+    conn->body_len += chunked->decoded;
+    chunked->decoded = 0;
+    buffer->start = result == HTTP_MORE ? buffer->end : buffer->start + consumed;
+    if (result == HTTP_MORE && conn->body_len <= conn->set->body_max)
+        return false;
+    if (result != HTTP_DONE) {
+        /* Broken or too long: the connection cannot go on, but the first answer stands. */
+        conn->keep_alive = false;
+        conn->lingering = true;
+        conn->refusal.close = true;
+        conn->refusal.keep_alive = false;
+    }
+    refuse_dropped(conn);
+    return true;
+}
+
+/* The value of ack is for a later version; other parameters are the client's own business. */
+static bool query_has_ack(struct slice query)
+{
+    while (query.len > 0) {
+        const char *end = memchr(query.data, '&', query.len);
+        size_t len = end ? (size_t)(end - query.data) : query.len;
+
+        if (len >= 3 && memcmp(query.data, "ack", 3) == 0 && (len == 3 || query.data[3] == '='))
+            return true;
+        len += end ? 1 : 0;
+        query.data += len;
+        query.len -= len;
+    }
+    return false;
+}
+
+/* What is wrong with a well-formed request before its body; sets conn->stream. */
+static const struct refusal *find_stream(struct conn *conn, const struct http_request *request)
+{
+    int stream = route_find(conn->set->parts.shared->routes, request->path);
+
+    if (stream == ROUTE_NONE)
+        return &refuse_not_found;
+    if (request->method != HTTP_POST)
+        return &refuse_method;
+    if (request->has_encoding)
+        return &refuse_encoding;
+    if (query_has_ack(request->query))
+        return &refuse_ack;
+    conn->stream = (uint16_t)stream;
+    return NULL;
+}
+
+/* Refuses a request that leaves the connection usable: its body is received and dropped first,
+ * unless the client waits for our word or the body is longer than any we would take. */
+static bool begin_drop(struct conn *conn, const struct http_request *request,
+                       const struct refusal *refusal)
+{
+    bool has_body = request->chunked || request->content_length > 0;
+
+    if (has_body && (request->expect_continue || request->content_length > conn->set->body_max)) {
+        request_refuse(conn, refusal);
+        return false;
+    }
+    conn->buffer.start += conn->head_len;
+    conn->refusal = request_reply(conn, refusal);
+    conn->refusal.head_only = request->method == HTTP_HEAD;
+    conn->body_len = request->chunked ? 0 : request->content_length;
+    conn->chunked = (struct http_chunked){0};
+    conn->state = request->chunked ? CONN_DROP_CHUNKED : CONN_DROP;
+    return true;
+}
+
+/* A whole head. Returns true when the body can be looked at. */
+static bool begin_request(struct conn *conn, const struct http_request *request)
+{
+    const struct refusal *refusal;
+
+    conn->head_len = request->head_len;
+    conn->keep_alive = request->keep_alive;
+    conn->old = request->minor == 0;
+    conn->refusal.head_only = request->method == HTTP_HEAD;
+    if (conn->late) {
+        request_refuse(conn, &refuse_draining);
+        return false;
+    }
+    refusal = find_stream(conn, request);
+    if (refusal)
+        return begin_drop(conn, request, refusal);
+    if (!request->has_length && !request->chunked) {
+        request_refuse(conn, &refuse_no_length);
+        return false;
+    }
+    if (!request->chunked && request->content_length > conn->set->body_max) {
+        request_refuse(conn, &refuse_body);
+        return false;
+    }
+    if (request->expect_continue && !conn->old && buffer_len(&conn->buffer) == conn->head_len &&
+        (request->chunked || request->content_length > 0))
+        answer_note(conn)->kind = ANSWER_CONTINUE;
+    conn->body_len = request->content_length;
+    conn->chunked = (struct http_chunked){0};
+    conn->state = request->chunked ? CONN_CHUNKED : CONN_BODY;
+    return true;
+}
+
+static bool advance_head(struct conn *conn)
+{
+    struct buffer *buffer = &conn->buffer;
+    size_t head_max = conn->set->head_max;
+    struct http_request request;
+
+    /* An empty line after a body, as some clients send it, does not begin a request. */
+    while (conn->scanned == 0 && buffer_len(buffer) >= 2 &&
+           memcmp(buffer->data + buffer->start, "\r\n", 2) == 0)
+        buffer->start += 2;
+    if (buffer_len(buffer) == 0) {
+        conn->begun_ns = 0;
+        return false;
+    }
+    switch (http_parse_head(buffer->data + buffer->start, buffer_len(buffer), &conn->scanned,
+                            &request)) {
+    case HTTP_DONE:
+        if (request.head_len > head_max)
+            break;
+        return begin_request(conn, &request);
+    case HTTP_MORE:
+        if (buffer_len(buffer) >= head_max)
+            break;
+        return false;
+    case HTTP_BAD:
+        request_refuse(conn, &(struct refusal){400, "bad_request", request.problem});
+        return false;
+    case HTTP_UNSUPPORTED_VERSION:
+        request_refuse(conn, &(struct refusal){505, "unsupported_version", request.problem});
+        return false;
+    case HTTP_NOT_IMPLEMENTED:
+        request_refuse(conn, &(struct refusal){501, "not_implemented", request.problem});
+        return false;
+    }
+    request_refuse(conn, &refuse_head);
+    return false;
+}
+
+/* Takes what the buffer holds as far as it goes and the turn has room. */
+void request_advance(struct conn *conn)
+{
+    bool more = true;
+
+    while (more && !conn->closing) {
+        if (conn_turn_is_full(conn)) {
+            /* A body can be whole with nothing behind it, so this is no matter of bytes left. */
+            conn->stalled = true;
+            break;
+        }
+        switch (conn->state) {
+        case CONN_HEAD:
+            more = advance_head(conn);
+            break;
+        case CONN_BODY:
+            more = advance_body(conn);
+            break;
+        case CONN_CHUNKED:
+            more = advance_chunked(conn);
+            break;
+        case CONN_DROP:
+            more = advance_drop(conn);
+            break;
+        case CONN_DROP_CHUNKED:
+            more = advance_drop_chunked(conn);
+            break;
+        case CONN_LINGER:
+            more = false;
+            break;
+        }
+    }
+    touch(conn);
+}

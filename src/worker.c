@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c - drains the ring into a batch for each stream, claims the ids of full or lingering
+ * batches, and hands the unique events to the flusher.
+ *
+ * A worker holds at most one batch a stream and what it took from the ring last. While it waits
+ * for Redis (redis.on_failure = hold) it takes nothing more: the ring fills, and clients get 503.
+ * Whatever it holds is LIVE in the journal, so it may be stopped at any point.
+ *
+ * Runs on: a thread of its own; worker_start(), worker_done() and worker_stop() any other.
+ * Owns: the claims and the batches that are open.
+ */
+#include "alloy/worker.h"
+
+#include "alloy/batch.h"
+#include "alloy/claims.h"
+#include "alloy/clock.h"
+#define LOG_MODULE "worker"
+#include "alloy/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A waiting worker looks this often whether a reload has changed what it waits for. */
+#define HOLD_STEP_MS 100
+#define MEMORY_WAIT_MS 20
+/* The ring is closed and some front-end thread still holds credits: cancelling them wakes nobody.
+ */
+#define CLOSING_WAIT_MS 5
+#define STOP_STEP_MS 10
+#define LOG_INTERVAL_MS 10000
+
+/* The batch of one stream that is being filled. */
+struct open_batch {
+    struct batch *batch; /* NULL until the stream's first event; then reused */
+    uint64_t deadline_ms;
+};
+
+struct worker {
+    /* set before start, constant after */
+    struct worker_parts parts;
+    struct metrics_thread *metrics; /* written by the worker thread */
+    pthread_t thread;
+    size_t stream_count;
+    uint32_t batch_max;
+    int stop_fd; /* eventfd: readable once the worker must end */
+
+    /* any thread */
+    atomic_bool stopping;
+    atomic_bool done;
+
+    /* worker thread only */
+    struct claims *claims;
+    struct open_batch open[CONFIG_STREAMS_MAX];
+    struct record **taken;         /* batch_max */
+    struct record **duplicates;    /* batch_max */
+    enum claims_verdict *verdicts; /* batch_max */
+};
+
+static bool is_stopping(const struct worker *worker)
+{
+    /* relaxed: nothing else is handed over with it */
+    return atomic_load_explicit(&worker->stopping, memory_order_relaxed);
+}
+
+/* Sleeps; false: the worker must end. */
+static bool pause_ms(const struct worker *worker, uint64_t ms)
+{
+    struct pollfd stop = {.fd = worker->stop_fd, .events = POLLIN};
+
+    (void)poll(&stop, 1, (int)ms);
+    return !is_stopping(worker);
+}
+
+static bool must_hold(const struct worker *worker)
+{
+    return config_current(worker->parts.config)->redis_on_failure == CONFIG_REDIS_HOLD;
+}
+
+/* Waits until Redis may be asked again or need not be any more; false: the worker must end. */
+static bool wait_for_redis(const struct worker *worker)
+{
+    for (;;) {
+        uint64_t ms = claims_retry_in_ms(worker->claims, clock_mono_ms());
+
+        if (is_stopping(worker))
+            return false;
+        if (ms == 0 || !must_hold(worker))
+            return true;
+        if (!pause_ms(worker, ms < HOLD_STEP_MS ? ms : HOLD_STEP_MS))
+            return false;
+    }
+}
+
+/* Gets a verdict on every record; false: the worker must end. */
+static bool claim(struct worker *worker, const struct batch *batch)
+{
+    while (claims_take(worker->claims, batch, worker->verdicts, clock_mono_ms()) != 0) {
+        if (is_stopping(worker))
+            return false;
+        if (!must_hold(worker))
+            return true;
+        if (!wait_for_redis(worker))
+            return false;
+    }
+    return true;
+}
+
+/* Takes the duplicates out of the batch and out of the journal; what is left keeps its order. */
+static void sort_out(struct worker *worker, struct batch *batch)
+{
+    size_t duplicates = 0;
+    uint64_t unclaimed = 0;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (worker->verdicts[i] == CLAIM_DUPLICATE) {
+            worker->duplicates[duplicates++] = batch->records[i];
+            continue;
+        }
+        if (worker->verdicts[i] == CLAIM_UNKNOWN)
+            unclaimed++;
+        batch->records[kept++] = batch->records[i];
+    }
+    batch->count = kept;
+    METRIC_ADD(worker->metrics, events_unclaimed, unclaimed);
+    if (duplicates == 0)
+        return;
+    journal_finish(worker->parts.journal, worker->duplicates, duplicates, RECORD_DUPLICATE);
+    METRIC_STREAM_ADD(worker->metrics, batch->stream, duplicate_l2, duplicates);
+}
+
+/* Hands a copy of just the size needed to the flusher, where it may stay for as long as ClickHouse
+ * is away. False: the worker must end. */
+static bool submit(struct worker *worker, const struct batch *batch)
+{
+    static struct log_limit limit;
+    struct batch *copy;
+    uint64_t suppressed;
+
+    while ((copy = batch_create(batch->stream, batch->count)) == NULL) {
+        if (log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
+            log_error("out of memory for a batch action=retry suppressed=%llu",
+                      (unsigned long long)suppressed);
+        if (!pause_ms(worker, MEMORY_WAIT_MS))
+            return false;
+    }
+    for (uint32_t i = 0; i < batch->count; i++)
+        batch_add(copy, batch->records[i]);
+    flusher_submit(worker->parts.flusher, copy);
+    return true;
+}
+
+/* Claims a batch, hands it over and empties it; false: the worker must end. */
+static bool finish(struct worker *worker, struct batch *batch)
+{
+    if (!claim(worker, batch))
+        return false;
+    sort_out(worker, batch);
+    if (batch->count > 0 && !submit(worker, batch))
+        return false;
+    batch->count = 0;
+    batch->bytes = 0;
+    return true;
+}
+
+static bool has_events(const struct open_batch *open)
+{
+    return open->batch != NULL && open->batch->count > 0;
+}
+
+/* Finishes the batches whose first event is linger old, or all. False: the worker must end. */
+static bool finish_due(struct worker *worker, bool all)
+{
+    uint64_t now_ms = clock_mono_ms();
+
+    for (size_t i = 0; i < worker->stream_count; i++) {
+        struct open_batch *open = &worker->open[i];
+
+        if (has_events(open) && (all || open->deadline_ms <= now_ms) &&
+            !finish(worker, open->batch))
+            return false;
+    }
+    return true;
+}
+
+/* The batch that the stream's next event goes into; NULL: the worker must end. */
+static struct batch *open_batch(struct worker *worker, uint16_t stream)
+{
+    struct open_batch *open = &worker->open[stream];
+
+    while (open->batch == NULL) {
+        open->batch = batch_create(stream, worker->batch_max);
+        if (open->batch == NULL && !pause_ms(worker, MEMORY_WAIT_MS))
+            return NULL;
+    }
+    if (open->batch->count == 0)
+        open->deadline_ms =
+            clock_mono_ms() + config_current(worker->parts.config)->worker_linger_ms;
+    return open->batch;
+}
+
+/* Adds the n records taken to their batches and finishes the full ones. False: the worker must end.
+ */
+static bool distribute(struct worker *worker, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct record *record = worker->taken[i];
+        struct batch *batch;
+
+        ALLOY_ASSERT(record->stream < worker->stream_count);
+        batch = open_batch(worker, record->stream);
+        if (batch == NULL)
+            return false;
+        batch_add(batch, record);
+        if (batch->count == batch->capacity && !finish(worker, batch))
+            return false;
+    }
+    return true;
+}
+
+/* How long the ring may sleep: until the next linger ends, or Redis is to be asked again. */
+static uint64_t sleep_ns(const struct worker *worker)
+{
+    uint64_t now_ms = clock_mono_ms();
+    uint64_t wait_ms = UINT64_MAX;
+
+    for (size_t i = 0; i < worker->stream_count; i++) {
+        const struct open_batch *open = &worker->open[i];
+        uint64_t left_ms;
+
+        if (!has_events(open))
+            continue;
+        left_ms = open->deadline_ms > now_ms ? open->deadline_ms - now_ms : 0;
+        if (left_ms < wait_ms)
+            wait_ms = left_ms;
+    }
+    if (claims_down(worker->claims)) {
+        uint64_t retry_ms = claims_retry_in_ms(worker->claims, now_ms);
+
+        if (retry_ms < wait_ms)
+            wait_ms = retry_ms;
+    }
+    return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * CLOCK_NS_PER_MS;
+}
+
+/* Nothing to take: sleeps, or, once the ring is closed, hands over what there is. False: all is
+ * done, or the worker must end. */
+static bool idle(struct worker *worker)
+{
+    if (ring_closed(worker->parts.ring)) {
+        if (!finish_due(worker, true))
+            return false;
+        if (ring_depth(worker->parts.ring) == 0) {
+            /* release: pairs with the acquire in worker_done() */
+            atomic_store_explicit(&worker->done, true, memory_order_release);
+            return false;
+        }
+        ring_wait(worker->parts.ring, CLOSING_WAIT_MS * CLOCK_NS_PER_MS);
+        return true;
+    }
+    /* A probe keeps readiness and metrics true while no event comes that would show Redis is back;
+     * its outcome is in them. */
+    if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
+        (void)!claims_probe(worker->claims, clock_mono_ms());
+    ring_wait(worker->parts.ring, sleep_ns(worker));
+    return true;
+}
+
+static void *run(void *arg)
+{
+    struct worker *worker = arg;
+
+    /* Tells a wrong redis.url or password at start rather than with the first event. */
+    (void)!claims_probe(worker->claims, clock_mono_ms());
+    while (!is_stopping(worker)) {
+        size_t n;
+
+        if (!finish_due(worker, false))
+            break;
+        n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
+        if (!(n > 0 ? distribute(worker, n) : idle(worker)))
+            break;
+    }
+    return NULL;
+}
+
+static void free_worker(struct worker *worker)
+{
+    if (worker->stop_fd >= 0)
+        close(worker->stop_fd);
+    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++)
+        free(worker->open[i].batch);
+    claims_destroy(worker->claims);
+    free(worker->taken);
+    free(worker->duplicates);
+    free(worker->verdicts);
+    free(worker);
+}
+
+/* Makes everything that the thread needs; 0 or -errno, with whatever was made left in place. */
+static int prepare(struct worker *worker)
+{
+    const struct config *config = config_current(worker->parts.config);
+    size_t n = config->worker_batch;
+
+    worker->stream_count = config->stream_count;
+    worker->batch_max = (uint32_t)n;
+    worker->stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (worker->stop_fd < 0)
+        return -errno;
+    worker->metrics = metrics_thread_create(worker->parts.metrics);
+    worker->taken = calloc(n, sizeof(struct record *));
+    worker->duplicates = calloc(n, sizeof(struct record *));
+    worker->verdicts = calloc(n, sizeof(*worker->verdicts));
+    if (worker->metrics == NULL || worker->taken == NULL || worker->duplicates == NULL ||
+        worker->verdicts == NULL)
+        return -ENOMEM;
+    worker->claims = claims_create(&(struct claims_parts){
+        .config = worker->parts.config,
+        .health = worker->parts.health,
+        .metrics = worker->parts.metrics,
+        .thread_metrics = worker->metrics,
+        .instance_id = journal_instance_id(worker->parts.journal),
+    });
+    return worker->claims != NULL ? 0 : -EINVAL;
+}
+
+int worker_start(struct worker **out, const struct worker_parts *parts, unsigned number)
+{
+    struct worker *worker = calloc(1, sizeof(*worker));
+    char name[16];
+    int err;
+
+    if (worker == NULL)
+        return -ENOMEM;
+    worker->parts = *parts;
+    worker->stop_fd = -1;
+    err = prepare(worker);
+    if (err == 0)
+        err = -pthread_create(&worker->thread, NULL, run, worker);
+    if (err != 0) {
+        free_worker(worker);
+        return err;
+    }
+    snprintf(name, sizeof(name), "worker-%u", number % 1000);
+    pthread_setname_np(worker->thread, name);
+    *out = worker;
+    return 0;
+}
+
+bool worker_done(const struct worker *worker)
+{
+    /* acquire: pairs with the release in idle(); what the worker handed over is then visible */
+    return atomic_load_explicit(&worker->done, memory_order_acquire);
+}
+
+void worker_stop(struct worker *worker)
+{
+    uint64_t one = 1;
+    struct timespec until;
+
+    atomic_store_explicit(&worker->stopping, true, memory_order_relaxed);
+    claims_cancel(worker->claims);
+    (void)!write(worker->stop_fd, &one, sizeof(one)); /* a counter of 0 takes it */
+    /* The thread may look at stopping just before this and go to sleep on the ring just after it:
+     * so wake it until it has ended. */
+    do {
+        ring_wake(worker->parts.ring);
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += STOP_STEP_MS * (long)CLOCK_NS_PER_MS;
+        if (until.tv_nsec >= (long)CLOCK_NS_PER_S) {
+            until.tv_nsec -= (long)CLOCK_NS_PER_S;
+            until.tv_sec++;
+        }
+    } while (pthread_timedjoin_np(worker->thread, NULL, &until) == ETIMEDOUT);
+    free_worker(worker);
+}

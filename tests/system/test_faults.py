@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens when something else breaks: full ring, Redis and ClickHouse away, crashes, wrong folders."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+import harness
+from conftest import sections_for
+
+
+def test_ring_full_is_503_keeps_nothing_and_the_retry_is_new(make_alloyd, own_redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(own_redis, clickhouse, table, ring={"capacity": 100}, worker={"threads": 1},
+                                      redis={"on_failure": "hold", "timeout": "100ms"})).start()
+    own_redis.signal(signal.SIGSTOP)
+    refused = []
+
+    def fill():
+        n = len(refused) + fill.accepted
+        answer = alloyd.post("\n".join(harness.event(f"id-{n}-{i}") for i in range(50)))
+        if answer.status == 202:
+            fill.accepted += 1
+            return False
+        assert answer.status == 503 and answer.json["error"] == "overloaded", answer
+        assert int(answer.headers["Retry-After"]) >= 1
+        refused.append(n)
+        return True
+
+    fill.accepted = 0
+    harness.wait_until(fill, "a 503")
+    harness.wait_until(lambda: not alloyd.readyz(), "not ready")
+    rejected = alloyd.books()["rejected"]
+    assert rejected == 50
+    own_redis.signal(signal.SIGCONT)
+    harness.wait_until(alloyd.readyz, "ready again")
+    again = "\n".join(harness.event(f"id-{refused[0]}-{i}") for i in range(50))
+    answer = harness.wait_until(lambda: (a := alloyd.post(again)).status == 202 and a, "202")
+    assert answer.json == {"accepted": 50, "duplicates": 0}
+    alloyd.settled()
+    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == 50 * (fill.accepted + 1)
+
+
+def load(alloyd, stop, statuses, prefix):
+    """Posts small NDJSON requests until told to stop; counts what was answered."""
+    connection = alloyd.client()
+    n = 0
+    while not stop.is_set():
+        body = "\n".join(harness.event(f"{prefix}-{n}-{i}") for i in range(20))
+        status = harness.request(connection, body).status
+        statuses[status] = statuses.get(status, 0) + 1
+        if status == 202:
+            n += 1
+        else:
+            stop.wait(0.02)
+    return n
+
+
+@pytest.mark.parametrize("policy", ["pass", "hold"])
+def test_redis_killed_and_back(make_alloyd, own_redis, clickhouse, table, policy):
+    alloyd = make_alloyd(sections_for(own_redis, clickhouse, table, ring={"capacity": 2000},
+                                      redis={"on_failure": policy, "timeout": "200ms"})).start()
+    stop, statuses = threading.Event(), {}
+    loader = threading.Thread(target=load, args=(alloyd, stop, statuses, "x"))
+    loader.start()
+    try:
+        harness.wait_until(lambda: alloyd.books()["inserted"] > 100, "events before")
+        own_redis.kill()
+        harness.wait_until(lambda: alloyd.metrics()["alloy_redis_up"] == 0, "Redis seen as down")
+        if policy == "pass":
+            unclaimed = alloyd.metrics()["alloy_events_unclaimed_total"]
+            harness.wait_until(lambda: alloyd.metrics()["alloy_events_unclaimed_total"] > unclaimed + 500, "passed on")
+            assert alloyd.readyz()
+        else:
+            harness.wait_until(lambda: statuses.get(503, 0) > 0, "503 once the ring is full")
+            assert not alloyd.readyz()
+        assert b"redis" in alloyd.admin("/readyz").body
+        own_redis.start()
+        harness.wait_until(lambda: alloyd.metrics()["alloy_redis_up"] == 1, "Redis seen as up")
+        harness.wait_until(alloyd.readyz, "ready again")
+        inserted = alloyd.books()["inserted"]
+        harness.wait_until(lambda: alloyd.books()["inserted"] > inserted + 500, "events after")
+    finally:
+        stop.set()
+        loader.join()
+    alloyd.settled()
+    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == statuses[202] * 20
+    assert set(statuses) <= ({202} if policy == "pass" else {202, 503})
+    if policy == "hold":
+        assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
+
+
+def test_clickhouse_stopped_for_20_s_under_load_loses_nothing(make_alloyd, redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", clickhouse={"timeout": "5s"})).start()
+    stop, statuses = threading.Event(), {}
+    loader = threading.Thread(target=load, args=(alloyd, stop, statuses, "x"))
+    loader.start()
+    try:
+        harness.wait_until(lambda: alloyd.books()["inserted"] > 100, "events before")
+        own_clickhouse.kill()
+        end = time.monotonic() + 20
+        harness.wait_until(lambda: time.monotonic() > end, "20 s of outage", 30, interval=0.5)
+        assert alloyd.metrics()["alloy_clickhouse_up"] == 0
+        assert alloyd.readyz() and b"clickhouse" in alloyd.admin("/readyz").body
+        own_clickhouse.start()
+        inserted = alloyd.books()["inserted"]
+        harness.wait_until(lambda: alloyd.books()["inserted"] > inserted, "events after")
+    finally:
+        stop.set()
+        loader.join()
+    alloyd.settled()
+    assert set(statuses) == {202}
+    assert own_clickhouse.count("default.events") == statuses[202] * 20
+    assert own_clickhouse.count("default.events", "uniqExact(event_id)") == statuses[202] * 20
+
+
+def test_starts_without_redis_and_clickhouse_and_keeps_events(make_alloyd, tmp_path):
+    redis, clickhouse = harness.Redis(tmp_path), harness.ClickHouse(tmp_path)
+    alloyd = make_alloyd(sections_for(redis, clickhouse, "default.events",
+                                      clickhouse={"retry_max": "500ms"})).start(ready=False)
+    try:
+        for i in range(50):
+            assert alloyd.post(harness.event(f"id-{i}")).status == 202
+        body = harness.wait_until(lambda: (b := alloyd.admin("/readyz").body) and b"clickhouse" in b and b"redis" in b
+                                  and b, "both named by /readyz")
+        assert b'"ready"' in body
+        redis.start()
+        clickhouse.start()
+        clickhouse.create_events("default.events")
+        alloyd.settled()
+        assert clickhouse.count("default.events") == 50
+        alloyd.finish()
+    finally:
+        redis.kill()
+        clickhouse.kill()
+
+
+def test_kill_9_under_load_loses_nothing_and_doubles_nothing(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    answered = set()
+    for round_number in range(3):
+        stop = threading.Event()
+
+        def client(c, r=round_number, stop=stop):
+            connection = alloyd.client()
+            n = 0
+            while not stop.is_set():
+                ids = [f"r{r}-c{c}-{n}-{i}" for i in range(50)]
+                try:
+                    if harness.request(connection, "\n".join(map(harness.event, ids))).status == 202:
+                        answered.update(ids)
+                except (OSError, harness.http.client.HTTPException):
+                    return
+                n += 1
+
+        threads = [threading.Thread(target=client, args=(c,)) for c in range(4)]
+        for thread in threads:
+            thread.start()
+        harness.wait_until(lambda: len(answered) > 5000 * (round_number + 1), "load")
+        alloyd.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        alloyd.start()
+    alloyd.settled()
+    rows = {row[0] for row in clickhouse.rows(f"SELECT event_id FROM {table}")}
+    assert clickhouse.count(table) == len(rows), "doubled"
+    assert not answered - rows, "lost"
+
+
+def test_what_a_drain_leaves_behind_is_replayed(make_alloyd, redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", drain={"timeout": "300ms"})).start()
+    own_clickhouse.kill()
+    for i in range(20):
+        assert alloyd.post("\n".join(harness.event(f"id-{i}-{j}") for j in range(50))).status == 202
+    assert alloyd.drain() == 0
+    assert "events_left=1000" in alloyd.log()
+    own_clickhouse.start()
+    alloyd.start()
+    books = alloyd.settled()
+    assert books["received"] == books["inserted"] == 1000
+    assert own_clickhouse.count("default.events", "uniqExact(event_id)") == 1000 == own_clickhouse.count("default.events")
+
+
+def test_memory_mode_says_how_much_a_drain_loses(make_alloyd, tmp_path):
+    clickhouse = harness.ClickHouse(tmp_path)  # never started
+    alloyd = make_alloyd(sections_for(None, clickhouse, "default.events", journal={"mode": "memory"},
+                                      drain={"timeout": "200ms"})).start(ready=False)
+    assert alloyd.post(harness.event("a") + "\n" + harness.event("b")).status == 202
+    assert alloyd.post(harness.event("c")).status == 202
+    assert alloyd.drain() == 1
+    assert "events_lost=3" in alloyd.log()
+    alloyd.allow_exit = {1}
+
+
+def test_a_bad_row_is_dead_lettered_and_its_neighbours_arrive(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    good = [harness.event(f"id-{i}") for i in range(500)]
+    bad = harness.event("bad", ts="yesterday, more or less")
+    assert alloyd.post("\n".join(good[:250] + [bad] + good[250:])).json == {"accepted": 501, "duplicates": 0}
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (500, 1)
+    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == 500
+    lines = [line for f in (alloyd.sections["dead_letter"]["dir"]).glob("*.ndjson") for line in f.read_text().splitlines()]
+    assert len(lines) == 1
+    letter = harness.json.loads(lines[0])
+    assert letter["stream"] == "events" and letter["code"] > 0 and letter["message"] and letter["time"]
+    assert letter["event"] == harness.json.loads(bad) and bad in lines[0]
+
+
+def test_a_missing_table_keeps_events_and_holds_up_no_other_stream(make_alloyd, redis, clickhouse, table):
+    sections = sections_for(redis, clickhouse, table, clickhouse={"retry_max": "300ms"},
+                            stream__lost={"path": "/v1/lost", "table": "default.not_there_yet", "id": "event_id"})
+    alloyd = make_alloyd(sections).start(ready=False)
+    assert alloyd.post(harness.event("a"), "/v1/lost").status == 202
+    assert alloyd.post(harness.event("b")).status == 202
+    alloyd.settled("events")
+    harness.wait_until(lambda: b"not_there_yet" in alloyd.admin("/readyz").body, "the table named by /readyz")
+    assert alloyd.books("lost")["pending"] == 1
+    clickhouse.create_events("default.not_there_yet")
+    alloyd.settled("lost")
+    assert clickhouse.count("default.not_there_yet") == 1
+    harness.wait_until(alloyd.readyz, "ready")
+
+
+def test_journal_full_is_503_and_recovers(make_alloyd, redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", clickhouse={"retry_max": "300ms"},
+                                      journal={"segment": "64KiB", "max_bytes": "512KiB"})).start()
+    own_clickhouse.kill()
+    posted = 0
+
+    def fill():
+        nonlocal posted
+        answer = alloyd.post("\n".join(harness.event(f"id-{posted}-{i}") for i in range(20)))
+        if answer.status == 503:
+            assert answer.json["error"] == "overloaded"
+            return True
+        assert answer.status == 202
+        posted += 1
+        return False
+
+    harness.wait_until(fill, "a full journal")
+    assert not alloyd.readyz()
+    own_clickhouse.start()
+    harness.wait_until(alloyd.readyz, "room again")
+    assert alloyd.post("\n".join(harness.event(f"id-{posted}-{i}") for i in range(20))).json["accepted"] == 20
+    alloyd.settled()
+    assert own_clickhouse.count("default.events") == (posted + 1) * 20
+
+
+def test_a_full_disk_is_503_and_recovers(make_alloyd, redis, clickhouse, table, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+    try:
+        alloyd = make_alloyd(sections_for(redis, clickhouse, table,
+                                          journal={"dir": disk / "journal", "segment": "256KiB"},
+                                          server={"threads": 1}, worker={"threads": 1})).start()
+        filler = disk / "filler"
+        with open(filler, "wb") as f:
+            try:
+                while True:
+                    f.write(b"\0" * 4096)
+                    f.flush()
+            except OSError:
+                pass
+        statuses = []
+
+        def post():
+            statuses.append(alloyd.post("\n".join(harness.event(f"id-{len(statuses)}-{i}") for i in range(100))).status)
+            return statuses[-1] == 503
+
+        harness.wait_until(post, "503")
+        os.unlink(filler)
+        harness.wait_until(lambda: post() or statuses[-1] == 202, "202 again")
+        harness.wait_until(lambda: not post(), "202 again")
+        alloyd.settled()
+        assert clickhouse.count(table) == statuses.count(202) * 100
+        assert set(statuses) == {202, 503}
+        alloyd.finish()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def expect_refusal(alloyd, sentence):
+    alloyd.spawn_only()
+    assert alloyd.wait() == 1, alloyd.log()
+    alloyd.allow_exit = {1}
+    errors = [line for line in alloyd.log().splitlines() if "level=error" in line]
+    assert len(errors) == 1 and sentence in errors[0], alloyd.log()
+
+
+def test_a_journal_folder_in_use_is_one_sentence_and_exit_1(make_alloyd, tmp_path):
+    sections = sections_for(None, None, "default.events", journal={"dir": tmp_path / "shared"})
+    first = make_alloyd(sections).start()
+    expect_refusal(make_alloyd(sections), f"in use by another alloyd (pid {first.pid})")
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_1(make_alloyd):
+    first = make_alloyd(sections_for(None, None, "default.events")).start()
+    second = make_alloyd(sections_for(None, None, "default.events", server={"listen": f"127.0.0.1:{first.port}"}))
+    expect_refusal(second, f"127.0.0.1:{first.port}")
+    third = make_alloyd(sections_for(None, None, "default.events", admin={"listen": f"127.0.0.1:{first.admin_port}"}))
+    expect_refusal(third, f"127.0.0.1:{first.admin_port}")
+
+
+@pytest.mark.parametrize("section", ["journal", "dead_letter"])
+def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_1(make_alloyd, tmp_path, section):
+    (tmp_path / "file").write_text("not a folder")
+    expect_refusal(make_alloyd(sections_for(None, None, "default.events", **{section: {"dir": tmp_path / "file" / "x"}})),
+                   str(tmp_path / "file" / "x"))

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fake_clickhouse.h - a ClickHouse of a few hundred lines that answers on order and notes what it
+ * was sent. A row with "BAD" in it is refused.
+ */
+#ifndef TEST_FAKE_CLICKHOUSE_H
+#define TEST_FAKE_CLICKHOUSE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "alloy/base.h"
+#include "alloy/clock.h"
+
+#define DEADLINE_MS 20000
+#define REQUESTS_MAX 4096
+#define BODY_KEPT 65536
+#define SUMMARY "X-ClickHouse-Summary: {\"read_rows\":\"0\",\"written_rows\":\"%zu\"}\r\n"
+
+enum fake_mode {
+    FAKE_OK,
+    FAKE_HANG,            /* answers when released */
+    FAKE_RESET,           /* closes without an answer */
+    FAKE_TRUNCATE,        /* closes in the middle of the answer */
+    FAKE_500,             /* without a code */
+    FAKE_503_CODE,        /* 202, too many queries */
+    FAKE_200_CODE_HEADER, /* a 200 with exception 241 in the header */
+    FAKE_200_BODY,        /* a 200 with an exception in the body */
+    FAKE_200_NO_SUMMARY,
+    FAKE_200_TOO_FEW,  /* written_rows is one short */
+    FAKE_404_TABLE,    /* 60 */
+    FAKE_UNKNOWN_CODE, /* 49 */
+};
+
+struct fake_request {
+    char token[40];
+    bool async;
+    bool refused;
+    size_t rows;
+    size_t len;
+    char body[BODY_KEPT];
+};
+
+struct fake {
+    int listen_fd;
+    int port;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    bool stop;
+    /* under lock */
+    enum fake_mode mode;
+    int mode_count;         /* inserts that mode still holds for; then FAKE_OK; -1: for ever */
+    const char *mode_table; /* only inserts with this in their URL; NULL: all */
+    bool name_row;          /* name the bad row */
+    bool name_wrong_row;
+    bool bad_partitions; /* more than 10 rows: 252, too many partitions */
+    const char *probe;
+    int inside;
+    int inside_max;
+    size_t count;
+    size_t inserted_rows;
+    struct fake_request *requests;
+    int conns[256];
+    pthread_t conn_threads[256];
+    size_t conn_count;
+};
+
+struct conn_arg {
+    struct fake *fake;
+    int fd;
+};
+
+static void pause_ms(long ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, (ms % 1000) * 1000000}, NULL);
+}
+
+#define WAIT_FOR(condition)                           \
+    do {                                              \
+        uint64_t end = clock_mono_ms() + DEADLINE_MS; \
+        while (!(condition) && clock_mono_ms() < end) \
+            pause_ms(1);                              \
+        assert_true(condition);                       \
+    } while (0)
+
+static void say(int fd, const char *text, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+        if (n <= 0)
+            return;
+        text += n;
+        len -= (size_t)n;
+    }
+}
+
+static void answer(int fd, int status, const char *headers, const char *body)
+{
+    char out[4096];
+    int len = snprintf(out, sizeof(out), "HTTP/1.1 %d Word\r\nContent-Length: %zu\r\n%s\r\n%s",
+                       status, strlen(body), headers, body);
+    say(fd, out, (size_t)len);
+}
+
+/* Row, from 1, of the first line with "BAD" in it; 0: none. */
+static size_t bad_row(const char *body, size_t len, size_t *rows)
+{
+    size_t bad = 0;
+    const char *at = body;
+
+    *rows = 0;
+    while (at < body + len) {
+        const char *end = memchr(at, '\n', (size_t)(body + len - at));
+        if (end == NULL)
+            end = body + len;
+        ++*rows;
+        if (bad == 0 && memmem(at, (size_t)(end - at), "BAD", 3) != NULL)
+            bad = *rows;
+        at = end + 1;
+    }
+    return bad;
+}
+
+static enum fake_mode next_mode(struct fake *fake, const char *url)
+{
+    if (fake->mode == FAKE_OK || fake->mode_count == 0)
+        return FAKE_OK;
+    if (fake->mode_table != NULL && strstr(url, fake->mode_table) == NULL)
+        return FAKE_OK;
+    if (fake->mode_count > 0)
+        fake->mode_count--;
+    return fake->mode;
+}
+
+static bool hanging(struct fake *fake)
+{
+    bool hangs;
+
+    pthread_mutex_lock(&fake->lock);
+    hangs = fake->mode == FAKE_HANG && !fake->stop;
+    pthread_mutex_unlock(&fake->lock);
+    return hangs;
+}
+
+static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t rows)
+{
+    char headers[256];
+
+    switch (mode) {
+    case FAKE_HANG:
+        while (hanging(fake))
+            pause_ms(1);
+        break;
+    case FAKE_RESET:
+        return false;
+    case FAKE_TRUNCATE:
+        say(fd, "HTTP/1.1 200 OK\r\nContent-Len", 28);
+        return false;
+    case FAKE_500:
+        answer(fd, 500, "", "oops");
+        return true;
+    case FAKE_503_CODE:
+        answer(fd, 503, "X-ClickHouse-Exception-Code: 202\r\n", "Code: 202. DB::Exception: x");
+        return true;
+    case FAKE_200_CODE_HEADER:
+        snprintf(headers, sizeof(headers), SUMMARY "x-clickhouse-exception-code: 241\r\n", rows);
+        answer(fd, 200, headers, "");
+        return true;
+    case FAKE_200_BODY:
+        snprintf(headers, sizeof(headers), SUMMARY, rows);
+        answer(fd, 200, headers, "__exception__\r\nCode: 241. DB::Exception: memory");
+        return true;
+    case FAKE_200_NO_SUMMARY:
+        answer(fd, 200, "", "");
+        return true;
+    case FAKE_200_TOO_FEW:
+        snprintf(headers, sizeof(headers), SUMMARY, rows - 1);
+        answer(fd, 200, headers, "");
+        return true;
+    case FAKE_404_TABLE:
+        answer(fd, 404, "X-ClickHouse-Exception-Code: 60\r\n",
+               "Code: 60. DB::Exception: Table db.t does not exist.");
+        return true;
+    case FAKE_UNKNOWN_CODE:
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 49\r\n", "Code: 49. DB::Exception: bug");
+        return true;
+    case FAKE_OK:
+        break;
+    }
+    snprintf(headers, sizeof(headers), SUMMARY, rows);
+    answer(fd, 200, headers, "");
+    return true;
+}
+
+/* One insert. False: the connection is to be closed. */
+static bool on_insert(struct fake *fake, int fd, const char *url, const char *body, size_t len)
+{
+    struct fake_request *request;
+    size_t rows;
+    size_t bad = bad_row(body, len, &rows);
+    enum fake_mode mode;
+    bool refuse_parts;
+    bool keep;
+    char text[256];
+
+    pthread_mutex_lock(&fake->lock);
+    if (++fake->inside > fake->inside_max)
+        fake->inside_max = fake->inside;
+    mode = next_mode(fake, url);
+    refuse_parts = fake->bad_partitions && rows > 10;
+    assert_true(fake->count < REQUESTS_MAX);
+    request = &fake->requests[fake->count++];
+    snprintf(request->token, sizeof(request->token), "%.32s",
+             strstr(url, "insert_deduplication_token=") + 27);
+    request->async = strstr(url, "&async_insert=1") != NULL;
+    request->rows = rows;
+    request->len = len;
+    request->refused = mode == FAKE_OK && bad > 0;
+    memcpy(request->body, body, len < BODY_KEPT ? len : BODY_KEPT);
+    snprintf(text, sizeof(text), "Code: 27. DB::Exception: Cannot parse input");
+    if (fake->name_row)
+        snprintf(text, sizeof(text),
+                 "Code: 27. DB::Exception: Cannot parse \"(at row 1)\": (at row %zu)",
+                 fake->name_wrong_row ? bad % rows + 1 : bad);
+    pthread_mutex_unlock(&fake->lock);
+    if (mode == FAKE_OK && bad > 0) {
+        answer(fd, 400, "X-ClickHouse-Exception-Code: 27\r\n", text);
+        keep = true;
+    } else if (mode == FAKE_OK && refuse_parts) {
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 252\r\n",
+               "Code: 252. DB::Exception: Too many partitions for single INSERT block (more ...");
+        keep = true;
+    } else {
+        pthread_mutex_lock(&fake->lock);
+        if (mode == FAKE_OK || mode == FAKE_HANG)
+            fake->inserted_rows += rows;
+        pthread_mutex_unlock(&fake->lock);
+        keep = answer_mode(fake, fd, mode, rows);
+    }
+    pthread_mutex_lock(&fake->lock);
+    fake->inside--;
+    pthread_mutex_unlock(&fake->lock);
+    return keep;
+}
+
+static void *serve(void *arg)
+{
+    struct conn_arg conn = *(struct conn_arg *)arg;
+    size_t room = 64u << 20;
+    char *buffer = malloc(room);
+    size_t have = 0;
+    bool keep = true;
+
+    free(arg);
+    while (keep) {
+        char *end = NULL;
+        char url[4096];
+        size_t len;
+        ssize_t n;
+        while (have == 0 || (end = memmem(buffer, have, "\r\n\r\n", 4)) == NULL) {
+            n = recv(conn.fd, buffer + have, room - have, 0);
+            if (n <= 0)
+                goto out;
+            have += (size_t)n;
+        }
+        *end = '\0';
+        sscanf(buffer, "POST %4095s", url);
+        len = strtoul(strcasestr(buffer, "Content-Length:") + 15, NULL, 10);
+        while (have < (size_t)(end + 4 - buffer) + len) {
+            n = recv(conn.fd, buffer + have, room - have, 0);
+            if (n <= 0)
+                goto out;
+            have += (size_t)n;
+        }
+        if (strstr(url, "SELECT") != NULL)
+            answer(conn.fd, 200, "", conn.fake->probe);
+        else
+            keep = on_insert(conn.fake, conn.fd, url, end + 4, len);
+        have -= (size_t)(end + 4 - buffer) + len;
+        memmove(buffer, end + 4 + len, have);
+    }
+out:
+    shutdown(conn.fd, SHUT_RDWR);
+    free(buffer);
+    return NULL;
+}
+
+static void *accept_loop(void *arg)
+{
+    struct fake *fake = arg;
+    int fd;
+
+    while ((fd = accept(fake->listen_fd, NULL, NULL)) >= 0) {
+        struct conn_arg *conn = malloc(sizeof(*conn));
+        *conn = (struct conn_arg){fake, fd};
+        assert_true(fake->conn_count < ARRAY_LEN(fake->conns));
+        fake->conns[fake->conn_count] = fd;
+        pthread_create(&fake->conn_threads[fake->conn_count++], NULL, serve, conn);
+    }
+    return NULL;
+}
+
+#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\n"
+
+static void fake_start(struct fake *fake)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+
+    pthread_mutex_init(&fake->lock, NULL);
+    fake->probe = PROBE_PLAIN;
+    fake->mode_count = -1;
+    fake->requests = calloc(REQUESTS_MAX, sizeof(*fake->requests));
+    fake->listen_fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fake->listen_fd, (struct sockaddr *)&address, len), 0);
+    assert_int_equal(listen(fake->listen_fd, 64), 0);
+    getsockname(fake->listen_fd, (struct sockaddr *)&address, &len);
+    fake->port = ntohs(address.sin_port);
+    pthread_create(&fake->thread, NULL, accept_loop, fake);
+}
+
+static void fake_stop(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->stop = true;
+    pthread_mutex_unlock(&fake->lock);
+    shutdown(fake->listen_fd, SHUT_RDWR);
+    pthread_join(fake->thread, NULL);
+    close(fake->listen_fd);
+    for (size_t i = 0; i < fake->conn_count; i++) {
+        shutdown(fake->conns[i], SHUT_RDWR);
+        pthread_join(fake->conn_threads[i], NULL);
+        close(fake->conns[i]);
+    }
+    free(fake->requests);
+}
+
+static void fake_set(struct fake *fake, enum fake_mode mode, int count)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->mode = mode;
+    fake->mode_count = count;
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static size_t fake_count(struct fake *fake)
+{
+    size_t count;
+
+    pthread_mutex_lock(&fake->lock);
+    count = fake->count;
+    pthread_mutex_unlock(&fake->lock);
+    return count;
+}
+
+#endif

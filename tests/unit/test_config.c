@@ -1,0 +1,605 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_config.c - every key's bounds, every mistake's line, and what a reload changes. */
+#include "alloy/config.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#define STREAM \
+    "[stream.a]\ntable=d.t\n" /* two lines: a mistake that follows is on line 3 or later */
+#define CPUS 6
+
+static char problems[1 << 16];
+static char path[64];
+
+static void write_file(const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static struct config *load_with(const char *text, const char *const *overrides, size_t count,
+                                size_t cpus)
+{
+    FILE *out = fmemopen(problems, sizeof(problems), "w");
+    struct config *config;
+
+    memset(problems, 0, sizeof(problems));
+    write_file(text);
+    config = config_load(path, overrides, count, cpus, out);
+    fclose(out);
+    assert_true((config == NULL) == (problems[0] != '\0'));
+    return config;
+}
+
+static struct config *load(const char *text)
+{
+    return load_with(text, NULL, 0, CPUS);
+}
+
+static struct config *must_load(const char *text)
+{
+    struct config *config = load(text);
+
+    assert_string_equal(problems, "");
+    return config;
+}
+
+static int make_path(void **state)
+{
+    int fd;
+
+    (void)state;
+    strcpy(path, "/tmp/alloy-test-config-XXXXXX");
+    fd = mkstemp(path);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_path(void **state)
+{
+    (void)state;
+    return unlink(path);
+}
+
+/* ---- wrong configurations ---- */
+
+struct wrong {
+    int line; /* 0: the file as a whole */
+    const char *text;
+    const char *message; /* a part of it */
+};
+
+static const struct wrong wrongs[] = {
+    {0, "", "no [stream.NAME] section"},
+    {0, "[server]\n", "no [stream.NAME] section"},
+    {3, STREAM "[sever]\nlisten = x", "unknown section [sever]"},
+    {4, STREAM "[server]\nlisen = 1", "unknown key lisen in [server]"},
+    {3, STREAM "tabel = d.t", "unknown key tabel in [stream.a]"},
+    {1, "threads = 2\n" STREAM, "before the first [section]"},
+    {5, STREAM "[ring]\ncapacity=1\ncapacity=2",
+     "ring.capacity is given twice; the first is on line 4"},
+    {6, STREAM "[ring]\ncapacity=1\n[ring]\ncapacity=2", "the first is on line 4"},
+    {3, STREAM "table = d.u", "stream.a.table is given twice; the first is on line 2"},
+    {5, STREAM "[clickhouse]\nsetting.x=1\nsetting.x=1",
+     "clickhouse.setting.x is given twice; the first is on line 4"},
+    {4, STREAM "[ring]\ncapacity=0", "must be 1 to 16777216"},
+    {4, STREAM "[ring]\ncapacity=99999999999999999999999", "must be 1 to 16777216"},
+    {4, STREAM "[ring]\ncapacity=-1", "whole number"},
+    {4, STREAM "[ring]\ncapacity=1k", "whole number"},
+    {4, STREAM "[ring]\ncapacity=", "whole number"},
+    {4, STREAM "[server]\nthreads=65", "must be 1 to 64, or auto"},
+    {4, STREAM "[server]\nthreads=0", "must be 1 to 64, or auto"},
+    {4, STREAM "[server]\nmax_head=1KB", "B, KiB, MiB or GiB"},
+    {4, STREAM "[server]\nmax_head=1024", "B, KiB, MiB or GiB"},
+    {4, STREAM "[server]\nmax_head=512B", "must be 1KiB to 1MiB"},
+    {4, STREAM "[server]\nmax_head=99999999999999999GiB", "must be 1KiB to 1MiB"},
+    {4, STREAM "[worker]\nlinger=50", "ms, s, min or h"},
+    {4, STREAM "[worker]\nlinger=1.5s", "ms, s, min or h"},
+    {4, STREAM "[worker]\nlinger=2min", "must be 1ms to 1min"},
+    {4, STREAM "[worker]\nlinger=0", "must be 1ms to 1min"},
+    {4, STREAM "[log]\nlevel=loud", "must be one of: error, warn, info, debug"},
+    {4, STREAM "[log]\nlevel=Info", "must be one of: error, warn, info, debug"},
+    {4, STREAM "[log]\nlevel=error,warn", "must be one of: error, warn, info, debug"},
+    {4, STREAM "[clickhouse]\nwait_for_async_insert=yes", "must be one of: off, on"},
+    {1, "[stream.a]\n", "stream.a.table is missing"},
+    {2, "[stream.a]\ntable = t", "must be db.table"},
+    {2, "[stream.a]\ntable = a.b.c", "must be db.table"},
+    {2, "[stream.a]\ntable = .t", "must be db.table"},
+    {2, "[stream.a]\ntable = d.", "must be db.table"},
+    {2, "[stream.a]\ntable = d.`t`", "must be db.table"},
+    {3, STREAM "path = v1", "must begin with /"},
+    {3, STREAM "path =", "must begin with /"},
+    {3, STREAM "path = /a?b", "without ? and #"},
+    {3, STREAM "path = /a#b", "without ? and #"},
+    {3, STREAM "path = /a b", "visible ASCII"},
+    {4, STREAM "[stream.b]\npath = /v1/a\ntable = d.t", "is the path of stream.a too"},
+    {3, STREAM "[stream.b!]\ntable = d.t", "letters, digits, _ and -"},
+    {3, STREAM "[stream.]\ntable = d.t", "letters, digits, _ and -"},
+    {3, STREAM "id = a,,b", "empty field"},
+    {3, STREAM "id =", "empty field"},
+    {3, STREAM "id = a, b, a", "the field a twice"},
+    {3, STREAM "id = 1,2,3,4,5,6,7,8,9", "more than 8 fields"},
+    {3, STREAM "ttl = 10ms", "must be 1s to 8760h"},
+    {4, STREAM "[server]\nlisten = 8080", "port is missing"},
+    {4, STREAM "[server]\nlisten = :8080", "host is missing"},
+    {4, STREAM "[server]\nlisten = ::1:80", "needs brackets"},
+    {4, STREAM "[server]\nlisten = [::1", "closing ]"},
+    {4, STREAM "[server]\nlisten = [::g]:80", "no IPv6 address"},
+    {4, STREAM "[server]\nlisten = [::1]80", "only :port"},
+    {4, STREAM "[server]\nlisten = h:0", "1 to 65535"},
+    {4, STREAM "[server]\nlisten = h:65536", "1 to 65535"},
+    {4, STREAM "[server]\nlisten = h:", "1 to 65535"},
+    {4, STREAM "[server]\nlisten = a b:80", "neither a name nor an address"},
+    {4, STREAM "[server]\nlisten = unix:x", "must begin with /"},
+    {4, STREAM "[server]\nlisten =", "an address is missing"},
+    {4, STREAM "[server]\nlisten = h:80,", "an address is missing"},
+    {4, STREAM "[server]\nlisten = h:80, h:80", "given twice"},
+    {4, STREAM "[admin]\nlisten = 127.0.0.1:8080", "has an address of server.listen"},
+    {4, STREAM "[server]\nmax_body=1GiB", "larger than server.max_buffers"},
+    {4, STREAM "[redis]\nurl = localhost:6379", "must begin with redis://"},
+    {4, STREAM "[redis]\nurl = rediss://h", "TLS is not supported"},
+    {4, STREAM "[redis]\nurl = redis://", "host is missing"},
+    {4, STREAM "[redis]\nurl = redis://h:x", "1 to 65535"},
+    {4, STREAM "[redis]\nurl = redis://h/db", "only /number"},
+    {4, STREAM "[redis]\nurl = redis://secret@h", "credentials must be"},
+    {4, STREAM "[redis]\nurl = redis://u:a%4@h", "special characters as %XX"},
+    {4, STREAM "[redis]\nurl = unix://x", "must begin with /"},
+    {4, STREAM "[redis]\nurl = unix:///x?db=a", "only ?db=number"},
+    {4, STREAM "[clickhouse]\nurl = localhost:8123", "must begin with http://"},
+    {4, STREAM "[clickhouse]\nurl =", "must begin with http://"},
+    {4, STREAM "[clickhouse]\nurl = discard:x", "must begin with http://"},
+    {4, STREAM "[clickhouse]\nurl = http://h/?a=b", "? or #"},
+    {4, STREAM "[clickhouse]\nurl = https://:1", "host is missing"},
+    {4, STREAM "[clickhouse]\nurl = http://u:p@h\nuser = v", "refuses both"},
+    {5, STREAM "[clickhouse]\npassword = p\npassword_file = /proc/version", "both given"},
+    {4, STREAM "[clickhouse]\npassword_file = /nonexistent/p", "No such file"},
+    {4, STREAM "[clickhouse]\npassword_file = /dev/null", "first line must be 1 to 1024"},
+    {4, STREAM "[clickhouse]\npassword_file = /", "Is a directory"},
+    {4, STREAM "[clickhouse]\nretry_min = 11s", "retry_min is longer"},
+    {4, STREAM "[clickhouse]\nretry_max = 99ms", "retry_min is longer"},
+    {4, STREAM "[clickhouse]\nsetting.a-b = 1", "letters, digits and _"},
+    {4, STREAM "[clickhouse]\nsetting. = 1", "letters, digits and _"},
+    {4, STREAM "[clickhouse]\nsetting.async_insert = 1", "use the key async_insert"},
+    {4, STREAM "[clickhouse]\nsetting.wait_for_async_insert = 1", "use the key"},
+    {4, STREAM "[clickhouse]\nsetting.insert_deduplication_token = x", "cannot be set"},
+    {4, STREAM "[clickhouse]\nsetting.deduplicate_insert = x", "cannot be set"},
+    {4, STREAM "[clickhouse]\nsetting.async_insert_deduplicate = 0", "cannot be set"},
+    {4, STREAM "[clickhouse]\nsetting.input_format_allow_errors_num = 1", "silently"},
+    {4, STREAM "[clickhouse]\nsetting.input_format_allow_errors_ratio = 1", "silently"},
+    {4, STREAM "[clickhouse]\nsetting.send_progress_in_http_headers = 1", "cannot be set"},
+    {4, STREAM "[clickhouse]\nsetting.query = 1", "cannot be set"},
+    {4, STREAM "[clickhouse]\nsetting.database = 1", "cannot be set"},
+    {4, STREAM "[journal]\nmax_bytes = 128MiB\n[server]\nthreads = 2", "at least 192MiB"},
+    {4, STREAM "[journal]\ndir =", "journal.dir is empty"},
+    {4, STREAM "[dead_letter]\ndir =", "dead_letter.dir is empty"},
+    {3, STREAM "nonsense", "expected [section] or key = value"},
+    {3, STREAM "[server", "closing ]"},
+    {4, STREAM "[redis]\nkey_prefix = a\001b", "control characters"},
+};
+
+static void each_mistake_is_told_with_its_line(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(wrongs); i++) {
+        char place[128];
+
+        if (wrongs[i].line > 0)
+            snprintf(place, sizeof(place), "%s:%d: ", path, wrongs[i].line);
+        else
+            snprintf(place, sizeof(place), "%s: ", path);
+        assert_null(load(wrongs[i].text));
+        if (strncmp(problems, place, strlen(place)) != 0 ||
+            strstr(problems, wrongs[i].message) == NULL)
+            fail_msg("case %zu: expected %s...%s, got %s", i, place, wrongs[i].message, problems);
+        if (strchr(problems, '\n') != problems + strlen(problems) - 1)
+            fail_msg("case %zu: one problem expected, got %s", i, problems);
+    }
+}
+
+static void all_mistakes_are_told_in_one_run(void **state)
+{
+    const char *overrides[] = {"log.level=x", "nonsense", "a.b=c", "clickhouse.password=a\nb"};
+    size_t lines = 0;
+
+    (void)state;
+    assert_null(load_with("[server]\nthreads = many\nfoo = 1\n[x]\ny = 1\n[ring\n", overrides,
+                          ARRAY_LEN(overrides), CPUS));
+    for (const char *at = problems; *at != '\0'; at++)
+        lines += *at == '\n';
+    assert_int_equal(lines, 9);
+    assert_non_null(strstr(problems, "\n--set log.level=x: log.level = x: must be one of"));
+    assert_non_null(strstr(problems, "\n--set nonsense: must be SECTION.KEY=VALUE\n"));
+    assert_non_null(strstr(problems, "\n--set a.b=c: unknown section [a]\n"));
+    assert_non_null(strstr(problems, "\n--set clickhouse.password=********: "));
+}
+
+static void an_unreadable_file_is_named(void **state)
+{
+    FILE *out = fmemopen(problems, sizeof(problems), "w");
+
+    (void)state;
+    memset(problems, 0, sizeof(problems));
+    assert_null(config_load("/nonexistent/a.ini", NULL, 0, 1, out));
+    fclose(out);
+    assert_string_equal(problems,
+                        "/nonexistent/a.ini: cannot be read: No such file or directory\n");
+}
+
+static void more_than_64_streams_or_settings_are_refused(void **state)
+{
+    static char text[1 << 14];
+
+    (void)state;
+    for (int count = CONFIG_STREAMS_MAX; count <= CONFIG_STREAMS_MAX + 1; count++) {
+        struct config *config;
+        char *at = text;
+
+        at += sprintf(at, "[clickhouse]\n");
+        for (int i = 0; i < CONFIG_SETTINGS_MAX; i++)
+            at += sprintf(at, "setting.s%d = 1\n", i);
+        for (int i = 0; i < count; i++)
+            at += sprintf(at, "[stream.s%d]\ntable = d.t\n", i);
+        config = load(text);
+        if (count == CONFIG_STREAMS_MAX)
+            assert_int_equal(config->stream_count, CONFIG_STREAMS_MAX);
+        else
+            assert_non_null(strstr(problems, "[stream.s64]: there can be at most 64 streams"));
+        config_destroy(config);
+    }
+    strcat(text, "[clickhouse]\nsetting.more = 1\n");
+    assert_null(load(text));
+    assert_non_null(strstr(problems, "there can be at most 64 settings"));
+}
+
+/* ---- right ones ---- */
+
+static void defaults_are_as_promised(void **state)
+{
+    struct config *config = must_load(STREAM);
+
+    (void)state;
+    assert_string_equal(config->streams[0].name, "a");
+    assert_string_equal(config->streams[0].path, "/v1/a");
+    assert_string_equal(config->streams[0].database, "d");
+    assert_string_equal(config->streams[0].table, "t");
+    assert_int_equal(config->streams[0].id_count, 1);
+    assert_string_equal(config->streams[0].id_fields[0], "event_id");
+    assert_int_equal(config->streams[0].ttl_ms, 24 * 3600 * 1000);
+    assert_int_equal(config->server_threads, CPUS);
+    assert_int_equal(config->worker_threads, CPUS / 2);
+    assert_int_equal(config->journal_max_bytes_bytes, 8ull << 30);
+    assert_int_equal(config->server_address_count, 1);
+    assert_string_equal(config->server_addresses[0].host, "127.0.0.1");
+    assert_string_equal(config->server_addresses[0].port, "8080");
+    assert_true(config->clickhouse_wait_for_async_insert);
+    assert_int_equal(config->clickhouse_async_insert, CONFIG_ASYNC_AUTO);
+    assert_int_equal(config->redis_on_failure, CONFIG_REDIS_PASS);
+    assert_int_equal(config->journal_sync, CONFIG_SYNC_INTERVAL);
+    assert_string_equal(config->clickhouse_password_resolved, "");
+    config_destroy(config);
+}
+
+static void auto_follows_cpus_mode_and_segment(void **state)
+{
+    struct config *config;
+
+    (void)state;
+    config = load_with(STREAM, NULL, 0, 1);
+    assert_int_equal(config->server_threads, 1);
+    assert_int_equal(config->worker_threads, 1);
+    config_destroy(config);
+    config = load_with(STREAM, NULL, 0, 100);
+    assert_int_equal(config->server_threads, 16);
+    assert_int_equal(config->worker_threads, 16);
+    config_destroy(config);
+    config = load_with(STREAM "[journal]\nmode = memory", NULL, 0, 2);
+    assert_int_equal(config->journal_max_bytes_bytes, 512ull << 20);
+    config_destroy(config);
+    /* auto never contradicts the other keys */
+    config = load_with(STREAM "[journal]\nmode = memory\nsegment = 1GiB", NULL, 0, 2);
+    assert_int_equal(config->journal_max_bytes_bytes, 3ull << 30);
+    config_destroy(config);
+}
+
+static void addresses_of_every_kind_are_read(void **state)
+{
+    struct config *config = must_load(
+        STREAM "[server]\nlisten = localhost:80, [::1]:81 ,unix:/run/a.sock\n[admin]\nlisten =\n");
+
+    (void)state;
+    assert_int_equal(config->server_address_count, 3);
+    assert_string_equal(config->server_addresses[0].host, "localhost");
+    assert_string_equal(config->server_addresses[1].host, "::1");
+    assert_string_equal(config->server_addresses[1].port, "81");
+    assert_int_equal(config->server_addresses[2].kind, CONFIG_ADDRESS_UNIX);
+    assert_string_equal(config->server_addresses[2].host, "/run/a.sock");
+    assert_int_equal(config->admin_address_count, 0);
+    config_destroy(config);
+}
+
+static void redis_urls_of_every_form_are_taken(void **state)
+{
+    static const char *const urls[] = {"",
+                                       "redis://h",
+                                       "redis://h/",
+                                       "redis://[::1]:6379/15",
+                                       "redis://:p@h",
+                                       "redis://u:p%40@h:1/2",
+                                       "unix:///run/redis.sock",
+                                       "unix://u:p@/run/redis.sock?db=3"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+        char text[256];
+
+        snprintf(text, sizeof(text), STREAM "[redis]\nurl = %s\n", urls[i]);
+        config_destroy(must_load(text));
+    }
+}
+
+static void overrides_win_and_the_last_one_counts(void **state)
+{
+    const char *overrides[] = {
+        "ring.capacity=7",    "ring.capacity=8",        "stream.a.path=/other",
+        "stream.b.table=x.y", "clickhouse.setting.s=1", "clickhouse.setting.s=2",
+        "redis.url=",         "stream.a.id= p , q "};
+    struct config *config =
+        load_with(STREAM "[ring]\ncapacity=5", overrides, ARRAY_LEN(overrides), CPUS);
+
+    (void)state;
+    assert_string_equal(problems, "");
+    assert_int_equal(config->ring_capacity, 8);
+    assert_string_equal(config->streams[0].path, "/other");
+    assert_string_equal(config->streams[0].id_fields[1], "q");
+    assert_string_equal(config->streams[1].table, "y");
+    assert_int_equal(config->setting_count, 1);
+    assert_string_equal(config->settings[0].value, "2");
+    assert_string_equal(config->redis_url, "");
+    config_destroy(config);
+}
+
+static void a_password_file_gives_its_first_line(void **state)
+{
+    char file[] = "/tmp/alloy-test-password-XXXXXX";
+    const char *overrides[1];
+    char override[128];
+    struct config *config;
+    int fd = mkstemp(file);
+
+    (void)state;
+    assert_int_equal(write(fd, "s3 cret;\r\nmore\n", 15), 15);
+    close(fd);
+    snprintf(override, sizeof(override), "clickhouse.password_file=%s", file);
+    overrides[0] = override;
+    config = load_with(STREAM, overrides, 1, CPUS);
+    assert_string_equal(config->clickhouse_password_resolved, "s3 cret;");
+    config_destroy(config);
+    unlink(file);
+}
+
+/* ---- every row of config_keys.def ---- */
+
+/* What has to move along, so that a key's bound contradicts no other key. */
+static size_t companions(const char *section, const char *key, const char **overrides)
+{
+    size_t count = 0;
+
+    if (strcmp(key, "max_body") == 0)
+        overrides[count++] = "server.max_buffers=1GiB";
+    if (strcmp(key, "max_buffers") == 0)
+        overrides[count++] = "server.max_body=1KiB";
+    if (strcmp(key, "retry_min") == 0)
+        overrides[count++] = "clickhouse.retry_max=1h";
+    if (strcmp(key, "retry_max") == 0)
+        overrides[count++] = "clickhouse.retry_min=1ms";
+    if (strcmp(section, "journal") == 0 && strcmp(key, "max_bytes") == 0) {
+        overrides[count++] = "journal.segment=64KiB";
+        overrides[count++] = "server.threads=1";
+    }
+    return count;
+}
+
+static void try_value(const char *section, const char *key, const char *value, bool good)
+{
+    const char *overrides[4];
+    size_t count = companions(section, key, overrides);
+    char override[256];
+    struct config *config;
+
+    snprintf(override, sizeof(override), "%s.%s=%s", section, key, value);
+    overrides[count++] = override;
+    config = load_with(STREAM, overrides, count, CPUS);
+    if ((config != NULL) != good)
+        fail_msg("%s: expected to be %s: %s", override, good ? "taken" : "refused", problems);
+    config_destroy(config);
+}
+
+static void try_bounds(const char *section, const char *key, const char *unit,
+                       const uint64_t bounds[2])
+{
+    char value[64];
+
+    for (int above = 0; above <= 1; above++) {
+        snprintf(value, sizeof(value), "%" PRIu64 "%s", bounds[above], unit);
+        try_value(section, key, value, true);
+        snprintf(value, sizeof(value), "%" PRIu64 "%s", bounds[above] + (above ? 1 : UINT64_MAX),
+                 unit);
+        if (above || bounds[above] > 0)
+            try_value(section, key, value, false);
+    }
+    try_value(section, key, "", false);
+    try_value(section, key, "auto1", false);
+}
+
+static void every_key_takes_its_default_and_bounds_and_nothing_beyond(void **state)
+{
+    (void)state;
+#define BOUNDS(section, key, default_text, min, max, unit) \
+    try_value(#section, #key, default_text, true);         \
+    try_bounds(#section, #key, unit, (const uint64_t[2]){min, max});
+#define KEY_STR(section, key, default_text, reload, help) \
+    try_value(#section, #key, default_text, true);
+#define KEY_UINT(section, key, default_text, min, max, reload, help) \
+    BOUNDS(section, key, default_text, min, max, "")
+#define KEY_AUTO(section, key, min, max, reload, help) BOUNDS(section, key, "auto", min, max, "")
+#define KEY_SIZE(section, key, default_text, min, max, reload, help) \
+    BOUNDS(section, key, default_text, min, max, "B")
+#define KEY_AUTO_SIZE(section, key, min, max, reload, help) \
+    BOUNDS(section, key, "auto", min, max, "B")
+#define KEY_MSEC(section, key, default_text, min, max, reload, help) \
+    BOUNDS(section, key, default_text, min, max, "ms")
+#define KEY_BOOL(section, key, default_text, reload, help) \
+    try_value(#section, #key, default_text, true);         \
+    try_value(#section, #key, "on", true);                 \
+    try_value(#section, #key, "off", true);                \
+    try_value(#section, #key, "1", false);
+#define KEY_ENUM(section, key, default_text, words, reload, help) \
+    try_value(#section, #key, default_text, true);                \
+    try_value(#section, #key, words, false);                      \
+    try_value(#section, #key, "", false);
+#include "alloy/config_keys.def"
+    try_value("drain", "timeout", "0", true);
+}
+
+/* ---- dump ---- */
+
+static char *dump(const struct config *config)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    config_dump(config, out);
+    fclose(out);
+    return text;
+}
+
+static void a_dump_reads_back_to_the_same_dump(void **state)
+{
+    struct config *config = must_load(
+        STREAM "id = x, y\nttl = 90s\n[server]\nthreads = 3\nlisten = h:1, [::]:2\n[redis]\n"
+               "url = redis://u:geheim@h:1/2\n[clickhouse]\nurl = https://u:geheim@h/p\n"
+               "setting.z = a = b;c\nsetting.empty =\n[journal]\nmode = memory\n"
+               "[stream.b]\ntable = e.f\npath = /x\n");
+    char *first = dump(config);
+    char *second;
+
+    (void)state;
+    config_destroy(config);
+    assert_null(strstr(first, "geheim"));
+    assert_non_null(strstr(first, "\nurl = redis://u:********@h:1/2\n"));
+    assert_non_null(strstr(first, "\nurl = https://u:********@h/p\n"));
+    assert_non_null(strstr(first, "\nsetting.z = a = b;c\n"));
+    assert_non_null(strstr(first, "\nid = x, y\nttl = 90s\n"));
+    config = must_load(first);
+    second = dump(config);
+    config_destroy(config);
+    assert_string_equal(first, second);
+    free(first);
+    free(second);
+}
+
+static void a_dump_hides_the_password_and_reads_back(void **state)
+{
+    struct config *config = must_load(STREAM "[clickhouse]\npassword = geheim\n");
+    char *text = dump(config);
+
+    (void)state;
+    config_destroy(config);
+    assert_null(strstr(text, "geheim"));
+    assert_non_null(strstr(text, "\n; password = (set, not shown)\n"));
+    config_destroy(must_load(text));
+    free(text);
+}
+
+/* ---- reload ---- */
+
+static void note_change(void *arg, const char *key, bool restart)
+{
+    char *out = arg;
+    size_t len = strlen(out);
+
+    snprintf(out + len, 1024 - len, "%s%s ", key, restart ? "!" : "");
+}
+
+#define RELOAD_BEFORE                                                                       \
+    "[stream.a]\ntable=d.t\n[stream.b]\ntable=d.u\nid=x\n[redis]\nkey_prefix = p\nttl=1h\n" \
+    "[clickhouse]\nsetting.gone=1\nsetting.same=1\nsetting.new=1\n"
+#define RELOAD_AFTER                                                                      \
+    "[stream.c]\ntable=d.t\n[stream.b]\ntable=e.u\npath=/q\nid=y\nttl=5s\n[redis]\n"      \
+    "key_prefix=q\nttl=2h\n[clickhouse]\nsetting.same=1\nsetting.new=2\nsetting.more=1\n" \
+    "max_inflight=9\n[log]\nlevel=debug\n[server]\nlisten = h:1\n"
+
+static void compare_names_every_difference(void **state)
+{
+    struct config *before = must_load(RELOAD_BEFORE);
+    struct config *after = must_load(RELOAD_AFTER);
+    char changes[1024] = "";
+
+    (void)state;
+    config_compare(before, before, note_change, changes);
+    assert_string_equal(changes, "");
+    config_compare(before, after, note_change, changes);
+    assert_string_equal(changes,
+                        "server.listen! redis.ttl redis.key_prefix! clickhouse.max_inflight "
+                        "log.level clickhouse.setting.gone! clickhouse.setting.new! "
+                        "clickhouse.setting.more! stream.a! stream.b.path! stream.b.table! "
+                        "stream.b.id! stream.b.ttl stream.c! ");
+    config_destroy(before);
+    config_destroy(after);
+}
+
+static void publish_keeps_what_takes_a_restart(void **state)
+{
+    struct config_ref ref = {NULL};
+    struct config *first = must_load(RELOAD_BEFORE);
+    const struct config *now;
+    char changes[1024] = "";
+
+    (void)state;
+    config_publish(&ref, first);
+    assert_ptr_equal(config_current(&ref), first);
+    config_publish(&ref, must_load(RELOAD_AFTER));
+    config_publish(&ref, must_load(RELOAD_AFTER));
+    now = config_current(&ref);
+    assert_ptr_not_equal(now, first);
+    config_compare(first, now, note_change, changes);
+    assert_string_equal(changes, "redis.ttl clickhouse.max_inflight log.level stream.b.ttl ");
+    assert_int_equal(now->redis_ttl_ms, 7200000);
+    assert_int_equal(now->streams[0].ttl_ms, 3600000);
+    assert_int_equal(now->streams[1].ttl_ms, 5000);
+    assert_string_equal(now->redis_key_prefix, "p");
+    assert_string_equal(now->server_addresses[0].host, "127.0.0.1");
+    config_destroy(atomic_load(&ref.current));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_mistake_is_told_with_its_line),
+        cmocka_unit_test(all_mistakes_are_told_in_one_run),
+        cmocka_unit_test(an_unreadable_file_is_named),
+        cmocka_unit_test(more_than_64_streams_or_settings_are_refused),
+        cmocka_unit_test(defaults_are_as_promised),
+        cmocka_unit_test(auto_follows_cpus_mode_and_segment),
+        cmocka_unit_test(addresses_of_every_kind_are_read),
+        cmocka_unit_test(redis_urls_of_every_form_are_taken),
+        cmocka_unit_test(overrides_win_and_the_last_one_counts),
+        cmocka_unit_test(a_password_file_gives_its_first_line),
+        cmocka_unit_test(every_key_takes_its_default_and_bounds_and_nothing_beyond),
+        cmocka_unit_test(a_dump_reads_back_to_the_same_dump),
+        cmocka_unit_test(a_dump_hides_the_password_and_reads_back),
+        cmocka_unit_test(compare_names_every_difference),
+        cmocka_unit_test(publish_keeps_what_takes_a_restart),
+    };
+
+    return cmocka_run_group_tests(tests, make_path, remove_path);
+}

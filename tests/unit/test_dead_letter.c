@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_dead_letter.c - lines, escapes, limits and torn tails, in a temporary folder.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "alloy/dead_letter.h"
+
+#define REAL_MS 1769860800123ull /* 2026-01-31T12:00:00.123Z */
+
+struct world {
+    struct dead_letter *dead_letter;
+    char dir[64];
+    char deep[96];
+};
+
+static int setup(void **state)
+{
+    struct world *world = calloc(1, sizeof(*world));
+
+    snprintf(world->dir, sizeof(world->dir), "/tmp/test_dead_letter.XXXXXX");
+    assert_non_null(mkdtemp(world->dir));
+    snprintf(world->deep, sizeof(world->deep), "%s/x/y", world->dir);
+    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
+    *state = world;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *world = *state;
+    DIR *dir = opendir(world->deep);
+    struct dirent *entry;
+    char path[128];
+
+    dead_letter_close(world->dead_letter);
+    while ((entry = readdir(dir)) != NULL)
+        unlinkat(dirfd(dir), entry->d_name, 0);
+    closedir(dir);
+    rmdir(world->deep);
+    snprintf(path, sizeof(path), "%s/x", world->dir);
+    rmdir(path);
+    rmdir(world->dir);
+    free(world);
+    return 0;
+}
+
+static struct record *make_record(const char *text)
+{
+    size_t len = strlen(text);
+    struct record *record = calloc(1, sizeof(*record) + len + 1);
+
+    record->body_length = (uint32_t)len + 1;
+    memcpy(record->body, text, len);
+    record->body[len] = '\n';
+    return record;
+}
+
+static struct dead_letter_reason reason_of(const char *stream, const char *message)
+{
+    return (struct dead_letter_reason){
+        .stream = stream, .code = 27, .message = {message, strlen(message)}, .real_ms = REAL_MS};
+}
+
+static int write_one(struct world *world, const char *stream, const char *message,
+                     const char *event, uint64_t max_bytes)
+{
+    struct record *record = make_record(event);
+    const struct dead_letter_reason reason = reason_of(stream, message);
+    int err = dead_letter_write(world->dead_letter, &record, 1, &reason, max_bytes);
+
+    free(record);
+    return err;
+}
+
+/* Text of the file called name; "" when there is none. */
+static char *text_of(struct world *world, const char *name)
+{
+    char path[256];
+    char *text = calloc(1, 65536);
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%s", world->deep, name);
+    file = fopen(path, "r");
+    if (file != NULL) {
+        assert_true(fread(text, 1, 65535, file) < 65535);
+        fclose(file);
+    }
+    return text;
+}
+
+#define FILE_1 "a-20260131T120000Z-1.ndjson"
+
+static void assert_text(struct world *world, const char *name, const char *expected)
+{
+    char *text = text_of(world, name);
+
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void a_line_says_when_where_why_and_what(void **state)
+{
+    struct world *world = *state;
+
+    assert_int_equal(write_one(world, "a", "no good", "{\"event_id\":\"1\"}", 4096), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 4096), 0);
+    assert_text(world, FILE_1,
+                "{\"time\":\"2026-01-31T12:00:00.123Z\",\"stream\":\"a\",\"code\":27,"
+                "\"message\":\"no good\",\"event\":{\"event_id\":\"1\"}}\n"
+                "{\"time\":\"2026-01-31T12:00:00.123Z\",\"stream\":\"a\",\"code\":27,"
+                "\"message\":\"\",\"event\":{}}\n");
+}
+
+static void line_breaks_between_tokens_become_spaces(void **state)
+{
+    struct world *world = *state;
+    char *text;
+
+    assert_int_equal(write_one(world, "a", "", "{\n  \"v\":\r\n\"x\\n\"\n}", 4096), 0);
+    text = text_of(world, FILE_1);
+    assert_non_null(strstr(text, ",\"event\":{   \"v\":  \"x\\n\" }}\n"));
+    free(text);
+}
+
+static void a_message_is_escaped_and_made_valid_utf8(void **state)
+{
+    struct world *world = *state;
+    char *text;
+
+    assert_int_equal(write_one(world, "a",
+                               "q\" b\\ n\n t\x01 \xc3\xa9 \xff \xc3( \xed\xa0\x80 \xe2\x82", "{}",
+                               4096),
+                     0);
+    text = text_of(world, FILE_1);
+    assert_non_null(strstr(text,
+                           "\"message\":\"q\\\" b\\\\ n\\u000a t\\u0001 \xc3\xa9 \xef\xbf\xbd "
+                           "\xef\xbf\xbd( \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd "
+                           "\xef\xbf\xbd\xef\xbf\xbd\",\"event\""));
+    free(text);
+}
+
+static void a_long_message_is_cut_between_characters(void **state)
+{
+    struct world *world = *state;
+    char message[2049];
+    char *text;
+    char *end;
+
+    for (int i = 0; i < 1023; i++)
+        memcpy(message + 1 + 2 * i, "\xc3\xa9", 2);
+    message[0] = 'x';
+    message[2047] = '\0';
+    assert_int_equal(write_one(world, "a", message, "{}", 65536), 0);
+    text = text_of(world, FILE_1);
+    end = strstr(text, "\",\"event\"");
+    assert_int_equal(end - (strstr(text, "\"message\":\"") + 11), 1023);
+    free(text);
+}
+
+static void several_records_are_several_lines(void **state)
+{
+    struct world *world = *state;
+    struct record *records[] = {make_record("{\"i\":1}"), make_record("{\"i\":2}")};
+    const struct dead_letter_reason reason = reason_of("a", "m");
+    char *text;
+
+    assert_int_equal(dead_letter_write(world->dead_letter, records, 2, &reason, 4096), 0);
+    text = text_of(world, FILE_1);
+    assert_non_null(strstr(text, "{\"i\":1}}\n{\"time\""));
+    assert_non_null(strstr(text, "{\"i\":2}}\n"));
+    free(text);
+    free(records[0]);
+    free(records[1]);
+}
+
+static void each_stream_has_its_files_and_none_is_reused(void **state)
+{
+    struct world *world = *state;
+    char *text;
+
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(write_one(world, "b", "", "{}", 65536), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    text = text_of(world, "a-20260131T120000Z-2.ndjson");
+    assert_int_not_equal(strlen(text), 0);
+    free(text);
+    text = text_of(world, "b-20260131T120000Z-1.ndjson");
+    assert_int_not_equal(strlen(text), 0);
+    free(text);
+}
+
+static void a_full_folder_takes_nothing_until_there_is_room(void **state)
+{
+    struct world *world = *state;
+    char path[256];
+    uint64_t line;
+    char *text;
+
+    assert_int_equal(write_one(world, "a", "", "{}", 4096), 0);
+    text = text_of(world, FILE_1);
+    line = strlen(text);
+    free(text);
+    assert_int_equal(write_one(world, "a", "", "{}", 2 * line - 1), -ENOSPC);
+    assert_int_equal(write_one(world, "a", "", "{}", 2 * line), 0);
+    /* What an earlier life left counts too. */
+    dead_letter_close(world->dead_letter);
+    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 3 * line - 1), -ENOSPC);
+    snprintf(path, sizeof(path), "%s/%s", world->deep, FILE_1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 3 * line - 1), 0);
+}
+
+static void a_torn_tail_is_cut_off(void **state)
+{
+    struct world *world = *state;
+    struct rlimit old;
+    struct rlimit low;
+    char *before;
+    char *after;
+
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    before = text_of(world, FILE_1);
+    getrlimit(RLIMIT_FSIZE, &old);
+    low = (struct rlimit){strlen(before) + 5, old.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &low);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), -EIO);
+    setrlimit(RLIMIT_FSIZE, &old);
+    after = text_of(world, FILE_1);
+    assert_string_equal(before, after);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    free(before);
+    free(after);
+}
+
+static void a_folder_that_cannot_be_made_is_an_error(void **state)
+{
+    struct dead_letter *dead_letter;
+
+    (void)state;
+    assert_int_equal(dead_letter_open(&dead_letter, "/proc/nothing/here"), -ENOENT);
+    assert_int_equal(dead_letter_open(&dead_letter, "/dev/null/x"), -ENOTDIR);
+    assert_int_equal(dead_letter_open(&dead_letter, ""), -EINVAL);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_line_says_when_where_why_and_what),
+        TEST(line_breaks_between_tokens_become_spaces),
+        TEST(a_message_is_escaped_and_made_valid_utf8),
+        TEST(a_long_message_is_cut_between_characters),
+        TEST(several_records_are_several_lines),
+        TEST(each_stream_has_its_files_and_none_is_reused),
+        TEST(a_full_folder_takes_nothing_until_there_is_room),
+        TEST(a_torn_tail_is_cut_off),
+        TEST(a_folder_that_cannot_be_made_is_an_error),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_flusher.c - the flusher against a ClickHouse that answers on order.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "alloy/clock.h"
+#include "alloy/flusher.h"
+#include "alloy/log.h"
+#include "fake_clickhouse.h"
+
+/* Everything one test needs. */
+struct world {
+    struct fake fake;
+    struct config config;
+    struct config_ref ref;
+    struct journal *journal;
+    struct journal_writer *writer;
+    struct health *health;
+    struct metrics *metrics;
+    struct flusher *flusher;
+    char dir[64];
+    char url[64];
+    uint64_t submitted;
+};
+
+static int setup(void **state)
+{
+    static const char *const names[] = {"a", "b"};
+    static char empty[] = "";
+    struct world *world = calloc(1, sizeof(*world));
+    struct config *config = &world->config;
+    char error[JOURNAL_ERROR_MAX];
+    const struct journal_options options = {
+        .segment_bytes = 8u << 20,
+        .max_bytes = 512u << 20,
+        .writer_count = 1,
+        .stream_names = names,
+        .stream_count = 2,
+    };
+
+    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
+    fake_start(&world->fake);
+    snprintf(world->dir, sizeof(world->dir), "/tmp/test_flusher.XXXXXX");
+    assert_non_null(mkdtemp(world->dir));
+    snprintf(world->url, sizeof(world->url), "http://127.0.0.1:%d", world->fake.port);
+    config->clickhouse_url = world->url;
+    config->clickhouse_user = empty;
+    config->clickhouse_password = empty;
+    config->clickhouse_password_resolved = empty;
+    config->clickhouse_async_insert = CONFIG_ASYNC_OFF;
+    config->clickhouse_wait_for_async_insert = true;
+    config->clickhouse_max_inflight = 4;
+    config->clickhouse_timeout_ms = 5000;
+    config->clickhouse_retry_min_ms = 10;
+    config->clickhouse_retry_max_ms = 40;
+    config->dead_letter_dir = world->dir;
+    config->dead_letter_max_bytes_bytes = 1u << 20;
+    config->stream_count = 2;
+    config->streams[0] = (struct config_stream){
+        .name = (char *)"a", .database = (char *)"db", .table = (char *)"ta"};
+    config->streams[1] = (struct config_stream){
+        .name = (char *)"b", .database = (char *)"db", .table = (char *)"tb"};
+    atomic_store(&world->ref.current, config);
+    assert_int_equal(journal_open(&world->journal, &options, error), 0);
+    world->writer = journal_writer_create(world->journal);
+    assert_non_null(world->writer);
+    world->health = health_create();
+    world->metrics = metrics_create();
+    *state = world;
+    return 0;
+}
+
+static void start(struct world *world)
+{
+    const struct flusher_parts parts = {&world->ref, world->journal, world->health, world->metrics};
+
+    assert_int_equal(flusher_start(&world->flusher, &parts), 0);
+}
+
+static int teardown(void **state)
+{
+    struct world *world = *state;
+    DIR *dir;
+    struct dirent *entry;
+
+    if (world->flusher != NULL)
+        flusher_stop(world->flusher);
+    fake_stop(&world->fake);
+    journal_writer_destroy(world->writer);
+    journal_close(world->journal);
+    health_destroy(world->health);
+    metrics_destroy(world->metrics);
+    dir = opendir(world->dir);
+    while ((entry = readdir(dir)) != NULL)
+        unlinkat(dirfd(dir), entry->d_name, 0);
+    closedir(dir);
+    rmdir(world->dir);
+    free(world);
+    return 0;
+}
+
+/* A batch of n events; the one with index bad (or none: -1) is refused by the fake. */
+static struct batch *make_batch(struct world *world, uint16_t stream, uint32_t n, int64_t bad)
+{
+    struct batch *batch = batch_create(stream, n);
+
+    for (uint32_t i = 0; i < n; i++) {
+        char text[128];
+        int len = snprintf(text, sizeof(text), "{\"event_id\":\"%c%" PRIu64 "\",\"v\":\"%s\"}",
+                           'a' + stream, ++world->submitted, (int64_t)i == bad ? "BAD" : "x");
+        const struct journal_entry entry = {
+            .text = {text, (size_t)len},
+            .id = {text + 13, 1},
+            .id_verbatim = true,
+            .hash = {world->submitted, 1},
+            .stream = stream,
+        };
+        size_t size = journal_entry_bytes(&entry);
+        assert_int_equal(journal_writer_reserve(world->writer, &size, 1), 0);
+        batch_add(batch, journal_writer_append(world->writer, &entry, 1));
+    }
+    return batch;
+}
+
+static void submit(struct world *world, uint16_t stream, uint32_t n, int64_t bad)
+{
+    flusher_submit(world->flusher, make_batch(world, stream, n, bad));
+}
+
+static void wait_empty(struct world *world)
+{
+    WAIT_FOR(flusher_pending(world->flusher) == 0);
+}
+
+static struct metrics_snapshot *snapshot(struct world *world)
+{
+    static struct metrics_snapshot now;
+
+    metrics_read(world->metrics, &now);
+    return &now;
+}
+
+static void visit_key(void *arg, const char *key, bool blocking, const char *text)
+{
+    const char **wanted = arg;
+
+    (void)blocking;
+    (void)text;
+    if (*wanted != NULL && strcmp(key, *wanted) == 0)
+        *wanted = NULL;
+}
+
+static bool is_up(struct world *world, const char *key)
+{
+    health_visit(world->health, visit_key, &key);
+    return key == NULL;
+}
+
+/* Text of all dead-letter files; returned owned. */
+static char *dead_letters(struct world *world, size_t *lines)
+{
+    char *text = calloc(1, 1u << 20);
+    size_t len = 0;
+    DIR *dir = opendir(world->dir);
+    struct dirent *entry;
+
+    *lines = 0;
+    while ((entry = readdir(dir)) != NULL) {
+        char path[512];
+        FILE *file;
+        if (strstr(entry->d_name, ".ndjson") == NULL)
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", world->dir, entry->d_name);
+        file = fopen(path, "r");
+        len += fread(text + len, 1, (1u << 20) - len - 1, file);
+        fclose(file);
+    }
+    closedir(dir);
+    for (const char *at = text; *at != '\0'; at++)
+        *lines += *at == '\n';
+    return text;
+}
+
+static void an_insert_that_succeeds_finishes_its_records(void **state)
+{
+    struct world *world = *state;
+    struct batch *batch;
+    struct record *record;
+
+    start(world);
+    batch = make_batch(world, 0, 3, -1);
+    record = batch->records[0];
+    flusher_submit(world->flusher, batch);
+    wait_empty(world);
+    assert_int_equal(atomic_load(&record->state), RECORD_INSERTED);
+    assert_int_not_equal(atomic_load(&record->insert_id), 0);
+    assert_int_equal(journal_live(world->journal, 0), 0);
+    assert_int_equal(fake_count(&world->fake), 1);
+    assert_int_equal(world->fake.requests[0].rows, 3);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 3);
+    assert_int_equal(snapshot(world)->counters[METRIC_COUNTER_clickhouse_inserts], 1);
+    assert_int_equal(snapshot(world)->gauges[METRIC_GAUGE_clickhouse_up], 1);
+}
+
+static void anything_short_of_proof_is_sent_again_under_the_same_token(void **state)
+{
+    static const enum fake_mode modes[] = {
+        FAKE_RESET,    FAKE_TRUNCATE,       FAKE_500,         FAKE_503_CODE,  FAKE_200_CODE_HEADER,
+        FAKE_200_BODY, FAKE_200_NO_SUMMARY, FAKE_200_TOO_FEW, FAKE_404_TABLE, FAKE_UNKNOWN_CODE,
+    };
+    struct world *world = *state;
+
+    start(world);
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        size_t first = fake_count(&world->fake);
+        const struct fake_request *request = &world->fake.requests[first];
+        fake_set(&world->fake, modes[i], 3);
+        submit(world, 0, 5, -1);
+        wait_empty(world);
+        assert_int_equal(journal_live(world->journal, 0), 0);
+        /* curl itself may send once more where a kept connection was closed. */
+        assert_true(fake_count(&world->fake) >= first + 4);
+        for (size_t k = first + 1; k < fake_count(&world->fake); k++) {
+            assert_string_equal(world->fake.requests[k].token, request->token);
+            assert_int_equal(world->fake.requests[k].len, request->len);
+            assert_memory_equal(world->fake.requests[k].body, request->body, request->len);
+        }
+    }
+    assert_false(is_up(world, "clickhouse.a"));
+}
+
+static void no_more_than_max_inflight_inserts_are_out_and_the_rest_gathers(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_set(&world->fake, FAKE_HANG, -1);
+    for (int i = 0; i < 60; i++) {
+        submit(world, (uint16_t)(i % 2), 10, -1);
+        if (i < 4)
+            WAIT_FOR(fake_count(&world->fake) == (size_t)i + 1);
+    }
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+    assert_int_equal(world->fake.inside_max, 4);
+    /* 56 batches gathered: one insert a stream, or two where the last came late. */
+    assert_true(fake_count(&world->fake) <= 8);
+    assert_int_equal(world->fake.inserted_rows, 600);
+}
+
+static void a_stuck_stream_does_not_hold_up_another(void **state)
+{
+    struct world *world = *state;
+
+    world->config.clickhouse_max_inflight = 1;
+    world->config.clickhouse_retry_min_ms = 300;
+    world->config.clickhouse_retry_max_ms = 300;
+    world->fake.mode_table = "%60ta%60";
+    start(world);
+    fake_set(&world->fake, FAKE_404_TABLE, -1);
+    submit(world, 0, 5, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a"));
+    assert_false(health_ready(world->health));
+    for (int i = 0; i < 20; i++)
+        submit(world, i % 2 ? 0 : 1, 5, -1);
+    WAIT_FOR(journal_live(world->journal, 1) == 0);
+    assert_int_equal(journal_live(world->journal, 0), 55);
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+    assert_true(health_ready(world->health));
+}
+
+static size_t bound(size_t n)
+{
+    size_t twice = 0;
+
+    /* floor(2 * log2(n)) + 2 */
+    while ((1ull << (twice + 1)) <= (uint64_t)n * n)
+        twice++;
+    return twice + 2;
+}
+
+static void isolate(struct world *world, uint32_t n, int64_t bad)
+{
+    size_t first = fake_count(&world->fake);
+    uint64_t dead = snapshot(world)->streams[0][METRIC_STREAM_dead_lettered];
+
+    submit(world, 0, n, bad);
+    wait_empty(world);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], dead + 1);
+    assert_true(fake_count(&world->fake) - first <= bound(n));
+}
+
+static void one_bad_row_is_found_within_the_bound_and_costs_no_neighbor(void **state)
+{
+    struct world *world = *state;
+    uint64_t rows = 0;
+    uint64_t dead = 0;
+    size_t lines;
+    char *text;
+
+    start(world);
+    for (int hints = 0; hints < 3; hints++) {
+        world->fake.name_row = hints > 0;
+        world->fake.name_wrong_row = hints == 2;
+        for (uint32_t n = 1; n <= 9; n++) {
+            for (int64_t bad = 0; bad < n; bad++, dead++, rows += n)
+                isolate(world, n, bad);
+        }
+        for (int64_t bad = 0; bad < 100; bad += 11, dead++, rows += 100)
+            isolate(world, 100, bad);
+    }
+    assert_int_equal(world->fake.inserted_rows, rows - dead);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], rows - dead);
+    text = dead_letters(world, &lines);
+    assert_int_equal(lines, dead);
+    assert_non_null(strstr(text, "\"code\":27,\"message\":\"Code: 27. DB::Exception"));
+    free(text);
+}
+
+static void many_bad_rows_are_all_found(void **state)
+{
+    struct world *world = *state;
+    struct batch *batch;
+
+    world->fake.name_row = true;
+    start(world);
+    for (int round = 0; round < 2; round++) {
+        batch = batch_create(0, 200);
+        for (int i = 0; i < 20; i++) {
+            struct batch *piece = make_batch(world, 0, 10, i % 2 ? 3 : -1);
+            for (uint32_t k = 0; k < piece->count; k++)
+                batch_add(batch, piece->records[k]);
+            free(piece);
+        }
+        flusher_submit(world->flusher, batch);
+        wait_empty(world);
+        assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered],
+                         10 * (round + 1));
+        assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 190 * (round + 1));
+        world->fake.name_row = false;
+    }
+}
+
+static void too_many_partitions_halve_the_insert(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.bad_partitions = true;
+    start(world);
+    submit(world, 0, 64, -1);
+    wait_empty(world);
+    assert_int_equal(world->fake.inserted_rows, 64);
+    assert_int_equal(fake_count(&world->fake), 1 + 2 + 4 + 8);
+}
+
+static void a_full_dead_letter_folder_keeps_the_row_and_lets_the_stream_go_on(void **state)
+{
+    struct world *world = *state;
+
+    world->config.dead_letter_max_bytes_bytes = 10;
+    start(world);
+    submit(world, 0, 4, 1);
+    WAIT_FOR(is_up(world, "dead_letter"));
+    submit(world, 0, 4, -1);
+    WAIT_FOR(flusher_pending(world->flusher) == 1);
+    assert_int_equal(journal_live(world->journal, 0), 1);
+    assert_true(health_ready(world->health));
+    flusher_stop(world->flusher);
+    world->config.dead_letter_max_bytes_bytes = 1u << 20;
+    start(world);
+    assert_int_equal(journal_live(world->journal, 0), 1);
+}
+
+static void a_frozen_insert_goes_out_as_it_was(void **state)
+{
+    struct world *world = *state;
+    struct batch *frozen;
+    char token[40];
+
+    world->config.clickhouse_max_inflight = 1;
+    start(world);
+    fake_set(&world->fake, FAKE_HANG, -1);
+    submit(world, 0, 1, -1);
+    WAIT_FOR(fake_count(&world->fake) == 1);
+    submit(world, 0, 2, -1);
+    frozen = make_batch(world, 0, 7, -1);
+    frozen->insert_id = 0xabcdef;
+    flusher_submit(world->flusher, frozen);
+    submit(world, 0, 3, -1);
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+    assert_int_equal(fake_count(&world->fake), 4);
+    assert_int_equal(world->fake.requests[2].rows, 7);
+    snprintf(token, sizeof(token), "%016" PRIx64 "%016x", journal_instance_id(world->journal),
+             0xabcdef);
+    assert_string_equal(world->fake.requests[2].token, token);
+}
+
+static void auto_is_async_only_where_the_probe_says_so(void **state)
+{
+    static const struct {
+        const char *probe;
+        bool async;
+    } cases[] = {
+        {PROBE_PLAIN, true},
+        {"26.4.5.150\t1\tMergeTree\t1\t1000\n", false},
+        {"26.3.1.1\t1\tMergeTree\t0\t1000\n", false},
+        {"no such answer", false},
+    };
+    struct world *world = *state;
+
+    world->config.clickhouse_async_insert = CONFIG_ASYNC_AUTO;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        world->fake.probe = cases[i].probe;
+        start(world);
+        submit(world, 0, 1, -1);
+        wait_empty(world);
+        assert_int_equal(world->fake.requests[i].async, cases[i].async);
+        flusher_stop(world->flusher);
+    }
+    world->fake.probe = "26.7.2.1\t0\t\t0\t\n";
+    start(world);
+    WAIT_FOR(is_up(world, "clickhouse.a") && !health_ready(world->health));
+    flusher_stop(world->flusher);
+    world->fake.probe = "26.7.2.1\t1\tMergeTree\t0\t\n";
+    start(world);
+    WAIT_FOR(is_up(world, "clickhouse.a.window"));
+}
+
+static void stop_is_prompt_and_leaves_what_is_out_live(void **state)
+{
+    struct world *world = *state;
+    uint64_t begun;
+
+    start(world);
+    fake_set(&world->fake, FAKE_HANG, -1);
+    for (int i = 0; i < 10; i++)
+        submit(world, 0, 10, -1);
+    WAIT_FOR(fake_count(&world->fake) > 0);
+    begun = clock_mono_ms();
+    flusher_stop(world->flusher);
+    world->flusher = NULL;
+    assert_true(clock_mono_ms() - begun < 1000);
+    assert_int_equal(journal_live(world->journal, 0), 100);
+}
+
+static void discard_counts_without_a_network(void **state)
+{
+    struct world *world = *state;
+
+    snprintf(world->url, sizeof(world->url), "discard:");
+    start(world);
+    for (int i = 0; i < 10; i++)
+        submit(world, 0, 10, -1);
+    wait_empty(world);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 100);
+    assert_int_equal(journal_live(world->journal, 0), 0);
+    assert_int_equal(fake_count(&world->fake), 0);
+}
+
+struct submitter {
+    struct world *world;
+    struct batch *batches[50];
+};
+
+static void *submit_all(void *arg)
+{
+    struct submitter *submitter = arg;
+
+    for (size_t i = 0; i < ARRAY_LEN(submitter->batches); i++)
+        flusher_submit(submitter->world->flusher, submitter->batches[i]);
+    return NULL;
+}
+
+static void nothing_is_lost_with_several_submitters(void **state)
+{
+    struct world *world = *state;
+    struct submitter submitters[3];
+    pthread_t threads[3];
+
+    for (int t = 0; t < 3; t++) {
+        submitters[t].world = world;
+        for (size_t i = 0; i < 50; i++)
+            submitters[t].batches[i] = make_batch(world, (uint16_t)(i % 2), 20, -1);
+    }
+    start(world);
+    for (int t = 0; t < 3; t++)
+        pthread_create(&threads[t], NULL, submit_all, &submitters[t]);
+    for (int t = 0; t < 3; t++)
+        pthread_join(threads[t], NULL);
+    wait_empty(world);
+    assert_int_equal(world->fake.inserted_rows, 3000);
+    assert_int_equal(journal_live(world->journal, 0) + journal_live(world->journal, 1), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_insert_that_succeeds_finishes_its_records),
+        TEST(anything_short_of_proof_is_sent_again_under_the_same_token),
+        TEST(no_more_than_max_inflight_inserts_are_out_and_the_rest_gathers),
+        TEST(a_stuck_stream_does_not_hold_up_another),
+        TEST(one_bad_row_is_found_within_the_bound_and_costs_no_neighbor),
+        TEST(many_bad_rows_are_all_found),
+        TEST(too_many_partitions_halve_the_insert),
+        TEST(a_full_dead_letter_folder_keeps_the_row_and_lets_the_stream_go_on),
+        TEST(a_frozen_insert_goes_out_as_it_was),
+        TEST(auto_is_async_only_where_the_probe_says_so),
+        TEST(stop_is_prompt_and_leaves_what_is_out_live),
+        TEST(discard_counts_without_a_network),
+        TEST(nothing_is_lost_with_several_submitters),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_metrics.c - counters of many threads add up, and observations land in their bucket. */
+#include "alloy/metrics.h"
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define THREADS 4
+#define ROUNDS 20000
+
+static void snapshot_of_nothing_is_zero(void **state)
+{
+    struct metrics *metrics = metrics_create();
+    struct metrics_snapshot *snapshot = malloc(sizeof(*snapshot));
+
+    (void)state;
+    metrics_read(metrics, snapshot);
+    for (size_t i = 0; i < sizeof(*snapshot); i++)
+        assert_int_equal(((const char *)snapshot)[i], 0);
+    free(snapshot);
+    metrics_destroy(metrics);
+    metrics_destroy(NULL);
+}
+
+static void blocks_are_aligned_and_summed(void **state)
+{
+    struct metrics *metrics = metrics_create();
+    struct metrics_thread *a = metrics_thread_create(metrics);
+    struct metrics_thread *b = metrics_thread_create(metrics);
+    struct metrics_snapshot *snapshot = malloc(sizeof(*snapshot));
+
+    (void)state;
+    assert_int_equal((uintptr_t)a % CACHE_LINE, 0);
+    assert_int_equal((uintptr_t)b % CACHE_LINE, 0);
+    METRIC_STREAM_ADD(a, 0, received, 3);
+    METRIC_STREAM_ADD(b, 0, received, 4);
+    METRIC_STREAM_ADD(b, METRIC_STREAMS_MAX - 1, received, 5);
+    METRIC_ADD(a, redis_errors, 1);
+    METRIC_ADD(b, redis_errors, 1);
+    metrics_add(&a->http_codes[202], 7);
+    METRIC_OBSERVE_NS(a, redis, 60000);
+    METRIC_OBSERVE_NS(b, redis, 40000);
+    METRIC_GAUGE_SET(metrics, redis_up, 1);
+    METRIC_GAUGE_ADD(metrics, http_connections, 2);
+    METRIC_GAUGE_ADD(metrics, http_connections, -3);
+
+    metrics_read(metrics, snapshot);
+    assert_int_equal(snapshot->streams[0][METRIC_STREAM_received], 7);
+    assert_int_equal(snapshot->streams[METRIC_STREAMS_MAX - 1][METRIC_STREAM_received], 5);
+    assert_int_equal(snapshot->streams[0][METRIC_STREAM_accepted], 0);
+    assert_int_equal(snapshot->counters[METRIC_COUNTER_redis_errors], 2);
+    assert_int_equal(snapshot->http_codes[202], 7);
+    assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].count, 2);
+    assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].sum_ns, 100000);
+    assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].buckets[0], 1);
+    assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].buckets[1], 1);
+    assert_int_equal(snapshot->gauges[METRIC_GAUGE_redis_up], 1);
+    assert_int_equal(snapshot->gauges[METRIC_GAUGE_http_connections], -1);
+    free(snapshot);
+    metrics_destroy(metrics);
+}
+
+static void a_bound_belongs_to_its_own_bucket(void **state)
+{
+    struct metrics_histogram histogram = {0};
+
+    (void)state;
+    for (size_t i = 0; i < METRIC_BUCKETS - 1; i++) {
+        assert_true(i == 0 || metrics_bucket_bounds_ns[i] > metrics_bucket_bounds_ns[i - 1]);
+        metrics_observe_ns(&histogram, metrics_bucket_bounds_ns[i]);
+        assert_int_equal(histogram.buckets[i], i == 0 ? 1 : 2);
+        metrics_observe_ns(&histogram, metrics_bucket_bounds_ns[i] + 1);
+        assert_int_equal(histogram.buckets[i + 1], 1);
+    }
+    metrics_observe_ns(&histogram, 0);
+    assert_int_equal(histogram.buckets[0], 2);
+    metrics_observe_ns(&histogram, 3600 * 1000000000ull);
+    assert_int_equal(histogram.buckets[METRIC_BUCKETS - 1], 2);
+    assert_int_equal(metrics_bucket_bounds_ns[0], 50000);
+    assert_int_equal(metrics_bucket_bounds_ns[METRIC_BUCKETS - 2], 10000000000ull);
+}
+
+static void *count_up(void *arg)
+{
+    struct metrics *metrics = arg;
+    struct metrics_thread *block = metrics_thread_create(metrics);
+
+    for (int i = 0; i < ROUNDS; i++) {
+        METRIC_ADD(block, events_unclaimed, 1);
+        METRIC_GAUGE_ADD(metrics, http_connections, 1);
+    }
+    return NULL;
+}
+
+static void threads_lose_no_count_and_readers_never_see_less(void **state)
+{
+    struct metrics *metrics = metrics_create();
+    struct metrics_snapshot *snapshot = malloc(sizeof(*snapshot));
+    pthread_t threads[THREADS];
+    uint64_t last = 0;
+
+    (void)state;
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, count_up, metrics), 0);
+    for (int i = 0; i < 50; i++) {
+        metrics_read(metrics, snapshot);
+        assert_true(snapshot->counters[METRIC_COUNTER_events_unclaimed] >= last);
+        last = snapshot->counters[METRIC_COUNTER_events_unclaimed];
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    metrics_read(metrics, snapshot);
+    assert_int_equal(snapshot->counters[METRIC_COUNTER_events_unclaimed], THREADS * ROUNDS);
+    assert_int_equal(snapshot->gauges[METRIC_GAUGE_http_connections], THREADS * ROUNDS);
+    free(snapshot);
+    metrics_destroy(metrics);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(snapshot_of_nothing_is_zero),
+        cmocka_unit_test(blocks_are_aligned_and_summed),
+        cmocka_unit_test(a_bound_belongs_to_its_own_bucket),
+        cmocka_unit_test(threads_lose_no_count_and_readers_never_see_less),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_reply.c - the bytes of answers.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include <jansson.h>
+
+#include "alloy/reply.h"
+
+static struct reply_date date;
+static char out[REPLY_MAX];
+
+static const char *written(const struct reply *reply)
+{
+    size_t len = reply_write(reply, &date, out);
+
+    assert_true(len < sizeof(out));
+    out[len] = '\0';
+    return out;
+}
+
+static int set_date(void **state)
+{
+    (void)state;
+    date = (struct reply_date){0};
+    reply_date_update(&date, 1795503315999);
+    return 0;
+}
+
+static void an_accepted_request_is_answered_byte_for_byte(void **state)
+{
+    (void)state;
+    assert_string_equal(written(&(struct reply){.status = 202, .accepted = 12, .duplicates = 3}),
+                        "HTTP/1.1 202 Accepted\r\n"
+                        "Date: Tue, 24 Nov 2026 06:55:15 GMT\r\n"
+                        "Content-Type: application/json\r\n"
+                        "Content-Length: 30\r\n"
+                        "\r\n"
+                        "{\"accepted\":12,\"duplicates\":3}");
+}
+
+static void numbers_reach_their_largest_value(void **state)
+{
+    (void)state;
+    written(&(struct reply){.status = 202, .accepted = UINT32_MAX, .duplicates = UINT32_MAX});
+    assert_non_null(strstr(out, "{\"accepted\":4294967295,\"duplicates\":4294967295}"));
+    written(&(struct reply){.status = 400,
+                            .code = "invalid_json",
+                            .message = "m",
+                            .has_place = true,
+                            .event = 7,
+                            .offset = SIZE_MAX});
+    assert_non_null(strstr(out, ",\"event\":7,\"offset\":18446744073709551615}"));
+}
+
+static void an_error_without_a_place_names_none(void **state)
+{
+    (void)state;
+    written(&(struct reply){.status = 404, .code = "not_found", .message = "No."});
+    assert_non_null(strstr(out, "\r\n\r\n{\"error\":\"not_found\",\"message\":\"No.\"}"));
+}
+
+static void status_405_names_the_allowed_method_and_503_when_to_retry(void **state)
+{
+    (void)state;
+    written(&(struct reply){.status = 405, .code = "method_not_allowed", .message = "m"});
+    assert_non_null(strstr(out, "\r\nAllow: POST\r\n"));
+    assert_null(strstr(out, "Retry-After"));
+    written(&(struct reply){.status = 503, .code = "overloaded", .message = "m"});
+    assert_non_null(strstr(out, "\r\nRetry-After: 1\r\n"));
+    assert_null(strstr(out, "Allow"));
+}
+
+static void connection_is_named_only_when_it_must_be(void **state)
+{
+    (void)state;
+    written(&(struct reply){.status = 202});
+    assert_null(strstr(out, "Connection"));
+    written(&(struct reply){.status = 202, .keep_alive = true});
+    assert_non_null(strstr(out, "\r\nConnection: keep-alive\r\n"));
+    written(&(struct reply){.status = 202, .keep_alive = true, .close = true});
+    assert_non_null(strstr(out, "\r\nConnection: close\r\n"));
+    assert_null(strstr(out, "keep-alive"));
+}
+
+static void an_answer_to_head_has_no_body(void **state)
+{
+    size_t len;
+
+    (void)state;
+    written(&(struct reply){
+        .status = 405, .code = "method_not_allowed", .message = "m", .head_only = true});
+    len = strlen(out);
+    assert_memory_equal(out + len - 4, "\r\n\r\n", 4);
+    assert_null(strstr(out, "Content-Length: 0"));
+}
+
+static void any_message_is_valid_json_and_fits(void **state)
+{
+    char message[REPLY_MESSAGE_MAX * 2];
+    json_t *json;
+
+    (void)state;
+    memset(message, 1, sizeof(message) - 1);
+    message[sizeof(message) - 1] = '\0';
+    memcpy(message, "\"\\\n\t", 4);
+    written(&(struct reply){.status = 431, .code = "bad_request", .message = message});
+    json = json_loads(strstr(out, "\r\n\r\n") + 4, 0, NULL);
+    assert_non_null(json);
+    assert_int_equal(json_string_length(json_object_get(json, "message")), REPLY_MESSAGE_MAX);
+    assert_memory_equal(json_string_value(json_object_get(json, "message")), message,
+                        REPLY_MESSAGE_MAX);
+    json_decref(json);
+}
+
+static void the_date_changes_with_the_second(void **state)
+{
+    (void)state;
+    reply_date_update(&date, 1795503316000);
+    assert_string_equal(date.text, "Tue, 24 Nov 2026 06:55:16 GMT");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(an_accepted_request_is_answered_byte_for_byte, set_date),
+        cmocka_unit_test_setup(numbers_reach_their_largest_value, set_date),
+        cmocka_unit_test_setup(an_error_without_a_place_names_none, set_date),
+        cmocka_unit_test_setup(status_405_names_the_allowed_method_and_503_when_to_retry, set_date),
+        cmocka_unit_test_setup(connection_is_named_only_when_it_must_be, set_date),
+        cmocka_unit_test_setup(an_answer_to_head_has_no_body, set_date),
+        cmocka_unit_test_setup(any_message_is_valid_json_and_fits, set_date),
+        cmocka_unit_test_setup(the_date_changes_with_the_second, set_date),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_segment.c - creation, mapping and reading of segments.
+ */
+#include "alloy/segment.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[64];
+static struct segment_spec spec;
+
+static int set_up(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/alloy-segment-XXXXXX");
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    spec = (struct segment_spec){
+        .dir_fd = open(folder, O_RDONLY | O_DIRECTORY),
+        .size = SEGMENT_BYTES_MIN,
+        .align = SEGMENT_BYTES_MIN,
+        .instance_id = 77,
+        .stream_count = 2,
+        .streams = {"orders", "clicks"},
+    };
+    return spec.dir_fd < 0 ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    segment_unlink(spec.dir_fd, 3);
+    close(spec.dir_fd);
+    return rmdir(folder);
+}
+
+static struct record *write_text(struct segment *segment, size_t *offset, const char *text)
+{
+    const struct record_parts parts = {
+        .text = {text, strlen(text)},
+        .id = {text, 1},
+        .id_verbatim = true,
+        .stream = 1,
+        .received_ms = 5,
+    };
+    struct record *record = segment_write(segment, *offset, &parts);
+
+    *offset += record->length;
+    return record;
+}
+
+static void mapping_is_aligned_and_a_record_finds_its_segment(void **state)
+{
+    static const size_t sizes[] = {65536, 69632, 1 << 20, 3 << 20};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct segment *segment;
+        size_t offset;
+
+        spec.size = sizes[i];
+        spec.align = segment_align(sizes[i]);
+        assert_true(spec.align >= spec.size && spec.align < 2 * spec.size);
+        assert_int_equal(segment_create(&segment, &spec, 3), 0);
+        assert_int_equal((uintptr_t)segment->base % spec.align, 0);
+        offset = spec.size - 80;
+        assert_ptr_equal(segment_of(write_text(segment, &offset, "abcdefg"), spec.align), segment);
+        assert_int_equal(offset, spec.size);
+        segment_close(segment);
+        assert_int_equal(segment_unlink(spec.dir_fd, 3), 0);
+    }
+}
+
+static void records_are_read_back_after_reopening(void **state)
+{
+    struct segment *segment;
+    struct record *record;
+    size_t offset = SEGMENT_HEADER_BYTES;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 3), 0);
+    write_text(segment, &offset, "first");
+    write_text(segment, &offset, "second one");
+    segment_close(segment);
+    assert_int_equal(segment_open(&segment, &spec, 3), 0);
+    offset = SEGMENT_HEADER_BYTES;
+    assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
+    assert_memory_equal(record->body, "first\n", 6);
+    assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
+    assert_memory_equal(record->body, "second one\n", 11);
+    assert_int_equal(record->stream_entry, 1);
+    assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_END);
+    segment_close(segment);
+}
+
+/* Every byte of a record, but for the mutable fields and the padding, is guarded. */
+static void a_flipped_bit_in_the_middle_is_a_gap(void **state)
+{
+    struct segment *segment;
+    struct record *record, *first;
+    size_t offset = SEGMENT_HEADER_BYTES, second;
+    char *bytes;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 3), 0);
+    first = write_text(segment, &offset, "{\"id\":1}");
+    second = offset;
+    write_text(segment, &offset, "{\"id\":2}");
+    bytes = (char *)first;
+    for (size_t i = 0; i < sizeof(*first) + first->body_length; i++) {
+        if (i >= offsetof(struct record, state) && i < offsetof(struct record, lsn))
+            continue;
+        bytes[i] ^= 0x10;
+        offset = SEGMENT_HEADER_BYTES;
+        assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_GAP);
+        assert_int_equal(offset, second);
+        assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
+        bytes[i] ^= 0x10;
+    }
+    segment_close(segment);
+}
+
+static void a_record_without_its_last_store_is_a_torn_tail(void **state)
+{
+    struct segment *segment;
+    struct record *record;
+    size_t offset = SEGMENT_HEADER_BYTES;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 3), 0);
+    record = write_text(segment, &offset, "half");
+    atomic_store(&record->state, 0);
+    offset = SEGMENT_HEADER_BYTES;
+    assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_TORN);
+    assert_int_equal(offset, SEGMENT_HEADER_BYTES);
+    segment_close(segment);
+}
+
+/* Bytes that look like a record, inside an event, are at another offset than they claim. */
+static void a_record_copied_elsewhere_is_not_believed(void **state)
+{
+    struct segment *segment;
+    struct record *record;
+    size_t offset = SEGMENT_HEADER_BYTES;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 3), 0);
+    record = write_text(segment, &offset, "original");
+    memcpy(segment->base + 32768, record, record->length);
+    memset(record, 0, record->length);
+    offset = SEGMENT_HEADER_BYTES;
+    assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_TORN);
+    segment_close(segment);
+}
+
+static void broken_or_foreign_headers_are_refused(void **state)
+{
+    struct segment *segment;
+    int fd;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 3), 0);
+    segment_close(segment);
+    spec.instance_id = 78;
+    assert_int_equal(segment_open(&segment, &spec, 3), -EBADMSG);
+    spec.instance_id = 77;
+    fd = openat(spec.dir_fd, "segment-0000000003.alj", O_RDWR);
+    for (off_t i = 0; i < (off_t)offsetof(struct segment_header, segment); i += 3) {
+        unsigned char byte, flipped;
+
+        assert_int_equal(pread(fd, &byte, 1, i), 1);
+        flipped = byte ^ 1;
+        assert_int_equal(pwrite(fd, &flipped, 1, i), 1);
+        assert_int_equal(segment_open(&segment, &spec, 3), -EBADMSG);
+        assert_int_equal(pwrite(fd, &byte, 1, i), 1);
+    }
+    assert_int_equal(ftruncate(fd, SEGMENT_HEADER_BYTES - 1), 0);
+    assert_int_equal(segment_open(&segment, &spec, 3), -EBADMSG);
+    close(fd);
+    assert_int_equal(segment_open(&segment, &spec, 4), -ENOENT);
+}
+
+static void creation_failure_leaves_no_file(void **state)
+{
+    struct segment *segment;
+    struct segment_spec huge = spec;
+
+    (void)state;
+    /* No file system of a test machine has 2^46 bytes. */
+    huge.size = huge.align = (size_t)1 << 46;
+    assert_true(segment_create(&segment, &huge, 3) < 0);
+    assert_int_equal(faccessat(spec.dir_fd, "segment-0000000003.tmp", F_OK, 0), -1);
+    assert_int_equal(faccessat(spec.dir_fd, "segment-0000000003.alj", F_OK, 0), -1);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(mapping_is_aligned_and_a_record_finds_its_segment),
+        TEST(records_are_read_back_after_reopening),
+        TEST(a_flipped_bit_in_the_middle_is_a_gap),
+        TEST(a_record_without_its_last_store_is_a_torn_tail),
+        TEST(a_record_copied_elsewhere_is_not_believed),
+        TEST(broken_or_foreign_headers_are_refused),
+        TEST(creation_failure_leaves_no_file),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_worker.c - workers between a real ring, journal and Redis, and a flusher that only collects.
+ */
+#include "alloy/worker.h"
+
+#include "alloy/clock.h"
+#include "redis_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define BATCH_MAX 4
+#define BATCHES_MAX 4096
+#define RING_CAPACITY 1000
+#define TIMEOUT_MS 200
+#define DEADLINE_MS 10000
+
+static struct redis_fixture redis;
+static struct config config;
+static struct config_ref config_ref;
+static struct health *health;
+static struct metrics *metrics;
+static struct ring *ring;
+static struct journal *journal;
+static struct journal_writer *writer;
+static struct worker *workers[2];
+
+/* ---- the flusher's and the batch's place ---- */
+
+static pthread_mutex_t collected_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct batch *collected[BATCHES_MAX]; /* under the mutex */
+static size_t collected_count;
+static atomic_int batch_failures; /* batch_create() fails this many times more */
+
+void flusher_submit(struct flusher *flusher, struct batch *batch)
+{
+    (void)flusher;
+    pthread_mutex_lock(&collected_mutex);
+    assert_true(collected_count < BATCHES_MAX);
+    collected[collected_count++] = batch;
+    pthread_mutex_unlock(&collected_mutex);
+}
+
+struct batch *batch_create(uint16_t stream, uint32_t capacity)
+{
+    struct batch *batch;
+
+    if (atomic_load(&batch_failures) > 0) {
+        atomic_fetch_sub(&batch_failures, 1);
+        return NULL;
+    }
+    batch = calloc(1, sizeof(*batch) + capacity * sizeof(batch->records[0]));
+    assert_non_null(batch);
+    batch->stream = stream;
+    batch->capacity = capacity;
+    return batch;
+}
+
+void batch_add(struct batch *batch, struct record *record)
+{
+    assert_true(batch->count < batch->capacity);
+    batch->records[batch->count++] = record;
+    batch->bytes += record->body_length;
+}
+
+/* ---- helpers ---- */
+
+static size_t batch_count(void)
+{
+    size_t n;
+
+    pthread_mutex_lock(&collected_mutex);
+    n = collected_count;
+    pthread_mutex_unlock(&collected_mutex);
+    return n;
+}
+
+static size_t event_count(void)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&collected_mutex);
+    for (size_t i = 0; i < collected_count; i++)
+        n += collected[i]->count;
+    pthread_mutex_unlock(&collected_mutex);
+    return n;
+}
+
+#define WAIT_FOR(condition)                                  \
+    do {                                                     \
+        uint64_t give_up_ms = clock_mono_ms() + DEADLINE_MS; \
+        while (!(condition)) {                               \
+            if (clock_mono_ms() > give_up_ms)                \
+                fail_msg("waited too long for " #condition); \
+            fixture_pause_ms(1);                             \
+        }                                                    \
+    } while (0)
+
+/* Journals n events with ids prefix<from>.. and publishes them together. */
+static void publish(uint16_t stream, const char *prefix, int from, int n)
+{
+    struct record *records[RING_CAPACITY];
+
+    assert_true(ring_reserve(ring, (size_t)n));
+    for (int i = 0; i < n; i++) {
+        char text[96];
+        int len = snprintf(text, sizeof(text), "{\"event_id\":\"%s%d\"}", prefix, from + i);
+        struct journal_entry entry = {.text = {text, (size_t)len},
+                                      .id = {text + 13, (size_t)len - 15},
+                                      .id_verbatim = true,
+                                      .hash = {(uint64_t)i, stream},
+                                      .stream = stream};
+        size_t size = journal_entry_bytes(&entry);
+
+        assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
+        records[i] = journal_writer_append(writer, &entry, 1);
+    }
+    ring_publish(ring, records, (size_t)n);
+}
+
+static void start(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(worker_start(&workers[i],
+                                      &(struct worker_parts){.config = &config_ref,
+                                                             .ring = ring,
+                                                             .journal = journal,
+                                                             .health = health,
+                                                             .metrics = metrics},
+                                      i),
+                         0);
+}
+
+static void stop(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(workers); i++) {
+        if (workers[i] != NULL)
+            worker_stop(workers[i]);
+        workers[i] = NULL;
+    }
+}
+
+static void reload(struct config *next)
+{
+    atomic_store_explicit(&config_ref.current, next, memory_order_release);
+}
+
+static struct metrics_snapshot snapshot(void)
+{
+    struct metrics_snapshot now;
+
+    metrics_read(metrics, &now);
+    return now;
+}
+
+static int64_t redis_up(void)
+{
+    return snapshot().gauges[METRIC_GAUGE_redis_up];
+}
+
+static uint64_t redis_errors(void)
+{
+    return snapshot().counters[METRIC_COUNTER_redis_errors];
+}
+
+static int setup(void **state)
+{
+    static const char *const names[] = {"events", "orders"};
+    const struct journal_options options = {.segment_bytes = 1 << 20,
+                                            .max_bytes = 16 << 20,
+                                            .sync = JOURNAL_SYNC_NEVER,
+                                            .writer_count = 1,
+                                            .stream_names = names,
+                                            .stream_count = 2};
+    char error[JOURNAL_ERROR_MAX];
+    redisContext *admin;
+
+    (void)state;
+    if (redis.pid == 0)
+        redis_fixture_start(&redis);
+    admin = redisConnectUnix(redis.socket);
+    freeReplyObject(redisCommand(admin, "FLUSHALL"));
+    redisFree(admin);
+    config = (struct config){.redis_chunk = 1000,
+                             .redis_timeout_ms = TIMEOUT_MS,
+                             .redis_url = redis.url,
+                             .redis_key_prefix = "alloy:",
+                             .worker_batch = BATCH_MAX,
+                             .worker_linger_ms = 60000,
+                             .stream_count = 2};
+    config.streams[0] = (struct config_stream){.name = "events", .ttl_ms = 60000};
+    config.streams[1] = (struct config_stream){.name = "orders", .ttl_ms = 60000};
+    reload(&config);
+    health = health_create();
+    metrics = metrics_create();
+    ring = ring_create(RING_CAPACITY);
+    if (journal_open(&journal, &options, error) != 0) {
+        print_error("%s\n", error);
+        return -1;
+    }
+    writer = journal_writer_create(journal);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stop();
+    atomic_store(&batch_failures, 0);
+    while (collected_count > 0)
+        free(collected[--collected_count]);
+    journal_writer_destroy(writer);
+    journal_close(journal);
+    ring_destroy(ring);
+    metrics_destroy(metrics);
+    health_destroy(health);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    redis_fixture_remove(&redis);
+    return 0;
+}
+
+/* ---- tests ---- */
+
+static void a_full_batch_goes_on_at_once(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, BATCH_MAX + 1);
+    WAIT_FOR(batch_count() == 1);
+    assert_int_equal(collected[0]->count, BATCH_MAX);
+    assert_int_equal(collected[0]->capacity, BATCH_MAX);
+    assert_int_equal(collected[0]->stream, 0);
+    assert_int_equal(collected[0]->insert_id, 0);
+    assert_int_equal(collected[0]->bytes, 4 * collected[0]->records[0]->body_length);
+    for (uint32_t i = 0; i < BATCH_MAX; i++)
+        assert_int_equal(record_id(collected[0]->records[i])[1], '0' + i);
+    WAIT_FOR(ring_depth(ring) == 0);
+    assert_int_equal(event_count(), BATCH_MAX); /* the fifth still waits for company */
+}
+
+static void a_partial_batch_goes_on_when_its_first_event_is_linger_old(void **state)
+{
+    uint64_t started;
+
+    (void)state;
+    config.worker_linger_ms = 60;
+    start(1);
+    started = clock_mono_ms();
+    publish(0, "a", 0, 2);
+    WAIT_FOR(batch_count() == 1);
+    assert_in_range(clock_mono_ms() - started, 60, 1000);
+    assert_int_equal(collected[0]->count, 2);
+    assert_int_equal(collected[0]->capacity, 2);
+    publish(0, "b", 0, 1); /* the clock starts anew */
+    WAIT_FOR(batch_count() == 2);
+}
+
+static void each_stream_has_batches_of_its_own(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 3);
+    publish(1, "a", 0, 4);
+    WAIT_FOR(batch_count() == 1);
+    assert_int_equal(collected[0]->stream, 1);
+    publish(0, "a", 3, 1);
+    WAIT_FOR(batch_count() == 2);
+    assert_int_equal(collected[1]->stream, 0);
+    assert_int_equal(collected[1]->count, 4);
+}
+
+static void duplicates_leave_the_journal_and_are_counted(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 4);
+    publish(0, "a", 2, 4);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(journal_live(journal, 0) == 6 && event_count() == 6);
+    WAIT_FOR(snapshot().streams[0][METRIC_STREAM_duplicate_l2] == 6);
+    assert_int_equal(batch_count(), 2); /* a batch without a unique event is not handed over */
+    assert_int_equal(collected[1]->count, 2);
+    assert_int_equal(collected[1]->bytes, 2 * collected[1]->records[0]->body_length);
+    assert_int_equal(record_id(collected[1]->records[0])[1], '4');
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 0);
+}
+
+static void with_pass_events_go_on_unclaimed_while_redis_is_away(void **state)
+{
+    (void)state;
+    config.redis_on_failure = CONFIG_REDIS_PASS;
+    redis_fixture_stop(&redis);
+    start(1);
+    publish(0, "a", 0, 8);
+    WAIT_FOR(event_count() == 8);
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 8);
+    assert_true(health_ready(health));
+    redis_fixture_start(&redis);
+    WAIT_FOR(redis_up() == 1); /* found out without traffic */
+    publish(0, "b", 0, 4);
+    WAIT_FOR(event_count() == 12);
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 8);
+}
+
+static void with_hold_the_ring_fills_until_redis_is_back(void **state)
+{
+    (void)state;
+    config.redis_on_failure = CONFIG_REDIS_HOLD;
+    redis_fixture_stop(&redis);
+    start(1);
+    publish(0, "a", 0, RING_CAPACITY);
+    WAIT_FOR(redis_errors() >= 3); /* it does try */
+    assert_int_equal(ring_depth(ring), RING_CAPACITY - BATCH_MAX);
+    assert_int_equal(batch_count(), 0);
+    assert_false(health_ready(health));
+    redis_fixture_start(&redis);
+    WAIT_FOR(event_count() == RING_CAPACITY);
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 0);
+    assert_true(health_ready(health));
+    assert_int_equal(journal_live(journal, 0), RING_CAPACITY);
+}
+
+static void a_reload_to_pass_ends_a_hold(void **state)
+{
+    struct config next;
+
+    (void)state;
+    config.redis_on_failure = CONFIG_REDIS_HOLD;
+    redis_fixture_stop(&redis);
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(redis_errors() >= 2);
+    assert_int_equal(batch_count(), 0);
+    next = config;
+    next.redis_on_failure = CONFIG_REDIS_PASS;
+    reload(&next);
+    WAIT_FOR(event_count() == 4);
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 4);
+    stop(); /* next goes out of scope */
+}
+
+static void after_close_what_is_left_goes_on_at_once_and_the_worker_is_done(void **state)
+{
+    (void)state;
+    start(2);
+    publish(0, "a", 0, 3);
+    publish(1, "a", 0, 2);
+    WAIT_FOR(ring_depth(ring) == 0);
+    assert_false(worker_done(workers[0]));
+    assert_true(ring_reserve(ring, 1)); /* some front-end thread is in the middle of a turn */
+    ring_close(ring);
+    WAIT_FOR(event_count() == 5);
+    assert_false(worker_done(workers[0]));
+    ring_cancel(ring, 1);
+    WAIT_FOR(worker_done(workers[0]) && worker_done(workers[1]));
+    assert_int_equal(event_count(), 5);
+}
+
+static void an_idle_worker_stops_at_once_and_keeps_what_it_holds_live(void **state)
+{
+    uint64_t started;
+
+    (void)state;
+    start(2);
+    publish(0, "a", 0, 1);
+    WAIT_FOR(ring_depth(ring) == 0);
+    started = clock_mono_ms();
+    stop();
+    assert_in_range(clock_mono_ms() - started, 0, 1000);
+    assert_int_equal(batch_count(), 0);
+    assert_int_equal(journal_live(journal, 0), 1);
+}
+
+static void a_holding_worker_stops_at_once(void **state)
+{
+    uint64_t started;
+
+    (void)state;
+    config.redis_on_failure = CONFIG_REDIS_HOLD;
+    redis_fixture_stop(&redis);
+    start(1);
+    publish(0, "a", 0, 9);
+    WAIT_FOR(redis_errors() >= 3);
+    started = clock_mono_ms();
+    stop();
+    assert_in_range(clock_mono_ms() - started, 0, 1000);
+    assert_int_equal(batch_count(), 0);
+    assert_int_equal(journal_live(journal, 0), 9);
+}
+
+/* Also: a stop is not taken for a failure of Redis, after which events would go on unclaimed. */
+static void a_worker_that_waits_for_an_answer_stops_within_the_time_out(void **state)
+{
+    uint64_t started;
+
+    (void)state;
+    config.redis_on_failure = CONFIG_REDIS_PASS;
+    start(1);
+    WAIT_FOR(redis_up() == 1);
+    kill(redis.pid, SIGSTOP);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(ring_depth(ring) == 0);
+    started = clock_mono_ms();
+    stop();
+    kill(redis.pid, SIGCONT);
+    assert_in_range(clock_mono_ms() - started, 0, 2 * TIMEOUT_MS);
+    assert_int_equal(batch_count(), 0);
+    assert_int_equal(journal_live(journal, 0), 4);
+}
+
+static void two_workers_lose_and_double_nothing(void **state)
+{
+    (void)state;
+    config.worker_linger_ms = 5;
+    start(2);
+    for (int round = 0; round < 5; round++) {
+        publish(0, "a", round * 300, 500); /* 200 of them again in the next round */
+        publish(1, "a", round * 300, 300);
+        WAIT_FOR(ring_depth(ring) == 0);
+    }
+    ring_close(ring);
+    WAIT_FOR(worker_done(workers[0]) && worker_done(workers[1]));
+    assert_int_equal(event_count(), 1700 + 1500);
+    assert_int_equal(snapshot().streams[0][METRIC_STREAM_duplicate_l2], 800);
+    assert_int_equal(snapshot().streams[1][METRIC_STREAM_duplicate_l2], 0);
+    assert_int_equal(journal_live(journal, 0), 1700);
+    assert_int_equal(journal_live(journal, 1), 1500);
+}
+
+static void out_of_memory_delays_a_batch_and_loses_nothing(void **state)
+{
+    (void)state;
+    start(1);
+    atomic_store(&batch_failures, 3);
+    publish(0, "a", 0, 2); /* has no batch to go into */
+    WAIT_FOR(atomic_load(&batch_failures) == 0 && ring_depth(ring) == 0);
+    atomic_store(&batch_failures, 3);
+    publish(0, "a", 2, 2); /* has none to be handed over in */
+    WAIT_FOR(event_count() == 4);
+    assert_int_equal(atomic_load(&batch_failures), 0);
+}
+
+static void without_redis_url_events_just_go_on(void **state)
+{
+    (void)state;
+    config.redis_url = "";
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 0);
+}
+
+static void a_bad_url_fails_the_start(void **state)
+{
+    (void)state;
+    config.redis_url = "redis://";
+    assert_int_equal(worker_start(&workers[0],
+                                  &(struct worker_parts){.config = &config_ref,
+                                                         .ring = ring,
+                                                         .journal = journal,
+                                                         .health = health,
+                                                         .metrics = metrics},
+                                  0),
+                     -EINVAL);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_full_batch_goes_on_at_once),
+        TEST(a_partial_batch_goes_on_when_its_first_event_is_linger_old),
+        TEST(each_stream_has_batches_of_its_own),
+        TEST(duplicates_leave_the_journal_and_are_counted),
+        TEST(with_pass_events_go_on_unclaimed_while_redis_is_away),
+        TEST(with_hold_the_ring_fills_until_redis_is_back),
+        TEST(a_reload_to_pass_ends_a_hold),
+        TEST(after_close_what_is_left_goes_on_at_once_and_the_worker_is_done),
+        TEST(an_idle_worker_stops_at_once_and_keeps_what_it_holds_live),
+        TEST(a_holding_worker_stops_at_once),
+        TEST(a_worker_that_waits_for_an_answer_stops_within_the_time_out),
+        TEST(two_workers_lose_and_double_nothing),
+        TEST(out_of_memory_delays_a_batch_and_loses_nothing),
+        TEST(without_redis_url_events_just_go_on),
+        TEST(a_bad_url_fails_the_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, group_teardown);
+}
