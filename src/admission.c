@@ -30,7 +30,6 @@ struct event {
 struct request {
     size_t first;
     size_t count;
-    size_t fresh; /* events not known before this turn */
     uint16_t stream;
     struct admission_result result;
 };
@@ -82,6 +81,9 @@ static void judge(struct admission *admission, struct request *request)
 {
     size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
 
+    request->result.verdict = ADMISSION_TOO_LARGE;
+    if (request->count > ring_capacity(admission->parts.ring))
+        return;
     request->result.verdict = ADMISSION_ACCEPTED;
     for (size_t i = request->first; i < request->first + request->count; i++) {
         struct event *event = &admission->events[i];
@@ -93,12 +95,9 @@ static void judge(struct admission *admission, struct request *request)
         event->known = l1_contains(admission->parts.l1, &event->entry.hash);
         if (event->known)
             continue;
-        request->fresh++;
         if (journal_entry_bytes(&event->entry) > bytes_max)
             request->result.verdict = ADMISSION_TOO_LARGE;
     }
-    if (request->fresh > ring_capacity(admission->parts.ring))
-        request->result.verdict = ADMISSION_TOO_LARGE;
     if (ring_closed(admission->parts.ring))
         request->result.verdict = ADMISSION_DRAINING;
 }
@@ -260,9 +259,11 @@ void admission_event(struct admission *admission, const struct json_scan_event *
     struct event *event;
 
     ALLOY_ASSERT(admission->request_count > 0);
+    /* More than the ring can ever hold: judge() refuses it, and what lies beyond need not be kept. */
+    if (++request->count > ring_capacity(admission->parts.ring))
+        return;
     events_reserve(admission, admission->event_count + 1);
     event = &admission->events[admission->event_count++];
-    request->count++;
     event->entry = (struct journal_entry){.text = scanned->text,
                                           .id = scanned->id,
                                           .id_verbatim = scanned->id_verbatim,

@@ -3,8 +3,8 @@
  * fuzz_recover.c - recovery over arbitrary bytes in a segment file.
  *
  * The first byte chooses: bit 0, the bytes lie over the whole file, header included, else behind a
- * good header; bit 1, what looks like a record gets its right place and checksum, so that the checks
- * behind them are reached; bit 2, the file ends with the bytes.
+ * good header; bit 1, what looks like a record gets its right place and checksum, so that the
+ * checks behind them are reached; bit 2, the file ends with the bytes.
  */
 #include "alloy/recover.h"
 

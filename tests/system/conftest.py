@@ -88,7 +88,7 @@ def alloyd(make_alloyd, redis, clickhouse, table):
     return make_alloyd(sections_for(redis, clickhouse, table)).start()
 
 
-def sections_for(redis, clickhouse, table, **more):
+def sections_for(redis, clickhouse, table, /, **more):
     sections = {
         "stream.events": {"path": "/v1/events", "table": table, "id": "event_id"},
         "redis": {"url": redis.url if redis else ""},

@@ -260,13 +260,11 @@ def test_a_full_disk_is_503_and_recovers(make_alloyd, redis, clickhouse, table, 
                                           journal={"dir": disk / "journal", "segment": "256KiB"},
                                           server={"threads": 1}, worker={"threads": 1})).start()
         filler = disk / "filler"
-        with open(filler, "wb") as f:
-            try:
-                while True:
-                    f.write(b"\0" * 4096)
-                    f.flush()
-            except OSError:
-                pass
+        fd = os.open(filler, os.O_CREAT | os.O_WRONLY)
+        with pytest.raises(OSError):
+            while True:
+                os.write(fd, b"\0" * 4096)
+        os.close(fd)
         statuses = []
 
         def post():
@@ -288,9 +286,9 @@ def test_a_full_disk_is_503_and_recovers(make_alloyd, redis, clickhouse, table, 
 def expect_refusal(alloyd, sentence):
     alloyd.spawn_only()
     assert alloyd.wait() == 1, alloyd.log()
-    alloyd.allow_exit = {1}
     errors = [line for line in alloyd.log().splitlines() if "level=error" in line]
     assert len(errors) == 1 and sentence in errors[0], alloyd.log()
+    alloyd.popen = None
 
 
 def test_a_journal_folder_in_use_is_one_sentence_and_exit_1(make_alloyd, tmp_path):
@@ -308,7 +306,7 @@ def test_a_port_in_use_is_one_sentence_and_exit_1(make_alloyd):
 
 
 @pytest.mark.parametrize("section", ["journal", "dead_letter"])
-def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_1(make_alloyd, tmp_path, section):
+def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_1(make_alloyd, clickhouse, tmp_path, section):
     (tmp_path / "file").write_text("not a folder")
-    expect_refusal(make_alloyd(sections_for(None, None, "default.events", **{section: {"dir": tmp_path / "file" / "x"}})),
+    expect_refusal(make_alloyd(sections_for(None, clickhouse, "default.events", **{section: {"dir": tmp_path / "file" / "x"}})),
                    str(tmp_path / "file" / "x"))

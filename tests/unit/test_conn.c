@@ -463,6 +463,7 @@ static void without_buffers_left_the_answer_is_503(void **state)
     assert_true(buffer_budget_take(&shared.budget, 1 << 20));
     EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "HTTP/1.1 503");
     assert_true(closed);
+    assert_int_equal(send(client, "{}", 2, MSG_NOSIGNAL), 2);
     buffer_budget_give(&shared.budget, 1 << 20);
 }
 

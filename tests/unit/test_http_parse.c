@@ -593,7 +593,7 @@ static void chunked_bodies_decode_or_are_refused_however_they_are_cut(void **sta
         {"5\r\nhello\r\nA\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n\r\n",
          "hello01234567890123456789", HTTP_DONE, 2},
         {"00005;a=b;c=\"d e\"\r\n\r\n0\r\n\r\n0;x\r\n\r\n", "\r\n0\r\n", HTTP_DONE, 0},
-        {"1 \t;x\r\na\r\n0\r\nA: b\r\nC:\r\nD: \xff\t\r\n\r\nX", "a", HTTP_DONE, 1},
+        {"1 \t;x\r\na\r\n0\r\nAb: b\r\nC:\r\nD: \xff\t\r\n\r\nX", "a", HTTP_DONE, 1},
         {"", "", HTTP_MORE, 0},
         {"5\r\nhello\r\n0\r\nA: b\r\n\r", "", HTTP_MORE, 0},
         {"\r\n", "", HTTP_BAD, 0},
@@ -614,6 +614,7 @@ static void chunked_bodies_decode_or_are_refused_however_they_are_cut(void **sta
         {"1\r\na\n", "", HTTP_BAD, 0},
         {"1\r\na\rb", "", HTTP_BAD, 0},
         {"1\r\na0\r\n\r\n", "", HTTP_BAD, 0},
+        {"1\r\na\r\n\r\n", "", HTTP_BAD, 0},
         {"8000000000000000\r\n", "", HTTP_BAD, 0},
         {"10000000000000000\r\n", "", HTTP_BAD, 0},
         {"7fffffffffffffff\r\na", "", HTTP_MORE, 0},
@@ -709,6 +710,8 @@ static void random_chunkings_decode_in_place_to_the_original(void **state)
     for (int round = 0; round < 500; round++) {
         size_t body_len = next_random(&seed) % sizeof(body);
         size_t raw_len = 0;
+        /* In some rounds so many chunks that their size lines together pass one line's bound. */
+        size_t chunk_max = next_random(&seed) % 2 != 0 ? 8 : 1500;
         struct http_chunked chunked = {0};
         enum http_result result = HTTP_MORE;
 
@@ -716,7 +719,7 @@ static void random_chunkings_decode_in_place_to_the_original(void **state)
             body[i] = (char)next_random(&seed);
         }
         for (size_t at = 0, chunk; at < body_len; at += chunk) {
-            chunk = 1 + next_random(&seed) % (next_random(&seed) % 2 != 0 ? 8 : 1500);
+            chunk = 1 + next_random(&seed) % chunk_max;
             chunk = chunk > body_len - at ? body_len - at : chunk;
             raw_len += (size_t)snprintf(raw + raw_len, 32, "%zx%s\r\n", chunk,
                                         next_random(&seed) % 4 == 0 ? ";e=1" : "");

@@ -387,8 +387,7 @@ static void a_failed_sync_stops_the_journal_for_good(void **state)
         sync_result = 0;
         sync_calls = 0;
         assert_int_equal(journal_writer_reserve(writer, &size, 1), -EIO);
-        assert_int_equal(journal_writer_sync(writer),
-                         modes[i] == JOURNAL_SYNC_ALWAYS ? -EIO : 0);
+        assert_int_equal(journal_writer_sync(writer), modes[i] == JOURNAL_SYNC_ALWAYS ? -EIO : 0);
         journal_maintain(journal, 5000, 100);
         assert_int_equal(sync_calls, 0);
         journal_finish(journal, &record, 1, RECORD_INSERTED);
@@ -457,8 +456,8 @@ static void a_folder_in_use_is_refused_with_the_pid(void **state)
 
     (void)state;
     assert_int_equal(journal_open(&second, &options, error), -EBUSY);
-    snprintf(expected, sizeof(expected),
-             "journal folder %s is in use by another alloyd (pid %d)", folder, (int)getpid());
+    snprintf(expected, sizeof(expected), "journal folder %s is in use by another alloyd (pid %d)",
+             folder, (int)getpid());
     assert_string_equal(error, expected);
     journal_close(journal);
     journal = open_with(&options);

@@ -299,6 +299,26 @@ static void duplicates_and_removed_ids_use_no_more_than_their_nodes(void **state
     l1_destroy(l1);
 }
 
+static void node_that_lost_and_was_never_used_is_not_counted_when_its_generation_goes(void **state)
+{
+    struct l1 *l1 = l1_create(1600, TTL_MS, 0);
+    struct l1_thread *first = l1_thread_create(l1);
+    struct l1_thread *second = l1_thread_create(l1);
+
+    (void)state;
+    assert_int_equal(add(first, 1, 0), L1_ADDED);
+    assert_int_equal(add(second, 1, 0), L1_KNOWN);
+    l1_maintain(l1, ROTATION_MS);
+    assert_int_equal(add(first, 2, ROTATION_MS), L1_ADDED);
+    l1_maintain(l1, TTL_MS);
+    assert_false(contains(first, 1));
+    assert_true(contains(first, 2));
+    assert_int_equal(l1_entries(l1), 1);
+    l1_thread_destroy(first);
+    l1_thread_destroy(second);
+    l1_destroy(l1);
+}
+
 static void add_goes_on_when_memory_is_refused(void **state)
 {
     const size_t capacity = 1600;
@@ -538,6 +558,7 @@ int main(void)
         cmocka_unit_test(add_evicts_inline_when_maintain_never_runs),
         cmocka_unit_test(id_that_expired_is_not_counted_as_evicted_when_room_is_made),
         cmocka_unit_test(duplicates_and_removed_ids_use_no_more_than_their_nodes),
+        cmocka_unit_test(node_that_lost_and_was_never_used_is_not_counted_when_its_generation_goes),
         cmocka_unit_test(add_goes_on_when_memory_is_refused),
         cmocka_unit_test(create_fails_when_memory_is_refused),
         cmocka_unit_test(an_id_takes_at_most_80_bytes_at_capacity),
