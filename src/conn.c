@@ -281,7 +281,7 @@ static const struct refusal *refusal_of_verdict(enum admission_verdict verdict)
     case ADMISSION_DRAINING:
         return &refuse_draining;
     }
-    ALLOY_ASSERT(!"an unknown verdict");
+    ALLOY_UNREACHABLE("an unknown verdict");
     return NULL;
 }
 

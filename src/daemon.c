@@ -32,7 +32,8 @@
 #define IDLE_POLL_MS 1000
 #define WORKERS_MAX 64
 
-_Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX, "one error buffer serves every start");
+_Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX,
+               "one error buffer serves every start");
 
 struct daemon {
     const struct daemon_options *options;
@@ -117,14 +118,14 @@ static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     int err;
 
-    err = flusher_start(&daemon->flusher, &(struct flusher_parts){.config = &daemon->config,
-                                                                  .journal = daemon->journal,
-                                                                  .health = daemon->health,
-                                                                  .metrics = daemon->metrics});
-    if (err != 0) {
-        snprintf(error, JOURNAL_ERROR_MAX, "cannot start the flusher: %s", strerror(-err));
+    err = flusher_start(&daemon->flusher,
+                        &(struct flusher_parts){.config = &daemon->config,
+                                                .journal = daemon->journal,
+                                                .health = daemon->health,
+                                                .metrics = daemon->metrics},
+                        error);
+    if (err != 0)
         return err;
-    }
     for (size_t i = 0; i < current(daemon)->worker_threads; i++) {
         err = worker_start(&daemon->workers[i],
                            &(struct worker_parts){.config = &daemon->config,

@@ -405,12 +405,14 @@ static void init_lanes(struct flusher *flusher, const struct config *config)
     }
 }
 
-int flusher_start(struct flusher **flusher, const struct flusher_parts *parts)
+int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
+                  char error[FLUSHER_ERROR_MAX])
 {
     const struct config *config = config_current(parts->config);
     struct flusher *started = aligned_alloc(CACHE_LINE, sizeof(*started));
     int err = -ENOMEM;
 
+    snprintf(error, FLUSHER_ERROR_MAX, "cannot start the flusher: out of memory or threads");
     if (started == NULL)
         return -ENOMEM;
     memset(started, 0, sizeof(*started));
@@ -431,8 +433,8 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts)
     if (!started->discard) {
         err = dead_letter_open(&started->dead_letter, config->dead_letter_dir);
         if (err != 0) {
-            log_error("dead-letter folder cannot be used dir=\"%s\" error=\"%s\"",
-                      config->dead_letter_dir, strerror(-err));
+            snprintf(error, FLUSHER_ERROR_MAX, "cannot use dead-letter folder %s: %s",
+                     config->dead_letter_dir, strerror(-err));
             goto destroy_started;
         }
     }

@@ -199,6 +199,6 @@ const char *insert_class_name(enum insert_class class)
     case INSERT_UNKNOWN:
         return "unknown";
     }
-    ALLOY_ASSERT(!"an insert_class of no name");
+    ALLOY_UNREACHABLE("an insert_class of no name");
     return "";
 }

@@ -27,10 +27,7 @@ struct janitor {
 static void *janitor_main(void *arg)
 {
     struct janitor *janitor = arg;
-    /* l1_maintain() unlinks nodes, so this thread must be known to RCU. */
-    struct l1_thread *l1 = l1_thread_create(janitor->l1);
 
-    ALLOY_ASSERT(l1 != NULL);
     /* relaxed: the flag carries no data; journal_wake() ends the sleep */
     while (!atomic_load_explicit(&janitor->stop, memory_order_relaxed)) {
         uint64_t now_ms = clock_mono_ms();
@@ -40,7 +37,6 @@ static void *janitor_main(void *arg)
         l1_maintain(janitor->l1, now_ms);
         journal_wait(janitor->journal, INTERVAL_MS);
     }
-    l1_thread_destroy(l1);
     return NULL;
 }
 

@@ -53,7 +53,7 @@ static void take_record(struct recovery *recovery, struct record *record)
     const uint16_t stream = recovery->streams[record->stream_entry];
     uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
 
-    if (state > RECORD_DEAD) {
+    if (state > RECORD_REFUSED) {
         /* Which one it was is lost. An event too many can be recognized later, one too few not. */
         log_error("record with an impossible state is taken as live segment=%u offset=%zu state=%u",
                   recovery->segment->number, record_offset(record), state);

@@ -115,7 +115,7 @@ static const char *status_line(uint16_t status)
     case 505:
         return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
     }
-    ALLOY_ASSERT(!"a status that nobody answers");
+    ALLOY_UNREACHABLE("a status that nobody answers");
     return NULL;
 }
 

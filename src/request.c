@@ -121,7 +121,7 @@ static const struct refusal *refusal_of_scan(enum json_scan_result result, struc
         out->code = "invalid_id";
         return out;
     }
-    ALLOY_ASSERT(!"a scan that found nothing wrong");
+    ALLOY_UNREACHABLE("a scan that found nothing wrong");
     return NULL;
 }
 

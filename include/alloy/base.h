@@ -29,6 +29,13 @@
         }                                                                                   \
     } while (0)
 
+/* Marks what a switch over every value of an enum can never reach. */
+#define ALLOY_UNREACHABLE(what)                                                              \
+    do {                                                                                     \
+        fprintf(stderr, "alloyd: assertion failed: %s (%s:%d)\n", what, __FILE__, __LINE__); \
+        abort();                                                                             \
+    } while (0)
+
 /* Bytes that somebody else owns; not terminated by a NUL. */
 struct slice {
     const char *data;

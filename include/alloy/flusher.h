@@ -22,6 +22,8 @@
 
 struct flusher;
 
+#define FLUSHER_ERROR_MAX 512
+
 struct flusher_parts {
     const struct config_ref *config;
     struct journal *journal;
@@ -29,9 +31,12 @@ struct flusher_parts {
     struct metrics *metrics;
 };
 
-/* Starts the thread. Returns 0 and an owned flusher (flusher_stop()), or -errno; a folder that
- * cannot be written is logged as one sentence. */
-MUST_CHECK int flusher_start(struct flusher **flusher, const struct flusher_parts *parts);
+/*
+ * Starts the thread. Returns 0 and an owned flusher (flusher_stop()), or -errno with one clear
+ * sentence in error.
+ */
+MUST_CHECK int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
+                             char error[FLUSHER_ERROR_MAX]);
 
 /* Takes batch (never empty, one stream). Any thread; lock-free; never blocks. */
 void flusher_submit(struct flusher *flusher, struct batch *batch);

@@ -52,11 +52,11 @@ struct http_request {
  *
  * Refused as HTTP_BAD: bare CR, bare LF, obs-fold, space before a colon, an invalid header name,
  * control bytes in values, both Content-Length and Transfer-Encoding, differing lengths,
- * Transfer-Encoding in HTTP/1.0, HTTP/1.1 without exactly one Host, a second Authorization, more
- * than 100 headers, an Expect other than 100-continue (problem tells). A bad request line or header
- * is reported as soon as its line is complete, even when the head is not; a first byte that starts
- * no request, at once; what takes several lines to see, at the end of the head. The outcome
- * does not depend on the pieces in which the head came.
+ * Transfer-Encoding in HTTP/1.0, HTTP/1.1 without exactly one Host, a Host that is none, a second
+ * Authorization, more than 100 headers, an Expect other than 100-continue (problem tells). A bad
+ * request line or header is reported as soon as its line is complete, even when the head is not; a
+ * first byte that starts no request, at once; what takes several lines to see, at the end of the
+ * head. The outcome does not depend on the pieces in which the head came.
  */
 enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
                                  struct http_request *request);

@@ -23,6 +23,7 @@
 
 /* Everything one test needs. */
 struct world {
+    char error[FLUSHER_ERROR_MAX];
     struct fake fake;
     struct config config;
     struct config_ref ref;
@@ -87,7 +88,7 @@ static void start(struct world *world)
 {
     const struct flusher_parts parts = {&world->ref, world->journal, world->health, world->metrics};
 
-    assert_int_equal(flusher_start(&world->flusher, &parts), 0);
+    assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
 }
 
 static int teardown(void **state)

@@ -245,10 +245,11 @@ static void a_stalled_log_in_shares_one_time_out(void **state)
     fake_end(&fake);
 }
 
+/* Sanitizers allocate in between: the count means something only without them. */
+#ifdef COUNTS_ALLOCATIONS
 static void replies_cost_no_allocation(void **state)
 {
     (void)state;
-#ifdef COUNTS_ALLOCATIONS
     size_t before;
 
     add_numbered("x", 0, 2500);
@@ -262,10 +263,8 @@ static void replies_cost_no_allocation(void **state)
     before = allocations;
     assert_int_equal(take(), 0); /* 2500 nils and 2500 OKs */
     assert_in_range(allocations - before, 0, 8);
-#else
-    skip();
-#endif
 }
+#endif
 
 int main(void)
 {
@@ -278,7 +277,9 @@ int main(void)
         TEST(a_stalled_redis_costs_one_time_out),
         TEST(a_redis_that_stopped_reading_costs_one_time_out),
         TEST(a_stalled_log_in_shares_one_time_out),
+#ifdef COUNTS_ALLOCATIONS
         TEST(replies_cost_no_allocation),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, group_teardown);
 }
