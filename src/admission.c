@@ -13,6 +13,8 @@
  */
 #include "alloy/admission.h"
 
+#include "alloy/kill_point.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -126,6 +128,7 @@ static enum admission_verdict reserve(struct admission *admission, size_t first,
     if (!ring_reserve(parts->ring, n))
         return ring_closed(parts->ring) ? ADMISSION_DRAINING : ADMISSION_RING_FULL;
     err = journal_writer_reserve(parts->writer, admission->sizes, n);
+    KILL_POINT("admission_reserved");
     if (err != 0) {
         ring_cancel(parts->ring, n);
         return err == -ENOSPC ? ADMISSION_JOURNAL_FULL : ADMISSION_JOURNAL_ERROR;
@@ -297,6 +300,7 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
     for (size_t r = 0; r < requests; r++)
         judge(admission, &admission->requests[r]);
 
+    KILL_POINT("admission_judged");
     /* One reservation for the turn; only when that does not fit is each request tried alone. */
     if (reserve(admission, 0, requests) == ADMISSION_ACCEPTED) {
         append(admission, 0, requests, real_ms);
@@ -311,10 +315,12 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
         }
     }
 
+    KILL_POINT("admission_appended");
     if (journal_writer_sync(admission->parts.writer) != 0)
         for (size_t r = 0; r < requests; r++)
             give_up(admission, &admission->requests[r]);
 
+    KILL_POINT("admission_synced");
     for (size_t r = 0; r < requests; r++) {
         struct request *request = &admission->requests[r];
 
@@ -322,8 +328,10 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
             n = enter(admission, request, n, now_ms);
         count(admission, request);
     }
+    KILL_POINT("admission_entered");
     if (n > 0)
         ring_publish(admission->parts.ring, admission->records, n);
+    KILL_POINT("admission_published");
 }
 
 struct admission_result admission_result(const struct admission *admission, size_t request)

@@ -24,6 +24,7 @@
 
 #include "alloy/backoff.h"
 #include "alloy/clock.h"
+#include "alloy/kill_point.h"
 #define LOG_MODULE "claims"
 #include "alloy/log.h"
 #include "alloy/redis_link.h"
@@ -317,8 +318,10 @@ static int take_slice(struct claims *claims, size_t n)
 {
     int err = run_round(claims, ROUND_LOOKUP, n);
 
+    KILL_POINT("claims_read");
     if (err == 0)
         err = run_round(claims, ROUND_SET, claims->kept);
+    KILL_POINT("claims_set");
     if (err == 0)
         err = run_round(claims, ROUND_VERIFY, claims->kept);
     return err;

@@ -17,6 +17,7 @@
  * Owns: connections, their sockets and buffers.
  */
 #include "conn_private.h"
+#include "alloy/kill_point.h"
 
 #include <errno.h>
 #include <string.h>
@@ -74,7 +75,8 @@ static void conn_close(struct conn *conn)
     if (conn->refused) {
         set->refused_count--;
     } else {
-        atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
+        if (!conn->spare)
+            atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
         METRIC_GAUGE_ADD(shared->metrics, http_connections, -1);
     }
     free(conn);
@@ -487,6 +489,7 @@ void conn_turn_end(struct conn_set *set)
             SLIST_REMOVE_HEAD(&set->touched, touched_next);
             conn->touched = false;
             send_answers(conn, now_ns);
+            KILL_POINT("answered");
         }
         admission_reset(admission);
     }
@@ -548,11 +551,14 @@ void conn_drain(struct conn_set *set)
 
     if (set->draining)
         return;
-    /* What has already arrived began before the drain: one look at each idle socket. */
+    /* What has already arrived began before the drain: one look at each idle socket. One that stays
+     * idle is kept, so that the client is told 503 rather than cut off while it sends. */
     for (conn = TAILQ_FIRST(&set->queues[QUEUE_IDLE]); conn; conn = next) {
         next = TAILQ_NEXT(conn, queued);
-        if (!conn->stalled && read_some(conn) == READ_NOTHING)
-            conn_close(conn);
+        if (!conn->stalled && read_some(conn) == READ_NOTHING) {
+            conn->spare = true;
+            atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
+        }
     }
     set->draining = true;
 }

@@ -64,6 +64,7 @@ struct conn {
     bool closing;   /* takes no more requests; closed once all is sent */
     bool lingering; /* the close is a lingering one */
     bool refused;   /* over max_connections, and not counted in shared->connections */
+    bool spare;     /* idle when the drain began: no longer counted there either */
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;

@@ -21,6 +21,7 @@
 #include "alloy/clock.h"
 #include "alloy/event_id.h"
 #include "alloy/insert_request.h"
+#include "alloy/kill_point.h"
 
 #define INSERT_ROWS_MAX 100000
 #define INSERT_BYTES_MAX (32u << 20)
@@ -240,12 +241,14 @@ static int freeze(struct flusher *flusher, struct insert *insert)
         return 0;
     if (insert->id == 0)
         insert->id = journal_next_insert_id(flusher->parts.journal);
+    KILL_POINT("insert_drawn");
     if (journal_stamp(flusher->parts.journal, insert->records, insert->count, insert->id) != 0) {
         if (log_limit_pass(&flusher->stamp_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
             log_error("journal cannot hold an insert's id action=retry suppressed=%" PRIu64, held);
         return -EIO;
     }
     insert->stamped = true;
+    KILL_POINT("insert_stamped");
     return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "alloy/clock.h"
 #include "alloy/flusher_probe.h"
 #include "alloy/insert_answer.h"
+#include "alloy/kill_point.h"
 
 #define PROBE_INTERVAL_MS 30000
 #define PARKED_AT_ONCE 64 /* rows offered to the folder in one turn: each is a sync */
@@ -90,7 +91,9 @@ static void clear_lane(struct flusher *flusher, size_t stream)
 void flusher_finish_records(struct flusher *flusher, struct record *const *records, size_t n,
                             enum record_state state)
 {
+    KILL_POINT("insert_answered");
     journal_finish(flusher->parts.journal, records, n, state);
+    KILL_POINT("insert_finished");
     /* release: pairs with the acquire in flusher_pending() */
     atomic_fetch_sub_explicit(&flusher->pending, n, memory_order_release);
 }
@@ -186,6 +189,7 @@ static int bury(struct flusher *flusher, struct insert *insert, struct slice mes
 
     if (err != 0)
         return err;
+    KILL_POINT("dead_letter_written");
     METRIC_STREAM_ADD(flusher->counters, insert->stream, dead_lettered, 1);
     /* The id must be free again before the record is gone: a claim is released here. */
     flusher_finish_records(flusher, insert->records, 1, RECORD_DEAD);

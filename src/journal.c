@@ -12,6 +12,7 @@
  */
 #include "alloy/journal_internal.h"
 
+#include "alloy/kill_point.h"
 #define LOG_MODULE "journal"
 #include "alloy/log.h"
 
@@ -476,6 +477,7 @@ void journal_finish(struct journal *journal, struct record *const *records, size
         segment = here;
         ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) == RECORD_LIVE);
         atomic_store_explicit(&records[i]->state, (uint16_t)state, memory_order_relaxed);
+        KILL_POINT("finish_half");
         run++;
     }
     atomic_fetch_add_explicit(&journal->finished[stream], n, memory_order_release);
@@ -510,6 +512,7 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
         struct segment *segment;
 
         atomic_store_explicit(&records[i]->insert_id, insert_id, memory_order_relaxed);
+        KILL_POINT("stamp_half");
         if (!sync)
             continue;
         segment = segment_of(records[i], journal->spec.align);

@@ -14,6 +14,7 @@
  */
 #include "alloy/journal_internal.h"
 
+#include "alloy/kill_point.h"
 #define LOG_MODULE "journal"
 #include "alloy/log.h"
 
@@ -223,8 +224,10 @@ void journal_drop_segment(struct journal *journal, struct segment *segment, bool
     int err = 0;
 
     segment_close(segment);
+    KILL_POINT("segment_closed");
     if (!keep && journal->spec.dir_fd >= 0)
         err = segment_unlink(journal->spec.dir_fd, number);
+    KILL_POINT("segment_removed");
     if (err != 0)
         log_error("segment cannot be removed segment=%u error=\"%s\"", number, strerror(-err));
 }

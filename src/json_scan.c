@@ -23,8 +23,8 @@
 #include <emmintrin.h>
 #endif
 
-#define TRUNCATED "the body ends too early"
-#define NOT_AN_ID "the id is neither a string nor an integer"
+#define TRUNCATED "The body ends too early."
+#define NOT_AN_ID "The id is neither a string nor an integer."
 #define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
 #define TOO_LONG SIZE_MAX
 
@@ -144,13 +144,13 @@ static const char *skip_utf8(struct json_scan *scan, const char *at, const char 
         unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
 
         if (lead < 0xC2 || lead > 0xF4)
-            return fail(scan, at, "invalid UTF-8");
+            return fail(scan, at, "A string is not valid UTF-8.");
         at++;
         for (int left = 1 + (lead >= 0xE0) + (lead >= 0xF0); left > 0; left--) {
             if (at == end)
                 return fail(scan, end, TRUNCATED);
             if ((unsigned char)*at < low || (unsigned char)*at > high)
-                return fail(scan, at, "invalid UTF-8");
+                return fail(scan, at, "A string is not valid UTF-8.");
             low = 0x80;
             high = 0xBF;
             at++;
@@ -197,7 +197,7 @@ static const char *skip_escape(struct json_scan *scan, const char *at, const cha
         return fail(scan, end, TRUNCATED);
     if (at[1] != 'u') {
         if (at[1] == '\0' || strchr("\"\\/bfnrt", at[1]) == NULL)
-            return fail(scan, at, "the string holds an invalid escape");
+            return fail(scan, at, "A string holds an invalid escape.");
         return at + 2;
     }
 
@@ -213,7 +213,7 @@ static const char *skip_escape(struct json_scan *scan, const char *at, const cha
     if (unit == UNIT_TRUNCATED)
         return fail(scan, end, TRUNCATED);
     if (unit == UNIT_INVALID)
-        return fail(scan, at, "the string holds an invalid \\u escape");
+        return fail(scan, at, "A string holds an invalid \\u escape.");
     return at + (paired ? 12 : 6);
 }
 
@@ -234,7 +234,7 @@ static inline const char *skip_string(struct json_scan *scan, const char *at, co
         } else if ((unsigned char)*at >= 0x80) {
             at = skip_utf8(scan, at, end);
         } else {
-            return fail(scan, at, "the string holds a raw control byte");
+            return fail(scan, at, "A string holds a raw control byte.");
         }
         if (at == NULL)
             return NULL;
@@ -247,7 +247,7 @@ static inline const char *skip_digits(struct json_scan *scan, const char *at, co
     if (unlikely(at == end))
         return fail(scan, end, TRUNCATED);
     if (unlikely(!is_digit(*at)))
-        return fail(scan, at, "a digit was expected");
+        return fail(scan, at, "A digit was expected.");
     do
         at++;
     while (at < end && is_digit(*at));
@@ -280,7 +280,7 @@ static const char *skip_word(struct json_scan *scan, const char *at, const char 
         if (at == end)
             return fail(scan, end, TRUNCATED);
         if (*at != *word)
-            return fail(scan, at, "a value was expected");
+            return fail(scan, at, "A value was expected.");
     }
     return at;
 }
@@ -301,7 +301,7 @@ static inline const char *skip_scalar(struct json_scan *scan, const char *at, co
     default:
         if (likely(*at == '-' || is_digit(*at)))
             return skip_number(scan, at, end);
-        return fail(scan, at, "a value was expected");
+        return fail(scan, at, "A value was expected.");
     }
 }
 
@@ -391,7 +391,7 @@ static inline const char *skip_key(struct json_scan *scan, const char *at, const
     bool escaped = false;
 
     if (unlikely(*at != '"'))
-        return fail(scan, at, "a key was expected");
+        return fail(scan, at, "A key was expected.");
     at = skip_string(scan, at, end, &escaped);
     if (unlikely(at == NULL))
         return NULL;
@@ -400,14 +400,14 @@ static inline const char *skip_key(struct json_scan *scan, const char *at, const
 
         value = find_field(scan, name, escaped, values);
         if (value != NULL && *value != NULL)
-            return fail(scan, key, "duplicate id field");
+            return fail(scan, key, "An id field is given twice.");
     }
 
     at = next_token(scan, at, end);
     if (unlikely(at == NULL))
         return NULL;
     if (unlikely(*at != ':'))
-        return fail(scan, at, "a colon was expected");
+        return fail(scan, at, "A colon was expected.");
     at = next_token(scan, at + 1, end);
     if (value != NULL)
         *value = at;
@@ -425,7 +425,7 @@ static const char *skip_event(struct json_scan *scan, const char *at, const char
         /* A value begins here. After this block it is whole, or at its closing bracket. */
         if (*at == '{' || *at == '[') {
             if (unlikely(depth == JSON_SCAN_DEPTH_MAX))
-                return fail(scan, at, "nested deeper than 64");
+                return fail(scan, at, "The event is nested deeper than 64.");
             depth++;
             arrays = arrays << 1 | (*at == '[');
             at = next_token(scan, at + 1, end);
@@ -450,7 +450,7 @@ static const char *skip_event(struct json_scan *scan, const char *at, const char
 
             if (unlikely(*at != (array ? ']' : '}')))
                 return fail(scan, at,
-                            array ? "a comma or ']' was expected" : "a comma or '}' was expected");
+                            array ? "A comma or ']' was expected." : "A comma or '}' was expected.");
             at++;
             arrays >>= 1;
             if (--depth == 0)
@@ -485,7 +485,7 @@ static const char *read_part(struct json_scan *scan, const char *value, char *bu
             part->data = buffer;
         }
         if (part->len == 0)
-            return "the id is empty";
+            return "The id is empty.";
     } else if (*value == '-' || is_digit(*value)) {
         end = skip_number(scan, value, end);
         *part = (struct slice){value, (size_t)(end - value)};
@@ -500,7 +500,7 @@ static const char *read_part(struct json_scan *scan, const char *value, char *bu
     } else {
         return NOT_AN_ID;
     }
-    return part->len > EVENT_ID_PART_MAX ? "the id is longer than 256 bytes" : NULL;
+    return part->len > EVENT_ID_PART_MAX ? "The id is longer than 256 bytes." : NULL;
 }
 
 /* The event is whole: makes its id of the values found. */
@@ -533,7 +533,7 @@ static enum json_scan_result read_id(struct json_scan *scan, const char *const *
         len += event_id_append_part(scan->id_buffer + len, part.data, part.len, i == 0);
     }
     if (missing) {
-        (void)fail(scan, event->text.data, "an id field is missing");
+        (void)fail(scan, event->text.data, "An id field is missing.");
         return JSON_SCAN_MISSING_ID;
     }
     event->id = (struct slice){scan->id_buffer, len};
@@ -543,7 +543,7 @@ static enum json_scan_result read_id(struct json_scan *scan, const char *const *
 
 static enum json_scan_result no_event(struct json_scan *scan, const char *end)
 {
-    (void)fail(scan, end, "the body holds no event");
+    (void)fail(scan, end, "The body holds no event.");
     return JSON_SCAN_EMPTY;
 }
 
@@ -552,7 +552,7 @@ static enum json_scan_result finish_array(struct json_scan *scan, const char *at
 {
     at = skip_space(at, end);
     if (at != end) {
-        (void)fail(scan, at, "nothing may follow the array");
+        (void)fail(scan, at, "Nothing may follow the array.");
         return JSON_SCAN_INVALID_JSON;
     }
     if (scan->index > 0)
@@ -565,7 +565,7 @@ static enum json_scan_result finish_array(struct json_scan *scan, const char *at
 static enum json_scan_result begin_event(struct json_scan *scan, const char **text, const char *at)
 {
     if (*at != '{') {
-        (void)fail(scan, at, "an object was expected");
+        (void)fail(scan, at, "An object was expected.");
         return JSON_SCAN_INVALID_JSON;
     }
     *text = at;
@@ -581,7 +581,7 @@ static enum json_scan_result next_in_array(struct json_scan *scan, const char **
         return finish_array(scan, at + 1, end);
     if (at != NULL && scan->index > 0) {
         if (*at != ',')
-            at = fail(scan, at, "a comma or ']' was expected");
+            at = fail(scan, at, "A comma or ']' was expected.");
         else
             at = next_token(scan, at + 1, end);
     }
@@ -596,7 +596,7 @@ static enum json_scan_result next_in_sequence(struct json_scan *scan, const char
     if (at == end)
         return JSON_SCAN_END;
     if (at == *text) {
-        (void)fail(scan, at, "white space was expected between events");
+        (void)fail(scan, at, "White space was expected between events.");
         return JSON_SCAN_INVALID_JSON;
     }
     return begin_event(scan, text, at);

@@ -15,6 +15,7 @@
 #include "alloy/batch.h"
 #include "alloy/claims.h"
 #include "alloy/clock.h"
+#include "alloy/kill_point.h"
 #define LOG_MODULE "worker"
 #include "alloy/log.h"
 
@@ -132,6 +133,7 @@ static void sort_out(struct worker *worker, struct batch *batch)
     METRIC_ADD(worker->metrics, events_unclaimed, unclaimed);
     if (duplicates == 0)
         return;
+    KILL_POINT("worker_duplicates");
     journal_finish(worker->parts.journal, worker->duplicates, duplicates, RECORD_DUPLICATE);
     METRIC_STREAM_ADD(worker->metrics, batch->stream, duplicate_l2, duplicates);
 }
@@ -153,7 +155,9 @@ static bool submit(struct worker *worker, const struct batch *batch)
     }
     for (uint32_t i = 0; i < batch->count; i++)
         batch_add(copy, batch->records[i]);
+    KILL_POINT("worker_claimed");
     flusher_submit(worker->parts.flusher, copy);
+    KILL_POINT("worker_submitted");
     return true;
 }
 

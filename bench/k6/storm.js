@@ -54,6 +54,7 @@ function shuffle(list) {
  * @param {number} fresh
  */
 function stormEvents(run, fresh) {
+    /** @type {string[]} */
     const sent = [];
     for (let i = 0; i < EVENTS; i++) {
         sent.push(i < fresh ? event(run, i) : sent[Math.floor(Math.random() * fresh)]);

@@ -32,7 +32,7 @@ struct conn_shared {
     const struct route_table *routes;
     struct metrics *metrics;
     struct buffer_budget budget;
-    _Atomic size_t connections; /* open ones; relaxed: a count, it orders nothing */
+    _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;
 };
 
@@ -63,8 +63,9 @@ void conn_expire(struct conn_set *set);
 
 /*
  * From now on: a request that has begun is completed and answered with Connection: close, a later
- * one is answered 503 draining, an idle connection is closed. Between two turns, before
- * conn_turn_begin(); idempotent.
+ * one is answered 503 draining and Connection: close. A connection that is idle now leaves
+ * shared->connections, which a drain waits for, and is closed by its time-out or with the set.
+ * Between two turns, before conn_turn_begin(); idempotent.
  */
 void conn_drain(struct conn_set *set);
 

@@ -44,9 +44,10 @@ MUST_CHECK int front_start(struct front **front, const struct front_parts *parts
                            char error[FRONT_ERROR_MAX]);
 
 /* Drain: closes the listeners; requests that arrive on open connections from now on get 503
- * draining and Connection: close; idle connections are closed. Any thread. */
+ * draining and Connection: close. Any thread. */
 void front_drain(struct front *front);
-/* Connections still open. Any thread. */
+/* Connections still open; during a drain, those whose last request had begun before it. Any thread.
+ */
 size_t front_connections(const struct front *front);
 /* Ends the threads, closing what is open, joins them and frees the front. */
 void front_stop(struct front *front);

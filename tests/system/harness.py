@@ -206,6 +206,7 @@ class Alloyd(Process):
             self.sections.setdefault(section, {}).update(keys)
         self.ini = self.folder / f"{self.name}.ini"
         self.allow_exit = {0}
+        self.build = BUILD
 
     def write_ini(self):
         with open(self.ini, "w") as f:
@@ -214,7 +215,7 @@ class Alloyd(Process):
 
     def spawn_only(self, env=None):
         self.write_ini()
-        self.spawn([BUILD / "alloyd", "--config", self.ini, *self.options], env)
+        self.spawn([self.build / "alloyd", "--config", self.ini, *self.options], env)
 
     def start(self, ready=True, env=None):
         self.spawn_only(env)

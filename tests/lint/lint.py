@@ -1,0 +1,547 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks what a script can check: layers, sizes, format, and that the documentation is still true.
+
+Usage: tests/lint/lint.py [--self-test] [--root DIR] [RULE ...]
+
+Without a RULE all of them run. --self-test feeds each rule input that it must refuse. Exit status: 0 when
+nothing was found, 1 otherwise, 2 for a wrong command line.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+FILE_LINES_MAX = 800
+FUNCTION_LINES_MAX = 70
+PARAMETERS_MAX = 5
+COLUMNS_MAX = {".c": 100, ".h": 100, ".py": 120}
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+
+LAYERS = {"base": 0, "core": 1, "front": 2, "back": 2, "top": 3, "main": 4}
+
+# Where a library's headers may be included: in these modules, or in a whole layer.
+LIBRARY_HOMES = {
+    "event2/": {"layer": "front"},
+    "hiredis/": {"redis_link"},
+    "curl/": {"transfer", "flusher", "flusher_answer", "flusher_probe", "insert"},
+    "urcu": {"l1"},
+    "jansson.h": {"admin", "exposition"},
+    "ini.h": {"ini"},
+    "sodium": {"event_id"},
+    "systemd/": {"sdnotify"},
+    "xxhash.h": {"segment", "journal_dir"},
+    "cmocka.h": set(),
+}
+
+LEFTOVERS = [
+    (re.compile(r"\b(TODO|FIXME|XXX)\b"), "unfinished work belongs in an issue"),
+    (re.compile(r"^\s*#\s*if\s+0\b"), "dead code"),
+    (re.compile(r"\btypedef\s+(struct|union|enum)\b"), "structs are not hidden behind a typedef"),
+]
+
+# What says something about the machine or the place where a file was written, and nothing to its reader.
+FORBIDDEN_WORDS = [
+    (re.compile(r"(?<![\w.])/(work|workspace|workdir)/"), "a path of somebody's workplace"),
+    (re.compile(r"(?<![\w.])/(home|Users)/[a-z]"), "a path of somebody's home"),
+    (re.compile(r"(?<![\w.])/root/"), "a path of somebody's home"),
+    (re.compile(r"(?<!scope=\")\bsessions?\b", re.I), "says when it was written, not what is"),
+    (re.compile(r"\b(registry\.(npmjs\.org|yarnpkg\.com)|files\.pythonhosted\.org|pypi\.org|deb\.debian\.org)\b"),
+     "a registry's host: use its client"),
+    (re.compile(r"\b(FACTS|CONTRACT|DESIGN)(\.md)?\b"), "a document that is not here"),
+]
+
+
+class Tree:
+    """The files of the project, read once."""
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root).resolve()
+        self.paths = sorted(self._list())
+        self._texts = {}
+
+    def _list(self):
+        if (self.root / ".git").exists():
+            # New files too, so that they are checked before they are committed.
+            out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=self.root, check=True,
+                                 stdout=subprocess.PIPE).stdout.decode()
+            return {name for name in out.split("\0") if name and (self.root / name).is_file()}
+        found = set()
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = [f for f in folders if not f.startswith("build") and f not in ("__pycache__", ".pytest_cache")]
+            found |= {str((pathlib.Path(folder) / f).relative_to(self.root)) for f in files}
+        return found
+
+    def text(self, path):
+        if path not in self._texts:
+            data = (self.root / path).read_bytes() if path in self.paths else b""
+            self._texts[path] = "" if b"\0" in data else data.decode("utf-8", "replace")
+        return self._texts[path]
+
+    def lines(self, path):
+        return self.text(path).splitlines()
+
+    def having(self, *suffixes, under=""):
+        return [p for p in self.paths if p.endswith(suffixes) and p.startswith(under)]
+
+    def modules(self):
+        """Name of a module -> its layer, as CMakeLists.txt has it."""
+        cmake = re.sub(r"#.*", "", self.text("CMakeLists.txt"))
+        found = {}
+        for layer, names in re.findall(r"set\((\w+)_modules\s+([^)]*)\)", cmake):
+            found.update({name: layer for name in names.split()})
+        for executable in re.findall(r"add_executable\(\S+\s+src/(\w+)\.c", cmake):
+            found[executable] = "main"
+        return found
+
+
+def stem(path):
+    """The module that a source or header belongs to: conn_private.h is conn's."""
+    return re.sub(r"_(private|internal)$", "", pathlib.PurePath(path).stem)
+
+
+def layer_of(modules, name):
+    if name in ("base", "config_keys", "metrics"):
+        return "base"
+    return modules.get(name)
+
+
+def c_files(tree, under=("src/", "include/")):
+    return [p for p in tree.having(".c", ".h") if p.startswith(under)]
+
+
+def check_headers(tree):
+    """Every header of include/ compiles alone."""
+    compiler = os.environ.get("CC", "cc").split()
+
+    def compile_one(path):
+        command = [*compiler, "-std=gnu17", "-D_GNU_SOURCE", '-DALLOY_VERSION=""', "-fsyntax-only", "-Wall", "-Wextra",
+                   "-Werror", "-I", str(tree.root / "include"), "-x", "c", "-"]
+        # Twice: its guard holds too.
+        code = f'#include "{path[len("include/"):]}"\n' * 2
+        run = subprocess.run(command, input=code.encode(), stderr=subprocess.PIPE, check=False)
+        return path, run.returncode, run.stderr.decode(errors="replace").strip().splitlines()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for path, status, lines in pool.map(compile_one, tree.having(".h", under="include/")):
+            if status != 0:
+                yield path, 0, "does not compile alone: " + (lines[0] if lines else "?")
+
+
+def check_layers(tree):
+    """No file includes a header of a layer above its own, and front and back never meet."""
+    modules = tree.modules()
+    for path in c_files(tree):
+        own = layer_of(modules, stem(path))
+        for number, line in enumerate(tree.lines(path), 1):
+            include = re.match(r'\s*#\s*include\s+"(?:alloy/)?(\w+)\.(?:h|def)"', line)
+            if not include or own is None:
+                continue
+            other = layer_of(modules, stem(include[1]))
+            if other is None:
+                yield path, number, f"{include[1]}.h belongs to no module of CMakeLists.txt"
+            elif LAYERS[other] > LAYERS[own] or (LAYERS[other] == LAYERS[own] and other != own):
+                yield path, number, f"{own} includes {include[1]}.h of {other}"
+
+
+def check_libraries(tree):
+    """Each library's header only in its home."""
+    modules = tree.modules()
+    for path in c_files(tree):
+        for number, line in enumerate(tree.lines(path), 1):
+            include = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
+            home = next((h for lib, h in LIBRARY_HOMES.items() if include and include[1].startswith(lib)), None)
+            if home is None:
+                continue
+            at_home = layer_of(modules, stem(path)) == home["layer"] if isinstance(home, dict) else stem(path) in home
+            if not at_home:
+                yield path, number, f"<{include[1]}> is not at home here"
+
+
+def parameters(head):
+    """How many parameters the function has whose text up to its brace is head; None: no function."""
+    begin = head.find("(")
+    if begin < 0 or head.rstrip().endswith(("=", ";")):
+        return None
+    depth, count = 0, 1
+    for c in head[begin:]:
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(c, 0)
+        if depth == 1 and c == ",":
+            count += 1
+        if depth == 0:
+            break
+    return count
+
+
+def check_sizes(tree):
+    """Files, functions, parameter lists and lines within their bounds."""
+    for path in tree.having(".c", ".h", ".py"):
+        lines = tree.lines(path)
+        if len(lines) > FILE_LINES_MAX:
+            yield path, len(lines), f"{len(lines)} lines; at most {FILE_LINES_MAX}"
+        for number, line in enumerate(lines, 1):
+            if len(line) > COLUMNS_MAX[pathlib.PurePath(path).suffix]:
+                yield path, number, f"{len(line)} columns"
+        if path.endswith(".py"):
+            continue
+        # In this format a function's braces, and only they, stand alone in the first column.
+        begin = None
+        for number, line in enumerate(lines, 1):
+            if line == "{":
+                begin = number
+                head = number - 1
+                while head > 0 and lines[head - 1].strip() and not lines[head - 1].startswith(("}", " *", "/*", "#")):
+                    head -= 1
+                count = parameters(" ".join(lines[head:number - 1]))
+                if count is not None and count > PARAMETERS_MAX:
+                    yield path, number, f"{count} parameters; at most {PARAMETERS_MAX}"
+            elif line == "}" and begin is not None:
+                if number - begin + 1 > FUNCTION_LINES_MAX:
+                    yield path, begin, f"function of {number - begin + 1} lines; at most {FUNCTION_LINES_MAX}"
+                begin = None
+
+
+def check_spdx(tree):
+    """License line and header comment at the top of each source."""
+    for path in tree.paths:
+        lines = tree.lines(path)
+        name = pathlib.PurePath(path).name
+        if path.endswith((".c", ".h", ".def")):
+            if not lines or lines[0] != f"/* {SPDX} */":
+                yield path, 1, f"the first line is not /* {SPDX} */"
+            elif len(lines) < 3 or lines[1] != "/*" or not lines[2].startswith(f" * {name} - "):
+                yield path, 2, f'no header comment that begins with " * {name} - "'
+        elif path.endswith((".py", ".sh", ".lua", ".js", ".mjs")) or (lines and lines[0].startswith("#!")):
+            head = lines[:4]
+            if not any(SPDX in line for line in head):
+                yield path, 1, f"no {SPDX} in the first lines"
+
+
+def check_leftovers(tree):
+    """No unfinished work, dead code or typedef of a struct."""
+    for path in tree.having(".c", ".h", ".def", ".py", ".txt", ".js", ".lua"):
+        if path.endswith("lint.py"):
+            continue
+        for number, line in enumerate(tree.lines(path), 1):
+            for pattern, why in LEFTOVERS:
+                if pattern.search(line):
+                    yield path, number, f"{pattern.search(line)[0].strip()}: {why}"
+
+
+def check_format(tree):
+    """clang-format 14 has nothing to change."""
+    tool = shutil.which("clang-format-14")
+    paths = tree.having(".c", ".h")
+    if tool is None:
+        yield "", 0, "clang-format-14 is not installed: run scripts/install --test"
+        return
+    run = subprocess.run([tool, "--dry-run", "-Werror", *paths], cwd=tree.root, stderr=subprocess.PIPE, check=False)
+    for line in run.stderr.decode(errors="replace").splitlines():
+        found = re.match(r"(.+?):(\d+):\d+: (?:error|warning): (.*)", line)
+        if found:
+            yield found[1], int(found[2]), found[3]
+    if run.returncode != 0 and b"error:" not in run.stderr:
+        yield "", 0, run.stderr.decode(errors="replace").strip()
+
+
+def config_rows(tree):
+    """(section, key) -> default, out of config_keys.def."""
+    rows = {}
+    for kind, rest in re.findall(r"^KEY_(\w+)\((.*)", tree.text("include/alloy/config_keys.def"), re.M):
+        parts = re.match(r'(\w+), (\w+), (?:"([^"]*)")?', rest)
+        if parts:
+            rows[parts[1], parts[2]] = "auto" if kind.startswith("AUTO") else parts[3]
+    return rows
+
+
+def documented_keys(lines, section_pattern, key_pattern):
+    """(section, key) -> (line number, default as the document has it)."""
+    section, found = "", {}
+    for number, line in enumerate(lines, 1):
+        begins = re.match(section_pattern, line)
+        if begins:
+            section = begins[1]
+        key = re.match(key_pattern, line)
+        if key:
+            found[section, key[1]] = number, key[2].strip().strip("`")
+        elif line.startswith("## ") and not begins:
+            section = ""
+    return found
+
+
+def check_config(tree):
+    """Every key stands in config/alloy.ini and docs/CONFIG.md, with its default, and none that is no key."""
+    rows = config_rows(tree)
+    if not rows:
+        yield "include/alloy/config_keys.def", 0, "holds no key"
+    documents = {
+        "config/alloy.ini": documented_keys(tree.lines("config/alloy.ini"), r"\[([\w.]+)\]",
+                                            r"(?:; )?([a-z_]\w*) = ?(.*)"),
+        "docs/CONFIG.md": documented_keys(tree.lines("docs/CONFIG.md"), r"## \[([\w.]+)\]",
+                                          r"\| `(\w+)` \| ([^|]*) \|"),
+    }
+    for path, found in documents.items():
+        stream = next((s for s, _ in found if s.startswith("stream")), "stream.NAME")
+        for key in ("path", "table", "id", "ttl"):
+            if (stream, key) not in found:
+                yield path, 0, f"does not name [stream.NAME] {key}"
+        for (section, key), default in rows.items():
+            number, shown = found.get((section, key), (0, None))
+            if shown is None:
+                yield path, 0, f"does not name [{section}] {key}"
+            elif shown.replace("(empty)", "") != default:
+                yield path, number, f"[{section}] {key}: default is {default!r}, not {shown!r}"
+        for section, key in found:
+            if section and not section.startswith("stream") and (section, key) not in rows:
+                yield path, found[section, key][0], f"[{section}] {key} is no key"
+
+
+def check_metrics(tree):
+    """docs/OPERATIONS.md names every metric, and none that is not there."""
+    path = "docs/OPERATIONS.md"
+    text = tree.text(path)
+    names = set(re.findall(r'"(alloy_\w+)', tree.text("include/alloy/metrics.def") + tree.text("src/exposition.c")))
+    named = set(re.findall(r"\balloy_\w+", text))
+    for name in sorted(names):
+        if name not in named:
+            yield path, 0, f"does not name {name}"
+    for name in sorted(named):
+        if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
+            yield path, 0, f"{name} is no metric"
+
+
+def check_reasons(tree):
+    """docs/OPERATIONS.md names every reason that /readyz can give."""
+    path = "docs/OPERATIONS.md"
+    raised = re.compile(r'(?:add_reason\(&\w+|health_raise\([^,;]+),\s*"([\w.%]+)"'
+                        r'|snprintf\(key, sizeof\(key\), "([\w.%]+)"')
+    for source in tree.having(".c", under="src/"):
+        for found in raised.finditer(tree.text(source)):
+            key = (found[1] or found[2]).replace("%s", "NAME")
+            if f"`{key}`" not in tree.text(path):
+                yield path, 0, f"does not name the reason {key} ({source})"
+
+
+def check_cmake(tree):
+    """CMakeLists.txt lists every source, and no other."""
+    modules = tree.modules()
+    sources = {pathlib.PurePath(p).stem for p in tree.having(".c", under="src/")}
+    for name in sorted(sources - set(modules)):
+        yield f"src/{name}.c", 0, "is not in CMakeLists.txt"
+    for name in sorted(set(modules) - sources):
+        yield "CMakeLists.txt", 0, f"src/{name}.c does not exist"
+    for path in tree.having(".h", under="include/"):
+        if layer_of(modules, stem(path)) is None:
+            yield path, 0, "belongs to no module of CMakeLists.txt"
+
+
+def prose(lines):
+    """Numbered lines outside fenced code, without code spans."""
+    fenced = False
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced:
+            yield number, re.sub(r"`[^`]*`", "", line)
+
+
+def anchors(tree, path):
+    found = set()
+    for _, line in [(n, text) for n, text in enumerate(tree.lines(path), 1) if text.startswith("#")]:
+        title = re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower())
+        found.add(title.replace(" ", "-"))
+    return found
+
+
+def check_links(tree):
+    """Links between documents lead somewhere."""
+    for path in tree.having(".md"):
+        for number, line in prose(tree.lines(path)):
+            for target in re.findall(r"\]\(([^)\s]+)\)", line):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                file, _, anchor = target.partition("#")
+                goal = (tree.root / path).parent / file if file else tree.root / path
+                if not goal.exists():
+                    yield path, number, f"{target} leads nowhere"
+                elif anchor and anchor not in anchors(tree, str(goal.resolve().relative_to(tree.root))):
+                    yield path, number, f"{target}: no such heading"
+
+
+def check_words(tree):
+    """Nothing tells where or when a file was written."""
+    for path in tree.paths:
+        if path.endswith("lint.py") or path == "LICENSE":
+            continue
+        for number, line in enumerate(tree.lines(path), 1):
+            for pattern, why in FORBIDDEN_WORDS:
+                found = pattern.search(line)
+                if found:
+                    yield path, number, f"{found[0]!r}: {why}"
+
+
+RULES = {name[len("check_"):]: rule for name, rule in list(globals().items()) if name.startswith("check_")}
+
+
+def run_rules(root, names):
+    tree = Tree(root)
+    return [(name, *problem) for name in names for problem in RULES[name](tree)]
+
+
+# ---- self-test: a small clean project, and for each rule changes that it must notice ----
+
+def c_file(name, body):
+    return f"/* {SPDX} */\n/*\n * {name} - part of the self-test.\n */\n{body}"
+
+
+def header(name, body=""):
+    guard = f"ALLOY_{name.upper()}_H"
+    return c_file(f"{name}.h", f"#ifndef {guard}\n#define {guard}\n\n{body}void {name}(void);\n\n#endif\n")
+
+
+def source(name, includes=""):
+    return c_file(f"{name}.c", f'#include "alloy/{name}.h"\n{includes}\nvoid {name}(void)\n{{\n}}\n')
+
+
+def clean_project():
+    files = {
+        ".clang-format": "BasedOnStyle: LLVM\nIndentWidth: 4\nColumnLimit: 100\nBreakBeforeBraces: Linux\n"
+                         "AllowShortFunctionsOnASingleLine: None\nSortIncludes: Never\n",
+        "CMakeLists.txt": "set(base_modules low)\nset(core_modules mid)\nset(front_modules left)\n"
+                          "set(back_modules right)\nset(top_modules high)\nadd_executable(alloyd src/main.c)\n",
+        "include/alloy/config_keys.def": c_file("config_keys.def", 'KEY_UINT(ring, capacity, "9", 1, 9, RELOAD, "x")\n'
+                                                'KEY_AUTO(ring, threads, 1, 9, RELOAD, "x")\n'),
+        "include/alloy/metrics.def": c_file("metrics.def", 'METRIC_GAUGE(x, "alloy_x", "help")\n'),
+        "config/alloy.ini": "[stream.events]\npath = /v1\ntable = a.b\n; id = i\n; ttl = 1h\n[ring]\n; capacity = 9\n"
+                            "; threads = auto\n",
+        "docs/CONFIG.md": "## [stream.NAME]\n| `path` | a | b |\n| `table` | a | b |\n| `id` | a | b |\n"
+                          "| `ttl` | a | b |\n## [ring]\n| `capacity` | `9` | b |\n| `threads` | `auto` | b |\n",
+        "docs/OPERATIONS.md": "# Operations\n\n`alloy_x` and `redis`.\n",
+        "README.md": "[operations](docs/OPERATIONS.md#operations)\n",
+        "src/main.c": c_file("main.c", '#include "alloy/high.h"\n\nint main(void)\n{\n    high();\n    return 0;\n}\n'),
+        "tool": f"#!/bin/sh\n# {SPDX}\n",
+    }
+    for name in ("low", "mid", "left", "right", "high"):
+        files[f"include/alloy/{name}.h"] = header(name)
+        files[f"src/{name}.c"] = source(name)
+    files["src/right.c"] = source("right", '#include "alloy/mid.h"\n#include "alloy/low.h"\n'
+                                  '#define RAISE health_raise(h, "redis", 1)\n')
+    return files
+
+
+def add(path, text):
+    return lambda files: {path: files.get(path, "") + text}
+
+
+def replace(path, old, new):
+    def change(files):
+        assert old in files[path], (path, old)
+        return {path: files[path].replace(old, new)}
+    return change
+
+
+LONG_FUNCTION = "\nvoid long_one(void)\n{\n" + "    low();\n" * FUNCTION_LINES_MAX + "}\n"
+BAD_INPUT = [
+    ("headers", add("include/alloy/low.h", "struct unknown_thing thing(size_t n);\n")),
+    ("headers", replace("include/alloy/low.h", "#define ALLOY_LOW_H", "struct twice {\n    int x;\n};")),
+    ("layers", replace("src/mid.c", '"alloy/mid.h"\n', '"alloy/mid.h"\n#include "alloy/right.h"\n')),
+    ("layers", replace("src/left.c", '"alloy/left.h"\n', '"alloy/left.h"\n#include "alloy/right.h"\n')),
+    ("layers", replace("src/right.c", '"alloy/mid.h"\n', '"alloy/left.h"\n')),
+    ("layers", replace("include/alloy/low.h", "void low", '#include "alloy/high.h"\nvoid low')),
+    ("layers", replace("src/low.c", '"alloy/low.h"\n', '"alloy/low.h"\n#include "alloy/nobody.h"\n')),
+    *(("libraries", replace("src/low.c", '"alloy/low.h"\n', f'"alloy/low.h"\n#include <{name}>\n'))
+      for name in ("event2/event.h", "hiredis/hiredis.h", "curl/curl.h", "urcu/rculfhash.h", "jansson.h", "ini.h",
+                   "sodium.h", "systemd/sd-daemon.h", "xxhash.h", "cmocka.h")),
+    ("sizes", add("src/low.c", "\n" * FILE_LINES_MAX)),
+    ("sizes", add("src/low.c", LONG_FUNCTION)),
+    ("sizes", add("src/low.c", "/* " + "x" * 100 + " */\n")),
+    ("sizes", add("src/low.c", "\nvoid six(int a, int b, int c,\n         int d, int e, int f)\n{\n}\n")),
+    ("spdx", replace("src/low.c", "Apache-2.0", "MIT")),
+    ("spdx", replace("src/low.c", " * low.c - ", " * high.c - ")),
+    ("spdx", replace("tool", f"# {SPDX}\n", "")),
+    ("leftovers", add("src/low.c", "/* TO" "DO: later */\n")),
+    ("leftovers", add("src/low.c", "/* FIX" "ME */\n")),
+    ("leftovers", add("src/low.c", "/* XX" "X */\n")),
+    ("leftovers", add("src/low.c", "#if 0\n#endif\n")),
+    ("leftovers", add("src/low.c", "typedef struct low low_t;\n")),
+    ("format", add("src/low.c", "int  x ;\n")),
+    ("config", add("include/alloy/config_keys.def", 'KEY_STR(log, level, "info", RELOAD, "x")\n')),
+    ("config", replace("docs/CONFIG.md", "| `capacity` | `9`", "| `capacity` | `8`")),
+    ("config", replace("config/alloy.ini", "capacity = 9", "capacity = 8")),
+    ("config", replace("config/alloy.ini", "; ttl = 1h\n", "")),
+    ("config", add("docs/CONFIG.md", "| `gone` | `1` | b |\n")),
+    ("metrics", add("include/alloy/metrics.def", 'METRIC_GAUGE(y, "alloy_y", "help")\n')),
+    ("metrics", add("docs/OPERATIONS.md", "`alloy_z`\n")),
+    ("reasons", add("src/right.c", '#define ALSO health_raise(h, "clickhouse", 1)\n')),
+    ("cmake", add("src/new.c", c_file("new.c", ""))),
+    ("cmake", replace("CMakeLists.txt", "low)", "low gone)")),
+    ("cmake", add("include/alloy/new.h", header("new"))),
+    ("links", add("README.md", "[x](docs/NONE.md)\n")),
+    ("links", add("README.md", "[x](docs/OPERATIONS.md#nothing)\n")),
+    ("words", add("README.md", "see /wo" "rk/main\n")),
+    ("words", add("README.md", "see /home/someone\n")),
+    ("words", add("README.md", "in an earlier ses" "sion\n")),
+    ("words", add("README.md", "https://regis" "try.npmjs.org/x\n")),
+    ("words", add("README.md", "as FAC" "TS.md says\n")),
+]
+
+
+def write_project(folder, files):
+    for path, text in files.items():
+        target = pathlib.Path(folder) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+
+def self_test():
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="alloy-lint.") as folder:
+        clean = clean_project()
+        write_project(folder, clean)
+        for problem in run_rules(folder, RULES):
+            print("self-test: found in the clean project:", *problem)
+            failed += 1
+        for number, (rule, change) in enumerate(BAD_INPUT):
+            changed = change(clean)
+            write_project(folder, changed)
+            if not run_rules(folder, [rule]):
+                print(f"self-test: {rule} does not notice input {number}: {sorted(changed)}")
+                failed += 1
+            for path in changed:
+                if path in clean:
+                    write_project(folder, {path: clean[path]})
+                else:
+                    (pathlib.Path(folder) / path).unlink()
+    untested = set(RULES) - {rule for rule, _ in BAD_INPUT}
+    for rule in sorted(untested):
+        print(f"self-test: nothing shows that {rule} can fail")
+    print(f"self-test: {len(BAD_INPUT)} inputs, {failed + len(untested)} failed")
+    return failed + len(untested)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--self-test", action="store_true", help="show that each rule can fail")
+    parser.add_argument("--root", default=pathlib.Path(__file__).resolve().parents[2], help="the project")
+    parser.add_argument("rules", nargs="*", metavar="RULE", help=", ".join(RULES))
+    arguments = parser.parse_args()
+    unknown = set(arguments.rules) - set(RULES)
+    if unknown:
+        parser.error(f"no such rule: {', '.join(sorted(unknown))}")
+    if arguments.self_test:
+        return 1 if self_test() else 0
+    problems = run_rules(arguments.root, arguments.rules or RULES)
+    for rule, path, line, message in problems:
+        print(f"{path}:{line}: {message} [{rule}]" if line else f"{path}: {message} [{rule}]")
+    print(f"lint: {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dies at each step of an event's way in turn, not at random, and proves that nothing is lost and
+nothing doubled. Needs the build with kill points (preset kill-points)."""
+
+import pathlib
+import re
+import signal
+
+import pytest
+
+import harness
+from conftest import sections_for
+
+KILL_BUILD = harness.ROOT / "build" / "kill-points"
+SOURCES = sorted((harness.ROOT / "src").glob("*.c"))
+POINTS = sorted({name for path in SOURCES for name in re.findall(r'KILL_POINT\("(\w+)"\)', path.read_text())})
+# What it takes to come by: a duplicate that only Redis knows, a row that ClickHouse refuses, full segments.
+NEEDS_FOREIGN_DUPLICATES = {"worker_duplicates"}
+
+
+def test_every_step_of_the_pipeline_has_a_point():
+    steps = ("admission_reserved", "admission_appended", "admission_synced", "admission_published", "answered",
+             "claims_set", "insert_stamped", "insert_answered", "finish_half", "dead_letter_written", "segment_removed")
+    assert not set(steps) - set(POINTS)
+
+
+class Clients:
+    """Posts requests of 20 events until the daemon dies; afterwards each one that was not answered is sent again."""
+
+    def __init__(self, alloyd):
+        self.alloyd = alloyd
+        self.answered = set()
+        self.unsure = []
+
+    def body(self, ids):
+        return "\n".join(harness.event(i, **({"ts": "no time"} if i.startswith("bad") else {})) for i in ids)
+
+    def post_until_death(self, requests):
+        for n in range(requests):
+            ids = [f"id-{n}-{i}" for i in range(20)] + ([f"bad-{n}"] if n % 10 == 5 else [])
+            self.unsure.append(ids)
+            try:
+                if self.alloyd.post(self.body(ids)).status == 202:
+                    self.answered.update(ids)
+                    self.unsure.pop()
+            except (OSError, harness.http.client.HTTPException):
+                return
+
+    def retry(self):
+        for ids in self.unsure + [sorted(self.answered)]:
+            body = self.body(ids)
+            harness.wait_until(lambda body=body: self.alloyd.post(body).status == 202, "202 on the retry")
+            self.answered.update(ids)
+
+
+@pytest.mark.parametrize("sync", ["interval", "always"])
+@pytest.mark.parametrize("point", POINTS)
+def test_dies_at(make_alloyd, redis, clickhouse, table, point, sync):
+    sections = sections_for(redis, clickhouse, table, worker={"linger": "5ms"},
+                            journal={"sync": sync, "segment": "64KiB", "max_bytes": "16MiB"})
+    alloyd = make_alloyd(sections)
+    clients = Clients(alloyd)
+    alloyd.build = KILL_BUILD
+    if point in NEEDS_FOREIGN_DUPLICATES:
+        for i in range(20):
+            redis.command("SET", f"alloy:events:id-3-{i}", "x" * 16)
+    # The third time: the first one is also met by a daemon that has done nothing yet.
+    times = 1 if point in NEEDS_FOREIGN_DUPLICATES else 3
+    alloyd.start(env={"ALLOY_KILL_POINT": f"{point}:{times}"})
+    clients.post_until_death(200)
+    harness.wait_until(lambda: not alloyd.alive(), lambda: f"death at {point}\n{alloyd.log()[-2000:]}")
+    assert alloyd.popen.returncode == -signal.SIGKILL, alloyd.log()[-3000:]
+    if point in NEEDS_FOREIGN_DUPLICATES:
+        for i in range(20):
+            redis.command("DEL", f"alloy:events:id-3-{i}")
+
+    alloyd.start()
+    clients.retry()
+    alloyd.settled()
+    rows = [row[0] for row in clickhouse.rows(f"SELECT event_id FROM {table}")]
+    good = {i for i in clients.answered if not i.startswith("bad")}
+    lost_to_others = {f"id-3-{i}" for i in range(20)} if point in NEEDS_FOREIGN_DUPLICATES else set()
+    assert len(rows) == len(set(rows)), "doubled"
+    assert not good - set(rows) - lost_to_others, "lost"
+    letters = [line for path in pathlib.Path(alloyd.sections["dead_letter"]["dir"]).glob("*.ndjson")
+               for line in path.read_text().splitlines()]
+    letter_ids = [harness.json.loads(line)["event"]["event_id"] for line in letters]
+    assert set(letter_ids) == {i for i in clients.answered if i.startswith("bad")}
