@@ -69,7 +69,8 @@ def run_wrk(url, script, options, arguments=()):
 
 def answers_by_code(metrics):
     """{'202': n, ...} of /metrics."""
-    found = ((re.fullmatch(r'alloy_http_requests_total\{code="(\d+)"\}', name), value) for name, value in metrics.items())
+    pattern = re.compile(r'alloy_http_requests_total\{code="(\d+)"\}')
+    found = ((pattern.fullmatch(name), value) for name, value in metrics.items())
     return {match.group(1): int(value) for match, value in found if match and value}
 
 
@@ -107,8 +108,9 @@ def judge_answers(load, codes, books, events_a_request):
     wrong = [f"{count} answers {code}" for code, count in codes.items() if code not in ("202", "503")]
     wrong += [f"{count} {what} errors of wrk's" for what, count in load["errors"].items() if count and what != "status"]
     answered = codes.get("202", 0) * events_a_request
-    if answered != books["accepted"] + books["duplicate_l1"]:
-        wrong.append(f"{answered} events are answered 202 and {books['accepted'] + books['duplicate_l1']} are in the books")
+    booked = books["accepted"] + books["duplicate_l1"]
+    if answered != booked:
+        wrong.append(f"{answered} events are answered 202 and {booked} are in the books")
     return wrong
 
 

@@ -9,7 +9,9 @@
  */
 #include "config_private.h"
 
-#include <arpa/inet.h>
+#include "alloy/host_port.h"
+#include "alloy/redis_url.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -19,7 +21,6 @@
 #define AUTO_FILE_BYTES (8ull << 30)
 #define AUTO_MEMORY_BYTES (512ull << 20)
 #define PASSWORD_MAX 1024
-#define PORT_MAX 65535u
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 /* One place in a comma-separated list: [at, at + len), white space trimmed. */
@@ -67,78 +68,6 @@ static bool is_visible(const char *text, const char *but)
     return true;
 }
 
-static bool is_port(struct slice text)
-{
-    unsigned value = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(text.data[i] - '0');
-        if (value > PORT_MAX)
-            return false;
-    }
-    return value > 0;
-}
-
-static bool is_database(const char *text)
-{
-    size_t len = strlen(text);
-
-    return len >= 1 && len <= 9 && strspn(text, "0123456789") == len;
-}
-
-static bool is_v6(struct slice host)
-{
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr address;
-    const char *zone = memchr(host.data, '%', host.len);
-    size_t len = zone != NULL ? (size_t)(zone - host.data) : host.len;
-
-    if (len >= sizeof(text))
-        return false;
-    memcpy(text, host.data, len);
-    text[len] = '\0';
-    return inet_pton(AF_INET6, text, &address) == 1;
-}
-
-const char *config_split_host_port(struct slice text, struct slice *host, struct slice *port)
-{
-    const char *end = text.data + text.len;
-    const char *colon;
-
-    *port = (struct slice){end, 0};
-    if (text.len > 0 && text.data[0] == '[') {
-        const char *close = memchr(text.data, ']', text.len);
-
-        if (close == NULL)
-            return "the closing ] is missing";
-        *host = (struct slice){text.data + 1, (size_t)(close - text.data - 1)};
-        if (!is_v6(*host))
-            return "no IPv6 address stands between the brackets";
-        colon = close + 1;
-        if (colon < end && *colon != ':')
-            return "only :port may follow the ]";
-    } else {
-        colon = memchr(text.data, ':', text.len);
-        if (colon == NULL)
-            colon = end;
-        *host = (struct slice){text.data, (size_t)(colon - text.data)};
-        if (colon < end && memchr(colon + 1, ':', (size_t)(end - colon - 1)) != NULL)
-            return "an IPv6 address needs brackets, as in [::1]:8080";
-        if (host->len == 0)
-            return "the host is missing (0.0.0.0 and [::] stand for every address)";
-        if (!config_is_name(host->data, host->len, "._-"))
-            return "the host is neither a name nor an address";
-    }
-    if (colon < end) {
-        *port = (struct slice){colon + 1, (size_t)(end - colon - 1)};
-        if (!is_port(*port))
-            return "the port must be 1 to 65535";
-    }
-    return NULL;
-}
-
 /* Splits what follows "scheme://" into "user:password" (NULL data: none), host:port and the rest.
  */
 static void split_authority(const char *text, struct slice *user, struct slice *host_port,
@@ -175,58 +104,17 @@ static const char *unix_path_problem(const char *path, size_t len)
     return len > UNIX_PATH_MAX ? "the socket's path is longer than 107 bytes" : NULL;
 }
 
-/* True when text has the form user:password, with whole %XX escapes. */
-static bool is_login(struct slice text)
+static const char *redis_url_problem(const char *text)
 {
-    const char *end = text.data + text.len;
+    struct redis_url url;
+    const char *problem = redis_url_parse(&url, text);
 
-    for (const char *at = text.data; at < end; at++)
-        if (*at == '%' &&
-            (end - at < 3 || strspn(at + 1, "0123456789abcdefABCDEF") < 2 || has_prefix(at, "%00")))
-            return false;
-    return memchr(text.data, ':', text.len) != NULL;
+    if (problem == NULL)
+        redis_url_fini(&url);
+    return problem;
 }
 
-static const char *redis_path_problem(const char *path)
-{
-    size_t len = strcspn(path, "?");
-    const char *db = path + len;
-
-    if (len == UNIX_PATH_MAX)
-        return "the socket's path is longer than 106 bytes"; /* hiredis wants one more */
-    if (*db != '\0' && (!has_prefix(db, "?db=") || !is_database(db + 4)))
-        return "only ?db=number may follow the socket's path";
-    return unix_path_problem(path, len);
-}
-
-/* Returns NULL or what is wrong. The messages never quote the URL: it may hold a password. */
-static const char *redis_url_problem(const char *url)
-{
-    bool tcp = has_prefix(url, "redis://");
-    struct slice user, host_port, host, port;
-    const char *rest, *problem;
-
-    if (*url == '\0')
-        return NULL;
-    if (!is_visible(url, ""))
-        return "no white space or control character may stand in it";
-    if (has_prefix(url, "rediss://"))
-        return "TLS is not supported";
-    if (!tcp && !has_prefix(url, "unix://"))
-        return "must begin with redis:// or unix:///, or be empty";
-    split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
-    if (user.data != NULL && !is_login(user))
-        return "credentials must be user:password@ or :password@, special characters as %XX";
-    if (!tcp)
-        return host_port.len > 0 ? "the socket's path must begin with /" : redis_path_problem(rest);
-    problem = config_split_host_port(host_port, &host, &port);
-    if (problem != NULL)
-        return problem;
-    if (*rest == '\0' || strcmp(rest, "/") == 0 || (*rest == '/' && is_database(rest + 1)))
-        return NULL;
-    return "only /number, the database, may follow the host";
-}
-
+/* Like redis_url_parse() it never quotes the URL. */
 static const char *clickhouse_url_problem(const char *url, bool *has_user)
 {
     struct slice user, host_port, host, port;
@@ -240,7 +128,7 @@ static const char *clickhouse_url_problem(const char *url, bool *has_user)
     if (!has_prefix(url, "http://") && !has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
     split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
-    problem = config_split_host_port(host_port, &host, &port);
+    problem = host_port_split(host_port, &host, &port);
     *has_user = user.data != NULL;
     return problem;
 }
@@ -259,7 +147,7 @@ static const char *fill_address(struct config_loader *loader, struct item item,
                                         .host = config_copy(loader, item.at + 5, item.len - 5)};
         return problem;
     }
-    problem = config_split_host_port((struct slice){item.at, item.len}, &host, &port);
+    problem = host_port_split((struct slice){item.at, item.len}, &host, &port);
     if (problem == NULL && port.len == 0)
         problem = "the port is missing";
     if (problem == NULL)
@@ -535,7 +423,7 @@ static void check_journal(struct config_loader *loader)
 void config_check(struct config_loader *loader)
 {
     const struct config *config = loader->config;
-    const char *problem = redis_url_problem(config->redis_url);
+    const char *problem = *config->redis_url != '\0' ? redis_url_problem(config->redis_url) : NULL;
 
     check_addresses(loader);
     if (config->server_max_body_bytes > config->server_max_buffers_bytes)

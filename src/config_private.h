@@ -88,9 +88,6 @@ void config_value_format(const struct config_key *key, uint64_t value, char out[
 
 /* True for at least one letter, digit or character of more, and nothing else. */
 bool config_is_name(const char *text, size_t len, const char *more);
-/* Splits host:port, host, [v6]:port or [v6]; port is empty where there is none. Returns NULL, or
- * what is wrong with it. */
-const char *config_split_host_port(struct slice text, struct slice *host, struct slice *port);
 /* The part of url between "user:" and "@host"; empty where there is none. */
 struct slice config_url_password(const char *url);
 

@@ -11,6 +11,7 @@
 #include "alloy/redis_link.h"
 
 #include "alloy/clock.h"
+#include "alloy/redis_url.h"
 #define LOG_MODULE "redis"
 #include "alloy/log.h"
 
@@ -21,25 +22,18 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #define INPUT_BYTES (64u * 1024)
 #define REPLY_BYTES_MAX (4u * 1024 * 1024) /* unparsed: our values have 16 bytes */
 #define READER_KEEP_BYTES (256u * 1024)
 #define REASON_MAX 160
-#define DEFAULT_PORT 6379
 
 enum handshake { HANDSHAKE_NONE, HANDSHAKE_AUTH, HANDSHAKE_OTHER };
 
 struct redis_link {
     /* set before the first use, constant after */
-    char *host; /* or path */
-    char *path;
-    int port;
-    char *user; /* NULL: none */
-    char *password;
-    char database[12]; /* digits; "" or "0": no SELECT */
-    char *name;        /* for people; no password */
+    struct redis_url url;
+    char *name; /* for people; no password */
     size_t out_capacity;
     redis_link_element_fn element;
     void *arg;
@@ -67,156 +61,6 @@ static void set_reason(struct redis_link *link, const char *format, ...)
         if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || *c == 0x7f)
             *c = '\'';
     }
-}
-
-/* ---- the URL ---- */
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Returns owned; NULL: out of memory, a bad escape, or a NUL in it. */
-static char *percent_decode(const char *text, size_t len)
-{
-    char *out = malloc(len + 1);
-    size_t n = 0;
-
-    for (size_t i = 0; out != NULL && i < len; i++) {
-        int byte = (unsigned char)text[i];
-
-        if (byte == '%') {
-            int high = i + 2 < len ? hex_digit(text[i + 1]) : -1;
-            int low = i + 2 < len ? hex_digit(text[i + 2]) : -1;
-
-            if (high < 0 || low < 0 || (high | low) == 0) {
-                free(out);
-                return NULL;
-            }
-            byte = high << 4 | low;
-            i += 2;
-        }
-        out[n++] = (char)byte;
-    }
-    if (out != NULL)
-        out[n] = '\0';
-    return out;
-}
-
-/* Reads a number of digits alone, 0..max; -1: it is none. */
-static long parse_number(const char *text, size_t len, long max)
-{
-    long number = 0;
-
-    if (len == 0 || len > 9)
-        return -1;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return -1;
-        number = number * 10 + (text[i] - '0');
-    }
-    return number <= max ? number : -1;
-}
-
-static bool parse_database(struct redis_link *link, const char *text, size_t len)
-{
-    long number = parse_number(text, len, 999999999);
-
-    if (number < 0)
-        return false;
-    snprintf(link->database, sizeof(link->database), "%ld", number);
-    return true;
-}
-
-/* user:password@ or :password@ */
-static bool parse_login(struct redis_link *link, const char *text, size_t len)
-{
-    const char *colon = memchr(text, ':', len);
-    size_t user_len;
-
-    if (colon == NULL)
-        return false;
-    user_len = (size_t)(colon - text);
-    if (user_len > 0) {
-        link->user = percent_decode(text, user_len);
-        if (link->user == NULL)
-            return false;
-    }
-    link->password = percent_decode(colon + 1, len - user_len - 1);
-    return link->password != NULL;
-}
-
-/* host, host:port or [v6]:port */
-static bool parse_host(struct redis_link *link, const char *text, size_t len)
-{
-    const char *end = text + len;
-    const char *port = memrchr(text, ':', len);
-    const char *host_end = port != NULL ? port : end;
-    long number = DEFAULT_PORT;
-
-    if (len > 0 && text[0] == '[') {
-        host_end = memchr(text, ']', len);
-        if (host_end == NULL)
-            return false;
-        port = host_end + 1 < end ? host_end + 1 : NULL;
-        if (port != NULL && *port != ':')
-            return false;
-        text++;
-    }
-    if (port != NULL)
-        number = parse_number(port + 1, (size_t)(end - port - 1), 65535);
-    if (host_end <= text || number < 1 ||
-        (text[-1] != '[' && memchr(text, ':', (size_t)(host_end - text)) != NULL))
-        return false;
-    link->port = (int)number;
-    link->host = strndup(text, (size_t)(host_end - text));
-    return link->host != NULL;
-}
-
-/* /path, optionally with ?db=N */
-static bool parse_path(struct redis_link *link, const char *text)
-{
-    const char *query = strchr(text, '?');
-    size_t len = query != NULL ? (size_t)(query - text) : strlen(text);
-
-    /* One byte less than fits: hiredis 0.14 does not terminate a path that fills sun_path. */
-    if (len < 2 || len >= sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
-        return false;
-    if (query != NULL &&
-        (strncmp(query, "?db=", 4) != 0 || !parse_database(link, query + 4, strlen(query + 4))))
-        return false;
-    link->path = strndup(text, len);
-    return link->path != NULL;
-}
-
-/*
- * redis://[[user]:password@]host[:port][/[db]] or unix://[[user]:password@]/path[?db=N]. config.c
- * checks the form too; what counts is decided here.
- */
-static bool parse_url(struct redis_link *link, const char *url)
-{
-    bool tcp = strncmp(url, "redis://", 8) == 0;
-    const char *at;
-    const char *slash;
-
-    if (!tcp && strncmp(url, "unix://", 7) != 0)
-        return false;
-    url += tcp ? 8 : 7;
-    slash = strchrnul(url, '/');
-    at = memrchr(url, '@', (size_t)(slash - url));
-    if (at != NULL) {
-        if (!parse_login(link, url, (size_t)(at - url)))
-            return false;
-        url = at + 1;
-    }
-    if (!tcp)
-        return url == slash && *slash == '/' && parse_path(link, slash);
-    if (*slash == '/' && slash[1] != '\0' && !parse_database(link, slash + 1, strlen(slash + 1)))
-        return false;
-    return parse_host(link, url, (size_t)(slash - url));
 }
 
 /* ---- replies: hiredis calls these for each element while it parses ---- */
@@ -367,11 +211,11 @@ static const struct slice nothing = {"", 0};
 static int log_in(struct redis_link *link, uint64_t deadline_ns)
 {
     redis_link_clear(link);
-    redis_link_put_array(link, link->user != NULL ? 3 : 2);
+    redis_link_put_array(link, link->url.user != NULL ? 3 : 2);
     redis_link_put_bulk(link, text_slice("AUTH"), nothing);
-    if (link->user != NULL)
-        redis_link_put_bulk(link, text_slice(link->user), nothing);
-    redis_link_put_bulk(link, text_slice(link->password), nothing);
+    if (link->url.user != NULL)
+        redis_link_put_bulk(link, text_slice(link->url.user), nothing);
+    redis_link_put_bulk(link, text_slice(link->url.password), nothing);
     return command(link, HANDSHAKE_AUTH, deadline_ns);
 }
 
@@ -380,7 +224,7 @@ static int select_database(struct redis_link *link, uint64_t deadline_ns)
     redis_link_clear(link);
     redis_link_put_array(link, 2);
     redis_link_put_bulk(link, text_slice("SELECT"), nothing);
-    redis_link_put_bulk(link, text_slice(link->database), nothing);
+    redis_link_put_bulk(link, text_slice(link->url.database), nothing);
     return command(link, HANDSHAKE_OTHER, deadline_ns);
 }
 
@@ -389,11 +233,11 @@ static char *make_name(const struct redis_link *link)
     char *name = NULL;
     int n;
 
-    if (link->path != NULL)
-        n = asprintf(&name, "unix:%s", link->path);
+    if (link->url.path != NULL)
+        n = asprintf(&name, "unix:%s", link->url.path);
     else
-        n = asprintf(&name, strchr(link->host, ':') != NULL ? "[%s]:%d" : "%s:%d", link->host,
-                     link->port);
+        n = asprintf(&name, strchr(link->url.host, ':') != NULL ? "[%s]:%d" : "%s:%d",
+                     link->url.host, link->url.port);
     return n < 0 ? NULL : name;
 }
 
@@ -403,15 +247,16 @@ struct redis_link *redis_link_create(const char *url, size_t out_capacity,
                                      redis_link_element_fn element, void *arg)
 {
     struct redis_link *link = calloc(1, sizeof(*link));
+    const char *problem;
 
     if (link == NULL)
         goto out_of_memory;
     link->element = element;
     link->arg = arg;
-    if (!parse_url(link, url)) {
-        log_error("redis.url is neither redis://[user:password@]host[:port][/db] nor "
-                  "unix:///path[?db=N]");
-        redis_link_destroy(link);
+    problem = redis_url_parse(&link->url, url);
+    if (problem != NULL) {
+        log_error("redis.url: %s", problem);
+        free(link);
         return NULL;
     }
     link->out_capacity = out_capacity;
@@ -432,10 +277,7 @@ void redis_link_destroy(struct redis_link *link)
     if (link == NULL)
         return;
     redis_link_close(link);
-    free(link->host);
-    free(link->path);
-    free(link->user);
-    free(link->password);
+    redis_url_fini(&link->url);
     free(link->name);
     free(link->out);
     free(link);
@@ -448,9 +290,9 @@ int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
     uint64_t deadline_ns = clock_mono_ns() + timeout_ns;
     struct timeval timeout = {.tv_sec = (time_t)(timeout_ns / CLOCK_NS_PER_S),
                               .tv_usec = (suseconds_t)(timeout_ns % CLOCK_NS_PER_S / 1000)};
-    redisContext *context = link->path != NULL
-                                ? redisConnectUnixWithTimeout(link->path, timeout)
-                                : redisConnectWithTimeout(link->host, link->port, timeout);
+    redisContext *context = link->url.path != NULL
+                                ? redisConnectUnixWithTimeout(link->url.path, timeout)
+                                : redisConnectWithTimeout(link->url.host, link->url.port, timeout);
     int err = 0;
 
     if (context == NULL || context->err != 0) {
@@ -462,9 +304,9 @@ int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
     context->reader->privdata = link;
     context->reader->maxbuf = READER_KEEP_BYTES;
     link->context = context;
-    if (link->password != NULL)
+    if (link->url.password != NULL)
         err = log_in(link, deadline_ns);
-    if (err == 0 && link->database[0] != '\0' && strcmp(link->database, "0") != 0)
+    if (err == 0 && link->url.database[0] != '\0' && strcmp(link->url.database, "0") != 0)
         err = select_database(link, deadline_ns);
     if (err != 0)
         redis_link_close(link);

@@ -34,7 +34,8 @@ struct replay {
     struct replay_parts parts;
     struct l1_thread *l1;           /* replay_read() only */
     struct metrics_thread *metrics; /* replay_read() only */
-    struct record **records;        /* frozen ones first, sorted by insert id, once read */
+    struct record **records;        /* frozen ones first, sorted by insert id, once read; the
+                                       feeding thread's from its start on */
     size_t count, capacity;
     size_t frozen_count;
     bool out_of_memory;
@@ -52,10 +53,13 @@ static uint64_t insert_id_of(const struct record *record)
 static void visit(void *arg, struct record *record)
 {
     struct replay *replay = arg;
+    const uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
 
-    l1_add(replay->l1, &record->hash, clock_mono_ms());
-    if (atomic_load_explicit(&record->state, memory_order_relaxed) != RECORD_LIVE ||
-        replay->out_of_memory)
+    /* What was answered 503 is new when it comes again, and so is what was dead-lettered. Of a
+     * duplicate the owner decides, which is a record of its own or another alloyd's. */
+    if (state == RECORD_LIVE || state == RECORD_INSERTED)
+        l1_add(replay->l1, &record->hash, clock_mono_ms());
+    if (state != RECORD_LIVE || replay->out_of_memory)
         return;
     if (replay->count == replay->capacity) {
         size_t next = replay->capacity == 0 ? 1024 : replay->capacity * 2;
@@ -73,8 +77,8 @@ static void visit(void *arg, struct record *record)
     METRIC_STREAM_ADD(replay->metrics, record->stream, accepted, 1);
 }
 
-/* Frozen records first, by insert id; then by LSN, which is the order of arrival within a segment.
- */
+/* Frozen records first, by insert id (and stream: ids are not under the checksum, so damage may
+ * have put one id on two streams); then by LSN, which is the order of arrival within a segment. */
 static int compare(const void *left, const void *right)
 {
     const struct record *a = *(struct record *const *)left, *b = *(struct record *const *)right;
@@ -83,6 +87,8 @@ static int compare(const void *left, const void *right)
 
     if (insert_a != insert_b)
         return insert_a < insert_b ? -1 : 1;
+    if (insert_id_of(a) != 0 && a->stream != b->stream)
+        return a->stream < b->stream ? -1 : 1;
     return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
 }
 
@@ -117,7 +123,8 @@ static void feed_frozen(struct replay *replay)
         struct batch *batch;
         size_t last = first;
 
-        while (last < replay->frozen_count && insert_id_of(replay->records[last]) == insert_id)
+        while (last < replay->frozen_count && replay->records[last]->stream == head->stream &&
+               insert_id_of(replay->records[last]) == insert_id)
             last++;
         batch = batch_create(head->stream, (uint32_t)(last - first));
         if (batch == NULL) {
@@ -171,6 +178,9 @@ static void *replay_main(void *arg)
     feed_ring(replay);
     if (replay_pending(replay) == 0)
         log_info("replay handed over events=%zu", replay->count);
+    /* A long outage's list is large, and the daemon may live long. */
+    free(replay->records);
+    replay->records = NULL;
     return NULL;
 }
 

@@ -147,7 +147,8 @@ function readBooks() {
         throw new Error(`${ADMIN_URL}/stats answers ${response.status} ${response.error}`);
     }
     const sum = {
-        received: 0, accepted: 0, l1: 0, l2: 0, rejected: 0, inserted: 0, deadLettered: 0, pending: 0,
+        received: 0, accepted: 0, l1: 0, l2: 0,
+        rejected: 0, inserted: 0, deadLettered: 0, pending: 0,
     };
     const stats = /** @type {any} */ (response.json());
     for (const name of Object.keys(stats.streams)) {

@@ -14,6 +14,7 @@ import {
 
 export { handleSummary, setup, teardown } from './lib.js';
 
+const TARGETS = [5000, 10000, 20000, 40000, 60000];
 const STAGE = __ENV.STAGE || '30s';
 
 /** @type {import('k6/options').Options} */
@@ -27,7 +28,7 @@ export const options = {
             timeUnit: '1s',
             preAllocatedVUs: setting('VUS', 500),
             maxVUs: setting('MAX_VUS', 4000),
-            stages: [5000, 10000, 20000, 40000, 60000].map((target) => ({ target, duration: STAGE })),
+            stages: TARGETS.map((target) => ({ target, duration: STAGE })),
         },
     },
     thresholds: {

@@ -33,7 +33,8 @@ export default function (run) {
         'a new event is accepted': (a) => a !== null && a.accepted === 1 && a.duplicates === 0,
     });
     check(enter(post(body)), {
-        'the same event is a duplicate': (a) => a !== null && a.accepted === 0 && a.duplicates === 1,
+        'the same event is a duplicate': (a) =>
+            a !== null && a.accepted === 0 && a.duplicates === 1,
     });
     check(enter(post(`[${event(run, 1)},${event(run, 2)},${body}]`)), {
         'an array counts each of its events': (a) =>

@@ -11,7 +11,7 @@
  * arrival are printed but not judged. Exit status as k6's: 0, 99 (a threshold or a check failed),
  * 107 (the script threw), 104 (wrong options); 2 for a wrong command line.
  *
- * k6's HTTP is synchronous: a worker thread sends, and the main thread waits for it in Atomics.wait.
+ * k6's HTTP is synchronous: a worker thread sends, and the main thread waits in Atomics.wait.
  */
 import fs from 'node:fs';
 import http from 'node:http';
@@ -316,7 +316,9 @@ export async function resolve(specifier, context, next) {
     const parent = context.parentURL || '';
     const found = await next(specifier, context);
     // A virtual user's modules are its own.
-    if (parent.includes('?vu=') && found.url.startsWith('file:')) found.url += new URL(parent).search;
+    if (parent.includes('?vu=') && found.url.startsWith('file:')) {
+        found.url += new URL(parent).search;
+    }
     return found;
 }
 export async function load(url, context, next) {
@@ -399,7 +401,7 @@ function summarize(seconds) {
         const names = {
             counter: ['count', 'rate'],
             rate: ['rate', 'passes', 'fails'],
-            trend: state.options.summaryTrendStats || ['avg', 'min', 'med', 'max', 'p(90)', 'p(95)'],
+            trend: state.options.summaryTrendStats || ['avg', 'min', 'med', 'max', 'p(90)'],
         }[metric.type];
         const values = Object.fromEntries(names.map((n) => [n, figure(metric, n, seconds)]));
         data.metrics[name] = { type: metric.type, contains: 'default', values };
@@ -411,7 +413,8 @@ function summarize(seconds) {
             results[expression] = { ok: holds };
             passed = passed && (holds || !judged);
             if (!holds) {
-                console.error(`threshold ${name} ${expression}: ${value}${judged ? '' : ' (not judged)'}`);
+                const note = judged ? '' : ' (not judged)';
+                console.error(`threshold ${name} ${expression}: ${value}${note}`);
             }
         }
         data.metrics[name].thresholds = results;
@@ -465,7 +468,8 @@ function parseCommandLine(words) {
     while (words.length > 0) {
         const word = words.shift();
         const number = Number(words[0]);
-        if ((word === '--vus' || word === '--iterations') && Number.isInteger(number) && number > 0) {
+        const counted = word === '--vus' || word === '--iterations';
+        if (counted && Number.isInteger(number) && number > 0) {
             parsed[word.slice(2)] = number;
             words.shift();
         } else if (!word.startsWith('-') && parsed.file === null) {

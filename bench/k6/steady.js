@@ -7,7 +7,9 @@
  *                                     also VUS, MAX_VUS, BASE_URL, ADMIN_URL, STREAM_PATH, SUMMARY
  */
 import { check } from 'k6';
-import { BOOKS_THRESHOLDS, COMMON_OPTIONS, enter, enterCounts, event, post, setting } from './lib.js';
+import {
+    BOOKS_THRESHOLDS, COMMON_OPTIONS, enter, enterCounts, event, post, setting,
+} from './lib.js';
 
 export { handleSummary, setup, teardown } from './lib.js';
 

@@ -3,7 +3,7 @@
 -- duplicates.lua - one event a request; the given percentage (default 50) of them repeat one of the
 -- last 1000, on whatever connection comes next, so also while the first is under way.
 --
---     wrk -t2 -c64 -d10s -s bench/wrk/duplicates.lua http://127.0.0.1:8080/v1/events -- RUN [PERCENT]
+--     wrk -t2 -c64 -d10s -s bench/wrk/duplicates.lua http://127.0.0.1:8080/v1/events -- RUN [SHARE]
 local event = dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "event.lua")
 local WINDOW = 1000
 local make, head, share

@@ -3,9 +3,9 @@
 -- event.lua - events and results for the wrk scripts beside it.
 --
 -- Each of wrk's threads is a Lua state of its own, shared by all its connections: run, thread and a
--- counter make an id unique. Events have one length, so that a request's head is made once. There is
--- no response() hook: it would cost the load generator more than alloyd spends on a request; wrk
--- counts answers from 400 itself, and bench/run reads the codes from alloyd.
+-- counter make an id unique. Events have one length, so that a request's head is made once. There
+-- is no response() hook, which would take the load generator's time for each answer: wrk counts
+-- answers from 400 itself, and bench/run reads the codes from alloyd.
 local event = {}
 
 event.BYTES = 300

@@ -3,6 +3,7 @@
 
 import itertools
 import os
+import re
 import select
 import signal
 import socket
@@ -72,7 +73,7 @@ def expect_error(answer, status, code, event=None, offset=None):
     assert answer.headers["Content-Type"] == "application/json"
     keys = ["error", "message"] if event is None else ["error", "message", "event", "offset"]
     assert list(answer.json) == keys, answer
-    assert len(answer.json["message"].split()) >= 2
+    assert re.fullmatch(r"\S+ .*\.", answer.json["message"]), answer
     if event is not None:
         assert answer.json["event"] == event, answer
         places = offset if isinstance(offset, range) else [offset]
@@ -190,12 +191,12 @@ def test_a_body_without_an_event_is_empty(s, body):
     (0, b"^x"), (0, b"^1"), (0, b'^"a"'), (0, b"^null"), (0, b"^\xef\xbb\xbf{}"),
     (0, b'{"event_id":"x",^}'), (0, b'{"event_id":^}'), (0, b"{^event_id:1}"), (0, b'{"event_id":1^;}'),
     (0, b'{"event_id" ^1}'), (0, b'{"event_id":"x","a":^+1}'), (0, b'{"event_id":"x","a":0^1}'),
-    (0, b'{"event_id":"x","a":"\\^q"}'), (0, b'{"event_id":"x","a":"^\n"}'), (0, b'{"event_id":"x","a":^NaN}'),
+    (0, b'{"event_id":"x","a":"^\\q"}'), (0, b'{"event_id":"x","a":"^\n"}'), (0, b'{"event_id":"x","a":^NaN}'),
     (0, b'{"event_id":"x","a":"^\xff"}'), (0, b'{"event_id":"x","a":"^\xc0\x80"}'),
-    (0, b'{"event_id":"x","a":"^\xed\xa0\x80"}'), (0, b'{"event_id":"x","a":"^\xf4\x90\x80\x80"}'),
+    (0, b'{"event_id":"x","a":"\xed^\xa0\x80"}'), (0, b'{"event_id":"x","a":"\xf4^\x90\x80\x80"}'),
     (0, b'{"event_id":"x","a":"\xe2\x82^"}'), (0, b'{"event_id":"x"^'), (0, b'{"event_id":"x^'), (0, b"{^"),
-    (1, b'{"event_id":"x"}\n^]'), (1, b'{"event_id":"x"}\n{"event_id":"y",^"}'), (1, b'{"event_id":"x"}^,'),
-    (1, b'[{"event_id":"x"},^]'), (1, b'[{"event_id":"x"}^ {"event_id":"y"}]'), (1, b'[{"event_id":"x"}^'),
+    (1, b'{"event_id":"x"}\n^]'), (1, b'{"event_id":"x"}\n{"event_id":"y",^1}'), (1, b'{"event_id":"x"}^,'),
+    (1, b'[{"event_id":"x"},^]'), (1, b'[{"event_id":"x"} ^{"event_id":"y"}]'), (1, b'[{"event_id":"x"}^'),
     (1, b'[{"event_id":"x"},^1]'), (1, b'[{"event_id":"x"}]^{"event_id":"y"}'), (0, b"[^[]]"),
     (1, b'{"event_id":"x"}^{"event_id":"y"}'),
     (2, b'{"event_id":"x"}\n{"event_id":"y"}\n{"event_id":"z",^x}\n{"event_id":"w"}'),
@@ -204,8 +205,7 @@ def test_bad_json_names_the_event_and_the_byte(s, number, body):
     at = body.index(b"^")
     body = body.replace(b"^", b"", 1)
     answer = ask(s, message(body))
-    # A byte that is wrong only for what stands before it may be named where that begins or ends.
-    expect_error(answer, 400, "invalid_json", number, range(max(at - 2, 0), at + 3))
+    expect_error(answer, 400, "invalid_json", number, at)
     assert ask(s, message(b'{"event_id":"%s"}' % new_id().encode())).status == 202
 
 
@@ -658,8 +658,9 @@ def test_during_a_drain_what_has_begun_is_finished_and_what_begins_is_503(make_a
         begun.sendall(request[-5:] + message(event()))
         answer = harness.read_answer(begun)
         assert answer.status == 202, answer
-        rest = harness.read_all(begun)
-        assert rest == b"" or b'"draining"' in rest
+        answer = harness.read_answer(begun)  # what came along with it may still have been taken, or not
+        assert answer.status == 202 or answer.json["error"] == "draining", answer
+        expect_closed(begun)
         halfway.sendall(request[20:])
         answer = harness.read_answer(halfway)
         assert answer.status == 202 and answer.headers["Connection"] == "close", answer

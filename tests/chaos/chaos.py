@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One chaotic run: load from clients that retry, while a seeded schedule breaks everything.
+
+After a run every id that was answered 202 is in ClickHouse exactly once or in the dead-letter folder
+exactly once, and the books balance. The same seed gives the same schedule of faults (not the same
+interleaving: that is the kernel's).
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import harness  # noqa: E402
+from proxy import Proxy  # noqa: E402
+
+CLIENTS = 6
+BAD_EVERY = 400  # one event in so many is refused by ClickHouse
+
+
+class Client(threading.Thread):
+    """Sends events of its own, sends some of them again, and retries until answered, as real clients do."""
+
+    def __init__(self, run, number):
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.number = number
+        self.random = random.Random(run.seed * 1000 + number)
+        self.sent = 0
+        self.answered = []
+        self.statuses = {}
+        self.connection = None
+
+    def new_id(self):
+        self.sent += 1
+        kind = "bad" if self.random.randrange(BAD_EVERY) == 0 else "id"
+        return f"{kind}-{self.number}-{self.sent}"
+
+    def body(self, ids):
+        return "\n".join(harness.event(i, **({"ts": "no time"} if i.startswith("bad") else {})) for i in ids)
+
+    def post(self, body):
+        try:
+            if self.connection is None:
+                self.connection = http.client.HTTPConnection("127.0.0.1", self.run_.alloyd.port, timeout=5)
+            return harness.request(self.connection, body).status
+        except (OSError, http.client.HTTPException):
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+            return 0
+
+    def run(self):
+        while not self.run_.stop.is_set():
+            ids = [self.new_id() for _ in range(self.random.choice((1, 1, 5, 50)))]
+            if self.answered and self.random.random() < 0.3:
+                ids += self.random.sample(self.answered, min(len(self.answered), 5))
+            body = self.body(ids)
+            # Never gives up: what was sent once may be half way, and only a 202 settles it.
+            while not self.run_.give_up.is_set():
+                status = self.post(body)
+                self.statuses[status] = self.statuses.get(status, 0) + 1
+                if status == 202:
+                    self.answered.extend(ids)
+                    break
+                time.sleep(0.02 + self.random.random() * 0.1)
+
+
+class Run:
+    def __init__(self, seed, seconds, folder, options=()):
+        self.seed, self.seconds, self.folder = seed, seconds, pathlib.Path(folder)
+        self.options = options
+        self.random = random.Random(seed)
+        self.stop, self.give_up = threading.Event(), threading.Event()
+        self.kills = {"alloyd": 0, "redis": 0, "clickhouse": 0}
+        self.disk = None
+
+    # -- the parts
+
+    def start(self):
+        self.redis = harness.Redis(self.folder).start("--appendonly", "yes", "--appendfsync", "everysec")
+        self.clickhouse = harness.ClickHouse(self.folder).start()
+        self.clickhouse.create_events("default.events")
+        self.proxy = Proxy(self.clickhouse.port, self.seed)
+        self.mount_disk()
+        self.alloyd = harness.Alloyd(self.folder, {
+            "stream.events": {"path": "/v1/events", "table": "default.events", "id": "event_id"},
+            "redis": {"url": self.redis.url, "on_failure": "hold", "timeout": "200ms"},
+            "clickhouse": {"url": self.proxy.url, "timeout": "3s", "retry_max": "500ms"},
+            "worker": {"linger": "10ms"},
+            "journal": {"dir": self.disk / "journal", "segment": "512KiB", "max_bytes": "48MiB",
+                        "sync": self.random.choice(["interval", "always", "never"])},
+            "log": {"level": "info"},
+        }, self.options).start()
+
+    def mount_disk(self):
+        """The journal's disk is a small one of its own, so that it can be filled."""
+        self.disk = self.folder / "disk"
+        self.disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", self.disk], check=True)
+
+    # -- what breaks
+
+    def kill(self, name):
+        process = getattr(self, name)
+        process.kill()
+        self.kills[name] += 1
+        self.pause(0, 0.5)
+        if name == "redis":
+            process.start("--appendonly", "yes", "--appendfsync", "everysec")
+        elif name == "alloyd":
+            process.start(ready=False)
+        else:
+            process.start()
+
+    def freeze(self, name):
+        process = getattr(self, name)
+        process.signal(signal.SIGSTOP)
+        self.pause(0.1, 1.0)
+        process.signal(signal.SIGCONT)
+
+    def pause(self, low, high):
+        time.sleep(low + self.random.random() * (high - low))
+
+    def bad_answers(self):
+        faults = self.random.sample(["cut", "reset", "truncate", "delay", "exception", "error500", "error503",
+                                     "refuse"], 3)
+        self.proxy.weights = {"pass": 1, **dict.fromkeys(faults, 1)}
+        self.pause(0.3, 1.5)
+        self.proxy.heal()
+
+    def fill_disk(self):
+        filler = self.disk / "filler"
+        fd = os.open(filler, os.O_CREAT | os.O_WRONLY)
+        try:
+            while True:
+                os.write(fd, b"\0" * 65536)
+        except OSError:
+            pass
+        os.close(fd)
+        self.pause(0.3, 1.0)
+        os.unlink(filler)
+
+    def schedule(self):
+        actions = ([lambda: self.kill("alloyd")] * 5 + [lambda: self.kill("redis")] * 2
+                   + [lambda: self.kill("clickhouse")] * 2 + [lambda: self.freeze("alloyd")]
+                   + [lambda: self.freeze("redis")] + [lambda: self.freeze("clickhouse")]
+                   + [self.bad_answers] * 4 + [self.fill_disk])
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            self.pause(0.1, 0.8)
+            self.random.choice(actions)()
+
+    # -- the proof
+
+    def check(self):
+        rows = [row[0] for row in self.clickhouse.rows("SELECT event_id FROM default.events")]
+        folder = pathlib.Path(self.alloyd.sections["dead_letter"]["dir"])
+        letters = [json.loads(line)["event"]["event_id"] for path in sorted(folder.glob("*.ndjson"))
+                   for line in path.read_text().splitlines()]
+        answered = {i for c in self.clients for i in c.answered}
+        good, bad = {i for i in answered if i.startswith("id")}, {i for i in answered if i.startswith("bad")}
+        problems = []
+
+        def problem(what, ids):
+            if ids:
+                problems.append(f"{what}: {len(ids)}, such as {sorted(ids)[:5]}")
+
+        problem("lost", good - set(rows))
+        problem("doubled", {i for i in set(rows) if rows.count(i) > 1} if len(rows) != len(set(rows)) else set())
+        problem("refused rows lost", bad - set(letters))
+        problem("good events dead-lettered", {i for i in letters if i.startswith("id")})
+        problem("refused rows in ClickHouse", {i for i in rows if i.startswith("bad")})
+        return problems, len(good), len(bad), len(rows), len(letters)
+
+    def execute(self):
+        try:
+            self.start()
+            self.clients = [Client(self, n) for n in range(CLIENTS)]
+            for client in self.clients:
+                client.start()
+            self.schedule()
+            self.stop.set()
+            self.proxy.heal()
+            for client in self.clients:
+                client.join(60)
+            self.give_up.set()
+            stuck = [c.number for c in self.clients if c.is_alive()]
+            books = self.alloyd.settled(deadline=90)
+            problems, good, bad, rows, letters = self.check()
+            if stuck:
+                problems.append(f"clients never answered: {stuck}")
+            statuses = {}
+            for client in self.clients:
+                for status, n in client.statuses.items():
+                    statuses[status] = statuses.get(status, 0) + n
+            print(f"seed {self.seed}: {good} events and {bad} bad ones answered 202, {rows} rows, {letters} dead "
+                  f"letters; kills {self.kills}; answers {statuses}; faults "
+                  f"{ {k: v for k, v in self.proxy.done.items() if v} }; books {books}", flush=True)
+            self.alloyd.finish()
+            return problems
+        finally:
+            self.give_up.set()
+            self.stop.set()
+            for name in ("alloyd", "redis", "clickhouse"):
+                if hasattr(self, name):
+                    getattr(self, name).kill()
+            if hasattr(self, "proxy"):
+                self.proxy.close()
+            if self.disk is not None:
+                subprocess.run(["umount", "-l", self.disk], check=False)

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin port: health, readiness, statistics, metrics, dashboard; and the books."""
+
+import html.parser
+import json
+import re
+import socket
+import threading
+
+import pytest
+
+import harness
+from conftest import sections_for
+
+COUNTERS = """alloy_events_received_total{stream} alloy_events_accepted_total{stream}
+alloy_events_duplicate_total{stream,level} alloy_events_inserted_total{stream} alloy_events_dead_lettered_total{stream}
+alloy_events_rejected_total{stream,reason} alloy_events_unclaimed_total{} alloy_http_requests_total{code}
+alloy_l1_evicted_total{} alloy_redis_errors_total{} alloy_clickhouse_errors_total{class}"""
+GAUGES = """alloy_events_pending{stream} alloy_http_connections{} alloy_ring_depth{} alloy_ring_capacity{}
+alloy_l1_entries{} alloy_redis_up{} alloy_clickhouse_up{} alloy_clickhouse_inflight{}
+alloy_clickhouse_last_insert_age_seconds{} alloy_journal_bytes{} alloy_build_info{version}"""
+HISTOGRAMS = "alloy_http_request_seconds alloy_redis_seconds alloy_clickhouse_insert_seconds"
+
+NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+LABEL = r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\n"])*)"'
+SAMPLE = re.compile(rf"({NAME})(?:\{{((?:{LABEL})(?:,{LABEL})*)\}})? (-?[0-9.]+(?:e[+-]?[0-9]+)?|NaN|[+-]Inf)")
+
+
+def parse(text):
+    """Prometheus text, strictly: {family: (type, {(sample name, labels): value})}."""
+    assert text.endswith("\n") and "\r" not in text
+    families, current, helped = {}, None, None
+    for line in text[:-1].split("\n"):
+        if line.startswith("# HELP "):
+            helped, words = line.split(" ", 3)[2:4]
+            assert re.fullmatch(NAME, helped) and helped not in families, f"HELP twice: {line}"
+            assert len(words) > 10
+        elif line.startswith("# TYPE "):
+            current, kind = line.split(" ")[2:]
+            assert current == helped and current not in families and kind in ("counter", "gauge", "histogram"), line
+            families[current] = (kind, {})
+        else:
+            match = SAMPLE.fullmatch(line)
+            assert match, f"no sample: {line!r}"
+            name, kind = match[1], families[current][0]
+            suffix = name[len(current):] if name.startswith(current) else None
+            assert suffix in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",)), f"not of {current}: {line}"
+            labels = tuple(sorted(re.findall(LABEL, match[2] or "")))
+            assert len({key for key, _ in labels}) == len(labels), line
+            assert (name, labels) not in families[current][1], f"series twice: {line}"
+            families[current][1][name, labels] = float(match[match.lastindex])
+    return families
+
+
+def scrape(alloyd):
+    answer = alloyd.admin("/metrics")
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    return parse(answer.body.decode())
+
+
+def check_histogram(family, name):
+    kind, samples = family
+    assert kind == "histogram"
+    buckets = [(float(dict(labels)["le"]), value) for (sample, labels), value in samples.items() if sample == name + "_bucket"]
+    assert len(buckets) >= 5 and [b for b, _ in buckets] == sorted(b for b, _ in buckets)
+    assert buckets[-1][0] == float("inf")
+    assert [v for _, v in buckets] == sorted(v for _, v in buckets)
+    assert buckets[-1][1] == samples[name + "_count", ()]
+    assert (samples[name + "_sum", ()] > 0) == (buckets[-1][1] > 0)
+    return buckets[-1][1]
+
+
+def test_health_and_readiness(alloyd):
+    for path in ("/healthz", "/readyz"):
+        assert alloyd.admin(path).status == 200
+        assert alloyd.admin(path + "?verbose=1").status == 200
+    assert alloyd.admin("/readyz").json == {"ready": True, "reasons": []}
+
+
+def test_every_metric_of_the_contract_is_there_from_the_start(alloyd):
+    families = scrape(alloyd)
+    for kind, names in (("counter", COUNTERS), ("gauge", GAUGES)):
+        for item in names.split():
+            name, wanted = re.fullmatch(r"(\w+)\{(.*)\}", item).groups()
+            assert name in families, name
+            assert families[name][0] == kind, name
+            assert families[name][1], f"{name} has no series"
+            for _, labels in families[name][1]:
+                assert sorted(key for key, _ in labels) == sorted(filter(None, wanted.split(","))), (name, labels)
+    for name in HISTOGRAMS.split():
+        check_histogram(families[name], name)
+    for name in families:
+        assert name.startswith("alloy_"), name
+        assert name.endswith("_total") == (families[name][0] == "counter"), name
+    levels = {dict(labels)["level"] for _, labels in families["alloy_events_duplicate_total"][1]}
+    assert levels == {"l1", "l2"}
+    version = harness.subprocess.run([harness.BUILD / "alloyd", "-V"], capture_output=True, text=True).stdout.split()[1]
+    assert families["alloy_build_info"][1] == {("alloy_build_info", (("version", version),)): 1.0}
+    assert families["alloy_ring_capacity"][1]["alloy_ring_capacity", ()] == 100000
+
+
+def test_what_happens_is_counted_once(alloyd, redis):
+    redis.command("SET", "alloy:events:claimed", "x" * 16)  # another alloyd was first
+    assert alloyd.post(harness.event("claimed") + "\n" + harness.event("a") + "\n" + harness.event("b")).status == 202
+    assert alloyd.post(harness.event("a")).json == {"accepted": 0, "duplicates": 1}
+    assert alloyd.post(harness.event("bad", ts="never")).status == 202
+    for status, body in ((400, "{"), (400, ""), (400, harness.event("c") + "{}")):
+        assert alloyd.post(body).status == status
+    assert alloyd.post(harness.event("d"), "/nowhere").status == 404
+    books = alloyd.settled()
+    assert books == {"received": 5, "accepted": 4, "duplicate_l1": 1, "duplicate_l2": 1, "inserted": 2,
+                     "dead_lettered": 1, "rejected": 0, "pending": 0}
+    families = scrape(alloyd)
+
+    def code(number):
+        return families["alloy_http_requests_total"][1]["alloy_http_requests_total", (("code", str(number)),)]
+
+    assert (code(202), code(400), code(404)) == (3, 3, 1)
+    assert check_histogram(families["alloy_http_request_seconds"], "alloy_http_request_seconds") == 7
+    assert check_histogram(families["alloy_redis_seconds"], "alloy_redis_seconds") > 0
+    assert check_histogram(families["alloy_clickhouse_insert_seconds"], "alloy_clickhouse_insert_seconds") > 0
+    m = alloyd.metrics()
+    assert m["alloy_redis_up"] == m["alloy_clickhouse_up"] == 1
+    assert m['alloy_clickhouse_errors_total{class="bad_rows"}'] >= 1
+    assert m["alloy_l1_entries"] >= 2 and m["alloy_ring_depth"] == 0 and m["alloy_clickhouse_inflight"] == 0
+    assert m["alloy_clickhouse_last_insert_age_seconds"] < harness.DEADLINE
+    assert m["alloy_events_unclaimed_total"] == m["alloy_redis_errors_total"] == m["alloy_l1_evicted_total"] == 0
+
+
+def test_stats_agree_with_metrics(alloyd):
+    assert alloyd.post("\n".join(harness.event(f"id-{i % 90}") for i in range(100))).status == 202
+    books = alloyd.settled()
+    answer = alloyd.admin("/stats")
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("application/json")
+    stats, m = answer.json, alloyd.metrics()
+
+    def numbers(value):
+        if isinstance(value, dict):
+            return {k: numbers(v) for k, v in value.items()}
+        return value
+
+    found = numbers(stats["streams"]["events"]["books"])
+    assert found == {"received": 100, "accepted": 90, "duplicates": {"l1": 10, "l2": 0}, "rejected": 0, "inserted": 90,
+                     "dead_lettered": 0, "pending": 0}
+    assert books["received"] == 100 and books["inserted"] == 90
+    assert stats["ready"] is True and stats["reasons"] == []
+    assert stats["version"] in answer.body.decode() and f'version="{stats["version"]}"' in "".join(m)
+    for path, name in ((("ring", "capacity"), "alloy_ring_capacity"), (("ring", "depth"), "alloy_ring_depth"),
+                       (("l1", "entries"), "alloy_l1_entries"), (("l1", "evicted"), "alloy_l1_evicted_total"),
+                       (("journal", "bytes"), "alloy_journal_bytes"), (("redis", "up"), "alloy_redis_up"),
+                       (("redis", "errors"), "alloy_redis_errors_total"), (("clickhouse", "up"), "alloy_clickhouse_up"),
+                       (("redis", "unclaimed"), "alloy_events_unclaimed_total"),
+                       (("http", "seconds", "count"), "alloy_http_request_seconds_count"),
+                       (("redis", "seconds", "count"), "alloy_redis_seconds_count"),
+                       (("clickhouse", "seconds", "count"), "alloy_clickhouse_insert_seconds_count")):
+        value = stats
+        for key in path:
+            value = value[key]
+        assert value == m[name], (path, value, m[name])
+    for code, value in stats["http"]["codes"].items():
+        assert m[f'alloy_http_requests_total{{code="{code}"}}'] == value
+    for kind, value in stats["clickhouse"]["errors"].items():
+        assert m[f'alloy_clickhouse_errors_total{{class="{kind}"}}'] == value
+
+
+def test_the_books_of_two_streams_are_apart(make_alloyd):
+    sections = sections_for(None, None, "default.events",
+                            stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
+    alloyd = make_alloyd(sections).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    assert alloyd.post('{"click":1}{"click":2}'.replace("}{", "} {"), "/v1/clicks").json["accepted"] == 2
+    assert alloyd.settled("events")["received"] == 1 and alloyd.settled("clicks")["received"] == 2
+    scrape(alloyd)
+
+
+def test_books_balance_at_every_scrape_and_at_rest(alloyd):
+    stop, threads, events, moving = threading.Event(), 3, 40, 40 * 3
+
+    def load(c):
+        client, n = alloyd.client(), 0
+        while not stop.is_set():
+            body = "\n".join(harness.event(f"{c}-{n}-{i % 30}") for i in range(events))
+            assert harness.request(client, body).status == 202
+            n += 1
+
+    failures = []
+
+    def scrapes():
+        try:
+            while len(seen) < 100:
+                scrape(alloyd)
+                seen.append(alloyd.books())
+        except BaseException as error:  # noqa: B902 - it is raised again below
+            failures.append(error)
+        stop.set()
+
+    seen = []
+    scraper = threading.Thread(target=scrapes)
+    scraper.start()
+    harness.in_threads(threads, load)
+    scraper.join()
+    if failures:
+        raise failures[0]
+    for before, now in zip(seen, seen[1:]):
+        for name in now:
+            assert name == "pending" or now[name] >= before[name], (name, before, now)
+        front = now["received"] - now["accepted"] - now["duplicate_l1"] - now["rejected"]
+        back = now["accepted"] - now["inserted"] - now["duplicate_l2"] - now["dead_lettered"] - now["pending"]
+        # What moves between two counters: a turn's requests at the front, an insert's rows at the back.
+        assert abs(front) <= moving, now
+        assert abs(back) <= 4 * 2500, now
+    assert seen[-1]["received"] > seen[0]["received"]
+    books = alloyd.settled()
+    assert books["received"] * 3 == books["accepted"] * 4 and books["duplicate_l2"] == 0
+
+
+def test_up_gauges_fall_and_ready_tells_why(make_alloyd):
+    sections = sections_for(None, None, "default.events")
+    sections["redis"]["url"] = f"redis://127.0.0.1:{harness.free_port()}"
+    sections["clickhouse"]["url"] = f"http://127.0.0.1:{harness.free_port()}"
+    sections["drain"] = {"timeout": "50ms"}
+    alloyd = make_alloyd(sections).start(ready=False)
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: (m := alloyd.metrics())["alloy_redis_up"] == m["alloy_clickhouse_up"] == 0
+                       and m["alloy_redis_errors_total"] > 0 and m['alloy_clickhouse_errors_total{class="retry"}'] > 0
+                       and m["alloy_events_unclaimed_total"] == 1, alloyd.metrics)
+    answer = alloyd.admin("/readyz")
+    assert answer.status == 200 and answer.json["ready"] is True  # one more event would be accepted
+    keys = [reason["key"] for reason in answer.json["reasons"]]
+    assert any("redis" in key for key in keys) and any("clickhouse" in key for key in keys), keys
+    assert not any(reason["blocking"] for reason in answer.json["reasons"])
+    assert alloyd.books()["pending"] == 1
+    harness.assert_balanced(alloyd.books())
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links = set(), []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.links += [value for key, value in attributes if key in ("src", "href", "action", "srcset", "data")]
+
+
+def test_the_dashboard_is_one_page_that_asks_nobody_else(alloyd):
+    answer = alloyd.admin("/")
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/html")
+    text = answer.body.decode()
+    page = Page()
+    page.feed(text)
+    assert {"html", "head", "title", "body"} <= page.tags and text.lower().startswith("<!doctype html>")
+    for link in page.links:
+        assert not re.match(r"(?i)(https?:)?//", link or ""), link
+    outside = [url for url in re.findall(r"(?i)(?:https?:)?//[a-z0-9][\w.-]*\.[a-z]{2,}", text) if "www.w3.org" not in url]
+    assert outside == [] and "@import" not in text
+    assert "stats" in text or "metrics" in text
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/stats", "/metrics", "/"])
+def test_only_get_and_head(alloyd, path):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        answer = alloyd.admin(path, method)
+        assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD", (method, answer)
+    head, get = alloyd.admin(path, "HEAD"), alloyd.admin(path)
+    assert head.status == get.status == 200 and head.body == b"" and get.body
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/v1/events", "/metrics2", "//", "/../etc/passwd", "/%2e%2e/x"])
+def test_another_path_is_404(alloyd, path):
+    assert alloyd.admin(path).status == 404
+    assert alloyd.admin(path, "POST").status == 404
+
+
+def test_the_admin_port_survives_nonsense(alloyd):
+    for data in (b"\0" * 100, b"GET / HTTP/9.9\r\n\r\n", b"GET " + b"a" * 100000, b"GET / HTTP/1.1\r\nX: " + b"y" * 100000,
+                 b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"GET /stats HTTP/1.1\r\n" * 1000):
+        with socket.create_connection(("127.0.0.1", alloyd.admin_port), harness.DEADLINE) as s:
+            try:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                harness.read_all(s)
+            except OSError:
+                pass  # it need not listen to the end
+    assert alloyd.health().status == 200
+
+
+def test_several_scrapes_on_one_connection_and_no_admin_port_at_all(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events")).start()
+    client = harness.http.client.HTTPConnection("127.0.0.1", alloyd.admin_port, timeout=harness.DEADLINE)
+    for _ in range(5):
+        client.request("GET", "/stats")
+        assert json.loads(client.getresponse().read())["ready"] is True
+    client.close()
+    none = make_alloyd(sections_for(None, None, "default.events", admin={"listen": ""}))
+    none.spawn_only()
+    harness.wait_until(lambda: "serving" in none.log(), none.log)
+    assert none.post(harness.event("a")).status == 202
+    assert none.health() is None

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_redis_url.c - what redis.url says, and what it must not say.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "alloy/redis_url.h"
+
+#define TEN "aaaaaaaaaa"
+#define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
+static const char *shown(const char *text)
+{
+    return text != NULL ? text : "(none)";
+}
+
+static void good_urls_are_taken_apart(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *parts; /* host or path, port, user, password, database */
+    } good[] = {
+        {"redis://h", "h 6379 (none) (none) "},
+        {"redis://h/", "h 6379 (none) (none) "},
+        {"redis://h:1/15", "h 1 (none) (none) 15"},
+        {"redis://h:65535", "h 65535 (none) (none) "},
+        {"redis://h/999999999", "h 6379 (none) (none) 999999999"},
+        {"redis://127.0.0.1:6379/0", "127.0.0.1 6379 (none) (none) 0"},
+        {"redis://[::1]", "::1 6379 (none) (none) "},
+        {"redis://[::1]:7/2", "::1 7 (none) (none) 2"},
+        {"redis://a-b_c.d:7", "a-b_c.d 7 (none) (none) "},
+        {"redis://:p@h", "h 6379 (none) p "},
+        {"redis://u:p@h:1", "h 1 u p "},
+        {"redis://u:@h", "h 6379 u  "},
+        {"redis://u%3a:p%40%2f%25:q@h", "h 6379 u: p@/%:q "},
+        {"redis://u:p@x@h", "h 6379 u p@x "},
+        {"redis://u:%41@[::1]", "::1 6379 u A "},
+        {"unix:///s", "/s 0 (none) (none) "},
+        {"unix:///a/b.sock?db=3", "/a/b.sock 0 (none) (none) 3"},
+        {"unix:///a@b:c", "/a@b:c 0 (none) (none) "},
+        {"unix://:p@/s", "/s 0 (none) p "},
+        {"unix://u:p%40@/s?db=12", "/s 0 u p@ 12"},
+        {"unix:///" HUNDRED "bbbbb", "/" HUNDRED "bbbbb 0 (none) (none) "},
+        {"unix:///" HUNDRED "bbbbb?db=3", "/" HUNDRED "bbbbb 0 (none) (none) 3"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        struct redis_url url;
+        const char *problem = redis_url_parse(&url, good[i].text);
+        char parts[256];
+
+        if (problem != NULL)
+            fail_msg("%s was refused: %s", good[i].text, problem);
+        assert_true((url.host == NULL) != (url.path == NULL));
+        snprintf(parts, sizeof(parts), "%s %d %s %s %s", url.host != NULL ? url.host : url.path,
+                 url.port, shown(url.user), shown(url.password), url.database);
+        assert_string_equal(parts, good[i].parts);
+        redis_url_fini(&url);
+    }
+}
+
+static void bad_urls_are_refused_with_the_reason(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *problem;
+    } bad[] = {
+        {"", "must begin with redis://"},
+        {"redis", "must begin with redis://"},
+        {"redis:/h", "must begin with redis://"},
+        {"http://127.0.0.1", "must begin with redis://"},
+        {"REDIS://h", "must begin with redis://"},
+        {"rediss://h", "TLS"},
+        {"redis://a b", "white space"},
+        {"redis://h\t", "white space"},
+        {"redis://\xc3\xa4", "white space or control"},
+        {"redis://", "host is missing"},
+        {"redis:///0", "host is missing"},
+        {"redis://:6379", "host is missing"},
+        {"redis://u:p@", "host is missing"},
+        {"redis://h:0", "1 to 65535"},
+        {"redis://h:65536", "1 to 65535"},
+        {"redis://h:99999999999999999999", "1 to 65535"},
+        {"redis://h:", "1 to 65535"},
+        {"redis://h:6x", "1 to 65535"},
+        {"redis://h:-1", "1 to 65535"},
+        {"redis://h!", "neither a name"},
+        {"redis://a:b:1", "brackets"},
+        {"redis://::1", "brackets"},
+        {"redis://[::1", "closing ]"},
+        {"redis://[::1]x", "only :port"},
+        {"redis://[]:1", "no IPv6"},
+        {"redis://[h]:1", "no IPv6"},
+        {"redis://h/x", "only /number"},
+        {"redis://h/-1", "only /number"},
+        {"redis://h/0/1", "only /number"},
+        {"redis://h/0?x", "only /number"},
+        {"redis://h?db=1", "only /number"},
+        {"redis://h#1", "only /number"},
+        {"redis://h/9999999999", "only /number"},
+        {"redis://user@h", "credentials must be"},
+        {"redis://@h", "credentials must be"},
+        {"redis://u:%zz@h", "%XX"},
+        {"redis://u:a%4@h", "%XX"},
+        {"redis://u:%@h", "%XX"},
+        {"redis://u:%4g@h", "%XX"},
+        {"redis://u:%00@h", "%XX"},
+        {"redis://%g0:p@h", "%XX"},
+        {"unix://", "must begin with /"},
+        {"unix://relative", "must begin with /"},
+        {"unix://u:p@relative/s", "must begin with /"},
+        {"unix:///", "missing"},
+        {"unix:///?db=1", "missing"},
+        {"unix:///s?db=", "only ?db=number"},
+        {"unix:///s?db=x", "only ?db=number"},
+        {"unix:///s?db=1&x", "only ?db=number"},
+        {"unix:///s?x=1", "only ?db=number"},
+        {"unix:///s?", "only ?db=number"},
+        {"unix:///" HUNDRED "bbbbbb", "longer than 106"},
+        {"unix:///" HUNDRED HUNDRED "?db=1", "longer than 106"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct redis_url url;
+        const char *problem = redis_url_parse(&url, bad[i].text);
+
+        if (problem == NULL)
+            fail_msg("%s was taken", bad[i].text);
+        if (strstr(problem, bad[i].problem) == NULL)
+            fail_msg("%s: %s", bad[i].text, problem);
+    }
+}
+
+static void no_reason_quotes_a_password(void **state)
+{
+    static const char *const bad[] = {
+        "redis://u:geheim@h:x", "redis://u:geheim%@h",        "redis://u:geheim@h/x",
+        "redis://:geheim@",     "unix://u:geheim@relative/s", "http://u:geheim@h",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct redis_url url;
+        const char *problem = redis_url_parse(&url, bad[i]);
+
+        assert_non_null(problem);
+        assert_null(strstr(problem, "geheim"));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_urls_are_taken_apart),
+        cmocka_unit_test(bad_urls_are_refused_with_the_reason),
+        cmocka_unit_test(no_reason_quotes_a_password),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_replay.c - what an earlier life has left in a real journal folder comes back through a real
+ * ring, and through a flusher that only collects.
+ */
+#include "alloy/replay.h"
+
+#include "alloy/batch.h"
+#include "alloy/clock.h"
+#include "alloy/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SEGMENT SEGMENT_BYTES_MIN
+#define DEADLINE_MS 10000
+#define BATCHES_MAX 64
+#define RECORDS_MAX 20000
+
+static char folder[64];
+static struct journal *journal;
+static struct journal_writer *writer;
+static struct record *written[RECORDS_MAX]; /* by this life */
+static size_t written_count;
+static struct ring *ring;
+static struct l1 *l1;
+static struct l1_thread *l1_thread;
+static struct metrics *metrics;
+static struct replay *replay;
+
+/* ---- the flusher's place ---- */
+
+static pthread_mutex_t collected_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct batch *collected[BATCHES_MAX]; /* under the mutex */
+static size_t collected_count;
+
+void flusher_submit(struct flusher *flusher, struct batch *batch)
+{
+    (void)flusher;
+    pthread_mutex_lock(&collected_mutex);
+    assert_true(collected_count < BATCHES_MAX);
+    collected[collected_count++] = batch;
+    pthread_mutex_unlock(&collected_mutex);
+}
+
+static size_t batch_count(void)
+{
+    size_t n;
+
+    pthread_mutex_lock(&collected_mutex);
+    n = collected_count;
+    pthread_mutex_unlock(&collected_mutex);
+    return n;
+}
+
+/* ---- lives ---- */
+
+static void begin_life(void)
+{
+    static const char *const names[] = {"orders", "clicks"};
+    const struct journal_options options = {
+        .dir = folder,
+        .segment_bytes = SEGMENT,
+        .max_bytes = 64 * SEGMENT,
+        .sync = JOURNAL_SYNC_NEVER,
+        .writer_count = 1,
+        .stream_names = names,
+        .stream_count = 2,
+    };
+    char error[JOURNAL_ERROR_MAX];
+
+    if (journal_open(&journal, &options, error) != 0)
+        fail_msg("%s", error);
+    written_count = 0;
+}
+
+/* A life that only reads does not have a writer. */
+static void end_life(void)
+{
+    replay_stop(replay);
+    replay = NULL;
+    while (collected_count > 0)
+        free(collected[--collected_count]);
+    if (writer != NULL)
+        journal_writer_destroy(writer);
+    writer = NULL;
+    if (l1 != NULL) {
+        l1_thread_destroy(l1_thread);
+        l1_destroy(l1);
+        ring_destroy(ring);
+        metrics_destroy(metrics);
+    }
+    l1 = NULL;
+    journal_close(journal);
+    journal = NULL;
+}
+
+/* Reads what is there, for a ring of so many slots. */
+static void read_back(size_t ring_slots)
+{
+    char error[JOURNAL_ERROR_MAX] = "";
+
+    begin_life();
+    ring = ring_create(ring_slots);
+    l1 = l1_create(100000, 600000, clock_mono_ms());
+    l1_thread = l1_thread_create(l1);
+    metrics = metrics_create();
+    if (replay_read(
+            &replay,
+            &(struct replay_parts){.journal = journal, .l1 = l1, .ring = ring, .metrics = metrics},
+            error) != 0)
+        fail_msg("%s", error);
+}
+
+static void feed(void)
+{
+    assert_int_equal(replay_start(replay, NULL), 0);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    log_configure(LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT);
+    strcpy(folder, "/tmp/alloy-replay-XXXXXX");
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    begin_life();
+    writer = journal_writer_create(journal);
+    return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st;
+    (void)flag;
+    (void)ftw;
+    return remove(path);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (journal != NULL)
+        end_life();
+    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* ---- helpers ---- */
+
+#define WAIT_FOR(condition)                                          \
+    do {                                                             \
+        const uint64_t give_up_ms = clock_mono_ms() + DEADLINE_MS;   \
+        while (!(condition)) {                                       \
+            if (clock_mono_ms() > give_up_ms)                        \
+                fail_msg("waited too long for " #condition);         \
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); \
+        }                                                            \
+    } while (0)
+
+static struct hash128 hash_of(uint16_t stream, size_t id)
+{
+    return (struct hash128){.lo = id * 0x9e3779b97f4a7c15u, .hi = stream + 1};
+}
+
+/* Appends events with ids from..from + n - 1; returns the first one's place in written. */
+static size_t write_events(uint16_t stream, size_t from, size_t n)
+{
+    const size_t first = written_count;
+
+    for (size_t i = 0; i < n; i++) {
+        char text[64];
+        const int len = snprintf(text, sizeof(text), "{\"event_id\":%zu}", from + i);
+        const struct journal_entry entry = {.text = {text, (size_t)len},
+                                            .id = {text + 12, (size_t)len - 13},
+                                            .id_verbatim = true,
+                                            .hash = hash_of(stream, from + i),
+                                            .stream = stream};
+        const size_t size = journal_entry_bytes(&entry);
+
+        assert_true(written_count < RECORDS_MAX);
+        assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
+        written[written_count++] = journal_writer_append(writer, &entry, 1);
+    }
+    return first;
+}
+
+static uint64_t stamp(size_t first, size_t n)
+{
+    const uint64_t id = journal_next_insert_id(journal);
+
+    assert_int_equal(journal_stamp(journal, written + first, n, id), 0);
+    return id;
+}
+
+static size_t id_of(const struct record *record)
+{
+    return (size_t)strtoull(record_id(record), NULL, 10);
+}
+
+static bool knows(uint16_t stream, size_t id)
+{
+    const struct hash128 hash = hash_of(stream, id);
+
+    return l1_contains(l1_thread, &hash);
+}
+
+static uint64_t counted(uint16_t stream, enum metric_stream_id id)
+{
+    static struct metrics_snapshot now;
+
+    metrics_read(metrics, &now);
+    return now.streams[stream][id];
+}
+
+/* Takes and checks ids first.., which come in order, until n are there. */
+static void take_in_order(size_t first, size_t n)
+{
+    struct record *records[100];
+    size_t taken = 0;
+
+    while (taken < n) {
+        size_t got = 0;
+
+        WAIT_FOR((got = ring_take(ring, records, ARRAY_LEN(records))) > 0);
+        for (size_t i = 0; i < got; i++)
+            assert_int_equal(id_of(records[i]), first + taken + i);
+        taken += got;
+    }
+    assert_int_equal(taken, n);
+}
+
+/* ---- tests ---- */
+
+static void an_empty_folder_replays_nothing(void **state)
+{
+    (void)state;
+    end_life();
+    read_back(10);
+    feed();
+    assert_int_equal(replay_pending(replay), 0);
+    assert_int_equal(l1_entries(l1), 0);
+    assert_int_equal(ring_depth(ring), 0);
+}
+
+/* Several segments of them; the ring is far smaller. */
+static void events_that_were_never_sent_come_through_the_ring_in_order(void **state)
+{
+    const size_t n = 3000;
+
+    (void)state;
+    write_events(0, 0, n);
+    end_life();
+    read_back(64);
+    assert_int_equal(replay_pending(replay), n);
+    assert_int_equal(journal_live(journal, 0), n);
+    assert_int_equal(counted(0, METRIC_STREAM_received), n);
+    assert_int_equal(counted(0, METRIC_STREAM_accepted), n);
+    assert_int_equal(l1_entries(l1), n);
+    feed();
+    take_in_order(0, n);
+    WAIT_FOR(replay_pending(replay) == 0);
+    assert_int_equal(ring_depth(ring), 0);
+    assert_int_equal(batch_count(), 0);
+    assert_int_equal(journal_live(journal, 0), n);
+}
+
+static void a_stamped_insert_is_handed_over_as_it_was(void **state)
+{
+    uint64_t ids[3];
+    size_t at;
+
+    (void)state;
+    at = write_events(0, 0, 2000); /* over more than one segment */
+    ids[0] = stamp(at, 1500);
+    at = write_events(1, 5000, 10);
+    ids[1] = stamp(at, 9);
+    at = write_events(0, 2000, 5);
+    ids[2] = stamp(at + 2, 3);
+    end_life();
+    read_back(1000);
+    assert_int_equal(replay_pending(replay), 2015);
+    feed();
+    WAIT_FOR(batch_count() == 3 && ring_depth(ring) == 500 + 1 + 2);
+    for (size_t i = 0; i < 3; i++) {
+        static const struct {
+            uint16_t stream;
+            size_t first, count;
+        } want[] = {{0, 0, 1500}, {1, 5000, 9}, {0, 2002, 3}};
+        const struct batch *batch = collected[i];
+        uint64_t bytes = 0;
+
+        assert_int_equal(batch->insert_id, ids[i]);
+        assert_int_equal(batch->stream, want[i].stream);
+        assert_int_equal(batch->count, want[i].count);
+        for (size_t k = 0; k < batch->count; k++) {
+            assert_int_equal(id_of(batch->records[k]), want[i].first + k);
+            bytes += batch->records[k]->body_length;
+        }
+        assert_int_equal(batch->bytes, bytes);
+    }
+    assert_int_equal(replay_pending(replay), 0);
+    assert_true(knows(0, 0) && knows(0, 2004) && knows(1, 5009));
+    assert_int_equal(counted(0, METRIC_STREAM_accepted), 2005);
+    assert_int_equal(counted(1, METRIC_STREAM_accepted), 10);
+    assert_true(journal_next_insert_id(journal) > ids[2]);
+}
+
+/* A half finished insert was acknowledged: what is left of it goes under its own id. */
+static void only_live_records_are_replayed_and_counted(void **state)
+{
+    uint64_t id;
+
+    (void)state;
+    write_events(0, 0, 10);
+    id = stamp(0, 6);
+    journal_finish(journal, written, 4, RECORD_INSERTED);
+    journal_finish(journal, written + 6, 2, RECORD_INSERTED);
+    end_life();
+    read_back(100);
+    assert_int_equal(replay_pending(replay), 4);
+    assert_int_equal(counted(0, METRIC_STREAM_received), 4);
+    feed();
+    WAIT_FOR(replay_pending(replay) == 0);
+    assert_int_equal(batch_count(), 1);
+    assert_int_equal(collected[0]->insert_id, id);
+    assert_int_equal(collected[0]->count, 2);
+    assert_int_equal(id_of(collected[0]->records[0]), 4);
+    take_in_order(8, 2);
+    for (size_t i = 0; i < 10; i++)
+        assert_true(knows(0, i));
+}
+
+/* A 503 leaves nothing behind, and who was dead-lettered may come again, corrected; a duplicate's
+ * id is as known as its owner is, and that one may have been dead-lettered. */
+static void ids_of_refused_dead_and_duplicate_events_are_new_again(void **state)
+{
+    (void)state;
+    write_events(0, 0, 5);
+    journal_finish(journal, written, 1, RECORD_REFUSED);
+    journal_finish(journal, written + 1, 1, RECORD_DEAD);
+    journal_finish(journal, written + 2, 1, RECORD_DUPLICATE);
+    journal_finish(journal, written + 3, 1, RECORD_INSERTED);
+    write_events(0, 1, 1); /* the corrected one */
+    write_events(0, 4, 1);
+    journal_finish(journal, written + 6, 1, RECORD_DUPLICATE);
+    end_life();
+    read_back(100);
+    assert_false(knows(0, 0));
+    assert_true(knows(0, 1));
+    assert_false(knows(0, 2));
+    assert_true(knows(0, 3));
+    assert_true(knows(0, 4));
+    assert_int_equal(replay_pending(replay), 2);
+}
+
+/* Nothing but damage to the file can do that; it must not keep alloyd from starting. */
+static void one_insert_id_over_two_streams_makes_two_batches(void **state)
+{
+    uint64_t id;
+
+    (void)state;
+    write_events(0, 0, 1);
+    write_events(1, 1, 1);
+    write_events(0, 2, 1);
+    id = stamp(0, 3);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(replay_pending(replay) == 0);
+    assert_int_equal(batch_count(), 2);
+    assert_int_equal(collected[0]->stream, 0);
+    assert_int_equal(collected[0]->count, 2);
+    assert_int_equal(collected[1]->stream, 1);
+    assert_int_equal(collected[1]->count, 1);
+    assert_int_equal(collected[1]->insert_id, id);
+}
+
+static void half_the_ring_is_left_to_new_events(void **state)
+{
+    (void)state;
+    write_events(0, 0, 1000);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(ring_depth(ring) > 50);
+    assert_true(ring_reserve(ring, 25)); /* more than half and one chunk is never taken */
+    assert_int_equal(ring_depth(ring), 75 + 25);
+    ring_cancel(ring, 25);
+}
+
+static void stopped_while_feeding_the_rest_is_replayed_by_the_next_life(void **state)
+{
+    (void)state;
+    write_events(0, 0, 1000);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(ring_depth(ring) > 50);
+    assert_in_range(replay_pending(replay), 1, 999);
+    end_life();
+    read_back(2000);
+    assert_int_equal(replay_pending(replay), 1000);
+    feed();
+    take_in_order(0, 1000);
+}
+
+static void a_closed_ring_ends_the_feeding(void **state)
+{
+    uint64_t pending;
+
+    (void)state;
+    write_events(0, 0, 1000);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(ring_depth(ring) > 50);
+    ring_close(ring);
+    pending = replay_pending(replay);
+    take_in_order(0, 1000 - pending);
+    replay_stop(replay); /* joins: nothing came after */
+    replay = NULL;
+    assert_int_equal(ring_depth(ring), 0);
+    assert_int_equal(journal_live(journal, 0), 1000);
+}
+
+static void what_was_fed_may_be_finished_and_unmapped_meanwhile(void **state)
+{
+    struct record *records[100];
+    size_t finished = 0;
+
+    (void)state;
+    write_events(0, 0, 5000);
+    stamp(0, 1000);
+    stamp(1000, 1000);
+    end_life();
+    read_back(100);
+    feed();
+    while (finished < 5000) {
+        const size_t n = ring_take(ring, records, ARRAY_LEN(records));
+
+        journal_finish(journal, records, n, RECORD_INSERTED);
+        finished += n;
+        pthread_mutex_lock(&collected_mutex);
+        while (collected_count > 0) {
+            struct batch *batch = collected[--collected_count];
+
+            journal_finish(journal, batch->records, batch->count, RECORD_INSERTED);
+            finished += batch->count;
+            free(batch);
+        }
+        pthread_mutex_unlock(&collected_mutex);
+        journal_maintain(journal, 0, 100);
+    }
+    assert_int_equal(finished, 5000);
+    WAIT_FOR(replay_pending(replay) == 0);
+    assert_int_equal(journal_live(journal, 0), 0);
+    assert_int_equal(journal_bytes(journal), 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(an_empty_folder_replays_nothing),
+        TEST(events_that_were_never_sent_come_through_the_ring_in_order),
+        TEST(a_stamped_insert_is_handed_over_as_it_was),
+        TEST(only_live_records_are_replayed_and_counted),
+        TEST(ids_of_refused_dead_and_duplicate_events_are_new_again),
+        TEST(one_insert_id_over_two_streams_makes_two_batches),
+        TEST(half_the_ring_is_left_to_new_events),
+        TEST(stopped_while_feeding_the_rest_is_replayed_by_the_next_life),
+        TEST(a_closed_ring_ends_the_feeding),
+        TEST(what_was_fed_may_be_finished_and_unmapped_meanwhile),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
