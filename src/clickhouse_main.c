@@ -148,12 +148,11 @@ static void *watch(void *arg)
     bool ready = false;
 
     for (int waited_ms = 0;; waited_ms += READY_POLL_MS) {
-        if (ready) {
-            sigwaitinfo(signals, NULL);
+        /* A stop and a continuation interrupt the wait: only a signal's number ends it. */
+        if ((ready ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &pause)) > 0)
             _exit(0);
-        }
-        if (sigtimedwait(signals, NULL, &pause) > 0)
-            _exit(0);
+        if (ready)
+            continue;
         ready = try_socket(connect) == 0;
         if (ready)
             fprintf(stderr, "alloy-clickhouse: serving http://%s:%s (not for production)\n",

@@ -70,6 +70,7 @@ class Client(threading.Thread):
                 self.statuses[status] = self.statuses.get(status, 0) + 1
                 if status == 202:
                     self.answered.extend(ids)
+                    time.sleep(0.002)
                     break
                 time.sleep(0.02 + self.random.random() * 0.1)
 
