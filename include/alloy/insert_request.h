@@ -22,8 +22,8 @@ struct insert_request {
 
 /*
  * URL of an insert into the stream's table: query INSERT INTO `db`.`table` FORMAT JSONEachRow, the
- * deduplication token (instance id and insert id in hexadecimal), the settings of FACTS that must
- * not depend on a server's defaults, then clickhouse.setting.*; all percent-encoded. Returns owned
+ * deduplication token (instance id and insert id in hexadecimal), the settings that must not
+ * depend on a server's defaults, then clickhouse.setting.*; all percent-encoded. Returns owned
  * (free()); NULL: out of memory.
  */
 char *insert_request_url(const struct config *config, const struct config_stream *stream,

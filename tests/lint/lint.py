@@ -21,7 +21,7 @@ import tempfile
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 5
-COLUMNS_MAX = {".c": 100, ".h": 100, ".py": 120}
+COLUMNS_MAX = 100  # of C
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 LAYERS = {"base": 0, "core": 1, "front": 2, "back": 2, "top": 3, "main": 4}
@@ -67,14 +67,17 @@ class Tree:
         self._texts = {}
 
     def _list(self):
-        if (self.root / ".git").exists():
+        if (self.root / ".git").exists() and shutil.which("git"):
             # New files too, so that they are checked before they are committed.
-            out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=self.root, check=True,
-                                 stdout=subprocess.PIPE).stdout.decode()
-            return {name for name in out.split("\0") if name and (self.root / name).is_file()}
+            git = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=self.root, check=False,
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            if git.returncode == 0:
+                names = git.stdout.decode().split("\0")
+                return {name for name in names if name and (self.root / name).is_file()}
         found = set()
         for folder, folders, files in os.walk(self.root):
-            folders[:] = [f for f in folders if not f.startswith("build") and f not in ("__pycache__", ".pytest_cache")]
+            folders[:] = [f for f in folders
+                          if not f.startswith("build") and f not in (".git", "__pycache__", ".pytest_cache")]
             found |= {str((pathlib.Path(folder) / f).relative_to(self.root)) for f in files}
         return found
 
@@ -186,8 +189,8 @@ def check_sizes(tree):
         if len(lines) > FILE_LINES_MAX:
             yield path, len(lines), f"{len(lines)} lines; at most {FILE_LINES_MAX}"
         for number, line in enumerate(lines, 1):
-            if len(line) > COLUMNS_MAX[pathlib.PurePath(path).suffix]:
-                yield path, number, f"{len(line)} columns"
+            if len(line) > COLUMNS_MAX and not path.endswith(".py"):
+                yield path, number, f"{len(line)} columns; at most {COLUMNS_MAX}"
         if path.endswith(".py"):
             continue
         # In this format a function's braces, and only they, stand alone in the first column.
@@ -199,7 +202,7 @@ def check_sizes(tree):
                 while head > 0 and lines[head - 1].strip() and not lines[head - 1].startswith(("}", " *", "/*", "#")):
                     head -= 1
                 count = parameters(" ".join(lines[head:number - 1]))
-                if count is not None and count > PARAMETERS_MAX:
+                if count is not None and count > PARAMETERS_MAX and path.startswith("src/"):
                     yield path, number, f"{count} parameters; at most {PARAMETERS_MAX}"
             elif line == "}" and begin is not None:
                 if number - begin + 1 > FUNCTION_LINES_MAX:
@@ -215,8 +218,8 @@ def check_spdx(tree):
         if path.endswith((".c", ".h", ".def")):
             if not lines or lines[0] != f"/* {SPDX} */":
                 yield path, 1, f"the first line is not /* {SPDX} */"
-            elif len(lines) < 3 or lines[1] != "/*" or not lines[2].startswith(f" * {name} - "):
-                yield path, 2, f'no header comment that begins with " * {name} - "'
+            elif not "\n".join(lines[1:3]).startswith((f"/*\n * {name} - ", f"/* {name} - ")):
+                yield path, 2, f'no header comment that begins with "{name} - "'
         elif path.endswith((".py", ".sh", ".lua", ".js", ".mjs")) or (lines and lines[0].startswith("#!")):
             head = lines[:4]
             if not any(SPDX in line for line in head):
