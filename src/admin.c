@@ -398,6 +398,7 @@ int admin_start(struct admin **out, const struct front_parts *parts, char error[
     }
     admin->parts = *parts;
     admin->stop_fd = -1;
+    health_raise(parts->health, "starting", true, "The event port does not listen yet.");
     admin->view.started_ms = clock_mono_ms();
     err = listener_open_all(&admin->listeners, config->admin_addresses, config->admin_address_count,
                             1, error);

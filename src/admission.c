@@ -262,7 +262,8 @@ void admission_event(struct admission *admission, const struct json_scan_event *
     struct event *event;
 
     ALLOY_ASSERT(admission->request_count > 0);
-    /* More than the ring can ever hold: judge() refuses it, and what lies beyond need not be kept. */
+    /* More than the ring can ever hold: judge() refuses it, and what lies beyond need not be kept.
+     */
     if (++request->count > ring_capacity(admission->parts.ring))
         return;
     events_reserve(admission, admission->event_count + 1);

@@ -102,12 +102,14 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     daemon->l1 = l1_create(config->l1_capacity, config->l1_ttl_ms, clock_mono_ms());
     if (daemon->ring == NULL || daemon->l1 == NULL)
         return -ENOMEM;
-    err = replay_read(&daemon->replay,
-                      &(struct replay_parts){.journal = daemon->journal,
-                                             .l1 = daemon->l1,
-                                             .ring = daemon->ring,
-                                             .metrics = daemon->metrics},
-                      error);
+    err = replay_read(
+        &daemon->replay,
+        &(struct replay_parts){.journal = daemon->journal,
+                               .l1 = daemon->l1,
+                               .ring = daemon->ring,
+                               .metrics = daemon->metrics,
+                               .duplicate_ms = *config->redis_url == '\0' ? config->l1_ttl_ms : 0},
+        error);
     if (err != 0)
         return err;
     snprintf(error, JOURNAL_ERROR_MAX, "cannot start the janitor thread");
@@ -122,7 +124,8 @@ static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
                         &(struct flusher_parts){.config = &daemon->config,
                                                 .journal = daemon->journal,
                                                 .health = daemon->health,
-                                                .metrics = daemon->metrics},
+                                                .metrics = daemon->metrics,
+                                                .l1 = daemon->l1},
                         error);
     if (err != 0)
         return err;
@@ -286,6 +289,11 @@ static bool front_drained(const struct daemon *daemon)
     return front_connections(daemon->front) == 0;
 }
 
+static bool replay_drained(const struct daemon *daemon)
+{
+    return replay_pending(daemon->replay) == 0;
+}
+
 static bool workers_drained(const struct daemon *daemon)
 {
     for (size_t i = 0; i < daemon->worker_count; i++)
@@ -332,6 +340,7 @@ static int drain(struct daemon *daemon)
     health_raise(daemon->health, "draining", true, "alloyd is shutting down");
     front_drain(daemon->front);
     drained = wait_until(daemon, front_drained, deadline_ms);
+    drained = wait_until(daemon, replay_drained, deadline_ms) && drained;
     ring_close(daemon->ring);
     drained = wait_until(daemon, workers_drained, deadline_ms) && drained;
     drained = wait_until(daemon, flusher_drained, deadline_ms) && drained;

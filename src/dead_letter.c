@@ -6,6 +6,10 @@
  * memory, written by one loop of write(2) and synced; whatever goes wrong on the way, the file is
  * cut back to where it was, so that nothing is half there.
  *
+ * A kill between the write and the end of the record brings the record back. As one is written at a
+ * time, at most the last line of the newest file can be of such a record: it is looked for there
+ * before it is written again.
+ *
  * Runs on: one thread.
  * Owns: the folder's size, the open file, the buffer of lines.
  */
@@ -33,6 +37,11 @@ struct dead_letter {
     int fd;                /* -1: none */
     uint64_t file_bytes;
     char stream[STREAM_MAX]; /* that the open file belongs to */
+    /* The newest file that was there at open; -1: none, or its last line has come again. */
+    int doubt_fd;
+    off_t doubt_bytes;
+    char doubt_name[NAME_MAX + 1];
+    uint64_t opened_ms;
 };
 
 /* Creates path and its parents. 0 or -errno. */
@@ -53,13 +62,20 @@ static int make_dirs(const char *path)
     return mkdir(part, 0750) != 0 && errno != EEXIST ? -errno : 0;
 }
 
-/* Sums the sizes of the folder's files. 0 or -errno. */
-static int measure_folder(struct dead_letter *dead_letter)
+static bool is_newer(const struct stat *a, const struct stat *b)
+{
+    if (a->st_mtim.tv_sec != b->st_mtim.tv_sec)
+        return a->st_mtim.tv_sec > b->st_mtim.tv_sec;
+    return a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
+}
+
+/* Sums the sizes of the folder's files, and names the newest ("": none) when asked. 0 or -errno. */
+static int measure_folder(struct dead_letter *dead_letter, char *newest)
 {
     int fd = openat(dead_letter->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
-    struct stat st;
+    struct stat st, newest_st = {0};
 
     if (dir == NULL) {
         int err = -errno;
@@ -70,8 +86,13 @@ static int measure_folder(struct dead_letter *dead_letter)
     dead_letter->folder_bytes = 0;
     while ((entry = readdir(dir)) != NULL) {
         if (fstatat(dead_letter->dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(st.st_mode))
+            S_ISREG(st.st_mode)) {
             dead_letter->folder_bytes += (uint64_t)st.st_size;
+            if (newest != NULL && is_newer(&st, &newest_st)) {
+                newest_st = st;
+                strcpy(newest, entry->d_name);
+            }
+        }
     }
     closedir(dir);
     return 0;
@@ -217,6 +238,55 @@ static char *format_lines(struct record *const *records, size_t n,
     return text;
 }
 
+static void forget_doubt(struct dead_letter *dead_letter)
+{
+    if (dead_letter->doubt_fd >= 0)
+        close(dead_letter->doubt_fd);
+    dead_letter->doubt_fd = -1;
+}
+
+/* Remembers the file whose last line may come again. Without it that line may be there twice. */
+static void open_doubt(struct dead_letter *dead_letter)
+{
+    struct stat st;
+
+    if (dead_letter->doubt_name[0] == '\0')
+        return;
+    dead_letter->doubt_fd = openat(dead_letter->dir_fd, dead_letter->doubt_name,
+                                   O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (dead_letter->doubt_fd >= 0 && fstat(dead_letter->doubt_fd, &st) == 0)
+        dead_letter->doubt_bytes = st.st_size;
+}
+
+/* Whether line, of this record, is the one in doubt, and on disk. What stands before the event (the
+ * time, the message) may be another this time; what ends it can be nothing else's end. */
+static bool is_there(struct dead_letter *dead_letter, const struct record *record,
+                     const struct dead_letter_reason *reason, struct slice line)
+{
+    static const char head[] = ",\"event\":";
+    const size_t name_len = strlen(reason->stream);
+    /* the newline and the brace stand for the record's newline */
+    const size_t len = sizeof(head) - 1 + record->body_length + 1;
+    char *last;
+    bool same;
+
+    if (dead_letter->doubt_fd < 0 || record->received_ms >= dead_letter->opened_ms ||
+        (uint64_t)dead_letter->doubt_bytes < len ||
+        strncmp(dead_letter->doubt_name, reason->stream, name_len) != 0 ||
+        dead_letter->doubt_name[name_len] != '-')
+        return false;
+    last = malloc(len);
+    same = last != NULL &&
+           pread(dead_letter->doubt_fd, last, len, dead_letter->doubt_bytes - (off_t)len) ==
+               (ssize_t)len &&
+           memcmp(last, line.data + line.len - len, len) == 0;
+    free(last);
+    if (!same || fdatasync(dead_letter->doubt_fd) != 0)
+        return false;
+    forget_doubt(dead_letter);
+    return true;
+}
+
 static int write_all(int fd, const char *text, size_t len)
 {
     while (len > 0) {
@@ -256,7 +326,8 @@ int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
 
     if (opened == NULL)
         return -ENOMEM;
-    opened->fd = -1;
+    opened->fd = opened->doubt_fd = -1;
+    opened->opened_ms = clock_real_ms();
     err = make_dirs(dir);
     if (err != 0)
         goto free_opened;
@@ -269,9 +340,10 @@ int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
         err = -errno;
         goto close_dir;
     }
-    err = measure_folder(opened);
+    err = measure_folder(opened, opened->doubt_name);
     if (err != 0)
         goto close_dir;
+    open_doubt(opened);
     *dead_letter = opened;
     return 0;
 
@@ -287,6 +359,7 @@ void dead_letter_close(struct dead_letter *dead_letter)
     if (dead_letter == NULL)
         return;
     close_file(dead_letter);
+    forget_doubt(dead_letter);
     close(dead_letter->dir_fd);
     free(dead_letter);
 }
@@ -300,9 +373,13 @@ int dead_letter_write(struct dead_letter *dead_letter, struct record *const *rec
 
     if (text == NULL)
         return -EIO;
+    if (n == 1 && is_there(dead_letter, records[0], reason, (struct slice){text, len})) {
+        free(text);
+        return 0;
+    }
     if (dead_letter->folder_bytes + len > max_bytes) {
         /* Somebody may have made room since we looked. */
-        err = measure_folder(dead_letter);
+        err = measure_folder(dead_letter, NULL);
         if (err == 0 && dead_letter->folder_bytes + len > max_bytes)
             err = -ENOSPC;
     }

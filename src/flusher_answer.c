@@ -174,7 +174,34 @@ static void insert_end(struct flusher *flusher, struct insert *insert)
     insert->part = false;
 }
 
-/* Offers a refused row to the dead-letter folder. On 0 the row is finished and insert destroyed. */
+/*
+ * Gives up the claim of a refused row, so that a corrected event with its id is new. 0, or -EAGAIN:
+ * the row has to wait for Redis. With on_failure = pass it does so for retry_max only: rows that
+ * wait keep their segments, and Redis may never come back.
+ */
+static int release_claim(struct flusher *flusher, const struct insert *insert)
+{
+    const struct config *config = flusher_config(flusher);
+    const uint64_t now = clock_mono_ms();
+
+    if (claims_release(flusher->claims, insert->records, 1, now) == 0) {
+        flusher->release_failing_ms = 0;
+        return 0;
+    }
+    if (flusher->release_failing_ms == 0)
+        flusher->release_failing_ms = now;
+    /* acquire: pairs with the release in flusher_stop(), which cancels the claims */
+    if (atomic_load_explicit(&flusher->stop, memory_order_acquire) ||
+        config->redis_on_failure == CONFIG_REDIS_HOLD)
+        return -EAGAIN;
+    return now - flusher->release_failing_ms < config->clickhouse_retry_max_ms ? -EAGAIN : 0;
+}
+
+/*
+ * Makes the id of a refused row new again and puts the row into the dead-letter folder. On 0 the
+ * row is finished and insert destroyed. While the row waits to be tried again L1 still knows its
+ * id: whatever comes with it meanwhile is answered as a duplicate.
+ */
 static int bury(struct flusher *flusher, struct insert *insert, struct slice message)
 {
     const struct config *config = flusher_config(flusher);
@@ -184,29 +211,38 @@ static int bury(struct flusher *flusher, struct insert *insert, struct slice mes
         .message = message,
         .real_ms = clock_real_ms(),
     };
-    int err = dead_letter_write(flusher->dead_letter, insert->records, 1, &reason,
-                                config->dead_letter_max_bytes_bytes);
+    int err;
 
+    if (flusher->l1 == NULL)
+        flusher->l1 = l1_thread_create(flusher->parts.l1);
+    if (flusher->l1 == NULL)
+        return -ENOMEM;
+    err = release_claim(flusher, insert);
+    if (err == 0)
+        err = dead_letter_write(flusher->dead_letter, insert->records, 1, &reason,
+                                config->dead_letter_max_bytes_bytes);
     if (err != 0)
         return err;
     KILL_POINT("dead_letter_written");
+    l1_remove(flusher->l1, &insert->records[0]->hash);
     METRIC_STREAM_ADD(flusher->counters, insert->stream, dead_lettered, 1);
-    /* The id must be free again before the record is gone: a claim is released here. */
     flusher_finish_records(flusher, insert->records, 1, RECORD_DEAD);
     insert_destroy(insert);
     return 0;
 }
 
-static void say_dead_letter_failed(struct flusher *flusher, int err)
+static void say_bury_failed(struct flusher *flusher, int err)
 {
+    const char *reason = err == -EAGAIN   ? "Redis cannot be told to forget their ids"
+                         : err == -ENOSPC ? "the dead-letter folder is full"
+                                          : "the dead-letter folder cannot be written";
     uint64_t held;
 
     health_raise(flusher->parts.health, "dead_letter", false,
-                 "the dead-letter folder takes nothing (%s): refused events stay in the journal",
-                 err == -ENOSPC ? "full" : "cannot be written");
+                 "refused events stay in the journal: %s", reason);
     if (log_limit_pass(&flusher->dead_letter_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
-        log_error("dead-letter folder takes nothing error=\"%s\" action=keep suppressed=%" PRIu64,
-                  err == -ENOSPC ? "full" : "cannot be written", held);
+        log_error("refused events stay in the journal reason=\"%s\" suppressed=%" PRIu64, reason,
+                  held);
 }
 
 /* A row that is alone in its insert was refused. */
@@ -228,7 +264,7 @@ static void refuse(struct flusher *flusher, struct insert *insert, const struct 
         err = bury(flusher, insert, message);
         if (err == 0)
             return;
-        say_dead_letter_failed(flusher, err);
+        say_bury_failed(flusher, err);
         flusher->parked_at_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
     }
     insert->message = strndup(message.data, message.len < MESSAGE_MAX ? message.len : MESSAGE_MAX);
@@ -245,7 +281,7 @@ void flusher_retry_parked(struct flusher *flusher, uint64_t now)
         int err = bury(flusher, insert, (struct slice){text, strlen(text)});
         if (err != 0) {
             insert_list_push_front(&flusher->parked, insert);
-            say_dead_letter_failed(flusher, err);
+            say_bury_failed(flusher, err);
             flusher->parked_at_ms = now + flusher_config(flusher)->clickhouse_retry_max_ms;
             return;
         }
@@ -269,6 +305,16 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
     insert_destroy(insert);
 }
 
+/* The server joins async inserts, and refuses them all for one row of somebody else's. So a single
+ * row goes again by itself, as the parts of a larger insert do, before it is judged. */
+static void send_alone(struct flusher *flusher, struct insert *insert)
+{
+    insert->async = false;
+    insert->stamped = false;
+    insert->id = 0;
+    insert_list_push_front(&flusher->lanes[insert->stream].waiting, insert);
+}
+
 /* Some row is at fault, or the rows are of too many partitions. */
 static void insert_refused(struct flusher *flusher, struct insert *insert,
                            const struct transfer *transfer, enum insert_class class)
@@ -282,7 +328,9 @@ static void insert_refused(struct flusher *flusher, struct insert *insert,
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = 0;
     insert_settle(insert, false);
-    if (insert->count == 1)
+    if (insert->count == 1 && insert->async)
+        send_alone(flusher, insert);
+    else if (insert->count == 1)
         refuse(flusher, insert, transfer);
     else if (flusher_cut(flusher, insert, bad_row, named ? (int64_t)row : -1) != 0)
         flusher_keep(flusher, insert, true);

@@ -415,6 +415,7 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
             goto free_front;
         }
     }
+    health_clear(parts->health, "starting"); /* raised by admin_start() */
     *out = front;
     return 0;
 

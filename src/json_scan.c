@@ -450,7 +450,8 @@ static const char *skip_event(struct json_scan *scan, const char *at, const char
 
             if (unlikely(*at != (array ? ']' : '}')))
                 return fail(scan, at,
-                            array ? "A comma or ']' was expected." : "A comma or '}' was expected.");
+                            array ? "A comma or ']' was expected."
+                                  : "A comma or '}' was expected.");
             at++;
             arrays >>= 1;
             if (--depth == 0)

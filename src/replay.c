@@ -39,6 +39,7 @@ struct replay {
     size_t count, capacity;
     size_t frozen_count;
     bool out_of_memory;
+    bool has_doubles; /* some id was met twice */
     bool started;
     pthread_t thread;
     atomic_bool stop;        /* any thread */
@@ -57,8 +58,9 @@ static void visit(void *arg, struct record *record)
 
     /* What was answered 503 is new when it comes again, and so is what was dead-lettered. Of a
      * duplicate the owner decides, which is a record of its own or another alloyd's. */
-    if (state == RECORD_LIVE || state == RECORD_INSERTED)
-        l1_add(replay->l1, &record->hash, clock_mono_ms());
+    if ((state == RECORD_LIVE || state == RECORD_INSERTED) &&
+        l1_add(replay->l1, &record->hash, clock_mono_ms()) == L1_KNOWN)
+        replay->has_doubles = true;
     if (state != RECORD_LIVE || replay->out_of_memory)
         return;
     if (replay->count == replay->capacity) {
@@ -73,8 +75,52 @@ static void visit(void *arg, struct record *record)
         replay->capacity = next;
     }
     replay->records[replay->count++] = record;
-    METRIC_STREAM_ADD(replay->metrics, record->stream, received, 1);
-    METRIC_STREAM_ADD(replay->metrics, record->stream, accepted, 1);
+}
+
+/* Records of one id together (the hash is of stream and id), in the order of their arrival. */
+static int compare_ids(const void *left, const void *right)
+{
+    const struct record *a = *(struct record *const *)left, *b = *(struct record *const *)right;
+
+    if (a->hash.lo != b->hash.lo)
+        return a->hash.lo < b->hash.lo ? -1 : 1;
+    if (a->hash.hi != b->hash.hi)
+        return a->hash.hi < b->hash.hi ? -1 : 1;
+    if (a->received_ms != b->received_ms)
+        return a->received_ms < b->received_ms ? -1 : 1;
+    return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
+}
+
+static bool is_same_event(const struct replay *replay, const struct record *earlier,
+                          const struct record *later)
+{
+    return earlier->hash.lo == later->hash.lo && earlier->hash.hi == later->hash.hi &&
+           later->received_ms - earlier->received_ms < replay->parts.duplicate_ms;
+}
+
+/* Of records that are one event keeps the first, or the one that may be in ClickHouse already. */
+static void drop_doubles(struct replay *replay)
+{
+    struct record **records = replay->records;
+    size_t kept = 0;
+
+    qsort(records, replay->count, sizeof(*records), compare_ids);
+    for (size_t i = 0; i < replay->count; i++) {
+        struct record *drop = records[i];
+
+        if (kept > 0 && is_same_event(replay, records[kept - 1], drop)) {
+            if (insert_id_of(drop) != 0 && insert_id_of(records[kept - 1]) == 0) {
+                drop = records[kept - 1];
+                records[kept - 1] = records[i];
+            }
+            if (insert_id_of(drop) == 0) {
+                journal_finish(replay->parts.journal, &drop, 1, RECORD_DUPLICATE);
+                continue;
+            }
+        }
+        records[kept++] = records[i];
+    }
+    replay->count = kept;
 }
 
 /* Frozen records first, by insert id (and stream: ids are not under the checksum, so damage may
@@ -208,6 +254,12 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
         goto free_replay;
     l1_thread_destroy(replay->l1);
     replay->l1 = NULL;
+    if (replay->has_doubles && replay->parts.duplicate_ms > 0 && replay->count > 0)
+        drop_doubles(replay);
+    for (size_t i = 0; i < replay->count; i++) {
+        METRIC_STREAM_ADD(replay->metrics, replay->records[i]->stream, received, 1);
+        METRIC_STREAM_ADD(replay->metrics, replay->records[i]->stream, accepted, 1);
+    }
     if (replay->count > 0)
         qsort(replay->records, replay->count, sizeof(*replay->records), compare);
     while (replay->frozen_count < replay->count &&

@@ -40,7 +40,7 @@
 /* The batch of one stream that is being filled. */
 struct open_batch {
     struct batch *batch; /* NULL until the stream's first event; then reused */
-    uint64_t deadline_ms;
+    uint64_t since_ms;   /* when its first event was added; a reload may change the linger */
 };
 
 struct worker {
@@ -179,6 +179,14 @@ static bool has_events(const struct open_batch *open)
     return open->batch != NULL && open->batch->count > 0;
 }
 
+static uint64_t linger_left_ms(const struct worker *worker, const struct open_batch *open,
+                               uint64_t now_ms)
+{
+    uint64_t until_ms = open->since_ms + config_current(worker->parts.config)->worker_linger_ms;
+
+    return until_ms > now_ms ? until_ms - now_ms : 0;
+}
+
 /* Finishes the batches whose first event is linger old, or all. False: the worker must end. */
 static bool finish_due(struct worker *worker, bool all)
 {
@@ -187,7 +195,7 @@ static bool finish_due(struct worker *worker, bool all)
     for (size_t i = 0; i < worker->stream_count; i++) {
         struct open_batch *open = &worker->open[i];
 
-        if (has_events(open) && (all || open->deadline_ms <= now_ms) &&
+        if (has_events(open) && (all || linger_left_ms(worker, open, now_ms) == 0) &&
             !finish(worker, open->batch))
             return false;
     }
@@ -205,8 +213,7 @@ static struct batch *open_batch(struct worker *worker, uint16_t stream)
             return NULL;
     }
     if (open->batch->count == 0)
-        open->deadline_ms =
-            clock_mono_ms() + config_current(worker->parts.config)->worker_linger_ms;
+        open->since_ms = clock_mono_ms();
     return open->batch;
 }
 
@@ -241,7 +248,7 @@ static uint64_t sleep_ns(const struct worker *worker)
 
         if (!has_events(open))
             continue;
-        left_ms = open->deadline_ms > now_ms ? open->deadline_ms - now_ms : 0;
+        left_ms = linger_left_ms(worker, open, now_ms);
         if (left_ms < wait_ms)
             wait_ms = left_ms;
     }
@@ -266,8 +273,8 @@ static bool idle(struct worker *worker)
             atomic_store_explicit(&worker->done, true, memory_order_release);
             return false;
         }
-        ring_wait(worker->parts.ring, CLOSING_WAIT_MS * CLOCK_NS_PER_MS);
-        return true;
+        /* ring_wait() does not sleep on a closed ring. */
+        return pause_ms(worker, CLOSING_WAIT_MS);
     }
     /* A probe keeps readiness and metrics true while no event comes that would show Redis is back;
      * its outcome is in them. */

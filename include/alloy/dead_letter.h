@@ -4,8 +4,8 @@
  *
  * A line is {"time":...,"stream":...,"code":...,"message":...,"event":<the original bytes>}. Files
  * are named <stream>-<UTC time>-<n>.ndjson, appended to and synced before the records are taken out
- * of the journal. When the folder holds max_bytes nothing more is written: such events stay LIVE,
- * and alloyd says so.
+ * of the journal; a line that a killed life has just written does not come again. When the folder
+ * holds max_bytes nothing more is written: such events stay LIVE, and alloyd says so.
  */
 #ifndef ALLOY_DEAD_LETTER_H
 #define ALLOY_DEAD_LETTER_H

@@ -18,6 +18,7 @@
 #include "alloy/config.h"
 #include "alloy/health.h"
 #include "alloy/journal.h"
+#include "alloy/l1.h"
 #include "alloy/metrics.h"
 
 struct flusher;
@@ -29,6 +30,7 @@ struct flusher_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
+    struct l1 *l1; /* forgets the ids of events that ClickHouse refuses; not used for discard: */
 };
 
 /*

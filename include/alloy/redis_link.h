@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * redis_link.h - one connection to Redis, for claims.c: connecting, AUTH and SELECT, a buffer that commands are built in, and replies that are told element by element, without an
- * allocation for any.
+ * redis_link.h - one connection to Redis, for claims.c: connecting, AUTH and SELECT, a buffer that
+ * commands are built in, and replies that are told element by element, without an allocation for
+ * any.
  *
  * The one home of hiredis. Runs on: the thread that owns it.
  */

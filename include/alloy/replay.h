@@ -27,6 +27,10 @@ struct replay_parts {
     struct ring *ring;
     struct flusher *flusher; /* may be set as late as replay_start() */
     struct metrics *metrics;
+    /* Without a second level nobody else can tell that of two LIVE records of one id, appended at
+     * the same time by a turn or two that a kill has cut short, one is a duplicate. Those received
+     * closer together than this are one event; 0: claims decide. */
+    uint64_t duplicate_ms;
 };
 
 /* Returns 0 and an owned replay (replay_stop()), or -errno with a sentence in error. Main thread,

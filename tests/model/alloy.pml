@@ -10,17 +10,19 @@
  * A record is numbered by client, try and event; its number + 1 is its LSN, hence the value of its
  * claim. Event 0 of a request has id 0, event 1 has id 1. Sets of records are bit masks.
  *
- * Each guard of the code can be taken out by a -D of its name; run.py checks that each is missed.
+ * Each guard of the code can be taken out, and each assumption broken, by a -D of its name; `run`
+ * checks that every one of them is missed.
  *
  * Configuration, by -D:
  *   INSTANCES    1: two fronts and two workers in it; 2: one of each in each
  *   CRASHES      of instance 0, at any step
  *   POWER        sync = always, and a crash may be a loss of power
  *   REDIS        0: no second level (redis.url empty)
+ *   SEGMENTS_STAY   finished records are still there at the restart
  *   FAULTS       Redis and ClickHouse may answer late or not at all
  *   REFUSALS     the journal may be full, and a sync may fail
  *   EVICTIONS    L1 may forget an id at any time
- *   TRIES        requests that a client sends for one event
+ *   TRIES        requests that client 0 sends for one event at most; TRIES_1: client 1
  *   EVENTS_0, EVENTS_1   what the two clients send: a mask of events
  *   CAPACITY     of each ring
  */
@@ -47,6 +49,9 @@
 #endif
 #ifndef TRIES
 #define TRIES 2
+#endif
+#ifndef TRIES_1
+#define TRIES_1 TRIES
 #endif
 #ifndef EVENTS_0
 #define EVENTS_0 1
@@ -173,7 +178,7 @@ inline content_or_again(client)
 {
     if
     :: client_at[client] = DONE
-    :: tries[client] + 1 < TRIES -> tries[client]++; client_at[client] = WANTS
+    :: tries[client] + 1 < TRIES - (client) * (TRIES - TRIES_1) -> tries[client]++; client_at[client] = WANTS
     fi
 }
 
@@ -427,12 +432,18 @@ end:
         :: !redis_failed ->
             redis_failed = 1;
             if
-            :: set_nx(r + 1)
+            :: true -> set_nx(r + 1)
             :: late_set = r + 1
             :: true -> skip
             fi;
+#ifdef PASS
+            /* what has no verdict goes on unclaimed */
+            worker_todo[w] = 0; worker_again[w] = 0;
+            worker_at[w] = SORT_OUT
+#else
             worker_todo[w] = 0; worker_again[w] = 0; worker_lost[w] = 0;
             worker_at[w] = LOOKUP
+#endif
 #endif
         fi;
         r = 0 }
@@ -543,10 +554,10 @@ end:
         inserted = inserted | sending[i];
 #endif
         if
-        :: apply(token[i], sending[i]);
+        :: true -> apply(token[i], sending[i]);
             flusher_at[i] = AFTER_POST
 #if FAULTS
-        :: apply(token[i], sending[i]) /* the answer is lost: again */
+        :: true -> apply(token[i], sending[i]) /* the answer is lost: again */
 #ifdef RETRY_NEW_TOKEN
             ; token[i] = next_insert; next_insert++
 #endif
@@ -590,6 +601,9 @@ end:
 proctype Late()
 {
     byte applied;
+#if defined(REDIS_FORGETS) || defined(WINDOW_FORGETS)
+    bit forgotten;
+#endif
 
 end:
     do
@@ -597,6 +611,12 @@ end:
     :: atomic { late_set != 0 -> late_set = 0 }
     :: atomic { late_token != 0 -> apply(late_token, late_rows); late_token = 0; late_rows = 0 }
     :: atomic { late_token != 0 -> late_token = 0; late_rows = 0 }
+#ifdef REDIS_FORGETS
+    :: atomic { claim[0] != 0 && !forgotten -> claim[0] = 0; forgotten = 1 }
+#endif
+#ifdef WINDOW_FORGETS
+    :: atomic { tokens != 0 && !forgotten -> tokens = 0; forgotten = 1 }
+#endif
     od
 }
 
@@ -676,15 +696,57 @@ inline lose_pages(r)
     r = 0
 }
 
+#if !REDIS
+/* Claims alone could tell the LIVE records of one id from each other: without them one is kept, the
+ * one in an insert if there is one, and none where another record of the id is INSERTED. */
+inline drop_doubles(r)
+{
+    byte kept; /* ids */
+
+    r = 0;
+    do
+    :: r == RECORDS -> break
+    :: r < RECORDS ->
+        if
+        :: HAS(~home & live, r) && insert_of[r] != 0 -> kept = kept | BIT(ID(r))
+#ifndef DOUBLES_OF_INSERTED
+        :: HAS(~home & inserted, r) && all -> kept = kept | BIT(ID(r))
+#endif
+        :: else -> skip
+        fi;
+        r++
+    od;
+    r = 0;
+    do
+    :: r == RECORDS -> break
+    :: r < RECORDS ->
+        if
+        :: HAS(~home & live, r) && insert_of[r] == 0 && HAS(kept, ID(r)) ->
+            live = live & ~BIT(r); duplicate = duplicate | BIT(r)
+        :: HAS(~home & live, r) && insert_of[r] == 0 && !HAS(kept, ID(r)) ->
+            kept = kept | BIT(ID(r))
+        :: else -> skip
+        fi;
+        r++
+    od;
+    r = 0; kept = 0
+}
+#endif
+
 /* recover_run(), before the first connection; finished records may have gone with their segment. */
 inline recover(r)
 {
     bit all;
 
     if
+#ifndef SEGMENTS_STAY
     :: all = 0
+#endif
     :: all = 1
     fi;
+#if !REDIS
+    drop_doubles(r);
+#endif
     r = 0;
     do
     :: r == RECORDS -> break
@@ -703,7 +765,7 @@ inline recover(r)
 #ifdef REPLAY_REFUSED_TO_L1
         :: HAS(live, r) || all -> l1[0] = l1[0] | BIT(ID(r))
 #else
-        :: HAS(live, r) || (all && !HAS(refused, r)) -> l1[0] = l1[0] | BIT(ID(r))
+        :: HAS(live, r) || (all && HAS(inserted, r)) -> l1[0] = l1[0] | BIT(ID(r))
 #endif
         :: else -> skip
         fi;

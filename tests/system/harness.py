@@ -25,6 +25,10 @@ BUILD = pathlib.Path(os.environ.get("ALLOY_BUILD_DIR", ROOT / "build" / "release
 DEADLINE = float(os.environ.get("ALLOY_TEST_DEADLINE", "60"))
 
 
+# For an alloyd that will be told to exit at once, which joins no thread.
+EXIT_AT_ONCE = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + " report_thread_leaks=0"}
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -219,7 +223,7 @@ class Alloyd(Process):
 
     def start(self, ready=True, env=None):
         self.spawn_only(env)
-        self.wait_ready(lambda: self.readyz() if ready else self.health() is not None)
+        self.wait_ready(lambda: self.readyz() if ready else self.listens() and self.health() is not None)
         return self
 
     # -- the event port
@@ -228,6 +232,13 @@ class Alloyd(Process):
         s = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return s
+
+    def listens(self):
+        try:
+            self.connect().close()
+            return True
+        except OSError:
+            return False
 
     def client(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)

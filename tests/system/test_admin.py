@@ -61,7 +61,8 @@ def scrape(alloyd):
 def check_histogram(family, name):
     kind, samples = family
     assert kind == "histogram"
-    buckets = [(float(dict(labels)["le"]), value) for (sample, labels), value in samples.items() if sample == name + "_bucket"]
+    buckets = [(float(dict(labels)["le"]), value) for (sample, labels), value in samples.items()
+               if sample == name + "_bucket"]
     assert len(buckets) >= 5 and [b for b, _ in buckets] == sorted(b for b, _ in buckets)
     assert buckets[-1][0] == float("inf")
     assert [v for _, v in buckets] == sorted(v for _, v in buckets)
@@ -134,12 +135,7 @@ def test_stats_agree_with_metrics(alloyd):
     assert answer.status == 200 and answer.headers["Content-Type"].startswith("application/json")
     stats, m = answer.json, alloyd.metrics()
 
-    def numbers(value):
-        if isinstance(value, dict):
-            return {k: numbers(v) for k, v in value.items()}
-        return value
-
-    found = numbers(stats["streams"]["events"]["books"])
+    found = stats["streams"]["events"]["books"]
     assert found == {"received": 100, "accepted": 90, "duplicates": {"l1": 10, "l2": 0}, "rejected": 0, "inserted": 90,
                      "dead_lettered": 0, "pending": 0}
     assert books["received"] == 100 and books["inserted"] == 90
@@ -222,7 +218,7 @@ def test_up_gauges_fall_and_ready_tells_why(make_alloyd):
     alloyd = make_alloyd(sections).start(ready=False)
     assert alloyd.post(harness.event("a")).status == 202
     harness.wait_until(lambda: (m := alloyd.metrics())["alloy_redis_up"] == m["alloy_clickhouse_up"] == 0
-                       and m["alloy_redis_errors_total"] > 0 and m['alloy_clickhouse_errors_total{class="retry"}'] > 0
+                       and m["alloy_redis_errors_total"] > 0
                        and m["alloy_events_unclaimed_total"] == 1, alloyd.metrics)
     answer = alloyd.admin("/readyz")
     assert answer.status == 200 and answer.json["ready"] is True  # one more event would be accepted

@@ -38,12 +38,21 @@ def s(server):
         yield connection
 
 
+def wait_for_room(alloyd):
+    """Before and after what nearly fills the ring: a busy machine's worker may be late."""
+    harness.wait_until(lambda: alloyd.metrics()["alloy_ring_depth"] == 0, "an empty ring")
+
+
 def new_id():
     return f"id-{next(_numbers)}"
 
 
-def event(**fields):
-    return ('{"event_id":"%s"}' % new_id() if not fields else harness.event(new_id(), **fields)).encode()
+def event():
+    return b'{"event_id":"%s"}' % new_id().encode()
+
+
+def large_event(size):
+    return b'{"event_id":"%s","x":"%s"}' % (new_id().encode(), b"y" * size)
 
 
 def message(body, *headers, start=POST):
@@ -228,18 +237,19 @@ def test_an_id_field_given_twice_is_refused(s):
 def test_more_events_than_the_ring_holds_is_413(server, s):
     events = [event() for _ in range(RING + 1)]
     expect_error(ask(s, message(b"\n".join(events))), 413, "too_large")
-    harness.wait_until(lambda: server.metrics()["alloy_ring_depth"] == 0, "an empty ring")
+    wait_for_room(server)
     with server.connect() as other:
         expect_accepted(ask(other, message(b"\n".join(events[:RING]))), RING)
+    wait_for_room(server)
 
 
 def test_an_event_larger_than_a_segment_is_413_and_its_neighbours_are_new(server, s):
     neighbour = event()
-    large = event(x="y" * 70000)
+    large = large_event(70000)
     expect_error(ask(s, message(neighbour + b"\n" + large)), 413, "too_large")
     with server.connect() as other:
         expect_accepted(ask(other, message(neighbour)))
-        expect_accepted(ask(other, message(event(x="y" * 50000))))
+        expect_accepted(ask(other, message(large_event(50000))))
 
 
 # ---- refusals before the body
@@ -265,7 +275,8 @@ def test_another_method_is_405_with_allow(s, method):
         expect_usable(s)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/events/", "/v1/event", "/v1/Events", "/healthz", "/metrics", "/v1/events%20"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/events/", "/v1/event", "/v1/Events", "/healthz", "/metrics",
+                                  "/v1/events%20", "//v1/events", "/v1/../v1/events"])
 def test_another_path_is_404_and_the_connection_goes_on(s, path):
     start = b"POST %s HTTP/1.1\r\nHost: a\r\n" % path.encode()
     expect_error(ask(s, message(event(), start=start)), 404, "not_found")
@@ -315,7 +326,8 @@ def test_a_body_as_large_as_allowed_is_taken(s):
     expect_accepted(ask(s, chunked(body)), 0, 1)
 
 
-@pytest.mark.parametrize("encoding, status", [("gzip", 415), ("br", 415), ("zstd, gzip", 415), ("identity", 202), ("Identity", 202)])
+@pytest.mark.parametrize("encoding, status", [("gzip", 415), ("br", 415), ("zstd, gzip", 415), ("identity", 202),
+                                              ("Identity", 202)])
 def test_an_encoded_body_is_415(s, encoding, status):
     answer = ask(s, message(event(), b"Content-Encoding: " + encoding.encode()))
     if status == 415:
@@ -428,10 +440,12 @@ def test_fifty_requests_in_one_send_are_answered_in_order(s):
     expect_usable(s)
 
 
-def test_a_thousand_pipelined_requests_each_get_an_answer(server):
-    data = b"".join(message(event()) for _ in range(1000)) + message(event(), b"Connection: close")
+def test_many_pipelined_requests_each_get_an_answer(server):
+    data = b"".join(message(event()) for _ in range(RING - 1)) + message(event(), b"Connection: close")
+    wait_for_room(server)
     answers = server.raw(data)
-    assert answers.count(b"HTTP/1.1 202 Accepted\r\n") == answers.count(b'{"accepted":1,"duplicates":0}') == 1001
+    assert answers.count(b"HTTP/1.1 202 Accepted\r\n") == answers.count(b'{"accepted":1,"duplicates":0}') == RING
+    wait_for_room(server)
 
 
 def test_duplicates_are_found_across_pipelined_requests(s):
@@ -451,7 +465,8 @@ def test_chunks_with_extensions_and_trailers(s):
     expect_accepted(ask(s, chunked(first, b"\n", second, extension=b';name="a;b"; c=d')), 0, 2)
     expect_accepted(ask(s, chunked(body, trailer=b"Checksum: abc\r\nX: y\r\n")), 0, 2)
     expect_accepted(ask(s, chunked(event()).replace(b"chunked", b"Chunked")))
-    expect_accepted(ask(s, POST + b"Transfer-Encoding: chunked\r\n\r\n000%X\r\n%s\r\n000\r\n\r\n" % (len(first), first)), 0, 1)
+    zeros = b"Transfer-Encoding: chunked\r\n\r\n000%X\r\n%s\r\n000\r\n\r\n" % (len(first), first)
+    expect_accepted(ask(s, POST + zeros), 0, 1)
     expect_error(ask(s, chunked()), 400, "empty")
     expect_usable(s)
 
@@ -505,7 +520,7 @@ def test_connection_close_is_honoured(server):
 
 def test_a_client_that_has_closed_its_side_still_gets_its_answer(server):
     assert server.raw(message(event())).startswith(b"HTTP/1.1 202 ")
-    assert server.raw(message(event())[:-1]) in (b"",)
+    assert server.raw(message(event())[:-1]) == b""
 
 
 def test_head_and_body_may_arrive_byte_by_byte(s):
@@ -619,14 +634,18 @@ def held_up(make_alloyd, **more):
     """An alloyd whose workers wait for a Redis that is not there."""
     sections = sections_for(None, None, "default.events", ring={"capacity": 100}, worker={"threads": 1, "batch": 10},
                             redis={"on_failure": "hold", "url": f"redis://127.0.0.1:{harness.free_port()}"}, **more)
-    return make_alloyd(sections).start(ready=False)
+    return make_alloyd(sections).start(ready=False, env=harness.EXIT_AT_ONCE)
 
 
 def test_a_full_ring_is_503_and_keeps_nothing_of_the_request(make_alloyd):
     alloyd = held_up(make_alloyd, drain={"timeout": "100ms"})
     with alloyd.connect() as s:
-        answer = harness.wait_until(lambda: (a := ask(s, message(b"\n".join(event() for _ in range(30))))).status != 202 and a,
-                                    "a full ring")
+
+        def refused():
+            answer = ask(s, message(b"\n".join(event() for _ in range(30))))
+            return answer.status != 202 and answer
+
+        answer = harness.wait_until(refused, "a full ring")
         expect_error(answer, 503, "overloaded")
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.headers.get("Connection") != "close"
@@ -648,9 +667,8 @@ def test_during_a_drain_what_has_begun_is_finished_and_what_begins_is_503(make_a
         halfway.sendall(request[:20])
         begun.sendall(request[:-5])
         harness.wait_until(lambda: alloyd.metrics()["alloy_http_connections"] == 3, "all there")
-        expect_usable(idle)  # one thread or two: what was sent before has been read by now, or is in the socket
         alloyd.signal(signal.SIGTERM)
-        harness.wait_until(lambda: b"draining" in alloyd.admin("/readyz").body, "draining")
+        harness.wait_until(lambda: not alloyd.listens(), "closed listeners")
         answer = ask(idle, message(event()))
         expect_error(answer, 503, "draining")
         assert int(answer.headers["Retry-After"]) >= 1 and answer.headers["Connection"] == "close"
@@ -664,8 +682,6 @@ def test_during_a_drain_what_has_begun_is_finished_and_what_begins_is_503(make_a
         halfway.sendall(request[20:])
         answer = harness.read_answer(halfway)
         assert answer.status == 202 and answer.headers["Connection"] == "close", answer
-        with pytest.raises(OSError):
-            alloyd.connect().close()
         assert alloyd.alive() and alloyd.health().status == 200
     alloyd.signal(signal.SIGTERM)
     assert alloyd.wait(10) == 1

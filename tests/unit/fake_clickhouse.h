@@ -46,6 +46,7 @@ enum fake_mode {
     FAKE_200_TOO_FEW,  /* written_rows is one short */
     FAKE_404_TABLE,    /* 60 */
     FAKE_UNKNOWN_CODE, /* 49 */
+    FAKE_OTHERS_ROW,   /* 469, whatever the rows are */
 };
 
 struct fake_request {
@@ -200,6 +201,10 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
     case FAKE_UNKNOWN_CODE:
         answer(fd, 500, "X-ClickHouse-Exception-Code: 49\r\n", "Code: 49. DB::Exception: bug");
         return true;
+    case FAKE_OTHERS_ROW:
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 469\r\n",
+               "Code: 469. DB::Exception: Constraint is violated at row 3");
+        return true;
     case FAKE_OK:
         break;
     }
@@ -259,6 +264,16 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     return keep;
 }
 
+static const char *fake_probe(struct fake *fake)
+{
+    const char *probe;
+
+    pthread_mutex_lock(&fake->lock);
+    probe = fake->probe;
+    pthread_mutex_unlock(&fake->lock);
+    return probe;
+}
+
 static void *serve(void *arg)
 {
     struct conn_arg conn = *(struct conn_arg *)arg;
@@ -289,7 +304,7 @@ static void *serve(void *arg)
             have += (size_t)n;
         }
         if (strstr(url, "SELECT") != NULL)
-            answer(conn.fd, 200, "", conn.fake->probe);
+            answer(conn.fd, 200, "", fake_probe(conn.fake));
         else
             keep = on_insert(conn.fake, conn.fd, url, end + 4, len);
         have -= (size_t)(end + 4 - buffer) + len;
@@ -349,6 +364,14 @@ static void fake_stop(struct fake *fake)
         close(fake->conns[i]);
     }
     free(fake->requests);
+}
+
+/* What every probe from now on is answered. */
+static void fake_set_probe(struct fake *fake, const char *probe)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->probe = probe;
+    pthread_mutex_unlock(&fake->lock);
 }
 
 static void fake_set(struct fake *fake, enum fake_mode mode, int count)

@@ -63,6 +63,7 @@ static struct record *make_record(const char *text)
     size_t len = strlen(text);
     struct record *record = calloc(1, sizeof(*record) + len + 1);
 
+    record->received_ms = UINT64_MAX; /* of this life */
     record->body_length = (uint32_t)len + 1;
     memcpy(record->body, text, len);
     record->body[len] = '\n';
@@ -225,6 +226,69 @@ static void a_full_folder_takes_nothing_until_there_is_room(void **state)
     assert_int_equal(write_one(world, "a", "", "{}", 3 * line - 1), 0);
 }
 
+/* Opens the folder as the next life would, and writes a record that has been there before it. */
+static int write_in_next_life(struct world *world, const char *stream, const char *message,
+                              const char *event)
+{
+    struct record *record = make_record(event);
+    const struct dead_letter_reason reason = reason_of(stream, message);
+    int err;
+
+    dead_letter_close(world->dead_letter);
+    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
+    record->received_ms = REAL_MS;
+    err = dead_letter_write(world->dead_letter, &record, 1, &reason, 65536);
+    free(record);
+    return err;
+}
+
+static size_t file_count(struct world *world)
+{
+    DIR *dir = opendir(world->deep);
+    const struct dirent *entry;
+    size_t n = 0;
+
+    while ((entry = readdir(dir)) != NULL)
+        n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static void the_last_line_of_an_earlier_life_is_not_written_again(void **state)
+{
+    struct world *world = *state;
+    struct record *again = make_record("{\n\"i\":2}");
+    const struct dead_letter_reason reason = reason_of("a", "at row 7");
+
+    assert_int_equal(write_one(world, "a", "at row 1", "{\"i\":1}", 65536), 0);
+    assert_int_equal(write_one(world, "a", "at row 2", "{\n\"i\":2}", 65536), 0);
+    assert_int_equal(write_in_next_life(world, "a", "at row 1", "{\n\"i\":2}"), 0);
+    assert_int_equal(file_count(world), 1);
+    /* ... but once: then it is another event. */
+    again->received_ms = REAL_MS;
+    assert_int_equal(dead_letter_write(world->dead_letter, &again, 1, &reason, 65536), 0);
+    assert_int_equal(file_count(world), 2);
+    free(again);
+}
+
+static void what_only_looks_like_the_last_line_is_written(void **state)
+{
+    struct world *world = *state;
+
+    assert_int_equal(write_one(world, "a", "", "{\"i\":1}", 65536), 0);
+    assert_int_equal(write_one(world, "a", "", "{\"x\":0,\"event\":{\"i\":2}}", 65536), 0);
+    assert_int_equal(write_in_next_life(world, "a", "", "{\"i\":1}"), 0);
+    assert_int_equal(file_count(world), 2);
+    assert_int_equal(write_in_next_life(world, "b", "", "{\"i\":1}"), 0);
+    assert_int_equal(file_count(world), 3);
+    assert_int_equal(write_in_next_life(world, "b", "", "{\"i\":11}"), 0);
+    assert_int_equal(file_count(world), 4);
+    dead_letter_close(world->dead_letter);
+    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
+    assert_int_equal(write_one(world, "b", "", "{\"i\":11}", 65536), 0); /* of this life */
+    assert_int_equal(file_count(world), 5);
+}
+
 static void a_torn_tail_is_cut_off(void **state)
 {
     struct world *world = *state;
@@ -270,6 +334,8 @@ int main(void)
         TEST(several_records_are_several_lines),
         TEST(each_stream_has_its_files_and_none_is_reused),
         TEST(a_full_folder_takes_nothing_until_there_is_room),
+        TEST(the_last_line_of_an_earlier_life_is_not_written_again),
+        TEST(what_only_looks_like_the_last_line_is_written),
         TEST(a_torn_tail_is_cut_off),
         TEST(a_folder_that_cannot_be_made_is_an_error),
     };

@@ -16,10 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "alloy/claims.h"
 #include "alloy/clock.h"
 #include "alloy/flusher.h"
 #include "alloy/log.h"
 #include "fake_clickhouse.h"
+#include "redis_fixture.h"
 
 /* Everything one test needs. */
 struct world {
@@ -31,6 +33,8 @@ struct world {
     struct journal_writer *writer;
     struct health *health;
     struct metrics *metrics;
+    struct l1 *l1;
+    struct l1_thread *l1_thread;
     struct flusher *flusher;
     char dir[64];
     char url[64];
@@ -67,11 +71,16 @@ static int setup(void **state)
     config->clickhouse_timeout_ms = 5000;
     config->clickhouse_retry_min_ms = 10;
     config->clickhouse_retry_max_ms = 40;
+    config->redis_url = empty;
+    config->redis_key_prefix = (char *)"alloy:";
+    config->redis_chunk = 1000;
+    config->redis_timeout_ms = 1000;
+    config->worker_batch = 100;
     config->dead_letter_dir = world->dir;
     config->dead_letter_max_bytes_bytes = 1u << 20;
     config->stream_count = 2;
     config->streams[0] = (struct config_stream){
-        .name = (char *)"a", .database = (char *)"db", .table = (char *)"ta"};
+        .name = (char *)"a", .database = (char *)"db", .table = (char *)"ta", .ttl_ms = 60000};
     config->streams[1] = (struct config_stream){
         .name = (char *)"b", .database = (char *)"db", .table = (char *)"tb"};
     atomic_store(&world->ref.current, config);
@@ -80,13 +89,19 @@ static int setup(void **state)
     assert_non_null(world->writer);
     world->health = health_create();
     world->metrics = metrics_create();
+    world->l1 = l1_create(1000, 60000, clock_mono_ms());
+    world->l1_thread = l1_thread_create(world->l1);
     *state = world;
     return 0;
 }
 
 static void start(struct world *world)
 {
-    const struct flusher_parts parts = {&world->ref, world->journal, world->health, world->metrics};
+    const struct flusher_parts parts = {.config = &world->ref,
+                                        .journal = world->journal,
+                                        .health = world->health,
+                                        .metrics = world->metrics,
+                                        .l1 = world->l1};
 
     assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
 }
@@ -100,6 +115,8 @@ static int teardown(void **state)
     if (world->flusher != NULL)
         flusher_stop(world->flusher);
     fake_stop(&world->fake);
+    l1_thread_destroy(world->l1_thread);
+    l1_destroy(world->l1);
     journal_writer_destroy(world->writer);
     journal_close(world->journal);
     health_destroy(world->health);
@@ -124,7 +141,7 @@ static struct batch *make_batch(struct world *world, uint16_t stream, uint32_t n
                            'a' + stream, ++world->submitted, (int64_t)i == bad ? "BAD" : "x");
         const struct journal_entry entry = {
             .text = {text, (size_t)len},
-            .id = {text + 13, 1},
+            .id = {text + 13, strcspn(text + 13, "\"")},
             .id_verbatim = true,
             .hash = {world->submitted, 1},
             .stream = stream,
@@ -386,6 +403,127 @@ static void a_full_dead_letter_folder_keeps_the_row_and_lets_the_stream_go_on(vo
     assert_int_equal(journal_live(world->journal, 0), 1);
 }
 
+static struct redis_fixture redis;
+
+static void begin_redis(struct world *world, int on_failure)
+{
+    if (redis.pid == 0)
+        redis_fixture_start(&redis);
+    world->config.redis_url = redis.url;
+    world->config.redis_on_failure = on_failure;
+}
+
+/* Claims the ids of a batch as a worker does, and lets L1 know them. */
+static void claim(struct world *world, const struct batch *batch)
+{
+    enum claims_verdict verdicts[16];
+    struct claims *claims = claims_create(&(struct claims_parts){
+        .config = &world->ref,
+        .health = world->health,
+        .metrics = world->metrics,
+        .thread_metrics = metrics_thread_create(world->metrics),
+        .instance_id = journal_instance_id(world->journal),
+    });
+
+    assert_int_equal(claims_take(claims, batch, verdicts, clock_mono_ms()), 0);
+    claims_destroy(claims);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        assert_int_equal(verdicts[i], CLAIM_OWNED);
+        assert_int_equal(l1_add(world->l1_thread, &batch->records[i]->hash, clock_mono_ms()),
+                         L1_ADDED);
+    }
+}
+
+static bool redis_knows(const char *id)
+{
+    redisContext *context = redisConnectUnix(redis.socket);
+    redisReply *reply = redisCommand(context, "EXISTS alloy:a:%s", id);
+    bool known;
+
+    assert_non_null(reply);
+    known = reply->integer == 1;
+    freeReplyObject(reply);
+    redisFree(context);
+    return known;
+}
+
+static void the_id_of_a_refused_row_is_new_again(void **state)
+{
+    struct world *world = *state;
+    const struct hash128 good = {1, 1}, bad = {2, 1};
+    struct batch *batch;
+
+    begin_redis(world, CONFIG_REDIS_PASS);
+    start(world);
+    batch = make_batch(world, 0, 3, 1);
+    claim(world, batch);
+    assert_true(redis_knows("a1") && redis_knows("a2"));
+    flusher_submit(world->flusher, batch);
+    wait_empty(world);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+    assert_false(redis_knows("a2"));
+    assert_false(l1_contains(world->l1_thread, &bad));
+    assert_true(redis_knows("a1") && redis_knows("a3"));
+    assert_true(l1_contains(world->l1_thread, &good));
+}
+
+static void with_hold_a_refused_row_waits_until_redis_gives_its_claim_up(void **state)
+{
+    struct world *world = *state;
+    const struct hash128 bad = {2, 1};
+    size_t lines;
+    char *text;
+
+    begin_redis(world, CONFIG_REDIS_HOLD);
+    redis_fixture_stop(&redis);
+    assert_int_equal(l1_add(world->l1_thread, &bad, clock_mono_ms()), L1_ADDED);
+    start(world);
+    submit(world, 0, 3, 1);
+    WAIT_FOR(flusher_pending(world->flusher) == 1 && is_up(world, "dead_letter"));
+    submit(world, 0, 3, -1); /* the stream goes on */
+    WAIT_FOR(flusher_pending(world->flusher) == 1);
+    WAIT_FOR(snapshot(world)->counters[METRIC_COUNTER_redis_errors] >= 3); /* it does try */
+    assert_true(l1_contains(world->l1_thread, &bad));
+    text = dead_letters(world, &lines);
+    free(text);
+    assert_int_equal(lines, 0);
+    redis_fixture_start(&redis);
+    wait_empty(world);
+    assert_false(l1_contains(world->l1_thread, &bad));
+    text = dead_letters(world, &lines);
+    free(text);
+    assert_int_equal(lines, 1);
+    WAIT_FOR(!is_up(world, "dead_letter"));
+}
+
+static void with_pass_a_refused_row_does_not_wait_for_redis_for_ever(void **state)
+{
+    struct world *world = *state;
+
+    begin_redis(world, CONFIG_REDIS_PASS);
+    redis_fixture_stop(&redis);
+    start(world);
+    submit(world, 0, 3, 1);
+    wait_empty(world);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+    assert_int_equal(journal_live(world->journal, 0), 0);
+}
+
+static void a_refused_row_that_waits_for_redis_stays_live_when_the_flusher_stops(void **state)
+{
+    struct world *world = *state;
+
+    begin_redis(world, CONFIG_REDIS_PASS);
+    redis_fixture_stop(&redis);
+    world->config.clickhouse_retry_max_ms = 60000;
+    start(world);
+    submit(world, 0, 3, 1);
+    WAIT_FOR(flusher_pending(world->flusher) == 1 && is_up(world, "dead_letter"));
+    flusher_stop(world->flusher);
+    world->flusher = NULL;
+    assert_int_equal(journal_live(world->journal, 0), 1);
+}
+
 static void a_frozen_insert_goes_out_as_it_was(void **state)
 {
     struct world *world = *state;
@@ -411,6 +549,26 @@ static void a_frozen_insert_goes_out_as_it_was(void **state)
     assert_string_equal(world->fake.requests[2].token, token);
 }
 
+static void a_single_row_of_an_async_insert_is_judged_by_itself(void **state)
+{
+    struct world *world = *state;
+
+    world->config.clickhouse_async_insert = CONFIG_ASYNC_ON;
+    start(world);
+    fake_set(&world->fake, FAKE_OTHERS_ROW, 1);
+    submit(world, 0, 1, -1);
+    wait_empty(world);
+    assert_int_equal(fake_count(&world->fake), 2);
+    assert_true(world->fake.requests[0].async);
+    assert_false(world->fake.requests[1].async);
+    assert_string_not_equal(world->fake.requests[0].token, world->fake.requests[1].token);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 1);
+    submit(world, 0, 1, 0);
+    wait_empty(world);
+    assert_int_equal(fake_count(&world->fake), 4);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+}
+
 static void auto_is_async_only_where_the_probe_says_so(void **state)
 {
     static const struct {
@@ -426,18 +584,18 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
 
     world->config.clickhouse_async_insert = CONFIG_ASYNC_AUTO;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        world->fake.probe = cases[i].probe;
+        fake_set_probe(&world->fake, cases[i].probe);
         start(world);
         submit(world, 0, 1, -1);
         wait_empty(world);
         assert_int_equal(world->fake.requests[i].async, cases[i].async);
         flusher_stop(world->flusher);
     }
-    world->fake.probe = "26.7.2.1\t0\t\t0\t\n";
+    fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\n");
     start(world);
     WAIT_FOR(is_up(world, "clickhouse.a") && !health_ready(world->health));
     flusher_stop(world->flusher);
-    world->fake.probe = "26.7.2.1\t1\tMergeTree\t0\t\n";
+    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t\n");
     start(world);
     WAIT_FOR(is_up(world, "clickhouse.a.window"));
 }
@@ -510,6 +668,14 @@ static void nothing_is_lost_with_several_submitters(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static int remove_redis(void **state)
+{
+    (void)state;
+    if (redis.dir[0] != '\0')
+        redis_fixture_remove(&redis);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,12 +687,17 @@ int main(void)
         TEST(many_bad_rows_are_all_found),
         TEST(too_many_partitions_halve_the_insert),
         TEST(a_full_dead_letter_folder_keeps_the_row_and_lets_the_stream_go_on),
+        TEST(the_id_of_a_refused_row_is_new_again),
+        TEST(with_hold_a_refused_row_waits_until_redis_gives_its_claim_up),
+        TEST(with_pass_a_refused_row_does_not_wait_for_redis_for_ever),
+        TEST(a_refused_row_that_waits_for_redis_stays_live_when_the_flusher_stops),
         TEST(a_frozen_insert_goes_out_as_it_was),
+        TEST(a_single_row_of_an_async_insert_is_judged_by_itself),
         TEST(auto_is_async_only_where_the_probe_says_so),
         TEST(stop_is_prompt_and_leaves_what_is_out_live),
         TEST(discard_counts_without_a_network),
         TEST(nothing_is_lost_with_several_submitters),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, remove_redis);
 }

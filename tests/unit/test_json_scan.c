@@ -650,7 +650,8 @@ static void agree_on_body(const struct scanner *scanner, uint64_t seed)
         seen.incomparable++;
         return;
     }
-    if (outcome.problem != NULL && strcmp(outcome.problem, "The event is nested deeper than 64.") == 0) {
+    if (outcome.problem != NULL &&
+        strcmp(outcome.problem, "The event is nested deeper than 64.") == 0) {
         AGREE(is_too_deep());
         seen.invalid++;
         return;

@@ -68,76 +68,76 @@ static void good_urls_are_taken_apart(void **state)
     }
 }
 
+static const struct {
+    const char *text;
+    const char *problem;
+} wrong[] = {
+    {"", "must begin with redis://"},
+    {"redis", "must begin with redis://"},
+    {"redis:/h", "must begin with redis://"},
+    {"http://127.0.0.1", "must begin with redis://"},
+    {"REDIS://h", "must begin with redis://"},
+    {"rediss://h", "TLS"},
+    {"redis://a b", "white space"},
+    {"redis://h\t", "white space"},
+    {"redis://\xc3\xa4", "white space or control"},
+    {"redis://", "host is missing"},
+    {"redis:///0", "host is missing"},
+    {"redis://:6379", "host is missing"},
+    {"redis://u:p@", "host is missing"},
+    {"redis://h:0", "1 to 65535"},
+    {"redis://h:65536", "1 to 65535"},
+    {"redis://h:99999999999999999999", "1 to 65535"},
+    {"redis://h:", "1 to 65535"},
+    {"redis://h:6x", "1 to 65535"},
+    {"redis://h:-1", "1 to 65535"},
+    {"redis://h!", "neither a name"},
+    {"redis://a:b:1", "brackets"},
+    {"redis://::1", "brackets"},
+    {"redis://[::1", "closing ]"},
+    {"redis://[::1]x", "only :port"},
+    {"redis://[]:1", "no IPv6"},
+    {"redis://[h]:1", "no IPv6"},
+    {"redis://h/x", "only /number"},
+    {"redis://h/-1", "only /number"},
+    {"redis://h/0/1", "only /number"},
+    {"redis://h/0?x", "only /number"},
+    {"redis://h?db=1", "only /number"},
+    {"redis://h#1", "only /number"},
+    {"redis://h/9999999999", "only /number"},
+    {"redis://user@h", "credentials must be"},
+    {"redis://@h", "credentials must be"},
+    {"redis://u:%zz@h", "%XX"},
+    {"redis://u:a%4@h", "%XX"},
+    {"redis://u:%@h", "%XX"},
+    {"redis://u:%4g@h", "%XX"},
+    {"redis://u:%00@h", "%XX"},
+    {"redis://%g0:p@h", "%XX"},
+    {"unix://", "must begin with /"},
+    {"unix://relative", "must begin with /"},
+    {"unix://u:p@relative/s", "must begin with /"},
+    {"unix:///", "missing"},
+    {"unix:///?db=1", "missing"},
+    {"unix:///s?db=", "only ?db=number"},
+    {"unix:///s?db=x", "only ?db=number"},
+    {"unix:///s?db=1&x", "only ?db=number"},
+    {"unix:///s?x=1", "only ?db=number"},
+    {"unix:///s?", "only ?db=number"},
+    {"unix:///" HUNDRED "bbbbbb", "longer than 106"},
+    {"unix:///" HUNDRED HUNDRED "?db=1", "longer than 106"},
+};
+
 static void bad_urls_are_refused_with_the_reason(void **state)
 {
-    static const struct {
-        const char *text;
-        const char *problem;
-    } bad[] = {
-        {"", "must begin with redis://"},
-        {"redis", "must begin with redis://"},
-        {"redis:/h", "must begin with redis://"},
-        {"http://127.0.0.1", "must begin with redis://"},
-        {"REDIS://h", "must begin with redis://"},
-        {"rediss://h", "TLS"},
-        {"redis://a b", "white space"},
-        {"redis://h\t", "white space"},
-        {"redis://\xc3\xa4", "white space or control"},
-        {"redis://", "host is missing"},
-        {"redis:///0", "host is missing"},
-        {"redis://:6379", "host is missing"},
-        {"redis://u:p@", "host is missing"},
-        {"redis://h:0", "1 to 65535"},
-        {"redis://h:65536", "1 to 65535"},
-        {"redis://h:99999999999999999999", "1 to 65535"},
-        {"redis://h:", "1 to 65535"},
-        {"redis://h:6x", "1 to 65535"},
-        {"redis://h:-1", "1 to 65535"},
-        {"redis://h!", "neither a name"},
-        {"redis://a:b:1", "brackets"},
-        {"redis://::1", "brackets"},
-        {"redis://[::1", "closing ]"},
-        {"redis://[::1]x", "only :port"},
-        {"redis://[]:1", "no IPv6"},
-        {"redis://[h]:1", "no IPv6"},
-        {"redis://h/x", "only /number"},
-        {"redis://h/-1", "only /number"},
-        {"redis://h/0/1", "only /number"},
-        {"redis://h/0?x", "only /number"},
-        {"redis://h?db=1", "only /number"},
-        {"redis://h#1", "only /number"},
-        {"redis://h/9999999999", "only /number"},
-        {"redis://user@h", "credentials must be"},
-        {"redis://@h", "credentials must be"},
-        {"redis://u:%zz@h", "%XX"},
-        {"redis://u:a%4@h", "%XX"},
-        {"redis://u:%@h", "%XX"},
-        {"redis://u:%4g@h", "%XX"},
-        {"redis://u:%00@h", "%XX"},
-        {"redis://%g0:p@h", "%XX"},
-        {"unix://", "must begin with /"},
-        {"unix://relative", "must begin with /"},
-        {"unix://u:p@relative/s", "must begin with /"},
-        {"unix:///", "missing"},
-        {"unix:///?db=1", "missing"},
-        {"unix:///s?db=", "only ?db=number"},
-        {"unix:///s?db=x", "only ?db=number"},
-        {"unix:///s?db=1&x", "only ?db=number"},
-        {"unix:///s?x=1", "only ?db=number"},
-        {"unix:///s?", "only ?db=number"},
-        {"unix:///" HUNDRED "bbbbbb", "longer than 106"},
-        {"unix:///" HUNDRED HUNDRED "?db=1", "longer than 106"},
-    };
-
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct redis_url url;
-        const char *problem = redis_url_parse(&url, bad[i].text);
+        const char *problem = redis_url_parse(&url, wrong[i].text);
 
         if (problem == NULL)
-            fail_msg("%s was taken", bad[i].text);
-        if (strstr(problem, bad[i].problem) == NULL)
-            fail_msg("%s: %s", bad[i].text, problem);
+            fail_msg("%s was taken", wrong[i].text);
+        if (strstr(problem, wrong[i].problem) == NULL)
+            fail_msg("%s: %s", wrong[i].text, problem);
     }
 }
 

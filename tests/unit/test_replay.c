@@ -35,6 +35,8 @@ static struct l1 *l1;
 static struct l1_thread *l1_thread;
 static struct metrics *metrics;
 static struct replay *replay;
+static uint64_t received_ms;  /* of what is written */
+static uint64_t duplicate_ms; /* of replay_parts */
 
 /* ---- the flusher's place ---- */
 
@@ -113,10 +115,13 @@ static void read_back(size_t ring_slots)
     l1 = l1_create(100000, 600000, clock_mono_ms());
     l1_thread = l1_thread_create(l1);
     metrics = metrics_create();
-    if (replay_read(
-            &replay,
-            &(struct replay_parts){.journal = journal, .l1 = l1, .ring = ring, .metrics = metrics},
-            error) != 0)
+    if (replay_read(&replay,
+                    &(struct replay_parts){.journal = journal,
+                                           .l1 = l1,
+                                           .ring = ring,
+                                           .metrics = metrics,
+                                           .duplicate_ms = duplicate_ms},
+                    error) != 0)
         fail_msg("%s", error);
 }
 
@@ -129,6 +134,8 @@ static int set_up(void **state)
 {
     (void)state;
     log_configure(LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT);
+    received_ms = 1;
+    duplicate_ms = 0;
     strcpy(folder, "/tmp/alloy-replay-XXXXXX");
     if (mkdtemp(folder) == NULL)
         return -1;
@@ -187,7 +194,7 @@ static size_t write_events(uint16_t stream, size_t from, size_t n)
 
         assert_true(written_count < RECORDS_MAX);
         assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
-        written[written_count++] = journal_writer_append(writer, &entry, 1);
+        written[written_count++] = journal_writer_append(writer, &entry, received_ms);
     }
     return first;
 }
@@ -383,6 +390,76 @@ static void one_insert_id_over_two_streams_makes_two_batches(void **state)
     assert_int_equal(collected[1]->insert_id, id);
 }
 
+/* Ids 0, 1, 1, 0, 2, then 0 and 1 again when their time is over. */
+static void write_doubles(void)
+{
+    write_events(0, 0, 2);
+    received_ms = 50;
+    write_events(0, 1, 1);
+    write_events(0, 0, 1);
+    write_events(0, 2, 1);
+    write_events(1, 3, 1);
+    received_ms = 101;
+    write_events(0, 0, 2);
+}
+
+static void with_a_second_level_both_records_of_an_id_come_back_for_their_claims(void **state)
+{
+    (void)state;
+    write_doubles();
+    end_life();
+    read_back(100);
+    assert_int_equal(replay_pending(replay), 8);
+}
+
+static void without_a_second_level_records_of_one_id_and_time_are_one_event(void **state)
+{
+    static const uint64_t lives[] = {1, 1, 50, 50, 101, 101};
+    struct record *records[10];
+
+    (void)state;
+    duplicate_ms = 100;
+    write_doubles();
+    end_life();
+    read_back(100);
+    assert_int_equal(replay_pending(replay), 6);
+    assert_int_equal(journal_live(journal, 0), 5);
+    assert_int_equal(counted(0, METRIC_STREAM_received), 5);
+    assert_int_equal(counted(0, METRIC_STREAM_accepted), 5);
+    assert_int_equal(counted(1, METRIC_STREAM_accepted), 1);
+    feed();
+    WAIT_FOR(ring_depth(ring) == 6);
+    assert_int_equal(ring_take(ring, records, 10), 6);
+    for (size_t i = 0; i < 6; i++)
+        assert_int_equal(records[i]->received_ms, lives[i]);
+    end_life();
+    read_back(100);
+    assert_int_equal(replay_pending(replay), 6);
+}
+
+static void of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept(void **state)
+{
+    uint64_t first, second;
+
+    (void)state;
+    duplicate_ms = 100;
+    write_events(0, 0, 1);
+    write_events(0, 0, 1);
+    first = stamp(1, 1);
+    write_events(0, 0, 1);
+    second = stamp(2, 1); /* nothing stamped is ever dropped */
+    write_events(0, 0, 1);
+    end_life();
+    read_back(100);
+    assert_int_equal(replay_pending(replay), 2);
+    feed();
+    WAIT_FOR(batch_count() == 2);
+    assert_int_equal(collected[0]->insert_id, first);
+    assert_int_equal(collected[1]->insert_id, second);
+    assert_int_equal(ring_depth(ring), 0);
+    assert_int_equal(journal_live(journal, 0), 2);
+}
+
 static void half_the_ring_is_left_to_new_events(void **state)
 {
     (void)state;
@@ -475,6 +552,9 @@ int main(void)
         TEST(only_live_records_are_replayed_and_counted),
         TEST(ids_of_refused_dead_and_duplicate_events_are_new_again),
         TEST(one_insert_id_over_two_streams_makes_two_batches),
+        TEST(with_a_second_level_both_records_of_an_id_come_back_for_their_claims),
+        TEST(without_a_second_level_records_of_one_id_and_time_are_one_event),
+        TEST(of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept),
         TEST(half_the_ring_is_left_to_new_events),
         TEST(stopped_while_feeding_the_rest_is_replayed_by_the_next_life),
         TEST(a_closed_ring_ends_the_feeding),
