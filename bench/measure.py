@@ -57,7 +57,8 @@ def run_wrk(url, script, options, arguments=()):
     """Runs wrk to its end; returns what event.lua reports. options: threads, connections, seconds."""
     argv = ["wrk", f"-t{options.wrk_threads}", f"-c{options.connections}", f"-d{options.seconds}s", "--timeout", "10s",
             "-s", str(BENCH / "wrk" / script), url, "--", *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    pause = dict(os.environ, ALLOY_BENCH_PAUSE_MS=str(getattr(options, "pause", 0)))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=pause)
     found = re.search(r"^RESULT (\{.*\})$", done.stdout, re.M)
     if done.returncode != 0 or not found:
         raise Failure(f"wrk failed with {done.returncode}: {done.stdout[-1000:]} {done.stderr[-1000:]}")

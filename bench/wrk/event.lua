@@ -22,11 +22,11 @@ function event.number(thread)
     threads = threads + 1
 end
 
--- In a thread's state, from init(args): args[1] is the run, a word of letters and digits, args[2] the
--- pause between two requests of a connection. Returns a function that gives the event with a number.
+-- In a thread's state, from init(args): args[1] is the run, a word of letters and digits. Returns a
+-- function that gives the event with a number.
 function event.maker(args)
     local run = args[1] or string.format("r%d", os.time())
-    local pause = tonumber(args[2]) or 0
+    local pause = tonumber(os.getenv("ALLOY_BENCH_PAUSE_MS")) or 0
     if pause > 0 then
         -- wrk waits this many milliseconds before each request of a connection.
         delay = function() return pause end

@@ -2,7 +2,7 @@
 /*
  * alloy.pml - admission, claims, frozen inserts, crash and replay, for spin.
  *
- * Every step of an instance is one guarded command, and its place in the code is a variable (pc), so
+ * Every step of an instance is one guarded command, and its place in the code is a variable, so
  * that a crash can fall between any two steps and takes all volatile state at once. A step is no
  * larger than what one instruction, one Redis command or one ClickHouse block makes atomic; each
  * names it in brackets. Steps without shared effect are merged with a neighbor.
@@ -64,11 +64,15 @@
 #endif
 
 #define RECORDS (2 * TRIES * 2)
+#if RECORDS > 8
+#error "a set of records is a byte"
+#endif
 #define BIT(n) (1 << (n))
 #define HAS(set, n) (((set) >> (n)) & 1)
 #define ID(record) ((record) & 1)
 #define RECORD(client, event) (((client) * TRIES + tries[client]) * 2 + (event))
 #define EVENTS(client) (EVENTS_0 + (client) * (EVENTS_1 - EVENTS_0))
+#define TRIES_OF(client) (TRIES + (client) * (TRIES_1 - TRIES))
 #define HOME(n) ((n) * (INSTANCES - 1)) /* instance of front n, of worker n */
 #define COUNT(events) (((events) & 1) + ((events) >> 1))
 
@@ -178,7 +182,7 @@ inline content_or_again(client)
 {
     if
     :: client_at[client] = DONE
-    :: tries[client] + 1 < TRIES - (client) * (TRIES - TRIES_1) -> tries[client]++; client_at[client] = WANTS
+    :: tries[client] + 1 < TRIES_OF(client) -> tries[client]++; client_at[client] = WANTS
     fi
 }
 
@@ -223,9 +227,11 @@ proctype Front(bit f)
 end:
     do
     :: atomic { FRONT(IDLE) && up[I] && client_at[0] == WANTS ->
-        front_client[f] = 0; client_at[0] = WAITS; front_at[f] = JUDGE; next_event(f, EVENTS_0, ANSWER) }
+        front_client[f] = 0; client_at[0] = WAITS;
+        front_at[f] = JUDGE; next_event(f, EVENTS_0, ANSWER) }
     :: atomic { FRONT(IDLE) && up[I] && client_at[1] == WANTS ->
-        front_client[f] = 1; client_at[1] = WAITS; front_at[f] = JUDGE; next_event(f, EVENTS_1, ANSWER) }
+        front_client[f] = 1; client_at[1] = WAITS;
+        front_at[f] = JUDGE; next_event(f, EVENTS_1, ANSWER) }
 
     /* judge() [cds_lfht_lookup] */
     :: atomic { FRONT(JUDGE) ->
@@ -348,7 +354,8 @@ end:
         :: true -> skip
         fi;
         content_or_again(c);
-        front_at[f] = IDLE; front_event[f] = 0; front_fresh[f] = 0; front_won[f] = 0; c = 0 }
+        front_at[f] = IDLE; front_client[f] = 0; front_event[f] = 0; front_fresh[f] = 0;
+        front_won[f] = 0; c = 0 }
     :: atomic { FRONT(REFUSE) ->
         c = front_client[f];
         if
@@ -356,7 +363,8 @@ end:
         :: possible = possible | EVENTS(c) /* the 503 is lost: the client cannot know */
         fi;
         content_or_again(c);
-        front_at[f] = IDLE; front_event[f] = 0; front_fresh[f] = 0; front_won[f] = 0; c = 0 }
+        front_at[f] = IDLE; front_client[f] = 0; front_event[f] = 0; front_fresh[f] = 0;
+        front_won[f] = 0; c = 0 }
     od
 }
 #undef I
@@ -394,7 +402,8 @@ end:
         :: r == RECORDS -> r = 0; break
         :: r < RECORDS ->
             if
-            :: HAS(worker_batch[w], r) && claim[ID(r)] == 0 -> worker_todo[w] = worker_todo[w] | BIT(r)
+            :: HAS(worker_batch[w], r) && claim[ID(r)] == 0 ->
+                worker_todo[w] = worker_todo[w] | BIT(r)
 #ifdef CLAIM_NOT_OWN_LSN
             :: HAS(worker_batch[w], r) && claim[ID(r)] != 0 ->
 #else
@@ -818,8 +827,7 @@ end:
 init
 {
     atomic {
-        /* All runs crash as often as they may, or not at all, or in between; a crash that is still to
-         * come keeps a run from counting as quiet. */
+        /* How often this run crashes: one that is still to come keeps it from counting as quiet. */
         if
         :: skip
 #if CRASHES > 0

@@ -631,7 +631,9 @@ def test_one_connection_too_many_is_503_and_there_is_room_again(make_alloyd):
 
 
 def held_up(make_alloyd, **more):
-    """An alloyd whose workers wait for a Redis that is not there."""
+    """An alloyd whose workers wait for a Redis that is not there. One front thread: a drain reaches all
+    of its connections and listeners in one turn."""
+    more.setdefault("server", {})["threads"] = 1
     sections = sections_for(None, None, "default.events", ring={"capacity": 100}, worker={"threads": 1, "batch": 10},
                             redis={"on_failure": "hold", "url": f"redis://127.0.0.1:{harness.free_port()}"}, **more)
     return make_alloyd(sections).start(ready=False, env=harness.EXIT_AT_ONCE)
