@@ -59,7 +59,7 @@ static void visit(void *arg, struct record *record)
     /* What was answered 503 is new when it comes again, and so is what was dead-lettered. Of a
      * duplicate the owner decides, which is a record of its own or another alloyd's. */
     if ((state == RECORD_LIVE || state == RECORD_INSERTED) &&
-        l1_add(replay->l1, &record->hash, clock_mono_ms()) == L1_KNOWN)
+        l1_add(replay->l1, &record->hash, record->lsn, clock_mono_ms()) == L1_KNOWN)
         replay->has_doubles = true;
     if (state != RECORD_LIVE || replay->out_of_memory)
         return;
