@@ -112,6 +112,23 @@ static int open_l1(struct daemon *daemon, bool *ids_known)
     return 0;
 }
 
+static struct front_parts front_parts(const struct daemon *daemon)
+{
+    return (struct front_parts){.config = &daemon->config,
+                                .ring = daemon->ring,
+                                .journal = daemon->journal,
+                                .l1 = daemon->l1,
+                                .health = daemon->health,
+                                .metrics = daemon->metrics};
+}
+
+static int start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
+{
+    const struct front_parts parts = front_parts(daemon);
+
+    return admin_start(&daemon->admin, &parts, error);
+}
+
 /* The parts that hold events: journal, ring, L1, and what an earlier life left. */
 static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
@@ -124,6 +141,7 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     daemon->metrics = metrics_create();
     if (daemon->health == NULL || daemon->metrics == NULL)
         return -ENOMEM;
+    health_raise(daemon->health, "starting", true, "alloyd does not take events yet");
     err = open_journal(daemon, error);
     if (err != 0)
         return err;
@@ -131,6 +149,12 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     daemon->ring = ring_create(config->ring_capacity);
     if (daemon->ring == NULL || open_l1(daemon, &ids_known) != 0)
         return -ENOMEM;
+    /* Reading the journal may take long: /readyz tells how far it is. */
+    if (!ids_known && journal_bytes(daemon->journal) > 0) {
+        err = start_admin(daemon, error);
+        if (err != 0)
+            return err;
+    }
     err = replay_read(&daemon->replay,
                       &(struct replay_parts){.journal = daemon->journal,
                                              .l1 = daemon->l1,
@@ -181,19 +205,17 @@ static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 
 static int start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
-    const struct front_parts parts = {.config = &daemon->config,
-                                      .ring = daemon->ring,
-                                      .journal = daemon->journal,
-                                      .l1 = daemon->l1,
-                                      .health = daemon->health,
-                                      .metrics = daemon->metrics};
-    int err;
+    const struct front_parts parts = front_parts(daemon);
+    int err = 0;
 
     /* The admin port first: whoever sees events accepted can also see health. */
-    err = admin_start(&daemon->admin, &parts, error);
-    if (err != 0)
-        return err;
-    return front_start(&daemon->front, &parts, error);
+    if (daemon->admin == NULL)
+        err = start_admin(daemon, error);
+    if (err == 0)
+        err = front_start(&daemon->front, &parts, error);
+    if (err == 0)
+        health_clear(daemon->health, "starting");
+    return err;
 }
 
 static int start(struct daemon *daemon)

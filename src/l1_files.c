@@ -43,7 +43,10 @@ struct state {
     _Atomic uint64_t files;
     _Atomic uint64_t unsaved;    /* slabs in memory alone */
     _Atomic uint64_t recovering; /* ids that the files lacked are not all back yet */
+    uint64_t reserved_too;       /* 0 */
 };
+_Static_assert(sizeof(struct state) == 96 && offsetof(struct state, files) == 64,
+               "the state is part of the file format");
 
 struct l1_files {
     int dir_fd;
