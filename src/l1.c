@@ -33,6 +33,7 @@
  */
 #include "alloy/l1.h"
 
+#include "alloy/kill_point.h"
 #include "alloy/l1_files.h"
 
 #include <errno.h>
@@ -130,6 +131,7 @@ static void entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)
 {
     atomic_store_explicit(&entry->lsn, lsn, memory_order_relaxed);
     atomic_store_explicit(&entry->lo, key.lo, memory_order_relaxed);
+    KILL_POINT("l1_entry_half");
     /* release: pairs with the acquire in node_matches() */
     atomic_store_explicit(&entry->hi, key.hi, memory_order_release);
 }
@@ -151,8 +153,8 @@ static struct l1_entry *entry_of(const struct cds_lfht_node *link)
 {
     const struct node *node = caa_container_of(link, const struct node, link);
 
-    /* relaxed: whoever finds a node comes after whoever carved and linked it */
-    return atomic_load_explicit(&node->entry, memory_order_relaxed);
+    /* acquire: pairs with the release in carve() */
+    return atomic_load_explicit(&node->entry, memory_order_acquire);
 }
 
 static int node_matches(struct cds_lfht_node *link, const void *key)
@@ -311,9 +313,10 @@ static bool carve(struct l1 *l1, struct l1_thread *thread)
     thread->next = &generation->nodes[generation->used];
     thread->end = thread->next + n;
     for (size_t i = 0; i < n; i++)
+        /* release: pairs with the acquire in entry_of() */
         atomic_store_explicit(&thread->next[i].entry,
                               &generation->slab->entries[generation->used + i],
-                              memory_order_relaxed);
+                              memory_order_release);
     thread->serial = atomic_load_explicit(&l1->serial, memory_order_relaxed);
     generation->used += n;
     l1->nodes += n;

@@ -75,6 +75,11 @@ def assert_exactly_once(clickhouse, table, answered):
     assert clickhouse.count(table) == len(rows), "doubled"
 
 
+def assert_rows(clickhouse, n):
+    """In its one table, and of as many ids."""
+    assert clickhouse.count("default.events") == n == clickhouse.count("default.events", "uniqExact(event_id)")
+
+
 @pytest.mark.parametrize("level", ["with_redis", "without_redis"])
 @pytest.mark.parametrize("sync", ["interval", "always"])
 def test_kill_9_at_random_moments_and_retries(make_alloyd, redis, clickhouse, table, level, sync):
@@ -113,7 +118,8 @@ def test_a_restart_with_no_redis_knows_the_ids(make_alloyd, clickhouse, table):
 
 
 def test_pending_events_are_known_again_and_not_doubled_without_redis(make_alloyd, own_clickhouse):
-    alloyd = make_alloyd(sections_for(None, own_clickhouse, "default.events", clickhouse={"retry_max": "300ms"})).start()
+    sections = sections_for(None, own_clickhouse, "default.events", clickhouse={"retry_max": "300ms"})
+    alloyd = make_alloyd(sections).start()
     own_clickhouse.kill()
     bodies = ["\n".join(harness.event(f"id-{i}-{j}") for j in range(100)) for i in range(50)]
     for body in bodies:
@@ -127,11 +133,12 @@ def test_pending_events_are_known_again_and_not_doubled_without_redis(make_alloy
     own_clickhouse.start()
     books = alloyd.settled()
     assert books["inserted"] == 5000
-    assert own_clickhouse.count("default.events", "uniqExact(event_id)") == 5000 == own_clickhouse.count("default.events")
+    assert_rows(own_clickhouse, 5000)
 
 
 def test_without_its_files_l1_is_filled_from_the_journal_before_the_first_request(make_alloyd, own_clickhouse):
-    alloyd = make_alloyd(sections_for(None, own_clickhouse, "default.events", clickhouse={"retry_max": "300ms"})).start()
+    sections = sections_for(None, own_clickhouse, "default.events", clickhouse={"retry_max": "300ms"})
+    alloyd = make_alloyd(sections).start()
     journal = pathlib.Path(alloyd.sections["journal"]["dir"])
     own_clickhouse.kill()
     body = "\n".join(harness.event(f"id-{i}") for i in range(500))
@@ -192,7 +199,7 @@ def test_a_corrupt_record_costs_only_itself_and_is_told(make_alloyd, redis, own_
     harness.wait_until(lambda: f"segment={number} offset={offset} " in alloyd.log(), alloyd.log)
     books = alloyd.settled()
     assert books["inserted"] == 499
-    assert own_clickhouse.count("default.events", "uniqExact(event_id)") == 499 == own_clickhouse.count("default.events")
+    assert_rows(own_clickhouse, 499)
     assert own_clickhouse.count("default.events WHERE event_id = 'id-4-20'") == 0
 
 
@@ -225,8 +232,7 @@ def test_replay_serves_at_once_tells_progress_and_lets_new_traffic_through(make_
     assert "replay handed over" in alloyd.log()
     books = alloyd.settled()
     assert books["inserted"] == pending + 500
-    assert own_clickhouse.count("default.events", "uniqExact(event_id)") == pending + 500
-    assert own_clickhouse.count("default.events") == pending + 500
+    assert_rows(own_clickhouse, pending + 500)
 
 
 def test_a_drain_during_replay_keeps_the_rest(make_alloyd, own_redis, own_clickhouse):
@@ -246,7 +252,7 @@ def test_a_drain_during_replay_keeps_the_rest(make_alloyd, own_redis, own_clickh
     own_clickhouse.start()
     alloyd.start()
     alloyd.settled()
-    assert own_clickhouse.count("default.events", "uniqExact(event_id)") == 4000 == own_clickhouse.count("default.events")
+    assert_rows(own_clickhouse, 4000)
 
 
 def test_a_full_disk_leaves_new_ids_in_memory_and_is_told(make_alloyd, clickhouse, table, tmp_path):
