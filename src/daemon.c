@@ -141,7 +141,6 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     daemon->metrics = metrics_create();
     if (daemon->health == NULL || daemon->metrics == NULL)
         return -ENOMEM;
-    health_raise(daemon->health, "starting", true, "alloyd does not take events yet");
     err = open_journal(daemon, error);
     if (err != 0)
         return err;
@@ -149,7 +148,7 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     daemon->ring = ring_create(config->ring_capacity);
     if (daemon->ring == NULL || open_l1(daemon, &ids_known) != 0)
         return -ENOMEM;
-    /* Reading the journal may take long: /readyz tells how far it is. */
+    /* Reading the journal may take long: /readyz tells how far it is, and that nothing listens. */
     if (!ids_known && journal_bytes(daemon->journal) > 0) {
         err = start_admin(daemon, error);
         if (err != 0)
@@ -213,8 +212,6 @@ static int start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX])
         err = start_admin(daemon, error);
     if (err == 0)
         err = front_start(&daemon->front, &parts, error);
-    if (err == 0)
-        health_clear(daemon->health, "starting");
     return err;
 }
 

@@ -62,7 +62,7 @@ struct l1_files {
 
 static void file_name(char name[NAME_MAX_BYTES], uint32_t number)
 {
-    snprintf(name, NAME_MAX_BYTES, "l1-%010u.gen", number);
+    snprintf(name, NAME_MAX_BYTES, "l1-%03u.gen", number);
 }
 
 static int allocate(int fd, size_t size)
