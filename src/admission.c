@@ -183,7 +183,8 @@ static size_t enter(struct admission *admission, struct request *request, size_t
 
         if (event->known)
             continue;
-        if (l1_add(admission->parts.l1, &event->entry.hash, now_ms) == L1_ADDED) {
+        if (l1_add(admission->parts.l1, &event->entry.hash, event->record->lsn, now_ms) ==
+            L1_ADDED) {
             admission->records[n++] = event->record;
             continue;
         }

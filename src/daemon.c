@@ -83,10 +83,57 @@ static int open_journal(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
                         error);
 }
 
+/* Makes L1, and loads what earlier lives knew. ids_known: none of that can be missing. */
+static int open_l1(struct daemon *daemon, bool *ids_known)
+{
+    const struct config *config = current(daemon);
+    const uint64_t now_ms = clock_mono_ms();
+    const struct l1_folder folder = {.dir_fd = journal_segments(daemon->journal)->dir_fd,
+                                     .instance_id = journal_instance_id(daemon->journal),
+                                     .real_ms = clock_real_ms()};
+    struct l1_loaded loaded;
+    int err;
+
+    *ids_known = false;
+    daemon->l1 = l1_create(config->l1_capacity, config->l1_ttl_ms, now_ms);
+    if (daemon->l1 == NULL)
+        return -ENOMEM;
+    if (config->journal_mode == CONFIG_JOURNAL_MEMORY)
+        return 0;
+    err = l1_attach(daemon->l1, &folder, now_ms, &loaded);
+    if (err != 0) {
+        log_error("known ids are kept in memory alone folder=%s error=\"%s\"", config->journal_dir,
+                  strerror(-err));
+        return 0;
+    }
+    *ids_known = loaded.complete;
+    log_info("known ids loaded ids=%" PRIu64 " files=%" PRIu64 " complete=%s took_ms=%" PRIu64,
+             loaded.ids, loaded.files, loaded.complete ? "yes" : "no", clock_mono_ms() - now_ms);
+    return 0;
+}
+
+static struct front_parts front_parts(const struct daemon *daemon)
+{
+    return (struct front_parts){.config = &daemon->config,
+                                .ring = daemon->ring,
+                                .journal = daemon->journal,
+                                .l1 = daemon->l1,
+                                .health = daemon->health,
+                                .metrics = daemon->metrics};
+}
+
+static int start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
+{
+    const struct front_parts parts = front_parts(daemon);
+
+    return admin_start(&daemon->admin, &parts, error);
+}
+
 /* The parts that hold events: journal, ring, L1, and what an earlier life left. */
 static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     const struct config *config = current(daemon);
+    bool ids_known;
     int err;
 
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
@@ -99,17 +146,24 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
         return err;
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory for ring.capacity or l1.capacity");
     daemon->ring = ring_create(config->ring_capacity);
-    daemon->l1 = l1_create(config->l1_capacity, config->l1_ttl_ms, clock_mono_ms());
-    if (daemon->ring == NULL || daemon->l1 == NULL)
+    if (daemon->ring == NULL || open_l1(daemon, &ids_known) != 0)
         return -ENOMEM;
-    err = replay_read(
-        &daemon->replay,
-        &(struct replay_parts){.journal = daemon->journal,
-                               .l1 = daemon->l1,
-                               .ring = daemon->ring,
-                               .metrics = daemon->metrics,
-                               .duplicate_ms = *config->redis_url == '\0' ? config->l1_ttl_ms : 0},
-        error);
+    /* Reading the journal may take long: /readyz tells how far it is, and that nothing listens. */
+    if (!ids_known && journal_bytes(daemon->journal) > 0) {
+        err = start_admin(daemon, error);
+        if (err != 0)
+            return err;
+    }
+    err = replay_read(&daemon->replay,
+                      &(struct replay_parts){.journal = daemon->journal,
+                                             .l1 = daemon->l1,
+                                             .l1_ttl_ms = config->l1_ttl_ms,
+                                             .l1_decides = config->redis_url[0] == '\0',
+                                             .ids_known = ids_known,
+                                             .ring = daemon->ring,
+                                             .health = daemon->health,
+                                             .metrics = daemon->metrics},
+                      error);
     if (err != 0)
         return err;
     snprintf(error, JOURNAL_ERROR_MAX, "cannot start the janitor thread");
@@ -150,19 +204,15 @@ static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 
 static int start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
-    const struct front_parts parts = {.config = &daemon->config,
-                                      .ring = daemon->ring,
-                                      .journal = daemon->journal,
-                                      .l1 = daemon->l1,
-                                      .health = daemon->health,
-                                      .metrics = daemon->metrics};
-    int err;
+    const struct front_parts parts = front_parts(daemon);
+    int err = 0;
 
     /* The admin port first: whoever sees events accepted can also see health. */
-    err = admin_start(&daemon->admin, &parts, error);
-    if (err != 0)
-        return err;
-    return front_start(&daemon->front, &parts, error);
+    if (daemon->admin == NULL)
+        err = start_admin(daemon, error);
+    if (err == 0)
+        err = front_start(&daemon->front, &parts, error);
+    return err;
 }
 
 static int start(struct daemon *daemon)
@@ -291,7 +341,7 @@ static bool front_drained(const struct daemon *daemon)
 
 static bool replay_drained(const struct daemon *daemon)
 {
-    return replay_pending(daemon->replay) == 0;
+    return replay_done(daemon->replay);
 }
 
 static bool workers_drained(const struct daemon *daemon)

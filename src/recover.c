@@ -6,8 +6,8 @@
  * its bytes under another name; a broken record is skipped when whole ones follow it. What follows
  * the last whole record was never acknowledged.
  *
- * Runs on: main, before the first append. A record may be finished by another thread from the
- * moment it is visited. Owns: nothing; segments with LIVE records go to the journal.
+ * Runs on: main or the replay thread. A record may be finished by another thread from the moment it
+ * is visited. Owns: nothing; segments with LIVE records go to the journal.
  */
 #include "alloy/recover.h"
 
@@ -25,10 +25,13 @@
 struct recovery {
     struct journal *journal;
     const struct segment_spec *spec;
+    const struct journal_dir *dir;
+    struct recover_stats stats;
+    struct segment **held; /* one for each file; NULL: not read, removed, or released */
+    size_t offset;         /* second pass: in the segment that is being handed out; 0: its start */
+    /* the segment that is being read */
     recover_record_fn visit;
     void *arg;
-    struct recover_stats *stats;
-    /* the segment that is being read */
     struct segment *segment;
     uint64_t live;                         /* LIVE records in it, unknown streams included */
     uint16_t streams[SEGMENT_STREAMS_MAX]; /* present index of each entry of its stream table */
@@ -57,20 +60,20 @@ static void take_record(struct recovery *recovery, struct record *record)
         /* Which one it was is lost. An event too many can be recognized later, one too few not. */
         log_error("record with an impossible state is taken as live segment=%u offset=%zu state=%u",
                   recovery->segment->number, record_offset(record), state);
-        recovery->stats->corrupt++;
+        recovery->stats.corrupt++;
         state = RECORD_LIVE;
         atomic_store_explicit(&record->state, state, memory_order_relaxed);
     }
-    recovery->stats->records++;
+    recovery->stats.records++;
     if (state == RECORD_LIVE)
         recovery->live++;
+    record->stream = stream;
     if (stream == STREAM_UNKNOWN) {
         recovery->unknown[record->stream_entry] += state == RECORD_LIVE;
         return;
     }
-    record->stream = stream;
     if (state == RECORD_LIVE) {
-        recovery->stats->live++;
+        recovery->stats.live++;
         journal_adopt_live(recovery->journal, stream);
     }
     recovery->visit(recovery->arg, record);
@@ -93,7 +96,7 @@ static void walk(struct recovery *recovery)
         case SEGMENT_GAP:
             log_error("broken record set aside segment=%u offset=%zu bytes=%zu", number, before,
                       offset - before);
-            recovery->stats->corrupt++;
+            recovery->stats.corrupt++;
             continue;
         case SEGMENT_TORN:
             log_warn("torn tail dropped segment=%u offset=%zu", number, offset);
@@ -105,6 +108,7 @@ static void walk(struct recovery *recovery)
     }
     segment->synced = segment->sync_from = offset;
     atomic_store_explicit(&segment->cursor, offset, memory_order_relaxed);
+    atomic_store_explicit(&segment->populated, segment->size, memory_order_relaxed);
 }
 
 static void tell_unknown(struct recovery *recovery)
@@ -118,7 +122,7 @@ static void tell_unknown(struct recovery *recovery)
                   "events=%llu",
                   header->streams[i], recovery->segment->number,
                   (unsigned long long)recovery->unknown[i]);
-        recovery->stats->unknown_stream += recovery->unknown[i];
+        recovery->stats.unknown_stream += recovery->unknown[i];
     }
 }
 
@@ -132,27 +136,38 @@ static int set_aside(struct recovery *recovery, uint32_t number)
     if (renameat(recovery->spec->dir_fd, name, recovery->spec->dir_fd, aside) != 0)
         return -errno;
     log_error("segment with a broken header set aside segment=%u file=%s", number, aside);
-    recovery->stats->corrupt++;
+    recovery->stats.corrupt++;
     return 0;
 }
 
-static int recover_file(struct recovery *recovery, const struct journal_dir_file *file)
+/* Lets go of all but the LIVE records that are left. */
+static void put_segment(struct segment *segment, uint64_t refs)
 {
+    /* release: pairs with the acquire of the janitor, which removes what is finished already */
+    atomic_fetch_sub_explicit(&segment->refs, refs, memory_order_release);
+}
+
+static int read_file(struct recovery *recovery, size_t i)
+{
+    const struct journal_dir_file *file = &recovery->dir->files[i];
     struct segment *segment;
     int err;
 
-    journal_forget(recovery->journal, file->size);
     err = segment_open(&segment, recovery->spec, file->number);
     if (err == -EBADMSG || err == -ELOOP)
-        return set_aside(recovery, file->number);
+        err = set_aside(recovery, file->number);
+    else if (err == 0)
+        recovery->segment = segment;
     if (err != 0)
         return err;
-    recovery->segment = segment;
+    journal_forget(recovery->journal, file->size);
+    if (recovery->segment == NULL)
+        return 0;
     recovery->live = 0;
-    recovery->stats->segments++;
+    recovery->stats.segments++;
     if (segment->limit < ((const struct segment_header *)segment->base)->size) {
         log_error("segment was cut off segment=%u bytes=%zu", file->number, segment->limit);
-        recovery->stats->corrupt++;
+        recovery->stats.corrupt++;
     }
     map_streams(recovery);
     /* Records may be finished while we still read: the bias keeps the segment. */
@@ -163,33 +178,119 @@ static int recover_file(struct recovery *recovery, const struct journal_dir_file
         segment_close(segment);
         return segment_unlink(recovery->spec->dir_fd, file->number);
     }
+    recovery->held[i] = segment;
+    put_segment(segment, SEGMENT_BIAS - recovery->live - 1);
     journal_adopt(recovery->journal, segment);
-    /* release: pairs with the acquire of the janitor, which removes what is finished already */
-    atomic_fetch_sub_explicit(&segment->refs, SEGMENT_BIAS - recovery->live, memory_order_release);
     return 0;
+}
+
+struct recovery *recover_open(struct journal *journal)
+{
+    const struct journal_dir *dir = journal_folder(journal);
+    struct recovery *recovery = calloc(1, sizeof(*recovery));
+
+    if (recovery == NULL)
+        return NULL;
+    recovery->journal = journal;
+    recovery->spec = journal_segments(journal);
+    recovery->dir = dir;
+    recovery->held = calloc(dir->file_count + 1, sizeof(struct segment *));
+    if (recovery->held == NULL) {
+        free(recovery);
+        return NULL;
+    }
+    return recovery;
+}
+
+void recover_close(struct recovery *recovery)
+{
+    for (size_t i = 0; i < recovery->dir->file_count; i++)
+        recover_release(recovery, i);
+    free(recovery->held);
+    free(recovery);
+}
+
+size_t recover_segments(const struct recovery *recovery)
+{
+    return recovery->dir->file_count;
+}
+
+const struct recover_stats *recover_stats(const struct recovery *recovery)
+{
+    return &recovery->stats;
+}
+
+int recover_read(struct recovery *recovery, size_t i, recover_record_fn visit, void *arg,
+                 char error[JOURNAL_ERROR_MAX])
+{
+    int err;
+
+    recovery->segment = NULL;
+    recovery->visit = visit;
+    recovery->arg = arg;
+    err = read_file(recovery, i);
+    if (err != 0)
+        snprintf(error, JOURNAL_ERROR_MAX, "journal folder %s: segment %u: %s", recovery->dir->path,
+                 recovery->dir->files[i].number, strerror(-err));
+    return err;
+}
+
+static bool is_waiting(const struct record *record)
+{
+    return atomic_load_explicit(&record->state, memory_order_relaxed) == RECORD_LIVE &&
+           atomic_load_explicit(&record->insert_id, memory_order_relaxed) == 0 &&
+           record->stream != STREAM_UNKNOWN;
+}
+
+size_t recover_take(struct recovery *recovery, size_t i, struct record **records, size_t max)
+{
+    const struct segment *segment = recovery->held[i];
+    struct record *record;
+    size_t n = 0;
+
+    if (segment == NULL)
+        return 0;
+    if (recovery->offset == 0)
+        recovery->offset = SEGMENT_HEADER_BYTES;
+    while (n < max &&
+           recovery->offset < atomic_load_explicit(&segment->cursor, memory_order_relaxed)) {
+        switch (segment_next(segment, &recovery->offset, &record)) {
+        case SEGMENT_RECORD:
+            if (is_waiting(record))
+                records[n++] = record;
+            continue;
+        case SEGMENT_GAP:
+            continue;
+        case SEGMENT_TORN:
+        case SEGMENT_END:
+            break;
+        }
+        break;
+    }
+    return n;
+}
+
+void recover_release(struct recovery *recovery, size_t i)
+{
+    if (recovery->held[i] != NULL)
+        put_segment(recovery->held[i], 1);
+    recovery->held[i] = NULL;
+    recovery->offset = 0;
 }
 
 int recover_run(struct journal *journal, recover_record_fn visit, void *arg,
                 struct recover_stats *stats, char error[JOURNAL_ERROR_MAX])
 {
-    const struct journal_dir *dir = journal_folder(journal);
-    struct recovery recovery = {
-        .journal = journal,
-        .spec = journal_segments(journal),
-        .visit = visit,
-        .arg = arg,
-        .stats = stats,
-    };
+    struct recovery *recovery = recover_open(journal);
+    int err = 0;
 
-    *stats = (struct recover_stats){0};
-    for (size_t i = 0; i < dir->file_count; i++) {
-        const int err = recover_file(&recovery, &dir->files[i]);
-
-        if (err != 0) {
-            snprintf(error, JOURNAL_ERROR_MAX, "journal folder %s: segment %u: %s", dir->path,
-                     dir->files[i].number, strerror(-err));
-            return err;
-        }
+    if (recovery == NULL) {
+        snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
+        return -ENOMEM;
     }
-    return 0;
+    for (size_t i = 0; err == 0 && i < recover_segments(recovery); i++)
+        err = recover_read(recovery, i, visit, arg, error);
+    *stats = recovery->stats;
+    recover_close(recovery);
+    return err;
 }

@@ -220,6 +220,8 @@ static int open_file(struct segment **segment, const struct segment_spec *spec, 
     if (*segment == NULL)
         return -errno;
     (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
+    /* It is about to be read whole; without it a cold file comes page by page. */
+    (void)madvise((*segment)->base, (*segment)->size, MADV_WILLNEED);
     ((struct segment_header *)(*segment)->base)->segment = *segment;
     return 0;
 }

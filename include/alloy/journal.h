@@ -121,7 +121,7 @@ void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_in
 void journal_wait(struct journal *journal, uint64_t timeout_ms);
 void journal_wake(struct journal *journal); /* any thread */
 
-/* For recover.c, before there are other threads. */
+/* For recover.c. The folder lists what was found at the start; constant, as the segments' spec. */
 const struct journal_dir *journal_folder(const struct journal *journal);
 const struct segment_spec *journal_segments(const struct journal *journal);
 /* Counts one more LIVE record of an earlier life. */

@@ -8,6 +8,12 @@
  * when there are more than capacity ids, and frees its slab after a grace period. Between two calls
  * there can be up to 1/8 more than capacity, never beyond. At most 80 bytes an id, table included.
  *
+ * An id has an owner: the record that was accepted with it, by its LSN. So whoever finds an event
+ * in the journal of an earlier life can tell whether it is the one that was accepted.
+ *
+ * With a folder (l1_attach()) hashes and owners lie in mapped files, and a later life knows the
+ * ids, after kill -9 too.
+ *
  * The one home of liburcu. Every thread that calls l1_contains(), l1_add() or l1_remove() has made
  * its own l1_thread and is registered with RCU by that.
  */
@@ -26,12 +32,34 @@ struct l1_thread;
 
 enum l1_result {
     L1_ADDED,
-    L1_KNOWN,
+    L1_OWN,   /* known, and the caller's record owns it */
+    L1_KNOWN, /* known, and another record owns it */
+};
+
+struct l1_folder {
+    int dir_fd;           /* the journal's folder; borrowed until l1_destroy() */
+    uint64_t instance_id; /* files of another instance are removed */
+    uint64_t real_ms;     /* now */
+};
+
+struct l1_loaded {
+    uint64_t ids;
+    uint64_t files;
+    bool complete; /* no id of the earlier lives can be missing */
 };
 
 /* Returns owned (l1_destroy()); NULL: out of memory. now_ms is monotonic, as everywhere here. */
 struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms);
-/* Every l1_thread must have been destroyed. Not from an RCU read section. */
+/*
+ * Moves to a folder and loads the ids that earlier lives left there and that have not expired. 0,
+ * or -errno and L1 stays in memory. Unless loaded->complete the ids that the journal knows must be
+ * added, and l1_mark_complete() called, before the first new one. Right after l1_create().
+ */
+MUST_CHECK int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
+                         struct l1_loaded *loaded);
+void l1_mark_complete(struct l1 *l1);
+/* Leaves the ids in the folder, if there is one. Every l1_thread must have been destroyed. Not from
+ * an RCU read section. */
 void l1_destroy(struct l1 *l1);
 
 /* Registers the calling thread. Returns owned, by this thread (l1_thread_destroy()); NULL: out of
@@ -43,12 +71,13 @@ void l1_thread_destroy(struct l1_thread *thread);
  * has unlinked it. Owner thread; never blocks. */
 bool l1_contains(struct l1_thread *thread, const struct hash128 *hash);
 /*
- * Adds the id unless it is known; of threads that race for one id exactly one gets L1_ADDED. When
- * the slabs are used up the oldest generation is evicted here, if l1_maintain() did not come first;
- * memory failure evicts too, so this cannot fail. Owner thread.
+ * Adds the id, owned by the record of this LSN, unless it is known; of threads that race for one id
+ * exactly one gets L1_ADDED. When the slabs are used up the oldest generation is evicted here, if
+ * l1_maintain() did not come first; memory failure evicts too, so this cannot fail. Owner thread.
  */
-enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t now_ms);
-/* Forgets the id; false when it was not known. Owner thread. */
+enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn,
+                      uint64_t now_ms);
+/* Forgets the id, in its file too; false when it was not known. Owner thread. */
 bool l1_remove(struct l1_thread *thread, const struct hash128 *hash);
 
 /* Rotates and expires generations. Janitor thread, about every 100 ms; may wait for a grace period.

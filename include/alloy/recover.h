@@ -5,6 +5,12 @@
  * A segment's records are read from its start; reading stops at the torn tail, past which nothing
  * was ever acknowledged. Records that are LIVE keep their segment: it is mapped, its live count is
  * rebuilt, and it is removed like any other when they are finished.
+ *
+ * There are two passes, so that nobody has to keep a list of all LIVE records: recover_read()
+ * checks and counts, recover_take() hands out. In between a segment that holds LIVE records stays
+ * mapped even when the last of them is finished.
+ *
+ * Runs on: one thread at a time, beside writers and the janitor.
  */
 #ifndef ALLOY_RECOVER_H
 #define ALLOY_RECOVER_H
@@ -27,11 +33,33 @@ struct recover_stats {
  */
 typedef void (*recover_record_fn)(void *arg, struct record *record);
 
+struct recovery;
+
+/* Returns owned (recover_close()); NULL: out of memory. Once, after journal_open(). */
+struct recovery *recover_open(struct journal *journal);
+/* Lets go of every segment. */
+void recover_close(struct recovery *recovery);
+
+/* How many segment files the journal's folder held. They are numbered from 0, oldest first. */
+size_t recover_segments(const struct recovery *recovery);
+const struct recover_stats *recover_stats(const struct recovery *recovery);
+
 /*
- * Maps and reads every segment of an earlier life; call it once, after journal_open() and before
- * the first append. Segments without a LIVE record are removed. Returns 0 or -errno with a sentence
- * in error.
+ * First pass: maps segment i, checks and visits its records. Without a LIVE record it is removed.
+ * Returns 0, or -errno with a sentence in error, and the file stays as it is. Once for each
+ * segment.
  */
+MUST_CHECK int recover_read(struct recovery *recovery, size_t i, recover_record_fn visit, void *arg,
+                            char error[JOURNAL_ERROR_MAX]);
+/*
+ * Second pass: the next LIVE records of segment i that are in no insert and whose stream is
+ * present, up to max. Fewer than max: these were the last. One segment after the other.
+ */
+size_t recover_take(struct recovery *recovery, size_t i, struct record **records, size_t max);
+/* Segment i has been handed out: from now on its LIVE records alone keep it. */
+void recover_release(struct recovery *recovery, size_t i);
+
+/* The first pass over every segment, and no second one. Returns as recover_read(). */
 MUST_CHECK int recover_run(struct journal *journal, recover_record_fn visit, void *arg,
                            struct recover_stats *stats, char error[JOURNAL_ERROR_MAX]);
 

@@ -2,9 +2,9 @@
 /*
  * replay.h - brings the events that an earlier life left in the journal back into the pipeline.
  *
- * replay_read() runs before the first request: it fills L1 with every id found, puts LIVE records
- * that bear an insert id back into the same inserts, and remembers the rest. replay_start() then
- * feeds both beside new traffic, from a thread of its own that ends when all is handed over.
+ * Reading, then handing over, both beside new traffic, on a thread of its own that ends when all is
+ * handed over. Only where L1 may lack ids of an earlier life (after a loss of power, or when its
+ * files have gone) is the journal read before the first request.
  */
 #ifndef ALLOY_REPLAY_H
 #define ALLOY_REPLAY_H
@@ -14,6 +14,7 @@
 
 #include "alloy/base.h"
 #include "alloy/flusher.h"
+#include "alloy/health.h"
 #include "alloy/journal.h"
 #include "alloy/l1.h"
 #include "alloy/metrics.h"
@@ -24,22 +25,24 @@ struct replay;
 struct replay_parts {
     struct journal *journal;
     struct l1 *l1;
+    uint64_t l1_ttl_ms;
+    bool l1_decides; /* who owns an id, as there is no second level; else the claims do */
+    bool ids_known;  /* L1 has every id of the earlier lives */
     struct ring *ring;
     struct flusher *flusher; /* may be set as late as replay_start() */
+    struct health *health;
     struct metrics *metrics;
-    /* Without a second level nobody else can tell that of two LIVE records of one id, appended at
-     * the same time by a turn or two that a kill has cut short, one is a duplicate. Those received
-     * closer together than this are one event; 0: claims decide. */
-    uint64_t duplicate_ms;
 };
 
-/* Returns 0 and an owned replay (replay_stop()), or -errno with a sentence in error. Main thread,
- * once. */
+/* Reads the journal unless ids_known. Returns 0 and an owned replay (replay_stop()), or -errno with
+ * a sentence in error. Main thread, once. */
 MUST_CHECK int replay_read(struct replay **replay, const struct replay_parts *parts,
                            char error[JOURNAL_ERROR_MAX]);
-/* Starts feeding. 0 or -errno. */
+/* Starts the thread. 0 or -errno. */
 MUST_CHECK int replay_start(struct replay *replay, struct flusher *flusher);
-/* Events not yet handed over. Any thread. */
+/* True once everything that could be read is handed over, or it was ended. Any thread. */
+bool replay_done(const struct replay *replay);
+/* Events found and not yet handed over. Any thread. */
 uint64_t replay_pending(const struct replay *replay);
 /* Ends the thread (what it still holds stays LIVE in the journal), joins it and frees. NULL is
  * fine. */

@@ -47,7 +47,7 @@ class Clients:
                 return
 
     def retry(self):
-        for ids in self.unsure + [sorted(self.answered)]:
+        for ids in filter(None, self.unsure + [sorted(self.answered)]):
             body = self.body(ids)
             harness.wait_until(lambda body=body: self.alloyd.post(body).status == 202, "202 on the retry")
             self.answered.update(ids)

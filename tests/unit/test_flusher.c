@@ -429,7 +429,8 @@ static void claim(struct world *world, const struct batch *batch)
     claims_destroy(claims);
     for (uint32_t i = 0; i < batch->count; i++) {
         assert_int_equal(verdicts[i], CLAIM_OWNED);
-        assert_int_equal(l1_add(world->l1_thread, &batch->records[i]->hash, clock_mono_ms()),
+        assert_int_equal(l1_add(world->l1_thread, &batch->records[i]->hash, batch->records[i]->lsn,
+                                clock_mono_ms()),
                          L1_ADDED);
     }
 }
@@ -476,7 +477,7 @@ static void with_hold_a_refused_row_waits_until_redis_gives_its_claim_up(void **
 
     begin_redis(world, CONFIG_REDIS_HOLD);
     redis_fixture_stop(&redis);
-    assert_int_equal(l1_add(world->l1_thread, &bad, clock_mono_ms()), L1_ADDED);
+    assert_int_equal(l1_add(world->l1_thread, &bad, 1, clock_mono_ms()), L1_ADDED);
     start(world);
     submit(world, 0, 3, 1);
     WAIT_FOR(flusher_pending(world->flusher) == 1 && is_up(world, "dead_letter"));

@@ -25,6 +25,7 @@
 #define TTL_MS 8000
 #define ROTATION_MS (TTL_MS / 8)
 
+static _Atomic uint64_t next_lsn = 1;
 static _Atomic bool refuse_memory;
 static _Thread_local bool counting;
 static _Atomic size_t mapped_bytes;
@@ -80,7 +81,8 @@ static enum l1_result add(struct l1_thread *thread, uint64_t id, uint64_t now_ms
 {
     struct hash128 hash = hash_of(id);
 
-    return l1_add(thread, &hash, now_ms);
+    /* Another record each time. */
+    return l1_add(thread, &hash, atomic_fetch_add(&next_lsn, 1), now_ms);
 }
 
 static bool contains(struct l1_thread *thread, uint64_t id)
@@ -129,9 +131,9 @@ static void hashes_that_share_one_word_differ(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(hashes); i++) {
         assert_false(l1_contains(thread, &hashes[i]));
-        assert_int_equal(l1_add(thread, &hashes[i], 0), L1_ADDED);
+        assert_int_equal(l1_add(thread, &hashes[i], next_lsn++, 0), L1_ADDED);
         assert_true(l1_contains(thread, &hashes[i]));
-        assert_int_equal(l1_add(thread, &hashes[i], 0), L1_KNOWN);
+        assert_int_equal(l1_add(thread, &hashes[i], next_lsn++, 0), L1_KNOWN);
     }
     assert_int_equal(l1_entries(l1), ARRAY_LEN(hashes));
     l1_maintain(l1, ROTATION_MS);

@@ -342,6 +342,118 @@ static void a_segment_cut_off_at_any_byte_keeps_its_whole_records(void **state)
     close(fd);
 }
 
+static void look_at(void *arg, struct record *record)
+{
+    (void)arg;
+    (void)record;
+}
+
+/* Takes what segment i has to hand out, n at a time; returns how many. */
+static size_t take_all(struct recovery *recovery, size_t i, size_t n)
+{
+    const size_t before = seen_count;
+    size_t taken;
+
+    do {
+        taken = recover_take(recovery, i, seen + seen_count, n);
+        seen_count += taken;
+    } while (taken == n);
+    return seen_count - before;
+}
+
+static void the_second_pass_hands_out_what_is_in_no_insert_and_holds_its_segment(void **state)
+{
+    struct journal *journal = open_plain();
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct recovery *recovery;
+    struct record *records[300];
+
+    (void)state;
+    for (size_t i = 0; i < 300; i++)
+        records[i] = put(writer, i);
+    /* Of one stream each. */
+    assert_int_equal(journal_stamp(journal, &records[7], 1, 1), 0);
+    journal_finish(journal, &records[8], 1, RECORD_INSERTED);
+    journal_writer_destroy(writer);
+    journal_close(journal);
+
+    journal = open_plain();
+    recovery = recover_open(journal);
+    assert_non_null(recovery);
+    for (size_t i = 0; i < recover_segments(recovery); i++)
+        assert_int_equal(recover_read(recovery, i, look_at, NULL, error), 0);
+    assert_int_equal(recover_stats(recovery)->live, 299);
+    seen_count = 0;
+    for (size_t i = 0; i < recover_segments(recovery); i++) {
+        const uint64_t bytes = journal_bytes(journal);
+        const size_t first = seen_count, count = take_all(recovery, i, 7);
+
+        assert_true(count > 0);
+        for (size_t k = first; k < first + count; k++) {
+            assert_true(seen[k]->hash.lo != 7 && seen[k]->hash.lo != 8);
+            journal_finish(journal, &seen[k], 1, RECORD_INSERTED);
+        }
+        journal_maintain(journal, 0, 0);
+        assert_int_equal(journal_bytes(journal), bytes);
+        assert_int_equal(take_all(recovery, i, 7), 0);
+        recover_release(recovery, i);
+        journal_maintain(journal, 0, 0);
+        /* The first one keeps the record that is in an insert. */
+        assert_int_equal(journal_bytes(journal), i == 0 ? bytes : bytes - SEGMENT);
+    }
+    assert_int_equal(seen_count, 298);
+    recover_close(recovery);
+    journal_close(journal);
+}
+
+static void what_was_not_handed_out_is_there_in_the_next_life(void **state)
+{
+    size_t offsets[60];
+    struct journal *journal;
+    struct recovery *recovery;
+
+    (void)state;
+    first_life(60, offsets);
+    for (size_t stop = 0; stop < 60; stop += 13) {
+        journal = open_plain();
+        recovery = recover_open(journal);
+        assert_int_equal(recover_read(recovery, 0, look_at, NULL, error), 0);
+        assert_int_equal(recover_take(recovery, 0, seen, stop), stop);
+        recover_close(recovery);
+        journal_close(journal);
+    }
+    /* Not even read. */
+    journal = open_plain();
+    recovery = recover_open(journal);
+    assert_int_equal(recover_segments(recovery), 1);
+    assert_int_equal(journal_bytes(journal), SEGMENT);
+    recover_close(recovery);
+    journal_close(journal);
+    journal = open_plain();
+    recover(journal);
+    assert_int_equal(seen_count, 60);
+    journal_close(journal);
+}
+
+static void records_of_an_absent_stream_are_not_handed_out(void **state)
+{
+    size_t offsets[30];
+    struct journal *journal;
+    struct recovery *recovery;
+
+    (void)state;
+    first_life(30, offsets);
+    journal = open_streams(fewer, 1, SEGMENT);
+    recovery = recover_open(journal);
+    assert_int_equal(recover_read(recovery, 0, look_at, NULL, error), 0);
+    seen_count = 0;
+    assert_int_equal(take_all(recovery, 0, 100), 10);
+    for (size_t i = 0; i < 10; i++)
+        assert_int_equal(seen[i]->stream, 0);
+    recover_close(recovery);
+    journal_close(journal);
+}
+
 /* What the child tells before it is killed. */
 struct told {
     uint64_t i;
@@ -450,6 +562,9 @@ int main(void)
         TEST(a_flipped_bit_costs_one_record_and_is_counted),
         TEST(a_broken_header_is_set_aside_with_its_bytes),
         TEST(a_segment_cut_off_at_any_byte_keeps_its_whole_records),
+        TEST(the_second_pass_hands_out_what_is_in_no_insert_and_holds_its_segment),
+        TEST(what_was_not_handed_out_is_there_in_the_next_life),
+        TEST(records_of_an_absent_stream_are_not_handed_out),
         TEST(whatever_was_appended_survives_a_kill_at_any_moment),
     };
 

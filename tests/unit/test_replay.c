@@ -24,6 +24,7 @@
 #define DEADLINE_MS 10000
 #define BATCHES_MAX 64
 #define RECORDS_MAX 20000
+#define TTL_MS 600000
 
 static char folder[64];
 static struct journal *journal;
@@ -34,9 +35,10 @@ static struct ring *ring;
 static struct l1 *l1;
 static struct l1_thread *l1_thread;
 static struct metrics *metrics;
+static struct health *health;
 static struct replay *replay;
-static uint64_t received_ms;  /* of what is written */
-static uint64_t duplicate_ms; /* of replay_parts */
+static bool ids_known, l1_decides; /* for the lives to come */
+static uint64_t received_ms;       /* of the events to come */
 
 /* ---- the flusher's place ---- */
 
@@ -99,30 +101,45 @@ static void end_life(void)
         l1_destroy(l1);
         ring_destroy(ring);
         metrics_destroy(metrics);
+        health_destroy(health);
     }
     l1 = NULL;
     journal_close(journal);
     journal = NULL;
 }
 
-/* Reads what is there, for a ring of so many slots. */
-static void read_back(size_t ring_slots)
+/* A life with a ring of so many slots. */
+static void begin_again(size_t ring_slots)
 {
-    char error[JOURNAL_ERROR_MAX] = "";
-
     begin_life();
     ring = ring_create(ring_slots);
-    l1 = l1_create(100000, 600000, clock_mono_ms());
+    l1 = l1_create(100000, TTL_MS, clock_mono_ms());
     l1_thread = l1_thread_create(l1);
     metrics = metrics_create();
-    if (replay_read(&replay,
-                    &(struct replay_parts){.journal = journal,
-                                           .l1 = l1,
-                                           .ring = ring,
-                                           .metrics = metrics,
-                                           .duplicate_ms = duplicate_ms},
-                    error) != 0)
+    health = health_create();
+}
+
+/* Reads what is there, unless the ids are known. */
+static void read_now(void)
+{
+    char error[JOURNAL_ERROR_MAX] = "";
+    const struct replay_parts parts = {.journal = journal,
+                                       .l1 = l1,
+                                       .l1_ttl_ms = TTL_MS,
+                                       .l1_decides = l1_decides,
+                                       .ids_known = ids_known,
+                                       .ring = ring,
+                                       .health = health,
+                                       .metrics = metrics};
+
+    if (replay_read(&replay, &parts, error) != 0)
         fail_msg("%s", error);
+}
+
+static void read_back(size_t ring_slots)
+{
+    begin_again(ring_slots);
+    read_now();
 }
 
 static void feed(void)
@@ -134,8 +151,8 @@ static int set_up(void **state)
 {
     (void)state;
     log_configure(LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT);
-    received_ms = 1;
-    duplicate_ms = 0;
+    ids_known = l1_decides = false;
+    received_ms = clock_real_ms();
     strcpy(folder, "/tmp/alloy-replay-XXXXXX");
     if (mkdtemp(folder) == NULL)
         return -1;
@@ -227,8 +244,8 @@ static uint64_t counted(uint16_t stream, enum metric_stream_id id)
     return now.streams[stream][id];
 }
 
-/* Takes and checks ids first.., which come in order, until n are there. */
-static void take_in_order(size_t first, size_t n)
+/* Takes and checks ids first.., which come in order, without the gap's, until n are there. */
+static void take_around(size_t first, size_t n, size_t gap_first, size_t gap)
 {
     struct record *records[100];
     size_t taken = 0;
@@ -237,11 +254,19 @@ static void take_in_order(size_t first, size_t n)
         size_t got = 0;
 
         WAIT_FOR((got = ring_take(ring, records, ARRAY_LEN(records))) > 0);
-        for (size_t i = 0; i < got; i++)
-            assert_int_equal(id_of(records[i]), first + taken + i);
+        for (size_t i = 0; i < got; i++) {
+            const size_t id = first + taken + i;
+
+            assert_int_equal(id_of(records[i]), id < gap_first ? id : id + gap);
+        }
         taken += got;
     }
     assert_int_equal(taken, n);
+}
+
+static void take_in_order(size_t first, size_t n)
+{
+    take_around(first, n, first, 0);
 }
 
 /* ---- tests ---- */
@@ -252,6 +277,7 @@ static void an_empty_folder_replays_nothing(void **state)
     end_life();
     read_back(10);
     feed();
+    assert_true(replay_done(replay));
     assert_int_equal(replay_pending(replay), 0);
     assert_int_equal(l1_entries(l1), 0);
     assert_int_equal(ring_depth(ring), 0);
@@ -390,76 +416,6 @@ static void one_insert_id_over_two_streams_makes_two_batches(void **state)
     assert_int_equal(collected[1]->insert_id, id);
 }
 
-/* Ids 0, 1, 1, 0, 2, then 0 and 1 again when their time is over. */
-static void write_doubles(void)
-{
-    write_events(0, 0, 2);
-    received_ms = 50;
-    write_events(0, 1, 1);
-    write_events(0, 0, 1);
-    write_events(0, 2, 1);
-    write_events(1, 3, 1);
-    received_ms = 101;
-    write_events(0, 0, 2);
-}
-
-static void with_a_second_level_both_records_of_an_id_come_back_for_their_claims(void **state)
-{
-    (void)state;
-    write_doubles();
-    end_life();
-    read_back(100);
-    assert_int_equal(replay_pending(replay), 8);
-}
-
-static void without_a_second_level_records_of_one_id_and_time_are_one_event(void **state)
-{
-    static const uint64_t lives[] = {1, 1, 50, 50, 101, 101};
-    struct record *records[10];
-
-    (void)state;
-    duplicate_ms = 100;
-    write_doubles();
-    end_life();
-    read_back(100);
-    assert_int_equal(replay_pending(replay), 6);
-    assert_int_equal(journal_live(journal, 0), 5);
-    assert_int_equal(counted(0, METRIC_STREAM_received), 5);
-    assert_int_equal(counted(0, METRIC_STREAM_accepted), 5);
-    assert_int_equal(counted(1, METRIC_STREAM_accepted), 1);
-    feed();
-    WAIT_FOR(ring_depth(ring) == 6);
-    assert_int_equal(ring_take(ring, records, 10), 6);
-    for (size_t i = 0; i < 6; i++)
-        assert_int_equal(records[i]->received_ms, lives[i]);
-    end_life();
-    read_back(100);
-    assert_int_equal(replay_pending(replay), 6);
-}
-
-static void of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept(void **state)
-{
-    uint64_t first, second;
-
-    (void)state;
-    duplicate_ms = 100;
-    write_events(0, 0, 1);
-    write_events(0, 0, 1);
-    first = stamp(1, 1);
-    write_events(0, 0, 1);
-    second = stamp(2, 1); /* nothing stamped is ever dropped */
-    write_events(0, 0, 1);
-    end_life();
-    read_back(100);
-    assert_int_equal(replay_pending(replay), 2);
-    feed();
-    WAIT_FOR(batch_count() == 2);
-    assert_int_equal(collected[0]->insert_id, first);
-    assert_int_equal(collected[1]->insert_id, second);
-    assert_int_equal(ring_depth(ring), 0);
-    assert_int_equal(journal_live(journal, 0), 2);
-}
-
 static void half_the_ring_is_left_to_new_events(void **state)
 {
     (void)state;
@@ -542,6 +498,221 @@ static void what_was_fed_may_be_finished_and_unmapped_meanwhile(void **state)
     assert_int_equal(journal_bytes(journal), 0);
 }
 
+static void count_condition(void *arg, const char *key, bool blocking, const char *text)
+{
+    (void)blocking;
+    *(size_t *)arg += strcmp(key, "replay") == 0 && strstr(text, "handed over") != NULL;
+}
+
+static bool health_tells_replay(void)
+{
+    size_t count = 0;
+
+    health_visit(health, count_condition, &count);
+    return count > 0;
+}
+
+static void where_the_ids_are_known_the_thread_reads(void **state)
+{
+    const size_t n = 3000;
+
+    (void)state;
+    write_events(0, 0, n);
+    stamp(100, 900);
+    end_life();
+    ids_known = true;
+    read_back(64);
+    assert_int_equal(replay_pending(replay), 0);
+    assert_int_equal(journal_live(journal, 0), 0);
+    feed();
+    WAIT_FOR(batch_count() == 1);
+    assert_int_equal(journal_live(journal, 0), n);
+    assert_int_equal(collected[0]->count, 900);
+    take_around(0, n - 900, 100, 900);
+    WAIT_FOR(replay_pending(replay) == 0);
+    WAIT_FOR(!health_tells_replay());
+    assert_int_equal(counted(0, METRIC_STREAM_accepted), n);
+}
+
+static void health_tells_the_progress(void **state)
+{
+    (void)state;
+    write_events(0, 0, 1000);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(ring_depth(ring) > 50);
+    WAIT_FOR(health_tells_replay());
+    assert_true(health_ready(health));
+    take_in_order(0, 1000);
+    WAIT_FOR(!health_tells_replay());
+}
+
+static void own(uint16_t stream, size_t id, uint64_t lsn)
+{
+    const struct hash128 hash = hash_of(stream, id);
+
+    assert_int_equal(l1_add(l1_thread, &hash, lsn, clock_mono_ms()), L1_ADDED);
+}
+
+/* One is known for its own record, one for another that was accepted since, one is not known. */
+static void write_three_and_begin_again(void)
+{
+    uint64_t lsn;
+
+    write_events(0, 0, 3);
+    lsn = written[0]->lsn;
+    end_life();
+    ids_known = true;
+    begin_again(100);
+    own(0, 0, lsn);
+    own(0, 1, UINT64_MAX);
+    read_now();
+    feed();
+}
+
+static void without_redis_a_record_whose_id_another_one_owns_is_a_duplicate(void **state)
+{
+    struct record *records[8];
+
+    (void)state;
+    l1_decides = true;
+    write_three_and_begin_again();
+    WAIT_FOR(journal_live(journal, 0) == 2 && replay_pending(replay) == 0);
+    assert_int_equal(ring_take(ring, records, ARRAY_LEN(records)), 2);
+    assert_int_equal(id_of(records[0]), 0);
+    assert_int_equal(id_of(records[1]), 2);
+    assert_true(knows(0, 2));
+    assert_int_equal(counted(0, METRIC_STREAM_accepted), 3);
+    assert_int_equal(counted(0, METRIC_STREAM_duplicate_l2), 1);
+}
+
+static void with_redis_the_claims_decide_over_it(void **state)
+{
+    (void)state;
+    write_three_and_begin_again();
+    take_in_order(0, 3);
+    assert_true(knows(0, 2));
+    assert_int_equal(journal_live(journal, 0), 3);
+}
+
+/* Two connections appended one id, and the power went before the loser was marked. */
+static void of_two_records_with_one_id_the_one_that_was_sent_owns_it(void **state)
+{
+    struct record *records[8];
+
+    (void)state;
+    l1_decides = true;
+    write_events(0, 7, 1); /* sent after the next one was */
+    write_events(0, 7, 1);
+    stamp(1, 1);
+    write_events(0, 8, 1);
+    write_events(0, 8, 1);
+    journal_finish(journal, written + 3, 1, RECORD_INSERTED);
+    write_events(0, 9, 2);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(replay_pending(replay) == 0);
+    assert_int_equal(batch_count(), 1);
+    assert_int_equal(collected[0]->count, 1);
+    assert_int_equal(ring_take(ring, records, ARRAY_LEN(records)), 2);
+    assert_int_equal(id_of(records[0]), 9);
+    assert_int_equal(id_of(records[1]), 10);
+    assert_int_equal(counted(0, METRIC_STREAM_duplicate_l2), 2);
+}
+
+/* They would push out younger ones, and their ids may have been accepted again since. */
+static void ids_older_than_the_ttl_are_replayed_and_not_remembered(void **state)
+{
+    (void)state;
+    l1_decides = true;
+    received_ms -= TTL_MS;
+    write_events(0, 0, 10);
+    received_ms += TTL_MS;
+    write_events(0, 10, 1);
+    write_events(0, 5, 1);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(replay_done(replay));
+    assert_int_equal(ring_depth(ring), 12);
+    assert_int_equal(l1_entries(l1), 2);
+    assert_true(knows(0, 5) && knows(0, 10));
+    assert_int_equal(journal_live(journal, 0), 12);
+}
+
+/* Ids 0, 1, 1, 0, 2 in turns that a kill has cut short; alloyd is down for longer than the ttl. */
+static void write_doubles(void)
+{
+    received_ms -= 3 * TTL_MS;
+    write_events(0, 0, 2);
+    received_ms += 50;
+    write_events(0, 1, 1);
+    write_events(0, 0, 1);
+    write_events(0, 2, 1);
+    write_events(1, 3, 1);
+}
+
+static void with_redis_both_records_of_an_id_come_back_for_their_claims(void **state)
+{
+    (void)state;
+    write_doubles();
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(replay_done(replay));
+    assert_int_equal(ring_depth(ring), 6);
+    assert_int_equal(journal_live(journal, 0), 5);
+}
+
+static void without_redis_records_of_one_id_and_time_are_one_event(void **state)
+{
+    struct record *records[10];
+
+    (void)state;
+    l1_decides = true;
+    write_doubles();
+    for (int life = 0; life < 2; life++) {
+        ids_known = life == 0;
+        end_life();
+        read_back(100);
+        feed();
+        WAIT_FOR(replay_done(replay));
+        assert_int_equal(journal_live(journal, 0), 3);
+        assert_int_equal(counted(0, METRIC_STREAM_accepted), life == 0 ? 5 : 3);
+        assert_int_equal(counted(0, METRIC_STREAM_duplicate_l2), life == 0 ? 2 : 0);
+        assert_int_equal(counted(1, METRIC_STREAM_accepted), 1);
+        assert_int_equal(ring_take(ring, records, 10), 4);
+        for (size_t i = 0; i < 4; i++)
+            assert_int_equal(id_of(records[i]), i);
+    }
+}
+
+static void of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept(void **state)
+{
+    uint64_t first, second;
+
+    (void)state;
+    l1_decides = ids_known = true;
+    received_ms -= 3 * TTL_MS;
+    write_events(0, 0, 1);
+    write_events(0, 0, 1);
+    first = stamp(1, 1);
+    write_events(0, 0, 1);
+    second = stamp(2, 1); /* nothing stamped is ever dropped */
+    write_events(0, 0, 1);
+    end_life();
+    read_back(100);
+    feed();
+    WAIT_FOR(replay_done(replay));
+    assert_int_equal(batch_count(), 2);
+    assert_int_equal(collected[0]->insert_id, first);
+    assert_int_equal(collected[1]->insert_id, second);
+    assert_int_equal(ring_depth(ring), 0);
+    assert_int_equal(journal_live(journal, 0), 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -552,13 +723,19 @@ int main(void)
         TEST(only_live_records_are_replayed_and_counted),
         TEST(ids_of_refused_dead_and_duplicate_events_are_new_again),
         TEST(one_insert_id_over_two_streams_makes_two_batches),
-        TEST(with_a_second_level_both_records_of_an_id_come_back_for_their_claims),
-        TEST(without_a_second_level_records_of_one_id_and_time_are_one_event),
-        TEST(of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept),
         TEST(half_the_ring_is_left_to_new_events),
         TEST(stopped_while_feeding_the_rest_is_replayed_by_the_next_life),
         TEST(a_closed_ring_ends_the_feeding),
         TEST(what_was_fed_may_be_finished_and_unmapped_meanwhile),
+        TEST(where_the_ids_are_known_the_thread_reads),
+        TEST(health_tells_the_progress),
+        TEST(without_redis_a_record_whose_id_another_one_owns_is_a_duplicate),
+        TEST(with_redis_the_claims_decide_over_it),
+        TEST(of_two_records_with_one_id_the_one_that_was_sent_owns_it),
+        TEST(with_redis_both_records_of_an_id_come_back_for_their_claims),
+        TEST(without_redis_records_of_one_id_and_time_are_one_event),
+        TEST(of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept),
+        TEST(ids_older_than_the_ttl_are_replayed_and_not_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

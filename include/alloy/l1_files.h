@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * l1_files.h - the files in the journal's folder that L1's generations are mapped from, so that a
+ * later life knows the ids of this one. docs/JOURNAL_FORMAT.md is the format's description.
+ *
+ * Only l1.c uses it.
+ */
+#ifndef ALLOY_L1_FILES_H
+#define ALLOY_L1_FILES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+
+/* One id. Both words of the hash 0: unused, or removed. A kill between two stores leaves a hash
+ * that no event has. */
+struct l1_entry {
+    _Atomic uint64_t lo;
+    _Atomic uint64_t hi;
+    _Atomic uint64_t lsn; /* of the record that owns the id */
+};
+
+/* A generation's ids: a file, or the same as anonymous memory. */
+struct l1_slab {
+    char magic[8];
+    uint32_t version;
+    uint32_t entry_bytes;
+    uint64_t instance_id;
+    uint64_t capacity;            /* entries */
+    _Atomic uint64_t youngest_ms; /* when the last id was added, real time in a file; 0: empty */
+    uint64_t reserved[3];
+    struct l1_entry entries[];
+};
+_Static_assert(sizeof(struct l1_slab) == 64, "the header is part of the file format");
+
+struct l1_files;
+
+static inline size_t l1_slab_bytes(size_t capacity)
+{
+    return sizeof(struct l1_slab) + capacity * sizeof(struct l1_entry);
+}
+
+/* Opens, or makes, the account of the files in a folder and lists what an earlier life left.
+ * Returns 0 and owned files (l1_files_close()), or -errno. */
+MUST_CHECK int l1_files_open(struct l1_files **files, int dir_fd, uint64_t instance_id);
+/* clean: every slab has been synced, and none is unsaved. */
+void l1_files_close(struct l1_files *files, bool clean);
+
+/*
+ * True when every id of the earlier lives that has not been removed is in the files found: they
+ * ended in order, or by a death of the process under this very boot, and no file has gone since.
+ */
+bool l1_files_complete(const struct l1_files *files);
+/* What the files lacked is in L1 again, from the journal. */
+void l1_files_mark_complete(struct l1_files *files);
+
+/* Files of earlier lives, oldest first. */
+size_t l1_files_count(const struct l1_files *files);
+/* Maps the i-th for reading; NULL: it cannot be read or believed (logged). Returns owned
+ * (l1_slab_unmap()). */
+const struct l1_slab *l1_files_read(struct l1_files *files, size_t i);
+/* Removes the i-th. */
+void l1_files_discard(struct l1_files *files, size_t i);
+
+/* Makes a file with all its blocks and maps it: all zero but the header. NULL: the disk is full, or
+ * another error (logged when it begins). Returns owned (l1_slab_unmap()). */
+struct l1_slab *l1_files_create(struct l1_files *files, size_t capacity, uint32_t *number);
+void l1_files_remove(struct l1_files *files, uint32_t number);
+/* Accounts for slabs that exist in memory alone: 1 for one more, -1 for one less. */
+void l1_files_count_unsaved(struct l1_files *files, int change);
+
+void l1_slab_unmap(const struct l1_slab *slab);
+
+#endif
