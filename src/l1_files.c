@@ -149,19 +149,25 @@ static bool is_complete(const struct l1_files *files, const char boot_id[BOOT_ID
  * as clean. */
 static int begin_state(struct l1_files *files)
 {
+    struct state *state = files->state;
     char boot_id[BOOT_ID_BYTES];
 
     read_boot_id(boot_id);
     files->complete = is_complete(files, boot_id);
-    *files->state = (struct state){
-        .version = FORMAT_VERSION,
-        .instance_id = files->instance_id,
-        .files = files->count,
-        .recovering = !files->complete,
-    };
-    memcpy(files->state->boot_id, boot_id, BOOT_ID_BYTES);
-    memcpy(files->state->magic, STATE_MAGIC, sizeof(files->state->magic));
-    return msync(files->state, sizeof(*files->state), MS_SYNC) == 0 ? 0 : -errno;
+    /* First, and taken back last: killed in between, the next life must not believe the rest. */
+    atomic_store_explicit(&state->recovering, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    state->version = FORMAT_VERSION;
+    state->reserved = 0;
+    state->instance_id = files->instance_id;
+    state->clean = 0;
+    memcpy(state->boot_id, boot_id, BOOT_ID_BYTES);
+    memcpy(state->magic, STATE_MAGIC, sizeof(state->magic));
+    atomic_store_explicit(&state->files, files->count, memory_order_relaxed);
+    atomic_store_explicit(&state->unsaved, 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&state->recovering, !files->complete, memory_order_relaxed);
+    return msync(state, sizeof(*state), MS_SYNC) == 0 ? 0 : -errno;
 }
 
 static int map_state(struct l1_files *files)
@@ -209,6 +215,8 @@ int l1_files_open(struct l1_files **out, int dir_fd, uint64_t instance_id)
 unmap_state:
     munmap(files->state, sizeof(*files->state));
 free_files:
+    /* What this life will know is in no file: the next one must not believe an old account. */
+    unlinkat(dir_fd, STATE_NAME, 0);
     free(files->numbers);
     free(files);
     return err;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
@@ -385,6 +386,35 @@ static void a_full_disk_leaves_ids_in_memory_and_the_next_life_knows_that(void *
     end();
 }
 
+static void
+a_folder_that_cannot_be_used_leaves_ids_in_memory_and_the_next_life_knows_that(void **state)
+{
+    const struct l1_folder place = {.dir_fd = dir_fd, .instance_id = INSTANCE, .real_ms = REAL_MS};
+    struct rlimit before, tight;
+
+    (void)state;
+    add_100();
+    end();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    tight = before;
+    tight.rlim_cur = (rlim_t)dir_fd + 1;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    l1 = l1_create(CAPACITY, TTL_MS, 0);
+    assert_int_equal(l1_attach(l1, &place, 0, &loaded), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ids = l1_thread_create(l1);
+    assert_int_equal(add(500, 0), L1_ADDED);
+    assert_true(known(500));
+    l1_mark_complete(l1);
+    l1_maintain(l1, 2 * TTL_MS);
+    assert_false(known(500));
+    end();
+    begin(REAL_MS);
+    assert_false(loaded.complete);
+    assert_int_equal(loaded.ids, 100);
+    end();
+}
+
 struct told {
     uint64_t id;
     bool removed;
@@ -484,6 +514,7 @@ int main(void)
         TEST(files_of_generations_that_expired_are_removed),
         TEST(a_smaller_capacity_keeps_the_youngest),
         TEST(a_full_disk_leaves_ids_in_memory_and_the_next_life_knows_that),
+        TEST(a_folder_that_cannot_be_used_leaves_ids_in_memory_and_the_next_life_knows_that),
         TEST(a_kill_at_any_moment_loses_no_id),
     };
 
