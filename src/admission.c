@@ -26,13 +26,14 @@ struct event {
     struct journal_entry entry;
     size_t id_at; /* where in ids a copied id stands; entry.id.data is set from it in the commit */
     struct record *record;
-    bool known; /* its id was in L1 before this turn */
+    bool known; /* its id was in L1 before this turn; after enter(): or came into it first */
 };
 
 struct request {
     size_t first;
     size_t count;
     uint16_t stream;
+    enum admission_ack ack;
     struct admission_result result;
 };
 
@@ -42,7 +43,8 @@ struct admission {
     size_t event_count, event_capacity;
     struct request *requests;
     size_t request_count, request_capacity;
-    char *ids; /* canonical ids that had to be copied */
+    bool ack_disk; /* some request of the turn wants its events on disk */
+    char *ids;     /* canonical ids that had to be copied */
     size_t id_bytes, id_capacity;
     /* one place for each event: the commit's work space */
     size_t *sizes;
@@ -102,6 +104,12 @@ static void judge(struct admission *admission, struct request *request)
     }
     if (ring_closed(admission->parts.ring))
         request->result.verdict = ADMISSION_DRAINING;
+    if (unlikely(request->ack == ADMISSION_ACK_CLICKHOUSE) &&
+        request->result.verdict == ADMISSION_ACCEPTED) {
+        request->result.waiter = waiter_create(admission->parts.inbox, (uint32_t)request->count);
+        if (request->result.waiter == NULL)
+            request->result.verdict = ADMISSION_WAITING_FULL;
+    }
 }
 
 /*
@@ -189,6 +197,7 @@ static size_t enter(struct admission *admission, struct request *request, size_t
             continue;
         }
         journal_finish(admission->parts.journal, &event->record, 1, RECORD_DUPLICATE);
+        event->known = true;
         lost++;
     }
     if (lost > 0)
@@ -196,6 +205,29 @@ static size_t enter(struct admission *admission, struct request *request, size_t
     request->result.accepted = (uint32_t)(n - before);
     request->result.duplicates = (uint32_t)(request->count - (n - before));
     return n;
+}
+
+/* Has the request's waiter told of each event. Its records are not published yet, so that none can
+ * be finished before it is in the table. */
+static void watch(struct admission *admission, const struct request *request)
+{
+    struct waiter *waiter = request->result.waiter;
+
+    for (size_t i = 0; i < request->count; i++) {
+        const struct event *event = &admission->events[request->first + i];
+
+        if (event->known)
+            waiter_join(waiter, (uint32_t)i, &event->entry.hash);
+        else
+            waiter_own(waiter, (uint32_t)i, &event->entry.hash, event->record->lsn);
+    }
+    waiter_arm(waiter);
+}
+
+static void drop_waiter(struct request *request)
+{
+    waiter_destroy(request->result.waiter);
+    request->result.waiter = NULL;
 }
 
 static void count(const struct admission *admission, const struct request *request)
@@ -223,6 +255,9 @@ static void count(const struct admission *admission, const struct request *reque
         break;
     case ADMISSION_DRAINING:
         METRIC_STREAM_ADD(metrics, stream, rejected_draining, request->count);
+        break;
+    case ADMISSION_WAITING_FULL:
+        METRIC_STREAM_ADD(metrics, stream, rejected_waiting_full, request->count);
         break;
     }
 }
@@ -255,6 +290,14 @@ size_t admission_open(struct admission *admission, uint16_t stream)
     admission->requests[admission->request_count] =
         (struct request){.first = admission->event_count, .stream = stream};
     return admission->request_count++;
+}
+
+void admission_ack(struct admission *admission, enum admission_ack ack)
+{
+    ALLOY_ASSERT(admission->request_count > 0);
+    ALLOY_ASSERT(ack != ADMISSION_ACK_CLICKHOUSE || admission->parts.inbox != NULL);
+    admission->requests[admission->request_count - 1].ack = ack;
+    admission->ack_disk |= ack == ADMISSION_ACK_DISK;
 }
 
 void admission_event(struct admission *admission, const struct json_scan_event *scanned)
@@ -321,6 +364,11 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
     if (journal_writer_sync(admission->parts.writer) != 0)
         for (size_t r = 0; r < requests; r++)
             give_up(admission, &admission->requests[r]);
+    /* One sync for the turn. Requests that were promised no more than sync says stay accepted. */
+    if (unlikely(admission->ack_disk) && journal_sync_appended(admission->parts.journal) != 0)
+        for (size_t r = 0; r < requests; r++)
+            if (admission->requests[r].ack == ADMISSION_ACK_DISK)
+                give_up(admission, &admission->requests[r]);
 
     KILL_POINT("admission_synced");
     for (size_t r = 0; r < requests; r++) {
@@ -329,6 +377,12 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
         if (request->result.verdict == ADMISSION_ACCEPTED)
             n = enter(admission, request, n, now_ms);
         count(admission, request);
+        if (unlikely(request->result.waiter != NULL)) {
+            if (request->result.verdict == ADMISSION_ACCEPTED)
+                watch(admission, request);
+            else
+                drop_waiter(request);
+        }
     }
     KILL_POINT("admission_entered");
     if (n > 0)
@@ -347,6 +401,7 @@ void admission_reset(struct admission *admission)
     admission->event_count = 0;
     admission->request_count = 0;
     admission->id_bytes = 0;
+    admission->ack_disk = false;
     if (admission->event_capacity > EVENTS_KEPT) {
         free(admission->events);
         free(admission->sizes);

@@ -33,6 +33,8 @@
 #define LINGER_REFUSED_MAX 64 /* connections over max_connections that are closed gently */
 #define BLOCKS_CACHED_MAX 256
 
+_Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
+
 static const struct refusal refuse_events = {
     413, "too_large", "The request holds more events, or a larger one, than can be taken at once."};
 static const struct refusal refuse_head_slow = {408, "timeout", "The head did not arrive in time."};
@@ -43,12 +45,14 @@ static const struct refusal refuse_connection = {503, "overloaded",
                                                  "There is no room for one more connection."};
 static const struct refusal refuse_ring = {503, "overloaded",
                                            "Too many events are waiting to be inserted."};
+static const struct refusal refuse_waiting = {503, "overloaded",
+                                              "Too many requests are waiting for ClickHouse."};
 static const struct refusal refuse_journal_full = {503, "overloaded", "The journal is full."};
 static const struct refusal refuse_journal_error = {503, "overloaded",
                                                     "The journal cannot be written."};
 static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
 
-static void enqueue(struct conn *conn, enum queue_id queue)
+void conn_enqueue(struct conn *conn, enum queue_id queue)
 {
     struct conn_set *set = conn->set;
 
@@ -58,12 +62,13 @@ static void enqueue(struct conn *conn, enum queue_id queue)
     TAILQ_INSERT_TAIL(&set->queues[queue], conn, queued);
 }
 
-static void conn_close(struct conn *conn)
+void conn_close(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct conn_shared *shared = set->parts.shared;
 
     ALLOY_ASSERT(!conn->touched && !conn->stalled);
+    conn_wait_drop(conn);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));
@@ -171,6 +176,17 @@ static enum read_result read_some(struct conn *conn)
 
 static void conn_event(evutil_socket_t fd, short what, void *arg);
 
+/* Watches the socket for something else from now on. False: it cannot be watched at all. */
+bool conn_watch(struct conn *conn, short what)
+{
+    int fd = event_get_fd(&conn->event);
+
+    event_del(&conn->event);
+    event_assign(&conn->event, conn->set->parts.base, fd, (short)(what | EV_PERSIST), conn_event,
+                 conn);
+    return event_add(&conn->event, NULL) == 0;
+}
+
 /* Sends the rest of out. False: the connection is dead. */
 static bool flush(struct conn *conn)
 {
@@ -181,23 +197,20 @@ static bool flush(struct conn *conn)
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     if (n > 0)
-        enqueue(conn, QUEUE_FLUSH);
+        conn_enqueue(conn, QUEUE_FLUSH);
     conn->out_sent += (size_t)n;
     if (conn->out_sent < conn->out_len)
         return true;
     free(conn->out);
     conn->out = NULL;
     buffer_budget_give(&set->parts.shared->budget, conn->out_len);
-    event_del(&conn->event);
-    event_assign(&conn->event, set->parts.base, fd, EV_READ | EV_PERSIST, conn_event, conn);
-    return event_add(&conn->event, NULL) == 0;
+    return conn_watch(conn, EV_READ);
 }
 
 /* Keeps what the socket did not take; the connection reads no more until that is gone. */
 static bool keep_rest(struct conn *conn, const char *rest, size_t len)
 {
     struct conn_set *set = conn->set;
-    int fd = event_get_fd(&conn->event);
 
     if (!buffer_budget_take(&set->parts.shared->budget, len))
         return false;
@@ -209,9 +222,7 @@ static bool keep_rest(struct conn *conn, const char *rest, size_t len)
     memcpy(conn->out, rest, len);
     conn->out_len = len;
     conn->out_sent = 0;
-    event_del(&conn->event);
-    event_assign(&conn->event, set->parts.base, fd, EV_WRITE | EV_PERSIST, conn_event, conn);
-    return event_add(&conn->event, NULL) == 0;
+    return conn_watch(conn, EV_WRITE);
 }
 
 /* False: the connection is dead. */
@@ -237,7 +248,7 @@ static void finish(struct conn *conn)
     buffer_release(&conn->set->pool, &conn->buffer);
     shutdown(event_get_fd(&conn->event), SHUT_WR);
     conn->state = CONN_LINGER;
-    enqueue(conn, QUEUE_LINGER);
+    conn_enqueue(conn, QUEUE_LINGER);
 }
 
 /* Decides what the connection waits for now that its answers are on their way. */
@@ -249,7 +260,11 @@ static void settle(struct conn *conn, bool answered)
 
     if (conn->out) {
         if (conn->queue != QUEUE_FLUSH)
-            enqueue(conn, QUEUE_FLUSH);
+            conn_enqueue(conn, QUEUE_FLUSH);
+        return;
+    }
+    if (unlikely(conn->waiter != NULL)) {
+        conn_wait_settle(conn);
         return;
     }
     if (conn->closing || (set->draining && conn->state == CONN_HEAD && empty)) {
@@ -264,7 +279,7 @@ static void settle(struct conn *conn, bool answered)
     if (conn->state == CONN_HEAD)
         queue = conn->begun_ns == 0 || conn->stalled ? QUEUE_IDLE : QUEUE_HEAD;
     if (answered || conn->queue != queue)
-        enqueue(conn, queue);
+        conn_enqueue(conn, queue);
 }
 
 static const struct refusal *refusal_of_verdict(enum admission_verdict verdict)
@@ -282,18 +297,21 @@ static const struct refusal *refusal_of_verdict(enum admission_verdict verdict)
         return &refuse_events;
     case ADMISSION_DRAINING:
         return &refuse_draining;
+    case ADMISSION_WAITING_FULL:
+        return &refuse_waiting;
     }
     ALLOY_UNREACHABLE("an unknown verdict");
     return NULL;
 }
 
-/* Writes one answer to out and counts it; returns its length. */
+/* Writes one answer to out and counts it; returns its length, 0 when it has to wait. */
 static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t now_ns, char *out)
 {
     struct conn_set *set = conn->set;
     struct metrics_thread *metrics = set->parts.metrics;
     struct reply *reply = &answer->reply;
     bool draining = set->draining;
+    size_t len;
 
     if (answer->kind == ANSWER_CONTINUE) {
         memcpy(out, REPLY_CONTINUE, sizeof(REPLY_CONTINUE) - 1);
@@ -305,6 +323,10 @@ static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t no
 
         reply->accepted = result.accepted;
         reply->duplicates = result.duplicates;
+        if (unlikely(result.waiter != NULL)) {
+            conn_wait_begin(conn, answer, result.waiter);
+            return 0;
+        }
         draining |= result.verdict == ADMISSION_DRAINING;
         if (refusal) {
             reply->status = refusal->status;
@@ -312,6 +334,8 @@ static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t no
             reply->message = refusal->message;
         }
     }
+    if (unlikely(answer->kind == ANSWER_WAITED))
+        conn_wait_resolve(conn, reply);
     /* The last answer before a drain closes the connection; nothing more may begin behind it. */
     if (draining && answer->next == CONN_NO_ANSWER && conn->state == CONN_HEAD &&
         buffer_len(&conn->buffer) == 0) {
@@ -320,7 +344,11 @@ static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t no
     }
     metrics_add(&metrics->http_codes[reply->status], 1);
     METRIC_OBSERVE_NS(metrics, http_request, now_ns - answer->begun_ns);
-    return reply_write(reply, &set->date, out);
+    /* A 422 is the one answer of this connection in this turn, so that out is all of scratch. */
+    len = reply_write(reply, &set->date, out);
+    if (unlikely(answer->kind == ANSWER_WAITED))
+        conn_wait_drop(conn);
+    return len;
 }
 
 /* Sends the answers noted in this turn, in order, and settles the connection. */
@@ -338,7 +366,13 @@ static void send_answers(struct conn *conn, uint64_t now_ns)
         at = answer->next;
     }
     conn->answer_count = 0;
-    if (answered && !send_or_keep(conn, set->scratch, len)) {
+    if (unlikely(conn->held)) {
+        conn->held = false;
+        /* Refused after all: what stands behind it goes on. */
+        if (!conn->waiter && !conn->closing && buffer_len(&conn->buffer) > 0)
+            conn->stalled = true;
+    }
+    if (len > 0 && !send_or_keep(conn, set->scratch, len)) {
         conn->stalled = false;
         conn_close(conn);
         return;
@@ -364,6 +398,10 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
     /* Goes on with what it has first; the socket stays readable. */
     if (conn->touched || conn->stalled)
         return;
+    if (unlikely(conn->waiter != NULL)) {
+        conn_wait_event(conn);
+        return;
+    }
     if (conn->state == CONN_LINGER)
         linger_read(conn);
     else
@@ -410,6 +448,7 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
         TAILQ_INIT(&set->queues[i]);
     SLIST_INIT(&set->touched);
     STAILQ_INIT(&set->stalled);
+    TAILQ_INIT(&set->waited);
     return set;
 }
 
@@ -463,13 +502,15 @@ bool conn_turn_begin(struct conn_set *set)
     STAILQ_HEAD(, conn) stalled = STAILQ_HEAD_INITIALIZER(stalled);
     struct conn *conn;
 
+    if (unlikely(set->waiting_count > 0))
+        conn_wait_collect(set);
     STAILQ_CONCAT(&stalled, &set->stalled);
     while ((conn = STAILQ_FIRST(&stalled))) {
         STAILQ_REMOVE_HEAD(&stalled, stalled_next);
         conn->stalled = false;
         request_advance(conn);
     }
-    return !SLIST_EMPTY(&set->touched);
+    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited);
 }
 
 void conn_turn_end(struct conn_set *set)
@@ -478,6 +519,8 @@ void conn_turn_end(struct conn_set *set)
     uint64_t now_ns;
     struct conn *conn;
 
+    if (unlikely(set->waiting_count > 0))
+        conn_wait_collect(set);
     if (!SLIST_EMPTY(&set->touched)) {
         uint64_t real_ms = clock_real_ms();
 
@@ -509,17 +552,21 @@ static void expire(struct conn *conn)
     case QUEUE_IDLE:
     case QUEUE_FLUSH:
     case QUEUE_LINGER:
-    case QUEUE_COUNT:
         conn->stalled = false;
         conn_close(conn);
         return;
+    case QUEUE_WAIT:
+    case QUEUE_WAIT_LAST:
+    case QUEUE_COUNT:
+        break;
     }
+    conn_wait_expire(conn);
 }
 
 void conn_expire(struct conn_set *set)
 {
     const struct config *config = config_current(set->parts.shared->config);
-    const uint64_t timeouts[QUEUE_COUNT] = {
+    uint64_t timeouts[QUEUE_COUNT] = {
         [QUEUE_IDLE] = config->server_idle_timeout_ms,
         [QUEUE_HEAD] = config->server_head_timeout_ms,
         [QUEUE_BODY] = config->server_body_timeout_ms,
@@ -528,6 +575,8 @@ void conn_expire(struct conn_set *set)
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 
+    for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++)
+        timeouts[i] = (uint64_t)(i - QUEUE_WAIT + 1) * 1000;
     for (int i = 0; i < QUEUE_COUNT; i++) {
         struct conn *conn, *next;
 

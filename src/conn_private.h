@@ -12,11 +12,13 @@
 
 #include <event2/event_struct.h>
 
+#include "alloy/ack.h"
 #include "alloy/clock.h"
 #include "alloy/conn.h"
 #include "alloy/http_parse.h"
 #include "alloy/json_scan.h"
 #include "alloy/reply.h"
+#include "alloy/waiter.h"
 
 #define CONN_PIPELINE_MAX 64            /* answers to one connection in one turn */
 #define CONN_TURN_ANSWERS_MAX 4096      /* answers of one turn */
@@ -32,7 +34,16 @@ enum conn_state {
     CONN_LINGER,       /* everything is said: reads and drops until the client closes */
 };
 
-enum queue_id { QUEUE_IDLE, QUEUE_HEAD, QUEUE_BODY, QUEUE_FLUSH, QUEUE_LINGER, QUEUE_COUNT };
+enum queue_id {
+    QUEUE_IDLE,
+    QUEUE_HEAD,
+    QUEUE_BODY,
+    QUEUE_FLUSH,
+    QUEUE_LINGER,
+    QUEUE_WAIT, /* for ClickHouse, one second; then a queue for each second more */
+    QUEUE_WAIT_LAST = QUEUE_WAIT + ACK_WAIT_MAX_S - 1,
+    QUEUE_COUNT,
+};
 
 /* An answer that the parser settles alone. */
 struct refusal {
@@ -44,7 +55,7 @@ struct refusal {
 /* One answer of this turn. */
 struct answer {
     struct reply reply;
-    enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_CONTINUE } kind;
+    enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_CONTINUE, ANSWER_WAITED } kind;
     uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
     size_t request;    /* its number in admission */
     uint64_t begun_ns; /* when the request's first byte was read */
@@ -71,12 +82,22 @@ struct conn {
     bool old;  /* HTTP/1.0 */
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
+    struct ack ack;
     uint64_t begun_ns; /* 0: not one byte of it is there */
     size_t scanned;    /* of its head, by http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
     struct reply refusal; /* what a dropped request will be answered */
+    /* A request with ack=clickhouse is the last one looked at until it is answered. */
+    bool held;             /* its answer was noted in this turn */
+    struct waiter *waiter; /* it was accepted and waits */
+    bool waited;           /* all is known about it, or its answer is noted already */
+    bool listed;           /* in set->waited */
+    bool edge;             /* its socket is watched for a reset alone */
+    TAILQ_ENTRY(conn) waited_next;
+    uint64_t wait_begun_ns;
+    uint32_t wait_accepted, wait_duplicates;
     /* answers noted in this turn */
     uint32_t first, last;
     uint32_t answer_count;
@@ -96,6 +117,8 @@ struct conn_set {
     struct conn_queue queues[QUEUE_COUNT];
     SLIST_HEAD(, conn) touched; /* to be settled at the turn's end */
     STAILQ_HEAD(, conn) stalled;
+    struct conn_queue waited; /* can be answered as soon as a turn has room */
+    size_t waiting_count;     /* connections with a waiter */
     size_t refused_count;
     bool draining;
     /* this turn */
@@ -126,6 +149,29 @@ static inline bool conn_turn_is_full(const struct conn *conn)
            set->answer_count + 2 > CONN_TURN_ANSWERS_MAX || set->turn_bytes >= CONN_TURN_BYTES_MAX;
 }
 
+/* conn.c, for conn_wait.c */
+void conn_close(struct conn *conn);
+void conn_enqueue(struct conn *conn, enum queue_id queue);
+MUST_CHECK bool conn_watch(struct conn *conn, short what);
+
+/* The connection's last answer waits from now on. Takes waiter. */
+void conn_wait_begin(struct conn *conn, const struct answer *answer, struct waiter *waiter);
+/* Decides what a waiting connection waits for after its other answers are on their way. */
+void conn_wait_settle(struct conn *conn);
+/* Something has happened on the socket of a waiting connection. */
+void conn_wait_event(struct conn *conn);
+/* Notes the answers of requests about which all is known, as far as the turn has room. */
+void conn_wait_collect(struct conn_set *set);
+/* Notes the answer of a request whose time is up. */
+void conn_wait_expire(struct conn *conn);
+/* Ends the waiting: puts what is known into the reply, whose rejections are lent until
+ * conn_wait_drop(). */
+void conn_wait_resolve(struct conn *conn, struct reply *reply);
+/* Forgets the waiting request, if there is one. */
+void conn_wait_drop(struct conn *conn);
+
+/* Notes an answer: the turn has room for it. */
+struct answer *request_answer(struct conn *conn);
 /* Takes what the buffer holds as far as it goes and the turn has room: notes answers, hands events
  * to admission. The connection is settled at the turn's end. */
 void request_advance(struct conn *conn);

@@ -26,6 +26,7 @@
 #include "alloy/log.h"
 #include "alloy/replay.h"
 #include "alloy/sdnotify.h"
+#include "alloy/waiter.h"
 #include "alloy/worker.h"
 
 #define DRAIN_POLL_MS 5
@@ -42,6 +43,7 @@ struct daemon {
     /* in the order of their start */
     struct health *health;
     struct metrics *metrics;
+    struct waiter_table *waiters;
     struct journal *journal;
     struct ring *ring;
     struct l1 *l1;
@@ -79,6 +81,7 @@ static int open_journal(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
                             .writer_count = config->server_threads,
                             .stream_names = names,
                             .stream_count = config->stream_count,
+                            .waiters = daemon->waiters,
                         },
                         error);
 }
@@ -119,7 +122,8 @@ static struct front_parts front_parts(const struct daemon *daemon)
                                 .journal = daemon->journal,
                                 .l1 = daemon->l1,
                                 .health = daemon->health,
-                                .metrics = daemon->metrics};
+                                .metrics = daemon->metrics,
+                                .waiters = daemon->waiters};
 }
 
 static int start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
@@ -139,7 +143,11 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
     daemon->health = health_create();
     daemon->metrics = metrics_create();
-    if (daemon->health == NULL || daemon->metrics == NULL)
+    daemon->waiters = waiter_table_create(config->server_max_waiting,
+                                          config->ring_capacity > config->server_max_waiting
+                                              ? config->ring_capacity
+                                              : config->server_max_waiting);
+    if (daemon->health == NULL || daemon->metrics == NULL || daemon->waiters == NULL)
         return -ENOMEM;
     err = open_journal(daemon, error);
     if (err != 0)
@@ -248,6 +256,7 @@ static void stop(struct daemon *daemon)
         ring_destroy(daemon->ring);
     if (daemon->journal != NULL)
         journal_close(daemon->journal);
+    waiter_table_destroy(daemon->waiters);
     if (daemon->metrics != NULL)
         metrics_destroy(daemon->metrics);
     if (daemon->health != NULL)
@@ -334,9 +343,11 @@ static void serve(struct daemon *daemon)
     }
 }
 
+/* A request that waits for ClickHouse is not waited for: it is answered once its events are
+ * inserted, and that is what comes next. */
 static bool front_drained(const struct daemon *daemon)
 {
-    return front_connections(daemon->front) == 0;
+    return front_connections(daemon->front) <= front_waiting(daemon->front);
 }
 
 static bool replay_drained(const struct daemon *daemon)

@@ -21,6 +21,7 @@
 #include "alloy/flusher_probe.h"
 #include "alloy/insert_answer.h"
 #include "alloy/kill_point.h"
+#include "alloy/waiter.h"
 
 #define PROBE_INTERVAL_MS 30000
 #define PARKED_AT_ONCE 64 /* rows offered to the folder in one turn: each is a sync */
@@ -226,6 +227,10 @@ static int bury(struct flusher *flusher, struct insert *insert, struct slice mes
     KILL_POINT("dead_letter_written");
     l1_remove(flusher->l1, &insert->records[0]->hash);
     METRIC_STREAM_ADD(flusher->counters, insert->stream, dead_lettered, 1);
+    /* Whoever waits for the event hears of it when the record is DEAD, and then why. */
+    if (journal_waiters(flusher->parts.journal) != NULL)
+        waiter_reason(journal_waiters(flusher->parts.journal), insert->records[0], insert->code,
+                      message);
     flusher_finish_records(flusher, insert->records, 1, RECORD_DEAD);
     insert_destroy(insert);
     return 0;

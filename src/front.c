@@ -64,6 +64,7 @@ struct front_thread {
     bool drained;
     struct journal_writer *writer;
     struct l1_thread *l1;
+    struct waiter_inbox *inbox;
     struct admission *admission;
     struct conn_set *conns;
 };
@@ -218,6 +219,7 @@ static void run(struct front_thread *thread)
             conn_expire(thread->conns);
         }
     }
+    conn_stop_waiting(thread->conns);
 }
 
 /* The listeners that this thread accepts from. */
@@ -276,7 +278,8 @@ static int thread_prepare(struct front_thread *thread)
         return err;
     thread->writer = journal_writer_create(front->parts.journal);
     thread->l1 = l1_thread_create(front->parts.l1);
-    if (!metrics || !thread->writer || !thread->l1)
+    thread->inbox = waiter_inbox_create(front->parts.waiters, thread->wake_fd);
+    if (!metrics || !thread->writer || !thread->l1 || !thread->inbox)
         return -ENOMEM;
     thread->admission = admission_create(&(struct admission_parts){
         .ring = front->parts.ring,
@@ -285,6 +288,7 @@ static int thread_prepare(struct front_thread *thread)
         .l1 = thread->l1,
         .metrics = metrics,
         .stream_keys = front->stream_keys,
+        .inbox = thread->inbox,
     });
     if (!thread->admission)
         return -ENOMEM;
@@ -294,6 +298,7 @@ static int thread_prepare(struct front_thread *thread)
         .admission = thread->admission,
         .metrics = metrics,
         .thread_count = front->thread_count,
+        .inbox = thread->inbox,
     });
     if (!thread->conns)
         return -ENOMEM;
@@ -307,6 +312,7 @@ static void thread_clear(struct front_thread *thread)
     conn_set_destroy(thread->conns);
     if (thread->admission)
         admission_destroy(thread->admission);
+    waiter_inbox_destroy(thread->inbox);
     if (thread->l1)
         l1_thread_destroy(thread->l1);
     if (thread->writer)
@@ -439,6 +445,11 @@ void front_drain(struct front *front)
 size_t front_connections(const struct front *front)
 {
     return atomic_load_explicit(&front->shared.connections, memory_order_relaxed);
+}
+
+size_t front_waiting(const struct front *front)
+{
+    return atomic_load_explicit(&front->shared.waiting, memory_order_relaxed);
 }
 
 void front_stop(struct front *front)

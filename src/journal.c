@@ -15,6 +15,7 @@
 #include "alloy/kill_point.h"
 #define LOG_MODULE "journal"
 #include "alloy/log.h"
+#include "alloy/waiter.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -187,6 +188,23 @@ static void count_earlier_files(struct journal *journal)
     journal->spec.align = segment_align(largest);
 }
 
+/*
+ * What an earlier life has appended and not synced when it was killed is in the page cache only.
+ * Its ids are about to be known again, and a retry answered as a duplicate must not rest on a page
+ * that a loss of power could still take: so the folder's file system is synced once. 0 or -errno.
+ */
+static int sync_earlier_life(struct journal *journal, char error[JOURNAL_ERROR_MAX])
+{
+    int err;
+
+    if (journal->dir.fd < 0 || journal->sync == JOURNAL_SYNC_NEVER || syncfs(journal->dir.fd) == 0)
+        return 0;
+    err = -errno;
+    snprintf(error, JOURNAL_ERROR_MAX, "journal: cannot sync what an earlier life left: %s",
+             strerror(errno));
+    return err;
+}
+
 int journal_open(struct journal **out, const struct journal_options *options,
                  char error[JOURNAL_ERROR_MAX])
 {
@@ -202,8 +220,10 @@ int journal_open(struct journal **out, const struct journal_options *options,
         .max_bytes = options->max_bytes,
         .spare_target = options->writer_count < 2 ? 1 : (options->writer_count + 1) / 2,
         .sync_range = options->sync_range == NULL ? sync_pages : options->sync_range,
+        .waiters = options->waiters,
     };
     pthread_mutex_init(&journal->lock, NULL);
+    pthread_mutex_init(&journal->sync_lock, NULL);
     err = set_spec(journal, options);
     if (err != 0) {
         snprintf(error, JOURNAL_ERROR_MAX,
@@ -221,6 +241,9 @@ int journal_open(struct journal **out, const struct journal_options *options,
     if (err != 0)
         goto close_wake;
     journal->spec.dir_fd = journal->dir.fd;
+    err = sync_earlier_life(journal, error);
+    if (err != 0)
+        goto close_dir;
     journal->spec.sync = journal->sync != JOURNAL_SYNC_NEVER;
     journal->spec.instance_id = journal->dir.instance_id;
     count_earlier_files(journal);
@@ -228,9 +251,12 @@ int journal_open(struct journal **out, const struct journal_options *options,
     *out = journal;
     return 0;
 
+close_dir:
+    journal_dir_close(&journal->dir);
 close_wake:
     close(journal->wake_fd);
 free_journal:
+    pthread_mutex_destroy(&journal->sync_lock);
     pthread_mutex_destroy(&journal->lock);
     free(journal);
     return err;
@@ -254,6 +280,7 @@ void journal_close(struct journal *journal)
     }
     journal_dir_close(&journal->dir);
     close(journal->wake_fd);
+    pthread_mutex_destroy(&journal->sync_lock);
     pthread_mutex_destroy(&journal->lock);
     free(journal);
 }
@@ -261,6 +288,11 @@ void journal_close(struct journal *journal)
 uint64_t journal_instance_id(const struct journal *journal)
 {
     return journal->dir.instance_id;
+}
+
+struct waiter_table *journal_waiters(const struct journal *journal)
+{
+    return journal->waiters;
 }
 
 const unsigned char *journal_secret(const struct journal *journal)
@@ -457,6 +489,65 @@ static void put_records(struct journal *journal, struct segment *segment, uint64
         journal_wake(journal);
 }
 
+/* Holds every segment in use that somebody has appended to since the last time. Under sync_lock. */
+static struct segment *hold_demanded(struct journal *journal)
+{
+    struct segment *list = NULL;
+
+    pthread_mutex_lock(&journal->lock);
+    for (struct segment *segment = journal->in_use; segment != NULL; segment = segment->next) {
+        /* acquire: pairs with the release in journal_writer_append() */
+        const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
+
+        /* At 0 all of it is in ClickHouse, and the janitor may take it. */
+        if (to <= segment->demanded ||
+            atomic_load_explicit(&segment->refs, memory_order_relaxed) == 0)
+            continue;
+        /* Should it come to 0 just now, the janitor still has to take the lock to see it. */
+        atomic_fetch_add_explicit(&segment->refs, 1, memory_order_relaxed);
+        segment->demand_next = list;
+        list = segment;
+    }
+    pthread_mutex_unlock(&journal->lock);
+    return list;
+}
+
+/* Syncs a held segment. With sync = never its name may not be on the disk yet either. */
+static int sync_demanded(struct journal *journal, struct segment *segment)
+{
+    const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
+    int err;
+
+    if (segment->demanded == 0 && !journal->spec.sync && fsync(journal->spec.dir_fd) != 0) {
+        log_error("journal folder cannot be synced error=\"%s\"", strerror(errno));
+        return -EIO;
+    }
+    err = journal_sync_segment(journal, segment, segment->demanded, to);
+    if (err == 0)
+        segment->demanded = to;
+    return err;
+}
+
+int journal_sync_appended(struct journal *journal)
+{
+    struct segment *segment, *next;
+    int err = 0;
+
+    if (journal->sync == JOURNAL_SYNC_ALWAYS || journal->spec.dir_fd < 0)
+        return 0;
+    if (atomic_load_explicit(&journal->failed, memory_order_relaxed))
+        return -EIO;
+    pthread_mutex_lock(&journal->sync_lock);
+    for (segment = hold_demanded(journal); segment != NULL; segment = next) {
+        next = segment->demand_next;
+        if (err == 0)
+            err = sync_demanded(journal, segment);
+        put_records(journal, segment, 1);
+    }
+    pthread_mutex_unlock(&journal->sync_lock);
+    return err;
+}
+
 void journal_finish(struct journal *journal, struct record *const *records, size_t n,
                     enum record_state state)
 {
@@ -466,6 +557,8 @@ void journal_finish(struct journal *journal, struct record *const *records, size
 
     if (n == 0)
         return;
+    if (unlikely(journal->waiters != NULL && waiter_table_busy(journal->waiters)))
+        waiter_settle(journal->waiters, records, n, state);
     stream = records[0]->stream;
     for (size_t i = 0; i < n; i++) {
         struct segment *here = segment_of(records[i], journal->spec.align);

@@ -9,10 +9,16 @@
  */
 #include "alloy/reply.h"
 
+#include "alloy/waiter.h"
+
 #include <string.h>
 #include <time.h>
 
-#define REPLY_BODY_MAX (REPLY_MESSAGE_MAX * 6 + 160)
+#define REPLY_HEAD_MAX 512
+/* A rejection's message is printable ASCII, so that escaping doubles it at most. */
+_Static_assert(WAITER_REJECTIONS_MAX *(2 * WAITER_MESSAGE_MAX + 64) + 2 * REPLY_HEAD_MAX <=
+                   REPLY_REJECTED_MAX,
+               "a 422 fits");
 
 struct text {
     char *at;
@@ -61,15 +67,41 @@ static void put_escaped(struct text *text, const char *message)
     }
 }
 
+/* A 422's body, but for its last brace. */
+static void put_rejected(struct text *into, const struct reply *reply)
+{
+    struct text text = *into;
+
+    PUT(&text, "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected ");
+    put_number(&text, reply->rejected);
+    PUT(&text, " of the request's events, which are in the dead-letter folder; the others are "
+               "not affected.\",\"rejected\":[");
+    for (const struct waiter_rejection *at = reply->rejections; at; at = at->next) {
+        PUT(&text, "{\"event\":");
+        put_number(&text, at->event);
+        PUT(&text, ",\"code\":");
+        put_number(&text, at->code < 0 ? 0 : (size_t)at->code);
+        PUT(&text, ",\"message\":\"");
+        put_escaped(&text, at->message);
+        PUT(&text, "\"}");
+        if (at->next)
+            PUT(&text, ",");
+    }
+    PUT(&text, "]");
+    *into = text;
+}
+
 static size_t write_body(const struct reply *reply, char *out)
 {
     struct text text = {out};
 
-    if (reply->status == 202) {
+    if (reply->status == 202 || reply->status == 200) {
         PUT(&text, "{\"accepted\":");
         put_number(&text, reply->accepted);
         PUT(&text, ",\"duplicates\":");
         put_number(&text, reply->duplicates);
+    } else if (unlikely(reply->status == 422)) {
+        put_rejected(&text, reply);
     } else {
         PUT(&text, "{\"error\":\"");
         put(&text, reply->code, strlen(reply->code));
@@ -90,6 +122,8 @@ static size_t write_body(const struct reply *reply, char *out)
 static const char *status_line(uint16_t status)
 {
     switch (status) {
+    case 200:
+        return "HTTP/1.1 200 OK\r\n";
     case 202:
         return "HTTP/1.1 202 Accepted\r\n";
     case 400:
@@ -106,6 +140,8 @@ static const char *status_line(uint16_t status)
         return "HTTP/1.1 413 Content Too Large\r\n";
     case 415:
         return "HTTP/1.1 415 Unsupported Media Type\r\n";
+    case 422:
+        return "HTTP/1.1 422 Unprocessable Content\r\n";
     case 431:
         return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
     case 501:
@@ -134,9 +170,9 @@ void reply_date_update(struct reply_date *date, uint64_t real_ms)
         memcpy(date->text, "Thu, 01 Jan 1970 00:00:00 GMT", sizeof(date->text));
 }
 
-size_t reply_write(const struct reply *reply, const struct reply_date *date, char out[REPLY_MAX])
+size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out)
 {
-    char body[REPLY_BODY_MAX];
+    char body[REPLY_REJECTED_MAX];
     size_t body_len = write_body(reply, body);
     const char *line = status_line(reply->status);
     struct text text = {out};

@@ -21,8 +21,8 @@ static const struct refusal refuse_method = {405, "method_not_allowed",
                                              "Events are sent with POST."};
 static const struct refusal refuse_encoding = {415, "unsupported_encoding",
                                                "The body must not have a Content-Encoding."};
-static const struct refusal refuse_ack = {400, "bad_request",
-                                          "ack is not supported by this version."};
+static const struct refusal refuse_no_disk = {
+    400, "bad_request", "ack=disk needs journal.mode = file: this server keeps events in memory."};
 static const struct refusal refuse_no_length = {411, "length_required",
                                                 "The request has no Content-Length."};
 static const struct refusal refuse_body = {413, "too_large",
@@ -42,7 +42,7 @@ static void touch(struct conn *conn)
 
 /* Notes an answer. There is room: conn_turn_is_full() was asked before the request was looked at.
  */
-static struct answer *answer_note(struct conn *conn)
+struct answer *request_answer(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     uint32_t at = set->answer_count++;
@@ -86,7 +86,7 @@ struct reply request_reply(const struct conn *conn, const struct refusal *refusa
 /* Answers and closes: what the client sends from here on is not looked at. */
 void request_refuse(struct conn *conn, const struct refusal *refusal)
 {
-    struct answer *answer = answer_note(conn);
+    struct answer *answer = request_answer(conn);
 
     conn->keep_alive = false;
     answer->reply = request_reply(conn, refusal);
@@ -97,7 +97,7 @@ void request_refuse(struct conn *conn, const struct refusal *refusal)
 
 static void refuse_dropped(struct conn *conn)
 {
-    answer_note(conn)->reply = conn->refusal;
+    request_answer(conn)->reply = conn->refusal;
     request_end(conn, conn->keep_alive);
 }
 
@@ -131,17 +131,20 @@ static void judge_body(struct conn *conn, const char *body, size_t len)
     struct conn_set *set = conn->set;
     struct admission *admission = set->parts.admission;
     struct json_scan *scan = &set->scan;
-    struct answer *answer = answer_note(conn);
+    struct answer *answer = request_answer(conn);
     struct json_scan_event event;
     enum json_scan_result result;
 
     set->turn_bytes += len;
     answer->request = admission_open(admission, conn->stream);
+    if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
+        admission_ack(admission, conn->ack.kind);
     json_scan_init(scan, &set->parts.shared->routes->routes[conn->stream].fields, body, len);
     while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
         admission_event(admission, &event);
     if (result == JSON_SCAN_END) {
         answer->kind = ANSWER_ADMISSION;
+        conn->held = conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
         answer->reply = (struct reply){
             .status = 202, .close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
     } else {
@@ -236,24 +239,26 @@ static bool advance_drop_chunked(struct conn *conn)
     return true;
 }
 
-/* The value of ack is for a later version; other parameters are the client's own business. */
-static bool query_has_ack(struct slice query)
+/* What the answer is to wait for; most requests do not say. */
+static const struct refusal *find_ack(struct conn *conn, const struct http_request *request,
+                                      struct refusal *own)
 {
-    while (query.len > 0) {
-        const char *end = memchr(query.data, '&', query.len);
-        size_t len = end ? (size_t)(end - query.data) : query.len;
+    const struct config *config = config_current(conn->set->parts.shared->config);
 
-        if (len >= 3 && memcmp(query.data, "ack", 3) == 0 && (len == 3 || query.data[3] == '='))
-            return true;
-        len += end ? 1 : 0;
-        query.data += len;
-        query.len -= len;
-    }
-    return false;
+    conn->ack.kind = ADMISSION_ACK_NONE;
+    if (likely(request->query.len == 0 && request->prefer.len == 0))
+        return NULL;
+    own->message = ack_read(request->query, request->prefer, &conn->ack);
+    if (own->message)
+        return own;
+    if (conn->ack.kind == ADMISSION_ACK_DISK && config->journal_mode == CONFIG_JOURNAL_MEMORY)
+        return &refuse_no_disk;
+    return NULL;
 }
 
-/* What is wrong with a well-formed request before its body; sets conn->stream. */
-static const struct refusal *find_stream(struct conn *conn, const struct http_request *request)
+/* What is wrong with a well-formed request before its body; sets conn->stream and conn->ack. */
+static const struct refusal *find_stream(struct conn *conn, const struct http_request *request,
+                                         struct refusal *own)
 {
     int stream = route_find(conn->set->parts.shared->routes, request->path);
 
@@ -263,10 +268,8 @@ static const struct refusal *find_stream(struct conn *conn, const struct http_re
         return &refuse_method;
     if (request->has_encoding)
         return &refuse_encoding;
-    if (query_has_ack(request->query))
-        return &refuse_ack;
     conn->stream = (uint16_t)stream;
-    return NULL;
+    return find_ack(conn, request, own);
 }
 
 /* Refuses a request that leaves the connection usable: its body is received and dropped first,
@@ -292,6 +295,7 @@ static bool begin_drop(struct conn *conn, const struct http_request *request,
 /* A whole head. Returns true when the body can be looked at. */
 static bool begin_request(struct conn *conn, const struct http_request *request)
 {
+    struct refusal own = {400, "bad_request", NULL};
     const struct refusal *refusal;
 
     conn->head_len = request->head_len;
@@ -302,7 +306,7 @@ static bool begin_request(struct conn *conn, const struct http_request *request)
         request_refuse(conn, &refuse_draining);
         return false;
     }
-    refusal = find_stream(conn, request);
+    refusal = find_stream(conn, request, &own);
     if (refusal)
         return begin_drop(conn, request, refusal);
     if (!request->has_length && !request->chunked) {
@@ -315,7 +319,7 @@ static bool begin_request(struct conn *conn, const struct http_request *request)
     }
     if (request->expect_continue && !conn->old && buffer_len(&conn->buffer) == conn->head_len &&
         (request->chunked || request->content_length > 0))
-        answer_note(conn)->kind = ANSWER_CONTINUE;
+        request_answer(conn)->kind = ANSWER_CONTINUE;
     conn->body_len = request->content_length;
     conn->chunked = (struct http_chunked){0};
     conn->state = request->chunked ? CONN_CHUNKED : CONN_BODY;
@@ -365,7 +369,7 @@ void request_advance(struct conn *conn)
 {
     bool more = true;
 
-    while (more && !conn->closing) {
+    while (more && !conn->closing && !conn->held) {
         if (conn_turn_is_full(conn)) {
             /* A body can be whole with nothing behind it, so this is no matter of bytes left. */
             conn->stalled = true;

@@ -23,6 +23,7 @@
 #include "alloy/l1.h"
 #include "alloy/metrics.h"
 #include "alloy/ring.h"
+#include "alloy/waiter.h"
 
 enum admission_verdict {
     ADMISSION_ACCEPTED,      /* 202 */
@@ -32,12 +33,21 @@ enum admission_verdict {
     ADMISSION_TOO_LARGE,     /* 413: more events than the ring has room for, or one larger than a
                                 segment */
     ADMISSION_DRAINING,      /* 503 draining */
+    ADMISSION_WAITING_FULL,  /* 503 overloaded: too many requests, or their events, wait */
+};
+
+/* What a request's answer waits for. */
+enum admission_ack {
+    ADMISSION_ACK_NONE,       /* what journal.sync says */
+    ADMISSION_ACK_DISK,       /* its events, and the originals of its duplicates, are on disk */
+    ADMISSION_ACK_CLICKHOUSE, /* a waiter tells when ClickHouse has them */
 };
 
 struct admission_result {
     enum admission_verdict verdict;
     uint32_t accepted;
     uint32_t duplicates;
+    struct waiter *waiter; /* ACCEPTED with ACK_CLICKHOUSE: armed, and now the caller's */
 };
 
 struct admission_parts {
@@ -47,6 +57,7 @@ struct admission_parts {
     struct l1_thread *l1;
     struct metrics_thread *metrics;
     const struct event_id_key *stream_keys; /* one for each stream */
+    struct waiter_inbox *inbox;             /* for ADMISSION_ACK_CLICKHOUSE; else may be NULL */
 };
 
 struct admission;
@@ -58,6 +69,8 @@ void admission_destroy(struct admission *admission);
 
 /* Begins a request; returns its number in this turn. */
 size_t admission_open(struct admission *admission, uint16_t stream);
+/* Says what the answer to the request opened last waits for; without it: NONE. */
+void admission_ack(struct admission *admission, enum admission_ack ack);
 /* Adds an event to the request opened last. */
 void admission_event(struct admission *admission, const struct json_scan_event *event);
 /* Forgets the request opened last and its events. */
@@ -67,7 +80,7 @@ size_t admission_pending(const struct admission *admission);
 
 /* Decides over all requests of the turn. now_ms monotonic, real_ms real time. */
 void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t real_ms);
-/* The decision on one request, after the commit. */
+/* The decision on one request, after the commit; asked once, since a waiter in it changes hands. */
 struct admission_result admission_result(const struct admission *admission, size_t request);
 /* Makes ready for the next turn; gives memory of an unusually large turn back. */
 void admission_reset(struct admission *admission);

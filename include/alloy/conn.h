@@ -34,6 +34,7 @@ struct conn_shared {
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;
+    _Atomic size_t waiting; /* connections that wait for ClickHouse; relaxed, the same */
 };
 
 struct conn_parts {
@@ -42,6 +43,7 @@ struct conn_parts {
     struct admission *admission;
     struct metrics_thread *metrics;
     size_t thread_count;
+    struct waiter_inbox *inbox;
 };
 
 /* Returns owned (conn_set_destroy()); NULL: out of memory. parts is copied; what it points to is
@@ -68,5 +70,8 @@ void conn_expire(struct conn_set *set);
  * Between two turns, before conn_turn_begin(); idempotent.
  */
 void conn_drain(struct conn_set *set);
+
+/* Answers every request that still waits for ClickHouse with what is known. After the last turn. */
+void conn_stop_waiting(struct conn_set *set);
 
 #endif

@@ -21,6 +21,7 @@
 #include "alloy/l1.h"
 #include "alloy/metrics.h"
 #include "alloy/ring.h"
+#include "alloy/waiter.h"
 
 struct front;
 
@@ -31,6 +32,7 @@ struct front_parts {
     struct l1 *l1;
     struct health *health;
     struct metrics *metrics;
+    struct waiter_table *waiters;
 };
 
 #define FRONT_ERROR_MAX 512
@@ -49,7 +51,11 @@ void front_drain(struct front *front);
 /* Connections still open; during a drain, those whose last request had begun before it. Any thread.
  */
 size_t front_connections(const struct front *front);
-/* Ends the threads, closing what is open, joins them and frees the front. */
+/* Of these, connections whose request waits for ClickHouse, and that hold up nothing else. Any
+ * thread. */
+size_t front_waiting(const struct front *front);
+/* Ends the threads, answering what still waits and closing what is open, joins them and frees the
+ * front. */
 void front_stop(struct front *front);
 
 #endif

@@ -20,6 +20,7 @@
 struct journal;
 struct journal_dir;
 struct journal_writer;
+struct waiter_table;
 
 enum journal_sync { JOURNAL_SYNC_NEVER, JOURNAL_SYNC_INTERVAL, JOURNAL_SYNC_ALWAYS };
 
@@ -34,6 +35,7 @@ struct journal_options {
     /* NULL: msync(2), which is fdatasync(2) of a part of the file and needs no open file for each
      * segment. Else a test's seam: 0 or -errno. */
     int (*sync_range)(void *address, size_t length);
+    struct waiter_table *waiters; /* is told what leaves LIVE; borrowed; NULL: nobody waits */
 };
 
 /* An event to append; slices are borrowed. */
@@ -63,7 +65,8 @@ MUST_CHECK int journal_open(struct journal **journal, const struct journal_optio
 void journal_close(struct journal *journal);
 
 uint64_t journal_instance_id(const struct journal *journal);
-const unsigned char *journal_secret(const struct journal *journal); /* EVENT_ID_KEY_LEN bytes */
+struct waiter_table *journal_waiters(const struct journal *journal); /* NULL: nobody waits */
+const unsigned char *journal_secret(const struct journal *journal);  /* EVENT_ID_KEY_LEN bytes */
 
 /* Returns owned (journal_writer_destroy() seals its segment); NULL: out of memory. */
 struct journal_writer *journal_writer_create(struct journal *journal);
@@ -89,6 +92,14 @@ struct record *journal_writer_append(struct journal_writer *writer,
 /* sync = always: one fdatasync for all that was appended since the last call (each segment
  * touched). 0 or -EIO; nothing to do in other modes. Owner thread. */
 MUST_CHECK int journal_writer_sync(struct journal_writer *writer);
+
+/*
+ * Brings everything to the disk that any writer has appended so far, whatever sync says: for an
+ * event and for the original of a duplicate alike. One at a time; who comes second finds less to
+ * do. 0 or -EIO. With sync = always that is journal_writer_sync()'s job, and in memory there is no
+ * disk: nothing to do. Any thread; blocks.
+ */
+MUST_CHECK int journal_sync_appended(struct journal *journal);
 
 /*
  * Takes n records of one stream out of LIVE. The caller must not touch them after. Any thread;

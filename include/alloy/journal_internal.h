@@ -49,6 +49,7 @@ struct journal {
     uint64_t max_bytes;
     size_t spare_target;
     int (*sync_range)(void *address, size_t length);
+    struct waiter_table *waiters;
     int wake_fd;
     struct journal_dir dir; /* has a lock of its own */
     /* any thread */
@@ -66,6 +67,8 @@ struct journal {
     struct journal_writer *writers;
     uint64_t appended[SEGMENT_STREAMS_MAX]; /* by earlier lives and destroyed writers */
     bool creation_failing;
+    /* under sync_lock, which is taken first */
+    pthread_mutex_t sync_lock;
     /* janitor only */
     uint64_t synced_ms;
     bool promise_failing;

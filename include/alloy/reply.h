@@ -16,6 +16,8 @@
 /* No answer is longer: a message is cut at REPLY_MESSAGE_MAX bytes before it is escaped. */
 #define REPLY_MESSAGE_MAX 200
 #define REPLY_MAX 2048
+/* But a 422 lists the rejected events, of which WAITER_REJECTIONS_MAX are known. */
+#define REPLY_REJECTED_MAX (32 * 1024)
 
 /* The interim answer to Expect: 100-continue. */
 #define REPLY_CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
@@ -27,23 +29,33 @@ struct reply_date {
 };
 void reply_date_update(struct reply_date *date, uint64_t real_ms);
 
+struct waiter_rejection;
+
 struct reply {
     uint16_t status;
     bool close;      /* says Connection: close */
     bool keep_alive; /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
     bool head_only;  /* the answer to HEAD: everything but the body */
     bool has_place;  /* event and offset are part of the body */
-    /* 202 */
+    /* 200, 202 */
     uint32_t accepted;
     uint32_t duplicates;
-    /* errors; constant text */
-    const char *code;
-    const char *message;
+    union {
+        struct { /* errors; constant text */
+            const char *code;
+            const char *message;
+        };
+        struct { /* 422; borrowed */
+            const struct waiter_rejection *rejections;
+            uint32_t rejected;
+        };
+    };
     uint32_t event;
     size_t offset;
 };
 
-/* Writes the answer; returns its length. 405 carries Allow, 503 Retry-After. */
-size_t reply_write(const struct reply *reply, const struct reply_date *date, char out[REPLY_MAX]);
+/* Writes the answer; returns its length. 405 carries Allow, 503 Retry-After. out has room for
+ * REPLY_MAX bytes, and for a 422 REPLY_REJECTED_MAX. */
+size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out);
 
 #endif

@@ -111,6 +111,9 @@ struct segment {
     /* its writer only */
     struct segment *queue_next; /* reserved for, or sealed but not synced by, a writer */
     size_t sync_from;           /* sync = always: on disk up to here */
+    /* under the journal's sync_lock */
+    struct segment *demand_next;
+    size_t demanded; /* brought to the disk up to here by journal_sync_appended() */
     /* janitor only */
     size_t synced; /* sync = interval: on disk up to here */
     /* flusher only */

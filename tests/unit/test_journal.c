@@ -122,6 +122,58 @@ static size_t files(void)
     return count;
 }
 
+static void a_demanded_sync_reaches_what_every_writer_has_appended(void **state)
+{
+    struct journal_options options = options_of(folder, 8);
+    struct journal *journal;
+    struct journal_writer *one, *two;
+
+    (void)state;
+    options.sync_range = fake_sync;
+    journal = open_with(&options);
+    one = journal_writer_create(journal);
+    two = journal_writer_create(journal);
+    assert_int_equal(journal_sync_appended(journal), 0);
+    assert_int_equal(sync_calls, 0);
+    assert_non_null(put(one, 200));
+    assert_non_null(put(two, ROOM));
+    assert_non_null(put(two, 200));
+    assert_int_equal(journal_sync_appended(journal), 0);
+    assert_int_equal(sync_calls, 3);
+    /* Nothing new: nothing to do; then only where something is new. */
+    assert_int_equal(journal_sync_appended(journal), 0);
+    assert_int_equal(sync_calls, 3);
+    assert_non_null(put(one, 200));
+    sync_result = -EIO;
+    assert_int_equal(journal_sync_appended(journal), -EIO);
+    assert_int_equal(sync_calls, 4);
+    assert_true(journal_failed(journal));
+    sync_result = 0;
+    assert_int_equal(journal_sync_appended(journal), -EIO);
+    journal_writer_destroy(one);
+    journal_writer_destroy(two);
+    journal_close(journal);
+    assert_int_equal(files(), 3);
+}
+
+static void a_demanded_sync_holds_no_segment_back(void **state)
+{
+    struct journal_options options = options_of(folder, 8);
+    struct journal *journal = open_with(&options);
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct record *first = put(writer, ROOM);
+
+    (void)state;
+    assert_non_null(put(writer, 200));
+    assert_int_equal(journal_sync_appended(journal), 0);
+    journal_finish(journal, &first, 1, RECORD_INSERTED);
+    assert_int_equal(journal_sync_appended(journal), 0);
+    journal_maintain(journal, 0, 0);
+    assert_int_equal(journal_bytes(journal), SEGMENT);
+    journal_writer_destroy(writer);
+    journal_close(journal);
+}
+
 static void finished_segments_are_removed(void **state)
 {
     static const char *const places[] = {folder, NULL};
@@ -628,6 +680,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        TEST(a_demanded_sync_reaches_what_every_writer_has_appended),
+        TEST(a_demanded_sync_holds_no_segment_back),
         TEST(finished_segments_are_removed),
         TEST(record_holds_what_was_appended),
         TEST(an_entry_may_fill_a_segment_and_the_next_begins_after_it),

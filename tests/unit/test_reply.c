@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "alloy/reply.h"
+#include "alloy/waiter.h"
 
 static struct reply_date date;
 static char out[REPLY_MAX];
@@ -45,6 +46,48 @@ static void an_accepted_request_is_answered_byte_for_byte(void **state)
                         "Content-Length: 30\r\n"
                         "\r\n"
                         "{\"accepted\":12,\"duplicates\":3}");
+}
+
+static void an_inserted_request_has_the_same_body(void **state)
+{
+    (void)state;
+    written(&(struct reply){.status = 200, .accepted = 12, .duplicates = 3});
+    assert_non_null(strstr(out, "HTTP/1.1 200 OK\r\n"));
+    assert_non_null(strstr(out, "\r\n\r\n{\"accepted\":12,\"duplicates\":3}"));
+}
+
+/* As many and as long as they can be, of characters that double. */
+static void the_largest_rejection_fits_and_is_json(void **state)
+{
+    static struct waiter_rejection rejections[WAITER_REJECTIONS_MAX];
+    static char large[REPLY_REJECTED_MAX + 1];
+    struct reply reply = {
+        .status = 422, .close = true, .rejected = UINT32_MAX, .rejections = rejections};
+    json_error_t error;
+    json_t *body, *last;
+    size_t len;
+
+    (void)state;
+    for (size_t i = 0; i < WAITER_REJECTIONS_MAX; i++) {
+        rejections[i].next = i + 1 < WAITER_REJECTIONS_MAX ? &rejections[i + 1] : NULL;
+        rejections[i].event = UINT32_MAX;
+        rejections[i].code = i == 0 ? -1 : INT32_MAX;
+        memset(rejections[i].message, i % 2 ? '"' : '\\', WAITER_MESSAGE_MAX);
+    }
+    len = reply_write(&reply, &date, large);
+    assert_true(len <= REPLY_REJECTED_MAX);
+    large[len] = '\0';
+    assert_non_null(strstr(large, "HTTP/1.1 422 Unprocessable Content\r\n"));
+    body = json_loads(strstr(large, "\r\n\r\n") + 4, 0, &error);
+    assert_non_null(body);
+    assert_string_equal(json_string_value(json_object_get(body, "error")), "rejected");
+    assert_int_equal(json_array_size(json_object_get(body, "rejected")), WAITER_REJECTIONS_MAX);
+    last = json_array_get(json_object_get(body, "rejected"), WAITER_REJECTIONS_MAX - 1);
+    assert_int_equal(json_integer_value(json_object_get(last, "code")), INT32_MAX);
+    assert_int_equal(json_integer_value(json_object_get(last, "event")), UINT32_MAX);
+    assert_string_equal(json_string_value(json_object_get(last, "message")),
+                        rejections[WAITER_REJECTIONS_MAX - 1].message);
+    json_decref(body);
 }
 
 static void numbers_reach_their_largest_value(void **state)
@@ -132,6 +175,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(an_accepted_request_is_answered_byte_for_byte, set_date),
+        cmocka_unit_test_setup(an_inserted_request_has_the_same_body, set_date),
+        cmocka_unit_test_setup(the_largest_rejection_fits_and_is_json, set_date),
         cmocka_unit_test_setup(numbers_reach_their_largest_value, set_date),
         cmocka_unit_test_setup(an_error_without_a_place_names_none, set_date),
         cmocka_unit_test_setup(status_405_names_the_allowed_method_and_503_when_to_retry, set_date),

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ack.c - what a request wants to know before it is answered.
+ *
+ * The query is strict, since a misspelt ack would promise less than the client believes; Prefer is
+ * lenient, as RFC 7240 wants it. Other parameters and preferences are the client's own business.
+ *
+ * Runs on: any thread.
+ * Owns: nothing.
+ */
+#include "alloy/ack.h"
+
+#include <string.h>
+#include <strings.h>
+
+static bool slice_is(struct slice slice, const char *text)
+{
+    return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
+}
+
+/* Cuts what stands before the first separator off text. */
+static struct slice cut(struct slice *text, char separator)
+{
+    const char *end = memchr(text->data, separator, text->len);
+    struct slice part = {text->data, end ? (size_t)(end - text->data) : text->len};
+    size_t used = part.len + (end ? 1 : 0);
+
+    text->data += used;
+    text->len -= used;
+    return part;
+}
+
+static struct slice trim(struct slice text)
+{
+    while (text.len > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
+        text.data++;
+        text.len--;
+    }
+    while (text.len > 0 && (text.data[text.len - 1] == ' ' || text.data[text.len - 1] == '\t'))
+        text.len--;
+    return text;
+}
+
+/* Seconds of a preference wait=N or wait="N", bounded; 0: it is none. */
+static uint32_t wait_of(struct slice preference)
+{
+    struct slice rest = preference;
+    struct slice name = trim(cut(&rest, '='));
+    struct slice value = trim(rest);
+    uint32_t seconds = 0;
+
+    if (name.len != 4 || strncasecmp(name.data, "wait", 4) != 0)
+        return 0;
+    if (value.len >= 2 && value.data[0] == '"' && value.data[value.len - 1] == '"') {
+        value.data++;
+        value.len -= 2;
+    }
+    if (value.len == 0)
+        return 0;
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.data[i] < '0' || value.data[i] > '9')
+            return 0;
+        seconds = seconds * 10 + (uint32_t)(value.data[i] - '0');
+        if (seconds > ACK_WAIT_MAX_S)
+            seconds = ACK_WAIT_MAX_S;
+    }
+    return seconds > 0 ? seconds : 1;
+}
+
+/* Of several the first counts (RFC 7240 section 2). */
+static uint32_t prefer_wait(struct slice prefer)
+{
+    while (prefer.len > 0) {
+        struct slice preference = cut(&prefer, ',');
+        uint32_t seconds = wait_of(trim(cut(&preference, ';')));
+
+        if (seconds > 0)
+            return seconds;
+    }
+    return 0;
+}
+
+const char *ack_read(struct slice query, struct slice prefer, struct ack *ack)
+{
+    uint32_t wait_s = prefer_wait(prefer);
+    bool named = false;
+
+    ack->kind = wait_s > 0 ? ADMISSION_ACK_CLICKHOUSE : ADMISSION_ACK_NONE;
+    ack->wait_s = wait_s > 0 ? wait_s : ACK_WAIT_DEFAULT_S;
+    while (query.len > 0) {
+        struct slice value = cut(&query, '&');
+
+        if (!slice_is(cut(&value, '='), "ack"))
+            continue;
+        if (named)
+            return "ack is given twice.";
+        named = true;
+        if (slice_is(value, "none"))
+            ack->kind = ADMISSION_ACK_NONE;
+        else if (slice_is(value, "disk"))
+            ack->kind = ADMISSION_ACK_DISK;
+        else if (slice_is(value, "clickhouse"))
+            ack->kind = ADMISSION_ACK_CLICKHOUSE;
+        else
+            return "ack must be none, disk or clickhouse.";
+    }
+    return NULL;
+}

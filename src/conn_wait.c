@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn_wait.c - connections whose last request is answered when ClickHouse has its events.
+ *
+ * Such a request is the last one that is looked at: what the client sends behind it stays in the
+ * buffer and the socket, so that answers keep their order and nothing more is held for it. The
+ * socket keeps its event; only when bytes or the end of the input arrive early is it watched
+ * edge-triggered, since level would spin. A reset frees the place at once. A client that has only
+ * shut down its sending side still gets its answer, and one that has closed cannot be told from it:
+ * its place is free when its time is up.
+ *
+ * A wait lasts a whole number of seconds, and each number has a queue of its own, in order of its
+ * start like every other.
+ *
+ * Runs on: the front-end thread that owns the set.
+ * Owns: the waiters of its connections.
+ */
+#include "conn_private.h"
+
+#include <sys/socket.h>
+
+#include <event2/event.h>
+
+void conn_wait_begin(struct conn *conn, const struct answer *answer, struct waiter *waiter)
+{
+    struct conn_shared *shared = conn->set->parts.shared;
+
+    ALLOY_ASSERT(conn->held && conn->waiter == NULL && answer->next == CONN_NO_ANSWER);
+    conn->waiter = waiter;
+    waiter_set_owner(waiter, conn);
+    conn->waited = false;
+    conn->wait_begun_ns = answer->begun_ns;
+    conn->wait_accepted = answer->reply.accepted;
+    conn->wait_duplicates = answer->reply.duplicates;
+    conn->set->waiting_count++;
+    atomic_fetch_add_explicit(&shared->waiting, 1, memory_order_relaxed);
+    METRIC_GAUGE_ADD(shared->metrics, http_waiting, 1);
+}
+
+static void list(struct conn *conn)
+{
+    conn->listed = true;
+    TAILQ_INSERT_TAIL(&conn->set->waited, conn, waited_next);
+}
+
+static void unlist(struct conn *conn)
+{
+    if (conn->listed)
+        TAILQ_REMOVE(&conn->set->waited, conn, waited_next);
+    conn->listed = false;
+}
+
+void conn_wait_settle(struct conn *conn)
+{
+    const enum queue_id queue = (enum queue_id)(QUEUE_WAIT + (int)conn->ack.wait_s - 1);
+
+    if (buffer_len(&conn->buffer) == 0)
+        buffer_release(&conn->set->pool, &conn->buffer);
+    conn->stalled = false;
+    if (conn->queue != queue)
+        conn_enqueue(conn, queue);
+    /* What became known while the socket was full can be said now. */
+    if (conn->waited && !conn->listed)
+        list(conn);
+}
+
+void conn_wait_event(struct conn *conn)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+
+    if (getsockopt(event_get_fd(&conn->event), SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
+        error == 0) {
+        if (conn->edge)
+            return;
+        conn->edge = true;
+        if (conn_watch(conn, EV_READ | EV_ET))
+            return;
+    }
+    conn_close(conn);
+}
+
+/* Notes the answer. */
+static void answer_waited(struct conn *conn)
+{
+    struct answer *answer = request_answer(conn);
+
+    unlist(conn);
+    conn->waited = true;
+    answer->kind = ANSWER_WAITED;
+    answer->begun_ns = conn->wait_begun_ns;
+    answer->reply = (struct reply){.close = !conn->keep_alive,
+                                   .keep_alive = conn->keep_alive && conn->old,
+                                   .accepted = conn->wait_accepted,
+                                   .duplicates = conn->wait_duplicates};
+    /* What stands behind it goes on in the next turn. */
+    conn->stalled = !conn->closing && buffer_len(&conn->buffer) > 0;
+}
+
+void conn_wait_collect(struct conn_set *set)
+{
+    struct waiter *waiter;
+    struct conn *conn;
+
+    while ((waiter = waiter_inbox_take(set->parts.inbox))) {
+        conn = waiter_owner(waiter);
+        /* Its time may have run out in this very turn. */
+        if (conn->waited)
+            continue;
+        conn->waited = true;
+        if (!conn->out)
+            list(conn);
+    }
+    while ((conn = TAILQ_FIRST(&set->waited)) && !conn_turn_is_full(conn))
+        answer_waited(conn);
+}
+
+void conn_wait_expire(struct conn *conn)
+{
+    answer_waited(conn);
+}
+
+void conn_wait_resolve(struct conn *conn, struct reply *reply)
+{
+    const struct waiter_outcome outcome = waiter_end(conn->waiter);
+
+    reply->status = 202;
+    switch (outcome.verdict) {
+    case WAITER_PENDING:
+    case WAITER_UNKNOWN:
+        break;
+    case WAITER_INSERTED:
+        reply->status = 200;
+        break;
+    case WAITER_REJECTED:
+        reply->status = 422;
+        reply->rejected = outcome.rejected;
+        reply->rejections = outcome.rejections;
+        break;
+    }
+    if (conn->edge && !conn_watch(conn, EV_READ))
+        conn->closing = true;
+    conn->edge = false;
+}
+
+void conn_wait_drop(struct conn *conn)
+{
+    struct conn_shared *shared = conn->set->parts.shared;
+
+    if (!conn->waiter)
+        return;
+    unlist(conn);
+    waiter_destroy(conn->waiter);
+    conn->waiter = NULL;
+    conn->waited = false;
+    conn->set->waiting_count--;
+    atomic_fetch_sub_explicit(&shared->waiting, 1, memory_order_relaxed);
+    METRIC_GAUGE_ADD(shared->metrics, http_waiting, -1);
+}
+
+void conn_stop_waiting(struct conn_set *set)
+{
+    for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++) {
+        struct conn *conn;
+
+        while ((conn = TAILQ_FIRST(&set->queues[i]))) {
+            /* Nothing behind it is looked at any more. */
+            conn->closing = true;
+            conn->keep_alive = false;
+            answer_waited(conn);
+            conn_turn_end(set);
+        }
+    }
+}
