@@ -132,7 +132,7 @@ static void credits_give_back(struct ring *ring, size_t n)
 static void wake(struct ring *ring, int count)
 {
     /* Moves first, so that a sleeper on its way to the kernel does not fall asleep there. The
-     * release pairs with the acquire in ring_wait(). */
+     * release pairs with the acquire in ring_epoch(). */
     atomic_fetch_add_explicit(&ring->epoch, 1, memory_order_release);
     syscall(SYS_futex, &ring->epoch, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
@@ -259,17 +259,27 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
     return n;
 }
 
+uint32_t ring_epoch(const struct ring *ring)
+{
+    /* acquire: pairs with the release in wake(); what was done before the wake-up is seen after */
+    return atomic_load_explicit(&ring->epoch, memory_order_acquire);
+}
+
 void ring_wait(struct ring *ring, uint64_t timeout_ns)
+{
+    ring_wait_since(ring, ring_epoch(ring), timeout_ns);
+}
+
+void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns)
 {
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
                                .tv_nsec = (long)(timeout_ns % NS_PER_S)};
 
     if (timeout_ns == 0)
         return;
+    /* The epoch was read before the ring is looked at, so that a wake-up from there on keeps the
+     * kernel from putting us to sleep. */
     atomic_fetch_add_explicit(&ring->waiters, 1, memory_order_relaxed);
-    /* acquire: pairs with the release in wake(); read before the ring is looked at, so that a
-     * wake-up from here on keeps the kernel from putting us to sleep */
-    uint32_t epoch = atomic_load_explicit(&ring->epoch, memory_order_acquire);
     /* pairs with the fence in wake_one_if_asleep() */
     full_fence();
     if (is_empty(ring) && !ring_closed(ring))

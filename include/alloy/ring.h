@@ -45,12 +45,19 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max);
  * does not sleep; UINT64_MAX: no limit). May return early. Any thread.
  */
 void ring_wait(struct ring *ring, uint64_t timeout_ns);
+/*
+ * For who waits for something beside events: reads the epoch, looks whether there is anything, and
+ * sleeps only if nobody has called ring_wake() since. Any thread.
+ */
+uint32_t ring_epoch(const struct ring *ring);
+void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns);
 
 /* From now on every reservation fails; credits already held can still be published or cancelled.
  * Wakes all sleepers. */
 void ring_close(struct ring *ring);
 bool ring_closed(const struct ring *ring);
-/* Wakes all sleepers, for a reload. It is not remembered: who is not yet in ring_wait() sleeps. */
+/* Wakes all sleepers. It is not remembered: who is not yet in ring_wait() sleeps, unless it uses
+ * ring_wait_since(). */
 void ring_wake(struct ring *ring);
 
 /* Credits in use: reserved, or published and not yet taken. */

@@ -401,6 +401,20 @@ static void run_crowd(size_t capacity, size_t producers, size_t consumers, uint3
     ring_destroy(crowd.ring);
 }
 
+static void a_wake_up_after_the_epoch_was_read_is_remembered(void **state)
+{
+    struct ring *ring = ring_create(4);
+    uint32_t epoch = ring_epoch(ring);
+    uint64_t started_ns = clock_mono_ns();
+
+    (void)state;
+    ring_wake(ring);
+    ring_wait_since(ring, epoch, UINT64_MAX); /* would never end */
+    ring_wait_since(ring, ring_epoch(ring), 20 * CLOCK_NS_PER_MS);
+    assert_true(clock_mono_ns() - started_ns >= 20 * CLOCK_NS_PER_MS);
+    ring_destroy(ring);
+}
+
 static void one_consumer_sees_each_producers_order_without_a_gap(void **state)
 {
     (void)state;
@@ -433,6 +447,7 @@ int main(void)
         cmocka_unit_test(wait_ends_after_its_timeout),
         cmocka_unit_test(all_sleepers_are_woken_by_wake),
         cmocka_unit_test(close_wakes_all_sleepers),
+        cmocka_unit_test(a_wake_up_after_the_epoch_was_read_is_remembered),
         cmocka_unit_test(no_wake_up_is_lost_in_100000_single_events),
         cmocka_unit_test(one_consumer_sees_each_producers_order_without_a_gap),
         cmocka_unit_test(many_threads_lose_and_double_nothing),
