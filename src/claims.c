@@ -440,6 +440,10 @@ static int run_job(struct claims *claims, const struct job *job, uint64_t now_ms
         note_success(claims);
         return 0;
     }
+    /* Redis has answered, but may not run scripts, say: claims can be taken all the same, and the
+     * connection is in step. */
+    if (err == -EACCES && job->kind == JOB_RELEASE && redis_link_is_open(claims->link))
+        return -EAGAIN;
     redis_link_close(claims->link);
     if (err != -ECANCELED)
         note_failure(claims, now_ms + (clock_mono_ms() - started_ms));

@@ -2,46 +2,54 @@
 /*
  * dead_letter.c - events that ClickHouse refuses, kept as NDJSON with the reason.
  *
- * One file is open at a time; another stream, or a full file, opens the next. Lines are gathered in
- * memory, written by one loop of write(2) and synced; whatever goes wrong on the way, the file is
- * cut back to where it was, so that nothing is half there.
+ * Lines are gathered in memory, written by one loop of write(2) and synced; whatever goes wrong on
+ * the way, the file is cut back to where it was, so that nothing is half there.
  *
- * A kill between the write and the end of the record brings the record back. As one is written at a
- * time, at most the last line of the newest file can be of such a record: it is looked for there
- * before it is written again.
+ * Files belong to the operator as well, who may read, move or remove them at any time. So before
+ * each append we make sure, under the file's lock, that its name still leads to it; who renames it
+ * under the same lock (alloyctl does) has all its lines and will get no more.
  *
  * Runs on: one thread.
- * Owns: the folder's size, the open file, the buffer of lines.
+ * Owns: the folder's size, the open files, the buffer of lines.
  */
 #include "alloy/dead_letter.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "alloy/clock.h"
+#include "alloy/letters.h"
 
 #define FILE_BYTES_MAX (64u << 20)
 #define MESSAGE_MAX 1024 /* bytes of ClickHouse's message that are kept */
 #define STREAM_MAX 64    /* with its NUL */
+#define FILES_MAX 64     /* streams */
+#define FOLDER_PART 8    /* a file may be this part of max_bytes */
+#define MS_PER_DAY 86400000u
+
+/* The open file of a stream. */
+struct file {
+    int fd; /* -1: none */
+    uint64_t bytes;
+    uint64_t day; /* since 1970, UTC */
+    char stream[STREAM_MAX];
+    char name[NAME_MAX + 1];
+};
 
 struct dead_letter {
     int dir_fd;
-    uint64_t folder_bytes; /* of all regular files, at open and written since */
-    int fd;                /* -1: none */
-    uint64_t file_bytes;
-    char stream[STREAM_MAX]; /* that the open file belongs to */
-    /* The newest file that was there at open; -1: none, or its last line has come again. */
-    int doubt_fd;
-    off_t doubt_bytes;
-    char doubt_name[NAME_MAX + 1];
-    uint64_t opened_ms;
+    uint64_t folder_bytes; /* of all regular files, when last measured, and written since */
+    struct file files[FILES_MAX];
+    size_t next_file; /* to be given up when all are open */
 };
 
 /* Creates path and its parents. 0 or -errno. */
@@ -62,20 +70,13 @@ static int make_dirs(const char *path)
     return mkdir(part, 0750) != 0 && errno != EEXIST ? -errno : 0;
 }
 
-static bool is_newer(const struct stat *a, const struct stat *b)
-{
-    if (a->st_mtim.tv_sec != b->st_mtim.tv_sec)
-        return a->st_mtim.tv_sec > b->st_mtim.tv_sec;
-    return a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
-}
-
-/* Sums the sizes of the folder's files, and names the newest ("": none) when asked. 0 or -errno. */
-static int measure_folder(struct dead_letter *dead_letter, char *newest)
+/* Sums the sizes of the folder's files. 0 or -errno. */
+static int measure_folder(struct dead_letter *dead_letter)
 {
     int fd = openat(dead_letter->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
-    struct stat st, newest_st = {0};
+    struct stat st;
 
     if (dir == NULL) {
         int err = -errno;
@@ -86,51 +87,100 @@ static int measure_folder(struct dead_letter *dead_letter, char *newest)
     dead_letter->folder_bytes = 0;
     while ((entry = readdir(dir)) != NULL) {
         if (fstatat(dead_letter->dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(st.st_mode)) {
+            S_ISREG(st.st_mode))
             dead_letter->folder_bytes += (uint64_t)st.st_size;
-            if (newest != NULL && is_newer(&st, &newest_st)) {
-                newest_st = st;
-                strcpy(newest, entry->d_name);
-            }
-        }
     }
     closedir(dir);
     return 0;
 }
 
-static void close_file(struct dead_letter *dead_letter)
+static void close_file(struct file *file)
 {
-    if (dead_letter->fd >= 0)
-        close(dead_letter->fd);
-    dead_letter->fd = -1;
+    if (file->fd >= 0)
+        close(file->fd); /* lets go of its lock too */
+    file->fd = -1;
 }
 
-/* Opens <stream>-<UTC time>-<n>.ndjson, with the first n from 1 that is free. 0 or -errno. */
-static int open_file(struct dead_letter *dead_letter, const struct dead_letter_reason *reason)
+/* Opens <stream>-<UTC time>-<n>.ndjson, with the first n from 1 that is free, locked. 0 or -errno.
+ */
+static int open_file(struct dead_letter *dead_letter, struct file *file,
+                     const struct dead_letter_reason *reason)
 {
     time_t seconds = (time_t)(reason->real_ms / 1000);
     char when[32];
-    char name[NAME_MAX + 1];
     struct tm tm;
 
-    close_file(dead_letter);
     gmtime_r(&seconds, &tm);
     strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &tm);
     for (unsigned n = 1; n < 100000; n++) {
-        snprintf(name, sizeof(name), "%s-%s-%u.ndjson", reason->stream, when, n);
-        dead_letter->fd = openat(dead_letter->dir_fd, name,
-                                 O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0640);
-        if (dead_letter->fd >= 0)
+        snprintf(file->name, sizeof(file->name), "%s-%s-%u" LETTERS_SUFFIX, reason->stream, when,
+                 n);
+        file->fd = openat(dead_letter->dir_fd, file->name,
+                          O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0640);
+        if (file->fd >= 0)
             break;
         if (errno != EEXIST)
             return -errno;
     }
-    if (dead_letter->fd < 0)
+    if (file->fd < 0)
         return -EEXIST;
-    dead_letter->file_bytes = 0;
-    snprintf(dead_letter->stream, sizeof(dead_letter->stream), "%s", reason->stream);
+    file->bytes = 0;
+    file->day = reason->real_ms / MS_PER_DAY;
+    snprintf(file->stream, sizeof(file->stream), "%s", reason->stream);
+    (void)flock(file->fd, LOCK_EX | LOCK_NB);
     /* The name must be on disk before the records leave the journal. */
     return fsync(dead_letter->dir_fd) == 0 ? 0 : -errno;
+}
+
+/* Locks an open file. False: somebody else holds it, or its name leads elsewhere: it is theirs. */
+static bool still_ours(const struct dead_letter *dead_letter, const struct file *file)
+{
+    struct stat named, opened;
+
+    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 && fstat(file->fd, &opened) == 0 &&
+           fstatat(dead_letter->dir_fd, file->name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+/* The place of a stream's file: the one it has, or a free one. */
+static struct file *find_file(struct dead_letter *dead_letter, const char *stream)
+{
+    struct file *unused = NULL;
+
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        struct file *file = &dead_letter->files[i];
+
+        if (file->fd < 0)
+            unused = file;
+        else if (strcmp(file->stream, stream) == 0)
+            return file;
+    }
+    if (unused == NULL) {
+        unused = &dead_letter->files[dead_letter->next_file++ % FILES_MAX];
+        close_file(unused);
+    }
+    return unused;
+}
+
+/* The file that len more bytes of a stream go to, open and locked; NULL with errno set. */
+static struct file *get_file(struct dead_letter *dead_letter,
+                             const struct dead_letter_reason *reason, size_t len,
+                             uint64_t max_bytes)
+{
+    const uint64_t part = max_bytes / FOLDER_PART;
+    const uint64_t limit = part < FILE_BYTES_MAX ? part : FILE_BYTES_MAX;
+    struct file *file = find_file(dead_letter, reason->stream);
+
+    if (file->fd >= 0 && (file->bytes + len > limit || file->day != reason->real_ms / MS_PER_DAY ||
+                          !still_ours(dead_letter, file)))
+        close_file(file);
+    if (file->fd >= 0)
+        return file;
+    errno = -open_file(dead_letter, file, reason);
+    if (errno == 0)
+        return file;
+    close_file(file);
+    return NULL;
 }
 
 /* Length of the valid UTF-8 character at text, 0 when it is none (RFC 3629). */
@@ -223,8 +273,10 @@ static char *format_lines(struct record *const *records, size_t n,
     }
     clock_format_iso(reason->real_ms, when);
     for (size_t i = 0; i < n; i++) {
-        fprintf(out, "{\"time\":\"%s\",\"stream\":\"%s\",\"code\":%d,\"message\":\"", when,
-                reason->stream, reason->code);
+        fprintf(out,
+                "{\"time\":\"%s\",\"lsn\":\"%016" PRIx64 "%016" PRIx64
+                "\",\"stream\":\"%s\",\"code\":%d,\"message\":\"",
+                when, reason->instance_id, records[i]->lsn, reason->stream, reason->code);
         put_escaped(out, message);
         fputs("\",\"event\":", out);
         put_event(out, records[i]);
@@ -236,55 +288,6 @@ static char *format_lines(struct record *const *records, size_t n,
         return NULL;
     }
     return text;
-}
-
-static void forget_doubt(struct dead_letter *dead_letter)
-{
-    if (dead_letter->doubt_fd >= 0)
-        close(dead_letter->doubt_fd);
-    dead_letter->doubt_fd = -1;
-}
-
-/* Remembers the file whose last line may come again. Without it that line may be there twice. */
-static void open_doubt(struct dead_letter *dead_letter)
-{
-    struct stat st;
-
-    if (dead_letter->doubt_name[0] == '\0')
-        return;
-    dead_letter->doubt_fd = openat(dead_letter->dir_fd, dead_letter->doubt_name,
-                                   O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (dead_letter->doubt_fd >= 0 && fstat(dead_letter->doubt_fd, &st) == 0)
-        dead_letter->doubt_bytes = st.st_size;
-}
-
-/* Whether line, of this record, is the one in doubt, and on disk. What stands before the event (the
- * time, the message) may be another this time; what ends it can be nothing else's end. */
-static bool is_there(struct dead_letter *dead_letter, const struct record *record,
-                     const struct dead_letter_reason *reason, struct slice line)
-{
-    static const char head[] = ",\"event\":";
-    const size_t name_len = strlen(reason->stream);
-    /* the newline and the brace stand for the record's newline */
-    const size_t len = sizeof(head) - 1 + record->body_length + 1;
-    char *last;
-    bool same;
-
-    if (dead_letter->doubt_fd < 0 || record->received_ms >= dead_letter->opened_ms ||
-        (uint64_t)dead_letter->doubt_bytes < len ||
-        strncmp(dead_letter->doubt_name, reason->stream, name_len) != 0 ||
-        dead_letter->doubt_name[name_len] != '-')
-        return false;
-    last = malloc(len);
-    same = last != NULL &&
-           pread(dead_letter->doubt_fd, last, len, dead_letter->doubt_bytes - (off_t)len) ==
-               (ssize_t)len &&
-           memcmp(last, line.data + line.len - len, len) == 0;
-    free(last);
-    if (!same || fdatasync(dead_letter->doubt_fd) != 0)
-        return false;
-    forget_doubt(dead_letter);
-    return true;
 }
 
 static int write_all(int fd, const char *text, size_t len)
@@ -302,20 +305,23 @@ static int write_all(int fd, const char *text, size_t len)
 }
 
 /* Appends and syncs; on an error the file is as it was. */
-static int append(struct dead_letter *dead_letter, const char *text, size_t len)
+static int append(struct dead_letter *dead_letter, struct file *file, const char *text, size_t len)
 {
-    int err = write_all(dead_letter->fd, text, len);
+    int err = write_all(file->fd, text, len);
 
-    if (err == 0 && fdatasync(dead_letter->fd) != 0)
+    if (err == 0 && fdatasync(file->fd) != 0)
         err = -EIO;
     if (err != 0) {
         /* After a failed sync or cut the file cannot be trusted: it is left, and not reopened. */
-        if (ftruncate(dead_letter->fd, (off_t)dead_letter->file_bytes) != 0 || err == -EIO)
-            close_file(dead_letter);
+        if (ftruncate(file->fd, (off_t)file->bytes) != 0 || err == -EIO)
+            close_file(file);
+        else
+            (void)flock(file->fd, LOCK_UN);
         return err;
     }
-    dead_letter->file_bytes += len;
+    file->bytes += len;
     dead_letter->folder_bytes += len;
+    (void)flock(file->fd, LOCK_UN);
     return 0;
 }
 
@@ -326,8 +332,8 @@ int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
 
     if (opened == NULL)
         return -ENOMEM;
-    opened->fd = opened->doubt_fd = -1;
-    opened->opened_ms = clock_real_ms();
+    for (size_t i = 0; i < FILES_MAX; i++)
+        opened->files[i].fd = -1;
     err = make_dirs(dir);
     if (err != 0)
         goto free_opened;
@@ -340,10 +346,9 @@ int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
         err = -errno;
         goto close_dir;
     }
-    err = measure_folder(opened, opened->doubt_name);
+    err = measure_folder(opened);
     if (err != 0)
         goto close_dir;
-    open_doubt(opened);
     *dead_letter = opened;
     return 0;
 
@@ -358,8 +363,8 @@ void dead_letter_close(struct dead_letter *dead_letter)
 {
     if (dead_letter == NULL)
         return;
-    close_file(dead_letter);
-    forget_doubt(dead_letter);
+    for (size_t i = 0; i < FILES_MAX; i++)
+        close_file(&dead_letter->files[i]);
     close(dead_letter->dir_fd);
     free(dead_letter);
 }
@@ -369,27 +374,28 @@ int dead_letter_write(struct dead_letter *dead_letter, struct record *const *rec
 {
     size_t len = 0;
     char *text = format_lines(records, n, reason, &len);
+    struct file *file;
     int err = 0;
 
     if (text == NULL)
         return -EIO;
-    if (n == 1 && is_there(dead_letter, records[0], reason, (struct slice){text, len})) {
-        free(text);
-        return 0;
-    }
     if (dead_letter->folder_bytes + len > max_bytes) {
         /* Somebody may have made room since we looked. */
-        err = measure_folder(dead_letter, NULL);
+        err = measure_folder(dead_letter);
         if (err == 0 && dead_letter->folder_bytes + len > max_bytes)
             err = -ENOSPC;
     }
-    if (err == 0 && (dead_letter->fd < 0 || strcmp(dead_letter->stream, reason->stream) != 0 ||
-                     dead_letter->file_bytes >= FILE_BYTES_MAX))
-        err = open_file(dead_letter, reason);
-    if (err == 0)
-        err = append(dead_letter, text, len);
+    if (err == 0) {
+        file = get_file(dead_letter, reason, len, max_bytes);
+        err = file == NULL ? -errno : append(dead_letter, file, text, len);
+    }
     free(text);
     if (err != 0)
         return err == -ENOSPC || err == -EDQUOT ? -ENOSPC : -EIO;
     return 0;
+}
+
+uint64_t dead_letter_bytes(const struct dead_letter *dead_letter)
+{
+    return dead_letter->folder_bytes;
 }

@@ -366,7 +366,6 @@ static void *run(void *arg)
         /* What was just added makes this return at once. */
         curl_multi_poll(flusher->multi, NULL, 0, next_due(flusher, now), NULL);
     }
-    l1_thread_destroy(flusher->l1);
     return NULL;
 }
 
@@ -391,7 +390,6 @@ static void destroy(struct flusher *flusher)
         insert_list_destroy(&flusher->lanes[i].waiting);
     }
     insert_list_destroy(&flusher->parked);
-    claims_destroy(flusher->claims);
     curl_multi_cleanup(flusher->multi);
     curl_slist_free_all(flusher->headers);
     dead_letter_close(flusher->dead_letter);
@@ -408,31 +406,6 @@ static void init_lanes(struct flusher *flusher, const struct config *config)
         lane->async = config->clickhouse_async_insert == CONFIG_ASYNC_ON;
         lane->counted = true;
     }
-}
-
-/* What refused rows need. 0 or -errno with a sentence. */
-static int open_refuse(struct flusher *flusher, char error[FLUSHER_ERROR_MAX])
-{
-    const struct flusher_parts *parts = &flusher->parts;
-    const char *dir = flusher_config(flusher)->dead_letter_dir;
-    int err = dead_letter_open(&flusher->dead_letter, dir);
-
-    if (err != 0) {
-        snprintf(error, FLUSHER_ERROR_MAX, "cannot use dead-letter folder %s: %s", dir,
-                 strerror(-err));
-        return err;
-    }
-    flusher->claims = claims_create(&(struct claims_parts){
-        .config = parts->config,
-        .health = parts->health,
-        .metrics = parts->metrics,
-        .thread_metrics = flusher->counters,
-        .instance_id = journal_instance_id(parts->journal),
-    });
-    if (flusher->claims != NULL)
-        return 0;
-    snprintf(error, FLUSHER_ERROR_MAX, "cannot use redis.url, or out of memory");
-    return -EINVAL;
 }
 
 int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
@@ -461,10 +434,16 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     if (started->multi == NULL || started->headers == NULL || started->counters == NULL)
         goto destroy_started;
     if (!started->discard) {
-        err = open_refuse(started, error);
-        if (err != 0)
+        err = dead_letter_open(&started->dead_letter, config->dead_letter_dir);
+        if (err != 0) {
+            snprintf(error, FLUSHER_ERROR_MAX, "cannot use dead-letter folder %s: %s",
+                     config->dead_letter_dir, strerror(-err));
             goto destroy_started;
+        }
     }
+    if (started->dead_letter != NULL)
+        METRIC_GAUGE_SET(parts->metrics, dead_letter_bytes,
+                         (int64_t)dead_letter_bytes(started->dead_letter));
     METRIC_GAUGE_SET(parts->metrics, clickhouse_up, started->discard);
     err = -pthread_create(&started->thread, NULL, run, started);
     if (err != 0)
@@ -504,8 +483,6 @@ void flusher_stop(struct flusher *flusher)
 {
     /* release: pairs with the acquire in run() */
     atomic_store_explicit(&flusher->stop, true, memory_order_release);
-    if (flusher->claims != NULL)
-        claims_cancel(flusher->claims);
     curl_multi_wakeup(flusher->multi);
     pthread_join(flusher->thread, NULL);
     METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight, 0);

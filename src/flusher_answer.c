@@ -4,7 +4,8 @@
  * buried, and what is told about it.
  *
  * A row that is refused alone goes to the dead-letter folder. Where that cannot take it the row is
- * parked: it stays LIVE and is offered again, and its stream goes on.
+ * parked: it stays LIVE and is offered again, and its stream goes on, unless PARKED_MAX rows are.
+ * What is in the folder is handed to a worker (release.h), which forgets its id and marks it DEAD.
  *
  * Runs on: flusher thread.
  * Owns: nothing of its own; see flusher.c.
@@ -25,6 +26,8 @@
 
 #define PROBE_INTERVAL_MS 30000
 #define PARKED_AT_ONCE 64 /* rows offered to the folder in one turn: each is a sync */
+#define PARKED_MAX 10000  /* each with its message: about 12 MB */
+#define PARKED_RETRY_MS 5000
 #define LOG_INTERVAL_MS 60000
 #define MESSAGE_MAX 1024
 #define HEALTH_MESSAGE_MAX 300
@@ -175,78 +178,66 @@ static void insert_end(struct flusher *flusher, struct insert *insert)
     insert->part = false;
 }
 
-/*
- * Gives up the claim of a refused row, so that a corrected event with its id is new. 0, or -EAGAIN:
- * the row has to wait for Redis. With on_failure = pass it does so for retry_max only: rows that
- * wait keep their segments, and Redis may never come back.
- */
-static int release_claim(struct flusher *flusher, const struct insert *insert)
-{
-    const struct config *config = flusher_config(flusher);
-    const uint64_t now = clock_mono_ms();
-
-    if (claims_release(flusher->claims, insert->records, 1, now) == 0) {
-        flusher->release_failing_ms = 0;
-        return 0;
-    }
-    if (flusher->release_failing_ms == 0)
-        flusher->release_failing_ms = now;
-    /* acquire: pairs with the release in flusher_stop(), which cancels the claims */
-    if (atomic_load_explicit(&flusher->stop, memory_order_acquire) ||
-        config->redis_on_failure == CONFIG_REDIS_HOLD)
-        return -EAGAIN;
-    return now - flusher->release_failing_ms < config->clickhouse_retry_max_ms ? -EAGAIN : 0;
-}
-
-/*
- * Makes the id of a refused row new again and puts the row into the dead-letter folder. On 0 the
- * row is finished and insert destroyed. While the row waits to be tried again L1 still knows its
- * id: whatever comes with it meanwhile is answered as a duplicate.
- */
+/* Offers a refused row to the dead-letter folder. On 0 the row is in it, on its way out of the
+ * journal, and insert is destroyed. */
 static int bury(struct flusher *flusher, struct insert *insert, struct slice message)
 {
     const struct config *config = flusher_config(flusher);
+    const struct config_stream *stream = &config->streams[insert->stream];
     const struct dead_letter_reason reason = {
-        .stream = config->streams[insert->stream].name,
+        .stream = stream->name,
         .code = insert->code,
         .message = message,
         .real_ms = clock_real_ms(),
+        .instance_id = journal_instance_id(flusher->parts.journal),
     };
+    struct release_item *item = release_prepare(flusher->parts.release);
     int err;
 
-    if (flusher->l1 == NULL)
-        flusher->l1 = l1_thread_create(flusher->parts.l1);
-    if (flusher->l1 == NULL)
-        return -ENOMEM;
-    err = release_claim(flusher, insert);
-    if (err == 0)
-        err = dead_letter_write(flusher->dead_letter, insert->records, 1, &reason,
-                                config->dead_letter_max_bytes_bytes);
-    if (err != 0)
+    if (item == NULL)
+        return -EAGAIN;
+    err = dead_letter_write(flusher->dead_letter, insert->records, 1, &reason,
+                            config->dead_letter_max_bytes_bytes);
+    METRIC_GAUGE_SET(flusher->parts.metrics, dead_letter_bytes,
+                     (int64_t)dead_letter_bytes(flusher->dead_letter));
+    if (err != 0) {
+        release_cancel(flusher->parts.release, item);
         return err;
+    }
     KILL_POINT("dead_letter_written");
-    l1_remove(flusher->l1, &insert->records[0]->hash);
-    METRIC_STREAM_ADD(flusher->counters, insert->stream, dead_lettered, 1);
     /* Whoever waits for the event hears of it when the record is DEAD, and then why. */
     if (journal_waiters(flusher->parts.journal) != NULL)
         waiter_reason(journal_waiters(flusher->parts.journal), insert->records[0], insert->code,
                       message);
-    flusher_finish_records(flusher, insert->records, 1, RECORD_DEAD);
+    release_push(flusher->parts.release, item, insert->records[0],
+                 clock_mono_ms() + stream->ttl_ms);
+    /* release: pairs with the acquire in flusher_pending(); release_pending() has counted it */
+    atomic_fetch_sub_explicit(&flusher->pending, 1, memory_order_release);
     insert_destroy(insert);
     return 0;
 }
 
-static void say_bury_failed(struct flusher *flusher, int err)
+static void count_parked(struct flusher *flusher, size_t count)
 {
-    const char *reason = err == -EAGAIN   ? "Redis cannot be told to forget their ids"
-                         : err == -ENOSPC ? "the dead-letter folder is full"
-                                          : "the dead-letter folder cannot be written";
+    flusher->parked_count = count;
+    METRIC_GAUGE_SET(flusher->parts.metrics, dead_letter_parked, (int64_t)count);
+}
+
+/* Rows must wait: says why, and sets the time of the next try. */
+static void hold_parked(struct flusher *flusher, int err)
+{
+    const uint64_t now = clock_mono_ms();
+    const uint64_t retry_ms = flusher_config(flusher)->clickhouse_retry_max_ms;
+    const char *why = err == -ENOSPC   ? "the dead-letter folder is full"
+                      : err == -EAGAIN ? "too many ids wait for Redis to be forgotten"
+                                       : "the dead-letter folder cannot be written";
     uint64_t held;
 
+    flusher->parked_at_ms = now + (retry_ms < PARKED_RETRY_MS ? retry_ms : PARKED_RETRY_MS);
     health_raise(flusher->parts.health, "dead_letter", false,
-                 "refused events stay in the journal: %s", reason);
-    if (log_limit_pass(&flusher->dead_letter_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
-        log_error("refused events stay in the journal reason=\"%s\" suppressed=%" PRIu64, reason,
+                 "refused events stay in the journal: %s", why);
+    if (log_limit_pass(&flusher->dead_letter_limit, now, LOG_INTERVAL_MS, &held))
+        log_error("refused events stay in the journal reason=\"%s\" suppressed=%" PRIu64, why,
                   held);
 }
 
@@ -269,11 +260,16 @@ static void refuse(struct flusher *flusher, struct insert *insert, const struct 
         err = bury(flusher, insert, message);
         if (err == 0)
             return;
-        say_bury_failed(flusher, err);
-        flusher->parked_at_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
+        hold_parked(flusher, err);
+    }
+    /* Memory is bounded: from here on the stream itself waits, with this row. */
+    if (flusher->parked_count >= PARKED_MAX) {
+        flusher_keep(flusher, insert, true);
+        return;
     }
     insert->message = strndup(message.data, message.len < MESSAGE_MAX ? message.len : MESSAGE_MAX);
     insert_list_push_back(&flusher->parked, insert);
+    count_parked(flusher, flusher->parked_count + 1);
 }
 
 void flusher_retry_parked(struct flusher *flusher, uint64_t now)
@@ -286,13 +282,15 @@ void flusher_retry_parked(struct flusher *flusher, uint64_t now)
         int err = bury(flusher, insert, (struct slice){text, strlen(text)});
         if (err != 0) {
             insert_list_push_front(&flusher->parked, insert);
-            say_bury_failed(flusher, err);
-            flusher->parked_at_ms = now + flusher_config(flusher)->clickhouse_retry_max_ms;
+            hold_parked(flusher, err);
             return;
         }
+        count_parked(flusher, flusher->parked_count - 1);
     }
-    if (flusher->parked.first == NULL)
+    if (flusher->parked.first == NULL) {
         health_clear(flusher->parts.health, "dead_letter");
+        log_info("no refused event is left in the journal");
+    }
 }
 
 static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t started_ns)

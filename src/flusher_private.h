@@ -16,7 +16,6 @@
 #include <curl/curl.h>
 
 #include "alloy/backoff.h"
-#include "alloy/claims.h"
 #include "alloy/dead_letter.h"
 #include "alloy/insert.h"
 #include "alloy/log.h"
@@ -69,10 +68,8 @@ struct flusher {
     struct transfer *active; /* by ->next */
     struct metrics_thread *counters;
     struct dead_letter *dead_letter;
-    struct claims *claims;       /* to give up those of refused rows; any thread may cancel it */
-    struct l1_thread *l1;        /* NULL until the first refused row */
-    uint64_t release_failing_ms; /* since when Redis releases no claim; 0: it does */
     struct insert_list parked;
+    size_t parked_count;
     uint64_t parked_at_ms;
     size_t inflight_count; /* inserts, not probes */
     size_t next_lane;

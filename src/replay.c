@@ -11,6 +11,9 @@
  * event, where its claim, if it had made one, is recognized by its LSN. These are not kept: a
  * second pass hands them over segment by segment.
  *
+ * A record whose line is in the dead-letter folder was refused, and only its id is still to be
+ * forgotten. It bears an insert id, unless that was lost with the power.
+ *
  * Such a record need not be the owner of its id. A kill between append and L1 leaves a record that
  * nobody was told of, and its id may be accepted again, or have been accepted already from another
  * connection. With Redis the claims sort that out. Without, L1 knows the owner, and the others are
@@ -33,6 +36,7 @@
 #include <unistd.h>
 
 #include "alloy/batch.h"
+#include "alloy/buried.h"
 #include "alloy/clock.h"
 #include "alloy/log.h"
 #include "alloy/recover.h"
@@ -50,6 +54,8 @@ struct replay {
     struct recovery *recovery;
     struct metrics_thread *metrics;
     struct l1_thread *l1; /* of the thread that works now */
+    struct buried buried; /* constant once read */
+    size_t adopted_count; /* records that were found in it */
     uint64_t started_ms;
     uint64_t real_ms;       /* when it began */
     uint64_t newest_ms;     /* the latest record's time, but no later than that */
@@ -150,6 +156,22 @@ static void remember(struct replay *replay, const struct record *record, uint16_
     }
 }
 
+/* If the record is in the dead-letter folder, hands it to the workers to let go of. Until then L1
+ * keeps whatever comes with its id from meeting the old claim. */
+static bool adopt_buried(struct replay *replay, struct record *record)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    const uint64_t ttl_ms = replay->parts.config->streams[record->stream].ttl_ms;
+
+    if (!buried_has(&replay->buried, record->lsn))
+        return false;
+    (void)l1_add(replay->l1, &record->hash, record->lsn, now_ms);
+    if (release_adopt(replay->parts.release, record, now_ms + ttl_ms) != 0)
+        replay->failed = true;
+    replay->adopted_count++;
+    return true;
+}
+
 static void keep_frozen(struct replay *replay, struct record *record)
 {
     if (replay->frozen_count == replay->frozen_capacity) {
@@ -182,6 +204,10 @@ static void visit(void *arg, struct record *record)
     METRIC_STREAM_ADD(replay->metrics, record->stream, accepted, 1);
     if (insert_id_of(record) == 0)
         return;
+    if (adopt_buried(replay, record)) {
+        count(&replay->handed, 1);
+        return;
+    }
     remember(replay, record, state);
     keep_frozen(replay, record);
 }
@@ -206,9 +232,11 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
     }
     replay->is_read = true;
     log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64
-             " in_inserts=%zu corrupt=%" PRIu64 " unknown_stream=%" PRIu64 " took_ms=%" PRIu64,
-             stats->segments, stats->records, stats->live, replay->frozen_count, stats->corrupt,
-             stats->unknown_stream, clock_mono_ms() - replay->started_ms);
+             " in_inserts=%zu dead_lettered=%zu corrupt=%" PRIu64 " unknown_stream=%" PRIu64
+             " took_ms=%" PRIu64,
+             stats->segments, stats->records, stats->live, replay->frozen_count,
+             replay->adopted_count, stats->corrupt, stats->unknown_stream,
+             clock_mono_ms() - replay->started_ms);
     return first_err;
 }
 
@@ -259,7 +287,8 @@ static void feed_frozen(struct replay *replay)
 }
 
 /*
- * Enters ids that had not come to L1; drops the records whose ids others own, where L1 decides.
+ * Enters ids that had not come to L1; drops the records whose ids others own, where L1 decides, and
+ * takes out those that are in the dead-letter folder.
  * Returns how many are left, in order. What is a whole ttl older than the newest record is passed
  * over: its id may have been accepted again in its own right. However long alloyd was down, the
  * turns that the kill cut short, where two records of one id can come from, are at the end.
@@ -273,6 +302,8 @@ static size_t enter(struct replay *replay, struct record **records, size_t n)
         struct record *record = records[i];
         const uint16_t stream = record->stream;
 
+        if (adopt_buried(replay, record))
+            continue;
         if (!is_recent(replay, record, replay->newest_ms) ||
             l1_add(replay->l1, &record->hash, record->lsn, now_ms) != L1_KNOWN ||
             !replay->parts.l1_decides) {
@@ -381,6 +412,18 @@ static int read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
     return err;
 }
 
+/* Finds out what is in the dead-letter folder already. */
+static int read_buried(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+{
+    const char *dir = replay->parts.config->dead_letter_dir;
+    int err = buried_read(&replay->buried, dir, replay->parts.journal);
+
+    if (err != 0)
+        snprintf(error, JOURNAL_ERROR_MAX, "dead-letter folder %s cannot be read: %s", dir,
+                 strerror(-err));
+    return err;
+}
+
 int replay_read(struct replay **out, const struct replay_parts *parts,
                 char error[JOURNAL_ERROR_MAX])
 {
@@ -398,6 +441,9 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
     replay->recovery = recover_open(parts->journal);
     if (replay->metrics == NULL || replay->recovery == NULL)
         goto free_replay;
+    err = read_buried(replay, error);
+    if (err != 0)
+        goto free_replay;
     if (recover_segments(replay->recovery) == 0) {
         l1_mark_complete(parts->l1);
         replay->done = true;
@@ -412,6 +458,7 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
 free_replay:
     if (replay->recovery != NULL)
         recover_close(replay->recovery);
+    buried_free(&replay->buried);
     free(replay->frozen);
     free(replay);
     return err;
@@ -455,6 +502,7 @@ void replay_stop(struct replay *replay)
     if (replay->started)
         pthread_join(replay->thread, NULL);
     recover_close(replay->recovery);
+    buried_free(&replay->buried);
     free(replay->frozen);
     free(replay);
 }

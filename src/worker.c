@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * worker.c - drains the ring into a batch for each stream, claims the ids of full or lingering
- * batches, and hands the unique events to the flusher.
+ * batches, and hands the unique events to the flusher. Between batches it lets go of dead-lettered
+ * records.
  *
  * A worker holds at most one batch a stream and what it took from the ring last. While it waits
  * for Redis (redis.on_failure = hold) it takes nothing more: the ring fills, and clients get 503.
@@ -35,6 +36,7 @@
  */
 #define CLOSING_WAIT_MS 5
 #define STOP_STEP_MS 10
+#define DONE_STEP_MS 10 /* between two looks at the queue of dead-lettered records, in a drain */
 #define LOG_INTERVAL_MS 10000
 
 /* The batch of one stream that is being filled. */
@@ -58,6 +60,8 @@ struct worker {
 
     /* worker thread only */
     struct claims *claims;
+    struct l1_thread *l1;
+    struct release_server *releases;
     struct open_batch open[CONFIG_STREAMS_MAX];
     struct record **taken;         /* batch_max */
     struct record **duplicates;    /* batch_max */
@@ -236,11 +240,11 @@ static bool distribute(struct worker *worker, size_t n)
     return true;
 }
 
-/* How long the ring may sleep: until the next linger ends, or Redis is to be asked again. */
-static uint64_t sleep_ns(const struct worker *worker)
+/* How long the ring may sleep: until the next linger ends, or Redis is to be asked again; at most
+ * wait_ms. */
+static uint64_t sleep_ns(const struct worker *worker, uint64_t wait_ms)
 {
     uint64_t now_ms = clock_mono_ms();
-    uint64_t wait_ms = UINT64_MAX;
 
     for (size_t i = 0; i < worker->stream_count; i++) {
         const struct open_batch *open = &worker->open[i];
@@ -261,16 +265,30 @@ static uint64_t sleep_ns(const struct worker *worker)
     return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * CLOCK_NS_PER_MS;
 }
 
+/* All is handed over. What the flusher then finds to be refused comes back here, until the drain
+ * is over. */
+static void serve_to_the_end(struct worker *worker)
+{
+    do {
+        (void)release_serve(worker->releases, clock_mono_ms());
+    } while (pause_ms(worker, DONE_STEP_MS));
+}
+
 /* Nothing to take: sleeps, or, once the ring is closed, hands over what there is. False: all is
  * done, or the worker must end. */
 static bool idle(struct worker *worker)
 {
+    /* Before we look whether there is anything to let go of. */
+    const uint32_t epoch = ring_epoch(worker->parts.ring);
+    uint64_t release_ms;
+
     if (ring_closed(worker->parts.ring)) {
         if (!finish_due(worker, true))
             return false;
         if (ring_depth(worker->parts.ring) == 0) {
             /* release: pairs with the acquire in worker_done() */
             atomic_store_explicit(&worker->done, true, memory_order_release);
+            serve_to_the_end(worker);
             return false;
         }
         /* ring_wait() does not sleep on a closed ring. */
@@ -280,7 +298,28 @@ static bool idle(struct worker *worker)
      * its outcome is in them. */
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
-    ring_wait(worker->parts.ring, sleep_ns(worker));
+    release_ms = release_serve(worker->releases, clock_mono_ms());
+    ring_wait_since(worker->parts.ring, epoch, sleep_ns(worker, release_ms));
+    return true;
+}
+
+/* L1 wants to be used by the thread that made its handle. False: the worker must end. */
+static bool prepare_releases(struct worker *worker)
+{
+    while (worker->releases == NULL) {
+        if (worker->l1 == NULL)
+            worker->l1 = l1_thread_create(worker->parts.l1);
+        if (worker->l1 != NULL)
+            worker->releases = release_server_create(&(struct release_server_parts){
+                .release = worker->parts.release,
+                .journal = worker->parts.journal,
+                .claims = worker->claims,
+                .l1 = worker->l1,
+                .l1_decides = *config_current(worker->parts.config)->redis_url == '\0',
+                .metrics = worker->metrics});
+        if (worker->releases == NULL && !pause_ms(worker, MEMORY_WAIT_MS))
+            return false;
+    }
     return true;
 }
 
@@ -288,6 +327,8 @@ static void *run(void *arg)
 {
     struct worker *worker = arg;
 
+    if (!prepare_releases(worker))
+        goto end;
     /* Tells a wrong redis.url or password at start rather than with the first event. */
     (void)!claims_probe(worker->claims, clock_mono_ms());
     while (!is_stopping(worker)) {
@@ -295,10 +336,14 @@ static void *run(void *arg)
 
         if (!finish_due(worker, false))
             break;
+        (void)release_serve(worker->releases, clock_mono_ms());
         n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
         if (!(n > 0 ? distribute(worker, n) : idle(worker)))
             break;
     }
+end:
+    release_server_destroy(worker->releases);
+    l1_thread_destroy(worker->l1);
     return NULL;
 }
 

@@ -2,10 +2,13 @@
 /*
  * dead_letter.h - events that ClickHouse refuses, kept as NDJSON with the reason.
  *
- * A line is {"time":...,"stream":...,"code":...,"message":...,"event":<the original bytes>}. Files
- * are named <stream>-<UTC time>-<n>.ndjson, appended to and synced before the records are taken out
- * of the journal; a line that a killed life has just written does not come again. When the folder
- * holds max_bytes nothing more is written: such events stay LIVE, and alloyd says so.
+ * A line is {"time":...,"lsn":...,"stream":...,"code":...,"message":...,"event":<the original
+ * bytes>}; lsn names the record: instance id and LSN, 16 hexadecimal digits each, by which a start
+ * after a crash knows what is here already (buried.h). Files are named
+ * <stream>-<UTC time>-<n>.ndjson, appended to and synced before the records are taken out of the
+ * journal. A stream has one open file at a time, until it is full (64 MiB, or an eighth of
+ * max_bytes where that is less), of yesterday (UTC), renamed or removed. When the folder holds
+ * max_bytes nothing more is written: such events stay LIVE, and alloyd says so.
  */
 #ifndef ALLOY_DEAD_LETTER_H
 #define ALLOY_DEAD_LETTER_H
@@ -26,6 +29,7 @@ struct dead_letter_reason {
     int code;             /* ClickHouse's exception code */
     struct slice message; /* as ClickHouse gave it; cut and escaped here */
     uint64_t real_ms;
+    uint64_t instance_id; /* of the journal */
 };
 
 /* Writes n records and syncs. 0; -ENOSPC: max_bytes reached or disk full, -EIO: nothing counts as
@@ -33,5 +37,7 @@ struct dead_letter_reason {
 MUST_CHECK int dead_letter_write(struct dead_letter *dead_letter, struct record *const *records,
                                  size_t n, const struct dead_letter_reason *reason,
                                  uint64_t max_bytes);
+/* Size of the folder when last looked at, with all written since. Owner thread. */
+uint64_t dead_letter_bytes(const struct dead_letter *dead_letter);
 
 #endif

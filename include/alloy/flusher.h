@@ -18,8 +18,8 @@
 #include "alloy/config.h"
 #include "alloy/health.h"
 #include "alloy/journal.h"
-#include "alloy/l1.h"
 #include "alloy/metrics.h"
+#include "alloy/release.h"
 
 struct flusher;
 
@@ -30,7 +30,7 @@ struct flusher_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
-    struct l1 *l1; /* forgets the ids of events that ClickHouse refuses; not used for discard: */
+    struct release *release; /* where dead-lettered records go on to */
 };
 
 /*
@@ -43,7 +43,8 @@ MUST_CHECK int flusher_start(struct flusher **flusher, const struct flusher_part
 /* Takes batch (never empty, one stream). Any thread; lock-free; never blocks. */
 void flusher_submit(struct flusher *flusher, struct batch *batch);
 
-/* Events that have been submitted and are neither inserted nor dead-lettered. Any thread. */
+/* Events that have been submitted and are neither inserted nor in the dead-letter folder: those are
+ * counted by release_pending(), with no gap between. Any thread. */
 uint64_t flusher_pending(const struct flusher *flusher);
 /* Ends the thread (inserts in flight are cut off; their records stay LIVE and stamped), joins it
  * and frees everything. */

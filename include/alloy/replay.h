@@ -4,7 +4,8 @@
  *
  * Reading, then handing over, both beside new traffic, on a thread of its own that ends when all is
  * handed over. Only where L1 may lack ids of an earlier life (after a loss of power, or when its
- * files have gone) is the journal read before the first request.
+ * files have gone) is the journal read before the first request. A LIVE record that is in the
+ * dead-letter folder already goes to the queue of those (release.h) instead.
  */
 #ifndef ALLOY_REPLAY_H
 #define ALLOY_REPLAY_H
@@ -13,11 +14,13 @@
 #include <stdint.h>
 
 #include "alloy/base.h"
+#include "alloy/config.h"
 #include "alloy/flusher.h"
 #include "alloy/health.h"
 #include "alloy/journal.h"
 #include "alloy/l1.h"
 #include "alloy/metrics.h"
+#include "alloy/release.h"
 #include "alloy/ring.h"
 
 struct replay;
@@ -29,7 +32,9 @@ struct replay_parts {
     bool l1_decides; /* who owns an id, as there is no second level; else the claims do */
     bool ids_known;  /* L1 has every id of the earlier lives */
     struct ring *ring;
-    struct flusher *flusher; /* may be set as late as replay_start() */
+    struct release *release;
+    const struct config *config; /* as it is at start */
+    struct flusher *flusher;     /* may be set as late as replay_start() */
     struct health *health;
     struct metrics *metrics;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * worker.h - drains the ring into a batch for each stream, claims the ids of full or lingering
- * batches, and hands the unique events to the flusher.
+ * batches, and hands the unique events to the flusher. Between batches it serves the queue of
+ * dead-lettered records (release.h).
  */
 #ifndef ALLOY_WORKER_H
 #define ALLOY_WORKER_H
@@ -15,7 +16,9 @@
 #include "alloy/flusher.h"
 #include "alloy/health.h"
 #include "alloy/journal.h"
+#include "alloy/l1.h"
 #include "alloy/metrics.h"
+#include "alloy/release.h"
 #include "alloy/ring.h"
 
 struct worker;
@@ -27,6 +30,8 @@ struct worker_parts {
     struct flusher *flusher;
     struct health *health;
     struct metrics *metrics;
+    struct l1 *l1;
+    struct release *release;
 };
 
 /* Starts a thread. Returns 0 and an owned worker (worker_stop()), or -errno. */
@@ -34,8 +39,9 @@ MUST_CHECK int worker_start(struct worker **worker, const struct worker_parts *p
                             unsigned number);
 
 /*
- * Drain: once the ring is closed a worker ends by itself when the ring is empty and its batches
- * have been handed over. True when it has. Any thread.
+ * Drain: once the ring is closed, true when the ring is empty and the worker's batches have been
+ * handed over. Until worker_stop() it still serves dead-lettered records, which come after that.
+ * Any thread.
  */
 bool worker_done(const struct worker *worker);
 /* Makes the thread end now, whatever it still holds (that stays LIVE in the journal), joins it and

@@ -11,8 +11,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +22,8 @@
 #include "alloy/dead_letter.h"
 
 #define REAL_MS 1769860800123ull /* 2026-01-31T12:00:00.123Z */
+
+static uint64_t real_ms;
 
 struct world {
     struct dead_letter *dead_letter;
@@ -31,6 +35,7 @@ static int setup(void **state)
 {
     struct world *world = calloc(1, sizeof(*world));
 
+    real_ms = REAL_MS;
     snprintf(world->dir, sizeof(world->dir), "/tmp/test_dead_letter.XXXXXX");
     assert_non_null(mkdtemp(world->dir));
     snprintf(world->deep, sizeof(world->deep), "%s/x/y", world->dir);
@@ -63,7 +68,7 @@ static struct record *make_record(const char *text)
     size_t len = strlen(text);
     struct record *record = calloc(1, sizeof(*record) + len + 1);
 
-    record->received_ms = UINT64_MAX; /* of this life */
+    record->lsn = 0x7000020a8;
     record->body_length = (uint32_t)len + 1;
     memcpy(record->body, text, len);
     record->body[len] = '\n';
@@ -72,8 +77,11 @@ static struct record *make_record(const char *text)
 
 static struct dead_letter_reason reason_of(const char *stream, const char *message)
 {
-    return (struct dead_letter_reason){
-        .stream = stream, .code = 27, .message = {message, strlen(message)}, .real_ms = REAL_MS};
+    return (struct dead_letter_reason){.stream = stream,
+                                       .code = 27,
+                                       .message = {message, strlen(message)},
+                                       .real_ms = real_ms,
+                                       .instance_id = 0xab};
 }
 
 static int write_one(struct world *world, const char *stream, const char *message,
@@ -120,9 +128,11 @@ static void a_line_says_when_where_why_and_what(void **state)
     assert_int_equal(write_one(world, "a", "no good", "{\"event_id\":\"1\"}", 4096), 0);
     assert_int_equal(write_one(world, "a", "", "{}", 4096), 0);
     assert_text(world, FILE_1,
-                "{\"time\":\"2026-01-31T12:00:00.123Z\",\"stream\":\"a\",\"code\":27,"
+                "{\"time\":\"2026-01-31T12:00:00.123Z\","
+                "\"lsn\":\"00000000000000ab00000007000020a8\",\"stream\":\"a\",\"code\":27,"
                 "\"message\":\"no good\",\"event\":{\"event_id\":\"1\"}}\n"
-                "{\"time\":\"2026-01-31T12:00:00.123Z\",\"stream\":\"a\",\"code\":27,"
+                "{\"time\":\"2026-01-31T12:00:00.123Z\","
+                "\"lsn\":\"00000000000000ab00000007000020a8\",\"stream\":\"a\",\"code\":27,"
                 "\"message\":\"\",\"event\":{}}\n");
 }
 
@@ -188,20 +198,110 @@ static void several_records_are_several_lines(void **state)
     free(records[1]);
 }
 
-static void each_stream_has_its_files_and_none_is_reused(void **state)
+#define FILE_2 "a-20260131T120000Z-2.ndjson"
+
+static size_t lines_of(struct world *world, const char *name)
+{
+    char *text = text_of(world, name);
+    size_t lines = 0;
+
+    for (const char *at = text; *at != '\0'; at++)
+        lines += *at == '\n';
+    free(text);
+    return lines;
+}
+
+static void each_stream_has_its_own_file(void **state)
 {
     struct world *world = *state;
+
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+        assert_int_equal(write_one(world, "b", "", "{}", 65536), 0);
+    }
+    assert_int_equal(lines_of(world, FILE_1), 3);
+    assert_int_equal(lines_of(world, "b-20260131T120000Z-1.ndjson"), 3);
+}
+
+static void a_file_of_an_earlier_life_is_not_reused(void **state)
+{
+    struct world *world = *state;
+
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    dead_letter_close(world->dead_letter);
+    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, FILE_1), 1);
+    assert_int_equal(lines_of(world, FILE_2), 1);
+}
+
+static void a_file_is_an_eighth_of_the_folder_at_most(void **state)
+{
+    struct world *world = *state;
+    uint64_t line;
     char *text;
 
     assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
-    assert_int_equal(write_one(world, "b", "", "{}", 65536), 0);
+    text = text_of(world, FILE_1);
+    line = strlen(text);
+    free(text);
+    assert_int_equal(write_one(world, "a", "", "{}", 8 * (3 * line)), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 8 * (3 * line)), 0);
+    assert_int_equal(lines_of(world, FILE_1), 3);
+    assert_int_equal(write_one(world, "a", "", "{}", 8 * (4 * line) - 1), 0);
+    assert_int_equal(lines_of(world, FILE_1), 3);
+    assert_int_equal(lines_of(world, FILE_2), 1);
+    assert_int_equal(dead_letter_bytes(world->dead_letter), 4 * line);
+}
+
+static void a_file_ends_with_its_day(void **state)
+{
+    struct world *world = *state;
+
+    real_ms = REAL_MS + 43199000 - 123; /* 23:59:59 */
     assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
-    text = text_of(world, "a-20260131T120000Z-2.ndjson");
-    assert_int_not_equal(strlen(text), 0);
-    free(text);
-    text = text_of(world, "b-20260131T120000Z-1.ndjson");
-    assert_int_not_equal(strlen(text), 0);
-    free(text);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    real_ms += 1000;
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, "a-20260131T235959Z-1.ndjson"), 2);
+    assert_int_equal(lines_of(world, "a-20260201T000000Z-1.ndjson"), 1);
+}
+
+static void a_file_that_was_removed_renamed_or_locked_gets_no_more_lines(void **state)
+{
+    struct world *world = *state;
+    char path[256], aside[256];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/%s", world->deep, FILE_1);
+    snprintf(aside, sizeof(aside), "%s/aside", world->deep);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, FILE_1), 1);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, "aside"), 1);
+    assert_int_equal(lines_of(world, FILE_1), 1);
+    fd = open(path, O_RDONLY);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0); /* alloyd holds it only while it writes */
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    close(fd);
+    assert_int_equal(lines_of(world, FILE_1), 1);
+    assert_int_equal(lines_of(world, FILE_2), 1);
+}
+
+static void more_streams_than_open_files_give_up_the_first(void **state)
+{
+    struct world *world = *state;
+    char stream[16];
+
+    for (int i = 0; i < 65; i++) {
+        snprintf(stream, sizeof(stream), "s%d", i);
+        assert_int_equal(write_one(world, stream, "", "{}", 1 << 20), 0);
+    }
+    assert_int_equal(write_one(world, "s64", "", "{}", 1 << 20), 0);
+    assert_int_equal(lines_of(world, "s64-20260131T120000Z-1.ndjson"), 2);
 }
 
 static void a_full_folder_takes_nothing_until_there_is_room(void **state)
@@ -224,69 +324,6 @@ static void a_full_folder_takes_nothing_until_there_is_room(void **state)
     snprintf(path, sizeof(path), "%s/%s", world->deep, FILE_1);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(write_one(world, "a", "", "{}", 3 * line - 1), 0);
-}
-
-/* Opens the folder as the next life would, and writes a record that has been there before it. */
-static int write_in_next_life(struct world *world, const char *stream, const char *message,
-                              const char *event)
-{
-    struct record *record = make_record(event);
-    const struct dead_letter_reason reason = reason_of(stream, message);
-    int err;
-
-    dead_letter_close(world->dead_letter);
-    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
-    record->received_ms = REAL_MS;
-    err = dead_letter_write(world->dead_letter, &record, 1, &reason, 65536);
-    free(record);
-    return err;
-}
-
-static size_t file_count(struct world *world)
-{
-    DIR *dir = opendir(world->deep);
-    const struct dirent *entry;
-    size_t n = 0;
-
-    while ((entry = readdir(dir)) != NULL)
-        n += entry->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
-static void the_last_line_of_an_earlier_life_is_not_written_again(void **state)
-{
-    struct world *world = *state;
-    struct record *again = make_record("{\n\"i\":2}");
-    const struct dead_letter_reason reason = reason_of("a", "at row 7");
-
-    assert_int_equal(write_one(world, "a", "at row 1", "{\"i\":1}", 65536), 0);
-    assert_int_equal(write_one(world, "a", "at row 2", "{\n\"i\":2}", 65536), 0);
-    assert_int_equal(write_in_next_life(world, "a", "at row 1", "{\n\"i\":2}"), 0);
-    assert_int_equal(file_count(world), 1);
-    /* ... but once: then it is another event. */
-    again->received_ms = REAL_MS;
-    assert_int_equal(dead_letter_write(world->dead_letter, &again, 1, &reason, 65536), 0);
-    assert_int_equal(file_count(world), 2);
-    free(again);
-}
-
-static void what_only_looks_like_the_last_line_is_written(void **state)
-{
-    struct world *world = *state;
-
-    assert_int_equal(write_one(world, "a", "", "{\"i\":1}", 65536), 0);
-    assert_int_equal(write_one(world, "a", "", "{\"x\":0,\"event\":{\"i\":2}}", 65536), 0);
-    assert_int_equal(write_in_next_life(world, "a", "", "{\"i\":1}"), 0);
-    assert_int_equal(file_count(world), 2);
-    assert_int_equal(write_in_next_life(world, "b", "", "{\"i\":1}"), 0);
-    assert_int_equal(file_count(world), 3);
-    assert_int_equal(write_in_next_life(world, "b", "", "{\"i\":11}"), 0);
-    assert_int_equal(file_count(world), 4);
-    dead_letter_close(world->dead_letter);
-    assert_int_equal(dead_letter_open(&world->dead_letter, world->deep), 0);
-    assert_int_equal(write_one(world, "b", "", "{\"i\":11}", 65536), 0); /* of this life */
-    assert_int_equal(file_count(world), 5);
 }
 
 static void a_torn_tail_is_cut_off(void **state)
@@ -332,10 +369,13 @@ int main(void)
         TEST(a_message_is_escaped_and_made_valid_utf8),
         TEST(a_long_message_is_cut_between_characters),
         TEST(several_records_are_several_lines),
-        TEST(each_stream_has_its_files_and_none_is_reused),
+        TEST(each_stream_has_its_own_file),
+        TEST(a_file_of_an_earlier_life_is_not_reused),
+        TEST(a_file_is_an_eighth_of_the_folder_at_most),
+        TEST(a_file_ends_with_its_day),
+        TEST(a_file_that_was_removed_renamed_or_locked_gets_no_more_lines),
+        TEST(more_streams_than_open_files_give_up_the_first),
         TEST(a_full_folder_takes_nothing_until_there_is_room),
-        TEST(the_last_line_of_an_earlier_life_is_not_written_again),
-        TEST(what_only_looks_like_the_last_line_is_written),
         TEST(a_torn_tail_is_cut_off),
         TEST(a_folder_that_cannot_be_made_is_an_error),
     };

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,8 +21,8 @@
 #include "alloy/clock.h"
 #include "alloy/flusher.h"
 #include "alloy/log.h"
+#include "alloy/release.h"
 #include "fake_clickhouse.h"
-#include "redis_fixture.h"
 
 /* Everything one test needs. */
 struct world {
@@ -33,13 +34,43 @@ struct world {
     struct journal_writer *writer;
     struct health *health;
     struct metrics *metrics;
-    struct l1 *l1;
-    struct l1_thread *l1_thread;
     struct flusher *flusher;
+    /* a worker's part: what the flusher buries is let go of here */
+    struct ring *ring;
+    struct l1 *l1;
+    struct release *release;
+    pthread_t server;
+    atomic_bool stop_server;
     char dir[64];
     char url[64];
     uint64_t submitted;
 };
+
+static void *serve_releases(void *arg)
+{
+    struct world *world = arg;
+    struct metrics_thread *metrics = metrics_thread_create(world->metrics);
+    struct l1_thread *l1 = l1_thread_create(world->l1);
+    struct claims *claims = claims_create(&(struct claims_parts){.config = &world->ref,
+                                                                 .health = world->health,
+                                                                 .metrics = world->metrics,
+                                                                 .thread_metrics = metrics});
+    struct release_server *server =
+        release_server_create(&(struct release_server_parts){.release = world->release,
+                                                             .journal = world->journal,
+                                                             .claims = claims,
+                                                             .l1 = l1,
+                                                             .metrics = metrics});
+
+    while (!atomic_load(&world->stop_server)) {
+        release_serve(server, clock_mono_ms());
+        pause_ms(1);
+    }
+    release_server_destroy(server);
+    claims_destroy(claims);
+    l1_thread_destroy(l1);
+    return NULL;
+}
 
 static int setup(void **state)
 {
@@ -61,6 +92,7 @@ static int setup(void **state)
     snprintf(world->dir, sizeof(world->dir), "/tmp/test_flusher.XXXXXX");
     assert_non_null(mkdtemp(world->dir));
     snprintf(world->url, sizeof(world->url), "http://127.0.0.1:%d", world->fake.port);
+    config->redis_url = empty;
     config->clickhouse_url = world->url;
     config->clickhouse_user = empty;
     config->clickhouse_password = empty;
@@ -71,11 +103,6 @@ static int setup(void **state)
     config->clickhouse_timeout_ms = 5000;
     config->clickhouse_retry_min_ms = 10;
     config->clickhouse_retry_max_ms = 40;
-    config->redis_url = empty;
-    config->redis_key_prefix = (char *)"alloy:";
-    config->redis_chunk = 1000;
-    config->redis_timeout_ms = 1000;
-    config->worker_batch = 100;
     config->dead_letter_dir = world->dir;
     config->dead_letter_max_bytes_bytes = 1u << 20;
     config->stream_count = 2;
@@ -89,19 +116,18 @@ static int setup(void **state)
     assert_non_null(world->writer);
     world->health = health_create();
     world->metrics = metrics_create();
+    world->ring = ring_create(10);
     world->l1 = l1_create(1000, 60000, clock_mono_ms());
-    world->l1_thread = l1_thread_create(world->l1);
+    world->release = release_create(world->ring, world->metrics);
+    pthread_create(&world->server, NULL, serve_releases, world);
     *state = world;
     return 0;
 }
 
 static void start(struct world *world)
 {
-    const struct flusher_parts parts = {.config = &world->ref,
-                                        .journal = world->journal,
-                                        .health = world->health,
-                                        .metrics = world->metrics,
-                                        .l1 = world->l1};
+    const struct flusher_parts parts = {&world->ref, world->journal, world->health, world->metrics,
+                                        world->release};
 
     assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
 }
@@ -115,8 +141,11 @@ static int teardown(void **state)
     if (world->flusher != NULL)
         flusher_stop(world->flusher);
     fake_stop(&world->fake);
-    l1_thread_destroy(world->l1_thread);
+    atomic_store(&world->stop_server, true);
+    pthread_join(world->server, NULL);
+    release_destroy(world->release);
     l1_destroy(world->l1);
+    ring_destroy(world->ring);
     journal_writer_destroy(world->writer);
     journal_close(world->journal);
     health_destroy(world->health);
@@ -160,7 +189,7 @@ static void submit(struct world *world, uint16_t stream, uint32_t n, int64_t bad
 
 static void wait_empty(struct world *world)
 {
-    WAIT_FOR(flusher_pending(world->flusher) == 0);
+    WAIT_FOR(flusher_pending(world->flusher) == 0 && release_pending(world->release) == 0);
 }
 
 static struct metrics_snapshot *snapshot(struct world *world)
@@ -397,132 +426,57 @@ static void a_full_dead_letter_folder_keeps_the_row_and_lets_the_stream_go_on(vo
     WAIT_FOR(flusher_pending(world->flusher) == 1);
     assert_int_equal(journal_live(world->journal, 0), 1);
     assert_true(health_ready(world->health));
-    flusher_stop(world->flusher);
-    world->config.dead_letter_max_bytes_bytes = 1u << 20;
-    start(world);
-    assert_int_equal(journal_live(world->journal, 0), 1);
+    assert_int_equal(snapshot(world)->gauges[METRIC_GAUGE_dead_letter_parked], 1);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 0);
 }
 
-static struct redis_fixture redis;
-
-static void begin_redis(struct world *world, int on_failure)
-{
-    if (redis.pid == 0)
-        redis_fixture_start(&redis);
-    world->config.redis_url = redis.url;
-    world->config.redis_on_failure = on_failure;
-}
-
-/* Claims the ids of a batch as a worker does, and lets L1 know them. */
-static void claim(struct world *world, const struct batch *batch)
-{
-    enum claims_verdict verdicts[16];
-    struct claims *claims = claims_create(&(struct claims_parts){
-        .config = &world->ref,
-        .health = world->health,
-        .metrics = world->metrics,
-        .thread_metrics = metrics_thread_create(world->metrics),
-        .instance_id = journal_instance_id(world->journal),
-    });
-
-    assert_int_equal(claims_take(claims, batch, verdicts, clock_mono_ms()), 0);
-    claims_destroy(claims);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        assert_int_equal(verdicts[i], CLAIM_OWNED);
-        assert_int_equal(l1_add(world->l1_thread, &batch->records[i]->hash, batch->records[i]->lsn,
-                                clock_mono_ms()),
-                         L1_ADDED);
-    }
-}
-
-static bool redis_knows(const char *id)
-{
-    redisContext *context = redisConnectUnix(redis.socket);
-    redisReply *reply = redisCommand(context, "EXISTS alloy:a:%s", id);
-    bool known;
-
-    assert_non_null(reply);
-    known = reply->integer == 1;
-    freeReplyObject(reply);
-    redisFree(context);
-    return known;
-}
-
-static void the_id_of_a_refused_row_is_new_again(void **state)
+static void a_higher_cap_lets_parked_rows_into_the_folder(void **state)
 {
     struct world *world = *state;
-    const struct hash128 good = {1, 1}, bad = {2, 1};
-    struct batch *batch;
+    struct config next = world->config;
+    size_t lines;
 
-    begin_redis(world, CONFIG_REDIS_PASS);
+    world->config.dead_letter_max_bytes_bytes = 10;
     start(world);
-    batch = make_batch(world, 0, 3, 1);
-    claim(world, batch);
-    assert_true(redis_knows("a1") && redis_knows("a2"));
-    flusher_submit(world->flusher, batch);
+    for (int i = 0; i < 100; i++)
+        submit(world, 0, 2, 1);
+    WAIT_FOR(flusher_pending(world->flusher) == 100);
+    atomic_store(&world->ref.current, &next);
     wait_empty(world);
-    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
-    assert_false(redis_knows("a2"));
-    assert_false(l1_contains(world->l1_thread, &bad));
-    assert_true(redis_knows("a1") && redis_knows("a3"));
-    assert_true(l1_contains(world->l1_thread, &good));
+    WAIT_FOR(!is_up(world, "dead_letter"));
+    free(dead_letters(world, &lines));
+    assert_int_equal(lines, 100);
+    assert_int_equal(journal_live(world->journal, 0), 0);
+    assert_int_equal(snapshot(world)->gauges[METRIC_GAUGE_dead_letter_parked], 0);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 100);
+    flusher_stop(world->flusher); /* next goes out of scope */
+    world->flusher = NULL;
 }
 
-static void with_hold_a_refused_row_waits_until_redis_gives_its_claim_up(void **state)
+static void a_buried_row_is_out_of_l1_and_its_line_names_its_record(void **state)
 {
     struct world *world = *state;
-    const struct hash128 bad = {2, 1};
+    struct l1_thread *l1 = l1_thread_create(world->l1);
+    struct batch *batch;
+    struct record *record;
+    char lsn[64];
     size_t lines;
     char *text;
 
-    begin_redis(world, CONFIG_REDIS_HOLD);
-    redis_fixture_stop(&redis);
-    assert_int_equal(l1_add(world->l1_thread, &bad, 1, clock_mono_ms()), L1_ADDED);
     start(world);
-    submit(world, 0, 3, 1);
-    WAIT_FOR(flusher_pending(world->flusher) == 1 && is_up(world, "dead_letter"));
-    submit(world, 0, 3, -1); /* the stream goes on */
-    WAIT_FOR(flusher_pending(world->flusher) == 1);
-    WAIT_FOR(snapshot(world)->counters[METRIC_COUNTER_redis_errors] >= 3); /* it does try */
-    assert_true(l1_contains(world->l1_thread, &bad));
-    text = dead_letters(world, &lines);
-    free(text);
-    assert_int_equal(lines, 0);
-    redis_fixture_start(&redis);
+    batch = make_batch(world, 0, 1, 0);
+    record = batch->records[0];
+    assert_int_equal(l1_add(l1, &record->hash, record->lsn, clock_mono_ms()), L1_ADDED);
+    snprintf(lsn, sizeof(lsn), "\"lsn\":\"%016" PRIx64 "%016" PRIx64 "\"",
+             journal_instance_id(world->journal), record->lsn);
+    flusher_submit(world->flusher, batch);
     wait_empty(world);
-    assert_false(l1_contains(world->l1_thread, &bad));
+    assert_int_equal(atomic_load(&record->state), RECORD_DEAD);
+    assert_false(l1_contains(l1, &record->hash));
     text = dead_letters(world, &lines);
+    assert_non_null(strstr(text, lsn));
     free(text);
-    assert_int_equal(lines, 1);
-    WAIT_FOR(!is_up(world, "dead_letter"));
-}
-
-static void with_pass_a_refused_row_does_not_wait_for_redis_for_ever(void **state)
-{
-    struct world *world = *state;
-
-    begin_redis(world, CONFIG_REDIS_PASS);
-    redis_fixture_stop(&redis);
-    start(world);
-    submit(world, 0, 3, 1);
-    wait_empty(world);
-    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
-    assert_int_equal(journal_live(world->journal, 0), 0);
-}
-
-static void a_refused_row_that_waits_for_redis_stays_live_when_the_flusher_stops(void **state)
-{
-    struct world *world = *state;
-
-    begin_redis(world, CONFIG_REDIS_PASS);
-    redis_fixture_stop(&redis);
-    world->config.clickhouse_retry_max_ms = 60000;
-    start(world);
-    submit(world, 0, 3, 1);
-    WAIT_FOR(flusher_pending(world->flusher) == 1 && is_up(world, "dead_letter"));
-    flusher_stop(world->flusher);
-    world->flusher = NULL;
-    assert_int_equal(journal_live(world->journal, 0), 1);
+    l1_thread_destroy(l1);
 }
 
 static void a_frozen_insert_goes_out_as_it_was(void **state)
@@ -669,14 +623,6 @@ static void nothing_is_lost_with_several_submitters(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-static int remove_redis(void **state)
-{
-    (void)state;
-    if (redis.dir[0] != '\0')
-        redis_fixture_remove(&redis);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -688,10 +634,8 @@ int main(void)
         TEST(many_bad_rows_are_all_found),
         TEST(too_many_partitions_halve_the_insert),
         TEST(a_full_dead_letter_folder_keeps_the_row_and_lets_the_stream_go_on),
-        TEST(the_id_of_a_refused_row_is_new_again),
-        TEST(with_hold_a_refused_row_waits_until_redis_gives_its_claim_up),
-        TEST(with_pass_a_refused_row_does_not_wait_for_redis_for_ever),
-        TEST(a_refused_row_that_waits_for_redis_stays_live_when_the_flusher_stops),
+        TEST(a_higher_cap_lets_parked_rows_into_the_folder),
+        TEST(a_buried_row_is_out_of_l1_and_its_line_names_its_record),
         TEST(a_frozen_insert_goes_out_as_it_was),
         TEST(a_single_row_of_an_async_insert_is_judged_by_itself),
         TEST(auto_is_async_only_where_the_probe_says_so),
@@ -700,5 +644,5 @@ int main(void)
         TEST(nothing_is_lost_with_several_submitters),
     };
 
-    return cmocka_run_group_tests(tests, NULL, remove_redis);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

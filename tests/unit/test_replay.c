@@ -7,6 +7,7 @@
 
 #include "alloy/batch.h"
 #include "alloy/clock.h"
+#include "alloy/dead_letter.h"
 #include "alloy/log.h"
 
 #include <setjmp.h>
@@ -36,6 +37,9 @@ static struct l1 *l1;
 static struct l1_thread *l1_thread;
 static struct metrics *metrics;
 static struct health *health;
+static struct release *release;
+static struct config config;
+static char letter_dir[96];
 static struct replay *replay;
 static bool ids_known, l1_decides; /* for the lives to come */
 static uint64_t received_ms;       /* of the events to come */
@@ -99,6 +103,7 @@ static void end_life(void)
     if (l1 != NULL) {
         l1_thread_destroy(l1_thread);
         l1_destroy(l1);
+        release_destroy(release);
         ring_destroy(ring);
         metrics_destroy(metrics);
         health_destroy(health);
@@ -117,6 +122,7 @@ static void begin_again(size_t ring_slots)
     l1_thread = l1_thread_create(l1);
     metrics = metrics_create();
     health = health_create();
+    release = release_create(ring, metrics);
 }
 
 /* Reads what is there, unless the ids are known. */
@@ -129,6 +135,8 @@ static void read_now(void)
                                        .l1_decides = l1_decides,
                                        .ids_known = ids_known,
                                        .ring = ring,
+                                       .release = release,
+                                       .config = &config,
                                        .health = health,
                                        .metrics = metrics};
 
@@ -156,6 +164,8 @@ static int set_up(void **state)
     strcpy(folder, "/tmp/alloy-replay-XXXXXX");
     if (mkdtemp(folder) == NULL)
         return -1;
+    snprintf(letter_dir, sizeof(letter_dir), "%s/dead-letter", folder);
+    config = (struct config){.dead_letter_dir = letter_dir, .stream_count = 2};
     begin_life();
     writer = journal_writer_create(journal);
     return 0;
@@ -713,10 +723,40 @@ static void of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept(void **
     assert_int_equal(journal_live(journal, 0), 2);
 }
 
+/* Two that were refused; of one the insert id was lost with the power. */
+static void a_record_in_the_dead_letter_folder_is_only_released(void **state)
+{
+    struct dead_letter *dead_letter;
+    struct dead_letter_reason reason = {.stream = "orders", .message = {"m", 1}};
+
+    (void)state;
+    write_events(0, 0, 4);
+    (void)stamp(1, 1);
+    reason.instance_id = journal_instance_id(journal);
+    reason.real_ms = clock_real_ms();
+    assert_int_equal(dead_letter_open(&dead_letter, letter_dir), 0);
+    assert_int_equal(dead_letter_write(dead_letter, &written[1], 2, &reason, 1 << 20), 0);
+    dead_letter_close(dead_letter);
+    end_life();
+    read_back(1000);
+    assert_int_equal(release_pending(release), 1);
+    assert_int_equal(counted(0, METRIC_STREAM_accepted), 4);
+    assert_int_equal(journal_live(journal, 0), 4);
+    assert_true(knows(0, 1)); /* until its claim is released */
+    feed();
+    WAIT_FOR(replay_done(replay));
+    assert_int_equal(replay_pending(replay), 0);
+    assert_int_equal(ring_depth(ring), 2);
+    assert_int_equal(release_pending(release), 2);
+    assert_true(knows(0, 2));
+    assert_int_equal(batch_count(), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        TEST(a_record_in_the_dead_letter_folder_is_only_released),
         TEST(an_empty_folder_replays_nothing),
         TEST(events_that_were_never_sent_come_through_the_ring_in_order),
         TEST(a_stamped_insert_is_handed_over_as_it_was),

@@ -30,6 +30,8 @@ static struct ring *ring;
 static struct journal *journal;
 static struct journal_writer *writer;
 static struct worker *workers[2];
+static struct l1 *l1;
+static struct release *release;
 
 /* ---- the flusher's and the batch's place ---- */
 
@@ -132,7 +134,9 @@ static void start(unsigned count)
                                                              .ring = ring,
                                                              .journal = journal,
                                                              .health = health,
-                                                             .metrics = metrics},
+                                                             .metrics = metrics,
+                                                             .l1 = l1,
+                                                             .release = release},
                                       i),
                          0);
 }
@@ -200,6 +204,8 @@ static int setup(void **state)
     health = health_create();
     metrics = metrics_create();
     ring = ring_create(RING_CAPACITY);
+    l1 = l1_create(RING_CAPACITY, 60000, clock_mono_ms());
+    release = release_create(ring, metrics);
     if (journal_open(&journal, &options, error) != 0) {
         print_error("%s\n", error);
         return -1;
@@ -217,6 +223,8 @@ static int teardown(void **state)
         free(collected[--collected_count]);
     journal_writer_destroy(writer);
     journal_close(journal);
+    release_destroy(release);
+    l1_destroy(l1);
     ring_destroy(ring);
     metrics_destroy(metrics);
     health_destroy(health);
@@ -451,6 +459,203 @@ static void out_of_memory_delays_a_batch_and_loses_nothing(void **state)
     assert_int_equal(atomic_load(&batch_failures), 0);
 }
 
+/* Buries record i of a batch that was handed over, as the flusher would. */
+static void bury(size_t batch, uint32_t i, uint64_t until_ms)
+{
+    struct release_item *item = release_prepare(release);
+
+    assert_non_null(item);
+    release_push(release, item, collected[batch]->records[i], until_ms);
+}
+
+static long long redis_keys(void)
+{
+    redisContext *admin = redisConnectUnix(redis.socket);
+    redisReply *reply = redisCommand(admin, "DBSIZE");
+    long long n = reply->integer;
+
+    freeReplyObject(reply);
+    redisFree(admin);
+    return n;
+}
+
+static void an_idle_worker_lets_go_of_a_buried_record_and_its_id_is_new(void **state)
+{
+    struct l1_thread *ids = l1_thread_create(l1);
+
+    (void)state;
+    start(2);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    assert_int_equal(redis_keys(), 4);
+    for (uint32_t i = 0; i < 4; i++)
+        l1_add(ids, &collected[0]->records[i]->hash, collected[0]->records[i]->lsn,
+               clock_mono_ms());
+    /* Many times, since a wake-up may only rarely be lost. */
+    for (uint32_t i = 0; i < 3; i++) {
+        bury(0, i, UINT64_MAX);
+        WAIT_FOR(release_pending(release) == 0);
+        assert_false(l1_contains(ids, &collected[0]->records[i]->hash));
+        assert_int_equal(atomic_load(&collected[0]->records[i]->state), RECORD_DEAD);
+    }
+    assert_true(l1_contains(ids, &collected[0]->records[3]->hash));
+    assert_int_equal(redis_keys(), 1);
+    assert_int_equal(journal_live(journal, 0), 1);
+    assert_int_equal(snapshot().streams[0][METRIC_STREAM_dead_lettered], 3);
+    publish(0, "a", 0, 4); /* the corrected events; the last one's id is still owned */
+    WAIT_FOR(event_count() == 7 && snapshot().streams[0][METRIC_STREAM_duplicate_l2] == 1);
+    l1_thread_destroy(ids);
+}
+
+static void a_claim_of_another_record_stays(void **state)
+{
+    redisContext *admin = redisConnectUnix(redis.socket);
+
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    freeReplyObject(redisCommand(admin, "SET alloy:events:a0 somebody-elses-16"));
+    redisFree(admin);
+    bury(0, 0, UINT64_MAX);
+    bury(0, 1, UINT64_MAX);
+    WAIT_FOR(release_pending(release) == 0);
+    assert_int_equal(redis_keys(), 3);
+}
+
+static void with_redis_away_buried_records_stay_live_until_it_is_back(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    redis_fixture_stop(&redis);
+    bury(0, 0, UINT64_MAX);
+    bury(0, 1, UINT64_MAX);
+    WAIT_FOR(redis_errors() >= 2);
+    assert_int_equal(release_pending(release), 2);
+    assert_int_equal(journal_live(journal, 0), 4);
+    assert_int_equal(snapshot().gauges[METRIC_GAUGE_dead_letter_releasing], 2);
+    redis_fixture_start(&redis);
+    WAIT_FOR(release_pending(release) == 0);
+    assert_int_equal(journal_live(journal, 0), 2);
+}
+
+static void a_claim_that_has_run_out_needs_no_redis(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    redis_fixture_stop(&redis);
+    bury(0, 0, clock_mono_ms() + 300);
+    bury(0, 1, UINT64_MAX);
+    WAIT_FOR(release_pending(release) == 1);
+    assert_int_equal(atomic_load(&collected[0]->records[0]->state), RECORD_DEAD);
+    assert_int_equal(journal_live(journal, 0), 3);
+    redis_fixture_start(&redis);
+}
+
+/* A Redis that does not run scripts must not cost the claims of other events. */
+static void a_refused_release_is_tried_again_and_claims_go_on(void **state)
+{
+    redisContext *admin = redisConnectUnix(redis.socket);
+
+    (void)state;
+    freeReplyObject(redisCommand(admin, "ACL SETUSER default -eval"));
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    bury(0, 0, UINT64_MAX);
+    publish(0, "b", 0, 4);
+    publish(0, "c", 0, 4);
+    WAIT_FOR(event_count() == 12);
+    assert_int_equal(release_pending(release), 1);
+    assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 0);
+    assert_int_equal(redis_up(), 1);
+    freeReplyObject(redisCommand(admin, "ACL SETUSER default +eval"));
+    redisFree(admin);
+    WAIT_FOR(release_pending(release) == 0);
+    assert_int_equal(redis_keys(), 11);
+}
+
+static void a_worker_that_is_done_still_lets_go_of_buried_records(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 3);
+    ring_close(ring);
+    WAIT_FOR(worker_done(workers[0]));
+    bury(0, 0, UINT64_MAX);
+    WAIT_FOR(release_pending(release) == 0);
+    assert_int_equal(journal_live(journal, 0), 2);
+}
+
+static void streams_are_let_go_of_together(void **state)
+{
+    (void)state;
+    start(1);
+    publish(0, "a", 0, 4);
+    publish(1, "a", 0, 4);
+    WAIT_FOR(event_count() == 8);
+    assert_int_equal(redis_keys(), 8);
+    stop();
+    for (uint32_t i = 0; i < 4; i++) {
+        bury(0, i, UINT64_MAX);
+        bury(1, i, UINT64_MAX);
+    }
+    start(2);
+    WAIT_FOR(release_pending(release) == 0);
+    assert_int_equal(redis_keys(), 0);
+    assert_int_equal(journal_live(journal, 0) + journal_live(journal, 1), 0);
+    assert_int_equal(snapshot().streams[1][METRIC_STREAM_dead_lettered], 4);
+}
+
+static void without_redis_url_buried_records_leave_l1_alone(void **state)
+{
+    struct l1_thread *ids = l1_thread_create(l1);
+
+    (void)state;
+    config.redis_url = "";
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 4);
+    l1_add(ids, &collected[0]->records[2]->hash, collected[0]->records[2]->lsn, clock_mono_ms());
+    /* Another record has come to own this id: it is not ours to take away. */
+    l1_add(ids, &collected[0]->records[3]->hash, 12345, clock_mono_ms());
+    bury(0, 2, UINT64_MAX);
+    bury(0, 3, UINT64_MAX);
+    WAIT_FOR(release_pending(release) == 0);
+    assert_false(l1_contains(ids, &collected[0]->records[2]->hash));
+    assert_true(l1_contains(ids, &collected[0]->records[3]->hash));
+    assert_int_equal(l1_entries(l1), 1);
+    l1_thread_destroy(ids);
+}
+
+static void the_queue_has_a_bound(void **state)
+{
+    struct release_item *item;
+
+    (void)state;
+    publish(0, "a", 0, 1);
+    start(1);
+    ring_close(ring);
+    WAIT_FOR(event_count() == 1);
+    stop();
+    for (int i = 0; i < RELEASE_MAX; i++)
+        release_push(release, release_prepare(release), collected[0]->records[0], 0);
+    assert_null(release_prepare(release));
+    /* Records of an earlier life come on top. */
+    assert_int_equal(release_adopt(release, collected[0]->records[0], 0), 0);
+    assert_int_equal(release_pending(release), RELEASE_MAX + 1);
+    release_destroy(release);
+    release = release_create(ring, metrics);
+    item = release_prepare(release);
+    assert_int_equal(release_pending(release), 1);
+    release_cancel(release, item);
+    assert_int_equal(release_pending(release), 0);
+}
+
 static void without_redis_url_events_just_go_on(void **state)
 {
     (void)state;
@@ -492,6 +697,15 @@ int main(void)
         TEST(a_worker_that_waits_for_an_answer_stops_within_the_time_out),
         TEST(two_workers_lose_and_double_nothing),
         TEST(out_of_memory_delays_a_batch_and_loses_nothing),
+        TEST(an_idle_worker_lets_go_of_a_buried_record_and_its_id_is_new),
+        TEST(a_claim_of_another_record_stays),
+        TEST(with_redis_away_buried_records_stay_live_until_it_is_back),
+        TEST(a_claim_that_has_run_out_needs_no_redis),
+        TEST(a_refused_release_is_tried_again_and_claims_go_on),
+        TEST(a_worker_that_is_done_still_lets_go_of_buried_records),
+        TEST(streams_are_let_go_of_together),
+        TEST(without_redis_url_buried_records_leave_l1_alone),
+        TEST(the_queue_has_a_bound),
         TEST(without_redis_url_events_just_go_on),
         TEST(a_bad_url_fails_the_start),
     };

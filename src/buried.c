@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * buried.c - which records of a journal are in the dead-letter folder already.
+ *
+ * Runs on: main, at start.
+ * Owns: the sorted LSNs: eight bytes for each line that is read.
+ */
+#include "alloy/buried.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "alloy/journal_dir.h"
+#include "alloy/letters.h"
+
+/* File times and received times come from one clock, but people set clocks. */
+#define CLOCK_SLACK_MS ((uint64_t)3600 * 1000)
+
+struct reading {
+    struct buried *buried;
+    size_t capacity;
+    uint64_t instance_id;
+    uint64_t first_lsn; /* of the oldest segment */
+};
+
+static int by_lsn(const void *left, const void *right)
+{
+    const uint64_t *a = left, *b = right;
+
+    return *a < *b ? -1 : *a > *b;
+}
+
+/* When the first record of a segment came, which is its oldest; 0: it does not tell. */
+static uint64_t segment_begun_ms(int dir_fd, uint32_t number)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct record record;
+    ssize_t got;
+    int fd;
+
+    segment_name(name, number, "alj");
+    fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return 0;
+    got = pread(fd, &record, sizeof(record), SEGMENT_HEADER_BYTES);
+    close(fd);
+    if (got != (ssize_t)sizeof(record))
+        return 0;
+    if (record.magic == 0)
+        return UINT64_MAX; /* a spare: it holds nothing */
+    return record.magic == RECORD_MAGIC ? record.received_ms : 0;
+}
+
+/* No record of the journal came before this time. */
+static uint64_t journal_begun_ms(const struct journal_dir *dir)
+{
+    uint64_t begun_ms = UINT64_MAX;
+
+    for (size_t i = 0; i < dir->file_count; i++) {
+        uint64_t ms = segment_begun_ms(dir->fd, dir->files[i].number);
+
+        if (ms < begun_ms)
+            begun_ms = ms;
+    }
+    return begun_ms;
+}
+
+static int add_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
+{
+    struct reading *reading = arg;
+    struct buried *buried = reading->buried;
+
+    (void)line;
+    (void)number;
+    if (letter == NULL || !letter->has_lsn || letter->instance_id != reading->instance_id ||
+        letter->lsn < reading->first_lsn)
+        return 0;
+    if (buried->count == reading->capacity) {
+        size_t next = reading->capacity == 0 ? 256 : reading->capacity * 2;
+        uint64_t *grown = reallocarray(buried->lsns, next, sizeof(*grown));
+
+        if (grown == NULL)
+            return -ENOMEM;
+        buried->lsns = grown;
+        reading->capacity = next;
+    }
+    buried->lsns[buried->count++] = letter->lsn;
+    return 0;
+}
+
+static int sync_file(int dir_fd, const char *name)
+{
+    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int err = fd < 0 || fsync(fd) != 0 ? -errno : 0;
+
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+static int read_files(struct reading *reading, const struct letters *letters, uint64_t since_ms)
+{
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < letters->count; i++) {
+        const struct letters_file *file = &letters->files[i];
+        size_t before = reading->buried->count;
+
+        if (file->modified_ms < since_ms)
+            continue;
+        err = letters_visit(letters, file->name, add_line, reading);
+        if (err == 0 && reading->buried->count > before)
+            err = sync_file(letters->dir_fd, file->name);
+        if (err == -ENOENT)
+            err = 0; /* taken away meanwhile */
+    }
+    return err;
+}
+
+int buried_read(struct buried *buried, const char *dir, const struct journal *journal)
+{
+    const struct journal_dir *folder = journal_folder(journal);
+    struct reading reading = {.buried = buried, .instance_id = folder->instance_id};
+    struct letters letters;
+    uint64_t begun_ms;
+    int err;
+
+    *buried = (struct buried){0};
+    if (folder->file_count == 0)
+        return 0;
+    reading.first_lsn = (uint64_t)folder->files[0].number << 32;
+    begun_ms = journal_begun_ms(folder);
+    err = letters_open(&letters, dir);
+    if (err != 0)
+        return err == -ENOENT ? 0 : err;
+    err = read_files(&reading, &letters, begun_ms > CLOCK_SLACK_MS ? begun_ms - CLOCK_SLACK_MS : 0);
+    letters_close(&letters);
+    if (err != 0)
+        buried_free(buried);
+    else if (buried->count > 1)
+        qsort(buried->lsns, buried->count, sizeof(*buried->lsns), by_lsn);
+    return err;
+}
+
+bool buried_has(const struct buried *buried, uint64_t lsn)
+{
+    return buried->count > 0 &&
+           bsearch(&lsn, buried->lsns, buried->count, sizeof(lsn), by_lsn) != NULL;
+}
+
+void buried_free(struct buried *buried)
+{
+    free(buried->lsns);
+    *buried = (struct buried){0};
+}
