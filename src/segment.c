@@ -36,8 +36,8 @@ static size_t page_round(size_t size)
     return (size + page - 1) / page * page;
 }
 
-/* Maps size bytes of fd (-1: anonymous memory) at a multiple of align. */
-static char *map_aligned(size_t size, size_t align, int fd)
+/* Maps size bytes of fd (-1: anonymous memory) at a multiple of align; prot as for mmap(2). */
+static char *map_aligned(size_t size, size_t align, int fd, int prot)
 {
     const size_t area_size = size + align;
     const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
@@ -50,7 +50,7 @@ static char *map_aligned(size_t size, size_t align, int fd)
         return NULL;
     head = (size_t)(-(uintptr_t)area & (align - 1));
     base = area + head;
-    if (mmap(base, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    if (mmap(base, size, prot, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
         const int err = errno;
 
         munmap(area, area_size);
@@ -96,14 +96,14 @@ static void write_header(struct segment *segment, const struct segment_spec *spe
 }
 
 /* A struct segment around a mapping that fd gives; NULL with errno set. */
-static struct segment *segment_new(uint32_t number, size_t size, size_t align, int fd)
+static struct segment *segment_new(uint32_t number, size_t size, size_t align, int fd, int prot)
 {
     struct segment *segment = aligned_alloc(CACHE_LINE, sizeof(*segment));
 
     if (segment == NULL)
         return NULL;
     *segment = (struct segment){
-        .base = map_aligned(size, align, fd),
+        .base = map_aligned(size, align, fd, prot),
         .size = size,
         .limit = size,
         .number = number,
@@ -157,7 +157,7 @@ static int create_file(struct segment **segment, const struct segment_spec *spec
     err = allocate_file(fd, spec->size);
     if (err != 0)
         goto remove_file;
-    *segment = segment_new(number, spec->size, spec->align, fd);
+    *segment = segment_new(number, spec->size, spec->align, fd, PROT_READ | PROT_WRITE);
     if (*segment == NULL) {
         err = -errno;
         goto remove_file;
@@ -195,9 +195,11 @@ static bool header_valid(const struct segment_header *header, const struct segme
     return true;
 }
 
+/* peek: the mapping can only be read, and may lie anywhere. */
 static int open_file(struct segment **segment, const struct segment_spec *spec, uint32_t number,
-                     int fd)
+                     int fd, bool peek)
 {
+    size_t align;
     struct segment_header header;
     struct stat st;
     size_t size;
@@ -214,15 +216,18 @@ static int open_file(struct segment **segment, const struct segment_spec *spec, 
         return -EBADMSG;
     /* Past the end of the file a touched page would kill us. */
     size = (uint64_t)st.st_size < header.size ? (size_t)st.st_size : (size_t)header.size;
-    if (page_round(size) > spec->align)
+    align = peek ? segment_align(page_round(size)) : spec->align;
+    if (page_round(size) > align)
         return -EBADMSG;
-    *segment = segment_new(number, page_round(size), spec->align, fd);
+    *segment =
+        segment_new(number, page_round(size), align, fd, PROT_READ | (peek ? 0 : PROT_WRITE));
     if (*segment == NULL)
         return -errno;
     (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
     /* It is about to be read whole; without it a cold file comes page by page. */
     (void)madvise((*segment)->base, (*segment)->size, MADV_WILLNEED);
-    ((struct segment_header *)(*segment)->base)->segment = *segment;
+    if (!peek)
+        ((struct segment_header *)(*segment)->base)->segment = *segment;
     return 0;
 }
 
@@ -271,7 +276,7 @@ int segment_create(struct segment **segment, const struct segment_spec *spec, ui
     ALLOY_ASSERT(spec->size == page_round(spec->size) && spec->size <= spec->align);
     if (spec->dir_fd >= 0)
         return create_file(segment, spec, number);
-    *segment = segment_new(number, spec->size, spec->align, -1);
+    *segment = segment_new(number, spec->size, spec->align, -1, PROT_READ | PROT_WRITE);
     if (*segment == NULL)
         return -errno;
     write_header(*segment, spec);
@@ -287,18 +292,30 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
     write_header(segment, spec);
 }
 
-int segment_open(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+static int open_named(struct segment **segment, const struct segment_spec *spec, uint32_t number,
+                      bool peek)
 {
+    const int mode = peek ? O_RDONLY : O_RDWR;
     char name[SEGMENT_NAME_MAX];
     int fd, err;
 
     segment_name(name, number, "alj");
-    fd = openat(spec->dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    fd = openat(spec->dir_fd, name, mode | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return -errno;
-    err = open_file(segment, spec, number, fd);
+    err = open_file(segment, spec, number, fd, peek);
     close(fd);
     return err;
+}
+
+int segment_open(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+{
+    return open_named(segment, spec, number, false);
+}
+
+int segment_peek(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+{
+    return open_named(segment, spec, number, true);
 }
 
 void segment_close(struct segment *segment)

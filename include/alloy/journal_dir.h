@@ -3,8 +3,8 @@
  * journal_dir.h - the journal's folder: its lock, the instance file, and the numbers that are never
  * given twice in an instance's life.
  *
- * Only journal.c and recover.c use it. Without a folder (memory mode) the same numbers come from
- * this process alone.
+ * journal.c, recover.c, buried.c and alloyctl use it. Without a folder (memory mode) the same
+ * numbers come from this process alone.
  */
 #ifndef ALLOY_JOURNAL_DIR_H
 #define ALLOY_JOURNAL_DIR_H
@@ -49,6 +49,12 @@ MUST_CHECK int journal_dir_open(struct journal_dir *dir, const char *path,
                                 char error[JOURNAL_DIR_ERROR_MAX]);
 /* Writes down exactly which numbers were used, and lets go of the lock. */
 void journal_dir_close(struct journal_dir *dir);
+
+/* For tools: instance id and list of segments of any folder, without a lock and without writing.
+ * Returns 0, or -errno with a sentence in error and nothing to end. */
+MUST_CHECK int journal_dir_peek(struct journal_dir *dir, const char *path,
+                                char error[JOURNAL_DIR_ERROR_MAX]);
+void journal_dir_peek_end(struct journal_dir *dir);
 
 /* A segment number of its own. 0 or -errno (the instance file could not be written). Any thread. */
 MUST_CHECK int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number);

@@ -164,6 +164,10 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
  * -errno as from open(2) and mmap(2). Returns owned. */
 MUST_CHECK int segment_open(struct segment **segment, const struct segment_spec *spec,
                             uint32_t number);
+/* The same for tools: the mapping can only be read, and any alloyd may have the folder. align of
+ * spec is not used. */
+MUST_CHECK int segment_peek(struct segment **segment, const struct segment_spec *spec,
+                            uint32_t number);
 /* Unmaps and frees; the file stays. */
 void segment_close(struct segment *segment);
 /* Removes the file of a segment; 0 or -errno. */

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl.h - the commands of alloyctl. Each prints to out, and problems to standard error, and returns
+ * the exit status of the process.
+ *
+ * Runs on: main thread.
+ */
+#ifndef ALLOY_CTL_H
+#define ALLOY_CTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "alloy/base.h"
+#include "alloy/letters.h"
+
+#define CTL_USAGE 2 /* exit status for a wrong command line */
+
+/* Which letters a command is about. */
+struct ctl_filter {
+    const char *stream; /* NULL: all */
+    int code;           /* 0: all */
+    uint64_t since_ms;  /* real time; 0: all */
+};
+
+/* "2026-01-31", "2026-01-31T12:00", "2026-01-31T12:00:00Z" (UTC), or a duration back from now_ms:
+ * "90s", "15min", "2h", "7d". False: neither. */
+bool ctl_parse_since(const char *text, uint64_t now_ms, uint64_t *since_ms);
+bool ctl_matches(const struct ctl_filter *filter, const struct letter *letter);
+/* Writes JSON with line breaks and indent; text that is no JSON comes out in some way. */
+void ctl_pretty(FILE *out, struct slice text, int indent);
+
+struct ctl_show {
+    struct ctl_filter filter;
+    bool raw; /* lines as they are */
+    bool all; /* also what was posted again */
+};
+
+/* dead-letter list, show. */
+int ctl_letters_list(const char *dir, FILE *out);
+int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out);
+
+struct ctl_replay {
+    const char *dir;
+    const char *url;    /* of alloyd, without a path */
+    const char *path;   /* NULL: /v1/ and the stream's name */
+    const char *stream; /* NULL: all */
+    bool keep;          /* leave the files as they are */
+};
+/* dead-letter replay. */
+int ctl_replay(const struct ctl_replay *replay);
+
+/* journal inspect, verify. */
+int ctl_journal_inspect(const char *dir, FILE *out);
+int ctl_journal_verify(const char *dir, FILE *out);
+
+/* ---- pure parts, for tests ---- */
+
+/* What an answer of alloyd means for a request of letters. */
+enum ctl_answer { CTL_ANSWER_TAKEN, CTL_ANSWER_LATER, CTL_ANSWER_REFUSED };
+enum ctl_answer ctl_judge(long status);
+/* Reads {"accepted":A,"duplicates":D}. */
+bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates);
+
+#endif

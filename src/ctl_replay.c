@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl_replay.c - alloyctl dead-letter replay: posts the original events of dead letters to alloyd.
+ *
+ * A file is first renamed to *.replaying, under the lock that alloyd takes for each line: it has
+ * then all its lines, and alloyd begins another. When all its events are answered 202 it becomes
+ * *.replayed; if not, it gets its old name back, and if we are killed the next replay takes it up.
+ * Posting an event twice does no harm: alloyd knows its id.
+ *
+ * Runs on: main thread. One home of libcurl, beside the flusher's.
+ * Owns: the request that is being gathered.
+ */
+#include "alloy/ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#define REQUEST_BYTES ((size_t)1 << 20) /* sent when it holds so much; one event may be more */
+#define REQUEST_EVENTS 1000
+#define TRIES_MAX 60 /* of one request that alloyd has no room for, or does not answer */
+#define RETRY_AFTER_MAX_S 30
+#define ANSWER_MAX 1024
+#define TIMEOUT_S 60L
+#define PROGRESS_EVENTS 10000
+
+struct session {
+    const struct ctl_replay *replay;
+    const struct letters *letters;
+    CURL *easy;
+    char *url;        /* of the request that is being gathered; owned */
+    char *body;       /* owned */
+    size_t len, room; /* of body */
+    size_t events;    /* in body */
+    uint64_t first_line, last_line;
+    const char *name;
+    char answer[ANSWER_MAX];
+    size_t answer_len;
+    /* of the file, and of all */
+    uint64_t posted, accepted, duplicates;
+    uint64_t all_posted, all_accepted, all_duplicates;
+};
+
+enum ctl_answer ctl_judge(long status)
+{
+    if (status == 200 || status == 202)
+        return CTL_ANSWER_TAKEN;
+    return status == 503 || status == 429 || status == 0 ? CTL_ANSWER_LATER : CTL_ANSWER_REFUSED;
+}
+
+bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates)
+{
+    return sscanf(body, " { \"accepted\" : %" SCNu64 " , \"duplicates\" : %" SCNu64, accepted,
+                  duplicates) == 2;
+}
+
+static size_t on_answer(char *data, size_t size, size_t n, void *arg)
+{
+    struct session *session = arg;
+    size_t room = ANSWER_MAX - 1 - session->answer_len;
+    size_t take = size * n < room ? size * n : room;
+
+    memcpy(session->answer + session->answer_len, data, take);
+    session->answer_len += take;
+    session->answer[session->answer_len] = '\0';
+    return size * n;
+}
+
+static void pause_s(unsigned seconds)
+{
+    struct timespec wait = {.tv_sec = seconds};
+
+    nanosleep(&wait, NULL);
+}
+
+/* Seconds that a 503 asks for. */
+static unsigned retry_after(CURL *easy)
+{
+    curl_off_t seconds = 0;
+
+    curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &seconds);
+    if (seconds < 1)
+        return 1;
+    return seconds < RETRY_AFTER_MAX_S ? (unsigned)seconds : RETRY_AFTER_MAX_S;
+}
+
+/* Sends the request once. Returns the status, 0 when there was no answer, with why in error. */
+static long send_once(struct session *session, char error[CURL_ERROR_SIZE])
+{
+    long status = 0;
+    CURLcode result;
+
+    session->answer_len = 0;
+    session->answer[0] = '\0';
+    error[0] = '\0';
+    curl_easy_setopt(session->easy, CURLOPT_URL, session->url);
+    curl_easy_setopt(session->easy, CURLOPT_POSTFIELDS, session->body);
+    curl_easy_setopt(session->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)session->len);
+    curl_easy_setopt(session->easy, CURLOPT_ERRORBUFFER, error);
+    result = curl_easy_perform(session->easy);
+    curl_easy_setopt(session->easy, CURLOPT_ERRORBUFFER, NULL);
+    if (result == CURLE_OK)
+        curl_easy_getinfo(session->easy, CURLINFO_RESPONSE_CODE, &status);
+    else if (error[0] == '\0')
+        snprintf(error, CURL_ERROR_SIZE, "%s", curl_easy_strerror(result));
+    return status;
+}
+
+static void count_taken(struct session *session)
+{
+    const uint64_t before = session->posted;
+    uint64_t accepted, duplicates;
+
+    if (ctl_read_counts(session->answer, &accepted, &duplicates)) {
+        session->accepted += accepted;
+        session->duplicates += duplicates;
+    }
+    session->posted += session->events;
+    if (before / PROGRESS_EVENTS != session->posted / PROGRESS_EVENTS)
+        fprintf(stderr, "alloyctl: %s: %" PRIu64 " events posted\n", session->name,
+                session->posted);
+    session->events = 0;
+    session->len = 0;
+}
+
+/* Sends what was gathered, until it is taken. 0 or -EIO, told. */
+static int send_request(struct session *session)
+{
+    char error[CURL_ERROR_SIZE];
+    long status = 0;
+
+    if (session->events == 0)
+        return 0;
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        unsigned wait_s;
+
+        status = send_once(session, error);
+        switch (ctl_judge(status)) {
+        case CTL_ANSWER_TAKEN:
+            count_taken(session);
+            return 0;
+        case CTL_ANSWER_REFUSED:
+            fprintf(stderr, "alloyctl: %s:%" PRIu64 "-%" PRIu64 ": %s answers %ld: %s\n",
+                    session->name, session->first_line, session->last_line, session->url, status,
+                    session->answer);
+            return -EIO;
+        case CTL_ANSWER_LATER:
+            break;
+        }
+        /* Nobody there at all: whoever typed the address wants to know now. */
+        if (status == 0 && session->all_posted + session->posted == 0 && tries > 0)
+            break;
+        wait_s = status == 0 ? 1 : retry_after(session->easy);
+        if (status != 0)
+            fprintf(stderr, "alloyctl: %s: alloyd answers %ld, trying again in %u s\n",
+                    session->name, status, wait_s);
+        pause_s(wait_s);
+    }
+    fprintf(stderr, "alloyctl: %s: %s: %s\n", session->name, session->url,
+            status == 0 ? error : "has no room");
+    return -EIO;
+}
+
+static int add_event(struct session *session, struct slice event)
+{
+    if (session->len + event.len + 1 > session->room) {
+        size_t room = session->len + event.len + 1;
+        char *grown;
+
+        if (room < REQUEST_BYTES + REQUEST_BYTES / 4)
+            room = REQUEST_BYTES + REQUEST_BYTES / 4;
+        grown = realloc(session->body, room);
+        if (grown == NULL)
+            return -ENOMEM;
+        session->body = grown;
+        session->room = room;
+    }
+    memcpy(session->body + session->len, event.data, event.len);
+    session->body[session->len + event.len] = '\n';
+    session->len += event.len + 1;
+    session->events++;
+    return 0;
+}
+
+/* The URL of a letter's stream, owned; NULL: out of memory. */
+static char *make_url(const struct ctl_replay *replay, const struct letter *letter)
+{
+    size_t base = strlen(replay->url);
+    char *url = NULL;
+    int n;
+
+    while (base > 0 && replay->url[base - 1] == '/')
+        base--;
+    if (replay->path != NULL)
+        n = asprintf(&url, "%.*s%s%s", (int)base, replay->url, replay->path[0] == '/' ? "" : "/",
+                     replay->path);
+    else
+        n = asprintf(&url, "%.*s/v1/%.*s", (int)base, replay->url, (int)letter->stream.len,
+                     letter->stream.data);
+    return n < 0 ? NULL : url;
+}
+
+/* Sends what there is when the next letter does not fit it. 0 or -errno. */
+static int make_room(struct session *session, const struct letter *letter)
+{
+    char *url = make_url(session->replay, letter);
+    int err = 0;
+
+    if (url == NULL)
+        return -ENOMEM;
+    if (session->events > 0 &&
+        (session->events == REQUEST_EVENTS || session->len + letter->event.len > REQUEST_BYTES ||
+         strcmp(session->url, url) != 0))
+        err = send_request(session);
+    free(session->url);
+    session->url = url;
+    return err;
+}
+
+static int post_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
+{
+    struct session *session = arg;
+    int err;
+
+    (void)line;
+    if (letter == NULL) {
+        fprintf(stderr, "alloyctl: %s:%" PRIu64 ": not a dead letter\n", session->name, number);
+        return -EIO;
+    }
+    err = make_room(session, letter);
+    if (err != 0)
+        return err;
+    if (session->events == 0)
+        session->first_line = number;
+    session->last_line = number;
+    return add_event(session, letter->event);
+}
+
+/* True when a file is of the wanted stream: its name begins with it, then come time and number. */
+static bool is_wanted(const struct ctl_replay *replay, const struct letters_file *file)
+{
+    const char *last, *time;
+    size_t len;
+
+    if (file->state == LETTERS_REPLAYED)
+        return false;
+    if (replay->stream == NULL)
+        return true;
+    len = strlen(replay->stream);
+    last = strrchr(file->name, '-');
+    if (last == NULL)
+        return false;
+    time = memrchr(file->name, '-', (size_t)(last - file->name));
+    return time != NULL && (size_t)(time - file->name) == len &&
+           memcmp(file->name, replay->stream, len) == 0;
+}
+
+/* name without what a replay has added to it. */
+static void plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
+{
+    size_t len = strlen(file->name);
+
+    if (file->state == LETTERS_REPLAYING)
+        len -= strlen(LETTERS_SUFFIX_REPLAYING) - strlen(LETTERS_SUFFIX);
+    snprintf(out, NAME_MAX + 1, "%.*s", (int)len, file->name);
+}
+
+/* Renames under the lock that alloyd takes for each line. 0 or -errno. */
+static int rename_locked(int dir_fd, const char *from, const char *to)
+{
+    int fd = openat(dir_fd, from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int err = fd < 0 || flock(fd, LOCK_EX) != 0 ? -errno : 0;
+
+    if (err == 0 && renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) != 0)
+        err = -errno;
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+/* Posts one file. 0 or -errno, told. */
+static int post_file(struct session *session, const struct letters_file *file)
+{
+    const int dir_fd = session->letters->dir_fd;
+    const bool keep = session->replay->keep;
+    char plain[NAME_MAX + 1];
+    char taken[NAME_MAX + 32];
+    char done[NAME_MAX + 32];
+    int err = 0;
+
+    plain_name(file, plain);
+    snprintf(taken, sizeof(taken), "%s%s", plain,
+             LETTERS_SUFFIX_REPLAYING + strlen(LETTERS_SUFFIX));
+    snprintf(done, sizeof(done), "%s%s", plain, LETTERS_SUFFIX_REPLAYED + strlen(LETTERS_SUFFIX));
+    session->name = plain;
+    session->posted = session->accepted = session->duplicates = 0;
+    session->events = 0;
+    session->len = 0;
+    if (!keep && file->state == LETTERS_WAITING)
+        err = rename_locked(dir_fd, plain, taken);
+    if (err == 0)
+        err = letters_visit(session->letters, keep ? file->name : taken, post_line, session);
+    if (err == 0)
+        err = send_request(session);
+    if (err == 0 && !keep)
+        err = renameat2(dir_fd, taken, dir_fd, done, RENAME_NOREPLACE) == 0 ? 0 : -errno;
+    else if (err != 0 && !keep)
+        (void)renameat2(dir_fd, taken, dir_fd, plain, RENAME_NOREPLACE);
+    if (err != 0 && err != -EIO)
+        fprintf(stderr, "alloyctl: %s: %s\n", plain, strerror(-err));
+    if (err == 0)
+        fprintf(stderr,
+                "alloyctl: %s: %" PRIu64 " events posted, %" PRIu64 " accepted, %" PRIu64
+                " duplicates\n",
+                plain, session->posted, session->accepted, session->duplicates);
+    session->all_posted += session->posted;
+    session->all_accepted += session->accepted;
+    session->all_duplicates += session->duplicates;
+    return err;
+}
+
+static bool start_curl(struct session *session, struct curl_slist **headers)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    *headers = curl_slist_append(NULL, "Content-Type: application/x-ndjson");
+    if (*headers != NULL && curl_slist_append(*headers, "Expect:") == NULL)
+        return false;
+    session->easy = curl_easy_init();
+    if (*headers == NULL || session->easy == NULL)
+        return false;
+    curl_easy_setopt(session->easy, CURLOPT_HTTPHEADER, *headers);
+    curl_easy_setopt(session->easy, CURLOPT_WRITEFUNCTION, on_answer);
+    curl_easy_setopt(session->easy, CURLOPT_WRITEDATA, session);
+    curl_easy_setopt(session->easy, CURLOPT_TIMEOUT, TIMEOUT_S);
+    curl_easy_setopt(session->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(session->easy, CURLOPT_USERAGENT, "alloyctl/" ALLOY_VERSION);
+    curl_easy_setopt(session->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    return true;
+}
+
+/* Posts every wanted file; a problem with one does not keep the others. */
+static int post_files(struct session *session)
+{
+    int status = EXIT_SUCCESS;
+    size_t files = 0;
+
+    for (size_t i = 0; i < session->letters->count; i++) {
+        if (!is_wanted(session->replay, &session->letters->files[i]))
+            continue;
+        files++;
+        if (post_file(session, &session->letters->files[i]) != 0)
+            status = EXIT_FAILURE;
+    }
+    fprintf(stderr,
+            "alloyctl: %zu files: %" PRIu64 " events posted, %" PRIu64 " accepted, %" PRIu64
+            " duplicates\n",
+            files, session->all_posted, session->all_accepted, session->all_duplicates);
+    if (session->all_duplicates > 0)
+        fputs("alloyctl: duplicates are events whose id alloyd knows: posted before, corrected "
+              "meanwhile, or not yet forgotten (alloy_dead_letter_releasing)\n",
+              stderr);
+    return status;
+}
+
+int ctl_replay(const struct ctl_replay *replay)
+{
+    struct letters letters;
+    struct session session = {.replay = replay, .letters = &letters};
+    struct curl_slist *headers = NULL;
+    int status = EXIT_FAILURE;
+    int err = letters_open(&letters, replay->dir);
+
+    if (err != 0) {
+        fprintf(stderr, "alloyctl: %s: %s\n", replay->dir, strerror(-err));
+        return EXIT_FAILURE;
+    }
+    if (start_curl(&session, &headers))
+        status = post_files(&session);
+    else
+        fputs("alloyctl: out of memory\n", stderr);
+    curl_easy_cleanup(session.easy);
+    curl_slist_free_all(headers);
+    curl_global_cleanup();
+    free(session.url);
+    free(session.body);
+    letters_close(&letters);
+    return status;
+}
