@@ -101,6 +101,21 @@ static void close_file(struct file *file)
     file->fd = -1;
 }
 
+/* True when a file had this name before a replay renamed it: it would collide at the next one. */
+static bool was_used(const struct dead_letter *dead_letter, const char *name)
+{
+    static const char *const suffixes[] = {LETTERS_SUFFIX_REPLAYING, LETTERS_SUFFIX_REPLAYED};
+    const size_t stem = strlen(name) - strlen(LETTERS_SUFFIX);
+    char later[NAME_MAX + 32];
+
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        snprintf(later, sizeof(later), "%.*s%s", (int)stem, name, suffixes[i]);
+        if (faccessat(dead_letter->dir_fd, later, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Opens <stream>-<UTC time>-<n>.ndjson, with the first n from 1 that is free, locked. 0 or -errno.
  */
 static int open_file(struct dead_letter *dead_letter, struct file *file,
@@ -115,6 +130,8 @@ static int open_file(struct dead_letter *dead_letter, struct file *file,
     for (unsigned n = 1; n < 100000; n++) {
         snprintf(file->name, sizeof(file->name), "%s-%s-%u" LETTERS_SUFFIX, reason->stream, when,
                  n);
+        if (was_used(dead_letter, file->name))
+            continue;
         file->fd = openat(dead_letter->dir_fd, file->name,
                           O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0640);
         if (file->fd >= 0)

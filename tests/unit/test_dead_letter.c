@@ -291,6 +291,22 @@ static void a_file_that_was_removed_renamed_or_locked_gets_no_more_lines(void **
     assert_int_equal(lines_of(world, FILE_2), 1);
 }
 
+static void a_name_is_not_used_again_after_a_replay(void **state)
+{
+    static const char *const suffixes[] = {".replaying", ".replayed"};
+    struct world *world = *state;
+    char path[256], later[300];
+
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+        snprintf(path, sizeof(path), "%s/a-20260131T120000Z-%d.ndjson", world->deep, i + 1);
+        snprintf(later, sizeof(later), "%s%s", path, suffixes[i]);
+        assert_int_equal(rename(path, later), 0);
+    }
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, "a-20260131T120000Z-3.ndjson"), 1);
+}
+
 static void more_streams_than_open_files_give_up_the_first(void **state)
 {
     struct world *world = *state;
@@ -374,6 +390,7 @@ int main(void)
         TEST(a_file_is_an_eighth_of_the_folder_at_most),
         TEST(a_file_ends_with_its_day),
         TEST(a_file_that_was_removed_renamed_or_locked_gets_no_more_lines),
+        TEST(a_name_is_not_used_again_after_a_replay),
         TEST(more_streams_than_open_files_give_up_the_first),
         TEST(a_full_folder_takes_nothing_until_there_is_room),
         TEST(a_torn_tail_is_cut_off),
