@@ -126,7 +126,7 @@ static void take_record(struct walk *walk, const struct segment *segment,
         add_to_sum(sum, record, state);
 }
 
-/* True when what was no record is one now: a running alloyd has just finished it. */
+/* True when what was no record is one now: a running alloyd has finished it meanwhile. */
 static bool is_whole_now(const struct segment *segment, size_t offset)
 {
     struct record *record;
@@ -134,17 +134,15 @@ static bool is_whole_now(const struct segment *segment, size_t offset)
     return segment_next(segment, &offset, &record) == SEGMENT_RECORD;
 }
 
-/* The end of what can be read, with something broken there. */
-static void tell_torn(struct walk *walk, const struct segment *segment, size_t offset)
+/* True when the record at offset has its state, which comes last. Without it the record is being
+ * written, or its writer was killed, and nobody was promised anything. */
+static bool is_finished(const struct segment *segment, size_t offset)
 {
-    const struct record *broken = (const struct record *)(segment->base + offset);
+    const struct record *record = (const struct record *)(segment->base + offset);
 
-    /* The state comes last: without it, the record is being written, or its writer was killed, and
-     * nobody was promised anything. */
-    if (walk->verify && (segment->limit - offset < sizeof(*broken) ||
-                         atomic_load_explicit(&broken->state, memory_order_relaxed) != 0))
-        tell_problem(walk, segment->number, offset, "%s, and none follows",
-                     diagnose(segment, offset));
+    /* acquire: pairs with the release in segment_write(); what was written before it is seen */
+    return segment->limit - offset < sizeof(*record) ||
+           atomic_load_explicit(&record->state, memory_order_acquire) != 0;
 }
 
 /* Reads all records of a segment; returns where they end. */
@@ -152,6 +150,7 @@ static size_t read_records(struct walk *walk, const struct segment *segment)
 {
     size_t offset = SEGMENT_HEADER_BYTES;
     struct record *record;
+    bool finished;
 
     for (;;) {
         const size_t before = offset;
@@ -161,16 +160,21 @@ static size_t read_records(struct walk *walk, const struct segment *segment)
             take_record(walk, segment, record);
             break;
         case SEGMENT_GAP:
-            if (is_whole_now(segment, before))
+            /* In this order: when a later record is finished all before it are. */
+            if (is_finished(segment, offset) && is_whole_now(segment, before))
                 offset = before;
             else if (walk->verify)
                 tell_problem(walk, segment->number, before, "%s; %zu bytes to the next one",
                              diagnose(segment, before), offset - before);
             break;
         case SEGMENT_TORN:
+            /* In this order: a record that has its state is whole, if it is not broken. */
+            finished = is_finished(segment, offset);
             if (is_whole_now(segment, offset))
                 break;
-            tell_torn(walk, segment, offset);
+            if (finished && walk->verify)
+                tell_problem(walk, segment->number, offset, "%s, and none follows",
+                             diagnose(segment, offset));
             return offset;
         case SEGMENT_END:
             return offset;

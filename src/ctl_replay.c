@@ -30,7 +30,7 @@
 #define TIMEOUT_S 60L
 #define PROGRESS_EVENTS 10000
 
-struct session {
+struct posting {
     const struct ctl_replay *replay;
     const struct letters *letters;
     CURL *easy;
@@ -62,13 +62,13 @@ bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates)
 
 static size_t on_answer(char *data, size_t size, size_t n, void *arg)
 {
-    struct session *session = arg;
-    size_t room = ANSWER_MAX - 1 - session->answer_len;
+    struct posting *posting = arg;
+    size_t room = ANSWER_MAX - 1 - posting->answer_len;
     size_t take = size * n < room ? size * n : room;
 
-    memcpy(session->answer + session->answer_len, data, take);
-    session->answer_len += take;
-    session->answer[session->answer_len] = '\0';
+    memcpy(posting->answer + posting->answer_len, data, take);
+    posting->answer_len += take;
+    posting->answer[posting->answer_len] = '\0';
     return size * n;
 }
 
@@ -91,100 +91,100 @@ static unsigned retry_after(CURL *easy)
 }
 
 /* Sends the request once. Returns the status, 0 when there was no answer, with why in error. */
-static long send_once(struct session *session, char error[CURL_ERROR_SIZE])
+static long send_once(struct posting *posting, char error[CURL_ERROR_SIZE])
 {
     long status = 0;
     CURLcode result;
 
-    session->answer_len = 0;
-    session->answer[0] = '\0';
+    posting->answer_len = 0;
+    posting->answer[0] = '\0';
     error[0] = '\0';
-    curl_easy_setopt(session->easy, CURLOPT_URL, session->url);
-    curl_easy_setopt(session->easy, CURLOPT_POSTFIELDS, session->body);
-    curl_easy_setopt(session->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)session->len);
-    curl_easy_setopt(session->easy, CURLOPT_ERRORBUFFER, error);
-    result = curl_easy_perform(session->easy);
-    curl_easy_setopt(session->easy, CURLOPT_ERRORBUFFER, NULL);
+    curl_easy_setopt(posting->easy, CURLOPT_URL, posting->url);
+    curl_easy_setopt(posting->easy, CURLOPT_POSTFIELDS, posting->body);
+    curl_easy_setopt(posting->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)posting->len);
+    curl_easy_setopt(posting->easy, CURLOPT_ERRORBUFFER, error);
+    result = curl_easy_perform(posting->easy);
+    curl_easy_setopt(posting->easy, CURLOPT_ERRORBUFFER, NULL);
     if (result == CURLE_OK)
-        curl_easy_getinfo(session->easy, CURLINFO_RESPONSE_CODE, &status);
+        curl_easy_getinfo(posting->easy, CURLINFO_RESPONSE_CODE, &status);
     else if (error[0] == '\0')
         snprintf(error, CURL_ERROR_SIZE, "%s", curl_easy_strerror(result));
     return status;
 }
 
-static void count_taken(struct session *session)
+static void count_taken(struct posting *posting)
 {
-    const uint64_t before = session->posted;
+    const uint64_t before = posting->posted;
     uint64_t accepted, duplicates;
 
-    if (ctl_read_counts(session->answer, &accepted, &duplicates)) {
-        session->accepted += accepted;
-        session->duplicates += duplicates;
+    if (ctl_read_counts(posting->answer, &accepted, &duplicates)) {
+        posting->accepted += accepted;
+        posting->duplicates += duplicates;
     }
-    session->posted += session->events;
-    if (before / PROGRESS_EVENTS != session->posted / PROGRESS_EVENTS)
-        fprintf(stderr, "alloyctl: %s: %" PRIu64 " events posted\n", session->name,
-                session->posted);
-    session->events = 0;
-    session->len = 0;
+    posting->posted += posting->events;
+    if (before / PROGRESS_EVENTS != posting->posted / PROGRESS_EVENTS)
+        fprintf(stderr, "alloyctl: %s: %" PRIu64 " events posted\n", posting->name,
+                posting->posted);
+    posting->events = 0;
+    posting->len = 0;
 }
 
 /* Sends what was gathered, until it is taken. 0 or -EIO, told. */
-static int send_request(struct session *session)
+static int send_request(struct posting *posting)
 {
     char error[CURL_ERROR_SIZE];
     long status = 0;
 
-    if (session->events == 0)
+    if (posting->events == 0)
         return 0;
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         unsigned wait_s;
 
-        status = send_once(session, error);
+        status = send_once(posting, error);
         switch (ctl_judge(status)) {
         case CTL_ANSWER_TAKEN:
-            count_taken(session);
+            count_taken(posting);
             return 0;
         case CTL_ANSWER_REFUSED:
             fprintf(stderr, "alloyctl: %s:%" PRIu64 "-%" PRIu64 ": %s answers %ld: %s\n",
-                    session->name, session->first_line, session->last_line, session->url, status,
-                    session->answer);
+                    posting->name, posting->first_line, posting->last_line, posting->url, status,
+                    posting->answer);
             return -EIO;
         case CTL_ANSWER_LATER:
             break;
         }
         /* Nobody there at all: whoever typed the address wants to know now. */
-        if (status == 0 && session->all_posted + session->posted == 0 && tries > 0)
+        if (status == 0 && posting->all_posted + posting->posted == 0 && tries > 0)
             break;
-        wait_s = status == 0 ? 1 : retry_after(session->easy);
+        wait_s = status == 0 ? 1 : retry_after(posting->easy);
         if (status != 0)
             fprintf(stderr, "alloyctl: %s: alloyd answers %ld, trying again in %u s\n",
-                    session->name, status, wait_s);
+                    posting->name, status, wait_s);
         pause_s(wait_s);
     }
-    fprintf(stderr, "alloyctl: %s: %s: %s\n", session->name, session->url,
+    fprintf(stderr, "alloyctl: %s: %s: %s\n", posting->name, posting->url,
             status == 0 ? error : "has no room");
     return -EIO;
 }
 
-static int add_event(struct session *session, struct slice event)
+static int add_event(struct posting *posting, struct slice event)
 {
-    if (session->len + event.len + 1 > session->room) {
-        size_t room = session->len + event.len + 1;
+    if (posting->len + event.len + 1 > posting->room) {
+        size_t room = posting->len + event.len + 1;
         char *grown;
 
         if (room < REQUEST_BYTES + REQUEST_BYTES / 4)
             room = REQUEST_BYTES + REQUEST_BYTES / 4;
-        grown = realloc(session->body, room);
+        grown = realloc(posting->body, room);
         if (grown == NULL)
             return -ENOMEM;
-        session->body = grown;
-        session->room = room;
+        posting->body = grown;
+        posting->room = room;
     }
-    memcpy(session->body + session->len, event.data, event.len);
-    session->body[session->len + event.len] = '\n';
-    session->len += event.len + 1;
-    session->events++;
+    memcpy(posting->body + posting->len, event.data, event.len);
+    posting->body[posting->len + event.len] = '\n';
+    posting->len += event.len + 1;
+    posting->events++;
     return 0;
 }
 
@@ -207,39 +207,39 @@ static char *make_url(const struct ctl_replay *replay, const struct letter *lett
 }
 
 /* Sends what there is when the next letter does not fit it. 0 or -errno. */
-static int make_room(struct session *session, const struct letter *letter)
+static int make_room(struct posting *posting, const struct letter *letter)
 {
-    char *url = make_url(session->replay, letter);
+    char *url = make_url(posting->replay, letter);
     int err = 0;
 
     if (url == NULL)
         return -ENOMEM;
-    if (session->events > 0 &&
-        (session->events == REQUEST_EVENTS || session->len + letter->event.len > REQUEST_BYTES ||
-         strcmp(session->url, url) != 0))
-        err = send_request(session);
-    free(session->url);
-    session->url = url;
+    if (posting->events > 0 &&
+        (posting->events == REQUEST_EVENTS || posting->len + letter->event.len > REQUEST_BYTES ||
+         strcmp(posting->url, url) != 0))
+        err = send_request(posting);
+    free(posting->url);
+    posting->url = url;
     return err;
 }
 
 static int post_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
 {
-    struct session *session = arg;
+    struct posting *posting = arg;
     int err;
 
     (void)line;
     if (letter == NULL) {
-        fprintf(stderr, "alloyctl: %s:%" PRIu64 ": not a dead letter\n", session->name, number);
+        fprintf(stderr, "alloyctl: %s:%" PRIu64 ": not a dead letter\n", posting->name, number);
         return -EIO;
     }
-    err = make_room(session, letter);
+    err = make_room(posting, letter);
     if (err != 0)
         return err;
-    if (session->events == 0)
-        session->first_line = number;
-    session->last_line = number;
-    return add_event(session, letter->event);
+    if (posting->events == 0)
+        posting->first_line = number;
+    posting->last_line = number;
+    return add_event(posting, letter->event);
 }
 
 /* True when a file is of the wanted stream: its name begins with it, then come time and number. */
@@ -285,10 +285,10 @@ static int rename_locked(int dir_fd, const char *from, const char *to)
 }
 
 /* Posts one file. 0 or -errno, told. */
-static int post_file(struct session *session, const struct letters_file *file)
+static int post_file(struct posting *posting, const struct letters_file *file)
 {
-    const int dir_fd = session->letters->dir_fd;
-    const bool keep = session->replay->keep;
+    const int dir_fd = posting->letters->dir_fd;
+    const bool keep = posting->replay->keep;
     char plain[NAME_MAX + 1];
     char taken[NAME_MAX + 32];
     char done[NAME_MAX + 32];
@@ -298,16 +298,16 @@ static int post_file(struct session *session, const struct letters_file *file)
     snprintf(taken, sizeof(taken), "%s%s", plain,
              LETTERS_SUFFIX_REPLAYING + strlen(LETTERS_SUFFIX));
     snprintf(done, sizeof(done), "%s%s", plain, LETTERS_SUFFIX_REPLAYED + strlen(LETTERS_SUFFIX));
-    session->name = plain;
-    session->posted = session->accepted = session->duplicates = 0;
-    session->events = 0;
-    session->len = 0;
+    posting->name = plain;
+    posting->posted = posting->accepted = posting->duplicates = 0;
+    posting->events = 0;
+    posting->len = 0;
     if (!keep && file->state == LETTERS_WAITING)
         err = rename_locked(dir_fd, plain, taken);
     if (err == 0)
-        err = letters_visit(session->letters, keep ? file->name : taken, post_line, session);
+        err = letters_visit(posting->letters, keep ? file->name : taken, post_line, posting);
     if (err == 0)
-        err = send_request(session);
+        err = send_request(posting);
     if (err == 0 && !keep)
         err = renameat2(dir_fd, taken, dir_fd, done, RENAME_NOREPLACE) == 0 ? 0 : -errno;
     else if (err != 0 && !keep)
@@ -318,50 +318,50 @@ static int post_file(struct session *session, const struct letters_file *file)
         fprintf(stderr,
                 "alloyctl: %s: %" PRIu64 " events posted, %" PRIu64 " accepted, %" PRIu64
                 " duplicates\n",
-                plain, session->posted, session->accepted, session->duplicates);
-    session->all_posted += session->posted;
-    session->all_accepted += session->accepted;
-    session->all_duplicates += session->duplicates;
+                plain, posting->posted, posting->accepted, posting->duplicates);
+    posting->all_posted += posting->posted;
+    posting->all_accepted += posting->accepted;
+    posting->all_duplicates += posting->duplicates;
     return err;
 }
 
-static bool start_curl(struct session *session, struct curl_slist **headers)
+static bool start_curl(struct posting *posting, struct curl_slist **headers)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     *headers = curl_slist_append(NULL, "Content-Type: application/x-ndjson");
     if (*headers != NULL && curl_slist_append(*headers, "Expect:") == NULL)
         return false;
-    session->easy = curl_easy_init();
-    if (*headers == NULL || session->easy == NULL)
+    posting->easy = curl_easy_init();
+    if (*headers == NULL || posting->easy == NULL)
         return false;
-    curl_easy_setopt(session->easy, CURLOPT_HTTPHEADER, *headers);
-    curl_easy_setopt(session->easy, CURLOPT_WRITEFUNCTION, on_answer);
-    curl_easy_setopt(session->easy, CURLOPT_WRITEDATA, session);
-    curl_easy_setopt(session->easy, CURLOPT_TIMEOUT, TIMEOUT_S);
-    curl_easy_setopt(session->easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(session->easy, CURLOPT_USERAGENT, "alloyctl/" ALLOY_VERSION);
-    curl_easy_setopt(session->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(posting->easy, CURLOPT_HTTPHEADER, *headers);
+    curl_easy_setopt(posting->easy, CURLOPT_WRITEFUNCTION, on_answer);
+    curl_easy_setopt(posting->easy, CURLOPT_WRITEDATA, posting);
+    curl_easy_setopt(posting->easy, CURLOPT_TIMEOUT, TIMEOUT_S);
+    curl_easy_setopt(posting->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(posting->easy, CURLOPT_USERAGENT, "alloyctl/" ALLOY_VERSION);
+    curl_easy_setopt(posting->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     return true;
 }
 
 /* Posts every wanted file; a problem with one does not keep the others. */
-static int post_files(struct session *session)
+static int post_files(struct posting *posting)
 {
     int status = EXIT_SUCCESS;
     size_t files = 0;
 
-    for (size_t i = 0; i < session->letters->count; i++) {
-        if (!is_wanted(session->replay, &session->letters->files[i]))
+    for (size_t i = 0; i < posting->letters->count; i++) {
+        if (!is_wanted(posting->replay, &posting->letters->files[i]))
             continue;
         files++;
-        if (post_file(session, &session->letters->files[i]) != 0)
+        if (post_file(posting, &posting->letters->files[i]) != 0)
             status = EXIT_FAILURE;
     }
     fprintf(stderr,
             "alloyctl: %zu files: %" PRIu64 " events posted, %" PRIu64 " accepted, %" PRIu64
             " duplicates\n",
-            files, session->all_posted, session->all_accepted, session->all_duplicates);
-    if (session->all_duplicates > 0)
+            files, posting->all_posted, posting->all_accepted, posting->all_duplicates);
+    if (posting->all_duplicates > 0)
         fputs("alloyctl: duplicates are events whose id alloyd knows: posted before, corrected "
               "meanwhile, or not yet forgotten (alloy_dead_letter_releasing)\n",
               stderr);
@@ -371,7 +371,7 @@ static int post_files(struct session *session)
 int ctl_replay(const struct ctl_replay *replay)
 {
     struct letters letters;
-    struct session session = {.replay = replay, .letters = &letters};
+    struct posting posting = {.replay = replay, .letters = &letters};
     struct curl_slist *headers = NULL;
     int status = EXIT_FAILURE;
     int err = letters_open(&letters, replay->dir);
@@ -380,15 +380,15 @@ int ctl_replay(const struct ctl_replay *replay)
         fprintf(stderr, "alloyctl: %s: %s\n", replay->dir, strerror(-err));
         return EXIT_FAILURE;
     }
-    if (start_curl(&session, &headers))
-        status = post_files(&session);
+    if (start_curl(&posting, &headers))
+        status = post_files(&posting);
     else
         fputs("alloyctl: out of memory\n", stderr);
-    curl_easy_cleanup(session.easy);
+    curl_easy_cleanup(posting.easy);
     curl_slist_free_all(headers);
     curl_global_cleanup();
-    free(session.url);
-    free(session.body);
+    free(posting.url);
+    free(posting.body);
     letters_close(&letters);
     return status;
 }

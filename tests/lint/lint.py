@@ -24,13 +24,13 @@ PARAMETERS_MAX = 5
 COLUMNS_MAX = 100  # of C
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
-LAYERS = {"base": 0, "core": 1, "front": 2, "back": 2, "top": 3, "main": 4}
+LAYERS = {"base": 0, "core": 1, "front": 2, "back": 2, "ctl": 2, "top": 3, "main": 4}
 
 # Where a library's headers may be included: in these modules, or in a whole layer.
 LIBRARY_HOMES = {
     "event2/": {"layer": "front"},
     "hiredis/": {"redis_link"},
-    "curl/": {"transfer", "flusher", "flusher_answer", "flusher_probe", "insert"},
+    "curl/": {"transfer", "flusher", "flusher_answer", "flusher_probe", "insert", "ctl_replay"},
     "urcu": {"l1"},
     "jansson.h": {"admin", "exposition"},
     "ini.h": {"ini"},
