@@ -46,6 +46,8 @@
 #define FEED_PAUSE_MS 5
 #define HEALTH_INTERVAL_MS 250
 #define LOG_INTERVAL_MS 2000
+#define READING_WAIT_MS 1000
+#define READING_POLL_MS 1
 /* New traffic comes first where there is one core too few. */
 #define NICENESS 5
 
@@ -65,8 +67,8 @@ struct replay {
     _Atomic uint64_t found;  /* LIVE records */
     _Atomic uint64_t handed; /* of these, or dropped as duplicates */
     uint64_t health_due_ms, log_due_ms;
-    bool is_read;
-    bool failed; /* something of the journal stays behind until a restart */
+    atomic_bool is_read; /* written by the thread that works now, read by any */
+    bool failed;         /* something of the journal stays behind until a restart */
     bool started;
     pthread_t thread;
     atomic_bool stop; /* any thread */
@@ -230,7 +232,8 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
         first_err = first_err == 0 ? err : first_err;
         log_error("segment cannot be read reason=\"%s\" action=keep", error);
     }
-    replay->is_read = true;
+    /* release: pairs with the acquire in await_reading(); what was counted is then visible */
+    atomic_store_explicit(&replay->is_read, true, memory_order_release);
     log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64
              " in_inserts=%zu dead_lettered=%zu corrupt=%" PRIu64 " unknown_stream=%" PRIu64
              " took_ms=%" PRIu64,
@@ -464,6 +467,17 @@ free_replay:
     return err;
 }
 
+/* A journal that is read quickly is read before anybody can ask how many events are pending. */
+static void await_reading(const struct replay *replay)
+{
+    const uint64_t until_ms = clock_mono_ms() + READING_WAIT_MS;
+
+    /* acquire: pairs with the release in read_segments() */
+    while (!atomic_load_explicit(&replay->is_read, memory_order_acquire) &&
+           clock_mono_ms() < until_ms)
+        pause_ms(READING_POLL_MS);
+}
+
 int replay_start(struct replay *replay, struct flusher *flusher)
 {
     int err;
@@ -477,6 +491,7 @@ int replay_start(struct replay *replay, struct flusher *flusher)
         return -err;
     pthread_setname_np(replay->thread, "alloy-replay");
     replay->started = true;
+    await_reading(replay);
     return 0;
 }
 

@@ -43,7 +43,8 @@ struct replay_parts {
  * a sentence in error. Main thread, once. */
 MUST_CHECK int replay_read(struct replay **replay, const struct replay_parts *parts,
                            char error[JOURNAL_ERROR_MAX]);
-/* Starts the thread. 0 or -errno. */
+/* Starts the thread, and waits up to a second for it to have read, so that what is pending is
+ * counted. 0 or -errno. Main thread. */
 MUST_CHECK int replay_start(struct replay *replay, struct flusher *flusher);
 /* True once everything that could be read is handed over, or it was ended. Any thread. */
 bool replay_done(const struct replay *replay);
