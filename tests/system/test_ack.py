@@ -178,6 +178,31 @@ def test_answers_keep_the_order_of_pipelined_requests(alloyd, clickhouse, table)
     assert clickhouse.count(table) == 7
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("half_close", [False, True])
+def test_a_client_that_sends_ahead_does_not_keep_the_server_busy(make_alloyd, redis, own_clickhouse, half_close):
+    alloyd = make_alloyd(away(redis, own_clickhouse)).start()
+    own_clickhouse.kill()
+    with alloyd.connect() as s:
+        s.sendall(raw_post("a", headers="Prefer: wait=3\r\n"))
+        harness.wait_until(lambda: waiting(alloyd) == 1, "it waits")
+        s.sendall(raw_post("b", "") if not half_close else b"")
+        if half_close:
+            s.shutdown(socket.SHUT_WR)
+        before = cpu_seconds(alloyd.pid)
+        assert harness.read_answer(s).status == 202
+        assert cpu_seconds(alloyd.pid) - before < 1
+        if not half_close:
+            assert harness.read_answer(s).status == 202
+    own_clickhouse.start()
+    alloyd.settled()
+
+
 def test_a_half_closed_client_gets_its_answer(alloyd):
     answers = alloyd.raw(raw_post("a") + raw_post("b", "") + raw_post("c"))
     assert answers.count(b"HTTP/1.1 200 ") == 2 and answers.count(b"HTTP/1.1 202 ") == 1
