@@ -44,7 +44,8 @@ class Clients:
                     self.answered.update(ids)
                     self.unsure.pop()
             except (OSError, harness.http.client.HTTPException):
-                return
+                if not self.alloyd.alive():
+                    return
 
     def retry(self):
         for ids in filter(None, self.unsure + [sorted(self.answered)]):
