@@ -3,7 +3,6 @@
 
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -327,7 +326,6 @@ def test_ack_disk_in_memory_mode_is_400(make_alloyd, clickhouse, table):
     assert alloyd.post(harness.event("a"), WAIT).json == {"accepted": 1, "duplicates": 0}
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 @pytest.mark.parametrize("sync", ["never", "interval"])
 def test_ack_disk_syncs_before_it_answers(make_alloyd, clickhouse, table, sync, tmp_path):
     alloyd = make_alloyd(sections_for(None, clickhouse, table, journal={"sync": sync, "sync_interval": "60s"})).start()

@@ -3,8 +3,6 @@
 
 import signal
 
-import pytest
-
 import harness
 from conftest import sections_for
 from test_kill_points import KILL_BUILD
@@ -54,7 +52,6 @@ def test_a_corrected_event_is_new_after_a_kill(make_alloyd, redis, clickhouse, t
     assert clickhouse.count(table) == 2
 
 
-@pytest.mark.skipif(not (KILL_BUILD / "alloyd").exists(), reason="needs the preset kill-points")
 def test_a_kill_right_after_the_letter_is_written_does_not_double_it(make_alloyd, redis, clickhouse, table):
     alloyd = make_alloyd(sections_for(redis, clickhouse, table))
     alloyd.build = KILL_BUILD

@@ -27,7 +27,6 @@ def test_a_drain_waits_until_everything_is_replayed(make_alloyd, redis, own_clic
     assert own_clickhouse.count("default.events") == own_clickhouse.count("default.events", "uniqExact(event_id)") == n
 
 
-@pytest.mark.skipif(not (KILL_BUILD / "alloyd").exists(), reason="needs the preset kill-points")
 def test_without_redis_an_id_twice_in_a_turn_that_is_cut_short_gives_one_row(make_alloyd, clickhouse, table):
     alloyd = make_alloyd(sections_for(None, clickhouse, table))
     alloyd.build = KILL_BUILD
