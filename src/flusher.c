@@ -6,6 +6,8 @@
  * max_inflight inserts are out batches gather, so inserts grow with the load and with an outage.
  * A lane that has failed sends one old insert at a time, after its back-off, and begins no new one
  * until that succeeds; inserts that wait take no slot, so a stuck stream does not hold up others.
+ * One whose table has too many parts goes on one insert at a time, with a pause after each, so that
+ * merges catch up; the pause doubles with each refusal and shrinks with each success.
  *
  * Runs on: the flusher thread; flusher_submit() and flusher_pending() any thread.
  * Owns: batches from submission on, inserts, the multi handle, the dead-letter folder.
@@ -197,6 +199,7 @@ static struct insert *build(struct flusher *flusher, size_t stream)
     insert->async = lane->async;
     if (lane->batches->insert_id != 0) {
         insert->id = lane->batches->insert_id;
+        insert->async = (insert->id & INSERT_ID_ASYNC) != 0;
         insert->stamped = true;
         whole = 1;
     }
@@ -224,7 +227,8 @@ static bool lane_ready(const struct flusher *flusher, const struct lane *lane, u
     if (now < lane->retry_at_ms)
         return false;
     /* After a failure, and while an insert is being taken apart: one after the other. */
-    if ((lane->backoff.failures > 0 || lane->part_count > 0) && lane->inflight_count > 0)
+    if ((lane->backoff.failures > 0 || lane->part_count > 0 || lane->pace_ms > 0) &&
+        lane->inflight_count > 0)
         return false;
     if (lane->waiting.first != NULL)
         return true;
@@ -240,7 +244,8 @@ static int freeze(struct flusher *flusher, struct insert *insert)
     if (insert->stamped)
         return 0;
     if (insert->id == 0)
-        insert->id = journal_next_insert_id(flusher->parts.journal);
+        insert->id =
+            journal_next_insert_id(flusher->parts.journal) | (insert->async ? INSERT_ID_ASYNC : 0);
     KILL_POINT("insert_drawn");
     if (journal_stamp(flusher->parts.journal, insert->records, insert->count, insert->id) != 0) {
         if (log_limit_pass(&flusher->stamp_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
@@ -448,6 +453,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     err = -pthread_create(&started->thread, NULL, run, started);
     if (err != 0)
         goto destroy_started;
+    pthread_setname_np(started->thread, "alloy-flusher");
     *flusher = started;
     return 0;
 

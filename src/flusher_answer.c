@@ -31,6 +31,8 @@
 #define LOG_INTERVAL_MS 60000
 #define MESSAGE_MAX 1024
 #define HEALTH_MESSAGE_MAX 300
+#define PACE_SHRINK 4 /* a success takes a fourth off the pause */
+#define CODE_TOO_MANY_PARTS 252
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
 
 /* Says whether ClickHouse answers at all, when that changes. */
@@ -57,6 +59,10 @@ static const char *message_of(const struct transfer *transfer, char out[HEALTH_M
     struct slice body = transfer->answer.body;
     size_t len = body.len < HEALTH_MESSAGE_MAX - 1 ? body.len : HEALTH_MESSAGE_MAX - 1;
 
+    if (transfer->answer.status == 0) {
+        snprintf(out, HEALTH_MESSAGE_MAX, "%s", transfer->error);
+        return out;
+    }
     if (transfer->answer.transport_failed || len == 0) {
         snprintf(out, HEALTH_MESSAGE_MAX, "%s (HTTP status %ld)", transfer->error,
                  transfer->answer.status);
@@ -68,6 +74,13 @@ static const char *message_of(const struct transfer *transfer, char out[HEALTH_M
         len--;
     out[len] = '\0';
     return out;
+}
+
+/* The exception's code; a proxy between may have dropped the header. 0: none. */
+static int code_of(const struct insert_answer *answer)
+{
+    return answer->exception_code != 0 ? answer->exception_code
+                                       : insert_answer_body_code(answer->body);
 }
 
 static void raise_lane(struct flusher *flusher, size_t stream, enum lane_fault fault,
@@ -250,9 +263,7 @@ static void refuse(struct flusher *flusher, struct insert *insert, const struct 
     int err;
 
     insert_end(flusher, insert);
-    insert->code = transfer->answer.exception_code;
-    if (insert->code == 0)
-        insert->code = insert_answer_body_code(message);
+    insert->code = code_of(&transfer->answer);
     if (log_limit_pass(&lane->refused_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
         log_warn("row refused stream=%s code=%d action=dead_letter suppressed=%" PRIu64,
                  flusher_stream(flusher, insert->stream)->name, insert->code, held);
@@ -301,7 +312,8 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
     flusher_count_insert(flusher, insert->stream, insert->count);
     flusher_finish_records(flusher, insert->records, insert->count, RECORD_INSERTED);
     backoff_reset(&lane->backoff);
-    lane->retry_at_ms = 0;
+    lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
+    lane->pace_ms -= (lane->pace_ms + PACE_SHRINK - 1) / PACE_SHRINK;
     clear_lane(flusher, insert->stream);
     insert_settle(insert, true);
     insert_end(flusher, insert);
@@ -339,6 +351,17 @@ static void insert_refused(struct flusher *flusher, struct insert *insert,
         flusher_keep(flusher, insert, true);
 }
 
+/* Merges do not keep up: fewer and larger inserts from now on. */
+static void slow_down(struct flusher *flusher, struct lane *lane)
+{
+    const struct config *config = flusher_config(flusher);
+    uint64_t pace = lane->pace_ms * 2;
+
+    if (pace < config->clickhouse_retry_min_ms)
+        pace = config->clickhouse_retry_min_ms;
+    lane->pace_ms = pace < config->clickhouse_retry_max_ms ? pace : config->clickhouse_retry_max_ms;
+}
+
 /* Nothing but time, or a human, can help. */
 static void insert_failed(struct flusher *flusher, struct insert *insert,
                           const struct transfer *transfer, enum insert_class class)
@@ -369,6 +392,8 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
                  name, answer->exception_code, answer->status, transfer->error, insert->count,
                  held);
     }
+    if (class == INSERT_RETRY && code_of(answer) == CODE_TOO_MANY_PARTS)
+        slow_down(flusher, lane);
     flusher_keep(flusher, insert, class != INSERT_RETRY);
     /* Whoever answers next may be another server: ask before the next new insert. */
     if (answer->transport_failed) {
@@ -409,77 +434,92 @@ static void on_insert(struct flusher *flusher, struct transfer *transfer)
     }
 }
 
-/* Decides how to insert, given what the server said (probe NULL: nothing useful); why is for the
- * log, NULL: no line. */
-static void decide(struct flusher *flusher, size_t stream, const struct flusher_probe *probe,
-                   const char *why)
+/* One thing about a table that an operator should know; text NULL: it is not so (any more). */
+static void tell_finding(struct flusher *flusher, size_t stream, const char *key, const char *text,
+                         bool news)
 {
-    struct lane *lane = &flusher->lanes[stream];
-    const int mode = flusher_config(flusher)->clickhouse_async_insert;
-
-    lane->async = mode == CONFIG_ASYNC_ON ||
-                  (mode == CONFIG_ASYNC_AUTO && probe != NULL && probe->async_safe);
-    lane->counted = probe == NULL || probe->counts_async;
-    lane->probed = true;
-    if (why != NULL && mode == CONFIG_ASYNC_AUTO && !lane->async && !lane->async_told) {
-        lane->async_told = true;
-        log_info("inserts are synchronous stream=%s reason=\"%s\"",
-                 flusher_stream(flusher, stream)->name, why);
-    }
-}
-
-/* Warns of a table that does not deduplicate. */
-static void tell_window(struct flusher *flusher, size_t stream, bool unset)
-{
-    struct lane *lane = &flusher->lanes[stream];
     const struct config_stream *of = flusher_stream(flusher, stream);
-    char key[HEALTH_KEY_MAX];
 
-    snprintf(key, sizeof(key), "clickhouse.%s.window", of->name);
-    if (!unset) {
+    if (text == NULL) {
         health_clear(flusher->parts.health, key);
         return;
     }
-    health_raise(flusher->parts.health, key, false,
-                 "table %s.%s has no non_replicated_deduplication_window: a retried insert can "
-                 "give rows twice",
-                 of->database, of->table);
-    if (!lane->window_told)
-        log_warn("table has no non_replicated_deduplication_window, a retried insert can give "
-                 "rows twice stream=%s table=%s.%s",
-                 of->name, of->database, of->table);
-    lane->window_told = true;
+    health_raise(flusher->parts.health, key, false, "table %s.%s: %s", of->database, of->table,
+                 text);
+    if (news)
+        log_warn("table is not as it should be stream=%s table=%s.%s reason=\"%s\"", of->name,
+                 of->database, of->table, text);
+}
+
+/* Decides how to insert, given what the server said; probe NULL: nothing useful, for a reason. */
+static void decide(struct flusher *flusher, size_t stream, const struct flusher_probe *probe,
+                   const char *reason)
+{
+    const int mode = flusher_config(flusher)->clickhouse_async_insert;
+    struct lane *lane = &flusher->lanes[stream];
+    const struct config_stream *of = flusher_stream(flusher, stream);
+    const char *unsafe = probe == NULL ? reason : probe->async_unsafe;
+    char now[FLUSHER_FINDINGS_MAX];
+    char text[HEALTH_TEXT_MAX];
+    char key[HEALTH_KEY_MAX];
+    bool news;
+
+    lane->async = mode == CONFIG_ASYNC_ON || (mode == CONFIG_ASYNC_AUTO && unsafe == NULL);
+    lane->counted = probe == NULL || probe->counts_async;
+    lane->probed = true;
+    if (probe == NULL)
+        snprintf(now, sizeof(now), "version=unknown");
+    else
+        snprintf(now, sizeof(now), "version=%s exists=%s engine=%s partitioned=%s window=%s",
+                 probe->version, probe->table_exists ? "yes" : "no", probe->engine,
+                 probe->partitioned ? "yes" : "no", probe->window);
+    news = strcmp(now, lane->findings) != 0;
+    if (news) {
+        memcpy(lane->findings, now, sizeof(now));
+        log_info("table looked at stream=%s table=%s.%s %s inserts=%s", of->name, of->database,
+                 of->table, now, lane->async ? "async" : "sync");
+    }
+    if (probe != NULL && !probe->table_exists)
+        return; /* the lane's own condition says so */
+    snprintf(key, sizeof(key), "clickhouse.%s.window", of->name);
+    tell_finding(flusher, stream, key,
+                 probe != NULL && probe->window_unset
+                     ? "no non_replicated_deduplication_window, so a retried insert can give rows "
+                       "twice"
+                     : NULL,
+                 news);
+    snprintf(text, sizeof(text), "inserts are %s: %s",
+             lane->async ? "async, and can lose or double rows" : "synchronous",
+             unsafe == NULL ? "" : unsafe);
+    snprintf(key, sizeof(key), "clickhouse.%s.async", of->name);
+    tell_finding(flusher, stream, key, unsafe != NULL && mode != CONFIG_ASYNC_OFF ? text : NULL,
+                 news);
 }
 
 static void on_probe_row(struct flusher *flusher, size_t stream, const struct flusher_probe *probe)
 {
-    struct lane *lane = &flusher->lanes[stream];
+    const struct config *config = flusher_config(flusher);
     const struct config_stream *of = flusher_stream(flusher, stream);
+    struct lane *lane = &flusher->lanes[stream];
     char text[HEALTH_MESSAGE_MAX];
 
-    if (!probe->table_exists) {
-        snprintf(text, sizeof(text), "table %s.%s does not exist", of->database, of->table);
-        /* What an insert has said is better informed. */
-        if (lane->fault != LANE_FAULT_INSERT) {
-            if (lane->fault == LANE_FAULT_NONE)
-                log_error("table does not exist stream=%s table=%s.%s", of->name, of->database,
-                          of->table);
-            raise_lane(flusher, stream, LANE_FAULT_PROBE, text);
-        }
-        lane->probe_at_ms =
-            clock_mono_ms() +
-            backoff_next(&lane->probe_backoff, flusher_config(flusher)->clickhouse_retry_min_ms,
-                         flusher_config(flusher)->clickhouse_retry_max_ms, flusher_random(flusher));
-        decide(flusher, stream, probe, NULL);
+    decide(flusher, stream, probe, NULL);
+    if (probe->table_exists) {
+        backoff_reset(&lane->probe_backoff);
+        if (lane->fault == LANE_FAULT_PROBE)
+            clear_lane(flusher, stream);
         return;
     }
-    backoff_reset(&lane->probe_backoff);
-    if (lane->fault == LANE_FAULT_PROBE)
-        clear_lane(flusher, stream);
-    snprintf(text, sizeof(text), "not known to be safe on version %s and this table",
-             probe->version);
-    decide(flusher, stream, probe, text);
-    tell_window(flusher, stream, probe->window_unset);
+    lane->probe_at_ms =
+        clock_mono_ms() + backoff_next(&lane->probe_backoff, config->clickhouse_retry_min_ms,
+                                       config->clickhouse_retry_max_ms, flusher_random(flusher));
+    /* What an insert has said is better informed. */
+    if (lane->fault == LANE_FAULT_INSERT)
+        return;
+    if (lane->fault == LANE_FAULT_NONE)
+        log_error("table does not exist stream=%s table=%s.%s", of->name, of->database, of->table);
+    snprintf(text, sizeof(text), "table %s.%s does not exist", of->database, of->table);
+    raise_lane(flusher, stream, LANE_FAULT_PROBE, text);
 }
 
 static void on_probe(struct flusher *flusher, struct transfer *transfer)

@@ -21,6 +21,8 @@
 #include "alloy/log.h"
 #include "alloy/transfer.h"
 
+#define FLUSHER_FINDINGS_MAX 256
+
 /* Who has raised the health condition of a lane: only the same may clear it. */
 enum lane_fault { LANE_FAULT_NONE, LANE_FAULT_PROBE, LANE_FAULT_INSERT };
 
@@ -38,15 +40,15 @@ struct lane {
     size_t part_count; /* inserts that are parts of others, waiting or in flight */
     struct backoff backoff;
     uint64_t retry_at_ms;
+    uint64_t pace_ms; /* between an insert that succeeds and the next; 0: none */
     /* probe */
     struct backoff probe_backoff;
     uint64_t probe_at_ms;
     bool probing;
-    bool probed;  /* async is decided for the server that answers now */
-    bool async;   /* of inserts that are built now */
-    bool counted; /* the answer to an async insert tells the rows written */
-    bool async_told;
-    bool window_told;
+    bool probed;                         /* async is decided for the server that answers now */
+    bool async;                          /* of inserts that are built now */
+    bool counted;                        /* the answer to an async insert tells the rows written */
+    char findings[FLUSHER_FINDINGS_MAX]; /* of the last probe, as logged; "": none yet */
     enum lane_fault fault;
     struct log_limit misconfigured_limit;
     struct log_limit unknown_limit;

@@ -94,26 +94,45 @@ static bool split_row(struct slice body, struct slice fields[PROBE_FIELDS])
     return true;
 }
 
+static bool copy_field(char out[FLUSHER_PROBE_FIELD_MAX], struct slice field)
+{
+    if (field.len >= FLUSHER_PROBE_FIELD_MAX)
+        return false;
+    snprintf(out, FLUSHER_PROBE_FIELD_MAX, "%.*s", field.len == 0 ? 1 : (int)field.len,
+             field.len == 0 ? "-" : field.data);
+    return true;
+}
+
+static const char *async_unsafe(const struct flusher_probe *probe, bool merge_tree)
+{
+    unsigned version[VERSION_PARTS];
+
+    if (!version_read(probe->version, version))
+        return "this version of ClickHouse is not known";
+    if (!probe->counts_async)
+        return "this version of ClickHouse does not tell how many rows an async insert has written";
+    /* What stands behind a Distributed table or a view cannot be seen from here. */
+    if ((probe->partitioned || !merge_tree) && !version_partitions_fixed(version))
+        return "this version of ClickHouse can lose async inserts into partitioned tables";
+    return NULL;
+}
+
 bool flusher_probe_read(struct slice body, struct flusher_probe *probe)
 {
     struct slice fields[PROBE_FIELDS];
     unsigned version[VERSION_PARTS];
     bool merge_tree;
-    bool partitioned;
 
-    if (!split_row(body, fields) || fields[0].len == 0 ||
-        fields[0].len >= FLUSHER_PROBE_VERSION_MAX)
+    *probe = (struct flusher_probe){.table_exists = false};
+    if (!split_row(body, fields) || fields[0].len == 0 || !copy_field(probe->version, fields[0]) ||
+        !copy_field(probe->engine, fields[2]) || !copy_field(probe->window, fields[4]))
         return false;
-    *probe = (struct flusher_probe){.table_exists = !equals(fields[1], "0")};
-    memcpy(probe->version, fields[0].data, fields[0].len);
+    probe->table_exists = !equals(fields[1], "0");
+    probe->partitioned = !equals(fields[3], "0");
+    probe->counts_async = version_read(probe->version, version) &&
+                          version_compare(version, async_counted, VERSION_PARTS) >= 0;
     merge_tree = ends(fields[2], "MergeTree");
-    /* What stands behind a Distributed table or a view cannot be seen from here. */
-    partitioned = !merge_tree || !equals(fields[3], "0");
-    if (version_read(probe->version, version)) {
-        probe->counts_async = version_compare(version, async_counted, VERSION_PARTS) >= 0;
-        probe->async_safe = probe->table_exists && probe->counts_async &&
-                            (!partitioned || version_partitions_fixed(version));
-    }
+    probe->async_unsafe = async_unsafe(probe, merge_tree);
     probe->window_unset = merge_tree && !begins(fields[2], "Replicated") &&
                           !begins(fields[2], "Shared") &&
                           (fields[4].len == 0 || equals(fields[4], "0"));

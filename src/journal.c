@@ -595,7 +595,8 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
     struct segment *touched = NULL;
 
     /* acquire: pairs with the release in promise_more() */
-    if (insert_id >= atomic_load_explicit(&journal->dir.insert_limit, memory_order_acquire))
+    if ((insert_id & ~INSERT_ID_ASYNC) >=
+        atomic_load_explicit(&journal->dir.insert_limit, memory_order_acquire))
         return -EIO;
     if (sync && atomic_load_explicit(&journal->failed, memory_order_relaxed))
         return -EIO;

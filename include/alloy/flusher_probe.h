@@ -12,14 +12,19 @@
 
 #include "alloy/base.h"
 
-#define FLUSHER_PROBE_VERSION_MAX 32
+#define FLUSHER_PROBE_FIELD_MAX 64
 
 struct flusher_probe {
-    char version[FLUSHER_PROBE_VERSION_MAX]; /* as the server gave it; "" when unknown */
+    char version[FLUSHER_PROBE_FIELD_MAX]; /* these three as the server gave them; "-": nothing */
+    char engine[FLUSHER_PROBE_FIELD_MAX];
+    char window[FLUSHER_PROBE_FIELD_MAX];
     bool table_exists;
-    bool async_safe;   /* tokens of async inserts are known to hold, and done is told from lost */
+    bool partitioned;
     bool counts_async; /* the answer to an async insert tells the rows written */
     bool window_unset; /* a plain MergeTree without a deduplication window */
+    /* Why tokens of async inserts are not known to hold, or done not told from lost; NULL: both
+     * are. */
+    const char *async_unsafe;
 };
 
 /* Reads the answer to insert_request_probe_url(). False: it is not such an answer. */

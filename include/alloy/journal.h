@@ -107,6 +107,13 @@ MUST_CHECK int journal_sync_appended(struct journal *journal);
  */
 void journal_finish(struct journal *journal, struct record *const *records, size_t n,
                     enum record_state state);
+/*
+ * An insert id is a number of journal_next_insert_id()'s and this bit, the flusher's: ClickHouse
+ * keeps tokens of async inserts apart, so a later life must send an insert again in the way it was
+ * sent.
+ */
+#define INSERT_ID_ASYNC (UINT64_C(1) << 63)
+
 /* Stamps an insert into n LIVE records; with sync = always it is on disk on return. 0, or -EIO: the
  * insert must not be sent (the sync failed, or insert_id could not be set aside for ever on a full
  * disk; a later call with the same id may succeed). Flusher thread. */

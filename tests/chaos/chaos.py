@@ -6,6 +6,7 @@ exactly once, and the books balance. The same seed gives the same schedule of fa
 interleaving: that is the kernel's).
 """
 
+import collections
 import http.client
 import json
 import os
@@ -99,6 +100,7 @@ class Run:
             "worker": {"linger": "10ms"},
             "journal": {"dir": self.disk / "journal", "segment": "512KiB", "max_bytes": "48MiB",
                         "sync": self.random.choice(["interval", "always", "never"])},
+            "dead_letter": {"dir": self.disk / "dead-letter"},
             "log": {"level": "info"},
         }, self.options).start()
 
@@ -165,8 +167,9 @@ class Run:
     def check(self):
         rows = [row[0] for row in self.clickhouse.rows("SELECT event_id FROM default.events")]
         folder = pathlib.Path(self.alloyd.sections["dead_letter"]["dir"])
-        letters = [json.loads(line)["event"]["event_id"] for path in sorted(folder.glob("*.ndjson"))
-                   for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for path in sorted(folder.glob("*.ndjson")) for line in path.read_text().splitlines()]
+        letters = [line["event"]["event_id"] for line in lines]
+        records = [line["lsn"] for line in lines]
         answered = {i for c in self.clients for i in c.answered}
         good, bad = {i for i in answered if i.startswith("id")}, {i for i in answered if i.startswith("bad")}
         problems = []
@@ -176,8 +179,10 @@ class Run:
                 problems.append(f"{what}: {len(ids)}, such as {sorted(ids)[:5]}")
 
         problem("lost", good - set(rows))
-        problem("doubled", {i for i in set(rows) if rows.count(i) > 1} if len(rows) != len(set(rows)) else set())
+        problem("doubled", {i for i, n in collections.Counter(rows).items() if n > 1})
         problem("refused rows lost", bad - set(letters))
+        # By record, not by id: an id that was refused is free, and a client that sends it again has it refused again.
+        problem("dead-lettered twice", {i for i, n in collections.Counter(records).items() if n > 1})
         problem("good events dead-lettered", {i for i in letters if i.startswith("id")})
         problem("refused rows in ClickHouse", {i for i in rows if i.startswith("bad")})
         return problems, len(good), len(bad), len(rows), len(letters)

@@ -43,10 +43,11 @@ enum fake_mode {
     FAKE_200_CODE_HEADER, /* a 200 with exception 241 in the header */
     FAKE_200_BODY,        /* a 200 with an exception in the body */
     FAKE_200_NO_SUMMARY,
-    FAKE_200_TOO_FEW,  /* written_rows is one short */
-    FAKE_404_TABLE,    /* 60 */
-    FAKE_UNKNOWN_CODE, /* 49 */
-    FAKE_OTHERS_ROW,   /* 469, whatever the rows are */
+    FAKE_200_TOO_FEW,    /* written_rows is one short */
+    FAKE_404_TABLE,      /* 60 */
+    FAKE_UNKNOWN_CODE,   /* 49 */
+    FAKE_TOO_MANY_PARTS, /* 252 */
+    FAKE_OTHERS_ROW,     /* 469, whatever the rows are */
 };
 
 struct fake_request {
@@ -200,6 +201,10 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
         return true;
     case FAKE_UNKNOWN_CODE:
         answer(fd, 500, "X-ClickHouse-Exception-Code: 49\r\n", "Code: 49. DB::Exception: bug");
+        return true;
+    case FAKE_TOO_MANY_PARTS:
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 252\r\n",
+               "Code: 252. DB::Exception: Too many parts (3001). Merges are slower than inserts.");
         return true;
     case FAKE_OTHERS_ROW:
         answer(fd, 500, "X-ClickHouse-Exception-Code: 469\r\n",

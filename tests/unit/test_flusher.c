@@ -504,6 +504,62 @@ static void a_frozen_insert_goes_out_as_it_was(void **state)
     assert_string_equal(world->fake.requests[2].token, token);
 }
 
+/* Tokens of async inserts are apart from others, so how it was sent is part of the insert's id. */
+static void a_frozen_insert_is_async_if_it_was_and_only_then(void **state)
+{
+    struct world *world = *state;
+    struct batch *frozen;
+    struct record *record;
+
+    start(world);
+    frozen = make_batch(world, 0, 2, -1);
+    frozen->insert_id = INSERT_ID_ASYNC | 5;
+    flusher_submit(world->flusher, frozen);
+    wait_empty(world);
+    assert_true(world->fake.requests[0].async);
+    flusher_stop(world->flusher);
+    world->config.clickhouse_async_insert = CONFIG_ASYNC_ON;
+    start(world);
+    frozen = make_batch(world, 0, 2, -1);
+    frozen->insert_id = 6;
+    flusher_submit(world->flusher, frozen);
+    wait_empty(world);
+    assert_false(world->fake.requests[1].async);
+    frozen = make_batch(world, 0, 2, -1);
+    record = frozen->records[0];
+    flusher_submit(world->flusher, frozen);
+    wait_empty(world);
+    assert_true(world->fake.requests[2].async);
+    assert_true((atomic_load(&record->insert_id) & INSERT_ID_ASYNC) != 0);
+}
+
+static void too_many_parts_slow_inserts_down_until_they_succeed(void **state)
+{
+    struct world *world = *state;
+    uint64_t begun;
+
+    world->config.clickhouse_retry_min_ms = 50;
+    world->config.clickhouse_retry_max_ms = 200;
+    start(world);
+    fake_set(&world->fake, FAKE_TOO_MANY_PARTS, 3);
+    submit(world, 0, 1, -1);
+    WAIT_FOR(fake_count(&world->fake) == 4); /* the pause is 200 ms by now */
+    begun = clock_mono_ms();
+    for (int i = 0; i < 50; i++) {
+        submit(world, 0, 1, -1);
+        pause_ms(2);
+    }
+    submit(world, 1, 1, -1);
+    WAIT_FOR(journal_live(world->journal, 1) == 0);
+    assert_true(clock_mono_ms() - begun < 200 || world->fake.requests[4].rows > 1);
+    wait_empty(world);
+    /* 50 batches gathered through one pause, or through two on a machine that is slow. */
+    assert_in_range(fake_count(&world->fake), 6, 8);
+    assert_int_equal(world->fake.inserted_rows, 52);
+    assert_int_equal(snapshot(world)->counters[METRIC_COUNTER_clickhouse_errors_retry], 3);
+    assert_true(clock_mono_ms() - begun >= 100);
+}
+
 static void a_single_row_of_an_async_insert_is_judged_by_itself(void **state)
 {
     struct world *world = *state;
@@ -544,6 +600,8 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
         submit(world, 0, 1, -1);
         wait_empty(world);
         assert_int_equal(world->fake.requests[i].async, cases[i].async);
+        assert_int_equal(is_up(world, "clickhouse.a.async"), !cases[i].async);
+        assert_true(health_ready(world->health));
         flusher_stop(world->flusher);
     }
     fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\n");
@@ -637,6 +695,8 @@ int main(void)
         TEST(a_higher_cap_lets_parked_rows_into_the_folder),
         TEST(a_buried_row_is_out_of_l1_and_its_line_names_its_record),
         TEST(a_frozen_insert_goes_out_as_it_was),
+        TEST(a_frozen_insert_is_async_if_it_was_and_only_then),
+        TEST(too_many_parts_slow_inserts_down_until_they_succeed),
         TEST(a_single_row_of_an_async_insert_is_judged_by_itself),
         TEST(auto_is_async_only_where_the_probe_says_so),
         TEST(stop_is_prompt_and_leaves_what_is_out_live),

@@ -39,14 +39,14 @@ static void async_is_safe_only_on_versions_known_to_be_good(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         snprintf(text, sizeof(text), "%s\t1\tMergeTree\t0\t1000\n", cases[i].version);
         assert_true(read_probe(text, &probe));
-        assert_int_equal(probe.async_safe, cases[i].plain);
+        assert_int_equal(probe.async_unsafe == NULL, cases[i].plain);
         assert_string_equal(probe.version, cases[i].version);
         snprintf(text, sizeof(text), "%s\t1\tMergeTree\t1\t1000\n", cases[i].version);
         assert_true(read_probe(text, &probe));
-        assert_int_equal(probe.async_safe, cases[i].partitioned);
+        assert_int_equal(probe.async_unsafe == NULL, cases[i].partitioned);
         snprintf(text, sizeof(text), "%s\t1\tDistributed\t0\t\n", cases[i].version);
         assert_true(read_probe(text, &probe));
-        assert_int_equal(probe.async_safe, cases[i].partitioned);
+        assert_int_equal(probe.async_unsafe == NULL, cases[i].partitioned);
     }
 }
 
@@ -76,6 +76,21 @@ static void only_a_plain_merge_tree_needs_a_window(void **state)
     }
 }
 
+static void what_the_server_said_is_kept_for_the_log(void **state)
+{
+    struct flusher_probe probe;
+
+    (void)state;
+    assert_true(read_probe("26.7.2.1\t1\tMergeTree\t1\t1000\n", &probe));
+    assert_string_equal(probe.engine, "MergeTree");
+    assert_string_equal(probe.window, "1000");
+    assert_true(probe.partitioned);
+    assert_true(read_probe("26.7.2.1\t0\t\t0\t\n", &probe));
+    assert_string_equal(probe.engine, "-");
+    assert_string_equal(probe.window, "-");
+    assert_false(probe.partitioned);
+}
+
 static void anything_else_is_no_answer(void **state)
 {
     static const char *const texts[] = {
@@ -86,7 +101,7 @@ static void anything_else_is_no_answer(void **state)
         "a\tb\tc\td\te\tf\n",
         "\t1\tMergeTree\t0\t1\n",
         "<html>\n",
-        "01234567890123456789012345678901\t1\tM\t0\t1\n",
+        "0123456789012345678901234567890123456789012345678901234567890123\t1\tM\t0\t1\n",
     };
     struct flusher_probe probe;
 
@@ -100,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(async_is_safe_only_on_versions_known_to_be_good),
         cmocka_unit_test(only_a_plain_merge_tree_needs_a_window),
+        cmocka_unit_test(what_the_server_said_is_kept_for_the_log),
         cmocka_unit_test(anything_else_is_no_answer),
     };
 
