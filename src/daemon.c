@@ -408,7 +408,7 @@ static int drain(struct daemon *daemon)
     bool drained;
 
     log_info("draining timeout_ms=%" PRIu64, config->drain_timeout_ms);
-    sdnotify_stopping();
+    sdnotify_stopping(config->drain_timeout_ms);
     health_raise(daemon->health, "draining", true, "alloyd is shutting down");
     front_drain(daemon->front);
     drained = wait_until(daemon, front_drained, deadline_ms);

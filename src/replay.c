@@ -40,6 +40,7 @@
 #include "alloy/clock.h"
 #include "alloy/log.h"
 #include "alloy/recover.h"
+#include "alloy/sdnotify.h"
 
 /* Events handed to the ring at once: small beside the ring, so that new traffic finds room. */
 #define FEED_CHUNK 256
@@ -225,6 +226,8 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
         int err;
 
         tell_progress(replay, i + 1);
+        if (!replay->parts.ids_known)
+            sdnotify_reading(i + 1, segments); /* nobody is served yet: systemd waits */
         err = recover_read(replay->recovery, i, visit, replay, error);
         if (err == 0)
             continue;

@@ -10,6 +10,9 @@
 
 #include "alloy/clock.h"
 
+#define STOP_MARGIN_MS 15000     /* for what comes after a drain */
+#define READING_TIMEOUT_MS 60000 /* from one segment to the next */
+
 void sdnotify_ready(void)
 {
     sd_notify(0, "READY=1\nSTATUS=serving");
@@ -21,9 +24,18 @@ void sdnotify_reloading(void)
                (unsigned long long)(clock_mono_ns() / 1000));
 }
 
-void sdnotify_stopping(void)
+void sdnotify_stopping(uint64_t drain_ms)
 {
-    sd_notify(0, "STOPPING=1\nSTATUS=draining");
+    sd_notifyf(0, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%llu",
+               (unsigned long long)((drain_ms + STOP_MARGIN_MS) * 1000));
+}
+
+void sdnotify_reading(size_t segment, size_t segments)
+{
+    sd_notifyf(0,
+               "STATUS=reading the journal of an earlier life: segment %zu of %zu\n"
+               "EXTEND_TIMEOUT_USEC=%u",
+               segment, segments, READING_TIMEOUT_MS * 1000);
 }
 
 uint64_t sdnotify_watchdog_ms(void)

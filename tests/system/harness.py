@@ -6,6 +6,7 @@ with a bare sleep, and is ended by its own pid. A test fails on a sanitizer repo
 or an unclean exit of alloyd even if all its own assertions held.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -185,6 +186,20 @@ class Answer:
 
     def __repr__(self):
         return f"<{self.status} {self.body[:300]!r}>"
+
+
+@contextlib.contextmanager
+def strace(process, trace, *expressions):
+    """Has strace(1) look at all threads of a process, and do what the expressions say; lines go to the file trace."""
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-s", "40", "-o", trace, "-p", str(process.pid)]
+                              + [word for expression in expressions for word in ("-e", expression)])
+    try:
+        tasks = pathlib.Path(f"/proc/{process.pid}/task")
+        wait_until(lambda: all("TracerPid:\t0" not in (task / "status").read_text() for task in tasks.iterdir()), "strace")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
 
 
 class Alloyd(Process):

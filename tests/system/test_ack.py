@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
 import threading
 import time
 
@@ -330,16 +329,10 @@ def test_ack_disk_in_memory_mode_is_400(make_alloyd, clickhouse, table):
 def test_ack_disk_syncs_before_it_answers(make_alloyd, clickhouse, table, sync, tmp_path):
     alloyd = make_alloyd(sections_for(None, clickhouse, table, journal={"sync": sync, "sync_interval": "60s"})).start()
     trace = tmp_path / "trace"
-    tracer = subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=msync,sendto", "-s", "40", "-o", trace,
-                               "-p", str(alloyd.pid)])
-    try:
-        harness.wait_until(lambda: "TracerPid:\t0" not in open(f"/proc/{alloyd.pid}/status").read(), "strace")
+    with harness.strace(alloyd, trace, "trace=msync,sendto"):
         assert alloyd.post(harness.event("a")).status == 202
         assert alloyd.post(harness.event("b"), "/v1/events?ack=disk").status == 202
         assert alloyd.post(harness.event("b"), "/v1/events?ack=disk").json == {"accepted": 0, "duplicates": 1}
-    finally:
-        tracer.terminate()
-        tracer.wait()
     calls = ["msync" if "msync(" in line else "202" for line in trace.read_text().splitlines()
              if "msync(" in line or "HTTP/1.1 202" in line]
     # What was synced for the second event need not be synced for its duplicate.

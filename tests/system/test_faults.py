@@ -282,6 +282,58 @@ def test_a_full_disk_is_503_and_recovers(make_alloyd, redis, clickhouse, table, 
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.parametrize("sync", ["always", "interval"])
+def test_after_a_failed_sync_nothing_is_acknowledged_until_a_restart(make_alloyd, redis, clickhouse, table, tmp_path, sync):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, journal={"sync": sync, "sync_interval": "50ms"})).start()
+    assert alloyd.post(harness.event("before")).status == 202
+    alloyd.settled()
+    answered = {"before"}
+    with harness.strace(alloyd, tmp_path / "trace", "trace=msync", "inject=msync:error=EIO"):
+        answer = alloyd.post(harness.event("during"))
+        assert answer.status == {"always": 503, "interval": 202}[sync]
+        if answer.status == 202:
+            answered.add("during")
+        harness.wait_until(lambda: b"journal.failed" in alloyd.admin("/readyz").body, "the failure in /readyz")
+    assert not alloyd.readyz()
+    # The disk is well again, but what it holds is not known any more.
+    answer = alloyd.post(harness.event("after"))
+    assert answer.status == 503 and answer.json["error"] == "overloaded" and int(answer.headers["Retry-After"]) >= 1
+    assert [line for line in alloyd.log().splitlines() if "level=error module=journal" in line and "sync" in line]
+    alloyd.kill()
+    alloyd.start()
+    for event_id in ("before", "during", "after"):
+        accepted = int(event_id not in answered)
+        assert alloyd.post(harness.event(event_id)).json == {"accepted": accepted, "duplicates": 1 - accepted}, event_id
+    alloyd.settled()
+    assert sorted(row[0] for row in clickhouse.rows(f"SELECT event_id FROM {table}")) == ["after", "before", "during"]
+
+
+def test_catching_up_takes_few_large_inserts_and_new_events_keep_flowing(make_alloyd, redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", clickhouse={"retry_max": "300ms"})).start()
+    assert alloyd.post(harness.event("first")).status == 202
+    alloyd.settled()
+    own_clickhouse.kill()
+    for n in range(150):
+        assert alloyd.post("\n".join(harness.event(f"id-{n}-{i}") for i in range(1000))).status == 202
+    inserts = alloyd.metrics()["alloy_clickhouse_inserts_total"]
+    stop, statuses = threading.Event(), {}
+    loader = threading.Thread(target=load, args=(alloyd, stop, statuses, "new"))
+    loader.start()
+    try:
+        own_clickhouse.start()
+        harness.wait_until(lambda: alloyd.books()["inserted"] > 150_000, "the backlog inserted")
+        inserts = alloyd.metrics()["alloy_clickhouse_inserts_total"] - inserts
+    finally:
+        stop.set()
+        loader.join()
+    alloyd.settled()
+    assert set(statuses) == {202}
+    rows = 150_001 + statuses[202] * 20
+    assert own_clickhouse.count("default.events") == own_clickhouse.count("default.events", "uniqExact(event_id)") == rows
+    # 60 batches of 2500 had gathered. Up to four inserts were on their way when ClickHouse died.
+    assert inserts < 30, inserts
+
+
 def expect_refusal(alloyd, sentence):
     alloyd.spawn_only()
     assert alloyd.wait() == 1, alloyd.log()

@@ -2,6 +2,7 @@
 """From start to exit: signals, drain, reload, systemd, and the quick start."""
 
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -305,7 +306,25 @@ def test_systemd_is_told_ready_reloading_and_stopping(make_alloyd, systemd):
     assert systemd.next()["RELOADING"] == "1"
     assert systemd.next()["READY"] == "1"  # it goes on with what it had
     assert alloyd.drain() == 0
-    assert systemd.next()["STOPPING"] == "1"
+    message = systemd.next()
+    # drain.timeout is 30 s, whatever TimeoutStopSec is.
+    assert message["STOPPING"] == "1" and int(message["EXTEND_TIMEOUT_USEC"]) == 45_000_000
+
+
+def test_systemd_waits_while_a_journal_is_read_before_serving(make_alloyd, systemd, tmp_path):
+    nowhere = f"http://127.0.0.1:{harness.free_port()}"
+    alloyd = make_alloyd(sections_for(None, None, "default.events", clickhouse={"url": nowhere}, drain={"timeout": "1s"}))
+    alloyd.start(ready=False)
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.kill()
+    for path in pathlib.Path(alloyd.sections["journal"]["dir"]).glob("l1-*"):
+        path.unlink()
+    alloyd.spawn_only(systemd.env)
+    message = systemd.next()
+    assert int(message["EXTEND_TIMEOUT_USEC"]) > 0 and "segment 1 of " in message["STATUS"]
+    while (message := systemd.next()).get("READY") != "1":
+        assert "EXTEND_TIMEOUT_USEC" in message
+    assert alloyd.metrics()['alloy_events_pending{stream="events"}'] == 1
 
 
 def test_the_watchdog_is_fed_while_serving(make_alloyd, systemd):
