@@ -3,9 +3,10 @@
  * l1_files.c - the files that L1's generations are mapped from, and the account of them.
  *
  * Stores into a shared mapping outlive the process, so nothing is written but the ids themselves.
- * They do not outlive a loss of power, and a file may be missing. Whether the files can be trusted
- * to hold every id is kept in one more mapped page: how many files there are, how many slabs had no
- * file, and under which boot, or how cleanly, the last life ended.
+ * They do not outlive a loss of power: then the files are not believed at all, since what is left
+ * of them may be younger than what is left of the journal. And a file may be missing. Whether the
+ * files can be trusted to hold every id is kept in one more mapped page: how many files there are,
+ * how many slabs had no file, and under which boot, or how cleanly, the last life ended.
  *
  * Runs on: opening, reading and closing on main; creation and removal under l1.c's lock, or on the
  * janitor.
@@ -133,7 +134,8 @@ static void read_boot_id(char id[BOOT_ID_BYTES])
     close(fd);
 }
 
-static bool is_complete(const struct l1_files *files, const char boot_id[BOOT_ID_BYTES])
+/* Whether all that was written to the files, and to the journal before, is there. */
+static bool is_believed(const struct l1_files *files, const char boot_id[BOOT_ID_BYTES])
 {
     const struct state *state = files->state;
     const bool same_boot =
@@ -141,8 +143,32 @@ static bool is_complete(const struct l1_files *files, const char boot_id[BOOT_ID
 
     return memcmp(state->magic, STATE_MAGIC, sizeof(state->magic)) == 0 &&
            state->version == FORMAT_VERSION && state->instance_id == files->instance_id &&
-           (state->clean == 1 || same_boot) && state->unsaved == 0 && state->recovering == 0 &&
-           state->files == files->count;
+           (state->clean == 1 || same_boot);
+}
+
+static bool is_complete(const struct l1_files *files)
+{
+    const struct state *state = files->state;
+
+    return state->unsaved == 0 && state->recovering == 0 && state->files == files->count;
+}
+
+/* After a loss of power an id may be here whose event did not reach the disk, and the client's
+ * retry would be taken for a duplicate. The journal knows which events are there. */
+static void discard_all(struct l1_files *files)
+{
+    if (files->count > 0)
+        log_warn(
+            "ids that an earlier life knew are forgotten reason=\"a loss of power, or no account "
+            "of it\" files=%zu",
+            files->count);
+    for (size_t i = 0; i < files->count; i++) {
+        char name[NAME_MAX_BYTES];
+
+        file_name(name, files->numbers[i]);
+        unlinkat(files->dir_fd, name, 0);
+    }
+    files->count = 0;
 }
 
 /* From here on the state is this life's. It has to be on disk that the last end no longer counts
@@ -153,7 +179,10 @@ static int begin_state(struct l1_files *files)
     char boot_id[BOOT_ID_BYTES];
 
     read_boot_id(boot_id);
-    files->complete = is_complete(files, boot_id);
+    files->complete = is_believed(files, boot_id) && is_complete(files);
+    /* Before the account says that they are of this boot. */
+    if (!is_believed(files, boot_id))
+        discard_all(files);
     /* First, and taken back last: killed in between, the next life must not believe the rest. */
     atomic_store_explicit(&state->recovering, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
