@@ -207,6 +207,33 @@ static size_t enter(struct admission *admission, struct request *request, size_t
     return n;
 }
 
+/* Has the waiter told of a duplicate, by the record that owns the id. */
+static void watch_original(struct admission *admission, struct waiter *waiter, uint32_t i,
+                           const struct hash128 *hash)
+{
+    struct l1_thread *l1 = admission->parts.l1;
+    uint64_t lsn, now;
+    int state;
+
+    if (waiter_join(waiter, i, hash))
+        return;
+    if (!l1_owner(l1, hash, &lsn) || lsn == 0) {
+        waiter_give_up(waiter);
+        return;
+    }
+    /* From here on journal_finish() sees that somebody waits, or it came first and we see that. */
+    waiter_own(waiter, i, hash, lsn);
+    state = journal_record_state(admission->parts.journal, lsn);
+    if (state == RECORD_LIVE)
+        return;
+    /* Finished and gone. Was it a duplicate or refused, then L1 has been told before that. */
+    if (state == 0 && l1_owner(l1, hash, &now) && now == lsn)
+        state = RECORD_INSERTED;
+    if (state != RECORD_INSERTED && state != RECORD_DEAD)
+        state = RECORD_DUPLICATE; /* of whatever: nobody here knows */
+    waiter_tell(waiter, hash, lsn, (enum record_state)state);
+}
+
 /* Has the request's waiter told of each event. Its records are not published yet, so that none can
  * be finished before it is in the table. */
 static void watch(struct admission *admission, const struct request *request)
@@ -217,7 +244,7 @@ static void watch(struct admission *admission, const struct request *request)
         const struct event *event = &admission->events[request->first + i];
 
         if (event->known)
-            waiter_join(waiter, (uint32_t)i, &event->entry.hash);
+            watch_original(admission, waiter, (uint32_t)i, &event->entry.hash);
         else
             waiter_own(waiter, (uint32_t)i, &event->entry.hash, event->record->lsn);
     }

@@ -247,6 +247,7 @@ int journal_open(struct journal **out, const struct journal_options *options,
     journal->spec.sync = journal->sync != JOURNAL_SYNC_NEVER;
     journal->spec.instance_id = journal->dir.instance_id;
     count_earlier_files(journal);
+    journal->earlier_read = journal->dir.file_count == 0;
     journal_make_spares(journal);
     *out = journal;
     return 0;
@@ -557,9 +558,14 @@ void journal_finish(struct journal *journal, struct record *const *records, size
 
     if (n == 0)
         return;
+    stream = records[0]->stream;
+    for (size_t i = 0; i < n; i++) {
+        ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) == RECORD_LIVE);
+        atomic_store_explicit(&records[i]->state, (uint16_t)state, memory_order_relaxed);
+        KILL_POINT("finish_half");
+    }
     if (unlikely(journal->waiters != NULL && waiter_table_busy(journal->waiters)))
         waiter_settle(journal->waiters, records, n, state);
-    stream = records[0]->stream;
     for (size_t i = 0; i < n; i++) {
         struct segment *here = segment_of(records[i], journal->spec.align);
 
@@ -568,9 +574,6 @@ void journal_finish(struct journal *journal, struct record *const *records, size
             run = 0;
         }
         segment = here;
-        ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) == RECORD_LIVE);
-        atomic_store_explicit(&records[i]->state, (uint16_t)state, memory_order_relaxed);
-        KILL_POINT("finish_half");
         run++;
     }
     atomic_fetch_add_explicit(&journal->finished[stream], n, memory_order_release);
@@ -628,6 +631,41 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
 uint64_t journal_next_insert_id(struct journal *journal)
 {
     return journal_dir_insert_id(&journal->dir);
+}
+
+/* Under lock, which keeps the mapping. -1: there is no such record in it. */
+static int state_in(const struct segment *segment, uint64_t lsn)
+{
+    const size_t offset = (size_t)(lsn & UINT32_MAX);
+    /* acquire: pairs with the release in journal_writer_append() */
+    const size_t end = atomic_load_explicit(&segment->cursor, memory_order_acquire);
+    const struct record *record = (const struct record *)(segment->base + offset);
+
+    if (offset < SEGMENT_HEADER_BYTES || offset % RECORD_ALIGN != 0 ||
+        offset + sizeof(struct record) > end || record->magic != RECORD_MAGIC || record->lsn != lsn)
+        return -1;
+    return atomic_load_explicit(&record->state, memory_order_relaxed);
+}
+
+int journal_record_state(struct journal *journal, uint64_t lsn)
+{
+    const uint32_t number = (uint32_t)(lsn >> 32);
+    const struct segment *segment;
+    bool all_read;
+    int state;
+
+    pthread_mutex_lock(&journal->lock);
+    /* acquire: pairs with the release in journal_adopted_all() */
+    all_read = atomic_load_explicit(&journal->earlier_read, memory_order_acquire);
+    for (segment = journal->in_use; segment != NULL; segment = segment->next)
+        if (segment->number == number)
+            break;
+    if (segment != NULL)
+        state = state_in(segment, lsn);
+    else
+        state = all_read ? 0 : -1;
+    pthread_mutex_unlock(&journal->lock);
+    return state;
 }
 
 uint64_t journal_live(const struct journal *journal, size_t stream)
@@ -690,6 +728,12 @@ void journal_adopt(struct journal *journal, struct segment *segment)
     journal->bytes_total += segment->size;
     atomic_fetch_add_explicit(&journal->bytes_used, segment->size, memory_order_relaxed);
     pthread_mutex_unlock(&journal->lock);
+}
+
+void journal_adopted_all(struct journal *journal)
+{
+    /* release: pairs with the acquire in journal_record_state() */
+    atomic_store_explicit(&journal->earlier_read, true, memory_order_release);
 }
 
 void journal_forget(struct journal *journal, uint64_t bytes)

@@ -667,6 +667,43 @@ enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint
     return L1_ADDED;
 }
 
+/* In a read section. NULL: not known. */
+static struct l1_entry *look_up(struct l1_thread *thread, const struct hash128 *hash)
+{
+    struct hash128 key = node_key(hash);
+    struct cds_lfht_iter iter;
+    struct cds_lfht_node *link;
+
+    cds_lfht_lookup(thread->l1->table, key.lo, node_matches, &key, &iter);
+    link = cds_lfht_iter_get_node(&iter);
+    return link ? entry_of(link) : NULL;
+}
+
+bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *lsn)
+{
+    const struct l1_entry *entry;
+
+    rcu_read_lock();
+    entry = look_up(thread, hash);
+    if (entry)
+        *lsn = atomic_load_explicit(&entry->lsn, memory_order_relaxed);
+    rcu_read_unlock();
+    return entry != NULL;
+}
+
+void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn)
+{
+    struct l1_entry *entry;
+
+    rcu_read_lock();
+    entry = look_up(thread, hash);
+    /* relaxed: whoever must see it takes the journal's lock after the record's segment has gone */
+    if (entry)
+        atomic_compare_exchange_strong_explicit(&entry->lsn, &lsn, 0, memory_order_relaxed,
+                                                memory_order_relaxed);
+    rcu_read_unlock();
+}
+
 bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
 {
     struct l1 *l1 = thread->l1;

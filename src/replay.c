@@ -235,6 +235,8 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
         first_err = first_err == 0 ? err : first_err;
         log_error("segment cannot be read reason=\"%s\" action=keep", error);
     }
+    if (!replay->failed && !stopping(replay) && stats->corrupt == 0)
+        journal_adopted_all(replay->parts.journal);
     /* release: pairs with the acquire in await_reading(); what was counted is then visible */
     atomic_store_explicit(&replay->is_read, true, memory_order_release);
     log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64

@@ -7,8 +7,8 @@
  * first. There are as many entries as events may be waited for, so a link always finds one.
  *
  * A record settles an entry only under its own LSN: the record of a duplicate has the same hash.
- * Records are published after waiter_own(), and that orders busy for whoever finishes them, so a
- * relaxed load of it is enough on the path of records that nobody waits for.
+ * Whoever finishes records writes their states and then looks at busy; who begins to wait counts
+ * himself in busy and then looks at the state. One of the two comes second and sees the other.
  *
  * One lock for all: it is held for a few entries at a time, and only while requests wait.
  *
@@ -82,7 +82,7 @@ struct waiter_table {
     /* constant */
     size_t waiters_max, events_max;
     size_t bucket_mask;
-    /* entries that are PENDING; written under the lock, read by any thread */
+    /* entries that are PENDING; changed under the lock, looked at by any thread */
     CACHE_ALIGNED _Atomic size_t busy;
     /* under the lock */
     CACHE_ALIGNED pthread_mutex_t lock;
@@ -110,9 +110,8 @@ static struct entry *find(const struct waiter_table *table, const struct hash128
 /* Under the lock, as all that follows up to the public functions. */
 static void count_busy(struct waiter_table *table, size_t by)
 {
-    size_t busy = atomic_load_explicit(&table->busy, memory_order_relaxed);
-
-    atomic_store_explicit(&table->busy, busy + by, memory_order_relaxed);
+    /* acq_rel: pairs with waiter_table_busy() */
+    atomic_fetch_add_explicit(&table->busy, by, memory_order_acq_rel);
 }
 
 /* Takes the entry that has been idle for longest out of the table. */
@@ -222,9 +221,10 @@ static void note_rejection(struct link *link, int code, struct slice message)
     *at = rejection;
 }
 
-/* What is known about an entry's id goes to one event; message is for one that was not told why. */
-static void tell(const struct entry *entry, struct link *link, struct slice message)
+/* What is known about an entry's id goes to one event. */
+static void tell(const struct entry *entry, struct link *link)
 {
+    static const struct slice before = {"It was rejected before.", 23};
     struct waiter *waiter = link->waiter;
 
     switch ((enum entry_state)entry->state) {
@@ -234,7 +234,8 @@ static void tell(const struct entry *entry, struct link *link, struct slice mess
     case ENTRY_INSERTED:
         break;
     case ENTRY_DEAD:
-        note_rejection(link, entry->code, message);
+        /* Nothing happens where waiter_reason() has told why. */
+        note_rejection(link, entry->code, before);
         break;
     case ENTRY_ELSEWHERE:
         waiter->unknown++;
@@ -251,16 +252,17 @@ static void settle_entry(struct waiter_table *table, struct entry *entry, enum e
     count_busy(table, (size_t)-1);
     while ((link = LIST_FIRST(&entry->links))) {
         detach(table, link);
-        tell(entry, link, (struct slice){"", 0});
+        tell(entry, link);
     }
 }
 
-/* The entry that this record settles, or NULL. */
-static struct entry *entry_of(const struct waiter_table *table, const struct record *record)
+/* The entry that the record of this LSN settles, or NULL. */
+static struct entry *entry_of(const struct waiter_table *table, const struct hash128 *hash,
+                              uint64_t lsn)
 {
-    struct entry *entry = find(table, &record->hash);
+    struct entry *entry = find(table, hash);
 
-    return entry && entry->state == ENTRY_PENDING && entry->lsn == record->lsn ? entry : NULL;
+    return entry && entry->state == ENTRY_PENDING && entry->lsn == lsn ? entry : NULL;
 }
 
 static enum entry_state state_after(const struct entry *entry, enum record_state state)
@@ -437,24 +439,44 @@ void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *has
     pthread_mutex_unlock(&table->lock);
 }
 
-void waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *hash)
+void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn,
+                 enum record_state state)
 {
-    static const struct slice before = {"It was rejected before.", 23};
+    struct waiter_table *table = waiter->inbox->table;
+    struct entry *entry;
+
+    pthread_mutex_lock(&table->lock);
+    entry = entry_of(table, hash, lsn);
+    if (entry)
+        settle_entry(table, entry, state_after(entry, state));
+    pthread_mutex_unlock(&table->lock);
+}
+
+bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *hash)
+{
     struct waiter_table *table = waiter->inbox->table;
     struct link *link = &waiter->links[event];
     struct entry *entry;
 
     pthread_mutex_lock(&table->lock);
     entry = find(table, hash);
-    if (entry && entry->state == ENTRY_PENDING) {
+    /* Of an id that is elsewhere more may be known by now. */
+    if (entry && entry->state == ENTRY_ELSEWHERE)
+        entry = NULL;
+    if (entry && entry->state == ENTRY_PENDING)
         attach(table, entry, link);
-    } else if (entry) {
-        tell(entry, link, before);
-    } else {
-        waiter->unknown++;
-        settle_one(waiter);
-    }
+    else if (entry)
+        tell(entry, link);
     pthread_mutex_unlock(&table->lock);
+    return entry != NULL;
+}
+
+void waiter_give_up(struct waiter *waiter)
+{
+    pthread_mutex_lock(&waiter->inbox->table->lock);
+    waiter->unknown++;
+    settle_one(waiter);
+    pthread_mutex_unlock(&waiter->inbox->table->lock);
 }
 
 void waiter_arm(struct waiter *waiter)
@@ -488,9 +510,10 @@ struct waiter_outcome waiter_end(struct waiter *waiter)
     return outcome;
 }
 
-bool waiter_table_busy(const struct waiter_table *table)
+bool waiter_table_busy(struct waiter_table *table)
 {
-    return atomic_load_explicit(&table->busy, memory_order_relaxed) > 0;
+    /* Nothing is added, but all additions have one order. acq_rel: pairs with count_busy() */
+    return atomic_fetch_add_explicit(&table->busy, 0, memory_order_acq_rel) > 0;
 }
 
 void waiter_settle(struct waiter_table *table, struct record *const *records, size_t n,
@@ -501,7 +524,7 @@ void waiter_settle(struct waiter_table *table, struct record *const *records, si
 
         pthread_mutex_lock(&table->lock);
         for (; i < end; i++) {
-            struct entry *entry = entry_of(table, records[i]);
+            struct entry *entry = entry_of(table, &records[i]->hash, records[i]->lsn);
 
             if (entry)
                 settle_entry(table, entry, state_after(entry, state));
@@ -517,7 +540,7 @@ void waiter_reason(struct waiter_table *table, const struct record *record, int 
     struct link *link;
 
     pthread_mutex_lock(&table->lock);
-    entry = entry_of(table, record);
+    entry = entry_of(table, &record->hash, record->lsn);
     if (entry) {
         entry->code = code;
         LIST_FOREACH(link, &entry->links, entry_links)

@@ -138,6 +138,8 @@ static void sort_out(struct worker *worker, struct batch *batch)
     if (duplicates == 0)
         return;
     KILL_POINT("worker_duplicates");
+    for (size_t i = 0; i < duplicates; i++)
+        l1_disown(worker->l1, &worker->duplicates[i]->hash, worker->duplicates[i]->lsn);
     journal_finish(worker->parts.journal, worker->duplicates, duplicates, RECORD_DUPLICATE);
     METRIC_STREAM_ADD(worker->metrics, batch->stream, duplicate_l2, duplicates);
 }

@@ -122,6 +122,13 @@ MUST_CHECK int journal_stamp(struct journal *journal, struct record *const *reco
 /* A number that no insert of this instance has used; monotonic over restarts. Flusher thread. */
 uint64_t journal_next_insert_id(struct journal *journal);
 
+/*
+ * What has become of a record of this folder: its enum record_state; 0 where its segment has gone,
+ * so that it is finished, one way or another; -1 where nobody can say, as an earlier life's
+ * segments are not all read yet, or some could not be. Any thread; takes the journal's lock.
+ */
+int journal_record_state(struct journal *journal, uint64_t lsn);
+
 /* LIVE records of a stream. Any thread. */
 uint64_t journal_live(const struct journal *journal, size_t stream);
 /* Bytes that segments in use take, spares not counted; and the limit, which an earlier life's
@@ -146,6 +153,8 @@ const struct segment_spec *journal_segments(const struct journal *journal);
 void journal_adopt_live(struct journal *journal, size_t stream);
 /* Takes a segment of an earlier life whose refs are settled. */
 void journal_adopt(struct journal *journal, struct segment *segment);
+/* Every file of earlier lives has been read, and nothing in them was broken. */
+void journal_adopted_all(struct journal *journal);
 /* A file of an earlier life, of this many bytes, no longer counts as such: it is gone, set aside,
  * or about to be adopted. */
 void journal_forget(struct journal *journal, uint64_t bytes);

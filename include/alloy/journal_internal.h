@@ -57,6 +57,7 @@ struct journal {
     _Atomic bool starved;        /* a reservation failed, and there is no room yet */
     _Atomic bool wake_pending;   /* wake_fd is readable, or about to be */
     _Atomic uint64_t bytes_used; /* segments in use; written under lock */
+    _Atomic bool earlier_read;   /* no more segments of earlier lives will come into use */
     CACHE_ALIGNED _Atomic uint64_t finished[SEGMENT_STREAMS_MAX];
     /* under lock */
     CACHE_ALIGNED pthread_mutex_t lock;

@@ -77,6 +77,12 @@ bool l1_contains(struct l1_thread *thread, const struct hash128 *hash);
  */
 enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn,
                       uint64_t now_ms);
+/* The LSN of the record that owns the id, 0 where that is another alloyd's; false: not known. Owner
+ * thread. */
+bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *lsn);
+/* The record of this LSN has turned out a duplicate: if it owns the id, another alloyd's does from
+ * now on. Owner thread. */
+void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn);
 /* Forgets the id, in its file too; false when it was not known. Owner thread. */
 bool l1_remove(struct l1_thread *thread, const struct hash128 *hash);
 

@@ -6,9 +6,10 @@
  * whoever takes a record out of LIVE settles the entry (journal_finish() does), and when the last
  * event of a waiter is settled the waiter goes to the inbox of the front-end thread that made it,
  * whose eventfd is written. An entry outlives its waiter for as long as there is room, so that a
- * client that lost an answer can ask again and be told about the first attempt.
+ * client that lost an answer can ask again and be told about the first attempt, in its own words
+ * where that was rejected. Of other duplicates L1 knows the record and the journal its state.
  *
- * Nothing of it is written to the journal: after a restart nobody waits for anything.
+ * Nothing of it is written to the journal: after a restart nobody waits for anything, until asked.
  */
 #ifndef ALLOY_WAITER_H
 #define ALLOY_WAITER_H
@@ -42,18 +43,24 @@ struct waiter *waiter_inbox_take(struct waiter_inbox *inbox);
 
 /*
  * A request of so many events. Returns owned (waiter_destroy()); NULL: too many wait, or out of
- * memory. Then for each event one waiter_own() or waiter_join(), then waiter_arm(). Owner thread of
- * the inbox, as all that follows with a waiter.
+ * memory. Then for each event one waiter_own(), waiter_give_up() or waiter_join() that is true,
+ * then waiter_arm(). Owner thread of the inbox, as all that follows with a waiter.
  */
 struct waiter *waiter_create(struct waiter_inbox *inbox, uint32_t events);
 void waiter_destroy(struct waiter *waiter); /* NULL is fine */
 /* For whom the waiter stands; lent to waiter_owner(). */
 void waiter_set_owner(struct waiter *waiter, void *owner);
 void *waiter_owner(const struct waiter *waiter);
-/* The event was accepted as this record, which is not published yet. */
+/* The record of this LSN settles the event: it is not published yet, or waiter_tell() follows if it
+ * is not LIVE any more by now. */
 void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn);
-/* The event is a duplicate: its original settles it, if that is in the table. */
-void waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *hash);
+/* What has become of that record. */
+void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn,
+                 enum record_state state);
+/* The event is a duplicate: its original settles it, if that is in the table. False: it is not. */
+bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *hash);
+/* The event is a duplicate of which nobody here knows more. */
+void waiter_give_up(struct waiter *waiter);
 /* From now on the waiter may come into the inbox. */
 void waiter_arm(struct waiter *waiter);
 
@@ -82,10 +89,11 @@ struct waiter_outcome {
 /* Ends the waiting, whether or not it has come into the inbox. */
 struct waiter_outcome waiter_end(struct waiter *waiter);
 
-/* True when somebody may be waiting for a record. Any thread. */
-bool waiter_table_busy(const struct waiter_table *table);
-/* Tells the table that n records are about to leave LIVE for state. Any thread; before anybody
- * else may have the records. */
+/* True when somebody may be waiting for a record. If not, whoever begins to wait after this sees
+ * all that the calling thread wrote before. Any thread. */
+bool waiter_table_busy(struct waiter_table *table);
+/* Tells the table that n records have left LIVE for state. Any thread; before anybody else may have
+ * the records. */
 void waiter_settle(struct waiter_table *table, struct record *const *records, size_t n,
                    enum record_state state);
 /* Tells why a record will leave LIVE for DEAD, which settles it; message is borrowed. Any thread;

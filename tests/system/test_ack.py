@@ -101,30 +101,51 @@ def test_a_retry_after_a_lost_answer_learns_that_the_event_is_there(alloyd, clic
     assert (answer.status, answer.json) == (200, {"accepted": 0, "duplicates": 1})
 
 
-def test_a_duplicate_that_was_sent_without_ack_is_202_at_once(alloyd):
-    assert alloyd.post(harness.event("a")).status == 202
-    alloyd.settled()
-    started = time.monotonic()
-    both = harness.event("a") + "\n" + harness.event("b")
-    assert alloyd.post(both, WAIT).status == 202
-    assert time.monotonic() - started < 5
-    # What belongs to this request is known all the same.
-    assert alloyd.post(harness.event("b"), WAIT).status == 200
-
-
-def test_after_a_crash_the_retry_is_202_and_nothing_is_doubled(make_alloyd, redis, own_clickhouse):
+def test_a_duplicate_of_an_event_that_was_sent_without_ack_is_waited_for(make_alloyd, redis, own_clickhouse):
     alloyd = make_alloyd(away(redis, own_clickhouse)).start()
+    assert alloyd.post(harness.event("there")).status == 202
+    alloyd.settled()
+    assert alloyd.post(harness.event("there"), WAIT).json == {"accepted": 0, "duplicates": 1}
+    own_clickhouse.kill()
+    assert alloyd.post(harness.event("a")).status == 202
+    with alloyd.connect() as s:
+        s.sendall(raw_post("a", headers="Prefer: wait=60\r\n"))
+        harness.wait_until(lambda: waiting(alloyd) == 1, "it waits")
+        own_clickhouse.start()
+        assert harness.read_answer(s).status == 200
+    assert own_clickhouse.count("default.events") == 2
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+def test_after_a_crash_the_retry_waits_for_the_original(make_alloyd, redis, own_clickhouse, with_redis):
+    alloyd = make_alloyd(away(redis if with_redis else None, own_clickhouse)).start()
+    assert alloyd.post(harness.event("finished"), WAIT).status == 200
     own_clickhouse.kill()
     with alloyd.connect() as s:
         s.sendall(raw_post("a"))
         harness.wait_until(lambda: waiting(alloyd) == 1, "it waits")
         alloyd.kill()
         assert s.recv(100) == b""
-    own_clickhouse.start()
     alloyd.start()
-    assert alloyd.post(harness.event("a"), WAIT).status in (200, 202)
+    with alloyd.connect() as s:
+        s.sendall(raw_post("a", headers="Prefer: wait=60\r\n"))
+        harness.wait_until(lambda: waiting(alloyd) == 1, "it waits again")
+        own_clickhouse.start()
+        assert harness.read_answer(s).status == 200
+    # Its segment may have gone with the last life; its id has not.
+    assert alloyd.post(harness.event("finished"), WAIT).status == 200
     alloyd.settled()
-    assert own_clickhouse.count("default.events") == 1
+    assert own_clickhouse.count("default.events") == 2
+
+
+def test_a_duplicate_of_another_alloyds_event_is_202_at_once(make_alloyd, redis, clickhouse, table):
+    first, second = [make_alloyd(sections_for(redis, clickhouse, table)).start() for _ in range(2)]
+    assert first.post(harness.event("a"), WAIT).status == 200
+    for new in (1, 0):
+        started = time.monotonic()
+        answer = second.post(harness.event("a"), WAIT)
+        assert (answer.status, answer.json["accepted"]) == (202, new)
+        assert time.monotonic() - started < 5
 
 
 def test_a_bad_row_is_422_with_its_reason_and_its_neighbours_are_inserted(alloyd, clickhouse, table):

@@ -13,11 +13,13 @@
 #include <errno.h>
 #include <ftw.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define SEGMENT SEGMENT_BYTES_MIN
@@ -33,6 +35,9 @@ static struct journal_writer *writer;
 static struct l1 *l1;
 static struct l1_thread *l1_thread;
 static struct metrics *metrics;
+static struct waiter_table *waiters;
+static struct waiter_inbox *inbox;
+static int wake_fd;
 static struct admission *admission;
 static struct event_id_key keys[2];
 static char folder[64];
@@ -58,6 +63,7 @@ static struct admission *make_admission(struct journal_writer *own_writer, struc
         .l1 = own_l1,
         .metrics = metrics_thread_create(metrics),
         .stream_keys = keys,
+        .inbox = inbox,
     };
 
     return admission_create(&parts);
@@ -76,8 +82,12 @@ static void open_world(enum place place, size_t ring_slots, size_t segments, enu
         .stream_names = names,
         .stream_count = 2,
         .sync_range = fake_sync,
+        .waiters = waiters = waiter_table_create(16, 1000),
     };
     char error[JOURNAL_ERROR_MAX];
+
+    wake_fd = eventfd(0, EFD_NONBLOCK);
+    inbox = waiter_inbox_create(waiters, wake_fd);
 
     sync_result = 0;
     strcpy(folder, "/tmp/alloy-admission-XXXXXX");
@@ -112,6 +122,9 @@ static int close_world(void **state)
     l1_destroy(l1);
     ring_destroy(ring);
     journal_close(journal);
+    waiter_inbox_destroy(inbox);
+    waiter_table_destroy(waiters);
+    close(wake_fd);
     metrics_destroy(metrics);
     return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
 }
@@ -622,6 +635,107 @@ static void *produce(void *arg)
     return NULL;
 }
 
+/* ---- who asks for what has been sent before ---- */
+
+/* What a request with ack=clickhouse is told. wait: for what must come, or else only for what is
+ * there. */
+static enum waiter_verdict ask(const char *text, bool wait)
+{
+    struct pollfd wake = {.fd = wake_fd, .events = POLLIN};
+    const size_t request = body(0, text);
+    enum waiter_verdict verdict;
+    struct waiter *waiter;
+
+    admission_ack(admission, ADMISSION_ACK_CLICKHOUSE);
+    admission_commit(admission, 1000, REAL_MS);
+    waiter = admission_result(admission, request).waiter;
+    admission_reset(admission);
+    /* 20 s: a wake-up was lost */
+    while (waiter_inbox_take(inbox) != waiter && wait && poll(&wake, 1, 20000) == 1)
+        (void)!read(wake_fd, &(uint64_t){0}, sizeof(uint64_t));
+    verdict = waiter_end(waiter).verdict;
+    waiter_destroy(waiter);
+    return verdict;
+}
+
+static void a_duplicate_is_known_by_the_record_that_owns_its_id(void **state)
+{
+    static const char text[] = "{\"event_id\":\"a\"}", other[] = "{\"event_id\":\"b\"}";
+    struct record *record;
+
+    (void)state;
+    assert_result(post(0, text), ADMISSION_ACCEPTED, 1, 0);
+    assert_int_equal(ask(text, false), WAITER_PENDING);
+    assert_int_equal(ring_take(ring, &record, 1), 1);
+    journal_finish(journal, &record, 1, RECORD_INSERTED);
+    assert_int_equal(ask(text, true), WAITER_INSERTED);
+    /* The same for one that nobody has asked for while it was LIVE, and whose segment has gone. */
+    assert_result(post(0, other), ADMISSION_ACCEPTED, 1, 0);
+    assert_int_equal(ring_take(ring, &record, 1), 1);
+    journal_finish(journal, &record, 1, RECORD_INSERTED);
+    admission_destroy(admission);
+    journal_writer_destroy(writer);
+    journal_maintain(journal, 0, 100);
+    assert_int_equal(journal_bytes(journal), 0);
+    writer = journal_writer_create(journal);
+    admission = make_admission(writer, l1_thread);
+    assert_int_equal(ask(other, true), WAITER_INSERTED);
+}
+
+static void a_duplicate_of_what_another_alloyd_owns_is_unknown(void **state)
+{
+    static const char text[] = "{\"event_id\":\"a\"}";
+    struct record *record;
+
+    (void)state;
+    assert_result(post(0, text), ADMISSION_ACCEPTED, 1, 0);
+    assert_int_equal(ring_take(ring, &record, 1), 1);
+    l1_disown(l1_thread, &record->hash, record->lsn);
+    journal_finish(journal, &record, 1, RECORD_DUPLICATE);
+    assert_int_equal(ask(text, true), WAITER_UNKNOWN);
+    assert_int_equal(ask(text, true), WAITER_UNKNOWN);
+}
+
+#define AT_ONCE 512 /* so many that it takes a while to finish them */
+
+static void *finish_all(void *arg)
+{
+    struct record *records[AT_ONCE];
+    size_t n = 0;
+
+    (void)arg;
+    while (atomic_load(&running) > 0) {
+        n += ring_take(ring, records + n, AT_ONCE - n);
+        journal_finish(journal, records, n < AT_ONCE ? 0 : n, RECORD_INSERTED);
+        n %= AT_ONCE;
+        journal_maintain(journal, 0, 100);
+    }
+    return NULL;
+}
+
+static void who_begins_to_wait_while_a_record_is_finished_is_always_told(void **state)
+{
+    pthread_t finisher;
+
+    (void)state;
+    running = 1;
+    assert_int_equal(pthread_create(&finisher, NULL, finish_all, NULL), 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        char prefix[16], last[64], *text;
+
+        snprintf(prefix, sizeof(prefix), "%u-", i);
+        text = many(prefix, AT_ONCE, 0);
+        assert_result(post(0, text), ADMISSION_ACCEPTED, AT_ONCE, 0);
+        free(text);
+        snprintf(last, sizeof(last), "{\"event_id\":\"%u-%d\"}", i, AT_ONCE - 1);
+        for (volatile unsigned k = 0; k < i % 200 * 10; k++)
+            ; /* any instant of that */
+        assert_int_equal(ask(last, true), WAITER_INSERTED);
+    }
+    atomic_store(&running, 0);
+    pthread_join(finisher, NULL);
+}
+
 static void threads_publish_every_id_just_once(void **state)
 {
     const enum place *place = *state;
@@ -676,6 +790,9 @@ int main(void)
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         TEST(memory_of_an_unusually_large_turn_is_given_back),
 #endif
+        TEST_BOTH(a_duplicate_is_known_by_the_record_that_owns_its_id),
+        TEST_BOTH(a_duplicate_of_what_another_alloyd_owns_is_unknown),
+        TEST_BOTH(who_begins_to_wait_while_a_record_is_finished_is_always_told),
         TEST_IN(threads_publish_every_id_just_once, NULL, memory_place),
         TEST_IN(threads_publish_every_id_just_once, NULL, file_place),
     };

@@ -206,6 +206,36 @@ static void finished_segments_are_removed(void **state)
     }
 }
 
+static void
+the_state_of_a_record_is_known_as_long_as_its_segment_and_then_that_it_has_gone(void **state)
+{
+    const struct journal_options options = options_of(folder, 8);
+    struct journal *journal = open_with(&options);
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct record *first = put(writer, 400), *second = put(writer, ROOM);
+    const uint64_t lsn = first->lsn, other = second->lsn;
+
+    (void)state;
+    assert_int_equal(journal_record_state(journal, lsn), RECORD_LIVE);
+    assert_int_equal(journal_record_state(journal, lsn + RECORD_ALIGN), -1);
+    assert_int_equal(journal_record_state(journal, lsn + 3), -1);
+    assert_int_equal(journal_record_state(journal, lsn & ~(uint64_t)UINT32_MAX), -1);
+    journal_finish(journal, &first, 1, RECORD_DUPLICATE);
+    assert_int_equal(journal_record_state(journal, lsn), RECORD_DUPLICATE);
+    journal_maintain(journal, 0, 100);
+    assert_int_equal(journal_record_state(journal, lsn), 0);
+    assert_int_equal(journal_record_state(journal, other), RECORD_LIVE);
+    journal_writer_destroy(writer);
+    journal_close(journal);
+    /* A later life: nobody can say before the files are read. */
+    journal = open_with(&options);
+    assert_int_equal(journal_record_state(journal, lsn), -1);
+    assert_int_equal(journal_record_state(journal, other), -1);
+    journal_adopted_all(journal);
+    assert_int_equal(journal_record_state(journal, lsn), 0);
+    journal_close(journal);
+}
+
 static void record_holds_what_was_appended(void **state)
 {
     const struct journal_options options = options_of(NULL, 4);
@@ -683,6 +713,7 @@ int main(void)
         TEST(a_demanded_sync_reaches_what_every_writer_has_appended),
         TEST(a_demanded_sync_holds_no_segment_back),
         TEST(finished_segments_are_removed),
+        TEST(the_state_of_a_record_is_known_as_long_as_its_segment_and_then_that_it_has_gone),
         TEST(record_holds_what_was_appended),
         TEST(an_entry_may_fill_a_segment_and_the_next_begins_after_it),
         TEST(reservation_is_all_or_none),

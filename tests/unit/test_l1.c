@@ -198,6 +198,30 @@ static void steady_stream_of_ids_expires_in_order(void **state)
     l1_destroy(l1);
 }
 
+static void an_owner_can_be_asked_for_and_given_up(void **state)
+{
+    struct l1 *l1 = l1_create(100, TTL_MS, 0);
+    struct l1_thread *thread = l1_thread_create(l1);
+    const struct hash128 hash = {.lo = 5, .hi = 6};
+    uint64_t lsn = 1;
+
+    (void)state;
+    assert_false(l1_owner(thread, &hash, &lsn));
+    assert_int_equal(l1_add(thread, &hash, 77, 0), L1_ADDED);
+    assert_true(l1_owner(thread, &hash, &lsn));
+    assert_int_equal(lsn, 77);
+    l1_disown(thread, &hash, 78); /* not its owner */
+    assert_true(l1_owner(thread, &hash, &lsn));
+    assert_int_equal(lsn, 77);
+    l1_disown(thread, &hash, 77);
+    assert_true(l1_owner(thread, &hash, &lsn));
+    assert_int_equal(lsn, 0);
+    assert_true(l1_contains(thread, &hash));
+    assert_int_equal(l1_add(thread, &hash, 77, 0), L1_KNOWN);
+    l1_thread_destroy(thread);
+    l1_destroy(l1);
+}
+
 static void nothing_is_evicted_up_to_capacity(void **state)
 {
     const size_t capacities[] = {1, 2, 15, 16, 17, 31, 100, 4097, 20000};
@@ -555,6 +579,7 @@ int main(void)
         cmocka_unit_test(hashes_that_share_one_word_differ),
         cmocka_unit_test(id_is_known_until_its_ttl_and_forgotten_one_rotation_later),
         cmocka_unit_test(steady_stream_of_ids_expires_in_order),
+        cmocka_unit_test(an_owner_can_be_asked_for_and_given_up),
         cmocka_unit_test(nothing_is_evicted_up_to_capacity),
         cmocka_unit_test(maintain_evicts_the_oldest_beyond_capacity_and_counts_them),
         cmocka_unit_test(add_evicts_inline_when_maintain_never_runs),

@@ -83,7 +83,8 @@ static struct waiter *joiner_of(uint64_t id)
     struct hash128 hash = hash_of(id);
 
     assert_non_null(waiter);
-    waiter_join(waiter, 0, &hash);
+    if (!waiter_join(waiter, 0, &hash))
+        waiter_give_up(waiter);
     waiter_arm(waiter);
     return waiter;
 }
@@ -157,6 +158,35 @@ static void a_duplicate_of_what_nobody_waited_for_is_unknown(void **state)
     settle(2, 20, RECORD_DUPLICATE);
     expect(waiter, WAITER_UNKNOWN);
     expect(joiner_of(2), WAITER_UNKNOWN);
+}
+
+static void what_was_looked_up_settles_the_event_like_its_end(void **state)
+{
+    static const struct {
+        enum record_state was;
+        enum waiter_verdict verdict;
+    } cases[] = {{RECORD_INSERTED, WAITER_INSERTED},
+                 {RECORD_DEAD, WAITER_REJECTED},
+                 {RECORD_DUPLICATE, WAITER_UNKNOWN}};
+
+    (void)state;
+    for (uint64_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct hash128 hash = hash_of(i);
+        struct waiter *waiter = waiter_create(inbox, 1);
+
+        assert_false(waiter_join(waiter, 0, &hash));
+        waiter_own(waiter, 0, &hash, 7);
+        waiter_tell(waiter, &hash, 8, RECORD_INSERTED); /* of another record */
+        waiter_tell(waiter, &hash, 7, cases[i].was);
+        waiter_tell(waiter, &hash, 7, RECORD_INSERTED); /* it came to an end as well */
+        waiter_arm(waiter);
+        expect(waiter, cases[i].verdict);
+        assert_false(waiter_table_busy(table));
+    }
+    expect(joiner_of(0), WAITER_INSERTED);
+    expect(joiner_of(1), WAITER_REJECTED);
+    /* What is unknown is not remembered: the next one looks again. */
+    expect(owner_of(2, 9), WAITER_PENDING);
 }
 
 static void an_inserted_id_that_comes_again_as_a_duplicate_is_still_inserted(void **state)
@@ -363,6 +393,7 @@ int main(void)
         TEST(nobody_arrives_before_being_armed),
         TEST(a_duplicate_waits_for_its_original_even_when_nobody_else_does),
         TEST(a_duplicate_of_what_nobody_waited_for_is_unknown),
+        TEST(what_was_looked_up_settles_the_event_like_its_end),
         TEST(an_inserted_id_that_comes_again_as_a_duplicate_is_still_inserted),
         TEST(rejections_come_in_order_cut_and_clean),
         TEST(waiters_and_their_events_are_bounded),

@@ -105,6 +105,8 @@ static size_t event_count(void)
     } while (0)
 
 /* Journals n events with ids prefix<from>.. and publishes them together. */
+static struct l1_thread *publisher; /* where ids are entered; NULL: nowhere */
+
 static void publish(uint16_t stream, const char *prefix, int from, int n)
 {
     struct record *records[RING_CAPACITY];
@@ -122,6 +124,8 @@ static void publish(uint16_t stream, const char *prefix, int from, int n)
 
         assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
         records[i] = journal_writer_append(writer, &entry, 1);
+        if (publisher != NULL)
+            l1_add(publisher, &entry.hash, records[i]->lsn, clock_mono_ms());
     }
     ring_publish(ring, records, (size_t)n);
 }
@@ -507,6 +511,29 @@ static void an_idle_worker_lets_go_of_a_buried_record_and_its_id_is_new(void **s
     l1_thread_destroy(ids);
 }
 
+/* L1 must not vouch for a record that was a duplicate: it says nothing about what was inserted. */
+static void a_duplicate_no_longer_owns_its_id(void **state)
+{
+    redisContext *admin = redisConnectUnix(redis.socket);
+    uint64_t lsn = 0;
+
+    (void)state;
+    publisher = l1_thread_create(l1);
+    freeReplyObject(redisCommand(admin, "SET alloy:events:a1 somebody-elses-16"));
+    redisFree(admin);
+    start(1);
+    publish(0, "a", 0, 4);
+    WAIT_FOR(event_count() == 3 && snapshot().streams[0][METRIC_STREAM_duplicate_l2] == 1);
+    for (uint64_t i = 0; i < 4; i++) {
+        const struct hash128 hash = {.lo = i, .hi = 0};
+
+        assert_true(l1_owner(publisher, &hash, &lsn));
+        assert_int_equal(lsn == 0, i == 1);
+    }
+    l1_thread_destroy(publisher);
+    publisher = NULL;
+}
+
 static void a_claim_of_another_record_stays(void **state)
 {
     redisContext *admin = redisConnectUnix(redis.socket);
@@ -698,6 +725,7 @@ int main(void)
         TEST(two_workers_lose_and_double_nothing),
         TEST(out_of_memory_delays_a_batch_and_loses_nothing),
         TEST(an_idle_worker_lets_go_of_a_buried_record_and_its_id_is_new),
+        TEST(a_duplicate_no_longer_owns_its_id),
         TEST(a_claim_of_another_record_stays),
         TEST(with_redis_away_buried_records_stay_live_until_it_is_back),
         TEST(a_claim_that_has_run_out_needs_no_redis),
