@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One chaotic run: load from clients that retry, while a seeded schedule breaks everything.
+"""One chaotic run: load from clients that retry, on two alloyd that share Redis and ClickHouse, while a seeded
+schedule breaks everything.
 
-After a run every id that was answered 202 is in ClickHouse exactly once or in the dead-letter folder
+After a run every id that was answered 202 is in ClickHouse exactly once or in a dead-letter folder
 exactly once, and the books balance. The same seed gives the same schedule of faults (not the same
 interleaving: that is the kernel's).
 """
@@ -24,11 +25,14 @@ import harness  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 CLIENTS = 6
+ALLOYDS = 2
+REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always")
 BAD_EVERY = 400  # one event in so many is refused by ClickHouse
 
 
 class Client(threading.Thread):
-    """Sends events of its own, sends some of them again, and retries until answered, as real clients do."""
+    """Sends events of its own, sends some of them again, and retries until answered, as real clients do. What
+    fails is tried again on whichever alloyd the balancer comes to."""
 
     def __init__(self, run, number):
         super().__init__(daemon=True)
@@ -51,7 +55,8 @@ class Client(threading.Thread):
     def post(self, body):
         try:
             if self.connection is None:
-                self.connection = http.client.HTTPConnection("127.0.0.1", self.run_.alloyd.port, timeout=5)
+                port = self.random.choice(self.run_.alloyds).port
+                self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             return harness.request(self.connection, body).status
         except (OSError, http.client.HTTPException):
             if self.connection is not None:
@@ -72,6 +77,9 @@ class Client(threading.Thread):
                 if status == 202:
                     self.answered.extend(ids)
                     time.sleep(0.002)
+                    if self.random.random() < 0.05:
+                        self.connection.close()
+                        self.connection = None
                     break
                 time.sleep(0.02 + self.random.random() * 0.1)
 
@@ -83,24 +91,29 @@ class Run:
         self.random = random.Random(seed)
         self.stop, self.give_up = threading.Event(), threading.Event()
         self.kills = {"alloyd": 0, "redis": 0, "clickhouse": 0}
-        self.disk = None
+        self.disk = self.redis = self.clickhouse = None
+        self.alloyds = []
 
     # -- the parts
 
     def start(self):
-        self.redis = harness.Redis(self.folder).start("--appendonly", "yes", "--appendfsync", "everysec")
+        # always: with everysec Redis may answer before it has written, and forget claims when it is killed.
+        self.redis = harness.Redis(self.folder).start(*REDIS_OPTIONS)
         self.clickhouse = harness.ClickHouse(self.folder).start()
         self.clickhouse.create_events("default.events")
         self.proxy = Proxy(self.clickhouse.port, self.seed)
         self.mount_disk()
-        self.alloyd = harness.Alloyd(self.folder, {
+        self.alloyds = [self.make_alloyd(n) for n in range(ALLOYDS)]
+
+    def make_alloyd(self, n):
+        return harness.Alloyd(self.folder, {
             "stream.events": {"path": "/v1/events", "table": "default.events", "id": "event_id"},
             "redis": {"url": self.redis.url, "on_failure": "hold", "timeout": "200ms"},
             "clickhouse": {"url": self.proxy.url, "timeout": "3s", "retry_max": "500ms"},
             "worker": {"linger": "10ms"},
-            "journal": {"dir": self.disk / "journal", "segment": "512KiB", "max_bytes": "48MiB",
+            "journal": {"dir": self.disk / f"journal-{n}", "segment": "512KiB", "max_bytes": "24MiB",
                         "sync": self.random.choice(["interval", "always", "never"])},
-            "dead_letter": {"dir": self.disk / "dead-letter"},
+            "dead_letter": {"dir": self.disk / f"dead-letter-{n}"},
             "log": {"level": "info"},
         }, self.options).start()
 
@@ -112,20 +125,23 @@ class Run:
 
     # -- what breaks
 
+    def process(self, name):
+        return self.random.choice(self.alloyds) if name == "alloyd" else getattr(self, name)
+
     def kill(self, name):
-        process = getattr(self, name)
+        process = self.process(name)
         process.kill()
         self.kills[name] += 1
         self.pause(0, 0.5)
         if name == "redis":
-            process.start("--appendonly", "yes", "--appendfsync", "everysec")
+            process.start(*REDIS_OPTIONS)
         elif name == "alloyd":
             process.start(ready=False)
         else:
             process.start()
 
     def freeze(self, name):
-        process = getattr(self, name)
+        process = self.process(name)
         process.signal(signal.SIGSTOP)
         self.pause(0.1, 1.0)
         process.signal(signal.SIGCONT)
@@ -166,8 +182,8 @@ class Run:
 
     def check(self):
         rows = [row[0] for row in self.clickhouse.rows("SELECT event_id FROM default.events")]
-        folder = pathlib.Path(self.alloyd.sections["dead_letter"]["dir"])
-        lines = [json.loads(line) for path in sorted(folder.glob("*.ndjson")) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for path in sorted(self.disk.glob("dead-letter-*/*.ndjson"))
+                 for line in path.read_text().splitlines()]
         letters = [line["event"]["event_id"] for line in lines]
         records = [line["lsn"] for line in lines]
         answered = {i for c in self.clients for i in c.answered}
@@ -200,7 +216,7 @@ class Run:
                 client.join(60)
             self.give_up.set()
             stuck = [c.number for c in self.clients if c.is_alive()]
-            books = self.alloyd.settled(deadline=90)
+            books = [alloyd.settled(deadline=90) for alloyd in self.alloyds]
             problems, good, bad, rows, letters = self.check()
             if stuck:
                 problems.append(f"clients never answered: {stuck}")
@@ -211,14 +227,15 @@ class Run:
             print(f"seed {self.seed}: {good} events and {bad} bad ones answered 202, {rows} rows, {letters} dead "
                   f"letters; kills {self.kills}; answers {statuses}; faults "
                   f"{ {k: v for k, v in self.proxy.done.items() if v} }; books {books}", flush=True)
-            self.alloyd.finish()
+            for alloyd in self.alloyds:
+                alloyd.finish()
             return problems
         finally:
             self.give_up.set()
             self.stop.set()
-            for name in ("alloyd", "redis", "clickhouse"):
-                if hasattr(self, name):
-                    getattr(self, name).kill()
+            for process in (*self.alloyds, self.redis, self.clickhouse):
+                if process is not None:
+                    process.kill()
             if hasattr(self, "proxy"):
                 self.proxy.close()
             if self.disk is not None:
