@@ -458,29 +458,27 @@ static void decide(struct flusher *flusher, size_t stream, const struct flusher_
     const int mode = flusher_config(flusher)->clickhouse_async_insert;
     struct lane *lane = &flusher->lanes[stream];
     const struct config_stream *of = flusher_stream(flusher, stream);
+    const bool exists = probe == NULL || probe->table_exists;
     const char *unsafe = probe == NULL ? reason : probe->async_unsafe;
-    char now[FLUSHER_FINDINGS_MAX];
+    char now[FLUSHER_FINDINGS_MAX] = "version=unknown";
     char text[HEALTH_TEXT_MAX];
     char key[HEALTH_KEY_MAX];
     bool news;
 
-    lane->async = mode == CONFIG_ASYNC_ON || (mode == CONFIG_ASYNC_AUTO && unsafe == NULL);
+    lane->async =
+        mode == CONFIG_ASYNC_ON || (mode == CONFIG_ASYNC_AUTO && exists && unsafe == NULL);
     lane->counted = probe == NULL || probe->counts_async;
     lane->probed = true;
-    if (probe == NULL)
-        snprintf(now, sizeof(now), "version=unknown");
-    else
-        snprintf(now, sizeof(now), "version=%s exists=%s engine=%s partitioned=%s window=%s",
-                 probe->version, probe->table_exists ? "yes" : "no", probe->engine,
-                 probe->partitioned ? "yes" : "no", probe->window);
+    if (probe != NULL)
+        snprintf(now, sizeof(now), "version=%s engine=%s partitioned=%s window=%s", probe->version,
+                 probe->engine, probe->partitioned ? "yes" : "no", probe->window);
     news = strcmp(now, lane->findings) != 0;
-    if (news) {
-        memcpy(lane->findings, now, sizeof(now));
+    memcpy(lane->findings, now, sizeof(now));
+    if (!exists)
+        return; /* the lane's own condition says so */
+    if (news)
         log_info("table looked at stream=%s table=%s.%s %s inserts=%s", of->name, of->database,
                  of->table, now, lane->async ? "async" : "sync");
-    }
-    if (probe != NULL && !probe->table_exists)
-        return; /* the lane's own condition says so */
     snprintf(key, sizeof(key), "clickhouse.%s.window", of->name);
     tell_finding(flusher, stream, key,
                  probe != NULL && probe->window_unset

@@ -334,6 +334,75 @@ def test_catching_up_takes_few_large_inserts_and_new_events_keep_flowing(make_al
     assert inserts < 30, inserts
 
 
+def test_what_a_table_lacks_is_a_log_line_and_a_reason(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.plain (event_id String) ENGINE = MergeTree ORDER BY event_id")
+    own_clickhouse.query("CREATE TABLE default.months (event_id String, ts DateTime) ENGINE = MergeTree ORDER BY event_id "
+                         "PARTITION BY toYYYYMM(ts) SETTINGS non_replicated_deduplication_window = 500")
+    streams = {f"stream__{name}": {"path": f"/v1/{name}", "table": f"default.{name}", "id": "event_id"}
+               for name in ("plain", "months", "missing")}
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", drain={"timeout": "1s"},
+                                      clickhouse={"retry_max": "300ms"}, **streams)).start(ready=False)
+
+    def reasons():
+        return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
+
+    harness.wait_until(lambda: set(reasons()) == {"clickhouse.plain.window", "clickhouse.missing"}, reasons)
+    assert not alloyd.readyz()
+
+    def logged(level, *words):
+        words = (f"level={level} module=flusher", *words)
+        return [line for line in alloyd.log().splitlines() if all(word in line for word in words)]
+
+    harness.wait_until(lambda: len(logged("info", "table looked at")) == 3, "three tables that are there")
+    assert logged("warn", "stream=plain", "non_replicated_deduplication_window")
+    assert logged("error", "stream=missing", "table does not exist")
+    assert logged("info", "stream=months", "engine=MergeTree partitioned=yes window=500")
+    assert logged("info", "stream=events", "partitioned=no window=10000")
+    # A reconnect looks again: the table is there now.
+    own_clickhouse.kill()
+    harness.wait_until(lambda: "clickhouse" in reasons() or alloyd.post(harness.event("a")).status != 202, "seen as down")
+    own_clickhouse.start()
+    own_clickhouse.query("CREATE TABLE default.missing (event_id String) ENGINE = MergeTree ORDER BY event_id "
+                         "SETTINGS non_replicated_deduplication_window = 500")
+    harness.wait_until(lambda: set(reasons()) == {"clickhouse.plain.window"}, reasons)
+    assert alloyd.readyz()
+
+
+def test_too_many_parts_slow_inserts_down_and_lose_nothing(make_alloyd, redis, clickhouse, table):
+    clickhouse.query(f"ALTER TABLE {table} MODIFY SETTING parts_to_delay_insert = 0, parts_to_throw_insert = 3")
+    clickhouse.query(f"SYSTEM STOP MERGES {table}")
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, worker={"linger": "1ms"},
+                                      clickhouse={"retry_min": "50ms", "retry_max": "400ms"})).start()
+    sent = 0
+
+    def refused():
+        nonlocal sent
+        assert alloyd.post(harness.event(f"id-{sent}")).status == 202
+        sent += 1
+        return alloyd.metrics()['alloy_clickhouse_errors_total{class="retry"}']
+
+    harness.wait_until(refused, "too many parts")
+    inserts = alloyd.metrics()["alloy_clickhouse_inserts_total"]
+    stop, statuses = threading.Event(), {}
+    loader = threading.Thread(target=load, args=(alloyd, stop, statuses, "new"))
+    loader.start()
+    end = time.monotonic() + 2
+    try:
+        harness.wait_until(lambda: time.monotonic() > end, "2 s without merges", interval=0.1)
+        # At 50, 100, 200, 400, 400... ms, less jitter, and no insert beside.
+        assert alloyd.metrics()['alloy_clickhouse_errors_total{class="retry"}'] < 20
+        assert alloyd.readyz()
+        clickhouse.query(f"ALTER TABLE {table} MODIFY SETTING parts_to_throw_insert = 3000")
+        clickhouse.query(f"SYSTEM START MERGES {table}")
+        harness.wait_until(lambda: alloyd.metrics()["alloy_clickhouse_inserts_total"] > inserts + 3, "inserts again")
+    finally:
+        stop.set()
+        loader.join()
+    alloyd.settled()
+    assert set(statuses) == {202}
+    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == sent + statuses[202] * 20
+
+
 def expect_refusal(alloyd, sentence):
     alloyd.spawn_only()
     assert alloyd.wait() == 1, alloyd.log()
