@@ -111,6 +111,7 @@ class Run:
             "redis": {"url": self.redis.url, "on_failure": "hold", "timeout": "200ms"},
             "clickhouse": {"url": self.proxy.url, "timeout": "3s", "retry_max": "500ms"},
             "worker": {"linger": "10ms"},
+            "l1": {"capacity": 50000},  # most ids that come again are known to Redis alone
             "journal": {"dir": self.disk / f"journal-{n}", "segment": "512KiB", "max_bytes": "24MiB",
                         "sync": self.random.choice(["interval", "always", "never"])},
             "dead_letter": {"dir": self.disk / f"dead-letter-{n}"},
@@ -121,7 +122,7 @@ class Run:
         """The journal's disk is a small one of its own, so that it can be filled."""
         self.disk = self.folder / "disk"
         self.disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", self.disk], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", self.disk], check=True)
 
     # -- what breaks
 

@@ -230,6 +230,12 @@ def test_the_floor_is_a_ratio(tmp_path):
     assert figures["ratio"] > 0 and len(figures["rounds"]) == 1
 
 
+def test_each_sync_is_a_ratio_to_memory(tmp_path):
+    figures = bench(tmp_path, "sync", "--rounds", "1", *SHORT)
+    assert figures["wrong"] == [] and figures["ratios"]["memory"] == 1
+    assert set(figures["ratios"]) == {"memory", "never", "interval", "always"} and min(figures["ratios"].values()) > 0
+
+
 def test_memory_holds_all_events_while_redis_is_away(tmp_path):
     figures = bench(tmp_path, "memory", "--events", "5000")
     assert figures["books"]["pending"] == 5000 and figures["over"]["rss"] > 0
