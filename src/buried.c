@@ -119,7 +119,7 @@ static int read_files(struct reading *reading, const struct letters *letters, ui
     return err;
 }
 
-int buried_read(struct buried *buried, const char *dir, const struct journal *journal)
+int buried_read(struct buried *buried, const char *dir, struct journal *journal)
 {
     const struct journal_dir *folder = journal_folder(journal);
     struct reading reading = {.buried = buried, .instance_id = folder->instance_id};

@@ -385,7 +385,8 @@ static void note_failure(struct claims *claims, uint64_t now_ms)
     claims->retry_at_ms = now_ms + backoff_next(&claims->backoff, BACKOFF_MIN_MS, BACKOFF_MAX_MS,
                                                 next_random(claims));
     METRIC_ADD(parts->thread_metrics, redis_errors, 1);
-    health_raise(parts->health, "redis", hold, "%s: %s; %s", redis_link_name(claims->link),
+    /* Never blocks: with hold the ring does, once it is full. */
+    health_raise(parts->health, "redis", false, "%s: %s; %s", redis_link_name(claims->link),
                  redis_link_reason(claims->link),
                  hold ? "events wait for it (redis.on_failure = hold)"
                       : "events go on without a claim (redis.on_failure = pass)");

@@ -260,6 +260,10 @@ static void stop(struct daemon *daemon)
     admin_stop(daemon->admin);
     janitor_stop(daemon->janitor);
     release_destroy(daemon->release);
+    /* An id must not outlive its event: L1 says that it ended in order only after the journal has.
+     */
+    if (daemon->l1 != NULL && !journal_settle(daemon->journal))
+        l1_distrust(daemon->l1);
     if (daemon->l1 != NULL)
         l1_destroy(daemon->l1);
     if (daemon->ring != NULL)

@@ -201,6 +201,7 @@ static struct insert *build(struct flusher *flusher, size_t stream)
         insert->id = lane->batches->insert_id;
         insert->async = (insert->id & INSERT_ID_ASYNC) != 0;
         insert->stamped = true;
+        insert->uncertain = true;
         whole = 1;
     }
     if (whole == 0) {
@@ -267,7 +268,8 @@ static void start_insert(struct flusher *flusher, size_t stream)
 
     insert = lane->waiting.first != NULL ? insert_list_pop(&lane->waiting) : build(flusher, stream);
     if (insert == NULL) {
-        flusher_back_off(flusher, lane, true);
+        /* Out of memory: no failure of ClickHouse's. */
+        lane->retry_at_ms = clock_mono_ms() + config->clickhouse_retry_max_ms;
         return;
     }
     if (insert->suspect && insert->count > 1 && flusher_cut(flusher, insert, true, -1) == 0)
@@ -280,6 +282,8 @@ static void start_insert(struct flusher *flusher, size_t stream)
         .instance_id = journal_instance_id(flusher->parts.journal),
         .insert_id = insert->id,
         .async = insert->async,
+        .alone = insert->alone,
+        .ignore_views = insert->ignore_views,
     };
     if (post(flusher, stream, insert,
              insert_request_url(config, &config->streams[stream], &request)) != 0) {

@@ -30,7 +30,6 @@
 #define PARKED_RETRY_MS 5000
 #define LOG_INTERVAL_MS 60000
 #define MESSAGE_MAX 1024
-#define HEALTH_MESSAGE_MAX 300
 #define PACE_SHRINK 4 /* a success takes a fourth off the pause */
 #define CODE_TOO_MANY_PARTS 252
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
@@ -83,25 +82,40 @@ static int code_of(const struct insert_answer *answer)
                                        : insert_answer_body_code(answer->body);
 }
 
+/* Tells what keeps lanes from inserting. One stuck stream must not take the others' traffic away,
+ * so it blocks only where no stream is left. */
+static void tell_faults(struct flusher *flusher)
+{
+    bool all = true;
+    char key[HEALTH_KEY_MAX];
+
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        all = all && flusher->lanes[i].fault != LANE_FAULT_NONE;
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        snprintf(key, sizeof(key), "clickhouse.%s", flusher_stream(flusher, i)->name);
+        if (flusher->lanes[i].fault == LANE_FAULT_NONE)
+            health_clear(flusher->parts.health, key);
+        else
+            health_raise(flusher->parts.health, key, all, "%s", flusher->lanes[i].fault_text);
+    }
+}
+
 static void raise_lane(struct flusher *flusher, size_t stream, enum lane_fault fault,
                        const char *text)
 {
-    char key[HEALTH_KEY_MAX];
+    struct lane *lane = &flusher->lanes[stream];
 
-    snprintf(key, sizeof(key), "clickhouse.%s", flusher_stream(flusher, stream)->name);
-    health_raise(flusher->parts.health, key, true, "%s", text);
-    flusher->lanes[stream].fault = fault;
+    lane->fault = fault;
+    snprintf(lane->fault_text, sizeof(lane->fault_text), "%s", text);
+    tell_faults(flusher);
 }
 
 static void clear_lane(struct flusher *flusher, size_t stream)
 {
-    char key[HEALTH_KEY_MAX];
-
     if (flusher->lanes[stream].fault == LANE_FAULT_NONE)
         return;
-    snprintf(key, sizeof(key), "clickhouse.%s", flusher_stream(flusher, stream)->name);
-    health_clear(flusher->parts.health, key);
     flusher->lanes[stream].fault = LANE_FAULT_NONE;
+    tell_faults(flusher);
     log_info("stream is well again stream=%s", flusher_stream(flusher, stream)->name);
 }
 
@@ -131,6 +145,7 @@ static void count_error(struct flusher *flusher, enum insert_class class)
         METRIC_ADD(flusher->counters, clickhouse_errors_retry, 1);
         break;
     case INSERT_BAD_ROWS:
+    case INSERT_VIEW:
         METRIC_ADD(flusher->counters, clickhouse_errors_bad_rows, 1);
         break;
     case INSERT_SPLIT:
@@ -241,17 +256,24 @@ static void hold_parked(struct flusher *flusher, int err)
 {
     const uint64_t now = clock_mono_ms();
     const uint64_t retry_ms = flusher_config(flusher)->clickhouse_retry_max_ms;
-    const char *why = err == -ENOSPC   ? "the dead-letter folder is full"
-                      : err == -EAGAIN ? "too many ids wait for Redis to be forgotten"
-                                       : "the dead-letter folder cannot be written";
-    uint64_t held;
+    const char *dir = flusher_config(flusher)->dead_letter_dir;
+    char why[HEALTH_MESSAGE_MAX];
+    uint64_t held = 0;
 
     flusher->parked_at_ms = now + (retry_ms < PARKED_RETRY_MS ? retry_ms : PARKED_RETRY_MS);
+    if (err == -EAGAIN)
+        snprintf(why, sizeof(why), "too many ids wait for Redis to be forgotten");
+    else if (err == -ENOSPC)
+        snprintf(why, sizeof(why), "dead_letter.max_bytes or the disk of %s is used up", dir);
+    else
+        snprintf(why, sizeof(why), "%s cannot be written: %s", dir, strerror(-err));
     health_raise(flusher->parts.health, "dead_letter", false,
                  "refused events stay in the journal: %s", why);
-    if (log_limit_pass(&flusher->dead_letter_limit, now, LOG_INTERVAL_MS, &held))
+    if (err != flusher->parked_err ||
+        log_limit_pass(&flusher->dead_letter_limit, now, LOG_INTERVAL_MS, &held))
         log_error("refused events stay in the journal reason=\"%s\" suppressed=%" PRIu64, why,
                   held);
+    flusher->parked_err = err;
 }
 
 /* A row that is alone in its insert was refused. */
@@ -320,14 +342,41 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
     insert_destroy(insert);
 }
 
-/* The server joins async inserts, and refuses them all for one row of somebody else's. So a single
- * row goes again by itself, as the parts of a larger insert do, before it is judged. */
-static void send_alone(struct flusher *flusher, struct insert *insert)
+/*
+ * The server joins async inserts, and refuses them all for one row of somebody else's. So one whose
+ * refusal decides over its rows goes again by itself: a single row, and one that may be in already.
+ * That must go under its own token until it has been refused for its own sake; what is in then
+ * proves it, since none of its rows is bad.
+ */
+static bool may_be_anothers(const struct insert *insert)
 {
-    insert->async = false;
-    insert->stamped = false;
-    insert->id = 0;
-    insert_list_push_front(&flusher->lanes[insert->stream].waiting, insert);
+    return insert->async && !insert->alone && (insert->uncertain || insert->count == 1);
+}
+
+/* The table has the insert, and a view will not have it: for the sake of the table's rows the view
+ * goes without. */
+static void view_refused(struct flusher *flusher, struct insert *insert,
+                         const struct transfer *transfer)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+    const struct config_stream *of = flusher_stream(flusher, insert->stream);
+    const struct slice view = insert_answer_view(transfer->answer.body);
+    const int code = code_of(&transfer->answer);
+    char key[HEALTH_KEY_MAX];
+    uint64_t held;
+
+    METRIC_ADD(flusher->counters, clickhouse_view_errors, 1);
+    snprintf(key, sizeof(key), "clickhouse.%s.view", of->name);
+    health_raise(flusher->parts.health, key, false,
+                 "materialized view %.*s has refused inserts that table %s.%s has (code %d): it "
+                 "lacks all their rows",
+                 (int)view.len, view.data, of->database, of->table, code);
+    if (log_limit_pass(&lane->view_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_error("materialized view refused an insert stream=%s view=%.*s code=%d rows=%zu "
+                  "action=insert_without_it suppressed=%" PRIu64,
+                  of->name, (int)view.len, view.data, code, insert->count, held);
+    insert->ignore_views = true;
+    insert_list_push_front(&lane->waiting, insert);
 }
 
 /* Some row is at fault, or the rows are of too many partitions. */
@@ -343,9 +392,10 @@ static void insert_refused(struct flusher *flusher, struct insert *insert,
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = 0;
     insert_settle(insert, false);
-    if (insert->count == 1 && insert->async)
-        send_alone(flusher, insert);
-    else if (insert->count == 1)
+    if (may_be_anothers(insert)) {
+        insert->alone = true;
+        insert_list_push_front(&lane->waiting, insert);
+    } else if (insert->count == 1)
         refuse(flusher, insert, transfer);
     else if (flusher_cut(flusher, insert, bad_row, named ? (int64_t)row : -1) != 0)
         flusher_keep(flusher, insert, true);
@@ -382,6 +432,10 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
                       name, answer->exception_code, answer->status, message, held);
     } else if (class == INSERT_UNKNOWN) {
         /* Not the message: it may quote an event. */
+        snprintf(message, sizeof(message),
+                 "inserts fail in a way that alloyd does not know (code %d, HTTP status %ld)",
+                 code_of(answer), answer->status);
+        raise_lane(flusher, insert->stream, LANE_FAULT_INSERT, message);
         if (log_limit_pass(&lane->unknown_limit, now, LOG_INTERVAL_MS, &held))
             log_error("insert failed in an unknown way stream=%s code=%d status=%ld "
                       "action=retry suppressed=%" PRIu64,
@@ -394,6 +448,7 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
     }
     if (class == INSERT_RETRY && code_of(answer) == CODE_TOO_MANY_PARTS)
         slow_down(flusher, lane);
+    insert->uncertain = true;
     flusher_keep(flusher, insert, class != INSERT_RETRY);
     /* Whoever answers next may be another server: ask before the next new insert. */
     if (answer->transport_failed) {
@@ -413,7 +468,8 @@ static void on_insert(struct flusher *flusher, struct transfer *transfer)
     enum insert_class class =
         insert_answer_classify(&transfer->answer, counted ? insert->count : 0);
 
-    if (class == INSERT_SPLIT && insert->count == 1)
+    if ((class == INSERT_SPLIT && insert->count == 1) ||
+        (class == INSERT_VIEW && insert->ignore_views))
         class = INSERT_UNKNOWN;
     lane->inflight_count--;
     flusher->inflight_count--;
@@ -425,6 +481,9 @@ static void on_insert(struct flusher *flusher, struct transfer *transfer)
     case INSERT_BAD_ROWS:
     case INSERT_SPLIT:
         insert_refused(flusher, insert, transfer, class);
+        break;
+    case INSERT_VIEW:
+        view_refused(flusher, insert, transfer);
         break;
     case INSERT_RETRY:
     case INSERT_MISCONFIGURED:

@@ -22,6 +22,7 @@
 #include "alloy/transfer.h"
 
 #define FLUSHER_FINDINGS_MAX 256
+#define HEALTH_MESSAGE_MAX 300
 
 /* Who has raised the health condition of a lane: only the same may clear it. */
 enum lane_fault { LANE_FAULT_NONE, LANE_FAULT_PROBE, LANE_FAULT_INSERT };
@@ -50,9 +51,11 @@ struct lane {
     bool counted;                        /* the answer to an async insert tells the rows written */
     char findings[FLUSHER_FINDINGS_MAX]; /* of the last probe, as logged; "": none yet */
     enum lane_fault fault;
+    char fault_text[HEALTH_MESSAGE_MAX];
     struct log_limit misconfigured_limit;
     struct log_limit unknown_limit;
     struct log_limit refused_limit;
+    struct log_limit view_limit;
     struct log_limit retry_limit;
 };
 
@@ -73,6 +76,7 @@ struct flusher {
     struct insert_list parked;
     size_t parked_count;
     uint64_t parked_at_ms;
+    int parked_err;        /* why rows were parked the last time; 0: never */
     size_t inflight_count; /* inserts, not probes */
     size_t next_lane;
     bool discard;

@@ -24,12 +24,13 @@ static const struct code_class code_classes[] = {
     {20, INSERT_MISCONFIGURED},  {25, INSERT_BAD_ROWS},       {26, INSERT_BAD_ROWS},
     {27, INSERT_BAD_ROWS},       {32, INSERT_BAD_ROWS},       {33, INSERT_BAD_ROWS},
     {36, INSERT_MISCONFIGURED},  {38, INSERT_BAD_ROWS},       {41, INSERT_BAD_ROWS},
-    {44, INSERT_BAD_ROWS},       {47, INSERT_MISCONFIGURED},  {48, INSERT_MISCONFIGURED},
-    {53, INSERT_BAD_ROWS},       {60, INSERT_MISCONFIGURED},  {62, INSERT_MISCONFIGURED},
-    {69, INSERT_BAD_ROWS},       {70, INSERT_BAD_ROWS},       {72, INSERT_BAD_ROWS},
-    {73, INSERT_MISCONFIGURED},  {76, INSERT_RETRY},          {81, INSERT_MISCONFIGURED},
-    {115, INSERT_MISCONFIGURED}, {117, INSERT_BAD_ROWS},      {128, INSERT_BAD_ROWS},
-    {130, INSERT_BAD_ROWS},      {131, INSERT_BAD_ROWS},      {159, INSERT_RETRY},
+    {43, INSERT_BAD_ROWS},       {44, INSERT_BAD_ROWS},       {47, INSERT_MISCONFIGURED},
+    {48, INSERT_MISCONFIGURED},  {53, INSERT_BAD_ROWS},       {60, INSERT_MISCONFIGURED},
+    {62, INSERT_MISCONFIGURED},  {69, INSERT_BAD_ROWS},       {70, INSERT_BAD_ROWS},
+    {72, INSERT_BAD_ROWS},       {73, INSERT_MISCONFIGURED},  {76, INSERT_RETRY},
+    {81, INSERT_MISCONFIGURED},  {115, INSERT_MISCONFIGURED}, {117, INSERT_BAD_ROWS},
+    {128, INSERT_BAD_ROWS},      {130, INSERT_BAD_ROWS},      {131, INSERT_BAD_ROWS},
+    {135, INSERT_BAD_ROWS},      {153, INSERT_BAD_ROWS},      {159, INSERT_RETRY},
     {160, INSERT_RETRY},         {164, INSERT_MISCONFIGURED}, {173, INSERT_RETRY},
     {190, INSERT_BAD_ROWS},      {192, INSERT_MISCONFIGURED}, {193, INSERT_MISCONFIGURED},
     {194, INSERT_MISCONFIGURED}, {195, INSERT_MISCONFIGURED}, {201, INSERT_RETRY},
@@ -41,20 +42,25 @@ static const struct code_class code_classes[] = {
     {265, INSERT_RETRY},         {279, INSERT_RETRY},         {285, INSERT_RETRY},
     {286, INSERT_RETRY},         {289, INSERT_RETRY},         {306, INSERT_BAD_ROWS},
     {319, INSERT_RETRY},         {321, INSERT_BAD_ROWS},      {341, INSERT_RETRY},
-    {349, INSERT_BAD_ROWS},      {381, INSERT_MISCONFIGURED}, {394, INSERT_RETRY},
-    {407, INSERT_BAD_ROWS},      {425, INSERT_RETRY},         {439, INSERT_RETRY},
+    {349, INSERT_BAD_ROWS},      {376, INSERT_BAD_ROWS},      {381, INSERT_MISCONFIGURED},
+    {394, INSERT_RETRY},         {395, INSERT_BAD_ROWS},      {407, INSERT_BAD_ROWS},
+    {425, INSERT_RETRY},         {427, INSERT_BAD_ROWS},      {439, INSERT_RETRY},
     {441, INSERT_BAD_ROWS},      {452, INSERT_MISCONFIGURED}, {467, INSERT_BAD_ROWS},
     {469, INSERT_BAD_ROWS},      {473, INSERT_RETRY},         {497, INSERT_MISCONFIGURED},
-    {499, INSERT_RETRY},         {516, INSERT_MISCONFIGURED}, {676, INSERT_BAD_ROWS},
-    {700, INSERT_RETRY},         {733, INSERT_RETRY},         {734, INSERT_RETRY},
-    {735, INSERT_RETRY},         {745, INSERT_RETRY},         {749, INSERT_RETRY},
-    {760, INSERT_BAD_ROWS},      {762, INSERT_RETRY},         {774, INSERT_MISCONFIGURED},
-    {776, INSERT_RETRY},         {777, INSERT_RETRY},         {778, INSERT_RETRY},
-    {779, INSERT_MISCONFIGURED}, {999, INSERT_RETRY},         {1000, INSERT_RETRY},
-    {1001, INSERT_RETRY},        {1002, INSERT_RETRY},
+    {499, INSERT_RETRY},         {516, INSERT_MISCONFIGURED}, {675, INSERT_BAD_ROWS},
+    {676, INSERT_BAD_ROWS},      {691, INSERT_BAD_ROWS},      {700, INSERT_RETRY},
+    {733, INSERT_RETRY},         {734, INSERT_RETRY},         {735, INSERT_RETRY},
+    {745, INSERT_RETRY},         {749, INSERT_RETRY},         {760, INSERT_BAD_ROWS},
+    {762, INSERT_RETRY},         {774, INSERT_MISCONFIGURED}, {776, INSERT_RETRY},
+    {777, INSERT_RETRY},         {778, INSERT_RETRY},         {779, INSERT_MISCONFIGURED},
+    {999, INSERT_RETRY},         {1000, INSERT_RETRY},        {1001, INSERT_RETRY},
+    {1002, INSERT_RETRY},
 };
 
+#define CODE_BAD_ARGUMENTS 36
 #define CODE_TOO_MANY_PARTS 252
+#define STATUS_TOO_LARGE 413 /* of a proxy: ClickHouse has no such limit */
+#define PUSHING_TO_VIEW "while pushing to view "
 #define TOO_MANY_PARTITIONS "Too many partitions for single INSERT block"
 
 static const char *find(struct slice haystack, const char *needle)
@@ -78,13 +84,11 @@ static bool number_at(const char *text, const char *end, uint64_t *number)
     return at > text;
 }
 
-static enum insert_class class_of_code(int code, struct slice body)
+static enum insert_class class_in_table(int code)
 {
     size_t low = 0;
     size_t high = ARRAY_LEN(code_classes);
 
-    if (code == CODE_TOO_MANY_PARTS && find(body, TOO_MANY_PARTITIONS) != NULL)
-        return INSERT_SPLIT;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (code_classes[middle].code == code)
@@ -95,6 +99,34 @@ static enum insert_class class_of_code(int code, struct slice body)
             high = middle;
     }
     return INSERT_UNKNOWN;
+}
+
+/* Whether the message tells that a value was being worked on: read from a row, or computed of one.
+ */
+static bool blames_value(struct slice body)
+{
+    static const char *const places[] = {"While executing JSONEachRow", "while executing 'FUNCTION",
+                                         "while executing function"};
+
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        if (find(body, places[i]) != NULL)
+            return true;
+    return false;
+}
+
+static enum insert_class class_of_code(int code, struct slice body)
+{
+    enum insert_class class = class_in_table(code);
+
+    if (code == CODE_TOO_MANY_PARTS && find(body, TOO_MANY_PARTITIONS) != NULL)
+        return INSERT_SPLIT;
+    /* New codes come with new types, and a bad argument can be a column's value. */
+    if ((class == INSERT_UNKNOWN || code == CODE_BAD_ARGUMENTS) && blames_value(body))
+        class = INSERT_BAD_ROWS;
+    /* By then the table has committed the insert. */
+    if (class == INSERT_BAD_ROWS && find(body, PUSHING_TO_VIEW) != NULL)
+        class = INSERT_VIEW;
+    return class;
 }
 
 enum insert_class insert_answer_classify(const struct insert_answer *answer, uint64_t rows)
@@ -118,6 +150,8 @@ enum insert_class insert_answer_classify(const struct insert_answer *answer, uin
         return class_of_code(body_code, answer->body);
     if (answer->status >= 500)
         return INSERT_RETRY;
+    if (answer->status == STATUS_TOO_LARGE)
+        return INSERT_SPLIT;
     if (answer->status == 401 || answer->status == 403 || answer->status == 404)
         return INSERT_MISCONFIGURED;
     return INSERT_UNKNOWN;
@@ -183,6 +217,22 @@ bool insert_answer_row(struct slice body, uint64_t *row)
     return false;
 }
 
+struct slice insert_answer_view(struct slice body)
+{
+    const char *at = find(body, PUSHING_TO_VIEW);
+    struct slice name = {"", 0};
+
+    if (at == NULL)
+        return name;
+    name.data = at + sizeof(PUSHING_TO_VIEW) - 1;
+    while (name.data + name.len < body.data + body.len &&
+           memchr(" (\n\"", name.data[name.len], 4) == NULL)
+        name.len++;
+    if (name.len > 0 && name.data[name.len - 1] == '.')
+        name.len--;
+    return name;
+}
+
 const char *insert_class_name(enum insert_class class)
 {
     switch (class) {
@@ -192,6 +242,8 @@ const char *insert_class_name(enum insert_class class)
         return "retry";
     case INSERT_BAD_ROWS:
         return "bad_rows";
+    case INSERT_VIEW:
+        return "view";
     case INSERT_SPLIT:
         return "split";
     case INSERT_MISCONFIGURED:

@@ -18,6 +18,7 @@
 
 /* More rows than an insert may have; the same for the parser and for squashing. */
 #define BLOCK_ROWS "1000000"
+#define BLOCK_ROWS_ALONE UINT64_C(1000001)
 
 static const struct config_setting fixed_settings[] = {
     {"wait_end_of_query", "1"}, /* an exception comes as a status, never behind a 200 */
@@ -28,6 +29,9 @@ static const struct config_setting fixed_settings[] = {
     {"max_insert_block_size", BLOCK_ROWS},
     {"min_insert_block_size_rows", BLOCK_ROWS},
     {"min_insert_block_size_bytes", "0"}, /* 0: rows alone decide */
+    /* All partitions are written before the first is committed, so that a row refused in one leaves
+     * nothing in the others. More columns than any insert has. */
+    {"max_insert_delayed_streams_for_parallel_write", "100000"},
 };
 
 static void put_encoded(FILE *out, const char *text)
@@ -145,6 +149,13 @@ char *insert_request_url(const struct config *config, const struct config_stream
         /* Off by default, and before 26.2 tokens of async inserts do nothing without it. */
         put_setting(out, "async_insert_deduplicate", "1");
     }
+    /* The server joins async inserts whose settings are the same. This one means nothing above the
+     * rows of an insert. */
+    if (request->alone)
+        fprintf(out, "&max_insert_block_size=%" PRIu64,
+                BLOCK_ROWS_ALONE + request->insert_id % BLOCK_ROWS_ALONE);
+    if (request->ignore_views)
+        put_setting(out, "materialized_views_ignore_errors", "1");
     /* Last: of two settings of one name ClickHouse takes the later. */
     for (size_t i = 0; i < config->setting_count; i++)
         put_setting(out, config->settings[i].name, config->settings[i].value);

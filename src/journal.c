@@ -263,13 +263,19 @@ free_journal:
     return err;
 }
 
+bool journal_settle(struct journal *journal)
+{
+    if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_failed(journal))
+        journal_sync_dirty(journal);
+    return journal->sync != JOURNAL_SYNC_NEVER && !journal_failed(journal);
+}
+
 void journal_close(struct journal *journal)
 {
     struct segment *segment, *next;
 
     ALLOY_ASSERT(journal->writers == NULL);
-    if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_failed(journal))
-        journal_sync_dirty(journal);
+    (void)journal_settle(journal);
     for (segment = journal->in_use; segment != NULL; segment = next) {
         next = segment->next;
         journal_drop_segment(journal, segment,
@@ -539,6 +545,10 @@ int journal_sync_appended(struct journal *journal)
     if (atomic_load_explicit(&journal->failed, memory_order_relaxed))
         return -EIO;
     pthread_mutex_lock(&journal->sync_lock);
+    /* With sync = never nobody has synced what an earlier life left. */
+    if (!journal->earlier_synced && journal->sync == JOURNAL_SYNC_NEVER)
+        err = syncfs(journal->spec.dir_fd) == 0 ? 0 : -EIO;
+    journal->earlier_synced = err == 0;
     for (segment = hold_demanded(journal); segment != NULL; segment = next) {
         next = segment->demand_next;
         if (err == 0)
@@ -594,6 +604,7 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
                   uint64_t insert_id)
 {
     const bool sync = journal->sync == JOURNAL_SYNC_ALWAYS;
+    const uint64_t sealed = insert_id_seal(insert_id);
     const uint64_t round = ++journal->stamp_round;
     struct segment *touched = NULL;
 
@@ -608,7 +619,7 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
         const size_t to = from + sizeof(struct record);
         struct segment *segment;
 
-        atomic_store_explicit(&records[i]->insert_id, insert_id, memory_order_relaxed);
+        atomic_store_explicit(&records[i]->insert_id, sealed, memory_order_relaxed);
         KILL_POINT("stamp_half");
         if (!sync)
             continue;
@@ -665,6 +676,8 @@ int journal_record_state(struct journal *journal, uint64_t lsn)
     else
         state = all_read ? 0 : -1;
     pthread_mutex_unlock(&journal->lock);
+    if (state == 0 && journal_dir_is_damaged(&journal->dir, number))
+        state = -1;
     return state;
 }
 
@@ -703,7 +716,7 @@ bool journal_failed(const struct journal *journal)
     return atomic_load_explicit(&journal->failed, memory_order_relaxed);
 }
 
-const struct journal_dir *journal_folder(const struct journal *journal)
+struct journal_dir *journal_folder(struct journal *journal)
 {
     return &journal->dir;
 }

@@ -30,6 +30,7 @@
 #define INSTANCE_VERSION 1
 #define INSTANCE_NAME "instance"
 #define INSTANCE_TMP "instance.tmp"
+#define ASIDE_SUFFIX "alj.corrupt"
 #define SEGMENT_PROMISE 1024
 #define INSERT_PROMISE ((uint64_t)1 << 20)
 
@@ -140,6 +141,22 @@ static int add_file(struct journal_dir *dir, uint32_t number, uint64_t size)
     return 0;
 }
 
+/* Under lock, or alone. */
+static int add_damaged(struct journal_dir *dir, uint32_t number)
+{
+    uint32_t *grown;
+
+    for (size_t i = 0; i < dir->damaged_count; i++)
+        if (dir->damaged[i] == number)
+            return 0;
+    grown = reallocarray(dir->damaged, dir->damaged_count + 1, sizeof(*grown));
+    if (grown == NULL)
+        return -ENOMEM;
+    dir->damaged = grown;
+    dir->damaged[dir->damaged_count++] = number;
+    return 0;
+}
+
 /* Lists a segment; with the lock held, removes a file that was never finished. */
 static int list_name(struct journal_dir *dir, const char *found)
 {
@@ -154,6 +171,9 @@ static int list_name(struct journal_dir *dir, const char *found)
         return 0;
     if (strcmp(name, found) == 0)
         return unlinkat(dir->fd, found, 0) == 0 ? 0 : -errno;
+    segment_name(name, number, ASIDE_SUFFIX);
+    if (strcmp(name, found) == 0)
+        return add_damaged(dir, number);
     segment_name(name, number, "alj");
     if (strcmp(name, found) != 0)
         return 0;
@@ -312,6 +332,7 @@ static void let_go(struct journal_dir *dir)
         close(dir->fd);
     pthread_mutex_destroy(&dir->lock);
     free(dir->files);
+    free(dir->damaged);
     free(dir->path);
 }
 
@@ -377,6 +398,52 @@ int journal_dir_peek(struct journal_dir *dir, const char *path, char error[JOURN
 void journal_dir_peek_end(struct journal_dir *dir)
 {
     let_go(dir);
+}
+
+int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number)
+{
+    int err;
+
+    pthread_mutex_lock(&dir->lock);
+    err = add_damaged(dir, number);
+    pthread_mutex_unlock(&dir->lock);
+    return err;
+}
+
+int journal_dir_set_aside(struct journal_dir *dir, uint32_t number)
+{
+    char name[SEGMENT_NAME_MAX], aside[SEGMENT_NAME_MAX];
+    int err = journal_dir_note_damaged(dir, number);
+
+    segment_name(name, number, "alj");
+    segment_name(aside, number, ASIDE_SUFFIX);
+    if (err == 0 && renameat(dir->fd, name, dir->fd, aside) != 0)
+        err = -errno;
+    if (err == 0)
+        log_error("segment set aside, as it holds what cannot be read segment=%u file=%s/%s",
+                  number, dir->path, aside);
+    return err;
+}
+
+bool journal_dir_is_damaged(struct journal_dir *dir, uint32_t number)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&dir->lock);
+    for (size_t i = 0; i < dir->damaged_count && !found; i++)
+        found = dir->damaged[i] == number;
+    pthread_mutex_unlock(&dir->lock);
+    return found;
+}
+
+size_t journal_dir_damaged(struct journal_dir *dir)
+{
+    size_t count;
+
+    pthread_mutex_lock(&dir->lock);
+    count = dir->damaged_count;
+    pthread_mutex_unlock(&dir->lock);
+    return count;
 }
 
 int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number)

@@ -217,15 +217,19 @@ static bool recycle(struct journal *journal, struct segment *segment)
     return true;
 }
 
-/* Unmaps a segment; its file goes with it unless it is kept. */
+/* Unmaps a segment; its file goes with it unless it is kept, or damaged: then it is the only copy
+ * of what could not be read. */
 void journal_drop_segment(struct journal *journal, struct segment *segment, bool keep)
 {
     const uint32_t number = segment->number;
+    const bool damaged = segment->damaged;
     int err = 0;
 
     segment_close(segment);
     KILL_POINT("segment_closed");
-    if (!keep && journal->spec.dir_fd >= 0)
+    if (!keep && damaged)
+        err = journal_dir_set_aside(&journal->dir, number);
+    else if (!keep && journal->spec.dir_fd >= 0)
         err = segment_unlink(journal->spec.dir_fd, number);
     KILL_POINT("segment_removed");
     if (err != 0)

@@ -79,6 +79,7 @@ struct l1 {
     size_t generation_nodes;
     size_t chunk_nodes;
     struct l1_files *files; /* NULL: memory alone */
+    bool distrusted;        /* by whoever destroys */
     uint64_t epoch_ms;      /* from the callers' time to the generations' */
     /* read by adders, written under the lock */
     CACHE_ALIGNED _Atomic uint64_t serial; /* moves when the current generation is sealed */
@@ -529,9 +530,9 @@ int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
     generation_free(l1, l1->current, false);
     l1->current = NULL;
     l1->epoch_ms = folder->real_ms - now_ms;
-    loaded->complete = l1_files_complete(l1->files);
     for (size_t i = 0; i < l1_files_count(l1->files); i++)
         load_file(thread, i, folder->real_ms, loaded);
+    loaded->complete = l1_files_complete(l1->files);
 
 destroy_thread:
     l1_thread_destroy(thread);
@@ -560,6 +561,11 @@ static bool close_generations(struct l1 *l1)
     return saved;
 }
 
+void l1_distrust(struct l1 *l1)
+{
+    l1->distrusted = true;
+}
+
 void l1_destroy(struct l1 *l1)
 {
     bool saved;
@@ -583,7 +589,7 @@ void l1_destroy(struct l1 *l1)
         generation_free(l1, l1->spare, false);
     saved = close_generations(l1);
     if (l1->files)
-        l1_files_close(l1->files, saved);
+        l1_files_close(l1->files, saved && !l1->distrusted);
     pthread_cond_destroy(&l1->reclaimed);
     pthread_mutex_destroy(&l1->lock);
     free(l1);

@@ -307,7 +307,10 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
             return slab;
         munmap(slab, (size_t)st.st_size);
     }
-    /* A loss of power can leave one: its ids come from the journal, as far as that has them. */
+    /* Its ids come from the journal, as far as that has them. Not yet: killed before, the next life
+     * must not find a folder that misses nothing. */
+    files->complete = false;
+    atomic_store_explicit(&files->state->recovering, 1, memory_order_relaxed);
     log_warn("file of known ids cannot be read or believed file=%s action=remove", name);
     return NULL;
 }

@@ -25,7 +25,7 @@
 struct recovery {
     struct journal *journal;
     const struct segment_spec *spec;
-    const struct journal_dir *dir;
+    struct journal_dir *dir;
     struct recover_stats stats;
     struct segment **held; /* one for each file; NULL: not read, removed, or released */
     size_t offset;         /* second pass: in the segment that is being handed out; 0: its start */
@@ -51,18 +51,45 @@ static void map_streams(struct recovery *recovery)
     }
 }
 
+/* What cannot be believed is lost to us; its bytes stay for whoever can read them. */
+static void count_damage(struct recovery *recovery)
+{
+    recovery->stats.corrupt++;
+    recovery->segment->damaged = true;
+    /* Only for what is said later of the segment's records. */
+    (void)!journal_dir_note_damaged(recovery->dir, recovery->segment->number);
+}
+
+/* The record's state; what a flipped bit has made of it is undone. */
+static enum record_state state_of(struct recovery *recovery, struct record *record)
+{
+    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    enum record_state state = record_state_of(word);
+
+    if (state == word)
+        return state;
+    /* Which one it was is lost. An event too many can be recognized later, one too few not. */
+    if (state == 0)
+        state = RECORD_LIVE;
+    recovery->stats.corrupt++;
+    log_error("record with an impossible state segment=%u offset=%zu state=%#x taken_as=%s",
+              recovery->segment->number, record_offset(record), word,
+              state == RECORD_LIVE ? "live" : "finished");
+    atomic_store_explicit(&record->state, (uint16_t)state, memory_order_relaxed);
+    return state;
+}
+
 static void take_record(struct recovery *recovery, struct record *record)
 {
     const uint16_t stream = recovery->streams[record->stream_entry];
-    uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const enum record_state state = state_of(recovery, record);
 
-    if (state > RECORD_REFUSED) {
-        /* Which one it was is lost. An event too many can be recognized later, one too few not. */
-        log_error("record with an impossible state is taken as live segment=%u offset=%zu state=%u",
-                  recovery->segment->number, record_offset(record), state);
-        recovery->stats.corrupt++;
-        state = RECORD_LIVE;
-        atomic_store_explicit(&record->state, state, memory_order_relaxed);
+    if (state == RECORD_LIVE && !record_insert_id_valid(record)) {
+        /* It may be in ClickHouse or not, and nobody can say in which insert to ask. */
+        log_error("record with a broken insert id set aside segment=%u offset=%zu",
+                  recovery->segment->number, record_offset(record));
+        count_damage(recovery);
+        return;
     }
     recovery->stats.records++;
     if (state == RECORD_LIVE)
@@ -96,7 +123,7 @@ static void walk(struct recovery *recovery)
         case SEGMENT_GAP:
             log_error("broken record set aside segment=%u offset=%zu bytes=%zu", number, before,
                       offset - before);
-            recovery->stats.corrupt++;
+            count_damage(recovery);
             continue;
         case SEGMENT_TORN:
             log_warn("torn tail dropped segment=%u offset=%zu", number, offset);
@@ -126,20 +153,6 @@ static void tell_unknown(struct recovery *recovery)
     }
 }
 
-/* Its bytes stay for whoever can read them; no later life will try again. */
-static int set_aside(struct recovery *recovery, uint32_t number)
-{
-    char name[SEGMENT_NAME_MAX], aside[SEGMENT_NAME_MAX];
-
-    segment_name(name, number, "alj");
-    segment_name(aside, number, "alj.corrupt");
-    if (renameat(recovery->spec->dir_fd, name, recovery->spec->dir_fd, aside) != 0)
-        return -errno;
-    log_error("segment with a broken header set aside segment=%u file=%s", number, aside);
-    recovery->stats.corrupt++;
-    return 0;
-}
-
 /* Lets go of all but the LIVE records that are left. */
 static void put_segment(struct segment *segment, uint64_t refs)
 {
@@ -154,10 +167,12 @@ static int read_file(struct recovery *recovery, size_t i)
     int err;
 
     err = segment_open(&segment, recovery->spec, file->number);
-    if (err == -EBADMSG || err == -ELOOP)
-        err = set_aside(recovery, file->number);
-    else if (err == 0)
+    if (err == -EBADMSG || err == -ELOOP) {
+        recovery->stats.corrupt++;
+        err = journal_dir_set_aside(recovery->dir, file->number);
+    } else if (err == 0) {
         recovery->segment = segment;
+    }
     if (err != 0)
         return err;
     journal_forget(recovery->journal, file->size);
@@ -167,7 +182,7 @@ static int read_file(struct recovery *recovery, size_t i)
     recovery->stats.segments++;
     if (segment->limit < ((const struct segment_header *)segment->base)->size) {
         log_error("segment was cut off segment=%u bytes=%zu", file->number, segment->limit);
-        recovery->stats.corrupt++;
+        count_damage(recovery);
     }
     map_streams(recovery);
     /* Records may be finished while we still read: the bias keeps the segment. */
@@ -175,8 +190,11 @@ static int read_file(struct recovery *recovery, size_t i)
     walk(recovery);
     tell_unknown(recovery);
     if (recovery->live == 0) {
+        const bool damaged = segment->damaged;
+
         segment_close(segment);
-        return segment_unlink(recovery->spec->dir_fd, file->number);
+        return damaged ? journal_dir_set_aside(recovery->dir, file->number)
+                       : segment_unlink(recovery->spec->dir_fd, file->number);
     }
     recovery->held[i] = segment;
     put_segment(segment, SEGMENT_BIAS - recovery->live - 1);
@@ -186,7 +204,7 @@ static int read_file(struct recovery *recovery, size_t i)
 
 struct recovery *recover_open(struct journal *journal)
 {
-    const struct journal_dir *dir = journal_folder(journal);
+    struct journal_dir *dir = journal_folder(journal);
     struct recovery *recovery = calloc(1, sizeof(*recovery));
 
     if (recovery == NULL)
@@ -229,7 +247,13 @@ int recover_read(struct recovery *recovery, size_t i, recover_record_fn visit, v
     recovery->visit = visit;
     recovery->arg = arg;
     err = read_file(recovery, i);
-    if (err != 0)
+    if (err == -EPROTO)
+        snprintf(
+            error, JOURNAL_ERROR_MAX,
+            "journal folder %s: segment %u is of another version: start the alloyd that wrote it, "
+            "and let it drain",
+            recovery->dir->path, recovery->dir->files[i].number);
+    else if (err != 0)
         snprintf(error, JOURNAL_ERROR_MAX, "journal folder %s: segment %u: %s", recovery->dir->path,
                  recovery->dir->files[i].number, strerror(-err));
     return err;

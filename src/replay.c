@@ -38,6 +38,7 @@
 #include "alloy/batch.h"
 #include "alloy/buried.h"
 #include "alloy/clock.h"
+#include "alloy/journal_dir.h"
 #include "alloy/log.h"
 #include "alloy/recover.h"
 #include "alloy/sdnotify.h"
@@ -75,11 +76,6 @@ struct replay {
     atomic_bool stop; /* any thread */
     atomic_bool done;
 };
-
-static uint64_t insert_id_of(const struct record *record)
-{
-    return atomic_load_explicit(&record->insert_id, memory_order_relaxed);
-}
 
 static bool stopping(const struct replay *replay)
 {
@@ -153,7 +149,7 @@ static void remember(struct replay *replay, const struct record *record, uint16_
     if (l1_add(replay->l1, &record->hash, record->lsn, now_ms) != L1_KNOWN)
         return;
     /* Of two records with one id the one that has been sent won, whichever was read first. */
-    if (state == RECORD_INSERTED || insert_id_of(record) != 0) {
+    if (state == RECORD_INSERTED || record_insert_id(record) != 0) {
         l1_remove(replay->l1, &record->hash);
         l1_add(replay->l1, &record->hash, record->lsn, now_ms);
     }
@@ -205,7 +201,7 @@ static void visit(void *arg, struct record *record)
     count(&replay->found, 1);
     METRIC_STREAM_ADD(replay->metrics, record->stream, received, 1);
     METRIC_STREAM_ADD(replay->metrics, record->stream, accepted, 1);
-    if (insert_id_of(record) == 0)
+    if (record_insert_id(record) == 0)
         return;
     if (adopt_buried(replay, record)) {
         count(&replay->handed, 1);
@@ -213,6 +209,26 @@ static void visit(void *arg, struct record *record)
     }
     remember(replay, record, state);
     keep_frozen(replay, record);
+}
+
+/* What somebody has to look at, for as long as it is so. */
+static void tell_findings(struct replay *replay)
+{
+    struct journal_dir *dir = journal_folder(replay->parts.journal);
+    const struct recover_stats *stats = recover_stats(replay->recovery);
+    const size_t damaged = journal_dir_damaged(dir);
+
+    METRIC_ADD(replay->metrics, journal_corrupt, stats->corrupt);
+    if (damaged > 0)
+        health_raise(replay->parts.health, "journal.corrupt", false,
+                     "events are lost in %zu segments of %s, which stay or will stay there as "
+                     "*.alj.corrupt: the log has their places",
+                     damaged, dir->path);
+    if (stats->unknown_stream > 0)
+        health_raise(replay->parts.health, "journal.unknown_stream", false,
+                     "%" PRIu64 " events wait for streams that are not configured: the log has "
+                     "their names",
+                     stats->unknown_stream);
 }
 
 /* The first pass. What cannot be read stays where it is; 0 or the first -errno. */
@@ -235,8 +251,9 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
         first_err = first_err == 0 ? err : first_err;
         log_error("segment cannot be read reason=\"%s\" action=keep", error);
     }
-    if (!replay->failed && !stopping(replay) && stats->corrupt == 0)
+    if (!replay->failed && !stopping(replay))
         journal_adopted_all(replay->parts.journal);
+    tell_findings(replay);
     /* release: pairs with the acquire in await_reading(); what was counted is then visible */
     atomic_store_explicit(&replay->is_read, true, memory_order_release);
     log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64
@@ -252,7 +269,7 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 static int compare(const void *left, const void *right)
 {
     const struct record *a = *(struct record *const *)left, *b = *(struct record *const *)right;
-    const uint64_t insert_a = insert_id_of(a), insert_b = insert_id_of(b);
+    const uint64_t insert_a = record_insert_id(a), insert_b = record_insert_id(b);
 
     if (insert_a != insert_b)
         return insert_a < insert_b ? -1 : 1;
@@ -270,12 +287,12 @@ static void feed_frozen(struct replay *replay)
         qsort(replay->frozen, replay->frozen_count, sizeof(*replay->frozen), compare);
     while (first < replay->frozen_count && !stopping(replay)) {
         const struct record *head = replay->frozen[first];
-        const uint64_t insert_id = insert_id_of(head);
+        const uint64_t insert_id = record_insert_id(head);
         struct batch *batch;
         size_t last = first;
 
         while (last < replay->frozen_count && replay->frozen[last]->stream == head->stream &&
-               insert_id_of(replay->frozen[last]) == insert_id)
+               record_insert_id(replay->frozen[last]) == insert_id)
             last++;
         batch = batch_create(head->stream, (uint32_t)(last - first));
         if (batch == NULL) {
@@ -367,7 +384,14 @@ static void feed(struct replay *replay)
 {
     bool going = true;
 
-    feed_frozen(replay);
+    /* An insert that lacks a row must not go: what is missing would come later under a token that
+     * ClickHouse knows. */
+    if (replay->failed && replay->frozen_count > 0)
+        log_error("inserts of an earlier life wait for what could not be read events=%zu "
+                  "action=restart",
+                  replay->frozen_count);
+    else
+        feed_frozen(replay);
     for (size_t i = 0; going && i < recover_segments(replay->recovery); i++)
         going = feed_segment(replay, i);
     if (!going || stopping(replay))
@@ -454,6 +478,7 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
         goto free_replay;
     if (recover_segments(replay->recovery) == 0) {
         l1_mark_complete(parts->l1);
+        tell_findings(replay);
         replay->done = true;
     } else if (!parts->ids_known) {
         err = read_now(replay, error);

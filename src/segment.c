@@ -27,6 +27,7 @@
 #endif
 
 #define SEGMENT_MAGIC "ALLOYSEG"
+#define SEGMENT_VERSION_MAX 256 /* what is above is a broken header, not a later version */
 #define POPULATE_STEP ((size_t)2 << 20)
 
 static size_t page_round(size_t size)
@@ -177,6 +178,13 @@ remove_file:
     return err;
 }
 
+/* Whether a whole header is of a version that is not read here: it may have any other layout. */
+static bool header_foreign(const struct segment_header *header)
+{
+    return memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) == 0 &&
+           header->version != SEGMENT_VERSION && header->version < SEGMENT_VERSION_MAX;
+}
+
 /* Whether a header that was read from a file of this number can be believed. */
 static bool header_valid(const struct segment_header *header, const struct segment_spec *spec,
                          uint32_t number)
@@ -212,6 +220,8 @@ static int open_file(struct segment **segment, const struct segment_spec *spec, 
     got = pread(fd, &header, sizeof(header), 0);
     if (got < 0)
         return -errno;
+    if (got == (ssize_t)sizeof(header) && header_foreign(&header))
+        return -EPROTO;
     if (got != (ssize_t)sizeof(header) || !header_valid(&header, spec, number))
         return -EBADMSG;
     /* Past the end of the file a touched page would kill us. */
@@ -260,6 +270,17 @@ static struct record *record_at(const struct segment *segment, size_t offset)
         record_checksum(record, sizeof(*record) + record->body_length + id_bytes))
         return NULL;
     return record;
+}
+
+enum record_state record_state_of(uint16_t word)
+{
+    static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
+                                               RECORD_DEAD, RECORD_REFUSED};
+
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        if (__builtin_popcount((unsigned)(word ^ states[i])) <= 3)
+            return states[i];
+    return (enum record_state)0;
 }
 
 size_t segment_align(size_t size)

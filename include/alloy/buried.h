@@ -26,7 +26,7 @@ struct buried {
  * files read are synced, so that a record may be marked DEAD on the strength of its line. 0, or
  * -errno and nothing to free. Before recover_run(), which removes segments.
  */
-MUST_CHECK int buried_read(struct buried *buried, const char *dir, const struct journal *journal);
+MUST_CHECK int buried_read(struct buried *buried, const char *dir, struct journal *journal);
 bool buried_has(const struct buried *buried, uint64_t lsn);
 void buried_free(struct buried *buried);
 

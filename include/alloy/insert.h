@@ -27,13 +27,16 @@ struct insert {
     struct insert *follower; /* holds a bad row if this one does not */
     struct insert *leader;   /* the insert whose follower this is */
     uint16_t stream;
-    bool stamped;  /* id is in every record */
-    bool async;    /* fixed with the id: servers keep tokens of async and other inserts apart */
-    bool part;     /* came out of another insert */
-    bool suspect;  /* known to hold a bad row: cut it, do not send it */
-    bool hinted;   /* the one row that a message named */
-    bool distrust; /* a message has named a wrong row before */
-    uint8_t hints; /* named rows still to be followed before halving */
+    bool stamped;      /* id is in every record */
+    bool async;        /* fixed with the id: servers keep tokens of async and other inserts apart */
+    bool uncertain;    /* it may be in ClickHouse already */
+    bool alone;        /* sent again so that the server cannot join it with others' */
+    bool ignore_views; /* a materialized view has refused it */
+    bool part;         /* came out of another insert */
+    bool suspect;      /* known to hold a bad row: cut it, do not send it */
+    bool hinted;       /* the one row that a message named */
+    bool distrust;     /* a message has named a wrong row before */
+    uint8_t hints;     /* named rows still to be followed before halving */
     /* Of a single row that was refused and could not be put away yet. */
     int code;
     char *message;

@@ -17,7 +17,9 @@
 struct insert_request {
     uint64_t instance_id;
     uint64_t insert_id;
-    bool async; /* what async_insert = auto came to, for this server and table */
+    bool async;        /* what async_insert = auto came to, for this server and table */
+    bool alone;        /* async, and not to be joined with others' */
+    bool ignore_views; /* what a materialized view makes of it is not asked */
 };
 
 /*

@@ -101,19 +101,16 @@ MUST_CHECK int journal_writer_sync(struct journal_writer *writer);
  */
 MUST_CHECK int journal_sync_appended(struct journal *journal);
 
+/* Brings everything to the disk at an end in order, when nobody appends any more. False: it failed,
+ * or nobody wants that (sync = never). Main thread. */
+bool journal_settle(struct journal *journal);
+
 /*
  * Takes n records of one stream out of LIVE. The caller must not touch them after. Any thread;
  * lock-free.
  */
 void journal_finish(struct journal *journal, struct record *const *records, size_t n,
                     enum record_state state);
-/*
- * An insert id is a number of journal_next_insert_id()'s and this bit, the flusher's: ClickHouse
- * keeps tokens of async inserts apart, so a later life must send an insert again in the way it was
- * sent.
- */
-#define INSERT_ID_ASYNC (UINT64_C(1) << 63)
-
 /* Stamps an insert into n LIVE records; with sync = always it is on disk on return. 0, or -EIO: the
  * insert must not be sent (the sync failed, or insert_id could not be set aside for ever on a full
  * disk; a later call with the same id may succeed). Flusher thread. */
@@ -147,13 +144,13 @@ void journal_wait(struct journal *journal, uint64_t timeout_ms);
 void journal_wake(struct journal *journal); /* any thread */
 
 /* For recover.c. The folder lists what was found at the start; constant, as the segments' spec. */
-const struct journal_dir *journal_folder(const struct journal *journal);
+struct journal_dir *journal_folder(struct journal *journal);
 const struct segment_spec *journal_segments(const struct journal *journal);
 /* Counts one more LIVE record of an earlier life. */
 void journal_adopt_live(struct journal *journal, size_t stream);
 /* Takes a segment of an earlier life whose refs are settled. */
 void journal_adopt(struct journal *journal, struct segment *segment);
-/* Every file of earlier lives has been read, and nothing in them was broken. */
+/* Every file of earlier lives has been read, or set aside. */
 void journal_adopted_all(struct journal *journal);
 /* A file of an earlier life, of this many bytes, no longer counts as such: it is gone, set aside,
  * or about to be adopted. */

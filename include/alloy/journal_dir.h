@@ -34,6 +34,8 @@ struct journal_dir {
     size_t file_count;
     /* under lock */
     pthread_mutex_t lock;
+    uint32_t *damaged; /* numbers of segments of which something could not be believed */
+    size_t damaged_count;
     uint64_t segment_next;
     uint64_t segment_limit; /* the instance file promises that a later life begins here */
     /* any thread; the limit grows under lock */
@@ -55,6 +57,16 @@ void journal_dir_close(struct journal_dir *dir);
 MUST_CHECK int journal_dir_peek(struct journal_dir *dir, const char *path,
                                 char error[JOURNAL_DIR_ERROR_MAX]);
 void journal_dir_peek_end(struct journal_dir *dir);
+
+/* Something of this segment cannot be believed. 0 or -ENOMEM. Any thread. */
+MUST_CHECK int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number);
+/* The same, and nobody is to read it again: it keeps its bytes under another name. 0 or -errno. Any
+ * thread. */
+MUST_CHECK int journal_dir_set_aside(struct journal_dir *dir, uint32_t number);
+/* Whether a segment is damaged, and how many are: in this life, or set aside before and still in
+ * the folder. Any thread. */
+bool journal_dir_is_damaged(struct journal_dir *dir, uint32_t number);
+size_t journal_dir_damaged(struct journal_dir *dir);
 
 /* A segment number of its own. 0 or -errno (the instance file could not be written). Any thread. */
 MUST_CHECK int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number);

@@ -70,6 +70,7 @@ struct journal {
     bool creation_failing;
     /* under sync_lock, which is taken first */
     pthread_mutex_t sync_lock;
+    bool earlier_synced; /* what earlier lives left is on disk for sure */
     /* janitor only */
     uint64_t synced_ms;
     bool promise_failing;

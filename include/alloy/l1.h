@@ -58,6 +58,9 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms);
 MUST_CHECK int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
                          struct l1_loaded *loaded);
 void l1_mark_complete(struct l1 *l1);
+/* What the folder will hold must not be believed after a loss of power: not all events are on disk.
+ */
+void l1_distrust(struct l1 *l1);
 /* Leaves the ids in the folder, if there is one. Every l1_thread must have been destroyed. Not from
  * an RCU read section. */
 void l1_destroy(struct l1 *l1);

@@ -59,8 +59,8 @@ void l1_files_mark_complete(struct l1_files *files);
 
 /* Files of earlier lives, oldest first. */
 size_t l1_files_count(const struct l1_files *files);
-/* Maps the i-th for reading; NULL: it cannot be read or believed (logged). Returns owned
- * (l1_slab_unmap()). */
+/* Maps the i-th for reading; NULL: it cannot be read or believed (logged), and the ids are no
+ * longer complete. Returns owned (l1_slab_unmap()). */
 const struct l1_slab *l1_files_read(struct l1_files *files, size_t i);
 /* Removes the i-th. */
 void l1_files_discard(struct l1_files *files, size_t i);

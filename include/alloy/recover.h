@@ -22,7 +22,7 @@ struct recover_stats {
     uint64_t segments;
     uint64_t records; /* whole records read, any state */
     uint64_t live;
-    uint64_t corrupt;        /* records set aside: bad checksum or length in the middle */
+    uint64_t corrupt;        /* records, or whole segments, that could not be believed */
     uint64_t unknown_stream; /* LIVE records of streams that the configuration no longer has */
 };
 

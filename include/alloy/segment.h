@@ -25,12 +25,14 @@
 #define SEGMENT_STREAMS_MAX 64
 #define SEGMENT_STREAM_NAME 64 /* with its NUL */
 
+/* State changes in place and so is outside the checksum. Any two of these, and 0, differ in 8 bits:
+ * flipped bits are noticed, and up to three of them undone. */
 enum record_state {
-    RECORD_LIVE = 1,      /* accepted, not yet in ClickHouse */
-    RECORD_INSERTED = 2,  /* acknowledged by ClickHouse */
-    RECORD_DUPLICATE = 3, /* another record owns the id */
-    RECORD_DEAD = 4,      /* in the dead-letter folder */
-    RECORD_REFUSED = 5,   /* its request was answered 503: the sync failed */
+    RECORD_LIVE = 0x5555,      /* accepted, not yet in ClickHouse */
+    RECORD_INSERTED = 0x3333,  /* acknowledged by ClickHouse */
+    RECORD_DUPLICATE = 0x0f0f, /* another record owns the id */
+    RECORD_DEAD = 0x00ff,      /* in the dead-letter folder */
+    RECORD_REFUSED = 0x3c3c,   /* its request was answered 503: the sync failed */
 };
 
 /*
@@ -44,7 +46,7 @@ struct record {
     uint32_t checksum;      /* XXH3 (low 32 bits) of lsn .. end of the canonical id */
     _Atomic uint16_t state; /* 0: not written to its end; else enum record_state */
     uint16_t stream;        /* index into config->streams of this process; meaningless in a file */
-    _Atomic uint64_t insert_id; /* 0 until it is part of an insert */
+    _Atomic uint64_t insert_id; /* 0 until it is part of an insert; sealed */
     uint64_t lsn;               /* segment number << 32 | offset in the segment */
     uint64_t received_ms;       /* real time */
     struct hash128 hash;        /* of stream and id */
@@ -63,6 +65,36 @@ static inline const char *record_id(const struct record *record)
     return record->body + record->id_offset;
 }
 
+/*
+ * An insert id is a number of journal_next_insert_id()'s, and a bit of the flusher's: ClickHouse
+ * keeps tokens of async inserts apart, so a later life must send an insert again in the way it was
+ * sent.
+ */
+#define INSERT_ID_ASYNC (UINT64_C(1) << 47)
+#define INSERT_ID_MASK ((UINT64_C(1) << 48) - 1)
+
+/* How an id stands in records, by one store: with 16 bits that tell whether it is whole. */
+static inline uint64_t insert_id_seal(uint64_t id)
+{
+    return id | (id * UINT64_C(0x9e3779b97f4a7c15)) >> 48 << 48;
+}
+
+static inline uint64_t record_insert_id(const struct record *record)
+{
+    return atomic_load_explicit(&record->insert_id, memory_order_relaxed) & INSERT_ID_MASK;
+}
+
+/* False: some bit of the id has flipped. */
+static inline bool record_insert_id_valid(const struct record *record)
+{
+    const uint64_t word = atomic_load_explicit(&record->insert_id, memory_order_relaxed);
+
+    return word == insert_id_seal(word & INSERT_ID_MASK);
+}
+
+/* The state that word is, or was before up to three bits flipped; 0: none. */
+enum record_state record_state_of(uint16_t word);
+
 /* Bytes of a record whose parts have these lengths; id_bytes is 0 for an id that is verbatim in the
  * event. */
 static inline size_t record_bytes(size_t body_length, size_t id_bytes)
@@ -75,7 +107,7 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 #define SEGMENT_BYTES_MIN ((size_t)64 << 10)
 #define SEGMENT_BYTES_MAX ((size_t)2 << 30)
 #define SEGMENT_HEADER_BYTES 8192 /* records begin here */
-#define SEGMENT_VERSION 1
+#define SEGMENT_VERSION 2
 #define SEGMENT_NAME_MAX 40
 
 /*
@@ -107,6 +139,7 @@ struct segment {
     size_t size;  /* mapped */
     size_t limit; /* records end before it; less than size only in a file that was cut off */
     uint32_t number;
+    bool damaged;         /* holds what could not be believed: its file stays. By who recovers it */
     struct segment *next; /* in one of the journal's lists; under its lock */
     /* its writer only */
     struct segment *queue_next; /* reserved for, or sealed but not synced by, a writer */
@@ -160,8 +193,8 @@ MUST_CHECK int segment_create(struct segment **segment, const struct segment_spe
                               uint32_t number);
 /* Memory only: makes a finished segment a new one of this number. Its sole owner. */
 void segment_renew(struct segment *segment, const struct segment_spec *spec, uint32_t number);
-/* Maps a file of an earlier life. -EBADMSG: its header is broken, or of another instance; other
- * -errno as from open(2) and mmap(2). Returns owned. */
+/* Maps a file of an earlier life. -EBADMSG: its header is broken, or of another instance; -EPROTO:
+ * it is of another version; other -errno as from open(2) and mmap(2). Returns owned. */
 MUST_CHECK int segment_open(struct segment **segment, const struct segment_spec *spec,
                             uint32_t number);
 /* The same for tools: the mapping can only be read, and any alloyd may have the folder. align of

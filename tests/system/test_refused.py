@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Alloy or ClickHouse has refused leaves its id free: the corrected event is new."""
 
+import json
 import signal
+
+import pytest
 
 import harness
 from conftest import sections_for
@@ -63,3 +66,68 @@ def test_a_kill_right_after_the_letter_is_written_does_not_double_it(make_alloyd
     assert alloyd.settled()["dead_lettered"] == 1
     letters = [f.read_text() for f in alloyd.sections["dead_letter"]["dir"].glob("*.ndjson")]
     assert [text.count("\n") for text in letters] == [1]
+
+
+WINDOW = "SETTINGS non_replicated_deduplication_window = 10000"
+
+
+def into(make_alloyd, redis, clickhouse, table):
+    return make_alloyd(sections_for(redis, clickhouse, table, server={"threads": 1}, clickhouse={"retry_max": "500ms"})).start()
+
+
+def values(good, bad=None, n=20):
+    return "\n".join(json.dumps({"event_id": f"e{i}", "v": bad if i == 7 and bad is not None else good}) for i in range(n))
+
+
+@pytest.mark.parametrize("column, good, bad", [
+    ("v UUID", "550e8400-e29b-41d4-a716-446655440000", "nope"),
+    ("v IPv4", "1.2.3.4", "nope"),
+    ("v IPv6", "::1", "nope"),
+    ("v Enum8('a' = 1)", "a", "zz"),
+    ("v Decimal(9, 2)", "1.5", "99999999999"),
+    ("v Array(UInt8)", [1], ["x"]),
+    ("v Map(String, UInt8)", {"a": 1}, {"a": "x"}),
+    ("v UInt8, m UInt8 MATERIALIZED intDiv(10, v)", 1, 0),
+    ("v UInt8, m UInt8 MATERIALIZED throwIf(v = 1)", 0, 1),
+    ("v String, m String MATERIALIZED formatDateTime(now(), '%Y', v)", "UTC", "No/Zone"),
+    ("v String, m UInt8 MATERIALIZED match('a', v)", "a", "("),
+    ("v UInt8, CONSTRAINT small CHECK v < 5", 1, 9),
+])
+def test_a_value_that_a_column_does_not_take_costs_its_row_alone(make_alloyd, redis, own_clickhouse, column, good, bad):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, {column}) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(good, bad)).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (19, 1)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 19
+    # Not one of the inserts that were tried did anything but what it was for.
+    assert alloyd.post(values(good)).json == {"accepted": 1, "duplicates": 19}
+    alloyd.settled()
+    assert own_clickhouse.count("default.t") == 20
+
+
+def test_a_row_refused_in_one_partition_leaves_nothing_in_the_others(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v String, INDEX i toUInt8(v) TYPE minmax) ENGINE = MergeTree "
+                         f"PARTITION BY cityHash64(event_id) % 4 ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values("1", "x", 100)).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (99, 1)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 99
+
+
+def test_a_row_that_a_view_refuses_is_in_the_table_once(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v String) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    own_clickhouse.query(f"CREATE TABLE default.sums (n UInt8) ENGINE = MergeTree ORDER BY n {WINDOW}")
+    own_clickhouse.query("CREATE MATERIALIZED VIEW default.adder TO default.sums AS SELECT toUInt8(v) AS n FROM default.t")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values("1", "x")).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (20, 0)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 20
+    assert alloyd.metrics()["alloy_clickhouse_view_errors_total"] == 1
+    reason, = alloyd.admin("/readyz").json["reasons"]
+    assert reason["key"] == "clickhouse.events.view" and "default.adder" in reason["text"] and not reason["blocking"]
+    assert alloyd.post('{"event_id":"later","v":"1"}').status == 202
+    alloyd.settled()
+    assert own_clickhouse.count("default.sums") == 1

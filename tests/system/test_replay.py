@@ -201,6 +201,50 @@ def test_a_corrupt_record_costs_only_itself_and_is_told(make_alloyd, redis, own_
     assert books["inserted"] == 499
     assert_rows(own_clickhouse, 499)
     assert own_clickhouse.count("default.events WHERE event_id = 'id-4-20'") == 0
+    assert alloyd.metrics()["alloy_journal_corrupt_total"] == 1
+    # Its bytes stay, somebody is told for as long as they do, and nobody says that the event is in ClickHouse.
+    aside = segment.with_name(segment.name + ".corrupt")
+    harness.wait_until(aside.exists, "set aside")
+    for life in range(3):
+        reason, = alloyd.admin("/readyz").json["reasons"]
+        assert reason["key"] == "journal.corrupt" and not reason["blocking"]
+        assert alloyd.post(harness.event("id-4-20"), "/v1/events?ack=clickhouse").status == 202
+        assert alloyd.post(harness.event(f"new-{life}"), "/v1/events?ack=clickhouse").status == 200
+        alloyd.drain()
+        alloyd.start()
+    alloyd.drain()
+    aside.unlink()
+    alloyd.start()
+    assert alloyd.admin("/readyz").json["reasons"] == []
+
+
+def test_a_segment_that_cannot_be_read_holds_its_inserts_back(make_alloyd, redis, own_clickhouse):
+    """An insert that went out without some of its rows would take the token that these rows need later."""
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", server={"threads": 1},
+                                      journal={"segment": "64KiB"}, clickhouse={"retry_max": "300ms"},
+                                      drain={"timeout": "1s"})).start()
+    own_clickhouse.kill()
+    for i in range(20):
+        assert alloyd.post("\n".join(harness.event(f"id-{i}-{j}") for j in range(100))).status == 202
+    folder = pathlib.Path(alloyd.sections["journal"]["dir"])
+    harness.wait_until(lambda: len(list(folder.glob("segment-*.alj"))) > 4, "several segments")
+    # All are in inserts that were refused a connection.
+    harness.wait_until(lambda: alloyd.metrics()["alloy_clickhouse_up"] == 0 and
+                       alloyd.metrics()['alloy_clickhouse_errors_total{class="retry"}'] > 2, "tried")
+    alloyd.kill()
+    segment = sorted(folder.glob("segment-*.alj"))[1]
+    hidden = segment.rename(folder / "hidden")
+    segment.mkdir()
+    own_clickhouse.start()
+    alloyd.start()
+    harness.wait_until(lambda: b"could not be read" in alloyd.admin("/readyz").body, "told")
+    assert alloyd.post(harness.event("new")).status == 202
+    alloyd.drain()
+    segment.rmdir()
+    hidden.rename(segment)
+    alloyd.start()
+    alloyd.settled()
+    assert_rows(own_clickhouse, 2001)
 
 
 def test_replay_serves_at_once_tells_progress_and_lets_new_traffic_through(make_alloyd, own_redis, own_clickhouse):

@@ -46,6 +46,8 @@ enum fake_mode {
     FAKE_200_TOO_FEW,    /* written_rows is one short */
     FAKE_404_TABLE,      /* 60 */
     FAKE_UNKNOWN_CODE,   /* 49 */
+    FAKE_LOST,           /* inserts, and closes without an answer */
+    FAKE_VIEW,           /* a view refuses what the table has, unless views are ignored */
     FAKE_TOO_MANY_PARTS, /* 252 */
     FAKE_OTHERS_ROW,     /* 469, whatever the rows are */
 };
@@ -53,6 +55,8 @@ enum fake_mode {
 struct fake_request {
     char token[40];
     bool async;
+    bool alone;
+    bool ignore_views;
     bool refused;
     size_t rows;
     size_t len;
@@ -170,7 +174,12 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
             pause_ms(1);
         break;
     case FAKE_RESET:
+    case FAKE_LOST:
         return false;
+    case FAKE_VIEW:
+        answer(fd, 400, "X-ClickHouse-Exception-Code: 6\r\n",
+               "Code: 6. DB::Exception: Cannot parse: while pushing to view default.mv. (X)");
+        return true;
     case FAKE_TRUNCATE:
         say(fd, "HTTP/1.1 200 OK\r\nContent-Len", 28);
         return false;
@@ -225,6 +234,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     size_t rows;
     size_t bad = bad_row(body, len, &rows);
     enum fake_mode mode;
+    const char *setting;
     bool refuse_parts;
     bool keep;
     char text[256];
@@ -239,6 +249,9 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     snprintf(request->token, sizeof(request->token), "%.32s",
              strstr(url, "insert_deduplication_token=") + 27);
     request->async = strstr(url, "&async_insert=1") != NULL;
+    setting = strstr(url, "&max_insert_block_size=");
+    request->alone = strstr(setting + 1, "&max_insert_block_size=") != NULL;
+    request->ignore_views = strstr(url, "&materialized_views_ignore_errors=1") != NULL;
     request->rows = rows;
     request->len = len;
     request->refused = mode == FAKE_OK && bad > 0;
@@ -258,7 +271,9 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
         keep = true;
     } else {
         pthread_mutex_lock(&fake->lock);
-        if (mode == FAKE_OK || mode == FAKE_HANG)
+        if (mode == FAKE_VIEW && request->ignore_views)
+            mode = FAKE_OK; /* the table has dropped its token */
+        else if (mode == FAKE_OK || mode == FAKE_HANG || mode == FAKE_LOST || mode == FAKE_VIEW)
             fake->inserted_rows += rows;
         pthread_mutex_unlock(&fake->lock);
         keep = answer_mode(fake, fd, mode, rows);

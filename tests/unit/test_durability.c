@@ -229,7 +229,7 @@ static void see(void *arg, struct record *record)
         return;
     assert_true(id < EVENTS_MAX);
     found->count[id]++;
-    found->insert_id[id] = atomic_load(&record->insert_id);
+    found->insert_id[id] = record_insert_id(record);
 }
 
 static void recover(struct found *found)

@@ -320,7 +320,7 @@ static void a_stuck_stream_does_not_hold_up_another(void **state)
     fake_set(&world->fake, FAKE_404_TABLE, -1);
     submit(world, 0, 5, -1);
     WAIT_FOR(is_up(world, "clickhouse.a"));
-    assert_false(health_ready(world->health));
+    assert_true(health_ready(world->health)); /* the other can go on */
     for (int i = 0; i < 20; i++)
         submit(world, i % 2 ? 0 : 1, 5, -1);
     WAIT_FOR(journal_live(world->journal, 1) == 0);
@@ -530,7 +530,7 @@ static void a_frozen_insert_is_async_if_it_was_and_only_then(void **state)
     flusher_submit(world->flusher, frozen);
     wait_empty(world);
     assert_true(world->fake.requests[2].async);
-    assert_true((atomic_load(&record->insert_id) & INSERT_ID_ASYNC) != 0);
+    assert_true((record_insert_id(record) & INSERT_ID_ASYNC) != 0);
 }
 
 static void too_many_parts_slow_inserts_down_until_they_succeed(void **state)
@@ -570,14 +570,74 @@ static void a_single_row_of_an_async_insert_is_judged_by_itself(void **state)
     submit(world, 0, 1, -1);
     wait_empty(world);
     assert_int_equal(fake_count(&world->fake), 2);
-    assert_true(world->fake.requests[0].async);
-    assert_false(world->fake.requests[1].async);
-    assert_string_not_equal(world->fake.requests[0].token, world->fake.requests[1].token);
+    assert_false(world->fake.requests[0].alone);
+    assert_true(world->fake.requests[1].async && world->fake.requests[1].alone);
+    assert_string_equal(world->fake.requests[0].token, world->fake.requests[1].token);
     assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 1);
     submit(world, 0, 1, 0);
     wait_empty(world);
     assert_int_equal(fake_count(&world->fake), 4);
     assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+}
+
+/* Its answer was lost, and its retry is refused for a row that is none of its own. */
+static void an_async_insert_that_may_be_in_is_not_taken_apart_for_others_rows(void **state)
+{
+    struct world *world = *state;
+
+    world->config.clickhouse_async_insert = CONFIG_ASYNC_ON;
+    world->config.clickhouse_retry_min_ms = 300;
+    world->config.clickhouse_retry_max_ms = 300;
+    start(world);
+    fake_set(&world->fake, FAKE_TRUNCATE, 1);
+    submit(world, 0, 4, -1);
+    WAIT_FOR(fake_count(&world->fake) == 1);
+    fake_set(&world->fake, FAKE_OTHERS_ROW, 1);
+    wait_empty(world);
+    assert_int_equal(fake_count(&world->fake), 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_string_equal(world->fake.requests[i].token, world->fake.requests[0].token);
+        assert_int_equal(world->fake.requests[i].rows, 4);
+        assert_int_equal(world->fake.requests[i].alone, i == 2);
+    }
+    /* Refused alone, it never was in: now it is taken apart. */
+    fake_set(&world->fake, FAKE_TRUNCATE, 1);
+    submit(world, 0, 4, 1);
+    wait_empty(world);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 7);
+}
+
+static void what_a_view_refuses_goes_in_without_it_under_the_same_token(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_set(&world->fake, FAKE_VIEW, -1);
+    submit(world, 0, 5, -1);
+    wait_empty(world);
+    assert_int_equal(fake_count(&world->fake), 2);
+    assert_string_equal(world->fake.requests[0].token, world->fake.requests[1].token);
+    assert_false(world->fake.requests[0].ignore_views);
+    assert_true(world->fake.requests[1].ignore_views);
+    assert_int_equal(world->fake.inserted_rows, 5);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 5);
+    assert_int_equal(snapshot(world)->counters[METRIC_COUNTER_clickhouse_view_errors], 1);
+    assert_true(is_up(world, "clickhouse.a.view"));
+    assert_true(health_ready(world->health));
+}
+
+static void what_is_not_known_is_told_for_as_long_as_it_lasts(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_set(&world->fake, FAKE_UNKNOWN_CODE, -1);
+    submit(world, 0, 5, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a"));
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+    assert_false(is_up(world, "clickhouse.a"));
 }
 
 static void auto_is_async_only_where_the_probe_says_so(void **state)
@@ -604,9 +664,11 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
         assert_true(health_ready(world->health));
         flusher_stop(world->flusher);
     }
+    /* No stream is left, so that this alloyd should get no traffic. */
     fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\n");
     start(world);
-    WAIT_FOR(is_up(world, "clickhouse.a") && !health_ready(world->health));
+    WAIT_FOR(is_up(world, "clickhouse.a") && is_up(world, "clickhouse.b") &&
+             !health_ready(world->health));
     flusher_stop(world->flusher);
     fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t\n");
     start(world);
@@ -698,6 +760,9 @@ int main(void)
         TEST(a_frozen_insert_is_async_if_it_was_and_only_then),
         TEST(too_many_parts_slow_inserts_down_until_they_succeed),
         TEST(a_single_row_of_an_async_insert_is_judged_by_itself),
+        TEST(an_async_insert_that_may_be_in_is_not_taken_apart_for_others_rows),
+        TEST(what_a_view_refuses_goes_in_without_it_under_the_same_token),
+        TEST(what_is_not_known_is_told_for_as_long_as_it_lasts),
         TEST(auto_is_async_only_where_the_probe_says_so),
         TEST(stop_is_prompt_and_leaves_what_is_out_live),
         TEST(discard_counts_without_a_network),

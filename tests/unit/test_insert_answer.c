@@ -68,7 +68,7 @@ static void without_a_code_the_status_decides(void **state)
     } cases[] = {
         {500, INSERT_RETRY},         {502, INSERT_RETRY},         {504, INSERT_RETRY},
         {401, INSERT_MISCONFIGURED}, {403, INSERT_MISCONFIGURED}, {404, INSERT_MISCONFIGURED},
-        {400, INSERT_UNKNOWN},       {413, INSERT_UNKNOWN},       {302, INSERT_UNKNOWN},
+        {400, INSERT_UNKNOWN},       {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
     };
     struct insert_answer answer = {0};
 
@@ -96,9 +96,9 @@ static void every_code_is_in_its_class(void **state)
                                 225, 236, 241, 242, 243, 244, 252, 254,  265,  279, 285, 286,
                                 289, 319, 341, 394, 425, 439, 473, 499,  700,  733, 734, 735,
                                 745, 749, 762, 776, 777, 778, 999, 1000, 1001, 1002};
-    static const int bad_rows[] = {25, 26,  27,  41,  72,  117, 6,   38,  44,
-                                   53, 321, 441, 676, 32,  306, 467, 469, 33,
-                                   69, 70,  128, 130, 131, 190, 349, 407, 760};
+    static const int bad_rows[] = {25,  26,  27,  41,  72,  117, 6,   38,  44,  53,  321, 441,
+                                   676, 32,  306, 467, 469, 33,  69,  70,  128, 130, 131, 190,
+                                   349, 407, 760, 43,  135, 153, 376, 395, 427, 675, 691};
     static const int misconfigured[] = {16,  20,  36,  47,  48,  60,  62,  73,  81,  115, 164,
                                         192, 193, 194, 195, 218, 381, 452, 497, 516, 774, 779};
     size_t known = 0;
@@ -115,6 +115,40 @@ static void every_code_is_in_its_class(void **state)
     assert_int_equal(known, ARRAY_LEN(retry) + ARRAY_LEN(bad_rows) + ARRAY_LEN(misconfigured));
     /* Our own encoding at fault: we send none. */
     assert_int_equal(class_of(354, ""), INSERT_UNKNOWN);
+}
+
+static void a_message_that_blames_a_value_makes_a_bad_row(void **state)
+{
+    static const char parsing[] =
+        "Code: 9876. DB::Exception: Cannot parse Thing: (at row 2) : While "
+        "executing JSONEachRowRowInputFormat.";
+    static const char computing[] =
+        "Code: 36. DB::Exception: Cannot load time zone x: while executing "
+        "'FUNCTION formatDateTime(...)'";
+
+    (void)state;
+    assert_int_equal(class_of(9876, parsing), INSERT_BAD_ROWS);
+    assert_int_equal(class_of(9876, "Code: 9876. DB::Exception: Whatever"), INSERT_UNKNOWN);
+    assert_int_equal(class_of(36, computing), INSERT_BAD_ROWS);
+    /* What is known to pass, or to need a human, does: a message may quote an event. */
+    assert_int_equal(class_of(241, parsing), INSERT_RETRY);
+    assert_int_equal(class_of(60, parsing), INSERT_MISCONFIGURED);
+}
+
+static void what_a_view_refuses_is_in_the_table(void **state)
+{
+    static const char body[] =
+        "Code: 6. DB::Exception: Cannot parse 'x': while executing 'FUNCTION "
+        "toUInt8(v)': while pushing to view default.mv. (CANNOT_PARSE_TEXT)";
+    const struct slice view = insert_answer_view(slice_of(body));
+
+    (void)state;
+    assert_int_equal(class_of(6, body), INSERT_VIEW);
+    assert_int_equal(class_of(241, body), INSERT_RETRY);
+    assert_int_equal(class_of(60, body), INSERT_MISCONFIGURED);
+    assert_int_equal(view.len, strlen("default.mv"));
+    assert_memory_equal(view.data, "default.mv", view.len);
+    assert_int_equal(insert_answer_view(slice_of("Code: 6.")).len, 0);
 }
 
 static void code_252_is_two_things(void **state)
@@ -187,6 +221,8 @@ int main(void)
         cmocka_unit_test(an_exception_behind_a_200_is_no_success),
         cmocka_unit_test(without_a_code_the_status_decides),
         cmocka_unit_test(every_code_is_in_its_class),
+        cmocka_unit_test(a_message_that_blames_a_value_makes_a_bad_row),
+        cmocka_unit_test(what_a_view_refuses_is_in_the_table),
         cmocka_unit_test(code_252_is_two_things),
         cmocka_unit_test(the_summary_is_read_quoted_and_bare),
         cmocka_unit_test(the_code_is_read_out_of_a_body),

@@ -275,7 +275,8 @@ static void record_holds_what_was_appended(void **state)
     assert_int_equal(record->id_offset, 13);
     assert_int_equal((uintptr_t)record % RECORD_ALIGN, 0);
     assert_int_equal(journal_stamp(journal, &record, 1, journal_next_insert_id(journal)), 0);
-    assert_int_equal(atomic_load(&record->insert_id), 1);
+    assert_int_equal(record_insert_id(record), 1);
+    assert_true(record_insert_id_valid(record));
     journal_writer_destroy(writer);
     journal_close(journal);
 }

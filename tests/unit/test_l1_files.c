@@ -204,6 +204,24 @@ static void after_a_loss_of_power_nothing_is_known_until_the_journal_is_read(voi
     end();
 }
 
+static void what_is_distrusted_is_believed_under_this_boot_alone(void **state)
+{
+    (void)state;
+    add_100();
+    l1_distrust(l1);
+    end();
+    begin(REAL_MS);
+    assert_true(loaded.complete);
+    assert_int_equal(loaded.ids, 100);
+    l1_distrust(l1);
+    end();
+    poke_state(BOOT_ID_AT, 'x');
+    begin(REAL_MS);
+    assert_false(loaded.complete);
+    assert_int_equal(loaded.ids, 0);
+    end();
+}
+
 static void a_first_life_is_not_complete(void **state)
 {
     (void)state;
@@ -221,6 +239,28 @@ static void a_missing_file_is_noticed(void **state)
     begin(REAL_MS);
     assert_false(loaded.complete);
     assert_int_equal(loaded.ids, 0);
+    end();
+}
+
+static void a_file_that_cannot_be_believed_is_a_missing_one(void **state)
+{
+    int fd;
+
+    (void)state;
+    live_and_be_killed(add_100);
+    fd = openat(dir_fd, "l1-001.gen", O_RDWR);
+    assert_int_equal(pwrite(fd, "X", 1, 0), 1);
+    close(fd);
+    begin(REAL_MS);
+    assert_int_equal(loaded.ids, 0);
+    assert_false(loaded.complete);
+    end();
+    begin(REAL_MS); /* the journal was not read in between */
+    assert_false(loaded.complete);
+    l1_mark_complete(l1);
+    end();
+    begin(REAL_MS);
+    assert_true(loaded.complete);
     end();
 }
 
@@ -508,8 +548,10 @@ int main(void)
         TEST(ids_and_their_owners_are_known_after_a_kill),
         TEST(ids_are_known_after_an_end_in_order_and_another_boot),
         TEST(after_a_loss_of_power_nothing_is_known_until_the_journal_is_read),
+        TEST(what_is_distrusted_is_believed_under_this_boot_alone),
         TEST(a_first_life_is_not_complete),
         TEST(a_missing_file_is_noticed),
+        TEST(a_file_that_cannot_be_believed_is_a_missing_one),
         TEST(a_broken_file_is_removed_and_costs_only_its_ids),
         TEST(files_of_another_instance_are_not_believed),
         TEST(a_removed_id_is_forgotten_in_the_file_too),

@@ -5,6 +5,8 @@
  */
 #include "alloy/recover.h"
 
+#include "alloy/journal_dir.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -186,7 +188,7 @@ static void live_records_come_back_and_leave_when_finished(void **state)
     for (size_t i = 0; i < seen_count; i++, kept += 10) {
         assert_true(intact(seen[i], kept + 7));
         assert_int_equal(seen[i]->stream, (kept + 7) % 3);
-        assert_int_equal(atomic_load(&seen[i]->insert_id), i == 0 ? 1 : 0);
+        assert_int_equal(record_insert_id(seen[i]), i == 0 ? 1 : 0);
     }
     assert_int_equal(journal_live(journal, 0) + journal_live(journal, 1) + journal_live(journal, 2),
                      30);
@@ -274,6 +276,116 @@ static void a_flipped_bit_costs_one_record_and_is_counted(void **state)
         assert_true(intact(seen[i], i < 5 ? i : i < 8 ? i + 1 : i + 2));
     journal_close(journal);
     close(fd);
+}
+
+static void flip_bit(int fd, size_t offset, unsigned bit)
+{
+    unsigned char byte;
+
+    offset += bit / 8;
+    assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+    byte ^= (unsigned char)(1u << bit % 8);
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+}
+
+static bool is_there(const char *suffix)
+{
+    char name[SEGMENT_NAME_MAX], path[128];
+
+    segment_name(name, 1, suffix);
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return access(path, F_OK) == 0;
+}
+
+/* State and insert id change in place, and no checksum covers them. */
+static void a_flipped_bit_of_a_state_is_undone(void **state)
+{
+    size_t offsets[3];
+
+    (void)state;
+    first_life(3, offsets);
+    for (unsigned bit = 0; bit < 16; bit++) {
+        int fd = open_segment();
+        struct journal *journal;
+
+        flip_bit(fd, offsets[1] + offsetof(struct record, state), bit);
+        close(fd);
+        journal = open_plain();
+        recover(journal);
+        assert_int_equal(seen_count, 3);
+        assert_true(intact(seen[1], 1));
+        assert_int_equal(stats.corrupt, 1);
+        assert_int_equal(journal_dir_damaged(journal_folder(journal)), 0);
+        journal_close(journal);
+    }
+}
+
+static void a_flipped_bit_of_an_insert_id_costs_its_record_alone_and_the_file_stays(void **state)
+{
+    struct journal *journal = open_plain();
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct record *records[3];
+    size_t offset;
+    uint64_t lsn;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        records[i] = put(writer, i);
+    assert_int_equal(
+        journal_stamp(journal, records, 3, journal_next_insert_id(journal) | INSERT_ID_ASYNC), 0);
+    offset = record_offset(records[1]) + offsetof(struct record, insert_id);
+    lsn = records[1]->lsn;
+    journal_writer_destroy(writer);
+    journal_close(journal);
+    for (unsigned bit = 0; bit < 64; bit++) {
+        int fd = open_segment();
+
+        flip_bit(fd, offset, bit);
+        journal = open_plain();
+        recover(journal);
+        assert_int_equal(seen_count, 2);
+        assert_true(intact(seen[0], 0) && intact(seen[1], 2));
+        assert_int_equal(record_insert_id(seen[1]), 1 | INSERT_ID_ASYNC);
+        assert_int_equal(stats.corrupt, 1);
+        if (bit == 63)
+            break;
+        journal_close(journal);
+        flip_bit(fd, offset, bit);
+        close(fd);
+    }
+    /* What became of the record nobody can say, now or when its segment has gone, or later. */
+    journal_finish(journal, seen, 2, RECORD_INSERTED);
+    journal_maintain(journal, 0, 0);
+    assert_int_equal(journal_bytes(journal), 0);
+    assert_true(is_there("alj.corrupt") && !is_there("alj"));
+    journal_adopted_all(journal);
+    assert_int_equal(journal_record_state(journal, lsn), -1);
+    journal_close(journal);
+    journal = open_plain();
+    recover(journal);
+    assert_int_equal(stats.corrupt, 0);
+    assert_int_equal(journal_dir_damaged(journal_folder(journal)), 1);
+    journal_adopted_all(journal);
+    assert_int_equal(journal_record_state(journal, lsn), -1);
+    journal_close(journal);
+}
+
+static void a_segment_of_another_version_is_left_alone(void **state)
+{
+    size_t offsets[3];
+    struct journal *journal;
+    int fd;
+
+    (void)state;
+    first_life(3, offsets);
+    fd = open_segment();
+    assert_int_equal(pwrite(fd, "\1", 1, 8), 1);
+    close(fd);
+    journal = open_plain();
+    assert_int_equal(recover_run(journal, see, NULL, &stats, error), -EPROTO);
+    assert_non_null(strstr(error, "segment 1 is of another version"));
+    journal_close(journal);
+    assert_true(is_there("alj"));
 }
 
 static void a_broken_header_is_set_aside_with_its_bytes(void **state)
@@ -560,6 +672,9 @@ int main(void)
         TEST(streams_are_found_by_name),
         TEST(a_larger_segment_of_an_earlier_life_is_read),
         TEST(a_flipped_bit_costs_one_record_and_is_counted),
+        TEST(a_flipped_bit_of_a_state_is_undone),
+        TEST(a_flipped_bit_of_an_insert_id_costs_its_record_alone_and_the_file_stays),
+        TEST(a_segment_of_another_version_is_left_alone),
         TEST(a_broken_header_is_set_aside_with_its_bytes),
         TEST(a_segment_cut_off_at_any_byte_keeps_its_whole_records),
         TEST(the_second_pass_hands_out_what_is_in_no_insert_and_holds_its_segment),

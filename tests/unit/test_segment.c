@@ -127,6 +127,41 @@ static void a_flipped_bit_in_the_middle_is_a_gap(void **state)
     segment_close(segment);
 }
 
+static void flipped_bits_never_make_one_state_of_another(void **state)
+{
+    static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
+                                               RECORD_DEAD, RECORD_REFUSED};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        for (unsigned flips = 0; flips < 1u << 16; flips++) {
+            const int bits = __builtin_popcount(flips);
+            const enum record_state read = record_state_of((uint16_t)(states[i] ^ flips));
+
+            if (bits <= 3)
+                assert_int_equal(read, states[i]);
+            else if (bits == 4)
+                assert_int_equal(read, 0);
+        }
+    assert_int_equal(record_state_of(0), 0);
+}
+
+static void a_flipped_bit_of_an_insert_id_is_noticed(void **state)
+{
+    struct record record = {.magic = RECORD_MAGIC};
+
+    (void)state;
+    assert_int_equal(insert_id_seal(0), 0);
+    for (uint64_t id = 0; id < INSERT_ID_MASK; id = id * 3 + 1)
+        for (unsigned bit = 0; bit < 64; bit++) {
+            atomic_store(&record.insert_id, insert_id_seal(id));
+            assert_true(record_insert_id_valid(&record));
+            assert_int_equal(record_insert_id(&record), id);
+            atomic_store(&record.insert_id, insert_id_seal(id) ^ UINT64_C(1) << bit);
+            assert_false(record_insert_id_valid(&record));
+        }
+}
+
 static void a_record_without_its_last_store_is_a_torn_tail(void **state)
 {
     struct segment *segment;
@@ -207,6 +242,8 @@ int main(void)
         TEST(mapping_is_aligned_and_a_record_finds_its_segment),
         TEST(records_are_read_back_after_reopening),
         TEST(a_flipped_bit_in_the_middle_is_a_gap),
+        TEST(flipped_bits_never_make_one_state_of_another),
+        TEST(a_flipped_bit_of_an_insert_id_is_noticed),
         TEST(a_record_without_its_last_store_is_a_torn_tail),
         TEST(a_record_copied_elsewhere_is_not_believed),
         TEST(broken_or_foreign_headers_are_refused),
