@@ -428,5 +428,13 @@ def test_alloyctl_tells_a_wrong_command_line():
                   ["dead-letter", "replay", "--path", "x"]):
         done = alloyctl(*words, status=2)
         assert "Try 'alloyctl --help'" in done.stderr and done.stdout == "", words
+    for words, told in ((["bogus"], "there is no command 'bogus'"), (["bogus", "list"], "there is no command 'bogus'"),
+                        (["dead-letter", "bogus"], "there is no command 'dead-letter bogus'"),
+                        (["journal", "bogus"], "there is no command 'journal bogus'"),
+                        (["journal"], "journal: a command is missing"), ([], "a command is missing"),
+                        (["dead-letter", "show", "--since", "xyz"], "--since: 'xyz' is not a time such as 2026-01-31"),
+                        (["dead-letter", "show", "--code", "x"], "--code: 'x' is not an exception code"),
+                        (["dead-letter", "replay", "--url", "http://h:1/v1/x"], "without a path: that goes into --path")):
+        assert told in alloyctl(*words, status=2).stderr, words
     assert "/nowhere" in alloyctl("journal", "verify", "/nowhere", status=1).stderr
     assert "/nowhere" in alloyctl("dead-letter", "list", "/nowhere", status=1).stderr
