@@ -412,7 +412,8 @@ def test_inspect_and_verify_a_journal_in_use_and_a_dead_one(make_alloyd, redis, 
             f.write(bytes([byte[0] ^ 1]))
         found = alloyctl("journal", "verify", journal, status=1).stdout
         assert f"{segment.name}: offset {place}: record does not match its checksum" in found
-        assert " 1 problems" in found
+        assert " 1 problem\n" in found
+        assert "\n1 problem: see alloyctl journal verify" in alloyctl("journal", "inspect", journal, status=1).stdout
         with open(segment, "r+b") as f:
             f.seek(place + 100)
             f.write(byte)
