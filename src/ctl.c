@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl.c - what the commands of alloyctl share: times, filters, indentation. Pure.
+ * ctl.c - what the commands of alloyctl share: times, filters, words, indentation. Pure.
  *
  * Runs on: main thread. Owns: nothing.
  */
@@ -54,6 +54,39 @@ bool ctl_matches(const struct ctl_filter *filter, const struct letter *letter)
     if (filter->code != CODE_ANY && letter->code != filter->code)
         return false;
     return letter->time_ms >= filter->since_ms;
+}
+
+bool ctl_is_base_url(const char *url)
+{
+    const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
+                       : strncmp(url, "https://", 8) == 0 ? url + 8
+                                                          : "";
+    const char *end = host + strcspn(host, "/?# ");
+
+    return end > host && end[strspn(end, "/")] == '\0';
+}
+
+char *ctl_one_line(char *text)
+{
+    size_t len;
+
+    text += strspn(text, " \t\r\n");
+    len = strcspn(text, "\r\n");
+    if (len > CTL_LINE_MAX) {
+        /* Not within a character of UTF-8. */
+        for (len = CTL_LINE_MAX; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80;)
+            len--;
+    }
+    text[len] = '\0';
+    for (char *at = text; *at != '\0'; at++)
+        if (iscntrl((unsigned char)*at))
+            *at = ' ';
+    return text;
+}
+
+const char *ctl_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
 }
 
 static void new_line(FILE *out, int indent)

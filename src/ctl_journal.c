@@ -23,18 +23,17 @@
 #include "alloy/segment.h"
 
 #define ISO_MAX 25
-#define STATES (RECORD_REFUSED + 1)
 #define STREAMS_MAX 1024 /* names in all segments together: streams come and go */
 
-static const char *const state_names[STATES] = {
-    [RECORD_LIVE] = "LIVE", [RECORD_INSERTED] = "INSERTED", [RECORD_DUPLICATE] = "DUPLICATE",
-    [RECORD_DEAD] = "DEAD", [RECORD_REFUSED] = "REFUSED",
-};
+/* The columns of a sum. */
+static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
+                                           RECORD_DEAD, RECORD_REFUSED};
 
-/* Records of a segment or a stream; states[0]: of a state that there is not. */
+/* Records of a segment or a stream. */
 struct sum {
     char name[SEGMENT_STREAM_NAME];
-    uint64_t states[STATES];
+    uint64_t counts[ARRAY_LEN(states)]; /* by state */
+    uint64_t live;
     uint64_t live_bytes;
     uint64_t oldest_live_ms; /* 0: none */
 };
@@ -43,7 +42,7 @@ struct walk {
     const char *dir;
     struct journal_dir folder;
     FILE *out;
-    bool verify; /* tell problems, not sums */
+    bool verify; /* tell problems, not sums; else they are only counted */
     uint64_t segments;
     uint64_t records;
     uint64_t problems;
@@ -52,6 +51,25 @@ struct walk {
     size_t stream_count;
 };
 
+/* NULL: there is no such state. */
+static const char *state_name(uint16_t state)
+{
+    switch (state) {
+    case RECORD_LIVE:
+        return "LIVE";
+    case RECORD_INSERTED:
+        return "INSERTED";
+    case RECORD_DUPLICATE:
+        return "DUPLICATE";
+    case RECORD_DEAD:
+        return "DEAD";
+    case RECORD_REFUSED:
+        return "REFUSED";
+    default:
+        return NULL;
+    }
+}
+
 static PRINTF_LIKE(4, 5) void tell_problem(struct walk *walk, uint32_t number, size_t offset,
                                            const char *format, ...)
 {
@@ -59,6 +77,8 @@ static PRINTF_LIKE(4, 5) void tell_problem(struct walk *walk, uint32_t number, s
     va_list args;
 
     walk->problems++;
+    if (!walk->verify)
+        return;
     segment_name(name, number, "alj");
     fprintf(walk->out, "%s: offset %zu: ", name, offset);
     va_start(args, format);
@@ -102,9 +122,11 @@ static struct sum *stream_sum(struct walk *walk, const char *name)
 
 static void add_to_sum(struct sum *sum, const struct record *record, uint16_t state)
 {
-    sum->states[state < STATES ? state : 0]++;
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        sum->counts[i] += states[i] == state;
     if (state != RECORD_LIVE)
         return;
+    sum->live++;
     sum->live_bytes += record->length;
     if (sum->oldest_live_ms == 0 || record->received_ms < sum->oldest_live_ms)
         sum->oldest_live_ms = record->received_ms;
@@ -118,7 +140,7 @@ static void take_record(struct walk *walk, const struct segment *segment,
     struct sum *sum = stream_sum(walk, header->streams[record->stream_entry]);
 
     walk->records++;
-    if (state >= STATES && walk->verify)
+    if (state_name(state) == NULL)
         tell_problem(walk, segment->number, record_offset(record), "record has the state %u",
                      state);
     add_to_sum(&walk->segment, record, state);
@@ -163,7 +185,7 @@ static size_t read_records(struct walk *walk, const struct segment *segment)
             /* In this order: when a later record is finished all before it are. */
             if (is_finished(segment, offset) && is_whole_now(segment, before))
                 offset = before;
-            else if (walk->verify)
+            else
                 tell_problem(walk, segment->number, before, "%s; %zu bytes to the next one",
                              diagnose(segment, before), offset - before);
             break;
@@ -172,7 +194,7 @@ static size_t read_records(struct walk *walk, const struct segment *segment)
             finished = is_finished(segment, offset);
             if (is_whole_now(segment, offset))
                 break;
-            if (finished && walk->verify)
+            if (finished)
                 tell_problem(walk, segment->number, offset, "%s, and none follows",
                              diagnose(segment, offset));
             return offset;
@@ -194,16 +216,16 @@ static void print_sum(FILE *out, const struct sum *sum)
 {
     char text[ISO_MAX];
 
-    for (size_t state = RECORD_LIVE; state < STATES; state++)
-        fprintf(out, " %10" PRIu64, sum->states[state]);
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        fprintf(out, " %10" PRIu64, sum->counts[i]);
     fprintf(out, " %12" PRIu64 "  %s\n", sum->live_bytes, when(sum->oldest_live_ms, text));
 }
 
 static void print_head(FILE *out, const char *first)
 {
     fputs(first, out);
-    for (size_t state = RECORD_LIVE; state < STATES; state++)
-        fprintf(out, " %10s", state_names[state]);
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        fprintf(out, " %10s", state_name(states[i]));
     fprintf(out, " %12s  %s\n", "LIVE BYTES", "OLDEST LIVE");
 }
 
@@ -220,14 +242,17 @@ static void read_segment(struct walk *walk, const struct journal_dir_file *file)
         return; /* finished and removed meanwhile */
     walk->segments++;
     if (err != 0) {
-        tell_problem(walk, file->number, 0, "%s",
-                     err == -EBADMSG ? "the header is broken, or of another journal"
-                                     : strerror(-err));
+        const char *why =
+            err == -EBADMSG ? "the header is broken, or of another journal" : strerror(-err);
+
+        tell_problem(walk, file->number, 0, "%s", why);
+        if (!walk->verify)
+            fprintf(walk->out, "%10u  %s\n", file->number, why);
         return;
     }
     walk->segment = (struct sum){0};
     size = ((const struct segment_header *)segment->base)->size;
-    if (segment->limit < size && walk->verify)
+    if (segment->limit < size)
         tell_problem(walk, file->number, segment->limit, "the file ends here, not at %" PRIu64,
                      size);
     end = read_records(walk, segment);
@@ -323,10 +348,15 @@ int ctl_journal_inspect(const char *dir, FILE *out)
         fprintf(out, "%-36s", sum->name);
         print_sum(out, sum);
         total.live_bytes += sum->live_bytes;
-        total.states[RECORD_LIVE] += sum->states[RECORD_LIVE];
+        total.live += sum->live;
     }
-    fprintf(out, "\n%" PRIu64 " records, %" PRIu64 " of them LIVE, %" PRIu64 " bytes\n",
-            walk.records, total.states[RECORD_LIVE], total.live_bytes);
+    find_set_aside(&walk);
+    fprintf(out, "\n%" PRIu64 " record%s, %" PRIu64 " of them LIVE, %" PRIu64 " byte%s\n",
+            walk.records, ctl_plural(walk.records), total.live, total.live_bytes,
+            ctl_plural(total.live_bytes));
+    if (walk.problems > 0)
+        fprintf(out, "%" PRIu64 " problem%s: see alloyctl journal verify %s\n", walk.problems,
+                ctl_plural(walk.problems), dir);
     end(&walk);
     return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -341,8 +371,9 @@ int ctl_journal_verify(const char *dir, FILE *out)
     for (size_t i = 0; i < walk.folder.file_count; i++)
         read_segment(&walk, &walk.folder.files[i]);
     find_set_aside(&walk);
-    fprintf(out, "%" PRIu64 " segments, %" PRIu64 " records, %" PRIu64 " problems\n", walk.segments,
-            walk.records, walk.problems);
+    fprintf(out, "%" PRIu64 " segment%s, %" PRIu64 " record%s, %" PRIu64 " problem%s\n",
+            walk.segments, ctl_plural(walk.segments), walk.records, ctl_plural(walk.records),
+            walk.problems, ctl_plural(walk.problems));
     end(&walk);
     return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -6,7 +6,9 @@
  */
 #include "alloy/ctl.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -37,6 +39,29 @@ struct showing {
     FILE *out;
     uint64_t unreadable;
 };
+
+static bool is_journal(const char *dir)
+{
+    DIR *stream = opendir(dir);
+    const struct dirent *entry;
+    bool found = false;
+
+    if (stream == NULL)
+        return false;
+    while (!found && (entry = readdir(stream)) != NULL)
+        found = fnmatch("segment-*.alj", entry->d_name, 0) == 0;
+    closedir(stream);
+    return found;
+}
+
+int ctl_letters_none(const char *dir, FILE *out)
+{
+    const bool journal = is_journal(dir);
+
+    fprintf(out, "%sthere are no dead-letter files in %s%s\n", out == stderr ? "alloyctl: " : "",
+            dir, journal ? ", which looks like the folder of a journal" : "");
+    return journal ? EXIT_FAILURE : EXIT_SUCCESS;
+}
 
 static int fail(const char *dir, const char *name, int err)
 {
@@ -149,7 +174,8 @@ static int list_file(const struct letters *letters, const struct letters_file *f
             sum->events, file->bytes, when(sum->first_ms, first), when(sum->last_ms, last),
             file->name);
     if (sum->unreadable > 0)
-        fprintf(out, "  (%" PRIu64 " unreadable lines)", sum->unreadable);
+        fprintf(out, "  (%" PRIu64 " unreadable line%s)", sum->unreadable,
+                ctl_plural(sum->unreadable));
     fputc('\n', out);
     return 0;
 }
@@ -164,21 +190,26 @@ int ctl_letters_list(const char *dir, FILE *out)
 
     if (err != 0)
         return fail(dir, "", err);
-    if (letters.count > 0)
-        fprintf(out, "%-9s %10s %12s  %-24s %-24s %s\n", "STATE", "EVENTS", "BYTES", "FIRST",
-                "LAST", "FILE");
+    if (letters.count == 0) {
+        letters_close(&letters);
+        return ctl_letters_none(dir, out);
+    }
+    fprintf(out, "%-9s %10s %12s  %-24s %-24s %s\n", "STATE", "EVENTS", "BYTES", "FIRST", "LAST",
+            "FILE");
     for (size_t i = 0; i < letters.count; i++) {
         err = list_file(&letters, &letters.files[i], &listing, out);
         if (err == -ENOENT)
             continue; /* taken away or renamed meanwhile */
         if (err != 0)
             status = fail(dir, letters.files[i].name, err);
+        if (listing.file.unreadable > 0)
+            status = EXIT_FAILURE;
         events += listing.file.events;
         bytes += letters.files[i].bytes;
     }
     print_sums(&listing, out);
-    fprintf(out, "%s%" PRIu64 " events in %zu files, %" PRIu64 " bytes\n",
-            letters.count > 0 ? "\n" : "", events, letters.count, bytes);
+    fprintf(out, "\n%" PRIu64 " event%s in %zu file%s, %" PRIu64 " byte%s\n", events,
+            ctl_plural(events), letters.count, ctl_plural(letters.count), bytes, ctl_plural(bytes));
     for (size_t i = 0; i < listing.count; i++)
         free(listing.sums[i].stream);
     free(listing.sums);
@@ -214,6 +245,8 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out)
 
     if (err != 0)
         return fail(dir, "", err);
+    if (letters.count == 0)
+        status = ctl_letters_none(dir, stderr);
     for (size_t i = 0; i < letters.count && ferror(out) == 0; i++) {
         if (letters.files[i].state == LETTERS_REPLAYED && !show->all)
             continue;

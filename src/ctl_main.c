@@ -67,7 +67,7 @@ static const char help_text[] =
     "  --raw          lines as they are in the files, for jq and the like\n"
     "  --all          also events that were replayed\n"
     "  --url URL      where alloyd takes events (default " URL ")\n"
-    "  --path PATH    path to post to (default /v1/ and the stream's name)\n"
+    "  --path PATH    path to post to, for one stream (default /v1/ and the stream's name)\n"
     "  --keep         leave the files as they are\n"
     "\n"
     "journal: accepted events that are not yet in ClickHouse, in DIR. Both commands only read, "
@@ -105,6 +105,24 @@ static int refuse(void)
     return CTL_USAGE;
 }
 
+/* What an option takes, for who gave it something else. */
+static const char *what_it_takes(int option)
+{
+    switch (option) {
+    case 's':
+        return "the name of a stream";
+    case 'c':
+        return "an exception code of ClickHouse, a number from 1 to 99999";
+    case 'a':
+        return "a time such as 2026-01-31 or 2026-01-31T12:00:00Z (UTC), or 90s, 15min, 2h or 7d "
+               "ago";
+    case 'u':
+        return "a URL such as " URL ", without a path: that goes into --path";
+    default:
+        return "a path that begins with '/'";
+    }
+}
+
 static bool set_code(struct command_line *line, const char *text)
 {
     char *end;
@@ -133,7 +151,7 @@ static bool take_option(struct command_line *line, int option)
         return true;
     case 'u':
         line->replay.url = optarg;
-        return strncmp(optarg, "http://", 7) == 0 || strncmp(optarg, "https://", 8) == 0;
+        return ctl_is_base_url(optarg);
     case 'p':
         line->replay.path = optarg;
         return optarg[0] == '/';
@@ -143,23 +161,36 @@ static bool take_option(struct command_line *line, int option)
     }
 }
 
+/* Finds the command of the words. False: there is none, told. */
+static bool find_command(struct command_line *line, int count, char **words)
+{
+    bool is_noun = false;
+
+    for (size_t i = 0; count > 0 && i < ARRAY_LEN(commands); i++) {
+        if (strcmp(words[0], commands[i].noun) != 0)
+            continue;
+        is_noun = true;
+        if (count > 1 && strcmp(words[1], commands[i].verb) == 0) {
+            line->command = (enum command)i;
+            return true;
+        }
+    }
+    if (count == 0)
+        fputs("alloyctl: a command is missing\n", stderr);
+    else if (!is_noun)
+        fprintf(stderr, "alloyctl: there is no command '%s'\n", words[0]);
+    else if (count == 1)
+        fprintf(stderr, "alloyctl: %s: a command is missing\n", words[0]);
+    else
+        fprintf(stderr, "alloyctl: there is no command '%s %s'\n", words[0], words[1]);
+    return false;
+}
+
 /* Takes the words: noun, verb and folder. False: told. */
 static bool take_words(struct command_line *line, int count, char **words)
 {
-    size_t i = 0;
-
-    if (count < 2) {
-        fputs("alloyctl: a command is missing\n", stderr);
+    if (!find_command(line, count, words))
         return false;
-    }
-    while (i < ARRAY_LEN(commands) &&
-           (strcmp(words[0], commands[i].noun) != 0 || strcmp(words[1], commands[i].verb) != 0))
-        i++;
-    if (i == ARRAY_LEN(commands)) {
-        fprintf(stderr, "alloyctl: there is no command '%s %s'\n", words[0], words[1]);
-        return false;
-    }
-    line->command = (enum command)i;
     if (count > 3) {
         fprintf(stderr, "alloyctl: unexpected argument '%s'\n", words[3]);
         return false;
@@ -192,8 +223,8 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
         if (option == '?')
             return refuse();
         if (!take_option(line, option)) {
-            fprintf(stderr, "alloyctl: --%s: '%s' is not what it takes\n", long_options[index].name,
-                    optarg);
+            fprintf(stderr, "alloyctl: --%s: '%s' is not %s\n", long_options[index].name, optarg,
+                    what_it_takes(option));
             return refuse();
         }
         if (strchr(given, option) == NULL)

@@ -5,6 +5,7 @@
  * A file is first renamed to *.replaying, under the lock that alloyd takes for each line: it has
  * then all its lines, and alloyd begins another. When all its events are answered 202 it becomes
  * *.replayed; if not, it gets its old name back, and if we are killed the next replay takes it up.
+ * A lock on the folder keeps a second replay from it, which would take that for one of these.
  * Posting an event twice does no harm: alloyd knows its id.
  *
  * Runs on: main thread. One home of libcurl, beside the flusher's.
@@ -123,10 +124,33 @@ static void count_taken(struct posting *posting)
     }
     posting->posted += posting->events;
     if (before / PROGRESS_EVENTS != posting->posted / PROGRESS_EVENTS)
-        fprintf(stderr, "alloyctl: %s: %" PRIu64 " events posted\n", posting->name,
-                posting->posted);
+        fprintf(stderr, "alloyctl: %s: %" PRIu64 " event%s posted\n", posting->name,
+                posting->posted, ctl_plural(posting->posted));
     posting->events = 0;
     posting->len = 0;
+}
+
+/* True when the answer is one that alloyd gives for events it took. */
+static bool is_taken(const struct posting *posting, long status)
+{
+    uint64_t accepted, duplicates;
+
+    return ctl_judge(status) == CTL_ANSWER_TAKEN &&
+           ctl_read_counts(posting->answer, &accepted, &duplicates);
+}
+
+static void tell_refusal(struct posting *posting, long status)
+{
+    const char *answer = ctl_one_line(posting->answer);
+
+    fprintf(stderr, "alloyctl: %s:%" PRIu64 "-%" PRIu64 ": %s answers %ld%s%s\n", posting->name,
+            posting->first_line, posting->last_line, posting->url, status,
+            *answer != '\0' ? ": " : "", answer);
+    if (status == 404 && posting->replay->path == NULL)
+        fputs("alloyctl: if the stream has a path of its own, give --stream NAME --path PATH\n",
+              stderr);
+    else if (ctl_judge(status) == CTL_ANSWER_TAKEN)
+        fputs("alloyctl: that is no answer of an alloyd\n", stderr);
 }
 
 /* Sends what was gathered, until it is taken. 0 or -EIO, told. */
@@ -141,17 +165,13 @@ static int send_request(struct posting *posting)
         unsigned wait_s;
 
         status = send_once(posting, error);
-        switch (ctl_judge(status)) {
-        case CTL_ANSWER_TAKEN:
+        if (is_taken(posting, status)) {
             count_taken(posting);
             return 0;
-        case CTL_ANSWER_REFUSED:
-            fprintf(stderr, "alloyctl: %s:%" PRIu64 "-%" PRIu64 ": %s answers %ld: %s\n",
-                    posting->name, posting->first_line, posting->last_line, posting->url, status,
-                    posting->answer);
+        }
+        if (ctl_judge(status) != CTL_ANSWER_LATER) {
+            tell_refusal(posting, status);
             return -EIO;
-        case CTL_ANSWER_LATER:
-            break;
         }
         /* Nobody there at all: whoever typed the address wants to know now. */
         if (status == 0 && posting->all_posted + posting->posted == 0 && tries > 0)
@@ -316,9 +336,10 @@ static int post_file(struct posting *posting, const struct letters_file *file)
         fprintf(stderr, "alloyctl: %s: %s\n", plain, strerror(-err));
     if (err == 0)
         fprintf(stderr,
-                "alloyctl: %s: %" PRIu64 " events posted, %" PRIu64 " accepted, %" PRIu64
-                " duplicates\n",
-                plain, posting->posted, posting->accepted, posting->duplicates);
+                "alloyctl: %s: %" PRIu64 " event%s posted, %" PRIu64 " accepted, %" PRIu64
+                " duplicate%s\n",
+                plain, posting->posted, ctl_plural(posting->posted), posting->accepted,
+                posting->duplicates, ctl_plural(posting->duplicates));
     posting->all_posted += posting->posted;
     posting->all_accepted += posting->accepted;
     posting->all_duplicates += posting->duplicates;
@@ -358,9 +379,10 @@ static int post_files(struct posting *posting)
             status = EXIT_FAILURE;
     }
     fprintf(stderr,
-            "alloyctl: %zu files: %" PRIu64 " events posted, %" PRIu64 " accepted, %" PRIu64
-            " duplicates\n",
-            files, posting->all_posted, posting->all_accepted, posting->all_duplicates);
+            "alloyctl: %zu file%s: %" PRIu64 " event%s posted, %" PRIu64 " accepted, %" PRIu64
+            " duplicate%s\n",
+            files, ctl_plural(files), posting->all_posted, ctl_plural(posting->all_posted),
+            posting->all_accepted, posting->all_duplicates, ctl_plural(posting->all_duplicates));
     if (posting->all_duplicates > 0)
         fputs("alloyctl: duplicates are events whose id alloyd knows: posted before, corrected "
               "meanwhile, or not yet forgotten (alloy_dead_letter_releasing)\n",
@@ -368,18 +390,71 @@ static int post_files(struct posting *posting)
     return status;
 }
 
-int ctl_replay(const struct ctl_replay *replay)
+/* Ends the visit at an event of another stream than those before it. */
+static int compare_stream(void *arg, const struct letter *letter, struct slice line,
+                          uint64_t number)
 {
-    struct letters letters;
-    struct posting posting = {.replay = replay, .letters = &letters};
+    char **stream = arg;
+    const struct ctl_filter same = {.stream = *stream};
+
+    (void)line;
+    (void)number;
+    if (letter == NULL)
+        return 0;
+    if (*stream == NULL) {
+        *stream = strndup(letter->stream.data, letter->stream.len);
+        return *stream != NULL ? 0 : -ENOMEM;
+    }
+    return ctl_matches(&same, letter) ? 0 : -EXDEV;
+}
+
+/* --path is where one stream's events go: 0 when the wanted files hold no others, or an exit
+ * status, told. */
+static int check_streams(const struct ctl_replay *replay, const struct letters *letters)
+{
+    char *stream = NULL;
+    int err = 0;
+
+    if (replay->path == NULL)
+        return 0;
+    for (size_t i = 0; err == 0 && i < letters->count; i++)
+        if (is_wanted(replay, &letters->files[i]))
+            err = letters_visit(letters, letters->files[i].name, compare_stream, &stream);
+    free(stream);
+    if (err == -EXDEV && replay->stream == NULL)
+        fprintf(stderr,
+                "alloyctl: %s holds events of several streams, and --path is for one: give "
+                "--stream NAME too\n",
+                replay->dir);
+    else if (err == -EXDEV)
+        fprintf(stderr, "alloyctl: files of stream %s in %s hold events of another one\n",
+                replay->stream, replay->dir);
+    else if (err != 0)
+        fprintf(stderr, "alloyctl: %s: %s\n", replay->dir, strerror(-err));
+    return err == 0 ? 0 : err == -EXDEV ? CTL_USAGE : EXIT_FAILURE;
+}
+
+/* Keeps other replays from a folder until the descriptor is closed. -errno: cannot. */
+static int lock_folder(const struct ctl_replay *replay)
+{
+    const int fd = open(replay->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    /* Some network file systems lock no folders: there we go on without. */
+    if (flock(fd, (replay->keep ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(fd);
+        return -EBUSY;
+    }
+    return fd;
+}
+
+static int post_folder(const struct ctl_replay *replay, const struct letters *letters)
+{
+    struct posting posting = {.replay = replay, .letters = letters};
     struct curl_slist *headers = NULL;
     int status = EXIT_FAILURE;
-    int err = letters_open(&letters, replay->dir);
 
-    if (err != 0) {
-        fprintf(stderr, "alloyctl: %s: %s\n", replay->dir, strerror(-err));
-        return EXIT_FAILURE;
-    }
     if (start_curl(&posting, &headers))
         status = post_files(&posting);
     else
@@ -389,6 +464,31 @@ int ctl_replay(const struct ctl_replay *replay)
     curl_global_cleanup();
     free(posting.url);
     free(posting.body);
+    return status;
+}
+
+int ctl_replay(const struct ctl_replay *replay)
+{
+    struct letters letters;
+    int lock_fd = lock_folder(replay);
+    int err = lock_fd < 0 ? lock_fd : letters_open(&letters, replay->dir);
+    int status;
+
+    if (err != 0) {
+        fprintf(stderr, "alloyctl: %s: %s\n", replay->dir,
+                err == -EBUSY ? "another replay has its files; wait for its end" : strerror(-err));
+        if (lock_fd >= 0)
+            close(lock_fd);
+        return EXIT_FAILURE;
+    }
+    if (letters.count == 0) {
+        status = ctl_letters_none(replay->dir, stderr);
+    } else {
+        status = check_streams(replay, &letters);
+        if (status == 0)
+            status = post_folder(replay, &letters);
+    }
     letters_close(&letters);
+    close(lock_fd);
     return status;
 }

@@ -16,6 +16,7 @@
 #include "alloy/letters.h"
 
 #define CTL_USAGE 2 /* exit status for a wrong command line */
+#define CTL_LINE_MAX 200
 
 /* Which letters a command is about. */
 struct ctl_filter {
@@ -28,6 +29,13 @@ struct ctl_filter {
  * "90s", "15min", "2h", "7d". False: neither. */
 bool ctl_parse_since(const char *text, uint64_t now_ms, uint64_t *since_ms);
 bool ctl_matches(const struct ctl_filter *filter, const struct letter *letter);
+/* True for http:// or https:// and a host, and nothing behind it but slashes. */
+bool ctl_is_base_url(const char *url);
+/* Makes text, an answer of whoever listens there, something to print: its first line that is not
+ * empty, cut to CTL_LINE_MAX bytes, without control characters. Returns where in text it begins. */
+char *ctl_one_line(char *text);
+/* The ending of a noun that is counted: "" for one, else "s". */
+const char *ctl_plural(uint64_t count);
 /* Writes JSON with line breaks and indent; text that is no JSON comes out in some way. */
 void ctl_pretty(FILE *out, struct slice text, int indent);
 
@@ -37,6 +45,9 @@ struct ctl_show {
     bool all; /* also what was posted again */
 };
 
+/* Says that a folder has no dead-letter files. Returns the exit status: a journal's folder is a
+ * mistake. */
+int ctl_letters_none(const char *dir, FILE *out);
 /* dead-letter list, show. */
 int ctl_letters_list(const char *dir, FILE *out);
 int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out);
@@ -44,7 +55,7 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out);
 struct ctl_replay {
     const char *dir;
     const char *url;    /* of alloyd, without a path */
-    const char *path;   /* NULL: /v1/ and the stream's name */
+    const char *path;   /* for events of one stream; NULL: /v1/ and the stream's name */
     const char *stream; /* NULL: all */
     bool keep;          /* leave the files as they are */
 };

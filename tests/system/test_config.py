@@ -4,6 +4,7 @@
 import re
 import socket
 import subprocess
+import textwrap
 
 import pytest
 
@@ -148,6 +149,16 @@ def test_the_shipped_configuration_passes_and_shows_the_defaults(ini):
     every = ini(uncommented)
     assert problems(every) == []
     assert run("-D", "-c", every).stdout == dump
+
+
+def test_every_example_of_the_documentation_passes(ini, tmp_path):
+    text = (harness.ROOT / "docs" / "CONFIG.md").read_text().partition("## Examples\n")[2]
+    examples = [part for part in re.split(r"^\S.*\n", text, flags=re.M) if part.strip()]
+    assert len(examples) >= 4
+    (tmp_path / "password").write_text("hush\n")
+    for example in examples:
+        example = re.sub(r"(?<=password_file = ).*", f"{tmp_path}/password", example)
+        assert problems(ini(textwrap.dedent(example))) == [], example
 
 
 DEFAULTS = """server.max_connections=65536 server.max_head=16KiB server.max_body=8MiB server.head_timeout=10s

@@ -261,7 +261,8 @@ def test_list_show_and_replay_on_a_folder_in_use(make_alloyd, redis, clickhouse,
     # What is still refused comes back as new dead letters, in a new file.
     url = f"http://127.0.0.1:{alloyd.port}"
     done = alloyctl("dead-letter", "replay", "--url", url, "--stream", "other", folder(alloyd))
-    assert "1 events posted, 1 accepted, 0 duplicates" in done.stderr
+    assert "1 event posted, 1 accepted, 0 duplicates" in done.stderr
+    assert "alloyctl: 1 file: " in done.stderr
     assert alloyd.settled("other")["dead_lettered"] == 2
     assert len(list(folder(alloyd).glob("other-*.ndjson.replayed"))) == 1
     assert len(list(folder(alloyd).glob("other-*.ndjson"))) == 1
@@ -286,9 +287,12 @@ def test_list_show_and_replay_on_a_folder_in_use(make_alloyd, redis, clickhouse,
 
 
 class Door(http.server.ThreadingHTTPServer):
-    """An alloyd that answers as told; keeps what it was sent."""
+    """An alloyd that answers as told; keeps what it was sent. page: what it says instead of JSON."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, page=None):
+        self.entered = threading.Event()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.answers = list(answers)
         self.bodies = []
         door = self
@@ -296,12 +300,15 @@ class Door(http.server.ThreadingHTTPServer):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                door.entered.set()
+                assert door.may_answer.wait(harness.DEADLINE)
                 status = door.answers.pop(0) if door.answers else 202
                 n = body.count(b"\n")
                 if status == 202:
                     door.bodies.append((self.path, body))
                 text = json.dumps({"accepted": n, "duplicates": 0} if status == 202 else
                                   {"error": "overloaded", "message": "no room"}).encode()
+                text = text if page is None else page.encode()
                 self.send_response(status)
                 if status == 503:
                     self.send_header("Retry-After", "1")
@@ -353,11 +360,11 @@ def test_replay_gives_a_file_its_name_back_when_it_is_refused(tmp_path):
     broken = tmp_path / "c-20260131T120000Z-1.ndjson"
     broken.write_text("what is this?\n")
     with Door([400]) as door:
-        done = alloyctl("dead-letter", "replay", "--url", door.url, "--path", "/in", tmp_path, status=1)
-    assert f"{first.name}:1-3: {door.url}in answers 400" in done.stderr
+        done = alloyctl("dead-letter", "replay", "--url", door.url, tmp_path, status=1)
+    assert f"{first.name}:1-3: {door.url}v1/a answers 400" in done.stderr
     assert f"{broken.name}:1: not a dead letter" in done.stderr
     assert first.exists() and broken.exists() and not second.exists()
-    assert [path for path, _ in door.bodies] == ["/in"]
+    assert [path for path, _ in door.bodies] == ["/v1/b"]
     # Nobody there: told soon, and nothing has changed. One that was interrupted is taken up again.
     broken.unlink()
     alloyctl("dead-letter", "replay", "--url", f"http://127.0.0.1:{harness.free_port()}", tmp_path, status=1)
@@ -365,6 +372,59 @@ def test_replay_gives_a_file_its_name_back_when_it_is_refused(tmp_path):
     with Door([]) as door:
         alloyctl("dead-letter", "replay", "--url", door.url, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {first.name + ".replayed", second.name + ".replayed"}
+
+
+def test_replay_posts_to_a_path_the_events_of_one_stream_only(tmp_path):
+    write_letters(tmp_path / "a-20260131T120000Z-1.ndjson", 3, "a")
+    write_letters(tmp_path / "b-20260131T120000Z-1.ndjson", 2, "b")
+    before = {path.name for path in tmp_path.iterdir()}
+    with Door([404]) as door:
+        done = alloyctl("dead-letter", "replay", "--url", door.url, "--path", "/in", tmp_path, status=2)
+        assert "several streams" in done.stderr and "--stream NAME" in done.stderr
+        assert door.bodies == [] and {path.name for path in tmp_path.iterdir()} == before
+        done = alloyctl("dead-letter", "replay", "--url", door.url, "--stream", "b", tmp_path, status=1)
+        assert "answers 404" in done.stderr and "give --stream NAME --path PATH" in done.stderr
+        done = alloyctl("dead-letter", "replay", "--url", door.url, "--path", "/in", "--stream", "b", tmp_path)
+        assert "1 file: 2 events posted" in done.stderr
+        assert [path for path, _ in door.bodies] == ["/in"]
+        # Those of b were replayed, but a file says what its lines say, whatever its name.
+        write_letters(tmp_path / "a-20260131T120000Z-2.ndjson", 1, "c")
+        done = alloyctl("dead-letter", "replay", "--url", door.url, "--path", "/in", "--stream", "a", tmp_path, status=2)
+        assert "files of stream a" in done.stderr
+        alloyctl("dead-letter", "replay", "--url", door.url, tmp_path)
+    assert [path for path, _ in door.bodies[1:]] == ["/v1/a", "/v1/c"]
+
+
+def test_a_second_replay_says_that_there_is_a_first(tmp_path):
+    path = tmp_path / "a-20260131T120000Z-1.ndjson"
+    write_letters(path, 3, "a")
+    with Door([]) as door:
+        door.may_answer.clear()
+        first = subprocess.Popen([harness.BUILD / "alloyctl", "dead-letter", "replay", "--url", door.url, tmp_path])
+        try:
+            assert door.entered.wait(harness.DEADLINE)
+            for keep in ([], ["--keep"]):
+                done = alloyctl("dead-letter", "replay", "--url", door.url, *keep, tmp_path, status=1)
+                assert "another replay has its files" in done.stderr
+            assert [p.name for p in tmp_path.iterdir()] == [path.name + ".replaying"]
+            door.may_answer.set()
+            assert first.wait(harness.DEADLINE) == 0
+        finally:
+            first.kill()
+            first.wait()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name + ".replayed"]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_replay_believes_no_other_server_and_quotes_one_line_of_it(tmp_path, status):
+    path = tmp_path / "a-20260131T120000Z-1.ndjson"
+    write_letters(path, 3, "a")
+    with Door([status], page="\n<html>" + "x" * 500 + "\n<body>\n\x1b[2J" * 50) as door:
+        done = alloyctl("dead-letter", "replay", "--url", door.url, tmp_path, status=1)
+    told = done.stderr.splitlines()[0]
+    assert told.endswith(f"/v1/a answers {status}: <html>" + "x" * 194)
+    assert "<body>" not in done.stderr and ("no answer of an alloyd" in done.stderr) == (status == 200)
+    assert path.exists()
 
 
 def test_inspect_and_verify_a_journal_in_use_and_a_dead_one(make_alloyd, redis, own_clickhouse):
@@ -412,7 +472,8 @@ def test_inspect_and_verify_a_journal_in_use_and_a_dead_one(make_alloyd, redis, 
             f.write(bytes([byte[0] ^ 1]))
         found = alloyctl("journal", "verify", journal, status=1).stdout
         assert f"{segment.name}: offset {place}: record does not match its checksum" in found
-        assert " 1 problems" in found
+        assert " 1 problem\n" in found
+        assert "\n1 problem: see alloyctl journal verify" in alloyctl("journal", "inspect", journal, status=1).stdout
         with open(segment, "r+b") as f:
             f.seek(place + 100)
             f.write(byte)
@@ -428,5 +489,13 @@ def test_alloyctl_tells_a_wrong_command_line():
                   ["dead-letter", "replay", "--path", "x"]):
         done = alloyctl(*words, status=2)
         assert "Try 'alloyctl --help'" in done.stderr and done.stdout == "", words
+    for words, told in ((["bogus"], "there is no command 'bogus'"), (["bogus", "list"], "there is no command 'bogus'"),
+                        (["dead-letter", "bogus"], "there is no command 'dead-letter bogus'"),
+                        (["journal", "bogus"], "there is no command 'journal bogus'"),
+                        (["journal"], "journal: a command is missing"), ([], "a command is missing"),
+                        (["dead-letter", "show", "--since", "xyz"], "--since: 'xyz' is not a time such as 2026-01-31"),
+                        (["dead-letter", "show", "--code", "x"], "--code: 'x' is not an exception code"),
+                        (["dead-letter", "replay", "--url", "http://h:1/v1/x"], "without a path: that goes into --path")):
+        assert told in alloyctl(*words, status=2).stderr, words
     assert "/nowhere" in alloyctl("journal", "verify", "/nowhere", status=1).stderr
     assert "/nowhere" in alloyctl("dead-letter", "list", "/nowhere", status=1).stderr

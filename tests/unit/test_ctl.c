@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_ctl.c - times, filters and indentation of alloyctl.
+ * test_ctl.c - times, filters, words and indentation of alloyctl.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,6 +63,66 @@ static void a_filter_wants_all_that_it_names(void **state)
     assert_false(ctl_matches(&(struct ctl_filter){.since_ms = NOW_MS + 1}, &letter));
 }
 
+static void a_base_url_has_a_host_and_no_path(void **state)
+{
+    static const char *const good[] = {"http://h", "http://h:1/", "https://[::1]:8080",
+                                       "http://u:p@h:80//"};
+    static const char *const bad[] = {"",
+                                      "h:1",
+                                      "ftp://h",
+                                      "http://",
+                                      "http:///v1",
+                                      "http://h/v1",
+                                      "http://h/?x",
+                                      "http://h?x",
+                                      "http://h#x",
+                                      "http://h x",
+                                      "https://h:1/v1/events"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        if (!ctl_is_base_url(good[i]))
+            fail_msg("refused: %s", good[i]);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        if (ctl_is_base_url(bad[i]))
+            fail_msg("taken: %s", bad[i]);
+}
+
+static void assert_one_line(const char *text, const char *expected)
+{
+    char copy[512];
+
+    snprintf(copy, sizeof(copy), "%s", text);
+    assert_string_equal(ctl_one_line(copy), expected);
+}
+
+static void an_answer_becomes_one_short_line(void **state)
+{
+    char text[512];
+    char expected[CTL_LINE_MAX + 1] = "";
+
+    (void)state;
+    assert_one_line("", "");
+    assert_one_line("\r\n \n", "");
+    assert_one_line("\n  <html>\r\n<body>\n", "<html>");
+    assert_one_line("a\tb\033[31mc\177", "a b [31mc ");
+    memset(expected, 'x', CTL_LINE_MAX);
+    snprintf(text, sizeof(text), "%sy", expected);
+    assert_one_line(text, expected);
+    /* The last character that fits only in part is left out. */
+    expected[CTL_LINE_MAX - 1] = '\0';
+    snprintf(text, sizeof(text), "%s\u00e9 and more", expected);
+    assert_one_line(text, expected);
+}
+
+static void only_one_is_singular(void **state)
+{
+    (void)state;
+    assert_string_equal(ctl_plural(0), "s");
+    assert_string_equal(ctl_plural(1), "");
+    assert_string_equal(ctl_plural(2), "s");
+}
+
 static void assert_pretty(const char *text, const char *expected)
 {
     char *got = NULL;
@@ -91,6 +151,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(since_is_a_day_a_time_or_a_span),
         cmocka_unit_test(a_filter_wants_all_that_it_names),
+        cmocka_unit_test(a_base_url_has_a_host_and_no_path),
+        cmocka_unit_test(an_answer_becomes_one_short_line),
+        cmocka_unit_test(only_one_is_singular),
         cmocka_unit_test(json_is_indented_and_strings_are_left_alone),
     };
 

@@ -182,7 +182,10 @@ static void every_flipped_bit_is_found_with_segment_and_offset(void **state)
             snprintf(expected, sizeof(expected), "segment-%010u.alj: offset %llu: ", world->segment,
                      (unsigned long long)record);
             assert_says(world, ctl_journal_verify, 1, expected);
-            assert_says(world, ctl_journal_verify, 1, " 1 problems\n");
+            assert_says(world, ctl_journal_verify, 1, "1 segment, ");
+            assert_says(world, ctl_journal_verify, 1, " 1 problem\n");
+            assert_says(world, ctl_journal_inspect, 1,
+                        "\n1 problem: see alloyctl journal verify /");
             flip(world, record + at);
         }
     }
@@ -196,12 +199,16 @@ static void an_impossible_state_and_a_broken_header_are_found(void **state)
 
     abandon(world);
     flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, state));
-    assert_says(world, ctl_journal_verify, 1, "record has the state 18");
+    snprintf(expected, sizeof(expected), "record has the state %d", RECORD_INSERTED ^ 0x10);
+    assert_says(world, ctl_journal_verify, 1, expected);
+    assert_says(world, ctl_journal_inspect, 1, "\n1 problem: see");
     flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, state));
     flip(world, 50);
     snprintf(expected, sizeof(expected), "segment-%010u.alj: offset 0: the header", world->segment);
     assert_says(world, ctl_journal_verify, 1, expected);
+    snprintf(expected, sizeof(expected), "\n%10u  the header is broken", world->segment);
     assert_says(world, ctl_journal_inspect, 1, expected);
+    assert_says(world, ctl_journal_inspect, 1, "\n1 problem: see");
 }
 
 static void a_file_cut_off_or_set_aside_is_found(void **state)
@@ -214,9 +221,11 @@ static void a_file_cut_off_or_set_aside_is_found(void **state)
     snprintf(path, sizeof(path), "%s/%s", world->dir, name);
     assert_int_equal(truncate(path, 32768), 0);
     assert_says(world, ctl_journal_verify, 1, "offset 32768: the file ends here, not at 65536");
+    assert_says(world, ctl_journal_inspect, 1, "\n1 problem: see");
     snprintf(aside, sizeof(aside), "%s.corrupt", path);
     assert_int_equal(rename(path, aside), 0);
     assert_says(world, ctl_journal_verify, 1, "set aside as ");
+    assert_says(world, ctl_journal_inspect, 1, "\n1 problem: see");
 }
 
 static void a_record_that_was_never_finished_is_no_problem(void **state)

@@ -70,6 +70,36 @@ static void list_sums_by_file_stream_and_code(void **state)
     rmdir(dir);
 }
 
+static void list_tells_unreadable_lines_and_a_folder_without_letters(void **state)
+{
+    char dir[] = "/tmp/test_ctl_letters.XXXXXX";
+    const struct ctl_show show = {.all = true};
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(ctl_letters_list(dir, out), 0);
+    fflush(out);
+    assert_non_null(strstr(text, "there are no dead-letter files in /tmp/"));
+    assert_null(strstr(text, "journal"));
+    put(dir, "a-1.ndjson", LINE("a", "27", "05") "broken\n");
+    assert_int_equal(ctl_letters_list(dir, out), 1);
+    fflush(out);
+    assert_non_null(strstr(text, "a-1.ndjson  (1 unreadable line)\n"));
+    assert_non_null(strstr(text, "\n1 event in 1 file, "));
+    take_away(dir, "a-1.ndjson");
+    put(dir, "segment-0000000001.alj", "");
+    assert_int_equal(ctl_letters_list(dir, out), 1);
+    assert_int_equal(ctl_letters_show(dir, &show, out), 1);
+    fclose(out);
+    assert_non_null(strstr(text, "looks like the folder of a journal\n"));
+    free(text);
+    take_away(dir, "segment-0000000001.alj");
+    rmdir(dir);
+}
+
 static void show_prints_what_the_filter_wants_and_tells_broken_lines(void **state)
 {
     const struct ctl_show some = {.filter = {.code = 27, .since_ms = NOW_MS + 5000}, .raw = true};
@@ -103,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list_sums_by_file_stream_and_code),
+        cmocka_unit_test(list_tells_unreadable_lines_and_a_folder_without_letters),
         cmocka_unit_test(show_prints_what_the_filter_wants_and_tells_broken_lines),
     };
 
