@@ -136,13 +136,19 @@ static void take_record(struct walk *walk, const struct segment *segment,
                         const struct record *record)
 {
     const struct segment_header *header = (const struct segment_header *)segment->base;
-    const uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    /* As alloyd takes it. */
+    const uint16_t state =
+        (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));
     struct sum *sum = stream_sum(walk, header->streams[record->stream_entry]);
 
     walk->records++;
-    if (state_name(state) == NULL)
-        tell_problem(walk, segment->number, record_offset(record), "record has the state %u",
-                     state);
+    if (state_name(word) == NULL)
+        tell_problem(walk, segment->number, record_offset(record), "record has the state %#x",
+                     word);
+    if (state == RECORD_LIVE && !record_insert_id_valid(record))
+        tell_problem(walk, segment->number, record_offset(record),
+                     "record does not match the check of its insert id");
     add_to_sum(&walk->segment, record, state);
     if (sum != NULL)
         add_to_sum(sum, record, state);
@@ -242,8 +248,9 @@ static void read_segment(struct walk *walk, const struct journal_dir_file *file)
         return; /* finished and removed meanwhile */
     walk->segments++;
     if (err != 0) {
-        const char *why =
-            err == -EBADMSG ? "the header is broken, or of another journal" : strerror(-err);
+        const char *why = err == -EBADMSG  ? "the header is broken, or of another journal"
+                          : err == -EPROTO ? "the segment is of another version of alloyd"
+                                           : strerror(-err);
 
         tell_problem(walk, file->number, 0, "%s", why);
         if (!walk->verify)

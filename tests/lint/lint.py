@@ -317,6 +317,10 @@ def check_metrics(tree):
     for name in sorted(named):
         if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
             yield path, 0, f"{name} is no metric"
+    rules = "config/alloy.rules.yml"
+    for name in sorted(set(re.findall(r"\balloy_\w+", tree.text(rules)))):
+        if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
+            yield rules, 0, f"{name} is no metric"
 
 
 def check_reasons(tree):

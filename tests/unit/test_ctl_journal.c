@@ -199,7 +199,7 @@ static void an_impossible_state_and_a_broken_header_are_found(void **state)
 
     abandon(world);
     flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, state));
-    snprintf(expected, sizeof(expected), "record has the state %d", RECORD_INSERTED ^ 0x10);
+    snprintf(expected, sizeof(expected), "record has the state %#x", RECORD_INSERTED ^ 0x10);
     assert_says(world, ctl_journal_verify, 1, expected);
     assert_says(world, ctl_journal_inspect, 1, "\n1 problem: see");
     flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, state));
