@@ -316,8 +316,8 @@ static int post_file(struct posting *posting, const struct letters_file *file)
 
     plain_name(file, plain);
     snprintf(taken, sizeof(taken), "%s%s", plain,
-             LETTERS_SUFFIX_REPLAYING + strlen(LETTERS_SUFFIX));
-    snprintf(done, sizeof(done), "%s%s", plain, LETTERS_SUFFIX_REPLAYED + strlen(LETTERS_SUFFIX));
+             &LETTERS_SUFFIX_REPLAYING[strlen(LETTERS_SUFFIX)]);
+    snprintf(done, sizeof(done), "%s%s", plain, &LETTERS_SUFFIX_REPLAYED[strlen(LETTERS_SUFFIX)]);
     posting->name = plain;
     posting->posted = posting->accepted = posting->duplicates = 0;
     posting->events = 0;
