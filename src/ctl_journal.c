@@ -231,7 +231,7 @@ static void print_head(FILE *out, const char *first)
 {
     fputs(first, out);
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
-        fprintf(out, " %10s", state_name(states[i]));
+        fprintf(out, " %10s", state_name((uint16_t)states[i]));
     fprintf(out, " %12s  %s\n", "LIVE BYTES", "OLDEST LIVE");
 }
 
