@@ -184,16 +184,21 @@ static void settle_one(struct waiter *waiter)
 /* The message may quote bytes of any kind: what is not printable ASCII is not passed on. */
 static void copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice message)
 {
-    size_t len = message.len < WAITER_MESSAGE_MAX ? message.len : WAITER_MESSAGE_MAX;
+    static const char mark[] = "...";
+    size_t len = message.len;
+    bool cut;
 
+    while (len > 0 && (unsigned char)message.data[len - 1] <= ' ')
+        len--;
+    cut = len > WAITER_MESSAGE_MAX;
+    if (cut)
+        len = WAITER_MESSAGE_MAX - (sizeof(mark) - 1);
     for (size_t i = 0; i < len; i++) {
         unsigned char byte = (unsigned char)message.data[i];
 
         out[i] = byte < ' ' ? ' ' : byte < 0x7f ? (char)byte : '?';
     }
-    while (len > 0 && out[len - 1] == ' ')
-        len--;
-    out[len] = '\0';
+    memcpy(out + len, cut ? mark : "", cut ? sizeof(mark) : 1);
 }
 
 /* Notes a rejection in its place, once. Without memory for it the event is only counted. */

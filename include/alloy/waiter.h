@@ -65,7 +65,7 @@ void waiter_give_up(struct waiter *waiter);
 void waiter_arm(struct waiter *waiter);
 
 #define WAITER_REJECTIONS_MAX 64 /* told of one request; the rest is only counted */
-#define WAITER_MESSAGE_MAX 200
+#define WAITER_MESSAGE_MAX 200   /* a longer message is cut and ends in "..." */
 
 struct waiter_rejection {
     struct waiter_rejection *next;

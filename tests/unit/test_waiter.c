@@ -232,6 +232,7 @@ static void rejections_come_in_order_cut_and_clean(void **state)
     assert_int_equal(outcome.rejections->code, 26);
     assert_int_equal(strlen(outcome.rejections->message), WAITER_MESSAGE_MAX);
     assert_memory_equal(outcome.rejections->message, " ?xxx", 5);
+    assert_string_equal(outcome.rejections->message + WAITER_MESSAGE_MAX - 4, "x...");
     assert_int_equal(outcome.rejections->next->event, 2);
     assert_string_equal(outcome.rejections->next->message, "bad");
     assert_null(outcome.rejections->next->next);
@@ -241,6 +242,32 @@ static void rejections_come_in_order_cut_and_clean(void **state)
     waiter = owner_of(2, 12);
     settle(2, 12, RECORD_INSERTED);
     expect(waiter, WAITER_INSERTED);
+}
+
+static void a_message_is_marked_as_cut_only_where_words_were_lost(void **state)
+{
+    static const struct {
+        size_t words, spaces;
+        const char *end;
+    } cases[] = {{WAITER_MESSAGE_MAX, 0, "xxxx"},
+                 {WAITER_MESSAGE_MAX, 9, "xxxx"},
+                 {WAITER_MESSAGE_MAX + 1, 0, "x..."}};
+    char message[WAITER_MESSAGE_MAX + 50];
+
+    (void)state;
+    for (uint64_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct record record = record_of(i, i);
+        struct waiter *waiter = owner_of(i, i);
+        const struct waiter_rejection *told;
+
+        memset(message, 'x', cases[i].words);
+        memset(message + cases[i].words, '\n', cases[i].spaces);
+        waiter_reason(table, &record, 1, (struct slice){message, cases[i].words + cases[i].spaces});
+        told = waiter_end(waiter).rejections;
+        assert_int_equal(strlen(told->message), WAITER_MESSAGE_MAX);
+        assert_string_equal(told->message + WAITER_MESSAGE_MAX - 4, cases[i].end);
+        waiter_destroy(waiter);
+    }
 }
 
 static void waiters_and_their_events_are_bounded(void **state)
@@ -396,6 +423,7 @@ int main(void)
         TEST(what_was_looked_up_settles_the_event_like_its_end),
         TEST(an_inserted_id_that_comes_again_as_a_duplicate_is_still_inserted),
         TEST(rejections_come_in_order_cut_and_clean),
+        TEST(a_message_is_marked_as_cut_only_where_words_were_lost),
         TEST(waiters_and_their_events_are_bounded),
         TEST(what_nobody_asks_for_makes_room_oldest_first),
         TEST(threads_lose_no_waiter),
