@@ -30,6 +30,8 @@
 #define HEAD_MAX 8192
 #define BODY_MAX 4096
 #define TIMEOUT_S 10
+/* Of JSON: what is counted in nanoseconds or milliseconds keeps its digits and gets no others. */
+#define JSON_FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 #define ALL_METHODS                                                                            \
     (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
      EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH)
@@ -82,7 +84,7 @@ static void answer_json(struct evhttp_request *request, int status, json_t *json
 {
     struct evbuffer *body = evbuffer_new();
 
-    if (body && json && json_dump_callback(json, append_json, body, JSON_COMPACT) == 0 &&
+    if (body && json && json_dump_callback(json, append_json, body, JSON_FORMAT) == 0 &&
         evbuffer_add(body, "\n", 1) == 0)
         answer(request, status, "application/json", body);
     else

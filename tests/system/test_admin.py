@@ -159,6 +159,30 @@ def test_stats_agree_with_metrics(alloyd):
         assert m[f'alloy_clickhouse_errors_total{{class="{kind}"}}'] == value
 
 
+def test_numbers_in_stats_have_the_digits_that_they_need(alloyd):
+    """0.101 is not 0.10100000000000001; and a counter is an integer."""
+    reals = []
+
+    def note(text):
+        reals.append(text)
+        return float(text)
+
+    def counters(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key not in ("uptime", "sum", "last_insert_age"):
+                    counters(inner)
+        else:
+            assert isinstance(value, (int, str, list)), value
+
+    for i in range(50):
+        assert alloyd.post(harness.event(f"id-{i}")).status == 202
+        counters(json.loads(alloyd.admin("/stats").body, parse_float=note))
+    assert len(reals) >= 250
+    for text in reals:
+        assert re.fullmatch(r"\d+\.\d{1,9}|\d(\.\d+)?e-\d", text), text
+
+
 def test_the_books_of_two_streams_are_apart(make_alloyd):
     sections = sections_for(None, None, "default.events",
                             stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
