@@ -11,10 +11,12 @@
 #include "alloy/admin.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -25,6 +27,7 @@
 #include "alloy/clock.h"
 #include "alloy/dashboard.h"
 #include "alloy/exposition.h"
+#include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
 #define HEAD_MAX 8192
@@ -109,6 +112,40 @@ static void add_reason(void *arg, const char *key, bool blocking, const char *te
     readiness->ready &= !blocking;
 }
 
+/* "8GiB", in the largest unit that gives a whole number. */
+static void format_size(uint64_t bytes, char *out, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
+    size_t unit = 0;
+
+    for (; unit + 1 < ARRAY_LEN(units) && bytes > 0 && bytes % 1024 == 0; unit++)
+        bytes /= 1024;
+    snprintf(out, size, "%" PRIu64 "%s", bytes, units[unit]);
+}
+
+/* Why the journal gets no further segment: its limit, or what lies below it. */
+static void add_full(struct readiness *readiness, const struct front_parts *parts)
+{
+    const uint64_t segment_bytes = journal_segments(parts->journal)->size;
+    const uint64_t bytes_max = journal_bytes_max(parts->journal);
+    const char *dir = journal_folder(parts->journal)->path;
+    char text[HEALTH_TEXT_MAX], size[32];
+    struct statvfs disk;
+
+    format_size(bytes_max, size, sizeof(size));
+    if (journal_bytes(parts->journal) + segment_bytes > bytes_max)
+        snprintf(text, sizeof(text), "The journal is full: journal.max_bytes (%s) is used up.",
+                 size);
+    else if (!dir)
+        snprintf(text, sizeof(text), "The journal is full: there is no memory for a segment.");
+    else if (statvfs(dir, &disk) == 0 && disk.f_bavail * disk.f_frsize < segment_bytes)
+        snprintf(text, sizeof(text), "The journal is full: no room on the disk of %s.", dir);
+    else
+        snprintf(text, sizeof(text),
+                 "The journal is full: no segment can be made in %s; the log says why.", dir);
+    add_reason(readiness, "journal.full", true, text);
+}
+
 /* Ready: one more event would be accepted now. reasons is owned. */
 static struct readiness readiness_read(const struct front_parts *parts)
 {
@@ -122,7 +159,7 @@ static struct readiness readiness_read(const struct front_parts *parts)
     if (journal_failed(parts->journal))
         add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
     else if (journal_full(parts->journal))
-        add_reason(&readiness, "journal.full", true, "The journal is full.");
+        add_full(&readiness, parts);
     return readiness;
 }
 

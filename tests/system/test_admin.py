@@ -183,6 +183,49 @@ def test_numbers_in_stats_have_the_digits_that_they_need(alloyd):
         assert re.fullmatch(r"\d+\.\d{1,9}|\d(\.\d+)?e-\d", text), text
 
 
+def full_journal(alloyd):
+    """Posts until there is no room, then gives the reason's text."""
+    count = 0
+
+    def refused():
+        nonlocal count
+        count += 1
+        return alloyd.post("\n".join(harness.event(f"id-{count}-{i}") for i in range(20))).status == 503
+
+    harness.wait_until(refused, "a full journal")
+    answer = alloyd.admin("/readyz")
+    assert answer.status == 503
+    return {reason["key"]: reason["text"] for reason in answer.json["reasons"]}["journal.full"]
+
+
+def nowhere(**more):
+    """Sections for an alloyd whose journal fills: there is no ClickHouse."""
+    sections = sections_for(None, None, "default.events", server={"threads": 1}, worker={"threads": 1},
+                            drain={"timeout": "50ms"}, **more)
+    sections["clickhouse"]["url"] = f"http://127.0.0.1:{harness.free_port()}"
+    return sections
+
+
+@pytest.mark.parametrize("mode", ["file", "memory"])
+def test_ready_tells_that_the_journal_has_reached_its_limit(make_alloyd, mode):
+    alloyd = make_alloyd(nowhere(journal={"mode": mode, "segment": "64KiB", "max_bytes": "512KiB"})).start(ready=False)
+    alloyd.allow_exit = {0, 1}  # what is in memory is lost
+    assert full_journal(alloyd) == "The journal is full: journal.max_bytes (512KiB) is used up."
+
+
+def test_ready_tells_that_the_disk_is_full(make_alloyd, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    harness.subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    alloyd = make_alloyd(nowhere(journal={"dir": disk / "journal", "segment": "64KiB"}))
+    try:
+        alloyd.start(ready=False)
+        assert full_journal(alloyd) == f"The journal is full: no room on the disk of {disk / 'journal'}."
+    finally:
+        alloyd.kill()
+        harness.subprocess.run(["umount", disk], check=True)
+
+
 def test_the_books_of_two_streams_are_apart(make_alloyd):
     sections = sections_for(None, None, "default.events",
                             stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
