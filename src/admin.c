@@ -183,22 +183,40 @@ static void serve_ready(struct admin *admin, struct evhttp_request *request)
         json_pack("{s:b,s:o}", "ready", (int)readiness.ready, "reasons", readiness.reasons));
 }
 
+/* Events refused for each reason; their sum is added to total. */
+static json_t *stats_rejected(const uint64_t *counters, uint64_t *total)
+{
+    static const char *const labels[] = {
+#define METRIC_STREAM(id, name, labels, help) labels,
+#include "alloy/metrics.def"
+    };
+    json_t *rejected = json_object();
+    char reason[32];
+
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        if (sscanf(labels[i], "reason=\"%31[^\"]", reason) != 1)
+            continue;
+        json_object_set_new(rejected, reason, json_counter(counters[i]));
+        *total += counters[i];
+    }
+    return rejected;
+}
+
 static json_t *stats_stream(const struct exposition_view *view, size_t stream)
 {
     const uint64_t *counters = view->snapshot.streams[stream];
-    uint64_t rejected = 0;
+    uint64_t total = 0;
+    json_t *rejected = stats_rejected(counters, &total);
 
-    for (int i = METRIC_STREAM_rejected_ring_full; i <= METRIC_STREAM_rejected_draining; i++)
-        rejected += counters[i];
-    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o}}", "books", "received",
+    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o}", "books", "received",
                      json_counter(counters[METRIC_STREAM_received]), "accepted",
                      json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
                      json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
                      json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
-                     json_counter(rejected), "inserted",
+                     json_counter(total), "inserted",
                      json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
                      json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
-                     json_counter(view->pending[stream]));
+                     json_counter(view->pending[stream]), "rejected", rejected);
 }
 
 static json_t *stats_streams(const struct admin *admin)
@@ -233,9 +251,10 @@ static json_t *stats_http(const struct exposition_view *view)
         snprintf(text, sizeof(text), "%u", code);
         json_object_set_new(codes, text, json_counter(view->snapshot.http_codes[code]));
     }
-    return json_pack("{s:I,s:o,s:o}", "connections",
-                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "codes",
-                     codes, "seconds", stats_histogram(view, METRIC_HISTOGRAM_http_request));
+    return json_pack("{s:I,s:I,s:o,s:o}", "connections",
+                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "waiting",
+                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_waiting], "codes", codes,
+                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_http_request));
 }
 
 static json_t *stats_redis(const struct exposition_view *view)
@@ -267,6 +286,15 @@ static json_t *stats_clickhouse(const struct exposition_view *view)
                      "seconds", stats_histogram(view, METRIC_HISTOGRAM_clickhouse_insert));
 }
 
+static json_t *stats_dead_letter(const struct exposition_view *view)
+{
+    const int64_t *gauges = view->snapshot.gauges;
+
+    return json_pack("{s:I,s:I,s:I}", "bytes", (json_int_t)gauges[METRIC_GAUGE_dead_letter_bytes],
+                     "parked", (json_int_t)gauges[METRIC_GAUGE_dead_letter_parked], "releasing",
+                     (json_int_t)gauges[METRIC_GAUGE_dead_letter_releasing]);
+}
+
 static void serve_stats(struct admin *admin, struct evhttp_request *request)
 {
     const struct front_parts *parts = &admin->parts;
@@ -290,6 +318,7 @@ static void serve_stats(struct admin *admin, struct evhttp_request *request)
     json_object_set_new(stats, "journal",
                         json_pack("{s:o,s:o}", "bytes", json_counter(journal_bytes(parts->journal)),
                                   "bytes_max", json_counter(journal_bytes_max(parts->journal))));
+    json_object_set_new(stats, "dead_letter", stats_dead_letter(view));
     answer_json(request, 200, stats);
 }
 

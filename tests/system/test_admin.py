@@ -146,6 +146,11 @@ def test_stats_agree_with_metrics(alloyd):
                        (("journal", "bytes"), "alloy_journal_bytes"), (("redis", "up"), "alloy_redis_up"),
                        (("redis", "errors"), "alloy_redis_errors_total"), (("clickhouse", "up"), "alloy_clickhouse_up"),
                        (("redis", "unclaimed"), "alloy_events_unclaimed_total"),
+                       (("http", "waiting"), "alloy_http_waiting_requests"),
+                       (("journal", "bytes_max"), "alloy_journal_bytes_max"),
+                       (("dead_letter", "bytes"), "alloy_dead_letter_bytes"),
+                       (("dead_letter", "parked"), "alloy_dead_letter_parked"),
+                       (("dead_letter", "releasing"), "alloy_dead_letter_releasing"),
                        (("http", "seconds", "count"), "alloy_http_request_seconds_count"),
                        (("redis", "seconds", "count"), "alloy_redis_seconds_count"),
                        (("clickhouse", "seconds", "count"), "alloy_clickhouse_insert_seconds_count")):
@@ -157,6 +162,29 @@ def test_stats_agree_with_metrics(alloyd):
         assert m[f'alloy_http_requests_total{{code="{code}"}}'] == value
     for kind, value in stats["clickhouse"]["errors"].items():
         assert m[f'alloy_clickhouse_errors_total{{class="{kind}"}}'] == value
+
+
+def test_stats_tell_what_is_refused_parked_and_waiting(make_alloyd, redis, clickhouse, table):
+    """Rejections sum up to the books', whatever their reason."""
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, server={"max_waiting": 1}, ring={"capacity": 1000},
+                                      worker={"linger": "60s"}, drain={"timeout": "100ms"},
+                                      dead_letter={"max_bytes": "64KiB"})).start()
+    waiting = alloyd.connect()
+    body = harness.event("a").encode()
+    waiting.sendall(b"POST /v1/events?ack=clickhouse HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    harness.wait_until(lambda: alloyd.admin("/stats").json["http"]["waiting"] == 1, "it waits")
+    assert alloyd.post(harness.event("b"), "/v1/events?ack=clickhouse").status == 503
+    assert alloyd.post("\n".join(harness.event(f"many-{i}") for i in range(1001))).status == 413
+    stream = alloyd.admin("/stats").json["streams"]["events"]
+    assert stream["rejected"] == {"ring_full": 0, "journal_full": 0, "journal_error": 0, "too_large": 1001,
+                                  "draining": 0, "waiting_full": 1}
+    assert stream["books"]["rejected"] == 1002
+    books = stream["books"]
+    assert books["received"] == books["accepted"] + books["duplicates"]["l1"] + books["rejected"]
+    m = alloyd.metrics()
+    for reason, value in stream["rejected"].items():
+        assert m[f'alloy_events_rejected_total{{stream="events",reason="{reason}"}}'] == value
+    waiting.close()
 
 
 def test_numbers_in_stats_have_the_digits_that_they_need(alloyd):
