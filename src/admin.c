@@ -11,10 +11,12 @@
 #include "alloy/admin.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -25,11 +27,14 @@
 #include "alloy/clock.h"
 #include "alloy/dashboard.h"
 #include "alloy/exposition.h"
+#include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
 #define HEAD_MAX 8192
 #define BODY_MAX 4096
 #define TIMEOUT_S 10
+/* Of JSON: what is counted in nanoseconds or milliseconds keeps its digits and gets no others. */
+#define JSON_FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 #define ALL_METHODS                                                                            \
     (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
      EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH)
@@ -82,7 +87,7 @@ static void answer_json(struct evhttp_request *request, int status, json_t *json
 {
     struct evbuffer *body = evbuffer_new();
 
-    if (body && json && json_dump_callback(json, append_json, body, JSON_COMPACT) == 0 &&
+    if (body && json && json_dump_callback(json, append_json, body, JSON_FORMAT) == 0 &&
         evbuffer_add(body, "\n", 1) == 0)
         answer(request, status, "application/json", body);
     else
@@ -107,6 +112,40 @@ static void add_reason(void *arg, const char *key, bool blocking, const char *te
     readiness->ready &= !blocking;
 }
 
+/* "8GiB", in the largest unit that gives a whole number. */
+static void format_size(uint64_t bytes, char *out, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
+    size_t unit = 0;
+
+    for (; unit + 1 < ARRAY_LEN(units) && bytes > 0 && bytes % 1024 == 0; unit++)
+        bytes /= 1024;
+    snprintf(out, size, "%" PRIu64 "%s", bytes, units[unit]);
+}
+
+/* Why the journal gets no further segment: its limit, or what lies below it. */
+static void add_full(struct readiness *readiness, const struct front_parts *parts)
+{
+    const uint64_t segment_bytes = journal_segments(parts->journal)->size;
+    const uint64_t bytes_max = journal_bytes_max(parts->journal);
+    const char *dir = journal_folder(parts->journal)->path;
+    char text[HEALTH_TEXT_MAX], size[32];
+    struct statvfs disk;
+
+    format_size(bytes_max, size, sizeof(size));
+    if (journal_bytes(parts->journal) + segment_bytes > bytes_max)
+        snprintf(text, sizeof(text), "The journal is full: journal.max_bytes (%s) is used up.",
+                 size);
+    else if (!dir)
+        snprintf(text, sizeof(text), "The journal is full: there is no memory for a segment.");
+    else if (statvfs(dir, &disk) == 0 && disk.f_bavail * disk.f_frsize < segment_bytes)
+        snprintf(text, sizeof(text), "The journal is full: no room on the disk of %s.", dir);
+    else
+        snprintf(text, sizeof(text),
+                 "The journal is full: no segment can be made in %s; the log says why.", dir);
+    add_reason(readiness, "journal.full", true, text);
+}
+
 /* Ready: one more event would be accepted now. reasons is owned. */
 static struct readiness readiness_read(const struct front_parts *parts)
 {
@@ -120,7 +159,7 @@ static struct readiness readiness_read(const struct front_parts *parts)
     if (journal_failed(parts->journal))
         add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
     else if (journal_full(parts->journal))
-        add_reason(&readiness, "journal.full", true, "The journal is full.");
+        add_full(&readiness, parts);
     return readiness;
 }
 
@@ -144,22 +183,40 @@ static void serve_ready(struct admin *admin, struct evhttp_request *request)
         json_pack("{s:b,s:o}", "ready", (int)readiness.ready, "reasons", readiness.reasons));
 }
 
+/* Events refused for each reason; their sum is added to total. */
+static json_t *stats_rejected(const uint64_t *counters, uint64_t *total)
+{
+    static const char *const labels[] = {
+#define METRIC_STREAM(id, name, labels, help) labels,
+#include "alloy/metrics.def"
+    };
+    json_t *rejected = json_object();
+    char reason[32];
+
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        if (sscanf(labels[i], "reason=\"%31[^\"]", reason) != 1)
+            continue;
+        json_object_set_new(rejected, reason, json_counter(counters[i]));
+        *total += counters[i];
+    }
+    return rejected;
+}
+
 static json_t *stats_stream(const struct exposition_view *view, size_t stream)
 {
     const uint64_t *counters = view->snapshot.streams[stream];
-    uint64_t rejected = 0;
+    uint64_t total = 0;
+    json_t *rejected = stats_rejected(counters, &total);
 
-    for (int i = METRIC_STREAM_rejected_ring_full; i <= METRIC_STREAM_rejected_draining; i++)
-        rejected += counters[i];
-    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o}}", "books", "received",
+    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o}", "books", "received",
                      json_counter(counters[METRIC_STREAM_received]), "accepted",
                      json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
                      json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
                      json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
-                     json_counter(rejected), "inserted",
+                     json_counter(total), "inserted",
                      json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
                      json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
-                     json_counter(view->pending[stream]));
+                     json_counter(view->pending[stream]), "rejected", rejected);
 }
 
 static json_t *stats_streams(const struct admin *admin)
@@ -194,9 +251,10 @@ static json_t *stats_http(const struct exposition_view *view)
         snprintf(text, sizeof(text), "%u", code);
         json_object_set_new(codes, text, json_counter(view->snapshot.http_codes[code]));
     }
-    return json_pack("{s:I,s:o,s:o}", "connections",
-                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "codes",
-                     codes, "seconds", stats_histogram(view, METRIC_HISTOGRAM_http_request));
+    return json_pack("{s:I,s:I,s:o,s:o}", "connections",
+                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "waiting",
+                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_waiting], "codes", codes,
+                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_http_request));
 }
 
 static json_t *stats_redis(const struct exposition_view *view)
@@ -228,6 +286,15 @@ static json_t *stats_clickhouse(const struct exposition_view *view)
                      "seconds", stats_histogram(view, METRIC_HISTOGRAM_clickhouse_insert));
 }
 
+static json_t *stats_dead_letter(const struct exposition_view *view)
+{
+    const int64_t *gauges = view->snapshot.gauges;
+
+    return json_pack("{s:I,s:I,s:I}", "bytes", (json_int_t)gauges[METRIC_GAUGE_dead_letter_bytes],
+                     "parked", (json_int_t)gauges[METRIC_GAUGE_dead_letter_parked], "releasing",
+                     (json_int_t)gauges[METRIC_GAUGE_dead_letter_releasing]);
+}
+
 static void serve_stats(struct admin *admin, struct evhttp_request *request)
 {
     const struct front_parts *parts = &admin->parts;
@@ -251,6 +318,7 @@ static void serve_stats(struct admin *admin, struct evhttp_request *request)
     json_object_set_new(stats, "journal",
                         json_pack("{s:o,s:o}", "bytes", json_counter(journal_bytes(parts->journal)),
                                   "bytes_max", json_counter(journal_bytes_max(parts->journal))));
+    json_object_set_new(stats, "dead_letter", stats_dead_letter(view));
     answer_json(request, 200, stats);
 }
 

@@ -222,7 +222,7 @@ static void watch_original(struct admission *admission, struct waiter *waiter, u
         return;
     }
     /* From here on journal_finish() sees that somebody waits, or it came first and we see that. */
-    waiter_own(waiter, i, hash, lsn);
+    waiter_follow(waiter, i, hash, lsn);
     state = journal_record_state(admission->parts.journal, lsn);
     if (state == RECORD_LIVE)
         return;

@@ -135,6 +135,7 @@ void conn_wait_resolve(struct conn *conn, struct reply *reply)
     case WAITER_REJECTED:
         reply->status = 422;
         reply->rejected = outcome.rejected;
+        reply->rejected_duplicates = outcome.rejected_duplicates;
         reply->rejections = outcome.rejections;
         break;
     }

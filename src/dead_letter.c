@@ -7,7 +7,8 @@
  *
  * Files belong to the operator as well, who may read, move or remove them at any time. So before
  * each append we make sure, under the file's lock, that its name still leads to it; who renames it
- * under the same lock (alloyctl does) has all its lines and will get no more.
+ * under the same lock (alloyctl does) has all its lines and will get no more. The folder as a whole
+ * is theirs too: where its path has come to lead elsewhere, or nowhere, it is opened again.
  *
  * Runs on: one thread.
  * Owns: the folder's size, the open files, the buffer of lines.
@@ -28,6 +29,8 @@
 
 #include "alloy/clock.h"
 #include "alloy/letters.h"
+#define LOG_MODULE "dead_letter"
+#include "alloy/log.h"
 
 #define FILE_BYTES_MAX (64u << 20)
 #define MESSAGE_MAX 1024 /* bytes of ClickHouse's message that are kept */
@@ -46,7 +49,8 @@ struct file {
 };
 
 struct dead_letter {
-    int dir_fd;
+    char *dir;             /* owned; the path of dir_fd, unless somebody has moved it */
+    int dir_fd;            /* -1: none */
     uint64_t folder_bytes; /* of all regular files, when last measured, and written since */
     struct file files[FILES_MAX];
     size_t next_file; /* to be given up when all are open */
@@ -94,11 +98,53 @@ static int measure_folder(struct dead_letter *dead_letter)
     return 0;
 }
 
+/* Opens the folder that the path leads to, creating it where it is missing, in place of the one
+ * that was open. 0; or -errno, and nothing has changed. */
+static int open_folder(struct dead_letter *dead_letter)
+{
+    const int before = dead_letter->dir_fd;
+    int err = make_dirs(dead_letter->dir);
+    int fd;
+
+    if (err != 0)
+        return err;
+    fd = open(dead_letter->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    dead_letter->dir_fd = fd;
+    err = faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0 ? -errno : measure_folder(dead_letter);
+    if (err != 0) {
+        dead_letter->dir_fd = before;
+        close(fd);
+    } else if (before >= 0) {
+        close(before);
+    }
+    return err;
+}
+
 static void close_file(struct file *file)
 {
     if (file->fd >= 0)
         close(file->fd); /* lets go of its lock too */
     file->fd = -1;
+}
+
+/* Makes sure that what is written lands where the path leads. 0 or -errno. */
+static int follow_folder(struct dead_letter *dead_letter)
+{
+    struct stat named, opened;
+    int err;
+
+    if (stat(dead_letter->dir, &named) == 0 && fstat(dead_letter->dir_fd, &opened) == 0 &&
+        named.st_dev == opened.st_dev && named.st_ino == opened.st_ino)
+        return 0;
+    err = open_folder(dead_letter);
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < FILES_MAX; i++)
+        close_file(&dead_letter->files[i]);
+    log_warn("folder was moved or removed dir=\"%s\" action=open_again", dead_letter->dir);
+    return 0;
 }
 
 /* True when a file had this name before a replay renamed it: it would collide at the next one. */
@@ -345,35 +391,23 @@ static int append(struct dead_letter *dead_letter, struct file *file, const char
 int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
 {
     struct dead_letter *opened = calloc(1, sizeof(*opened));
-    int err;
+    int err = -ENOMEM;
 
     if (opened == NULL)
-        return -ENOMEM;
+        return err;
+    opened->dir_fd = -1;
     for (size_t i = 0; i < FILES_MAX; i++)
         opened->files[i].fd = -1;
-    err = make_dirs(dir);
-    if (err != 0)
-        goto free_opened;
-    opened->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (opened->dir_fd < 0) {
-        err = -errno;
-        goto free_opened;
+    opened->dir = strdup(dir);
+    if (opened->dir != NULL)
+        err = open_folder(opened);
+    if (err != 0) {
+        free(opened->dir);
+        free(opened);
+        return err;
     }
-    if (faccessat(opened->dir_fd, ".", W_OK | X_OK, AT_EACCESS) != 0) {
-        err = -errno;
-        goto close_dir;
-    }
-    err = measure_folder(opened);
-    if (err != 0)
-        goto close_dir;
     *dead_letter = opened;
     return 0;
-
-close_dir:
-    close(opened->dir_fd);
-free_opened:
-    free(opened);
-    return err;
 }
 
 void dead_letter_close(struct dead_letter *dead_letter)
@@ -383,6 +417,7 @@ void dead_letter_close(struct dead_letter *dead_letter)
     for (size_t i = 0; i < FILES_MAX; i++)
         close_file(&dead_letter->files[i]);
     close(dead_letter->dir_fd);
+    free(dead_letter->dir);
     free(dead_letter);
 }
 
@@ -392,11 +427,12 @@ int dead_letter_write(struct dead_letter *dead_letter, struct record *const *rec
     size_t len = 0;
     char *text = format_lines(records, n, reason, &len);
     struct file *file;
-    int err = 0;
+    int err;
 
     if (text == NULL)
         return -EIO;
-    if (dead_letter->folder_bytes + len > max_bytes) {
+    err = follow_folder(dead_letter);
+    if (err == 0 && dead_letter->folder_bytes + len > max_bytes) {
         /* Somebody may have made room since we looked. */
         err = measure_folder(dead_letter);
         if (err == 0 && dead_letter->folder_bytes + len > max_bytes)

@@ -16,7 +16,7 @@
 
 #define REPLY_HEAD_MAX 512
 /* A rejection's message is printable ASCII, so that escaping doubles it at most. */
-_Static_assert(WAITER_REJECTIONS_MAX *(2 * WAITER_MESSAGE_MAX + 64) + 2 * REPLY_HEAD_MAX <=
+_Static_assert(WAITER_REJECTIONS_MAX *(2 * WAITER_MESSAGE_MAX + 80) + 2 * REPLY_HEAD_MAX <=
                    REPLY_REJECTED_MAX,
                "a 422 fits");
 
@@ -74,11 +74,22 @@ static void put_rejected(struct text *into, const struct reply *reply)
 
     PUT(&text, "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected ");
     put_number(&text, reply->rejected);
-    PUT(&text, " of the request's events, which are in the dead-letter folder; the others are "
-               "not affected.\",\"rejected\":[");
+    PUT(&text, " of the request's events");
+    if (reply->rejected_duplicates > 0) {
+        PUT(&text, " (");
+        put_number(&text, reply->rejected_duplicates);
+        if (reply->rejected_duplicates == 1)
+            PUT(&text, " of them a duplicate of a rejected event)");
+        else
+            PUT(&text, " of them duplicates of rejected events)");
+    }
+    PUT(&text, ". What was rejected is in the dead-letter folder; the others are not affected.\","
+               "\"rejected\":[");
     for (const struct waiter_rejection *at = reply->rejections; at; at = at->next) {
         PUT(&text, "{\"event\":");
         put_number(&text, at->event);
+        if (at->duplicate)
+            PUT(&text, ",\"duplicate\":true");
         PUT(&text, ",\"code\":");
         put_number(&text, at->code < 0 ? 0 : (size_t)at->code);
         PUT(&text, ",\"message\":\"");

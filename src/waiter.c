@@ -38,6 +38,7 @@ struct link {
     struct waiter *waiter;
     struct entry *entry; /* NULL: settled, or not yet told */
     bool reasoned;       /* its rejection is noted */
+    bool duplicate;      /* another event's record settles it */
 };
 LIST_HEAD(link_list, link);
 
@@ -65,6 +66,7 @@ struct waiter {
     uint32_t left; /* events not settled, and one until it is armed */
     uint32_t unknown;
     uint32_t rejected;
+    uint32_t rejected_duplicates;
     struct waiter_rejection *rejections; /* by event, at most WAITER_REJECTIONS_MAX */
     struct link links[];
 };
@@ -184,16 +186,21 @@ static void settle_one(struct waiter *waiter)
 /* The message may quote bytes of any kind: what is not printable ASCII is not passed on. */
 static void copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice message)
 {
-    size_t len = message.len < WAITER_MESSAGE_MAX ? message.len : WAITER_MESSAGE_MAX;
+    static const char mark[] = "...";
+    size_t len = message.len;
+    bool cut;
 
+    while (len > 0 && (unsigned char)message.data[len - 1] <= ' ')
+        len--;
+    cut = len > WAITER_MESSAGE_MAX;
+    if (cut)
+        len = WAITER_MESSAGE_MAX - (sizeof(mark) - 1);
     for (size_t i = 0; i < len; i++) {
         unsigned char byte = (unsigned char)message.data[i];
 
         out[i] = byte < ' ' ? ' ' : byte < 0x7f ? (char)byte : '?';
     }
-    while (len > 0 && out[len - 1] == ' ')
-        len--;
-    out[len] = '\0';
+    memcpy(out + len, cut ? mark : "", cut ? sizeof(mark) : 1);
 }
 
 /* Notes a rejection in its place, once. Without memory for it the event is only counted. */
@@ -207,6 +214,7 @@ static void note_rejection(struct link *link, int code, struct slice message)
     if (link->reasoned)
         return;
     link->reasoned = true;
+    waiter->rejected_duplicates += link->duplicate;
     if (waiter->rejected++ >= WAITER_REJECTIONS_MAX)
         return;
     rejection = malloc(sizeof(*rejection));
@@ -216,6 +224,7 @@ static void note_rejection(struct link *link, int code, struct slice message)
         at = &(*at)->next;
     rejection->next = *at;
     rejection->event = event;
+    rejection->duplicate = link->duplicate;
     rejection->code = code;
     copy_message(rejection->message, message);
     *at = rejection;
@@ -419,7 +428,9 @@ void *waiter_owner(const struct waiter *waiter)
     return waiter->owner;
 }
 
-void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn)
+/* Links one event to the entry of its id, which this record settles. */
+static void wait_for(struct waiter *waiter, struct link *link, const struct hash128 *hash,
+                     uint64_t lsn)
 {
     struct waiter_table *table = waiter->inbox->table;
     struct entry *entry;
@@ -435,8 +446,21 @@ void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *has
         entry->lsn = lsn;
         count_busy(table, 1);
     }
-    attach(table, entry, &waiter->links[event]);
+    if (entry->lsn != lsn)
+        link->duplicate = true;
+    attach(table, entry, link);
     pthread_mutex_unlock(&table->lock);
+}
+
+void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn)
+{
+    wait_for(waiter, &waiter->links[event], hash, lsn);
+}
+
+void waiter_follow(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn)
+{
+    waiter->links[event].duplicate = true;
+    wait_for(waiter, &waiter->links[event], hash, lsn);
 }
 
 void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn,
@@ -463,6 +487,7 @@ bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *ha
     /* Of an id that is elsewhere more may be known by now. */
     if (entry && entry->state == ENTRY_ELSEWHERE)
         entry = NULL;
+    link->duplicate = true;
     if (entry && entry->state == ENTRY_PENDING)
         attach(table, entry, link);
     else if (entry)
@@ -500,6 +525,7 @@ struct waiter_outcome waiter_end(struct waiter *waiter)
             detach(inbox->table, &waiter->links[i]);
     pthread_mutex_unlock(&inbox->table->lock);
     outcome.rejected = waiter->rejected;
+    outcome.rejected_duplicates = waiter->rejected_duplicates;
     outcome.rejections = waiter->rejections;
     if (waiter->left > 0)
         outcome.verdict = WAITER_PENDING;

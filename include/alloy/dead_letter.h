@@ -8,7 +8,8 @@
  * <stream>-<UTC time>-<n>.ndjson, appended to and synced before the records are taken out of the
  * journal. A stream has one open file at a time, until it is full (64 MiB, or an eighth of
  * max_bytes where that is less), of yesterday (UTC), renamed or removed. When the folder holds
- * max_bytes nothing more is written: such events stay LIVE, and alloyd says so.
+ * max_bytes nothing more is written: such events stay LIVE, and alloyd says so. A folder that was
+ * moved or removed as a whole is noticed at the next write, and the one that has its path is used.
  */
 #ifndef ALLOY_DEAD_LETTER_H
 #define ALLOY_DEAD_LETTER_H
@@ -20,7 +21,7 @@
 
 struct dead_letter;
 
-/* Opens (creating) the folder. 0, or -errno when it cannot be written. */
+/* Opens (creating) the folder. 0, or -errno when it cannot be written. dir is copied. */
 MUST_CHECK int dead_letter_open(struct dead_letter **dead_letter, const char *dir);
 void dead_letter_close(struct dead_letter *dead_letter);
 
@@ -37,7 +38,8 @@ struct dead_letter_reason {
 MUST_CHECK int dead_letter_write(struct dead_letter *dead_letter, struct record *const *records,
                                  size_t n, const struct dead_letter_reason *reason,
                                  uint64_t max_bytes);
-/* Size of the folder when last looked at, with all written since. Owner thread. */
+/* Size of the folder when last looked at (at the latest when another took its path), with all
+ * written since. Owner thread. */
 uint64_t dead_letter_bytes(const struct dead_letter *dead_letter);
 
 #endif

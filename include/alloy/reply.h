@@ -48,6 +48,7 @@ struct reply {
         struct { /* 422; borrowed */
             const struct waiter_rejection *rejections;
             uint32_t rejected;
+            uint32_t rejected_duplicates; /* of these */
         };
     };
     uint32_t event;

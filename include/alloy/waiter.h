@@ -43,17 +43,19 @@ struct waiter *waiter_inbox_take(struct waiter_inbox *inbox);
 
 /*
  * A request of so many events. Returns owned (waiter_destroy()); NULL: too many wait, or out of
- * memory. Then for each event one waiter_own(), waiter_give_up() or waiter_join() that is true,
- * then waiter_arm(). Owner thread of the inbox, as all that follows with a waiter.
+ * memory. Then for each event one waiter_own(), waiter_follow(), waiter_give_up() or waiter_join()
+ * that is true, then waiter_arm(). Owner thread of the inbox, as all that follows with a waiter.
  */
 struct waiter *waiter_create(struct waiter_inbox *inbox, uint32_t events);
 void waiter_destroy(struct waiter *waiter); /* NULL is fine */
 /* For whom the waiter stands; lent to waiter_owner(). */
 void waiter_set_owner(struct waiter *waiter, void *owner);
 void *waiter_owner(const struct waiter *waiter);
-/* The record of this LSN settles the event: it is not published yet, or waiter_tell() follows if it
- * is not LIVE any more by now. */
+/* The event's own record has this LSN and settles it; it is not published yet. */
 void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn);
+/* The event is a duplicate: the record of this LSN settles it, or waiter_tell() follows if that is
+ * not LIVE any more by now. */
+void waiter_follow(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn);
 /* What has become of that record. */
 void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn,
                  enum record_state state);
@@ -65,11 +67,12 @@ void waiter_give_up(struct waiter *waiter);
 void waiter_arm(struct waiter *waiter);
 
 #define WAITER_REJECTIONS_MAX 64 /* told of one request; the rest is only counted */
-#define WAITER_MESSAGE_MAX 200
+#define WAITER_MESSAGE_MAX 200   /* a longer message is cut and ends in "..." */
 
 struct waiter_rejection {
     struct waiter_rejection *next;
     uint32_t event;                       /* its index in the request */
+    bool duplicate;                       /* it was another event of its id that was sent */
     int code;                             /* ClickHouse's exception code */
     char message[WAITER_MESSAGE_MAX + 1]; /* printable ASCII */
 };
@@ -84,6 +87,7 @@ enum waiter_verdict {
 struct waiter_outcome {
     enum waiter_verdict verdict;
     uint32_t rejected;
+    uint32_t rejected_duplicates;              /* of these, duplicates of a rejected event */
     const struct waiter_rejection *rejections; /* by event; lent until waiter_destroy() */
 };
 /* Ends the waiting, whether or not it has come into the inbox. */

@@ -175,6 +175,32 @@ def test_a_rejected_event_can_be_corrected_at_once(make_alloyd, clickhouse, tabl
     assert clickhouse.count(table) == 5
 
 
+def test_a_duplicate_of_a_rejected_event_is_told_apart(make_alloyd, redis, own_clickhouse):
+    """Within one request, and of an event that another request has sent."""
+    alloyd = make_alloyd(away(redis, own_clickhouse)).start()
+    own_clickhouse.kill()
+    assert alloyd.post(harness.event("other", ts="never")).status == 202
+    body = "\n".join([harness.event("dup", ts="no date"), harness.event("dup"), harness.event("good"), harness.event("other")])
+    with alloyd.connect() as s:
+        head = f"POST {WAIT} HTTP/1.1\r\nHost: a\r\nPrefer: wait=60\r\nContent-Length: {len(body.encode())}\r\n\r\n"
+        s.sendall((head + body).encode())
+        harness.wait_until(lambda: waiting(alloyd) == 1, "it waits")
+        own_clickhouse.start()
+        answer = harness.read_answer(s)
+    assert answer.status == 422, answer
+    assert answer.json["message"] == ("ClickHouse rejected 3 of the request's events (2 of them duplicates of rejected events). "
+                                      "What was rejected is in the dead-letter folder; the others are not affected.")
+    rejected = answer.json["rejected"]
+    assert [(r["event"], r.get("duplicate")) for r in rejected] == [(0, None), (1, True), (3, True)]
+    assert rejected[1]["code"] == rejected[0]["code"] > 0
+    assert alloyd.settled()["dead_lettered"] == 2
+    folder = alloyd.sections["dead_letter"]["dir"]
+    letters = [json.loads(line)["event"] for path in folder.glob("*.ndjson") for line in path.read_text().splitlines()]
+    assert sorted((e["event_id"], e["ts"]) for e in letters) == [("dup", "no date"), ("other", "never")]
+    # What was not tried is new when it is sent again.
+    assert alloyd.post(harness.event("dup"), WAIT).json == {"accepted": 1, "duplicates": 0}
+
+
 def test_many_bad_rows_are_counted_and_the_first_are_listed(alloyd, clickhouse, table):
     events = [harness.event(f"id-{i}", ts="no date") for i in range(80)]
     events += [harness.event(f"id-{i}") for i in range(80, 100)]

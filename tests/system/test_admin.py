@@ -146,6 +146,11 @@ def test_stats_agree_with_metrics(alloyd):
                        (("journal", "bytes"), "alloy_journal_bytes"), (("redis", "up"), "alloy_redis_up"),
                        (("redis", "errors"), "alloy_redis_errors_total"), (("clickhouse", "up"), "alloy_clickhouse_up"),
                        (("redis", "unclaimed"), "alloy_events_unclaimed_total"),
+                       (("http", "waiting"), "alloy_http_waiting_requests"),
+                       (("journal", "bytes_max"), "alloy_journal_bytes_max"),
+                       (("dead_letter", "bytes"), "alloy_dead_letter_bytes"),
+                       (("dead_letter", "parked"), "alloy_dead_letter_parked"),
+                       (("dead_letter", "releasing"), "alloy_dead_letter_releasing"),
                        (("http", "seconds", "count"), "alloy_http_request_seconds_count"),
                        (("redis", "seconds", "count"), "alloy_redis_seconds_count"),
                        (("clickhouse", "seconds", "count"), "alloy_clickhouse_insert_seconds_count")):
@@ -157,6 +162,96 @@ def test_stats_agree_with_metrics(alloyd):
         assert m[f'alloy_http_requests_total{{code="{code}"}}'] == value
     for kind, value in stats["clickhouse"]["errors"].items():
         assert m[f'alloy_clickhouse_errors_total{{class="{kind}"}}'] == value
+
+
+def test_stats_tell_what_is_refused_parked_and_waiting(make_alloyd, redis, clickhouse, table):
+    """Rejections sum up to the books', whatever their reason."""
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, server={"max_waiting": 1}, ring={"capacity": 1000},
+                                      worker={"linger": "60s"}, drain={"timeout": "100ms"},
+                                      dead_letter={"max_bytes": "64KiB"})).start()
+    waiting = alloyd.connect()
+    body = harness.event("a").encode()
+    waiting.sendall(b"POST /v1/events?ack=clickhouse HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    harness.wait_until(lambda: alloyd.admin("/stats").json["http"]["waiting"] == 1, "it waits")
+    assert alloyd.post(harness.event("b"), "/v1/events?ack=clickhouse").status == 503
+    assert alloyd.post("\n".join(harness.event(f"many-{i}") for i in range(1001))).status == 413
+    stream = alloyd.admin("/stats").json["streams"]["events"]
+    assert stream["rejected"] == {"ring_full": 0, "journal_full": 0, "journal_error": 0, "too_large": 1001,
+                                  "draining": 0, "waiting_full": 1}
+    assert stream["books"]["rejected"] == 1002
+    books = stream["books"]
+    assert books["received"] == books["accepted"] + books["duplicates"]["l1"] + books["rejected"]
+    m = alloyd.metrics()
+    for reason, value in stream["rejected"].items():
+        assert m[f'alloy_events_rejected_total{{stream="events",reason="{reason}"}}'] == value
+    waiting.close()
+
+
+def test_numbers_in_stats_have_the_digits_that_they_need(alloyd):
+    """0.101 is not 0.10100000000000001; and a counter is an integer."""
+    reals = []
+
+    def note(text):
+        reals.append(text)
+        return float(text)
+
+    def counters(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key not in ("uptime", "sum", "last_insert_age"):
+                    counters(inner)
+        else:
+            assert isinstance(value, (int, str, list)), value
+
+    for i in range(50):
+        assert alloyd.post(harness.event(f"id-{i}")).status == 202
+        counters(json.loads(alloyd.admin("/stats").body, parse_float=note))
+    assert len(reals) >= 250
+    for text in reals:
+        assert re.fullmatch(r"\d+\.\d{1,9}|\d(\.\d+)?e-\d", text), text
+
+
+def full_journal(alloyd):
+    """Posts until there is no room, then gives the reason's text."""
+    count = 0
+
+    def refused():
+        nonlocal count
+        count += 1
+        return alloyd.post("\n".join(harness.event(f"id-{count}-{i}") for i in range(20))).status == 503
+
+    harness.wait_until(refused, "a full journal")
+    answer = alloyd.admin("/readyz")
+    assert answer.status == 503
+    return {reason["key"]: reason["text"] for reason in answer.json["reasons"]}["journal.full"]
+
+
+def nowhere(**more):
+    """Sections for an alloyd whose journal fills: there is no ClickHouse."""
+    sections = sections_for(None, None, "default.events", server={"threads": 1}, worker={"threads": 1},
+                            drain={"timeout": "50ms"}, **more)
+    sections["clickhouse"]["url"] = f"http://127.0.0.1:{harness.free_port()}"
+    return sections
+
+
+@pytest.mark.parametrize("mode", ["file", "memory"])
+def test_ready_tells_that_the_journal_has_reached_its_limit(make_alloyd, mode):
+    alloyd = make_alloyd(nowhere(journal={"mode": mode, "segment": "64KiB", "max_bytes": "512KiB"})).start(ready=False)
+    alloyd.allow_exit = {0, 1}  # what is in memory is lost
+    assert full_journal(alloyd) == "The journal is full: journal.max_bytes (512KiB) is used up."
+
+
+def test_ready_tells_that_the_disk_is_full(make_alloyd, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    harness.subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    alloyd = make_alloyd(nowhere(journal={"dir": disk / "journal", "segment": "64KiB"}))
+    try:
+        alloyd.start(ready=False)
+        assert full_journal(alloyd) == f"The journal is full: no room on the disk of {disk / 'journal'}."
+    finally:
+        alloyd.kill()
+        harness.subprocess.run(["umount", disk], check=True)
 
 
 def test_the_books_of_two_streams_are_apart(make_alloyd):

@@ -626,7 +626,7 @@ static void a_waiting_request_is_answered_when_its_events_are_inserted(void **st
 
 static void a_rejected_event_is_422_and_says_which(void **state)
 {
-    static const char body[] = "{\"id\":1} {\"id\":2} {\"id\":3}";
+    static const char body[] = "{\"id\":1} {\"id\":2} {\"id\":3} {\"id\":2}";
     struct record *records[3];
     char request[256];
 
@@ -641,9 +641,12 @@ static void a_rejected_event_is_422_and_says_which(void **state)
     assert_string_equal(talk(""), "");
     journal_finish(journal, records + 2, 1, RECORD_INSERTED);
     EXPECT(talk(""), "HTTP/1.1 422 ");
-    EXPECT(got, "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected 2 of");
+    EXPECT(got, "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected 3 of the request's "
+                "events (1 of them a duplicate of a rejected event). ");
     EXPECT(got, "\"rejected\":[{\"event\":0,\"code\":0,\"message\":\"It was rejected before.\"},"
-                "{\"event\":1,\"code\":27,\"message\":\"no \\\"date\\\"\"}]}");
+                "{\"event\":1,\"code\":27,\"message\":\"no \\\"date\\\"\"},"
+                "{\"event\":3,\"duplicate\":true,\"code\":27,\"message\":\"no "
+                "\\\"date\\\"\"}]}");
     assert_int_equal(atomic_load(&shared.waiting), 0);
 }
 

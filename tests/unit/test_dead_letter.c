@@ -365,6 +365,72 @@ static void a_torn_tail_is_cut_off(void **state)
     free(after);
 }
 
+static void a_folder_that_was_moved_away_gets_no_more_lines(void **state)
+{
+    struct world *world = *state;
+    char old[128], path[256];
+    uint64_t line;
+
+    snprintf(old, sizeof(old), "%s/old", world->dir);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    line = dead_letter_bytes(world->dead_letter);
+    assert_int_equal(rename(world->deep, old), 0);
+    assert_int_equal(mkdir(world->deep, 0750), 0);
+    /* The cap is for what is in the new one. */
+    assert_int_equal(write_one(world, "a", "", "{}", line), 0);
+    assert_int_equal(lines_of(world, FILE_1), 1);
+    assert_int_equal(dead_letter_bytes(world->dead_letter), line);
+    assert_int_equal(write_one(world, "a", "", "{}", line), -ENOSPC);
+    snprintf(path, sizeof(path), "%s/%s", old, FILE_1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(old), 0); /* nothing else was written there */
+}
+
+static void a_folder_that_was_removed_is_made_again(void **state)
+{
+    struct world *world = *state;
+    char path[256], parent[128];
+
+    snprintf(path, sizeof(path), "%s/%s", world->deep, FILE_1);
+    snprintf(parent, sizeof(parent), "%s/x", world->dir);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(world->deep), 0);
+    assert_int_equal(rmdir(parent), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, FILE_1), 1);
+    /* Made by somebody else meanwhile, it is used just as well. */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(world->deep), 0);
+    assert_int_equal(mkdir(world->deep, 0750), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, FILE_1), 2);
+}
+
+static void while_the_path_leads_to_no_folder_nothing_is_written(void **state)
+{
+    struct world *world = *state;
+    char old[128], path[256];
+    int fd;
+
+    snprintf(old, sizeof(old), "%s/old", world->dir);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(rename(world->deep, old), 0);
+    fd = open(world->deep, O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), -EIO);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), -EIO);
+    assert_int_equal(unlink(world->deep), 0);
+    /* Back in its place it is the one that was open all the time. */
+    assert_int_equal(rename(old, world->deep), 0);
+    assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    assert_int_equal(lines_of(world, FILE_1), 2);
+    snprintf(path, sizeof(path), "%s/%s", world->deep, FILE_2);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static void a_folder_that_cannot_be_made_is_an_error(void **state)
 {
     struct dead_letter *dead_letter;
@@ -394,6 +460,9 @@ int main(void)
         TEST(more_streams_than_open_files_give_up_the_first),
         TEST(a_full_folder_takes_nothing_until_there_is_room),
         TEST(a_torn_tail_is_cut_off),
+        TEST(a_folder_that_was_moved_away_gets_no_more_lines),
+        TEST(a_folder_that_was_removed_is_made_again),
+        TEST(while_the_path_leads_to_no_folder_nothing_is_written),
         TEST(a_folder_that_cannot_be_made_is_an_error),
     };
 

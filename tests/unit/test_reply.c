@@ -61,8 +61,11 @@ static void the_largest_rejection_fits_and_is_json(void **state)
 {
     static struct waiter_rejection rejections[WAITER_REJECTIONS_MAX];
     static char large[REPLY_REJECTED_MAX + 1];
-    struct reply reply = {
-        .status = 422, .close = true, .rejected = UINT32_MAX, .rejections = rejections};
+    struct reply reply = {.status = 422,
+                          .close = true,
+                          .rejected = UINT32_MAX,
+                          .rejected_duplicates = UINT32_MAX,
+                          .rejections = rejections};
     json_error_t error;
     json_t *body, *last;
     size_t len;
@@ -71,6 +74,7 @@ static void the_largest_rejection_fits_and_is_json(void **state)
     for (size_t i = 0; i < WAITER_REJECTIONS_MAX; i++) {
         rejections[i].next = i + 1 < WAITER_REJECTIONS_MAX ? &rejections[i + 1] : NULL;
         rejections[i].event = UINT32_MAX;
+        rejections[i].duplicate = true;
         rejections[i].code = i == 0 ? -1 : INT32_MAX;
         memset(rejections[i].message, i % 2 ? '"' : '\\', WAITER_MESSAGE_MAX);
     }
@@ -88,6 +92,37 @@ static void the_largest_rejection_fits_and_is_json(void **state)
     assert_string_equal(json_string_value(json_object_get(last, "message")),
                         rejections[WAITER_REJECTIONS_MAX - 1].message);
     json_decref(body);
+}
+
+/* The body of a 422 for these rejections. */
+static const char *rejected_body(uint32_t rejected, uint32_t duplicates,
+                                 const struct waiter_rejection *rejections)
+{
+    written(&(struct reply){.status = 422,
+                            .rejected = rejected,
+                            .rejected_duplicates = duplicates,
+                            .rejections = rejections});
+    return strstr(out, "\r\n\r\n") + 4;
+}
+
+static void
+a_duplicate_of_a_rejected_event_is_marked_and_not_claimed_to_be_in_the_folder(void **state)
+{
+    struct waiter_rejection second = {.event = 1, .duplicate = true, .code = 27, .message = "bad"};
+    struct waiter_rejection first = {.next = &second, .code = 27, .message = "bad"};
+
+    (void)state;
+    assert_string_equal(rejected_body(2, 1, &first),
+                        "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected 2 of the "
+                        "request's events (1 of them a duplicate of a rejected event). What was "
+                        "rejected is in the dead-letter folder; the others are not affected.\","
+                        "\"rejected\":[{\"event\":0,\"code\":27,\"message\":\"bad\"},"
+                        "{\"event\":1,\"duplicate\":true,\"code\":27,\"message\":\"bad\"}]}");
+    assert_non_null(strstr(rejected_body(3, 2, &first),
+                           "events (2 of them duplicates of rejected events). What"));
+    second.duplicate = false;
+    assert_non_null(strstr(rejected_body(2, 0, &first), "request's events. What was rejected is"));
+    assert_null(strstr(out, "duplicate"));
 }
 
 static void numbers_reach_their_largest_value(void **state)
@@ -177,6 +212,9 @@ int main(void)
         cmocka_unit_test_setup(an_accepted_request_is_answered_byte_for_byte, set_date),
         cmocka_unit_test_setup(an_inserted_request_has_the_same_body, set_date),
         cmocka_unit_test_setup(the_largest_rejection_fits_and_is_json, set_date),
+        cmocka_unit_test_setup(
+            a_duplicate_of_a_rejected_event_is_marked_and_not_claimed_to_be_in_the_folder,
+            set_date),
         cmocka_unit_test_setup(numbers_reach_their_largest_value, set_date),
         cmocka_unit_test_setup(an_error_without_a_place_names_none, set_date),
         cmocka_unit_test_setup(status_405_names_the_allowed_method_and_503_when_to_retry, set_date),

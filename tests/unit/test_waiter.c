@@ -175,7 +175,7 @@ static void what_was_looked_up_settles_the_event_like_its_end(void **state)
         struct waiter *waiter = waiter_create(inbox, 1);
 
         assert_false(waiter_join(waiter, 0, &hash));
-        waiter_own(waiter, 0, &hash, 7);
+        waiter_follow(waiter, 0, &hash, 7);
         waiter_tell(waiter, &hash, 8, RECORD_INSERTED); /* of another record */
         waiter_tell(waiter, &hash, 7, cases[i].was);
         waiter_tell(waiter, &hash, 7, RECORD_INSERTED); /* it came to an end as well */
@@ -230,8 +230,11 @@ static void rejections_come_in_order_cut_and_clean(void **state)
     assert_int_equal(outcome.rejected, 2);
     assert_int_equal(outcome.rejections->event, 0);
     assert_int_equal(outcome.rejections->code, 26);
+    assert_int_equal(outcome.rejected_duplicates, 0);
+    assert_false(outcome.rejections->duplicate);
     assert_int_equal(strlen(outcome.rejections->message), WAITER_MESSAGE_MAX);
     assert_memory_equal(outcome.rejections->message, " ?xxx", 5);
+    assert_string_equal(outcome.rejections->message + WAITER_MESSAGE_MAX - 4, "x...");
     assert_int_equal(outcome.rejections->next->event, 2);
     assert_string_equal(outcome.rejections->next->message, "bad");
     assert_null(outcome.rejections->next->next);
@@ -241,6 +244,90 @@ static void rejections_come_in_order_cut_and_clean(void **state)
     waiter = owner_of(2, 12);
     settle(2, 12, RECORD_INSERTED);
     expect(waiter, WAITER_INSERTED);
+}
+
+static void a_message_is_marked_as_cut_only_where_words_were_lost(void **state)
+{
+    static const struct {
+        size_t words, spaces;
+        const char *end;
+    } cases[] = {{WAITER_MESSAGE_MAX, 0, "xxxx"},
+                 {WAITER_MESSAGE_MAX, 9, "xxxx"},
+                 {WAITER_MESSAGE_MAX + 1, 0, "x..."}};
+    char message[WAITER_MESSAGE_MAX + 50];
+
+    (void)state;
+    for (uint64_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct record record = record_of(i, i);
+        struct waiter *waiter = owner_of(i, i);
+        const struct waiter_rejection *told;
+
+        memset(message, 'x', cases[i].words);
+        memset(message + cases[i].words, '\n', cases[i].spaces);
+        waiter_reason(table, &record, 1, (struct slice){message, cases[i].words + cases[i].spaces});
+        told = waiter_end(waiter).rejections;
+        assert_int_equal(strlen(told->message), WAITER_MESSAGE_MAX);
+        assert_string_equal(told->message + WAITER_MESSAGE_MAX - 4, cases[i].end);
+        waiter_destroy(waiter);
+    }
+}
+
+static void a_duplicate_of_a_rejected_event_is_told_apart(void **state)
+{
+    struct waiter *waiter = waiter_create(inbox, 4);
+    struct waiter_outcome outcome;
+    const struct waiter_rejection *told;
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct record record = record_of(i, i);
+
+        if (i == 0) { /* another request's, in the table */
+            expect(owner_of(i, i), WAITER_PENDING);
+            assert_true(waiter_join(waiter, i, &record.hash));
+        } else if (i == 1) { /* another request's, by its record */
+            waiter_follow(waiter, i, &record.hash, i);
+        } else { /* and two of this request with one id */
+            waiter_own(waiter, i, &record.hash, i);
+            assert_true(waiter_join(waiter, i + 1, &record.hash));
+        }
+        waiter_reason(table, &record, 27, (struct slice){"bad", 3});
+    }
+    waiter_arm(waiter);
+    for (uint32_t i = 0; i < 3; i++)
+        settle(i, i, RECORD_DEAD);
+    assert_ptr_equal(waiter_inbox_take(inbox), waiter);
+    outcome = waiter_end(waiter);
+    assert_int_equal(outcome.verdict, WAITER_REJECTED);
+    assert_int_equal(outcome.rejected, 4);
+    assert_int_equal(outcome.rejected_duplicates, 3);
+    told = outcome.rejections;
+    for (uint32_t i = 0; i < 4; i++, told = told->next) {
+        assert_int_equal(told->event, i);
+        assert_string_equal(told->message, "bad");
+        assert_int_equal(told->duplicate, i != 2);
+    }
+    waiter_destroy(waiter);
+    /* Later it is a duplicate still. */
+    waiter = joiner_of(2);
+    assert_ptr_equal(waiter_inbox_take(inbox), waiter);
+    outcome = waiter_end(waiter);
+    assert_int_equal(outcome.rejected_duplicates, 1);
+    assert_true(outcome.rejections->duplicate);
+    waiter_destroy(waiter);
+}
+
+/* L1 has forgotten the first record, which is pending still: what is known is of that one. */
+static void an_event_that_an_earlier_record_settles_counts_as_its_duplicate(void **state)
+{
+    struct waiter *first = owner_of(1, 10), *second = owner_of(1, 11);
+
+    (void)state;
+    settle(1, 10, RECORD_DEAD);
+    assert_int_equal(waiter_end(first).rejected_duplicates, 0);
+    assert_int_equal(waiter_end(second).rejected_duplicates, 1);
+    waiter_destroy(first);
+    waiter_destroy(second);
 }
 
 static void waiters_and_their_events_are_bounded(void **state)
@@ -396,6 +483,9 @@ int main(void)
         TEST(what_was_looked_up_settles_the_event_like_its_end),
         TEST(an_inserted_id_that_comes_again_as_a_duplicate_is_still_inserted),
         TEST(rejections_come_in_order_cut_and_clean),
+        TEST(a_message_is_marked_as_cut_only_where_words_were_lost),
+        TEST(a_duplicate_of_a_rejected_event_is_told_apart),
+        TEST(an_event_that_an_earlier_record_settles_counts_as_its_duplicate),
         TEST(waiters_and_their_events_are_bounded),
         TEST(what_nobody_asks_for_makes_room_oldest_first),
         TEST(threads_lose_no_waiter),
