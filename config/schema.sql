@@ -1,9 +1,10 @@
 -- The default table of Alloy: one row for each event, as the shipped config/alloy.ini expects it.
 --
 -- non_replicated_deduplication_window is what makes a retried insert free of doubles: ClickHouse
--- remembers the tokens of this many inserts. Keep it above (inserts a second) x (longest outage in
--- seconds); Alloy makes at most a few inserts a second under load. ReplicatedMergeTree has its own
--- window (replicated_deduplication_window) and needs no setting.
+-- remembers the tokens of this many inserts. Keep it above the inserts that all alloyd together make
+-- while one of them is down: at full load an alloyd makes 30 to 50 a second, rather less with less to
+-- do (alloy_clickhouse_inserts_total tells). ReplicatedMergeTree has its own window
+-- (replicated_deduplication_window) and needs no setting.
 --
 -- Not partitioned: deduplication works for each partition by itself, and a retry that meets a new
 -- partition is a new row. If you need partitions (to drop old data by the month, say), partition by

@@ -5,7 +5,9 @@ import fcntl
 import http.server
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -499,3 +501,22 @@ def test_alloyctl_tells_a_wrong_command_line():
         assert told in alloyctl(*words, status=2).stderr, words
     assert "/nowhere" in alloyctl("journal", "verify", "/nowhere", status=1).stderr
     assert "/nowhere" in alloyctl("dead-letter", "list", "/nowhere", status=1).stderr
+
+
+@pytest.mark.parametrize("way", ["moved", "removed"])
+def test_the_folder_may_be_moved_or_removed_while_alloyd_runs(make_alloyd, redis, clickhouse, table, way):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, clickhouse={"retry_max": "300ms"})).start()
+    folder = pathlib.Path(alloyd.sections["dead_letter"]["dir"])
+
+    def refuse(event_id, dead):
+        assert alloyd.post(harness.event(event_id, ts="no time")).status == 202
+        harness.wait_until(lambda: alloyd.books()["dead_lettered"] == dead, "dead-lettered")
+
+    refuse("first", 1)
+    if way == "moved":
+        folder.rename(folder.with_name("old"))
+    else:
+        shutil.rmtree(folder)
+    refuse("second", 2)
+    lines = [json.loads(line) for path in folder.glob("*.ndjson") for line in path.read_text().splitlines()]
+    assert [line["event"]["event_id"] for line in lines] == ["second"]

@@ -220,7 +220,7 @@ static uint64_t rejected(uint16_t stream)
 
     return row[METRIC_STREAM_rejected_ring_full] + row[METRIC_STREAM_rejected_journal_full] +
            row[METRIC_STREAM_rejected_journal_error] + row[METRIC_STREAM_rejected_too_large] +
-           row[METRIC_STREAM_rejected_draining];
+           row[METRIC_STREAM_rejected_draining] + row[METRIC_STREAM_rejected_waiting_full];
 }
 
 static void assert_books_balance(void)
