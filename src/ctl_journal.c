@@ -289,7 +289,8 @@ static void find_set_aside(struct walk *walk)
             continue;
         segment_name(name, number, "alj.corrupt");
         if (strcmp(name, entry->d_name) == 0)
-            tell_problem(walk, number, 0, "set aside as %s: its header was broken", name);
+            tell_problem(walk, number, 0, "set aside as %s: something in it could not be believed",
+                         name);
     }
     closedir(stream);
 }

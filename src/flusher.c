@@ -223,7 +223,7 @@ static struct insert *build(struct flusher *flusher, size_t stream)
 }
 
 /* True when the lane has something to send and may. */
-static bool lane_ready(const struct flusher *flusher, const struct lane *lane, uint64_t now)
+static bool lane_ready(const struct lane *lane, uint64_t now)
 {
     if (now < lane->retry_at_ms)
         return false;
@@ -233,8 +233,8 @@ static bool lane_ready(const struct flusher *flusher, const struct lane *lane, u
         return false;
     if (lane->waiting.first != NULL)
         return true;
-    return lane->batches != NULL && lane->backoff.failures == 0 &&
-           (lane->probed || !flusher->async_auto);
+    /* What is known of the table decides how a new insert goes, and what a refusal means. */
+    return lane->batches != NULL && lane->backoff.failures == 0 && lane->probed;
 }
 
 /* Draws and stamps the id where there is none yet. 0 or -EIO. */
@@ -308,7 +308,7 @@ static void start_inserts(struct flusher *flusher, uint64_t now)
            flusher->inflight_count < flusher_config(flusher)->clickhouse_max_inflight) {
         size_t stream = flusher->next_lane;
         flusher->next_lane = (stream + 1) % flusher->lane_count;
-        if (lane_ready(flusher, &flusher->lanes[stream], now)) {
+        if (lane_ready(&flusher->lanes[stream], now)) {
             start_insert(flusher, stream);
             passed = 0;
         } else {
@@ -414,6 +414,7 @@ static void init_lanes(struct flusher *flusher, const struct config *config)
         insert_list_init(&lane->waiting);
         lane->async = config->clickhouse_async_insert == CONFIG_ASYNC_ON;
         lane->counted = true;
+        lane->views = true;
     }
 }
 
@@ -430,7 +431,6 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     memset(started, 0, sizeof(*started));
     started->parts = *parts;
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
-    started->async_auto = config->clickhouse_async_insert == CONFIG_ASYNC_AUTO;
     started->up = -1;
     insert_list_init(&started->parked);
     init_lanes(started, config);

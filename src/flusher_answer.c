@@ -145,7 +145,6 @@ static void count_error(struct flusher *flusher, enum insert_class class)
         METRIC_ADD(flusher->counters, clickhouse_errors_retry, 1);
         break;
     case INSERT_BAD_ROWS:
-    case INSERT_VIEW:
         METRIC_ADD(flusher->counters, clickhouse_errors_bad_rows, 1);
         break;
     case INSERT_SPLIT:
@@ -326,6 +325,27 @@ void flusher_retry_parked(struct flusher *flusher, uint64_t now)
     }
 }
 
+/* The table has taken what was refused before, when its views were asked. */
+static void tell_view(struct flusher *flusher, const struct insert *insert)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+    const struct config_stream *of = flusher_stream(flusher, insert->stream);
+    char key[HEALTH_KEY_MAX];
+    uint64_t held;
+
+    METRIC_ADD(flusher->counters, clickhouse_view_errors, 1);
+    snprintf(key, sizeof(key), "clickhouse.%s.view", of->name);
+    health_raise(
+        flusher->parts.health, key, false,
+        "a materialized view has refused inserts that table %s.%s has (code %d), and lacks "
+        "all their rows",
+        of->database, of->table, insert->code);
+    if (log_limit_pass(&lane->view_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_error("materialized view lacks an insert that the table has stream=%s table=%s.%s "
+                  "code=%d rows=%zu suppressed=%" PRIu64,
+                  of->name, of->database, of->table, insert->code, insert->count, held);
+}
+
 static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t started_ns)
 {
     struct lane *lane = &flusher->lanes[insert->stream];
@@ -337,6 +357,8 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
     lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
     lane->pace_ms -= (lane->pace_ms + PACE_SHRINK - 1) / PACE_SHRINK;
     clear_lane(flusher, insert->stream);
+    if (insert->ignore_views && insert->view_blamed)
+        tell_view(flusher, insert);
     insert_settle(insert, true);
     insert_end(flusher, insert);
     insert_destroy(insert);
@@ -353,30 +375,27 @@ static bool may_be_anothers(const struct insert *insert)
     return insert->async && !insert->alone && (insert->uncertain || insert->count == 1);
 }
 
-/* The table has the insert, and a view will not have it: for the sake of the table's rows the view
- * goes without. */
-static void view_refused(struct flusher *flusher, struct insert *insert,
-                         const struct transfer *transfer)
+/*
+ * Whether a refused insert has to go again under its own token before it is judged. A refusal says
+ * that nothing is in the table only if it is the table's own: the server may have joined an async
+ * insert with somebody's bad row, and when a materialized view refuses a row the table has
+ * committed them all.
+ */
+static bool must_go_again(const struct flusher *flusher, struct insert *insert,
+                          const struct transfer *transfer)
 {
-    struct lane *lane = &flusher->lanes[insert->stream];
-    const struct config_stream *of = flusher_stream(flusher, insert->stream);
-    const struct slice view = insert_answer_view(transfer->answer.body);
-    const int code = code_of(&transfer->answer);
-    char key[HEALTH_KEY_MAX];
-    uint64_t held;
+    const bool view_blamed = insert_answer_blames_view(transfer->answer.body);
+    const bool alone = may_be_anothers(insert);
+    const bool ignore_views =
+        !insert->ignore_views && (flusher->lanes[insert->stream].views || view_blamed);
 
-    METRIC_ADD(flusher->counters, clickhouse_view_errors, 1);
-    snprintf(key, sizeof(key), "clickhouse.%s.view", of->name);
-    health_raise(flusher->parts.health, key, false,
-                 "materialized view %.*s has refused inserts that table %s.%s has (code %d): it "
-                 "lacks all their rows",
-                 (int)view.len, view.data, of->database, of->table, code);
-    if (log_limit_pass(&lane->view_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
-        log_error("materialized view refused an insert stream=%s view=%.*s code=%d rows=%zu "
-                  "action=insert_without_it suppressed=%" PRIu64,
-                  of->name, (int)view.len, view.data, code, insert->count, held);
-    insert->ignore_views = true;
-    insert_list_push_front(&lane->waiting, insert);
+    if (!alone && !ignore_views)
+        return false;
+    insert->alone = insert->alone || alone;
+    insert->ignore_views = insert->ignore_views || ignore_views;
+    insert->view_blamed = view_blamed || !alone;
+    insert->code = code_of(&transfer->answer);
+    return true;
 }
 
 /* Some row is at fault, or the rows are of too many partitions. */
@@ -391,11 +410,12 @@ static void insert_refused(struct flusher *flusher, struct insert *insert,
     /* ClickHouse works: it has judged. */
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = 0;
-    insert_settle(insert, false);
-    if (may_be_anothers(insert)) {
-        insert->alone = true;
+    if (must_go_again(flusher, insert, transfer)) {
         insert_list_push_front(&lane->waiting, insert);
-    } else if (insert->count == 1)
+        return;
+    }
+    insert_settle(insert, false);
+    if (insert->count == 1)
         refuse(flusher, insert, transfer);
     else if (flusher_cut(flusher, insert, bad_row, named ? (int64_t)row : -1) != 0)
         flusher_keep(flusher, insert, true);
@@ -468,8 +488,12 @@ static void on_insert(struct flusher *flusher, struct transfer *transfer)
     enum insert_class class =
         insert_answer_classify(&transfer->answer, counted ? insert->count : 0);
 
-    if ((class == INSERT_SPLIT && insert->count == 1) ||
-        (class == INSERT_VIEW && insert->ignore_views))
+    /* Too long for a proxy, it may have gone in when the proxy's limit was higher. */
+    if (insert_answer_too_long(&transfer->answer))
+        class = insert->uncertain    ? INSERT_MISCONFIGURED
+                : insert->count == 1 ? INSERT_BAD_ROWS
+                                     : INSERT_SPLIT;
+    else if (class == INSERT_SPLIT && insert->count == 1)
         class = INSERT_UNKNOWN;
     lane->inflight_count--;
     flusher->inflight_count--;
@@ -481,9 +505,6 @@ static void on_insert(struct flusher *flusher, struct transfer *transfer)
     case INSERT_BAD_ROWS:
     case INSERT_SPLIT:
         insert_refused(flusher, insert, transfer, class);
-        break;
-    case INSERT_VIEW:
-        view_refused(flusher, insert, transfer);
         break;
     case INSERT_RETRY:
     case INSERT_MISCONFIGURED:
@@ -527,6 +548,7 @@ static void decide(struct flusher *flusher, size_t stream, const struct flusher_
     lane->async =
         mode == CONFIG_ASYNC_ON || (mode == CONFIG_ASYNC_AUTO && exists && unsafe == NULL);
     lane->counted = probe == NULL || probe->counts_async;
+    lane->views = probe == NULL || probe->has_views;
     lane->probed = true;
     if (probe != NULL)
         snprintf(now, sizeof(now), "version=%s engine=%s partitioned=%s window=%s", probe->version,

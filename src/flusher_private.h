@@ -48,6 +48,7 @@ struct lane {
     bool probing;
     bool probed;                         /* async is decided for the server that answers now */
     bool async;                          /* of inserts that are built now */
+    bool views;                          /* materialized views may read the table */
     bool counted;                        /* the answer to an async insert tells the rows written */
     char findings[FLUSHER_FINDINGS_MAX]; /* of the last probe, as logged; "": none yet */
     enum lane_fault fault;
@@ -80,8 +81,7 @@ struct flusher {
     size_t inflight_count; /* inserts, not probes */
     size_t next_lane;
     bool discard;
-    bool async_auto; /* a stream's first new insert waits for its probe */
-    int up;          /* -1: not known yet */
+    int up; /* -1: not known yet */
     uint64_t random;
     struct log_limit dead_letter_limit;
     struct log_limit stamp_limit;

@@ -19,7 +19,7 @@
 #include <string.h>
 
 #define VERSION_PARTS 4
-#define PROBE_FIELDS 5
+#define PROBE_FIELDS 6
 
 /* First releases, branch by branch, in which async inserts into partitioned tables are sound. The
  * last branch stands for all later ones. */
@@ -132,6 +132,8 @@ bool flusher_probe_read(struct slice body, struct flusher_probe *probe)
     probe->counts_async = version_read(probe->version, version) &&
                           version_compare(version, async_counted, VERSION_PARTS) >= 0;
     merge_tree = ends(fields[2], "MergeTree");
+    /* What stands behind any other engine cannot be seen from here. */
+    probe->has_views = !merge_tree || !equals(fields[5], "0");
     probe->async_unsafe = async_unsafe(probe, merge_tree);
     probe->window_unset = merge_tree && !begins(fields[2], "Replicated") &&
                           !begins(fields[2], "Shared") &&

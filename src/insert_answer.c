@@ -60,7 +60,6 @@ static const struct code_class code_classes[] = {
 #define CODE_BAD_ARGUMENTS 36
 #define CODE_TOO_MANY_PARTS 252
 #define STATUS_TOO_LARGE 413 /* of a proxy: ClickHouse has no such limit */
-#define PUSHING_TO_VIEW "while pushing to view "
 #define TOO_MANY_PARTITIONS "Too many partitions for single INSERT block"
 
 static const char *find(struct slice haystack, const char *needle)
@@ -102,30 +101,25 @@ static enum insert_class class_in_table(int code)
 }
 
 /* Whether the message tells that a value was being worked on: read from a row, or computed of one.
- */
-static bool blames_value(struct slice body)
+ * A dictionary's trouble is not the value's. */
+static bool blames_value(int code, struct slice body)
 {
-    static const char *const places[] = {"While executing JSONEachRow", "while executing 'FUNCTION",
-                                         "while executing function"};
-
-    for (size_t i = 0; i < ARRAY_LEN(places); i++)
-        if (find(body, places[i]) != NULL)
-            return true;
-    return false;
+    if (find(body, "While executing JSONEachRow") != NULL)
+        return true;
+    return code == CODE_BAD_ARGUMENTS && find(body, "dictGet") == NULL &&
+           (find(body, "while executing 'FUNCTION") != NULL ||
+            find(body, "while executing function") != NULL);
 }
 
 static enum insert_class class_of_code(int code, struct slice body)
 {
-    enum insert_class class = class_in_table(code);
+    const enum insert_class class = class_in_table(code);
 
     if (code == CODE_TOO_MANY_PARTS && find(body, TOO_MANY_PARTITIONS) != NULL)
         return INSERT_SPLIT;
     /* New codes come with new types, and a bad argument can be a column's value. */
-    if ((class == INSERT_UNKNOWN || code == CODE_BAD_ARGUMENTS) && blames_value(body))
-        class = INSERT_BAD_ROWS;
-    /* By then the table has committed the insert. */
-    if (class == INSERT_BAD_ROWS && find(body, PUSHING_TO_VIEW) != NULL)
-        class = INSERT_VIEW;
+    if ((class == INSERT_UNKNOWN || code == CODE_BAD_ARGUMENTS) && blames_value(code, body))
+        return INSERT_BAD_ROWS;
     return class;
 }
 
@@ -217,20 +211,15 @@ bool insert_answer_row(struct slice body, uint64_t *row)
     return false;
 }
 
-struct slice insert_answer_view(struct slice body)
+bool insert_answer_blames_view(struct slice body)
 {
-    const char *at = find(body, PUSHING_TO_VIEW);
-    struct slice name = {"", 0};
+    return find(body, "while pushing to view") != NULL;
+}
 
-    if (at == NULL)
-        return name;
-    name.data = at + sizeof(PUSHING_TO_VIEW) - 1;
-    while (name.data + name.len < body.data + body.len &&
-           memchr(" (\n\"", name.data[name.len], 4) == NULL)
-        name.len++;
-    if (name.len > 0 && name.data[name.len - 1] == '.')
-        name.len--;
-    return name;
+bool insert_answer_too_long(const struct insert_answer *answer)
+{
+    return answer->status == STATUS_TOO_LARGE && answer->exception_code == 0 &&
+           insert_answer_body_code(answer->body) == 0;
 }
 
 const char *insert_class_name(enum insert_class class)
@@ -242,8 +231,6 @@ const char *insert_class_name(enum insert_class class)
         return "retry";
     case INSERT_BAD_ROWS:
         return "bad_rows";
-    case INSERT_VIEW:
-        return "view";
     case INSERT_SPLIT:
         return "split";
     case INSERT_MISCONFIGURED:

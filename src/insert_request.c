@@ -174,7 +174,8 @@ char *insert_request_probe_url(const struct config *config, const struct config_
     /* Aggregates, so that one row comes, and with it the version, even where no table is. */
     put_encoded(out, "SELECT version(), count(), any(engine), any(partition_key != ''), "
                      "any(extract(engine_full, "
-                     "'non_replicated_deduplication_window = (\\\\d+)')) FROM system.tables "
+                     "'non_replicated_deduplication_window = (\\\\d+)')), "
+                     "any(length(dependencies_table)) FROM system.tables "
                      "WHERE database = ");
     put_quoted(out, '\'', stream->database);
     put_encoded(out, " AND name = ");

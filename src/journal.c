@@ -526,7 +526,7 @@ static int sync_demanded(struct journal *journal, struct segment *segment)
     int err;
 
     if (segment->demanded == 0 && !journal->spec.sync && fsync(journal->spec.dir_fd) != 0) {
-        log_error("journal folder cannot be synced error=\"%s\"", strerror(errno));
+        journal_fail(journal, "folder", segment->number, -errno);
         return -EIO;
     }
     err = journal_sync_segment(journal, segment, segment->demanded, to);
@@ -546,8 +546,11 @@ int journal_sync_appended(struct journal *journal)
         return -EIO;
     pthread_mutex_lock(&journal->sync_lock);
     /* With sync = never nobody has synced what an earlier life left. */
-    if (!journal->earlier_synced && journal->sync == JOURNAL_SYNC_NEVER)
-        err = syncfs(journal->spec.dir_fd) == 0 ? 0 : -EIO;
+    if (!journal->earlier_synced && journal->sync == JOURNAL_SYNC_NEVER &&
+        syncfs(journal->spec.dir_fd) != 0) {
+        journal_fail(journal, "file_system", 0, -errno);
+        err = -EIO;
+    }
     journal->earlier_synced = err == 0;
     for (segment = hold_demanded(journal); segment != NULL; segment = next) {
         next = segment->demand_next;
@@ -653,7 +656,8 @@ static int state_in(const struct segment *segment, uint64_t lsn)
     const struct record *record = (const struct record *)(segment->base + offset);
 
     if (offset < SEGMENT_HEADER_BYTES || offset % RECORD_ALIGN != 0 ||
-        offset + sizeof(struct record) > end || record->magic != RECORD_MAGIC || record->lsn != lsn)
+        offset + sizeof(struct record) > end || record->magic != RECORD_MAGIC ||
+        record->lsn != lsn || !record_insert_id_valid(record))
         return -1;
     return atomic_load_explicit(&record->state, memory_order_relaxed);
 }

@@ -26,13 +26,12 @@
 
 #define MEMORY_SPARES_MIN 2
 
-/* After a failed sync the kernel may have dropped the pages: what is on disk is unknown for good.
- */
-static void fail_journal(struct journal *journal, const struct segment *segment, int err)
+void journal_fail(struct journal *journal, const char *what, uint32_t number, int err)
 {
     if (!atomic_exchange_explicit(&journal->failed, true, memory_order_relaxed))
-        log_error("sync failed, no more events are taken segment=%u error=\"%s\" action=restart",
-                  segment->number, strerror(-err));
+        log_error("sync failed, no more events are taken what=%s segment=%u error=\"%s\" "
+                  "action=restart",
+                  what, number, strerror(-err));
 }
 
 int journal_sync_segment(struct journal *journal, struct segment *segment, size_t from, size_t to)
@@ -43,7 +42,7 @@ int journal_sync_segment(struct journal *journal, struct segment *segment, size_
     from = from / page * page;
     err = journal->sync_range(segment->base + from, to - from);
     if (err != 0)
-        fail_journal(journal, segment, err);
+        journal_fail(journal, "segment", segment->number, err);
     return err == 0 ? 0 : -EIO;
 }
 

@@ -41,15 +41,25 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+/* Keeps the beginning and the end: a message may quote a long value before it says what it was
+ * about. */
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
+    const size_t half = TRANSFER_BODY_MAX / 2;
     struct transfer *transfer = arg;
     size_t len = size * n;
     size_t room = sizeof(transfer->body) - transfer->body_len;
-    size_t kept = len < room ? len : room;
+    size_t first = len < room ? len : room;
+    size_t rest = len - first;
 
-    memcpy(transfer->body + transfer->body_len, data, kept);
-    transfer->body_len += kept;
+    memcpy(transfer->body + transfer->body_len, data, first);
+    transfer->body_len += first;
+    if (rest >= half) {
+        memcpy(transfer->body + half, data + len - half, half);
+    } else if (rest > 0) {
+        memmove(transfer->body + half, transfer->body + half + rest, half - rest);
+        memcpy(transfer->body + TRANSFER_BODY_MAX - rest, data + first, rest);
+    }
     return len;
 }
 

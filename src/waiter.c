@@ -484,8 +484,9 @@ bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *ha
 
     pthread_mutex_lock(&table->lock);
     entry = find(table, hash);
-    /* Of an id that is elsewhere more may be known by now. */
-    if (entry && entry->state == ENTRY_ELSEWHERE)
+    /* Of an id that is elsewhere more may be known by now; one that was dead has a new owner, since
+     * a dead one is no duplicate. */
+    if (entry && (entry->state == ENTRY_ELSEWHERE || entry->state == ENTRY_DEAD))
         entry = NULL;
     link->duplicate = true;
     if (entry && entry->state == ENTRY_PENDING)

@@ -20,6 +20,7 @@ struct flusher_probe {
     char window[FLUSHER_PROBE_FIELD_MAX];
     bool table_exists;
     bool partitioned;
+    bool has_views;    /* materialized views may read it */
     bool counts_async; /* the answer to an async insert tells the rows written */
     bool window_unset; /* a plain MergeTree without a deduplication window */
     /* Why tokens of async inserts are not known to hold, or done not told from lost; NULL: both

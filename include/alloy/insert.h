@@ -31,14 +31,15 @@ struct insert {
     bool async;        /* fixed with the id: servers keep tokens of async and other inserts apart */
     bool uncertain;    /* it may be in ClickHouse already */
     bool alone;        /* sent again so that the server cannot join it with others' */
-    bool ignore_views; /* a materialized view has refused it */
+    bool ignore_views; /* materialized views may have refused it: goes in without them */
+    bool view_blamed;  /* nobody else can have refused it */
     bool part;         /* came out of another insert */
     bool suspect;      /* known to hold a bad row: cut it, do not send it */
     bool hinted;       /* the one row that a message named */
     bool distrust;     /* a message has named a wrong row before */
     uint8_t hints;     /* named rows still to be followed before halving */
+    int code;          /* of its last refusal */
     /* Of a single row that was refused and could not be put away yet. */
-    int code;
     char *message;
     struct record *records[];
 };

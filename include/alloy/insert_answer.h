@@ -16,8 +16,7 @@
 enum insert_class {
     INSERT_DONE,          /* all rows are in ClickHouse */
     INSERT_RETRY,         /* the same rows under the same token, later */
-    INSERT_BAD_ROWS,      /* some row is at fault, and none is in */
-    INSERT_VIEW,          /* the table has them all, a materialized view has refused some */
+    INSERT_BAD_ROWS,      /* some row is at fault */
     INSERT_SPLIT,         /* too many partitions in one block, or too long: halve */
     INSERT_MISCONFIGURED, /* keep everything, tell a human */
     INSERT_UNKNOWN,       /* retry with the longest back-off, and say so */
@@ -41,8 +40,11 @@ bool insert_answer_summary(struct slice value, uint64_t *written_rows);
 int insert_answer_body_code(struct slice body);
 /* The row that the message names, from 0 ("(at row 3)" gives 2); false when it names none. */
 bool insert_answer_row(struct slice body, uint64_t *row);
-/* The view that has refused rows, out of the message; empty where it does not tell. */
-struct slice insert_answer_view(struct slice body);
+/* Whether the message speaks of a materialized view: the table may have the rows then. Only a hint,
+ * as it may quote an event. */
+bool insert_answer_blames_view(struct slice body);
+/* Whether it is a proxy's, for which the insert was too long. */
+bool insert_answer_too_long(const struct insert_answer *answer);
 /* "retry", "bad_rows", ... as in alloy_clickhouse_errors_total{class}. */
 const char *insert_class_name(enum insert_class class);
 

@@ -33,9 +33,10 @@ char *insert_request_url(const struct config *config, const struct config_stream
 
 /*
  * URL that asks for the server's version, whether the table exists (1 or 0; also 0 when the user
- * may not see it), its engine, whether it is partitioned (1 or 0) and its
- * non_replicated_deduplication_window ("" when not set), as one TabSeparated row: short, whatever
- * the table is. Read by flusher_probe_read(). Returns owned (free()); NULL: out of memory.
+ * may not see it), its engine, whether it is partitioned (1 or 0), its
+ * non_replicated_deduplication_window ("" when not set) and how many materialized views read it, as
+ * one TabSeparated row: short, whatever the table is. Read by flusher_probe_read(). Returns owned
+ * (free()); NULL: out of memory.
  */
 char *insert_request_probe_url(const struct config *config, const struct config_stream *stream);
 

@@ -87,6 +87,9 @@ void journal_push_spare(struct journal *journal, struct segment *segment);
 /* Makes spares up to the target, as far as max_bytes and the disk allow. Janitor. */
 void journal_make_spares(struct journal *journal);
 
+/* A sync failed: the kernel may have dropped the pages, and what is on disk is unknown for good.
+ * Any thread. */
+void journal_fail(struct journal *journal, const char *what, uint32_t number, int err);
 /* Brings a part of a segment to the disk; a failure fails the journal. 0 or -EIO. Any thread. */
 MUST_CHECK int journal_sync_segment(struct journal *journal, struct segment *segment, size_t from,
                                     size_t to);

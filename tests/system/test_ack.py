@@ -201,6 +201,14 @@ def test_a_duplicate_of_a_rejected_event_is_told_apart(make_alloyd, redis, own_c
     assert alloyd.post(harness.event("dup"), WAIT).json == {"accepted": 1, "duplicates": 0}
 
 
+def test_a_duplicate_of_the_corrected_event_is_no_longer_rejected(alloyd, clickhouse, table):
+    assert alloyd.post(harness.event("a", ts="no time"), WAIT).status == 422
+    assert alloyd.post(harness.event("a")).json == {"accepted": 1, "duplicates": 0}
+    answer = alloyd.post(harness.event("a"), WAIT)
+    assert (answer.status, answer.json) == (200, {"accepted": 0, "duplicates": 1})
+    assert clickhouse.count(table) == 1
+
+
 def test_many_bad_rows_are_counted_and_the_first_are_listed(alloyd, clickhouse, table):
     events = [harness.event(f"id-{i}", ts="no date") for i in range(80)]
     events += [harness.event(f"id-{i}") for i in range(80, 100)]

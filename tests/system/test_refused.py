@@ -127,7 +127,56 @@ def test_a_row_that_a_view_refuses_is_in_the_table_once(make_alloyd, redis, own_
     assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 20
     assert alloyd.metrics()["alloy_clickhouse_view_errors_total"] == 1
     reason, = alloyd.admin("/readyz").json["reasons"]
-    assert reason["key"] == "clickhouse.events.view" and "default.adder" in reason["text"] and not reason["blocking"]
+    assert reason["key"] == "clickhouse.events.view" and "default.t" in reason["text"] and not reason["blocking"]
     assert alloyd.post('{"event_id":"later","v":"1"}').status == 202
     alloyd.settled()
     assert own_clickhouse.count("default.sums") == 1
+
+
+LONG = "x" * 20000
+
+
+@pytest.mark.parametrize("target, good, bad", [
+    ("n UInt8", "1", LONG),  # the message quotes it, and only then says that a view was at work
+    ("n UInt8", "1", "x while pushing to view y"),
+])
+def test_what_an_event_says_is_not_taken_for_what_clickhouse_says(make_alloyd, redis, own_clickhouse, target, good, bad):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v String) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    own_clickhouse.query(f"CREATE TABLE default.sums ({target}) ENGINE = MergeTree ORDER BY n {WINDOW}")
+    own_clickhouse.query("CREATE MATERIALIZED VIEW default.adder TO default.sums AS SELECT toUInt8(v) AS n FROM default.t")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(good, bad)).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (20, 0)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 20
+
+
+@pytest.mark.parametrize("column, good, bad", [
+    ("v UInt8", 1, "x while pushing to view y"),
+    ("v UInt8", 1, LONG),
+    ("v String, m String MATERIALIZED formatDateTime(now(), '%Y', v)", "UTC", LONG),
+    ("v String, CONSTRAINT short CHECK length(v) < 5", "1", "1 while pushing to view y"),
+])
+@pytest.mark.parametrize("view", [False, True])
+def test_a_bad_row_is_found_whatever_it_says(make_alloyd, redis, own_clickhouse, column, good, bad, view):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, {column}) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    own_clickhouse.query(f"CREATE TABLE default.ids (event_id String) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    if view:
+        own_clickhouse.query("CREATE MATERIALIZED VIEW default.lister TO default.ids AS SELECT event_id FROM default.t")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(good, bad)).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (19, 1)
+    for name in ["default.t"] + ["default.ids"] * view:
+        assert own_clickhouse.count(name) == own_clickhouse.count(name, "uniqExact(event_id)") == 19, name
+    assert alloyd.admin("/readyz").json["reasons"] == []
+
+
+def test_a_view_with_too_many_partitions_does_not_double_the_table(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v UInt32) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    own_clickhouse.query(f"CREATE TABLE default.parts (event_id String, v UInt32) ENGINE = MergeTree ORDER BY event_id PARTITION BY v {WINDOW}")
+    own_clickhouse.query("CREATE MATERIALIZED VIEW default.cutter TO default.parts AS SELECT event_id, v FROM default.t")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post("\n".join(json.dumps({"event_id": f"e{i}", "v": i}) for i in range(250))).status == 202
+    assert alloyd.settled()["inserted"] == 250
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 250

@@ -48,6 +48,7 @@ enum fake_mode {
     FAKE_UNKNOWN_CODE,   /* 49 */
     FAKE_LOST,           /* inserts, and closes without an answer */
     FAKE_VIEW,           /* a view refuses what the table has, unless views are ignored */
+    FAKE_TOO_LONG,       /* 413, a proxy's */
     FAKE_TOO_MANY_PARTS, /* 252 */
     FAKE_OTHERS_ROW,     /* 469, whatever the rows are */
 };
@@ -211,6 +212,9 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
     case FAKE_UNKNOWN_CODE:
         answer(fd, 500, "X-ClickHouse-Exception-Code: 49\r\n", "Code: 49. DB::Exception: bug");
         return true;
+    case FAKE_TOO_LONG:
+        answer(fd, 413, "", "<html>Request Entity Too Large</html>");
+        return true;
     case FAKE_TOO_MANY_PARTS:
         answer(fd, 500, "X-ClickHouse-Exception-Code: 252\r\n",
                "Code: 252. DB::Exception: Too many parts (3001). Merges are slower than inserts.");
@@ -351,7 +355,7 @@ static void *accept_loop(void *arg)
     return NULL;
 }
 
-#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\n"
+#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\n"
 
 static void fake_start(struct fake *fake)
 {

@@ -627,6 +627,49 @@ static void what_a_view_refuses_goes_in_without_it_under_the_same_token(void **s
     assert_true(health_ready(world->health));
 }
 
+/* With views nothing is judged by what its message says: an event can say anything. */
+static void a_bad_row_of_a_table_with_views_is_found_and_no_view_blamed(void **state)
+{
+    struct world *world = *state;
+
+    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t1000\t1\n");
+    start(world);
+    submit(world, 0, 8, 3);
+    wait_empty(world);
+    assert_true(world->fake.requests[1].ignore_views);
+    assert_string_equal(world->fake.requests[0].token, world->fake.requests[1].token);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 7);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+    assert_int_equal(world->fake.inserted_rows, 7);
+    assert_int_equal(snapshot(world)->counters[METRIC_COUNTER_clickhouse_view_errors], 0);
+    assert_false(is_up(world, "clickhouse.a.view"));
+}
+
+static void what_a_proxy_finds_too_long_is_halved_unless_it_may_be_in(void **state)
+{
+    struct world *world = *state;
+    size_t before;
+
+    start(world);
+    fake_set(&world->fake, FAKE_TOO_LONG, 1);
+    submit(world, 0, 4, -1);
+    wait_empty(world);
+    assert_int_equal(fake_count(&world->fake), 3);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 4);
+    fake_set(&world->fake, FAKE_TOO_LONG, 1);
+    submit(world, 0, 1, -1);
+    wait_empty(world);
+    assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
+    before = fake_count(&world->fake);
+    fake_set(&world->fake, FAKE_TRUNCATE, 1);
+    submit(world, 0, 4, -1);
+    WAIT_FOR(fake_count(&world->fake) > before);
+    fake_set(&world->fake, FAKE_TOO_LONG, 2);
+    wait_empty(world);
+    for (size_t i = before; i < fake_count(&world->fake); i++)
+        assert_string_equal(world->fake.requests[i].token, world->fake.requests[before].token);
+}
+
 static void what_is_not_known_is_told_for_as_long_as_it_lasts(void **state)
 {
     struct world *world = *state;
@@ -647,8 +690,8 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
         bool async;
     } cases[] = {
         {PROBE_PLAIN, true},
-        {"26.4.5.150\t1\tMergeTree\t1\t1000\n", false},
-        {"26.3.1.1\t1\tMergeTree\t0\t1000\n", false},
+        {"26.4.5.150\t1\tMergeTree\t1\t1000\t0\n", false},
+        {"26.3.1.1\t1\tMergeTree\t0\t1000\t0\n", false},
         {"no such answer", false},
     };
     struct world *world = *state;
@@ -665,12 +708,12 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
         flusher_stop(world->flusher);
     }
     /* No stream is left, so that this alloyd should get no traffic. */
-    fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\n");
+    fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\t0\n");
     start(world);
     WAIT_FOR(is_up(world, "clickhouse.a") && is_up(world, "clickhouse.b") &&
              !health_ready(world->health));
     flusher_stop(world->flusher);
-    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t\n");
+    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t\t0\n");
     start(world);
     WAIT_FOR(is_up(world, "clickhouse.a.window"));
 }
@@ -762,6 +805,8 @@ int main(void)
         TEST(a_single_row_of_an_async_insert_is_judged_by_itself),
         TEST(an_async_insert_that_may_be_in_is_not_taken_apart_for_others_rows),
         TEST(what_a_view_refuses_goes_in_without_it_under_the_same_token),
+        TEST(a_bad_row_of_a_table_with_views_is_found_and_no_view_blamed),
+        TEST(what_a_proxy_finds_too_long_is_halved_unless_it_may_be_in),
         TEST(what_is_not_known_is_told_for_as_long_as_it_lasts),
         TEST(auto_is_async_only_where_the_probe_says_so),
         TEST(stop_is_prompt_and_leaves_what_is_out_live),

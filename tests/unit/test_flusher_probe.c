@@ -37,14 +37,14 @@ static void async_is_safe_only_on_versions_known_to_be_good(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        snprintf(text, sizeof(text), "%s\t1\tMergeTree\t0\t1000\n", cases[i].version);
+        snprintf(text, sizeof(text), "%s\t1\tMergeTree\t0\t1000\t0\n", cases[i].version);
         assert_true(read_probe(text, &probe));
         assert_int_equal(probe.async_unsafe == NULL, cases[i].plain);
         assert_string_equal(probe.version, cases[i].version);
-        snprintf(text, sizeof(text), "%s\t1\tMergeTree\t1\t1000\n", cases[i].version);
+        snprintf(text, sizeof(text), "%s\t1\tMergeTree\t1\t1000\t0\n", cases[i].version);
         assert_true(read_probe(text, &probe));
         assert_int_equal(probe.async_unsafe == NULL, cases[i].partitioned);
-        snprintf(text, sizeof(text), "%s\t1\tDistributed\t0\t\n", cases[i].version);
+        snprintf(text, sizeof(text), "%s\t1\tDistributed\t0\t\t0\n", cases[i].version);
         assert_true(read_probe(text, &probe));
         assert_int_equal(probe.async_unsafe == NULL, cases[i].partitioned);
     }
@@ -56,13 +56,13 @@ static void only_a_plain_merge_tree_needs_a_window(void **state)
         const char *rest;
         bool unset;
     } cases[] = {
-        {"1\tMergeTree\t0\t\n", true},
-        {"1\tReplacingMergeTree\t0\t0\n", true},
-        {"1\tMergeTree\t0\t1\n", false},
-        {"1\tReplicatedMergeTree\t0\t\n", false},
-        {"1\tSharedReplacingMergeTree\t0\t\n", false},
-        {"1\tDistributed\t0\t\n", false},
-        {"0\t\t0\t\n", false},
+        {"1\tMergeTree\t0\t\t0\n", true},
+        {"1\tReplacingMergeTree\t0\t0\t0\n", true},
+        {"1\tMergeTree\t0\t1\t0\n", false},
+        {"1\tReplicatedMergeTree\t0\t\t0\n", false},
+        {"1\tSharedReplacingMergeTree\t0\t\t0\n", false},
+        {"1\tDistributed\t0\t\t0\n", false},
+        {"0\t\t0\t\t0\n", false},
     };
     struct flusher_probe probe;
     char text[128];
@@ -81,11 +81,17 @@ static void what_the_server_said_is_kept_for_the_log(void **state)
     struct flusher_probe probe;
 
     (void)state;
-    assert_true(read_probe("26.7.2.1\t1\tMergeTree\t1\t1000\n", &probe));
+    assert_true(read_probe("26.7.2.1\t1\tMergeTree\t1\t1000\t0\n", &probe));
     assert_string_equal(probe.engine, "MergeTree");
     assert_string_equal(probe.window, "1000");
     assert_true(probe.partitioned);
-    assert_true(read_probe("26.7.2.1\t0\t\t0\t\n", &probe));
+    assert_false(probe.has_views);
+    assert_true(read_probe("26.7.2.1\t1\tMergeTree\t1\t1000\t2\n", &probe));
+    assert_true(probe.has_views);
+    assert_true(read_probe("26.7.2.1\t1\tDistributed\t0\t\t0\n", &probe));
+    assert_true(probe.has_views); /* who knows */
+    assert_true(read_probe("26.7.2.1\t1\tMergeTree\t1\t1000\t0\n", &probe));
+    assert_true(read_probe("26.7.2.1\t0\t\t0\t\t0\n", &probe));
     assert_string_equal(probe.engine, "-");
     assert_string_equal(probe.window, "-");
     assert_false(probe.partitioned);
@@ -98,10 +104,10 @@ static void anything_else_is_no_answer(void **state)
         "\n",
         "26.7.2.1\n",
         "26.7.2.1\t1\tMergeTree\t0\t1000",
-        "a\tb\tc\td\te\tf\n",
-        "\t1\tMergeTree\t0\t1\n",
+        "a\tb\tc\td\te\tf\tg\n",
+        "\t1\tMergeTree\t0\t1\t0\n",
         "<html>\n",
-        "0123456789012345678901234567890123456789012345678901234567890123\t1\tM\t0\t1\n",
+        "0123456789012345678901234567890123456789012345678901234567890123\t1\tM\t0\t1\t0\n",
     };
     struct flusher_probe probe;
 

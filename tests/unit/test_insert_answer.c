@@ -125,30 +125,33 @@ static void a_message_that_blames_a_value_makes_a_bad_row(void **state)
     static const char computing[] =
         "Code: 36. DB::Exception: Cannot load time zone x: while executing "
         "'FUNCTION formatDateTime(...)'";
+    static const char looking_up[] =
+        "Code: 36. DB::Exception: Dictionary not found: while executing "
+        "'FUNCTION dictGet(...)'";
 
     (void)state;
     assert_int_equal(class_of(9876, parsing), INSERT_BAD_ROWS);
     assert_int_equal(class_of(9876, "Code: 9876. DB::Exception: Whatever"), INSERT_UNKNOWN);
     assert_int_equal(class_of(36, computing), INSERT_BAD_ROWS);
+    /* What a function stumbles over need not be its value. */
+    assert_int_equal(class_of(9876, computing), INSERT_UNKNOWN);
+    assert_int_equal(class_of(36, looking_up), INSERT_MISCONFIGURED);
     /* What is known to pass, or to need a human, does: a message may quote an event. */
     assert_int_equal(class_of(241, parsing), INSERT_RETRY);
     assert_int_equal(class_of(60, parsing), INSERT_MISCONFIGURED);
 }
 
-static void what_a_view_refuses_is_in_the_table(void **state)
+static void a_view_and_a_proxy_are_told_by_their_words(void **state)
 {
-    static const char body[] =
-        "Code: 6. DB::Exception: Cannot parse 'x': while executing 'FUNCTION "
-        "toUInt8(v)': while pushing to view default.mv. (CANNOT_PARSE_TEXT)";
-    const struct slice view = insert_answer_view(slice_of(body));
+    const struct insert_answer proxy = {.status = 413, .body = slice_of("<html>")};
+    const struct insert_answer clickhouse = {
+        .status = 413, .exception_code = 241, .body = slice_of("Code: 241. DB::Exception: x")};
 
     (void)state;
-    assert_int_equal(class_of(6, body), INSERT_VIEW);
-    assert_int_equal(class_of(241, body), INSERT_RETRY);
-    assert_int_equal(class_of(60, body), INSERT_MISCONFIGURED);
-    assert_int_equal(view.len, strlen("default.mv"));
-    assert_memory_equal(view.data, "default.mv", view.len);
-    assert_int_equal(insert_answer_view(slice_of("Code: 6.")).len, 0);
+    assert_true(insert_answer_blames_view(slice_of("...': while pushing to view default.mv. (X)")));
+    assert_false(insert_answer_blames_view(slice_of("Code: 6.")));
+    assert_true(insert_answer_too_long(&proxy));
+    assert_false(insert_answer_too_long(&clickhouse));
 }
 
 static void code_252_is_two_things(void **state)
@@ -222,7 +225,7 @@ int main(void)
         cmocka_unit_test(without_a_code_the_status_decides),
         cmocka_unit_test(every_code_is_in_its_class),
         cmocka_unit_test(a_message_that_blames_a_value_makes_a_bad_row),
-        cmocka_unit_test(what_a_view_refuses_is_in_the_table),
+        cmocka_unit_test(a_view_and_a_proxy_are_told_by_their_words),
         cmocka_unit_test(code_252_is_two_things),
         cmocka_unit_test(the_summary_is_read_quoted_and_bare),
         cmocka_unit_test(the_code_is_read_out_of_a_body),
