@@ -30,7 +30,8 @@
 #define PARKED_RETRY_MS 5000
 #define LOG_INTERVAL_MS 60000
 #define MESSAGE_MAX 1024
-#define PACE_SHRINK 4 /* a success takes a fourth off the pause */
+#define RETRIES_QUIET 5 /* in a row, before /readyz has them */
+#define PACE_SHRINK 4   /* a success takes a fourth off the pause */
 #define CODE_TOO_MANY_PARTS 252
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
 
@@ -325,6 +326,23 @@ void flusher_retry_parked(struct flusher *flusher, uint64_t now)
     }
 }
 
+/* What passes by itself has not passed for long. */
+static void tell_retries(struct flusher *flusher, size_t stream, const struct insert_answer *answer)
+{
+    struct lane *lane = &flusher->lanes[stream];
+    char key[HEALTH_KEY_MAX];
+
+    snprintf(key, sizeof(key), "clickhouse.%s.retry", flusher_stream(flusher, stream)->name);
+    lane->retries_told = answer != NULL;
+    if (answer == NULL)
+        health_clear(flusher->parts.health, key);
+    else
+        health_raise(flusher->parts.health, key, false,
+                     "ClickHouse has put inserts off %" PRIu32
+                     " times in a row (code %d, HTTP status %ld)",
+                     lane->backoff.failures, code_of(answer), answer->status);
+}
+
 /* The table has taken what was refused before, when its views were asked. */
 static void tell_view(struct flusher *flusher, const struct insert *insert)
 {
@@ -357,6 +375,8 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
     lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
     lane->pace_ms -= (lane->pace_ms + PACE_SHRINK - 1) / PACE_SHRINK;
     clear_lane(flusher, insert->stream);
+    if (lane->retries_told)
+        tell_retries(flusher, insert->stream, NULL);
     if (insert->ignore_views && insert->view_blamed)
         tell_view(flusher, insert);
     insert_settle(insert, true);
@@ -432,6 +452,13 @@ static void slow_down(struct flusher *flusher, struct lane *lane)
     lane->pace_ms = pace < config->clickhouse_retry_max_ms ? pace : config->clickhouse_retry_max_ms;
 }
 
+/* True when ClickHouse, and not only something before it, has answered. */
+static bool has_answered(const struct insert_answer *answer)
+{
+    return !answer->transport_failed && (answer->status < 500 || answer->exception_code != 0 ||
+                                         insert_answer_body_code(answer->body) != 0);
+}
+
 /* Nothing but time, or a human, can help. */
 static void insert_failed(struct flusher *flusher, struct insert *insert,
                           const struct transfer *transfer, enum insert_class class)
@@ -470,6 +497,8 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
         slow_down(flusher, lane);
     insert->uncertain = true;
     flusher_keep(flusher, insert, class != INSERT_RETRY);
+    if (class == INSERT_RETRY && has_answered(answer) && lane->backoff.failures >= RETRIES_QUIET)
+        tell_retries(flusher, insert->stream, answer);
     /* Whoever answers next may be another server: ask before the next new insert. */
     if (answer->transport_failed) {
         lane->probed = false;
@@ -629,13 +658,6 @@ static void on_probe(struct flusher *flusher, struct transfer *transfer)
         lane->fault != LANE_FAULT_INSERT)
         raise_lane(flusher, stream, LANE_FAULT_PROBE, message);
     decide(flusher, stream, NULL, message);
-}
-
-/* True when ClickHouse, and not only something before it, has answered. */
-static bool has_answered(const struct insert_answer *answer)
-{
-    return !answer->transport_failed && (answer->status < 500 || answer->exception_code != 0 ||
-                                         insert_answer_body_code(answer->body) != 0);
 }
 
 void flusher_answer(struct flusher *flusher, struct transfer *transfer)

@@ -53,6 +53,7 @@ struct lane {
     char findings[FLUSHER_FINDINGS_MAX]; /* of the last probe, as logged; "": none yet */
     enum lane_fault fault;
     char fault_text[HEALTH_MESSAGE_MAX];
+    bool retries_told;
     struct log_limit misconfigured_limit;
     struct log_limit unknown_limit;
     struct log_limit refused_limit;

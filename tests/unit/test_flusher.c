@@ -433,6 +433,21 @@ static void what_a_proxy_finds_too_long_is_halved_unless_it_may_be_in(void **sta
         assert_string_equal(world->fake.requests[i].token, world->fake.requests[before].token);
 }
 
+static void what_does_not_pass_by_itself_is_told(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_set(&world->fake, FAKE_503_CODE, -1);
+    submit(world, 0, 5, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a.retry"));
+    assert_true(fake_count(&world->fake) >= 5);
+    assert_true(health_ready(world->health));
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+    assert_false(is_up(world, "clickhouse.a.retry"));
+}
+
 static void what_is_not_known_is_told_for_as_long_as_it_lasts(void **state)
 {
     struct world *world = *state;
@@ -570,6 +585,7 @@ int main(void)
         TEST(what_a_view_refuses_goes_in_without_it_under_the_same_token),
         TEST(a_bad_row_of_a_table_with_views_is_found_and_no_view_blamed),
         TEST(what_a_proxy_finds_too_long_is_halved_unless_it_may_be_in),
+        TEST(what_does_not_pass_by_itself_is_told),
         TEST(what_is_not_known_is_told_for_as_long_as_it_lasts),
         TEST(auto_is_async_only_where_the_probe_says_so),
         TEST(stop_is_prompt_and_leaves_what_is_out_live),
