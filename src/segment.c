@@ -27,7 +27,6 @@
 #endif
 
 #define SEGMENT_MAGIC "ALLOYSEG"
-#define SEGMENT_VERSION_MAX 256 /* what is above is a broken header, not a later version */
 #define POPULATE_STEP ((size_t)2 << 20)
 
 static size_t page_round(size_t size)
@@ -178,11 +177,12 @@ remove_file:
     return err;
 }
 
-/* Whether a whole header is of a version that is not read here: it may have any other layout. */
+/* Whether a whole header is of a version that is not read here. Magic, version and checksum have
+ * their places in all of them. */
 static bool header_foreign(const struct segment_header *header)
 {
     return memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) == 0 &&
-           header->version != SEGMENT_VERSION && header->version < SEGMENT_VERSION_MAX;
+           header->version != SEGMENT_VERSION && header->checksum == header_checksum(header);
 }
 
 /* Whether a header that was read from a file of this number can be believed. */

@@ -6,8 +6,8 @@
  * whoever takes a record out of LIVE settles the entry (journal_finish() does), and when the last
  * event of a waiter is settled the waiter goes to the inbox of the front-end thread that made it,
  * whose eventfd is written. An entry outlives its waiter for as long as there is room, so that a
- * client that lost an answer can ask again and be told about the first attempt, in its own words
- * where that was rejected. Of other duplicates L1 knows the record and the journal its state.
+ * client that lost an answer can ask again and be told about the first attempt. Of other duplicates
+ * L1 knows the record and the journal its state.
  *
  * Nothing of it is written to the journal: after a restart nobody waits for anything, until asked.
  */

@@ -19,6 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #define SEGMENT SEGMENT_BYTES_MIN
 #define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
 #define SEEN_MAX 200000
@@ -372,6 +375,7 @@ static void a_flipped_bit_of_an_insert_id_costs_its_record_alone_and_the_file_st
 
 static void a_segment_of_another_version_is_left_alone(void **state)
 {
+    struct segment_header header;
     size_t offsets[3];
     struct journal *journal;
     int fd;
@@ -379,13 +383,24 @@ static void a_segment_of_another_version_is_left_alone(void **state)
     (void)state;
     first_life(3, offsets);
     fd = open_segment();
-    assert_int_equal(pwrite(fd, "\1", 1, 8), 1);
+    assert_int_equal(pread(fd, &header, sizeof(header), 0), sizeof(header));
+    header.version = 1;
+    header.checksum = XXH3_64bits(&header, offsetof(struct segment_header, checksum));
+    assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
     close(fd);
     journal = open_plain();
     assert_int_equal(recover_run(journal, see, NULL, &stats, error), -EPROTO);
     assert_non_null(strstr(error, "segment 1 is of another version"));
     journal_close(journal);
     assert_true(is_there("alj"));
+    /* A flipped bit is no version. */
+    fd = open_segment();
+    flip_bit(fd, offsetof(struct segment_header, version), 2);
+    close(fd);
+    journal = open_plain();
+    recover(journal);
+    journal_close(journal);
+    assert_true(is_there("alj.corrupt") && !is_there("alj"));
 }
 
 static void a_broken_header_is_set_aside_with_its_bytes(void **state)
