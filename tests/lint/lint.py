@@ -24,11 +24,9 @@ PARAMETERS_MAX = 5
 COLUMNS_MAX = 100  # of C
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
-LAYERS = {"base": 0, "core": 1, "front": 2, "back": 2, "ctl": 2, "top": 3, "main": 4}
-
-# Where a library's headers may be included: in these modules, or in a whole layer.
+# Where a library's headers may be included: in these modules, or in these folders.
 LIBRARY_HOMES = {
-    "event2/": {"layer": "front"},
+    "event2/": {"folders": ("front", "admin")},
     "hiredis/": {"redis_link"},
     "curl/": {"transfer", "flusher", "flusher_answer", "flusher_probe", "insert", "ctl_replay"},
     "urcu": {"l1"},
@@ -93,26 +91,46 @@ class Tree:
     def having(self, *suffixes, under=""):
         return [p for p in self.paths if p.endswith(suffixes) and p.startswith(under)]
 
-    def modules(self):
-        """Name of a module -> its layer, as CMakeLists.txt has it."""
+    def folders(self):
+        """Folder of src/ -> (its modules, all the folders below it), as CMakeLists.txt has them."""
         cmake = re.sub(r"#.*", "", self.text("CMakeLists.txt"))
         found = {}
-        for layer, names in re.findall(r"set\((\w+)_modules\s+([^)]*)\)", cmake):
-            found.update({name: layer for name in names.split()})
-        for executable in re.findall(r"add_executable\(\S+\s+src/(\w+)\.c", cmake):
-            found[executable] = "main"
+        for name, body in re.findall(r"alloy_folder\((\w+)\s+MODULES\s+([^)]*)\)", cmake):
+            modules, _, link = body.partition("LINK")
+            below = {word[len("alloy_"):] for word in link.split() if word.startswith("alloy_")}
+            for folder in list(below):
+                below |= found.get(folder, ((), set()))[1]
+            found[name] = modules.split(), below
+        return found
+
+    def modules(self):
+        """Name of a module -> its folder."""
+        found = {name: folder for folder, (names, _) in self.folders().items() for name in names}
+        cmake = re.sub(r"#.*", "", self.text("CMakeLists.txt"))
+        for folder, name in re.findall(r"add_executable\(\S+\s+src/(\w+)/(\w+)\.c", cmake):
+            found[name] = folder
         return found
 
 
 def stem(path):
     """The module that a source or header belongs to: conn_private.h is conn's."""
-    return re.sub(r"_(private|internal)$", "", pathlib.PurePath(path).stem)
+    return re.sub(r"_private$", "", pathlib.PurePath(path).stem)
 
 
-def layer_of(modules, name):
-    if name in ("base", "config_keys", "metrics"):
-        return "base"
-    return modules.get(name)
+def folder_of(tree, path):
+    """The folder whose source or header path is; None: nobody's."""
+    if path.startswith("src/"):
+        return path.split("/")[1]
+    return {"base": "base", "metrics": "base", "config_keys": "config"}.get(stem(path), tree.modules().get(stem(path)))
+
+
+def includes(tree, path):
+    """(line number, path of the header, as it would be found) of Alloy's own headers."""
+    for number, line in enumerate(tree.lines(path), 1):
+        include = re.match(r'\s*#\s*include\s+"((?:alloy/)?)(\w+\.(?:h|def))"', line)
+        if include:
+            folder = "include/alloy" if include[1] else str(pathlib.PurePath(path).parent)
+            yield number, f"{folder}/{include[2]}"
 
 
 def c_files(tree, under=("src/", "include/")):
@@ -120,49 +138,62 @@ def c_files(tree, under=("src/", "include/")):
 
 
 def check_headers(tree):
-    """Every header of include/ compiles alone."""
+    """Every header compiles alone."""
     compiler = os.environ.get("CC", "cc").split()
 
     def compile_one(path):
         command = [*compiler, "-std=gnu17", "-D_GNU_SOURCE", '-DALLOY_VERSION=""', "-fsyntax-only", "-Wall", "-Wextra",
-                   "-Werror", "-I", str(tree.root / "include"), "-x", "c", "-"]
+                   "-Werror", "-I", str(tree.root / "include"), "-iquote", str((tree.root / path).parent), "-x", "c", "-"]
         # Twice: its guard holds too.
-        code = f'#include "{path[len("include/"):]}"\n' * 2
+        code = f'#include "{pathlib.PurePath(path).name}"\n' * 2
         run = subprocess.run(command, input=code.encode(), stderr=subprocess.PIPE, check=False)
         return path, run.returncode, run.stderr.decode(errors="replace").strip().splitlines()
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for path, status, lines in pool.map(compile_one, tree.having(".h", under="include/")):
+        for path, status, lines in pool.map(compile_one, [p for p in c_files(tree) if p.endswith(".h")]):
             if status != 0:
                 yield path, 0, "does not compile alone: " + (lines[0] if lines else "?")
 
 
 def check_layers(tree):
-    """No file includes a header of a layer above its own, and front and back never meet."""
-    modules = tree.modules()
+    """No file includes a header of a folder that its own does not stand on."""
+    below = {folder: under for folder, (_, under) in tree.folders().items()}
     for path in c_files(tree):
-        own = layer_of(modules, stem(path))
-        for number, line in enumerate(tree.lines(path), 1):
-            include = re.match(r'\s*#\s*include\s+"(?:alloy/)?(\w+)\.(?:h|def)"', line)
-            if not include or own is None:
-                continue
-            other = layer_of(modules, stem(include[1]))
-            if other is None:
-                yield path, number, f"{include[1]}.h belongs to no module of CMakeLists.txt"
-            elif LAYERS[other] > LAYERS[own] or (LAYERS[other] == LAYERS[own] and other != own):
-                yield path, number, f"{own} includes {include[1]}.h of {other}"
+        own = folder_of(tree, path)
+        for number, header in includes(tree, path):
+            other = folder_of(tree, header)
+            if header not in tree.paths or other is None:
+                yield path, number, f"{header} is not there, or belongs to no module of CMakeLists.txt"
+            elif own in below and other != own and other not in below[own]:
+                yield path, number, f"{own} includes {header} of {other}"
+
+
+def check_rooms(tree):
+    """A header that only its own folder includes lies there, beside its source."""
+    users = {}
+    for path in c_files(tree):
+        for _, header in includes(tree, path):
+            users.setdefault(header, set()).add(path)
+
+    def needed(header, seen=()):
+        """Whether another folder includes header, or a header that must be public does."""
+        return any(folder_of(tree, user) != folder_of(tree, header) or user.startswith("include/")
+                   and user not in seen and needed(user, (*seen, header)) for user in users.get(header, ()))
+
+    for path in tree.having(".h", under="include/"):
+        if stem(path) != "base" and not needed(path):
+            yield path, 0, "is included by its own folder alone: it lies beside its source"
 
 
 def check_libraries(tree):
     """Each library's header only in its home."""
-    modules = tree.modules()
     for path in c_files(tree):
         for number, line in enumerate(tree.lines(path), 1):
             include = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
             home = next((h for lib, h in LIBRARY_HOMES.items() if include and include[1].startswith(lib)), None)
             if home is None:
                 continue
-            at_home = layer_of(modules, stem(path)) == home["layer"] if isinstance(home, dict) else stem(path) in home
+            at_home = folder_of(tree, path) in home["folders"] if isinstance(home, dict) else stem(path) in home
             if not at_home:
                 yield path, number, f"<{include[1]}> is not at home here"
 
@@ -309,7 +340,7 @@ def check_metrics(tree):
     """docs/OPERATIONS.md names every metric, and none that is not there."""
     path = "docs/OPERATIONS.md"
     text = tree.text(path)
-    names = set(re.findall(r'"(alloy_\w+)', tree.text("include/alloy/metrics.def") + tree.text("src/exposition.c")))
+    names = set(re.findall(r'"(alloy_\w+)', tree.text("include/alloy/metrics.def") + tree.text("src/admin/exposition.c")))
     named = set(re.findall(r"\balloy_\w+", text))
     for name in sorted(names):
         if name not in named:
@@ -336,16 +367,19 @@ def check_reasons(tree):
 
 
 def check_cmake(tree):
-    """CMakeLists.txt lists every source, and no other."""
-    modules = tree.modules()
-    sources = {pathlib.PurePath(p).stem for p in tree.having(".c", under="src/")}
-    for name in sorted(sources - set(modules)):
-        yield f"src/{name}.c", 0, "is not in CMakeLists.txt"
-    for name in sorted(set(modules) - sources):
-        yield "CMakeLists.txt", 0, f"src/{name}.c does not exist"
-    for path in tree.having(".h", under="include/"):
-        if layer_of(modules, stem(path)) is None:
+    """CMakeLists.txt lists every source in its folder, and no other."""
+    listed = {f"src/{folder}/{name}.c" for name, folder in tree.modules().items()}
+    sources = set(tree.having(".c", under="src/"))
+    for path in sorted(sources - listed):
+        yield path, 0, "is not in CMakeLists.txt"
+    for path in sorted(listed - sources):
+        yield "CMakeLists.txt", 0, f"{path} does not exist"
+    for path in tree.having(".h", ".def", under="include/"):
+        if folder_of(tree, path) is None:
             yield path, 0, "belongs to no module of CMakeLists.txt"
+    for path in tree.having(".c", under="tests/unit/"):
+        if path.split("/")[2] not in tree.folders():
+            yield path, 0, "lies in no folder of src/"
 
 
 def prose(lines):
@@ -367,7 +401,10 @@ def anchors(tree, path):
 
 
 def check_links(tree):
-    """Links between documents lead somewhere."""
+    """Links between documents lead somewhere, also from those that are installed: README.md, LICENSE and docs/."""
+    def installed(name):
+        return name in ("README.md", "LICENSE", "docs") or name.startswith("docs/")
+
     for path in tree.having(".md"):
         for number, line in prose(tree.lines(path)):
             for target in re.findall(r"\]\(([^)\s]+)\)", line):
@@ -377,6 +414,8 @@ def check_links(tree):
                 goal = (tree.root / path).parent / file if file else tree.root / path
                 if not goal.exists():
                     yield path, number, f"{target} leads nowhere"
+                elif installed(path) and not installed(str(goal.resolve().relative_to(tree.root))):
+                    yield path, number, f"{target} is not installed"
                 elif anchor and anchor not in anchors(tree, str(goal.resolve().relative_to(tree.root))):
                     yield path, number, f"{target}: no such heading"
 
@@ -420,8 +459,11 @@ def clean_project():
     files = {
         ".clang-format": "BasedOnStyle: LLVM\nIndentWidth: 4\nColumnLimit: 100\nBreakBeforeBraces: Linux\n"
                          "AllowShortFunctionsOnASingleLine: None\nSortIncludes: Never\n",
-        "CMakeLists.txt": "set(base_modules low)\nset(core_modules mid)\nset(front_modules left)\n"
-                          "set(back_modules right)\nset(top_modules high)\nadd_executable(alloyd src/main.c)\n",
+        "CMakeLists.txt": "alloy_folder(base MODULES low)\nalloy_folder(config MODULES mid LINK alloy_base)\n"
+                          "alloy_folder(front MODULES left LINK alloy_config)\n"
+                          "alloy_folder(claims MODULES right LINK alloy_config)\n"
+                          "alloy_folder(daemon MODULES high LINK alloy_front\n    alloy_claims)\n"
+                          "add_executable(alloyd src/daemon/main.c)\n",
         "include/alloy/config_keys.def": c_file("config_keys.def", 'KEY_UINT(ring, capacity, "9", 1, 9, RELOAD, "x")\n'
                                                 'KEY_AUTO(ring, threads, 1, 9, RELOAD, "x")\n'),
         "include/alloy/metrics.def": c_file("metrics.def", 'METRIC_GAUGE(x, "alloy_x", "help")\n'),
@@ -431,14 +473,21 @@ def clean_project():
                           "| `ttl` | a | b |\n## [ring]\n| `capacity` | `9` | b |\n| `threads` | `auto` | b |\n",
         "docs/OPERATIONS.md": "# Operations\n\n`alloy_x` and `redis`.\n",
         "README.md": "[operations](docs/OPERATIONS.md#operations)\n",
-        "src/main.c": c_file("main.c", '#include "alloy/high.h"\n\nint main(void)\n{\n    high();\n    return 0;\n}\n'),
+        "src/daemon/main.c": c_file("main.c", '#include "high.h"\n\nint main(void)\n{\n    high();\n    return 0;\n}\n'),
         "tool": f"#!/bin/sh\n# {SPDX}\n",
     }
-    for name in ("low", "mid", "left", "right", "high"):
+    folders = {"low": "base", "mid": "config", "left": "front", "right": "claims", "high": "daemon"}
+    for name, folder in folders.items():
         files[f"include/alloy/{name}.h"] = header(name)
-        files[f"src/{name}.c"] = source(name)
-    files["src/right.c"] = source("right", '#include "alloy/mid.h"\n#include "alloy/low.h"\n'
-                                  '#define RAISE health_raise(h, "redis", 1)\n')
+        files[f"src/{folder}/{name}.c"] = source(name)
+    for name in ("left", "right", "high"):
+        files[f"src/{folders[name]}/{name}.h"] = files.pop(f"include/alloy/{name}.h")
+        files[f"src/{folders[name]}/{name}.c"] = source(name).replace("alloy/", "")
+    files["include/alloy/left.h"] = files.pop("src/front/left.h")
+    files["src/front/left.c"] = source("left", '#include "alloy/mid.h"\n')
+    files["src/daemon/high.c"] = source("high", '#include "alloy/left.h"\n').replace("alloy/high", "high")
+    files["src/claims/right.c"] = source("right", '#include "alloy/mid.h"\n#include "alloy/low.h"\n'
+                                         '#define RAISE health_raise(h, "redis", 1)\n').replace("alloy/right", "right")
     return files
 
 
@@ -457,27 +506,29 @@ LONG_FUNCTION = "\nvoid long_one(void)\n{\n" + "    low();\n" * FUNCTION_LINES_M
 BAD_INPUT = [
     ("headers", add("include/alloy/low.h", "struct unknown_thing thing(size_t n);\n")),
     ("headers", replace("include/alloy/low.h", "#define ALLOY_LOW_H", "struct twice {\n    int x;\n};")),
-    ("layers", replace("src/mid.c", '"alloy/mid.h"\n', '"alloy/mid.h"\n#include "alloy/right.h"\n')),
-    ("layers", replace("src/left.c", '"alloy/left.h"\n', '"alloy/left.h"\n#include "alloy/right.h"\n')),
-    ("layers", replace("src/right.c", '"alloy/mid.h"\n', '"alloy/left.h"\n')),
-    ("layers", replace("include/alloy/low.h", "void low", '#include "alloy/high.h"\nvoid low')),
-    ("layers", replace("src/low.c", '"alloy/low.h"\n', '"alloy/low.h"\n#include "alloy/nobody.h"\n')),
-    *(("libraries", replace("src/low.c", '"alloy/low.h"\n', f'"alloy/low.h"\n#include <{name}>\n'))
+    ("layers", replace("src/config/mid.c", '"alloy/mid.h"\n', '"alloy/mid.h"\n#include "alloy/left.h"\n')),
+    ("layers", replace("src/claims/right.c", '"alloy/mid.h"\n', '"alloy/left.h"\n')),
+    ("layers", replace("include/alloy/low.h", "void low", '#include "alloy/left.h"\nvoid low')),
+    ("layers", replace("src/config/mid.c", '"alloy/mid.h"\n', '"alloy/mid.h"\n#include "right.h"\n')),
+    ("rooms", replace("src/daemon/high.c", '#include "alloy/left.h"\n', "")),
+    ("rooms", add("include/alloy/right.h", header("right"))),
+    ("layers", replace("src/base/low.c", '"alloy/low.h"\n', '"alloy/low.h"\n#include "alloy/nobody.h"\n')),
+    *(("libraries", replace("src/base/low.c", '"alloy/low.h"\n', f'"alloy/low.h"\n#include <{name}>\n'))
       for name in ("event2/event.h", "hiredis/hiredis.h", "curl/curl.h", "urcu/rculfhash.h", "jansson.h", "ini.h",
                    "sodium.h", "systemd/sd-daemon.h", "xxhash.h", "cmocka.h")),
-    ("sizes", add("src/low.c", "\n" * FILE_LINES_MAX)),
-    ("sizes", add("src/low.c", LONG_FUNCTION)),
-    ("sizes", add("src/low.c", "/* " + "x" * 100 + " */\n")),
-    ("sizes", add("src/low.c", "\nvoid six(int a, int b, int c,\n         int d, int e, int f)\n{\n}\n")),
-    ("spdx", replace("src/low.c", "Apache-2.0", "MIT")),
-    ("spdx", replace("src/low.c", " * low.c - ", " * high.c - ")),
+    ("sizes", add("src/base/low.c", "\n" * FILE_LINES_MAX)),
+    ("sizes", add("src/base/low.c", LONG_FUNCTION)),
+    ("sizes", add("src/base/low.c", "/* " + "x" * 100 + " */\n")),
+    ("sizes", add("src/base/low.c", "\nvoid six(int a, int b, int c,\n         int d, int e, int f)\n{\n}\n")),
+    ("spdx", replace("src/base/low.c", "Apache-2.0", "MIT")),
+    ("spdx", replace("src/base/low.c", " * low.c - ", " * high.c - ")),
     ("spdx", replace("tool", f"# {SPDX}\n", "")),
-    ("leftovers", add("src/low.c", "/* TO" "DO: later */\n")),
-    ("leftovers", add("src/low.c", "/* FIX" "ME */\n")),
-    ("leftovers", add("src/low.c", "/* XX" "X */\n")),
-    ("leftovers", add("src/low.c", "#if 0\n#endif\n")),
-    ("leftovers", add("src/low.c", "typedef struct low low_t;\n")),
-    ("format", add("src/low.c", "int  x ;\n")),
+    ("leftovers", add("src/base/low.c", "/* TO" "DO: later */\n")),
+    ("leftovers", add("src/base/low.c", "/* FIX" "ME */\n")),
+    ("leftovers", add("src/base/low.c", "/* XX" "X */\n")),
+    ("leftovers", add("src/base/low.c", "#if 0\n#endif\n")),
+    ("leftovers", add("src/base/low.c", "typedef struct low low_t;\n")),
+    ("format", add("src/base/low.c", "int  x ;\n")),
     ("config", add("include/alloy/config_keys.def", 'KEY_STR(log, level, "info", RELOAD, "x")\n')),
     ("config", replace("docs/CONFIG.md", "| `capacity` | `9`", "| `capacity` | `8`")),
     ("config", replace("config/alloy.ini", "capacity = 9", "capacity = 8")),
@@ -485,12 +536,15 @@ BAD_INPUT = [
     ("config", add("docs/CONFIG.md", "| `gone` | `1` | b |\n")),
     ("metrics", add("include/alloy/metrics.def", 'METRIC_GAUGE(y, "alloy_y", "help")\n')),
     ("metrics", add("docs/OPERATIONS.md", "`alloy_z`\n")),
-    ("reasons", add("src/right.c", '#define ALSO health_raise(h, "clickhouse", 1)\n')),
-    ("cmake", add("src/new.c", c_file("new.c", ""))),
+    ("reasons", add("src/claims/right.c", '#define ALSO health_raise(h, "clickhouse", 1)\n')),
+    ("cmake", add("src/base/new.c", c_file("new.c", ""))),
+    ("cmake", add("src/front/low.c", source("low"))),
+    ("cmake", add("tests/unit/nowhere/test_low.c", c_file("test_low.c", ""))),
     ("cmake", replace("CMakeLists.txt", "low)", "low gone)")),
     ("cmake", add("include/alloy/new.h", header("new"))),
     ("links", add("README.md", "[x](docs/NONE.md)\n")),
     ("links", add("README.md", "[x](docs/OPERATIONS.md#nothing)\n")),
+    ("links", add("docs/OPERATIONS.md", "[x](../tool)\n")),
     ("words", add("README.md", "see /wo" "rk/main\n")),
     ("words", add("README.md", "see /home/someone\n")),
     ("words", add("README.md", "in an earlier ses" "sion\n")),

@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin.c - the admin port, on evhttp in a thread of its own.
+ *
+ * evhttp is lenient with what it parses and slow beside the ingest path; neither matters on a port
+ * that only operators and their tools reach.
+ *
+ * Runs on: admin_start() and admin_stop() the main thread; everything else the admin thread.
+ * Owns: its loop, sockets and thread.
+ */
+#include "alloy/admin.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <jansson.h>
+
+#include "alloy/clock.h"
+#include "dashboard.h"
+#include "exposition.h"
+#include "alloy/journal_dir.h"
+#include "alloy/listener.h"
+
+#define HEAD_MAX 8192
+#define BODY_MAX 4096
+#define TIMEOUT_S 10
+/* Of JSON: what is counted in nanoseconds or milliseconds keeps its digits and gets no others. */
+#define JSON_FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
+#define ALL_METHODS                                                                            \
+    (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
+     EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH)
+
+static const char paths_text[] = "/healthz\n/readyz\n/stats\n/metrics\n/\n";
+
+struct admin {
+    struct front_parts parts;
+    struct listener_list listeners;
+    struct event_base *base;
+    struct evhttp *http;
+    struct event *stop;
+    int stop_fd;
+    pthread_t thread;
+    /* admin thread only */
+    struct exposition_view view;
+};
+
+static void answer(struct evhttp_request *request, int status, const char *type,
+                   struct evbuffer *body)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+
+    evhttp_add_header(headers, "Content-Type", type);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_send_reply(request, status, NULL, body);
+}
+
+static void answer_text(struct evhttp_request *request, int status, const char *type,
+                        const char *text)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    if (!body) {
+        evhttp_send_error(request, 500, NULL);
+        return;
+    }
+    evbuffer_add_reference(body, text, strlen(text), NULL, NULL);
+    answer(request, status, type, body);
+    evbuffer_free(body);
+}
+
+static int append_json(const char *data, size_t len, void *arg)
+{
+    return evbuffer_add(arg, data, len);
+}
+
+/* Takes json; NULL is out of memory. */
+static void answer_json(struct evhttp_request *request, int status, json_t *json)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    if (body && json && json_dump_callback(json, append_json, body, JSON_FORMAT) == 0 &&
+        evbuffer_add(body, "\n", 1) == 0)
+        answer(request, status, "application/json", body);
+    else
+        evhttp_send_error(request, 500, NULL);
+    if (body)
+        evbuffer_free(body);
+    json_decref(json);
+}
+
+/* What /readyz has to say. */
+struct readiness {
+    bool ready;
+    json_t *reasons;
+};
+
+static void add_reason(void *arg, const char *key, bool blocking, const char *text)
+{
+    struct readiness *readiness = arg;
+
+    json_array_append_new(readiness->reasons, json_pack("{s:s,s:b,s:s}", "key", key, "blocking",
+                                                        (int)blocking, "text", text));
+    readiness->ready &= !blocking;
+}
+
+/* "8GiB", in the largest unit that gives a whole number. */
+static void format_size(uint64_t bytes, char *out, size_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
+    size_t unit = 0;
+
+    for (; unit + 1 < ARRAY_LEN(units) && bytes > 0 && bytes % 1024 == 0; unit++)
+        bytes /= 1024;
+    snprintf(out, size, "%" PRIu64 "%s", bytes, units[unit]);
+}
+
+/* Why the journal gets no further segment: its limit, or what lies below it. */
+static void add_full(struct readiness *readiness, const struct front_parts *parts)
+{
+    const uint64_t segment_bytes = journal_segments(parts->journal)->size;
+    const uint64_t bytes_max = journal_bytes_max(parts->journal);
+    const char *dir = journal_folder(parts->journal)->path;
+    char text[HEALTH_TEXT_MAX], size[32];
+    struct statvfs disk;
+
+    format_size(bytes_max, size, sizeof(size));
+    if (journal_bytes(parts->journal) + segment_bytes > bytes_max)
+        snprintf(text, sizeof(text), "The journal is full: journal.max_bytes (%s) is used up.",
+                 size);
+    else if (!dir)
+        snprintf(text, sizeof(text), "The journal is full: there is no memory for a segment.");
+    else if (statvfs(dir, &disk) == 0 && disk.f_bavail * disk.f_frsize < segment_bytes)
+        snprintf(text, sizeof(text), "The journal is full: no room on the disk of %s.", dir);
+    else
+        snprintf(text, sizeof(text),
+                 "The journal is full: no segment can be made in %s; the log says why.", dir);
+    add_reason(readiness, "journal.full", true, text);
+}
+
+/* Ready: one more event would be accepted now. reasons is owned. */
+static struct readiness readiness_read(const struct front_parts *parts)
+{
+    struct readiness readiness = {.ready = true, .reasons = json_array()};
+
+    health_visit(parts->health, add_reason, &readiness);
+    if (ring_closed(parts->ring))
+        add_reason(&readiness, "ring.closed", true, "The ring takes no more events.");
+    else if (ring_depth(parts->ring) >= ring_capacity(parts->ring))
+        add_reason(&readiness, "ring.full", true, "The ring is full.");
+    if (journal_failed(parts->journal))
+        add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
+    else if (journal_full(parts->journal))
+        add_full(&readiness, parts);
+    return readiness;
+}
+
+static json_t *json_counter(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+static void serve_health(struct admin *admin, struct evhttp_request *request)
+{
+    (void)admin;
+    answer_text(request, 200, "text/plain; charset=utf-8", "ok\n");
+}
+
+static void serve_ready(struct admin *admin, struct evhttp_request *request)
+{
+    struct readiness readiness = readiness_read(&admin->parts);
+
+    answer_json(
+        request, readiness.ready ? 200 : 503,
+        json_pack("{s:b,s:o}", "ready", (int)readiness.ready, "reasons", readiness.reasons));
+}
+
+/* Events refused for each reason; their sum is added to total. */
+static json_t *stats_rejected(const uint64_t *counters, uint64_t *total)
+{
+    static const char *const labels[] = {
+#define METRIC_STREAM(id, name, labels, help) labels,
+#include "alloy/metrics.def"
+    };
+    json_t *rejected = json_object();
+    char reason[32];
+
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        if (sscanf(labels[i], "reason=\"%31[^\"]", reason) != 1)
+            continue;
+        json_object_set_new(rejected, reason, json_counter(counters[i]));
+        *total += counters[i];
+    }
+    return rejected;
+}
+
+static json_t *stats_stream(const struct exposition_view *view, size_t stream)
+{
+    const uint64_t *counters = view->snapshot.streams[stream];
+    uint64_t total = 0;
+    json_t *rejected = stats_rejected(counters, &total);
+
+    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o}", "books", "received",
+                     json_counter(counters[METRIC_STREAM_received]), "accepted",
+                     json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
+                     json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
+                     json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
+                     json_counter(total), "inserted",
+                     json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
+                     json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
+                     json_counter(view->pending[stream]), "rejected", rejected);
+}
+
+static json_t *stats_streams(const struct admin *admin)
+{
+    const struct config *config = config_current(admin->parts.config);
+    json_t *streams = json_object();
+
+    for (size_t i = 0; i < config->stream_count; i++)
+        json_object_set_new(streams, config->streams[i].name, stats_stream(&admin->view, i));
+    return streams;
+}
+
+static json_t *stats_histogram(const struct exposition_view *view, size_t id)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < METRIC_BUCKETS; i++)
+        count += view->snapshot.histograms[id].buckets[i];
+    return json_pack("{s:o,s:f}", "count", json_counter(count), "sum",
+                     (double)view->snapshot.histograms[id].sum_ns / CLOCK_NS_PER_S);
+}
+
+static json_t *stats_http(const struct exposition_view *view)
+{
+    json_t *codes = json_object();
+
+    for (unsigned code = 100; code < METRIC_HTTP_CODES; code++) {
+        char text[8];
+
+        if (view->snapshot.http_codes[code] == 0)
+            continue;
+        snprintf(text, sizeof(text), "%u", code);
+        json_object_set_new(codes, text, json_counter(view->snapshot.http_codes[code]));
+    }
+    return json_pack("{s:I,s:I,s:o,s:o}", "connections",
+                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "waiting",
+                     (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_waiting], "codes", codes,
+                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_http_request));
+}
+
+static json_t *stats_redis(const struct exposition_view *view)
+{
+    const struct metrics_snapshot *snapshot = &view->snapshot;
+
+    return json_pack("{s:b,s:o,s:o,s:o}", "up", (int)snapshot->gauges[METRIC_GAUGE_redis_up],
+                     "errors", json_counter(snapshot->counters[METRIC_COUNTER_redis_errors]),
+                     "unclaimed", json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]),
+                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_redis));
+}
+
+static json_t *stats_clickhouse(const struct exposition_view *view)
+{
+    const struct metrics_snapshot *snapshot = &view->snapshot;
+    const uint64_t *counters = snapshot->counters;
+
+    return json_pack("{s:b,s:I,s:f,s:o,s:{s:o,s:o,s:o,s:o,s:o},s:o}", "up",
+                     (int)snapshot->gauges[METRIC_GAUGE_clickhouse_up], "inflight",
+                     (json_int_t)snapshot->gauges[METRIC_GAUGE_clickhouse_inflight],
+                     "last_insert_age", exposition_insert_age(view), "inserts",
+                     json_counter(counters[METRIC_COUNTER_clickhouse_inserts]), "errors", "retry",
+                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_retry]), "bad_rows",
+                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_bad_rows]), "split",
+                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_split]),
+                     "misconfigured",
+                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_misconfigured]),
+                     "unknown", json_counter(counters[METRIC_COUNTER_clickhouse_errors_unknown]),
+                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_clickhouse_insert));
+}
+
+static json_t *stats_dead_letter(const struct exposition_view *view)
+{
+    const int64_t *gauges = view->snapshot.gauges;
+
+    return json_pack("{s:I,s:I,s:I}", "bytes", (json_int_t)gauges[METRIC_GAUGE_dead_letter_bytes],
+                     "parked", (json_int_t)gauges[METRIC_GAUGE_dead_letter_parked], "releasing",
+                     (json_int_t)gauges[METRIC_GAUGE_dead_letter_releasing]);
+}
+
+static void serve_stats(struct admin *admin, struct evhttp_request *request)
+{
+    const struct front_parts *parts = &admin->parts;
+    const struct exposition_view *view = &admin->view;
+    struct readiness readiness;
+    json_t *stats;
+
+    exposition_read(&admin->view, parts);
+    readiness = readiness_read(parts);
+    stats = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o}", "version", ALLOY_VERSION, "uptime",
+                      (double)(view->now_ms - view->started_ms) / 1000.0, "ready",
+                      (int)readiness.ready, "reasons", readiness.reasons, "streams",
+                      stats_streams(admin), "http", stats_http(view), "redis", stats_redis(view),
+                      "clickhouse", stats_clickhouse(view));
+    json_object_set_new(stats, "ring",
+                        json_pack("{s:o,s:o}", "depth", json_counter(ring_depth(parts->ring)),
+                                  "capacity", json_counter(ring_capacity(parts->ring))));
+    json_object_set_new(stats, "l1",
+                        json_pack("{s:o,s:o}", "entries", json_counter(l1_entries(parts->l1)),
+                                  "evicted", json_counter(l1_evicted(parts->l1))));
+    json_object_set_new(stats, "journal",
+                        json_pack("{s:o,s:o}", "bytes", json_counter(journal_bytes(parts->journal)),
+                                  "bytes_max", json_counter(journal_bytes_max(parts->journal))));
+    json_object_set_new(stats, "dead_letter", stats_dead_letter(view));
+    answer_json(request, 200, stats);
+}
+
+static void serve_metrics(struct admin *admin, struct evhttp_request *request)
+{
+    struct evbuffer *body = evbuffer_new();
+
+    if (!body) {
+        evhttp_send_error(request, 500, NULL);
+        return;
+    }
+    exposition_read(&admin->view, &admin->parts);
+    exposition_write(&admin->view, &admin->parts, body);
+    answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", body);
+    evbuffer_free(body);
+}
+
+static void serve_dashboard(struct admin *admin, struct evhttp_request *request)
+{
+    (void)admin;
+    answer_text(request, 200, "text/html; charset=utf-8", dashboard_html);
+}
+
+static void on_request(struct evhttp_request *request, void *arg)
+{
+    static const struct {
+        const char *path;
+        void (*serve)(struct admin *admin, struct evhttp_request *request);
+    } pages[] = {
+        {"/healthz", serve_health},  {"/readyz", serve_ready}, {"/stats", serve_stats},
+        {"/metrics", serve_metrics}, {"/", serve_dashboard},
+    };
+    struct admin *admin = arg;
+    const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+    enum evhttp_cmd_type method = evhttp_request_get_command(request);
+
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+        if (!path || strcmp(path, pages[i].path) != 0)
+            continue;
+        if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) {
+            pages[i].serve(admin, request);
+            return;
+        }
+        evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", "GET, HEAD");
+        answer_text(request, 405, "text/plain; charset=utf-8", "Only GET and HEAD.\n");
+        return;
+    }
+    answer_text(request, 404, "text/plain; charset=utf-8", paths_text);
+}
+
+static void on_stop(evutil_socket_t fd, short what, void *arg)
+{
+    struct admin *admin = arg;
+
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(admin->base);
+}
+
+static void *thread_main(void *arg)
+{
+    struct admin *admin = arg;
+
+    pthread_setname_np(pthread_self(), "admin");
+    event_base_dispatch(admin->base);
+    return NULL;
+}
+
+static int loop_create(struct admin *admin)
+{
+    struct event_config *config = event_config_new();
+
+    if (!config)
+        return -ENOMEM;
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    admin->base = event_base_new_with_config(config);
+    event_config_free(config);
+    admin->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (!admin->base || admin->stop_fd < 0)
+        return -ENOMEM;
+    admin->http = evhttp_new(admin->base);
+    admin->stop = event_new(admin->base, admin->stop_fd, EV_READ, on_stop, admin);
+    if (!admin->http || !admin->stop || event_add(admin->stop, NULL) != 0)
+        return -ENOMEM;
+    evhttp_set_allowed_methods(admin->http, ALL_METHODS);
+    evhttp_set_max_headers_size(admin->http, HEAD_MAX);
+    evhttp_set_max_body_size(admin->http, BODY_MAX);
+    evhttp_set_timeout(admin->http, TIMEOUT_S);
+    evhttp_set_gencb(admin->http, on_request, admin);
+    return 0;
+}
+
+/* evhttp takes the sockets. */
+static int listeners_add(struct admin *admin)
+{
+    for (size_t i = 0; i < admin->listeners.count; i++) {
+        struct listener *listener = &admin->listeners.items[i];
+
+        if (evhttp_accept_socket(admin->http, listener->fd) != 0)
+            return -ENOMEM;
+        listener->fd = -1;
+    }
+    return 0;
+}
+
+static int thread_start(struct admin *admin)
+{
+    sigset_t all, before;
+    int err;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = -pthread_create(&admin->thread, NULL, thread_main, admin);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
+static void admin_free(struct admin *admin)
+{
+    if (admin->http)
+        evhttp_free(admin->http);
+    if (admin->stop)
+        event_free(admin->stop);
+    if (admin->base)
+        event_base_free(admin->base);
+    if (admin->stop_fd >= 0)
+        close(admin->stop_fd);
+    listener_close_all(&admin->listeners);
+    free(admin);
+}
+
+int admin_start(struct admin **out, const struct front_parts *parts, char error[FRONT_ERROR_MAX])
+{
+    const struct config *config = config_current(parts->config);
+    struct admin *admin;
+    int err;
+
+    *out = NULL;
+    if (config->admin_address_count == 0)
+        return 0;
+    admin = calloc(1, sizeof(*admin));
+    if (!admin) {
+        snprintf(error, FRONT_ERROR_MAX, "cannot start the admin port: out of memory");
+        return -ENOMEM;
+    }
+    admin->parts = *parts;
+    admin->stop_fd = -1;
+    health_raise(parts->health, "starting", true, "The event port does not listen yet.");
+    admin->view.started_ms = clock_mono_ms();
+    err = listener_open_all(&admin->listeners, config->admin_addresses, config->admin_address_count,
+                            1, error);
+    if (err != 0)
+        goto free_admin;
+    err = loop_create(admin);
+    if (err == 0)
+        err = listeners_add(admin);
+    if (err == 0)
+        err = thread_start(admin);
+    if (err != 0) {
+        snprintf(error, FRONT_ERROR_MAX, "cannot start the admin port: %s", strerror(-err));
+        goto free_admin;
+    }
+    *out = admin;
+    return 0;
+
+free_admin:
+    admin_free(admin);
+    return err;
+}
+
+void admin_stop(struct admin *admin)
+{
+    uint64_t one = 1;
+
+    if (!admin)
+        return;
+    (void)!write(admin->stop_fd, &one, sizeof(one));
+    pthread_join(admin->thread, NULL);
+    admin_free(admin);
+}

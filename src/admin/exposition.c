@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exposition.c - everything that is counted, as Prometheus text.
+ *
+ * The rows of metrics.def become tables here; rows of one name stand together there, so HELP and
+ * TYPE are written when the name changes.
+ *
+ * Runs on: any thread.
+ * Owns: nothing.
+ */
+#include "exposition.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+#include "alloy/clock.h"
+
+#define READS_MAX 8 /* of figures that move meanwhile */
+
+struct row {
+    const char *name;
+    const char *labels;
+    const char *help;
+};
+
+static const struct row stream_rows[] = {
+#define METRIC_STREAM(id, name, labels, help) {name, labels, help},
+#include "alloy/metrics.def"
+};
+static const struct row counter_rows[] = {
+#define METRIC_COUNTER(id, name, labels, help) {name, labels, help},
+#include "alloy/metrics.def"
+};
+static const struct row gauge_rows[] = {
+#define METRIC_GAUGE(id, name, help) {name, "", help},
+#include "alloy/metrics.def"
+};
+static const struct row histogram_rows[] = {
+#define METRIC_HISTOGRAM(id, name, help) {name, "", help},
+#include "alloy/metrics.def"
+};
+
+/* Always shown, so that a rate over them has a beginning. */
+static const unsigned http_codes_shown[] = {202, 400, 503};
+
+static void write_family(struct evbuffer *out, const char *name, const char *type, const char *help)
+{
+    evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* A family of one sample without labels. */
+static void write_single(struct evbuffer *out, const struct row *row, const char *type,
+                         uint64_t value)
+{
+    write_family(out, row->name, type, row->help);
+    evbuffer_add_printf(out, "%s %" PRIu64 "\n", row->name, value);
+}
+
+static void write_streams(const struct exposition_view *view, const struct config *config,
+                          struct evbuffer *out)
+{
+    const char *name = "";
+    size_t first = 0;
+
+    /* One name at a time, over its rows and all streams. */
+    for (size_t end = 0; end <= ARRAY_LEN(stream_rows); end++) {
+        if (end < ARRAY_LEN(stream_rows) && strcmp(stream_rows[end].name, name) == 0)
+            continue;
+        for (size_t i = 0; i < config->stream_count; i++)
+            for (size_t row = first; row < end; row++)
+                evbuffer_add_printf(out, "%s{stream=\"%s\"%s%s} %" PRIu64 "\n", name,
+                                    config->streams[i].name, stream_rows[row].labels[0] ? "," : "",
+                                    stream_rows[row].labels, view->snapshot.streams[i][row]);
+        if (end < ARRAY_LEN(stream_rows)) {
+            first = end;
+            name = stream_rows[end].name;
+            write_family(out, name, "counter", stream_rows[end].help);
+        }
+    }
+    write_family(out, "alloy_events_pending", "gauge",
+                 "Accepted events that are in the journal alone.");
+    for (size_t i = 0; i < config->stream_count; i++)
+        evbuffer_add_printf(out, "alloy_events_pending{stream=\"%s\"} %" PRIu64 "\n",
+                            config->streams[i].name, view->pending[i]);
+}
+
+static void write_counters(const struct exposition_view *view, struct evbuffer *out)
+{
+    const char *name = "";
+
+    for (size_t i = 0; i < ARRAY_LEN(counter_rows); i++) {
+        const struct row *row = &counter_rows[i];
+        bool labels = row->labels[0] != '\0';
+
+        if (strcmp(row->name, name) != 0)
+            write_family(out, row->name, "counter", row->help);
+        name = row->name;
+        evbuffer_add_printf(out, "%s%s%s%s %" PRIu64 "\n", name, labels ? "{" : "", row->labels,
+                            labels ? "}" : "", view->snapshot.counters[i]);
+    }
+}
+
+static bool http_code_is_shown(unsigned code)
+{
+    for (size_t i = 0; i < ARRAY_LEN(http_codes_shown); i++)
+        if (http_codes_shown[i] == code)
+            return true;
+    return false;
+}
+
+static void write_http_codes(const struct exposition_view *view, struct evbuffer *out)
+{
+    write_family(out, "alloy_http_requests_total", "counter", "Answers, by status code.");
+    for (unsigned code = 100; code < METRIC_HTTP_CODES; code++)
+        if (view->snapshot.http_codes[code] > 0 || http_code_is_shown(code))
+            evbuffer_add_printf(out, "alloy_http_requests_total{code=\"%u\"} %" PRIu64 "\n", code,
+                                view->snapshot.http_codes[code]);
+}
+
+static void write_gauges(const struct exposition_view *view, struct evbuffer *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(gauge_rows); i++) {
+        const struct row *row = &gauge_rows[i];
+
+        write_family(out, row->name, "gauge", row->help);
+        if (i == METRIC_GAUGE_clickhouse_last_insert_ms)
+            evbuffer_add_printf(out, "%s %.3f\n", row->name, exposition_insert_age(view));
+        else
+            evbuffer_add_printf(out, "%s %" PRId64 "\n", row->name, view->snapshot.gauges[i]);
+    }
+}
+
+static void write_histograms(const struct exposition_view *view, struct evbuffer *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(histogram_rows); i++) {
+        const char *name = histogram_rows[i].name;
+        uint64_t count = 0;
+
+        write_family(out, name, "histogram", histogram_rows[i].help);
+        for (size_t j = 0; j < METRIC_BUCKETS - 1; j++) {
+            count += view->snapshot.histograms[i].buckets[j];
+            evbuffer_add_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+                                (double)metrics_bucket_bounds_ns[j] / CLOCK_NS_PER_S, count);
+        }
+        /* The count is the last bucket's by definition, whatever moved since it was read. */
+        count += view->snapshot.histograms[i].buckets[METRIC_BUCKETS - 1];
+        evbuffer_add_printf(
+            out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9f\n%s_count %" PRIu64 "\n", name,
+            count, name, (double)view->snapshot.histograms[i].sum_ns / CLOCK_NS_PER_S, name, count);
+    }
+}
+
+/* Figures that other modules keep themselves. */
+static void write_others(const struct front_parts *parts, struct evbuffer *out)
+{
+    const struct {
+        struct row row;
+        const char *type;
+        uint64_t value;
+    } others[] = {
+        {{"alloy_ring_depth", "", "Accepted events that no worker has taken yet."},
+         "gauge",
+         ring_depth(parts->ring)},
+        {{"alloy_ring_capacity", "", "Most events that may wait for a worker."},
+         "gauge",
+         ring_capacity(parts->ring)},
+        {{"alloy_l1_entries", "", "Ids that this process remembers."},
+         "gauge",
+         l1_entries(parts->l1)},
+        {{"alloy_l1_evicted_total", "", "Ids forgotten before their time, for want of capacity."},
+         "counter",
+         l1_evicted(parts->l1)},
+        {{"alloy_journal_bytes", "", "Bytes of journal segments in use."},
+         "gauge",
+         journal_bytes(parts->journal)},
+        {{"alloy_journal_bytes_max", "", "Most bytes the journal may take."},
+         "gauge",
+         journal_bytes_max(parts->journal)},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        write_single(out, &others[i].row, others[i].type, others[i].value);
+    write_family(out, "alloy_build_info", "gauge", "Always 1; the label tells the version.");
+    evbuffer_add_printf(out, "alloy_build_info{version=\"%s\"} 1\n", ALLOY_VERSION);
+}
+
+void exposition_read(struct exposition_view *view, const struct front_parts *parts)
+{
+    size_t count = config_current(parts->config)->stream_count;
+
+    /* accepted = inserted + duplicate{l2} + dead_lettered + pending holds at rest: figures between
+     * two equal readings of pending were, as good as, read at rest. */
+    for (int tries = 0; tries < READS_MAX; tries++) {
+        bool moved = false;
+
+        for (size_t i = 0; i < count; i++)
+            view->pending[i] = journal_live(parts->journal, i);
+        metrics_read(parts->metrics, &view->snapshot);
+        for (size_t i = 0; i < count; i++)
+            moved |= journal_live(parts->journal, i) != view->pending[i];
+        if (!moved)
+            break;
+    }
+    view->now_ms = clock_mono_ms();
+}
+
+double exposition_insert_age(const struct exposition_view *view)
+{
+    int64_t last_ms = view->snapshot.gauges[METRIC_GAUGE_clickhouse_last_insert_ms];
+    uint64_t since_ms = last_ms > 0 ? (uint64_t)last_ms : view->started_ms;
+
+    return since_ms < view->now_ms ? (double)(view->now_ms - since_ms) / 1000.0 : 0.0;
+}
+
+void exposition_write(const struct exposition_view *view, const struct front_parts *parts,
+                      struct evbuffer *out)
+{
+    write_streams(view, config_current(parts->config), out);
+    write_http_codes(view, out);
+    write_counters(view, out);
+    write_gauges(view, out);
+    write_histograms(view, out);
+    write_others(parts, out);
+}

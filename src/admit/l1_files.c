@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * l1_files.c - the files that L1's generations are mapped from, and the account of them.
+ *
+ * Stores into a shared mapping outlive the process, so nothing is written but the ids themselves.
+ * They do not outlive a loss of power: then the files are not believed at all, since what is left
+ * of them may be younger than what is left of the journal. And a file may be missing. Whether the
+ * files can be trusted to hold every id is kept in one more mapped page: how many files there are,
+ * how many slabs had no file, and under which boot, or how cleanly, the last life ended.
+ *
+ * Runs on: opening, reading and closing on main; creation and removal under l1.c's lock, or on the
+ * janitor.
+ * Owns: the page; slabs are their holder's.
+ */
+#include "l1_files.h"
+
+#define LOG_MODULE "l1"
+#include "alloy/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SLAB_MAGIC "ALLOYL1G"
+#define STATE_MAGIC "ALLOYL1S"
+#define FORMAT_VERSION 1
+#define STATE_NAME "l1-state"
+#define NAME_MAX_BYTES 32
+#define BOOT_ID_BYTES 36
+#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
+
+/* The state file. Each field changes in place, by one store. */
+struct state {
+    char magic[8];
+    uint32_t version;
+    uint32_t reserved;
+    uint64_t instance_id;
+    char boot_id[BOOT_ID_BYTES]; /* of the kernel under which it was last in use */
+    uint32_t clean;              /* that use ended in order, and everything was synced */
+    _Atomic uint64_t files;
+    _Atomic uint64_t unsaved;    /* slabs in memory alone */
+    _Atomic uint64_t recovering; /* ids that the files lacked are not all back yet */
+    uint64_t reserved_too;       /* 0 */
+};
+_Static_assert(sizeof(struct state) == 96 && offsetof(struct state, files) == 64,
+               "the state is part of the file format");
+
+struct l1_files {
+    int dir_fd;
+    uint64_t instance_id;
+    struct state *state;
+    uint32_t *numbers; /* of the files found, ascending */
+    size_t count;
+    bool complete;
+    /* whoever creates: under l1.c's lock or on the janitor */
+    _Atomic uint32_t number_next;
+    _Atomic bool creation_failing;
+};
+
+static void file_name(char name[NAME_MAX_BYTES], uint32_t number)
+{
+    snprintf(name, NAME_MAX_BYTES, "l1-%03u.gen", number);
+}
+
+static int allocate(int fd, size_t size)
+{
+    int err;
+
+    do {
+        err = posix_fallocate(fd, 0, (off_t)size);
+    } while (err == EINTR);
+    return -err;
+}
+
+static int by_number(const void *left, const void *right)
+{
+    const uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+
+    return a < b ? -1 : a > b;
+}
+
+static int list(struct l1_files *files)
+{
+    const int fd = openat(files->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+
+    if (stream == NULL) {
+        const int err = -errno;
+
+        if (fd >= 0)
+            close(fd);
+        return err;
+    }
+    while ((entry = readdir(stream)) != NULL) {
+        char name[NAME_MAX_BYTES];
+        uint32_t number, *grown;
+
+        if (sscanf(entry->d_name, "l1-%10u", &number) != 1)
+            continue;
+        file_name(name, number);
+        if (strcmp(name, entry->d_name) != 0)
+            continue;
+        grown = reallocarray(files->numbers, files->count + 1, sizeof(*grown));
+        if (grown == NULL) {
+            closedir(stream);
+            return -ENOMEM;
+        }
+        files->numbers = grown;
+        files->numbers[files->count++] = number;
+    }
+    closedir(stream);
+    if (files->count > 1)
+        qsort(files->numbers, files->count, sizeof(*files->numbers), by_number);
+    if (files->count > 0)
+        files->number_next = files->numbers[files->count - 1] + 1;
+    return 0;
+}
+
+/* Without an answer (all zero) the next life trusts only a clean end. */
+static void read_boot_id(char id[BOOT_ID_BYTES])
+{
+    const int fd = open(BOOT_ID_PATH, O_RDONLY | O_CLOEXEC);
+
+    memset(id, 0, BOOT_ID_BYTES);
+    if (fd < 0)
+        return;
+    if (read(fd, id, BOOT_ID_BYTES) != BOOT_ID_BYTES)
+        memset(id, 0, BOOT_ID_BYTES);
+    close(fd);
+}
+
+/* Whether all that was written to the files, and to the journal before, is there. */
+static bool is_believed(const struct l1_files *files, const char boot_id[BOOT_ID_BYTES])
+{
+    const struct state *state = files->state;
+    const bool same_boot =
+        boot_id[0] != '\0' && memcmp(state->boot_id, boot_id, BOOT_ID_BYTES) == 0;
+
+    return memcmp(state->magic, STATE_MAGIC, sizeof(state->magic)) == 0 &&
+           state->version == FORMAT_VERSION && state->instance_id == files->instance_id &&
+           (state->clean == 1 || same_boot);
+}
+
+static bool is_complete(const struct l1_files *files)
+{
+    const struct state *state = files->state;
+
+    return state->unsaved == 0 && state->recovering == 0 && state->files == files->count;
+}
+
+/* After a loss of power an id may be here whose event did not reach the disk, and the client's
+ * retry would be taken for a duplicate. The journal knows which events are there. */
+static void discard_all(struct l1_files *files)
+{
+    if (files->count > 0)
+        log_warn(
+            "ids that an earlier life knew are forgotten reason=\"a loss of power, or no account "
+            "of it\" files=%zu",
+            files->count);
+    for (size_t i = 0; i < files->count; i++) {
+        char name[NAME_MAX_BYTES];
+
+        file_name(name, files->numbers[i]);
+        unlinkat(files->dir_fd, name, 0);
+    }
+    files->count = 0;
+}
+
+/* From here on the state is this life's. It has to be on disk that the last end no longer counts
+ * as clean. */
+static int begin_state(struct l1_files *files)
+{
+    struct state *state = files->state;
+    char boot_id[BOOT_ID_BYTES];
+
+    read_boot_id(boot_id);
+    files->complete = is_believed(files, boot_id) && is_complete(files);
+    /* Before the account says that they are of this boot. */
+    if (!is_believed(files, boot_id))
+        discard_all(files);
+    /* First, and taken back last: killed in between, the next life must not believe the rest. */
+    atomic_store_explicit(&state->recovering, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    state->version = FORMAT_VERSION;
+    state->reserved = 0;
+    state->instance_id = files->instance_id;
+    state->clean = 0;
+    memcpy(state->boot_id, boot_id, BOOT_ID_BYTES);
+    memcpy(state->magic, STATE_MAGIC, sizeof(state->magic));
+    atomic_store_explicit(&state->files, files->count, memory_order_relaxed);
+    atomic_store_explicit(&state->unsaved, 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&state->recovering, !files->complete, memory_order_relaxed);
+    return msync(state, sizeof(*state), MS_SYNC) == 0 ? 0 : -errno;
+}
+
+static int map_state(struct l1_files *files)
+{
+    const int fd =
+        openat(files->dir_fd, STATE_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    void *page;
+    int err;
+
+    if (fd < 0)
+        return -errno;
+    err = allocate(fd, sizeof(struct state));
+    if (err != 0) {
+        close(fd);
+        return err;
+    }
+    page = mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    err = -errno;
+    close(fd);
+    if (page == MAP_FAILED)
+        return err;
+    files->state = page;
+    return 0;
+}
+
+int l1_files_open(struct l1_files **out, int dir_fd, uint64_t instance_id)
+{
+    struct l1_files *files = calloc(1, sizeof(*files));
+    int err;
+
+    if (files == NULL)
+        return -ENOMEM;
+    *files = (struct l1_files){.dir_fd = dir_fd, .instance_id = instance_id, .number_next = 1};
+    err = list(files);
+    if (err == 0)
+        err = map_state(files);
+    if (err != 0)
+        goto free_files;
+    err = begin_state(files);
+    if (err != 0)
+        goto unmap_state;
+    *out = files;
+    return 0;
+
+unmap_state:
+    munmap(files->state, sizeof(*files->state));
+free_files:
+    /* What this life will know is in no file: the next one must not believe an old account. */
+    unlinkat(dir_fd, STATE_NAME, 0);
+    free(files->numbers);
+    free(files);
+    return err;
+}
+
+void l1_files_close(struct l1_files *files, bool clean)
+{
+    if (clean) {
+        files->state->clean = 1;
+        /* If it does not reach the disk, a later life after a loss of power reads more. */
+        (void)msync(files->state, sizeof(*files->state), MS_SYNC);
+    }
+    munmap(files->state, sizeof(*files->state));
+    free(files->numbers);
+    free(files);
+}
+
+bool l1_files_complete(const struct l1_files *files)
+{
+    return files->complete;
+}
+
+void l1_files_mark_complete(struct l1_files *files)
+{
+    atomic_store_explicit(&files->state->recovering, 0, memory_order_relaxed);
+}
+
+size_t l1_files_count(const struct l1_files *files)
+{
+    return files->count;
+}
+
+/* Whether a file of this size, so mapped, can be believed. */
+static bool is_valid(const struct l1_files *files, const struct l1_slab *slab, size_t size)
+{
+    return memcmp(slab->magic, SLAB_MAGIC, sizeof(slab->magic)) == 0 &&
+           slab->version == FORMAT_VERSION && slab->entry_bytes == sizeof(struct l1_entry) &&
+           slab->instance_id == files->instance_id &&
+           slab->capacity == (size - sizeof(*slab)) / sizeof(struct l1_entry) &&
+           l1_slab_bytes(slab->capacity) == size;
+}
+
+const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
+{
+    char name[NAME_MAX_BYTES];
+    struct l1_slab *slab = MAP_FAILED;
+    struct stat st;
+    int fd;
+
+    file_name(name, files->numbers[i]);
+    fd = openat(files->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_size > (off_t)sizeof(struct l1_slab))
+        slab = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    if (slab != MAP_FAILED) {
+        if (is_valid(files, slab, (size_t)st.st_size))
+            return slab;
+        munmap(slab, (size_t)st.st_size);
+    }
+    /* Its ids come from the journal, as far as that has them. Not yet: killed before, the next life
+     * must not find a folder that misses nothing. */
+    files->complete = false;
+    atomic_store_explicit(&files->state->recovering, 1, memory_order_relaxed);
+    log_warn("file of known ids cannot be read or believed file=%s action=remove", name);
+    return NULL;
+}
+
+void l1_files_discard(struct l1_files *files, size_t i)
+{
+    l1_files_remove(files, files->numbers[i]);
+}
+
+static struct l1_slab *create(struct l1_files *files, const char *name, size_t capacity, int *err)
+{
+    const size_t size = l1_slab_bytes(capacity);
+    const int fd =
+        openat(files->dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct l1_slab *slab = MAP_FAILED;
+
+    if (fd < 0) {
+        *err = -errno;
+        return NULL;
+    }
+    *err = allocate(fd, size);
+    if (*err == 0) {
+        slab = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        *err = slab == MAP_FAILED ? -errno : 0;
+    }
+    close(fd);
+    if (slab == MAP_FAILED) {
+        unlinkat(files->dir_fd, name, 0);
+        return NULL;
+    }
+    slab->version = FORMAT_VERSION;
+    slab->entry_bytes = sizeof(struct l1_entry);
+    slab->instance_id = files->instance_id;
+    slab->capacity = capacity;
+    memcpy(slab->magic, SLAB_MAGIC, sizeof(slab->magic));
+    return slab;
+}
+
+struct l1_slab *l1_files_create(struct l1_files *files, size_t capacity, uint32_t *number)
+{
+    char name[NAME_MAX_BYTES];
+    struct l1_slab *slab;
+    int err;
+
+    /* relaxed, all of these: each is a number of its own */
+    *number = atomic_fetch_add_explicit(&files->number_next, 1, memory_order_relaxed);
+    file_name(name, *number);
+    slab = create(files, name, capacity, &err);
+    if (slab != NULL)
+        atomic_fetch_add_explicit(&files->state->files, 1, memory_order_relaxed);
+    if (atomic_exchange_explicit(&files->creation_failing, slab == NULL, memory_order_relaxed) ==
+        (slab == NULL))
+        return slab;
+    if (slab == NULL)
+        log_warn("file of known ids cannot be made error=\"%s\" action=\"keep these ids in memory "
+                 "alone\"",
+                 strerror(-err));
+    else
+        log_info("files of known ids can be made again");
+    return slab;
+}
+
+void l1_files_remove(struct l1_files *files, uint32_t number)
+{
+    char name[NAME_MAX_BYTES];
+
+    file_name(name, number);
+    if (unlinkat(files->dir_fd, name, 0) == 0)
+        atomic_fetch_sub_explicit(&files->state->files, 1, memory_order_relaxed);
+    else
+        log_warn("file of known ids cannot be removed file=%s error=\"%s\"", name, strerror(errno));
+}
+
+void l1_files_count_unsaved(struct l1_files *files, int change)
+{
+    atomic_fetch_add_explicit(&files->state->unsaved, (uint64_t)(int64_t)change,
+                              memory_order_relaxed);
+}
+
+void l1_slab_unmap(const struct l1_slab *slab)
+{
+    munmap((void *)slab, l1_slab_bytes(slab->capacity));
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * redis_link.c - one connection to Redis.
+ *
+ * Of hiredis we use connecting and the reply parser, whose functions for making objects are ours
+ * and make none. We wait with poll(), since only that bounds a whole exchange: a socket's own
+ * time-outs bound each read.
+ *
+ * Runs on: the thread that owns it. Owns: the connection and the buffer of commands.
+ */
+#include "redis_link.h"
+
+#include "alloy/clock.h"
+#include "alloy/redis_url.h"
+#define LOG_MODULE "redis"
+#include "alloy/log.h"
+
+#include <hiredis/hiredis.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define INPUT_BYTES (64u * 1024)
+#define REPLY_BYTES_MAX (4u * 1024 * 1024) /* unparsed: our values have 16 bytes */
+#define READER_KEEP_BYTES (256u * 1024)
+#define REASON_MAX 160
+
+enum handshake { HANDSHAKE_NONE, HANDSHAKE_AUTH, HANDSHAKE_OTHER };
+
+struct redis_link {
+    /* set before the first use, constant after */
+    struct redis_url url;
+    char *name; /* for people; no password */
+    size_t out_capacity;
+    redis_link_element_fn element;
+    void *arg;
+
+    redisContext *context; /* NULL: not connected */
+    enum handshake handshake;
+    bool refused;    /* some reply was an error */
+    bool unexpected; /* the reply is none to what was asked */
+    char reason[REASON_MAX];
+    char *out;
+    size_t out_len;
+    char in[INPUT_BYTES];
+};
+
+static void set_reason(struct redis_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
+static void set_reason(struct redis_link *link, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(link->reason, sizeof(link->reason), format, args);
+    va_end(args);
+    /* Some of it comes from the other side: it must stay one quoted value in the log. */
+    for (char *c = link->reason; *c != '\0'; c++) {
+        if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '\'';
+    }
+}
+
+/* ---- replies: hiredis calls these for each element while it parses ---- */
+
+/* hiredis takes NULL for out of memory and stops; anything else is "the object". */
+static char reply_made;
+
+static void *tell(const redisReadTask *task, struct redis_link_element element)
+{
+    struct redis_link *link = task->privdata;
+
+    element.root = task->parent == NULL;
+    element.index = element.root ? 0 : (size_t)task->idx;
+    if (link->handshake != HANDSHAKE_NONE ? element.root && element.type == REDIS_LINK_STATUS
+                                          : link->element(link->arg, &element))
+        return &reply_made;
+    link->unexpected = true;
+    return NULL;
+}
+
+static void *on_error(struct redis_link *link, const char *text, size_t len)
+{
+    /* Redis quotes the arguments of a command that it does not know: no text for AUTH. */
+    if (link->handshake == HANDSHAKE_AUTH) {
+        const char *space = memchr(text, ' ', len);
+
+        len = space != NULL ? (size_t)(space - text) : 0;
+    }
+    if (!link->refused)
+        set_reason(link, "%.*s", (int)(len < REASON_MAX ? len : REASON_MAX), text);
+    link->refused = true;
+    return &reply_made;
+}
+
+static void *on_string(const redisReadTask *task, char *data, size_t len)
+{
+    if (task->type == REDIS_REPLY_ERROR)
+        return on_error(task->privdata, data, len);
+    return tell(task, (struct redis_link_element){.type = task->type == REDIS_REPLY_STATUS
+                                                              ? REDIS_LINK_STATUS
+                                                              : REDIS_LINK_STRING,
+                                                  .text = {data, len}});
+}
+
+static void *on_array(const redisReadTask *task, int count)
+{
+    return tell(task,
+                (struct redis_link_element){.type = REDIS_LINK_ARRAY, .count = (size_t)count});
+}
+
+static void *on_integer(const redisReadTask *task, long long value)
+{
+    (void)value;
+    return tell(task, (struct redis_link_element){.type = REDIS_LINK_INTEGER});
+}
+
+static void *on_nil(const redisReadTask *task)
+{
+    return tell(task, (struct redis_link_element){.type = REDIS_LINK_NIL});
+}
+
+static void on_free(void *object)
+{
+    (void)object;
+}
+
+static redisReplyObjectFunctions reply_functions = {
+    .createString = on_string,
+    .createArray = on_array,
+    .createInteger = on_integer,
+    .createNil = on_nil,
+    .freeObject = on_free,
+};
+
+/* ---- waiting, sending, receiving ---- */
+
+/* Waits until the socket is ready for events; 0, -ETIMEDOUT or -errno. */
+static int wait_ready(struct redis_link *link, short events, uint64_t deadline_ns)
+{
+    struct pollfd poll_fd = {.fd = link->context->fd, .events = events};
+    uint64_t now_ns = clock_mono_ns();
+    int n;
+
+    if (now_ns >= deadline_ns) {
+        set_reason(link, "timed out");
+        return -ETIMEDOUT;
+    }
+    n = poll(&poll_fd, 1, (int)((deadline_ns - now_ns) / CLOCK_NS_PER_MS) + 1);
+    if (n < 0 && errno != EINTR) {
+        int err = -errno;
+
+        set_reason(link, "poll: %s", strerror(-err));
+        return err;
+    }
+    return 0; /* a time-out shows in the next turn */
+}
+
+/* Feeds the parser with what there is, waiting for it if need be. */
+static int receive(struct redis_link *link, uint64_t deadline_ns)
+{
+    for (;;) {
+        ssize_t n = recv(link->context->fd, link->in, sizeof(link->in), MSG_DONTWAIT);
+        int err = n < 0 ? -errno : 0;
+
+        if (n > 0) {
+            /* An error shows in the parser's next answer. */
+            (void)redisReaderFeed(link->context->reader, link->in, (size_t)n);
+            return 0;
+        }
+        if (n == 0) {
+            set_reason(link, "connection closed");
+            return -ECONNRESET;
+        }
+        if (err == -EAGAIN)
+            err = wait_ready(link, POLLIN, deadline_ns);
+        else if (err == -EINTR)
+            err = 0;
+        else
+            set_reason(link, "receive: %s", strerror(-err));
+        if (err != 0)
+            return err;
+    }
+}
+
+/* ---- connecting ---- */
+
+/* Sends AUTH, SELECT or PING, built already, and waits for the answer. */
+static int command(struct redis_link *link, enum handshake handshake, uint64_t deadline_ns)
+{
+    int err;
+
+    link->handshake = handshake;
+    link->refused = false;
+    err = redis_link_send(link, deadline_ns);
+    if (err == 0)
+        err = redis_link_read(link, deadline_ns);
+    link->handshake = HANDSHAKE_NONE;
+    return err == 0 && redis_link_refused(link) ? -EACCES : err;
+}
+
+static struct slice text_slice(const char *text)
+{
+    return (struct slice){text, strlen(text)};
+}
+
+static const struct slice nothing = {"", 0};
+
+static int log_in(struct redis_link *link, uint64_t deadline_ns)
+{
+    redis_link_clear(link);
+    redis_link_put_array(link, link->url.user != NULL ? 3 : 2);
+    redis_link_put_bulk(link, text_slice("AUTH"), nothing);
+    if (link->url.user != NULL)
+        redis_link_put_bulk(link, text_slice(link->url.user), nothing);
+    redis_link_put_bulk(link, text_slice(link->url.password), nothing);
+    return command(link, HANDSHAKE_AUTH, deadline_ns);
+}
+
+static int select_database(struct redis_link *link, uint64_t deadline_ns)
+{
+    redis_link_clear(link);
+    redis_link_put_array(link, 2);
+    redis_link_put_bulk(link, text_slice("SELECT"), nothing);
+    redis_link_put_bulk(link, text_slice(link->url.database), nothing);
+    return command(link, HANDSHAKE_OTHER, deadline_ns);
+}
+
+static char *make_name(const struct redis_link *link)
+{
+    char *name = NULL;
+    int n;
+
+    if (link->url.path != NULL)
+        n = asprintf(&name, "unix:%s", link->url.path);
+    else
+        n = asprintf(&name, strchr(link->url.host, ':') != NULL ? "[%s]:%d" : "%s:%d",
+                     link->url.host, link->url.port);
+    return n < 0 ? NULL : name;
+}
+
+/* ---- public ---- */
+
+struct redis_link *redis_link_create(const char *url, size_t out_capacity,
+                                     redis_link_element_fn element, void *arg)
+{
+    struct redis_link *link = calloc(1, sizeof(*link));
+    const char *problem;
+
+    if (link == NULL)
+        goto out_of_memory;
+    link->element = element;
+    link->arg = arg;
+    problem = redis_url_parse(&link->url, url);
+    if (problem != NULL) {
+        log_error("redis.url: %s", problem);
+        free(link);
+        return NULL;
+    }
+    link->out_capacity = out_capacity;
+    link->out = malloc(out_capacity);
+    link->name = make_name(link);
+    if (link->out == NULL || link->name == NULL)
+        goto out_of_memory;
+    return link;
+
+out_of_memory:
+    log_error("out of memory for the connection to redis");
+    redis_link_destroy(link);
+    return NULL;
+}
+
+void redis_link_destroy(struct redis_link *link)
+{
+    if (link == NULL)
+        return;
+    redis_link_close(link);
+    redis_url_fini(&link->url);
+    free(link->name);
+    free(link->out);
+    free(link);
+}
+
+/* The one place that makes a context: reader, AUTH and SELECT belong to it. (redisReconnect() would
+ * lose all three.) */
+int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
+{
+    uint64_t deadline_ns = clock_mono_ns() + timeout_ns;
+    struct timeval timeout = {.tv_sec = (time_t)(timeout_ns / CLOCK_NS_PER_S),
+                              .tv_usec = (suseconds_t)(timeout_ns % CLOCK_NS_PER_S / 1000)};
+    redisContext *context = link->url.path != NULL
+                                ? redisConnectUnixWithTimeout(link->url.path, timeout)
+                                : redisConnectWithTimeout(link->url.host, link->url.port, timeout);
+    int err = 0;
+
+    if (context == NULL || context->err != 0) {
+        set_reason(link, "connect: %s", context != NULL ? context->errstr : "out of memory");
+        redisFree(context);
+        return -ENOTCONN;
+    }
+    context->reader->fn = &reply_functions;
+    context->reader->privdata = link;
+    context->reader->maxbuf = READER_KEEP_BYTES;
+    link->context = context;
+    if (link->url.password != NULL)
+        err = log_in(link, deadline_ns);
+    if (err == 0 && link->url.database[0] != '\0' && strcmp(link->url.database, "0") != 0)
+        err = select_database(link, deadline_ns);
+    if (err != 0)
+        redis_link_close(link);
+    return err;
+}
+
+void redis_link_close(struct redis_link *link)
+{
+    redisFree(link->context); /* NULL is fine */
+    link->context = NULL;
+}
+
+bool redis_link_is_open(const struct redis_link *link)
+{
+    return link->context != NULL;
+}
+
+void redis_link_clear(struct redis_link *link)
+{
+    link->out_len = 0;
+}
+
+size_t redis_link_bytes(const struct redis_link *link)
+{
+    return link->out_len;
+}
+
+void redis_link_put(struct redis_link *link, const char *data, size_t len)
+{
+    ALLOY_ASSERT(len <= link->out_capacity - link->out_len);
+    memcpy(link->out + link->out_len, data, len);
+    link->out_len += len;
+}
+
+/* "*3\r\n" or "$16\r\n": printf would cost more than all the rest of a command. */
+static void put_count(struct redis_link *link, char kind, size_t count)
+{
+    char text[24];
+    size_t at = sizeof(text);
+
+    text[--at] = '\n';
+    text[--at] = '\r';
+    do {
+        text[--at] = (char)('0' + count % 10);
+        count /= 10;
+    } while (count > 0);
+    text[--at] = kind;
+    redis_link_put(link, text + at, sizeof(text) - at);
+}
+
+void redis_link_put_array(struct redis_link *link, size_t count)
+{
+    put_count(link, '*', count);
+}
+
+void redis_link_put_bulk(struct redis_link *link, struct slice first, struct slice second)
+{
+    put_count(link, '$', first.len + second.len);
+    redis_link_put(link, first.data, first.len);
+    redis_link_put(link, second.data, second.len);
+    redis_link_put(link, "\r\n", 2);
+}
+
+int redis_link_send(struct redis_link *link, uint64_t deadline_ns)
+{
+    size_t sent = 0;
+
+    while (sent < link->out_len) {
+        ssize_t n = send(link->context->fd, link->out + sent, link->out_len - sent,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        int err = n < 0 ? -errno : 0;
+
+        if (n >= 0) {
+            sent += (size_t)n;
+            continue;
+        }
+        if (err == -EAGAIN)
+            err = wait_ready(link, POLLOUT, deadline_ns);
+        else if (err == -EINTR)
+            err = 0;
+        else
+            set_reason(link, "send: %s", strerror(-err));
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
+{
+    redisReader *reader = link->context->reader;
+
+    link->unexpected = false;
+    for (;;) {
+        void *reply = NULL;
+        int err;
+
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+            set_reason(link, "%s", link->unexpected ? "unexpected reply" : reader->errstr);
+            return -EPROTO;
+        }
+        if (reply != NULL)
+            return 0;
+        if (reader->len > REPLY_BYTES_MAX) {
+            set_reason(link, "reply too large");
+            return -EPROTO;
+        }
+        err = receive(link, deadline_ns);
+        if (err != 0)
+            return err;
+    }
+}
+
+int redis_link_ping(struct redis_link *link, uint64_t deadline_ns)
+{
+    redis_link_clear(link);
+    redis_link_put_array(link, 1);
+    redis_link_put_bulk(link, text_slice("PING"), nothing);
+    return command(link, HANDSHAKE_OTHER, deadline_ns);
+}
+
+bool redis_link_refused(struct redis_link *link)
+{
+    bool refused = link->refused;
+
+    link->refused = false;
+    return refused;
+}
+
+const char *redis_link_reason(const struct redis_link *link)
+{
+    return link->reason;
+}
+
+const char *redis_link_name(const struct redis_link *link)
+{
+    return link->name;
+}

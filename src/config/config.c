@@ -1,0 +1,756 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.c - the configuration: read, dumped, compared, published.
+ *
+ * Everything that can be said about a single key is a row of config_keys.def; what a row cannot
+ * say is in config_check.c.
+ *
+ * Runs on: main thread; config_current() is for everybody.
+ * Owns: the texts of a struct config. After config_publish() a configuration shares what it kept
+ * from the one before, which owns it.
+ */
+#include "config_private.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "ini.h"
+
+#define STREAM_PREFIX "stream."
+#define SETTING_PREFIX "setting."
+#define MASK "********"
+
+/* The reload column of config_keys.def. */
+#define RESTART false
+#define RELOAD true
+
+#define ROW(section_, key, field, ...)                                                            \
+    {                                                                                             \
+        .section = #section_, .name = #key, .offset = offsetof(struct config, field), __VA_ARGS__ \
+    }
+
+const struct config_key config_keys[CONFIG_KEY_COUNT] = {
+#define KEY_STR(section, key, default_, reload_, help)                               \
+    ROW(section, key, section##_##key, .kind = KIND_STR, .default_text = (default_), \
+        .reload = (reload_)),
+#define KEY_SECRET(section, key, default_, reload_, help)                            \
+    ROW(section, key, section##_##key, .kind = KIND_STR, .default_text = (default_), \
+        .reload = (reload_), .secret = true),
+#define KEY_UINT(section, key, default_, min_, max_, reload_, help)                   \
+    ROW(section, key, section##_##key, .kind = KIND_UINT, .default_text = (default_), \
+        .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_AUTO(section, key, min_, max_, reload_, help)                         \
+    ROW(section, key, section##_##key, .kind = KIND_UINT, .default_text = "auto", \
+        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_SIZE(section, key, default_, min_, max_, reload_, help)                           \
+    ROW(section, key, section##_##key##_bytes, .kind = KIND_SIZE, .default_text = (default_), \
+        .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_AUTO_SIZE(section, key, min_, max_, reload_, help)                            \
+    ROW(section, key, section##_##key##_bytes, .kind = KIND_SIZE, .default_text = "auto", \
+        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_MSEC(section, key, default_, min_, max_, reload_, help)                        \
+    ROW(section, key, section##_##key##_ms, .kind = KIND_MSEC, .default_text = (default_), \
+        .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_BOOL(section, key, default_, reload_, help)                               \
+    ROW(section, key, section##_##key, .kind = KIND_BOOL, .default_text = (default_), \
+        .words = "off,on", .reload = (reload_)),
+#define KEY_ENUM(section, key, default_, words_, reload_, help)                       \
+    ROW(section, key, section##_##key, .kind = KIND_ENUM, .default_text = (default_), \
+        .words = (words_), .reload = (reload_)),
+#include "alloy/config_keys.def"
+};
+
+const char *const config_stream_keys[STREAM_KEY_COUNT] = {"path", "table", "id", "ttl"};
+
+/* Settings that Alloy's promises rest on, or that it sends itself. */
+static const struct {
+    const char *name;
+    const char *why;
+} reserved_settings[] = {
+    {"async_insert", "use the key async_insert"},
+    {"wait_for_async_insert", "use the key wait_for_async_insert"},
+    {"insert_deduplication_token", "Alloy names each insert, so that a retry gives no second row"},
+    {"deduplicate_insert", "retries rely on deduplication"},
+    {"insert_deduplicate", "retries rely on deduplication"},
+    {"async_insert_deduplicate", "retries rely on deduplication"},
+    {"max_insert_block_size", "an insert has to be one block, or a retry is cut differently"},
+    {"min_insert_block_size_rows", "an insert has to be one block, or a retry is cut differently"},
+    {"min_insert_block_size_bytes", "an insert has to be one block, or a retry is cut differently"},
+    {"input_format_parallel_parsing",
+     "an insert has to be one block, or a retry is cut differently"},
+    {"max_insert_delayed_streams_for_parallel_write",
+     "a refused insert would leave some partitions behind"},
+    {"wait_end_of_query", "ClickHouse would answer 200 before an insert has succeeded"},
+    {"input_format_allow_errors_num", "it would drop rows silently"},
+    {"input_format_allow_errors_ratio", "it would drop rows silently"},
+    {"send_progress_in_http_headers", "ClickHouse would answer 200 before an insert has succeeded"},
+    {"query", "Alloy sends the query itself"},
+    {"query_id", "two inserts must not share one"},
+    {"database", "it is part of a stream's table"},
+    {"user", "use the key user"},
+    {"password", "use the key password_file"},
+};
+
+/* One `key = value` of a section. */
+struct assignment {
+    const char *section;
+    const char *key;
+    const char *value;
+};
+
+static void *field_of(const struct config *config, const struct config_key *key)
+{
+    return (char *)config + key->offset;
+}
+
+static char **text_field(const struct config *config, const struct config_key *key)
+{
+    return field_of(config, key);
+}
+
+static uint64_t get_value(const struct config *config, const struct config_key *key)
+{
+    if (key->kind == KIND_BOOL)
+        return *(bool *)field_of(config, key);
+    if (key->kind == KIND_ENUM)
+        return (uint64_t)(*(int *)field_of(config, key));
+    return *(uint64_t *)field_of(config, key);
+}
+
+static void set_value(struct config *config, const struct config_key *key, uint64_t value)
+{
+    if (key->kind == KIND_BOOL)
+        *(bool *)field_of(config, key) = value != 0;
+    else if (key->kind == KIND_ENUM)
+        *(int *)field_of(config, key) = (int)value;
+    else
+        *(uint64_t *)field_of(config, key) = value;
+}
+
+static const struct config_key *find_key(const char *section, const char *name)
+{
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+        if (strcmp(config_keys[i].section, section) == 0 && strcmp(config_keys[i].name, name) == 0)
+            return &config_keys[i];
+    return NULL;
+}
+
+static bool is_section(const char *section)
+{
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+        if (strcmp(config_keys[i].section, section) == 0)
+            return true;
+    return false;
+}
+
+static bool has_prefix(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* Cuts white space off both ends, in place. */
+static char *trim(char *text)
+{
+    size_t len;
+
+    text += strspn(text, " \t");
+    len = strlen(text);
+    while (len > 0 && strchr(" \t", text[len - 1]) != NULL)
+        text[--len] = '\0';
+    return text;
+}
+
+/* Writes an override as problems name it: a secret's value stays out, however it was spelled. */
+static void print_override(FILE *out, const char *override)
+{
+    size_t key_len = strcspn(override, "=");
+    bool secret = false;
+
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+        secret = secret || (config_keys[i].secret && memmem(override, key_len, config_keys[i].name,
+                                                            strlen(config_keys[i].name)) != NULL);
+    if (secret && override[key_len] == '=')
+        fprintf(out, "--set %.*s=" MASK ": ", (int)key_len, override);
+    else
+        fprintf(out, "--set %s: ", override);
+}
+
+void config_problem(struct config_loader *loader, int place, const char *format, ...)
+{
+    va_list args;
+
+    loader->problem_count++;
+    if (place < 0)
+        print_override(loader->problems, loader->overrides[-place - 1]);
+    else if (place > 0)
+        fprintf(loader->problems, "%s:%d: ", loader->path, place);
+    else
+        fprintf(loader->problems, "%s: ", loader->path);
+    va_start(args, format);
+    vfprintf(loader->problems, format, args);
+    va_end(args);
+    fputc('\n', loader->problems);
+}
+
+char *config_copy(struct config_loader *loader, const char *text, size_t len)
+{
+    char *copy = strndup(text, len);
+
+    if (copy == NULL) {
+        loader->out_of_memory = true;
+        config_problem(loader, PLACE_NONE, "out of memory");
+    }
+    return copy;
+}
+
+static void replace_text(struct config_loader *loader, char **field, const char *text)
+{
+    free(*field);
+    *field = config_copy(loader, text, strlen(text));
+}
+
+/*
+ * Notes that *noted is given at place. Returns false, with a problem, where the file gives it a
+ * second time; of several --set of one key the last one counts.
+ */
+static bool note_place(struct config_loader *loader, int place, int *noted, const char *label)
+{
+    if (place > 0 && *noted > 0) {
+        config_problem(loader, place, "%s is given twice; the first is on line %d", label, *noted);
+        return false;
+    }
+    *noted = place;
+    return true;
+}
+
+static void assign_key(struct config_loader *loader, int place, const struct config_key *key,
+                       const char *text)
+{
+    char why[CONFIG_WHY_MAX];
+    char label[CONFIG_VALUE_MAX];
+    uint64_t value;
+
+    snprintf(label, sizeof(label), "%s.%s", key->section, key->name);
+    if (!note_place(loader, place, &loader->key_places[key - config_keys], label))
+        return;
+    if (key->kind == KIND_STR)
+        replace_text(loader, text_field(loader->config, key), text);
+    else if (config_value_parse(key, text, &value, why))
+        set_value(loader->config, key, value);
+    else
+        config_problem(loader, place, "%s = %s: %s", label, text, why);
+}
+
+/* Returns the stream's index, or -1. */
+static int find_stream(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->stream_count; i++)
+        if (strcmp(config->streams[i].name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
+/* Begins a stream, unless it is known. */
+static void begin_stream(struct config_loader *loader, int place, const char *name)
+{
+    struct config *config = loader->config;
+    size_t len = strlen(name);
+    char *copy;
+
+    if (find_stream(config, name) >= 0)
+        return;
+    if (len > CONFIG_STREAM_NAME_MAX || !config_is_name(name, len, "_-")) {
+        config_problem(loader, place,
+                       "[stream.%s]: a stream's name is 1 to %d letters, digits, _ and -", name,
+                       CONFIG_STREAM_NAME_MAX);
+        return;
+    }
+    if (config->stream_count == CONFIG_STREAMS_MAX) {
+        config_problem(loader, place, "[stream.%s]: there can be at most %d streams", name,
+                       CONFIG_STREAMS_MAX);
+        return;
+    }
+    copy = config_copy(loader, name, len);
+    if (copy == NULL)
+        return;
+    config->streams[config->stream_count].name = copy;
+    loader->streams[config->stream_count].place = place;
+    config->stream_count++;
+}
+
+static void assign_stream(struct config_loader *loader, int place, const char *name,
+                          const struct assignment *given)
+{
+    int index = find_stream(loader->config, name);
+    char label[CONFIG_STREAM_NAME_MAX + 32];
+    char why[CONFIG_WHY_MAX];
+    size_t id = 0;
+
+    if (index < 0)
+        return; /* it could not begin, which has been reported */
+    while (id < STREAM_KEY_COUNT && strcmp(config_stream_keys[id], given->key) != 0)
+        id++;
+    if (id == STREAM_KEY_COUNT) {
+        config_problem(loader, place, "unknown key %s in [stream.%s]", given->key, name);
+        return;
+    }
+    snprintf(label, sizeof(label), "stream.%s.%s", name, given->key);
+    if (!note_place(loader, place, &loader->streams[index].key_places[id], label))
+        return;
+    if (id != STREAM_KEY_TTL)
+        replace_text(loader, &loader->streams[index].texts[id], given->value);
+    else if (!config_value_parse(&config_keys[KEY_redis_ttl], given->value,
+                                 &loader->config->streams[index].ttl_ms, why))
+        config_problem(loader, place, "%s = %s: %s", label, given->value, why);
+}
+
+static bool may_set(struct config_loader *loader, int place, const char *name)
+{
+    if (!config_is_name(name, strlen(name), "_")) {
+        config_problem(loader, place,
+                       "clickhouse.setting.%s: a setting's name is letters, digits and _", name);
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(reserved_settings); i++) {
+        if (strcmp(reserved_settings[i].name, name) == 0) {
+            config_problem(loader, place, "clickhouse.setting.%s cannot be set: %s", name,
+                           reserved_settings[i].why);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void assign_setting(struct config_loader *loader, int place, const char *name,
+                           const char *text)
+{
+    struct config *config = loader->config;
+    size_t i = 0;
+
+    if (!may_set(loader, place, name))
+        return;
+    while (i < config->setting_count && strcmp(config->settings[i].name, name) != 0)
+        i++;
+    if (i == CONFIG_SETTINGS_MAX) {
+        config_problem(loader, place, "clickhouse.setting.%s: there can be at most %d settings",
+                       name, CONFIG_SETTINGS_MAX);
+        return;
+    }
+    if (i == config->setting_count) {
+        char *copy = config_copy(loader, name, strlen(name));
+
+        if (copy == NULL)
+            return;
+        config->settings[config->setting_count++].name = copy;
+    } else if (place > 0 && loader->setting_places[i] > 0) {
+        config_problem(loader, place,
+                       "clickhouse.setting.%s is given twice; the first is on line %d", name,
+                       loader->setting_places[i]);
+        return;
+    }
+    loader->setting_places[i] = place;
+    replace_text(loader, &config->settings[i].value, text);
+}
+
+/* Takes one assignment to a section that has been seen to exist. */
+static void assign(struct config_loader *loader, int place, const struct assignment *given)
+{
+    const struct config_key *key = find_key(given->section, given->key);
+
+    /* What could not stand in the file would not survive --dump-config either. */
+    for (const char *at = given->value; *at != '\0'; at++) {
+        bool comment = *at == ';' && (at == given->value || at[-1] == ' ');
+
+        if ((unsigned char)*at < ' ' || *at == 0x7f || comment) {
+            config_problem(loader, place, "%s.%s: a value cannot hold %s", given->section,
+                           given->key, comment ? "a ; behind white space" : "control characters");
+            return;
+        }
+    }
+    if (has_prefix(given->section, STREAM_PREFIX))
+        assign_stream(loader, place, given->section + strlen(STREAM_PREFIX), given);
+    else if (key != NULL)
+        assign_key(loader, place, key, given->value);
+    else if (strcmp(given->section, "clickhouse") == 0 && has_prefix(given->key, SETTING_PREFIX))
+        assign_setting(loader, place, given->key + strlen(SETTING_PREFIX), given->value);
+    else
+        config_problem(loader, place, "unknown key %s in [%s]", given->key, given->section);
+}
+
+/* Returns whether the section exists; a stream's begins. */
+static bool take_section(struct config_loader *loader, int place, const char *section)
+{
+    if (has_prefix(section, STREAM_PREFIX))
+        begin_stream(loader, place, section + strlen(STREAM_PREFIX));
+    else if (!is_section(section))
+        config_problem(loader, place, "unknown section [%s]", section);
+    else
+        return true;
+    return has_prefix(section, STREAM_PREFIX);
+}
+
+/* The three callbacks of ini_read(). */
+static void file_section(void *arg, int line, const char *section)
+{
+    (void)take_section(arg, line, section);
+}
+
+static void file_entry(void *arg, int line, const char *section, const char *key, const char *value)
+{
+    if (*section == '\0')
+        config_problem(arg, line, "the key %s stands before the first [section]", key);
+    else if (is_section(section) || has_prefix(section, STREAM_PREFIX))
+        assign(arg, line, &(struct assignment){section, key, value});
+}
+
+static void file_error(void *arg, int line, const char *message)
+{
+    config_problem(arg, line, "%s", message);
+}
+
+/* Takes "SECTION.KEY=VALUE", where a stream's section has a dot of its own. */
+static void apply_override(struct config_loader *loader, int place, const char *override)
+{
+    char *text = config_copy(loader, override, strlen(override));
+    char *value, *dot;
+
+    if (text == NULL)
+        return;
+    value = strchr(text, '=');
+    if (value != NULL)
+        *value++ = '\0';
+    dot = strchr(has_prefix(text, STREAM_PREFIX) ? text + strlen(STREAM_PREFIX) : text, '.');
+    if (value == NULL || dot == NULL) {
+        config_problem(loader, place, "must be SECTION.KEY=VALUE");
+    } else if (strlen(override) > INI_LINE_MAX) {
+        config_problem(loader, place, "is longer than %d bytes", INI_LINE_MAX);
+    } else {
+        *dot = '\0';
+        if (take_section(loader, place, text))
+            assign(loader, place, &(struct assignment){text, dot + 1, trim(value)});
+    }
+    free(text);
+}
+
+static void set_defaults(struct config_loader *loader)
+{
+    char why[CONFIG_WHY_MAX];
+
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+        const struct config_key *key = &config_keys[i];
+        uint64_t value = 0;
+
+        if (key->kind == KIND_STR) {
+            replace_text(loader, text_field(loader->config, key), key->default_text);
+            continue;
+        }
+        ALLOY_ASSERT(config_value_parse(key, key->default_text, &value, why));
+        set_value(loader->config, key, value);
+    }
+}
+
+static void free_addresses(struct config_address *addresses, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(addresses[i].host);
+        free(addresses[i].port);
+    }
+}
+
+/* Frees what config_publish() always takes over from the configuration in force. */
+static void free_frozen(struct config *config)
+{
+    for (size_t i = 0; i < config->stream_count; i++) {
+        struct config_stream *stream = &config->streams[i];
+
+        free(stream->name);
+        free(stream->path);
+        free(stream->database);
+        free(stream->table);
+        for (size_t k = 0; k < stream->id_count; k++)
+            free(stream->id_fields[k]);
+    }
+    for (size_t i = 0; i < config->setting_count; i++) {
+        free(config->settings[i].name);
+        free(config->settings[i].value);
+    }
+    free_addresses(config->server_addresses, config->server_address_count);
+    free_addresses(config->admin_addresses, config->admin_address_count);
+    free(config->clickhouse_password_resolved);
+}
+
+static void load(struct config_loader *loader, size_t override_count)
+{
+    struct ini_handler handler = {loader, file_section, file_entry, file_error};
+    int err;
+
+    set_defaults(loader);
+    err = ini_read(loader->path, &handler);
+    if (err != 0)
+        config_problem(loader, PLACE_NONE, "cannot be read: %s", strerror(-err));
+    for (size_t i = 0; i < override_count; i++)
+        apply_override(loader, -(int)i - 1, loader->overrides[i]);
+    if (err == 0 && !loader->out_of_memory)
+        config_check(loader);
+    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++)
+        for (size_t id = 0; id < STREAM_KEY_COUNT; id++)
+            free(loader->streams[i].texts[id]);
+}
+
+struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
+                           size_t cpu_count, FILE *problems)
+{
+    struct config_loader *loader = calloc(1, sizeof(*loader));
+    struct config *config = calloc(1, sizeof(*config));
+
+    if (loader == NULL || config == NULL) {
+        fprintf(problems, "%s: out of memory\n", path);
+        goto free_both;
+    }
+    loader->config = config;
+    loader->path = path;
+    loader->overrides = overrides;
+    loader->cpu_count = cpu_count;
+    loader->problems = problems;
+    load(loader, override_count);
+    if (loader->problem_count > 0)
+        goto free_both;
+    free(loader);
+    return config;
+
+free_both:
+    free(loader);
+    config_destroy(config);
+    return NULL;
+}
+
+void config_destroy(struct config *config)
+{
+    while (config != NULL) {
+        struct config *replaced = config->replaced;
+
+        for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+            const struct config_key *key = &config_keys[i];
+            char **text = text_field(config, key);
+
+            /* One that equals the replaced configuration's is owned there. */
+            if (key->kind == KIND_STR && (replaced == NULL || *text != *text_field(replaced, key)))
+                free(*text);
+        }
+        if (replaced == NULL)
+            free_frozen(config);
+        free(config);
+        config = replaced;
+    }
+}
+
+static void dump_key(const struct config *config, const struct config_key *key, FILE *out)
+{
+    char value[CONFIG_VALUE_MAX];
+    const char *text;
+    struct slice password;
+
+    if (key->kind != KIND_STR) {
+        config_value_format(key, get_value(config, key), value);
+        fprintf(out, "%s = %s\n", key->name, value);
+        return;
+    }
+    text = *text_field(config, key);
+    password = config_url_password(text);
+    if (!key->secret || *text == '\0')
+        fprintf(out, "%s =%s%s\n", key->name, *text == '\0' ? "" : " ", text);
+    else if (key == &config_keys[KEY_clickhouse_password])
+        fprintf(out, "; %s = (set, not shown)\n", key->name);
+    else
+        fprintf(out, "%s = %.*s%s%s\n", key->name, (int)(password.data - text), text,
+                password.len > 0 ? MASK : "", password.data + password.len);
+}
+
+static void dump_streams(const struct config *config, FILE *out)
+{
+    char ttl[CONFIG_VALUE_MAX];
+
+    for (size_t i = 0; i < config->stream_count; i++) {
+        const struct config_stream *stream = &config->streams[i];
+
+        config_value_format(&config_keys[KEY_redis_ttl], stream->ttl_ms, ttl);
+        fprintf(out, "\n[stream.%s]\npath = %s\ntable = %s.%s\nid = ", stream->name, stream->path,
+                stream->database, stream->table);
+        for (size_t k = 0; k < stream->id_count; k++)
+            fprintf(out, "%s%s", k > 0 ? ", " : "", stream->id_fields[k]);
+        fprintf(out, "\nttl = %s\n", ttl);
+    }
+}
+
+void config_dump(const struct config *config, FILE *out)
+{
+    fputs("; Effective configuration of alloyd " ALLOY_VERSION ".\n", out);
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+        const struct config_key *key = &config_keys[i];
+        bool last = i + 1 == CONFIG_KEY_COUNT || strcmp(key->section, key[1].section) != 0;
+
+        if (i == 0 || strcmp(key->section, key[-1].section) != 0)
+            fprintf(out, "\n[%s]\n", key->section);
+        dump_key(config, key, out);
+        for (size_t k = 0;
+             last && strcmp(key->section, "clickhouse") == 0 && k < config->setting_count; k++)
+            fprintf(out, SETTING_PREFIX "%s = %s\n", config->settings[k].name,
+                    config->settings[k].value);
+    }
+    dump_streams(config, out);
+}
+
+/* Who is told of a difference. */
+struct listener {
+    config_changed_fn changed;
+    void *arg;
+};
+
+static PRINTF_LIKE(3, 4) void tell(const struct listener *listener, bool restart,
+                                   const char *format, ...)
+{
+    char key[INI_LINE_MAX + 32];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(key, sizeof(key), format, args);
+    va_end(args);
+    listener->changed(listener->arg, key, restart);
+}
+
+static bool same_fields(const struct config_stream *a, const struct config_stream *b)
+{
+    for (size_t i = 0; i < a->id_count && i < b->id_count; i++)
+        if (strcmp(a->id_fields[i], b->id_fields[i]) != 0)
+            return false;
+    return a->id_count == b->id_count;
+}
+
+static void compare_stream(const struct config_stream *a, const struct config_stream *b,
+                           const struct listener *listener)
+{
+    if (strcmp(a->path, b->path) != 0)
+        tell(listener, true, "stream.%s.path", a->name);
+    if (strcmp(a->database, b->database) != 0 || strcmp(a->table, b->table) != 0)
+        tell(listener, true, "stream.%s.table", a->name);
+    if (!same_fields(a, b))
+        tell(listener, true, "stream.%s.id", a->name);
+    if (a->ttl_ms != b->ttl_ms)
+        tell(listener, false, "stream.%s.ttl", a->name);
+}
+
+static void compare_streams(const struct config *before, const struct config *after,
+                            const struct listener *listener)
+{
+    for (size_t i = 0; i < before->stream_count; i++) {
+        const struct config_stream *stream = &before->streams[i];
+        int other = find_stream(after, stream->name);
+
+        if (other < 0)
+            tell(listener, true, "stream.%s", stream->name);
+        else
+            compare_stream(stream, &after->streams[other], listener);
+    }
+    for (size_t i = 0; i < after->stream_count; i++)
+        if (find_stream(before, after->streams[i].name) < 0)
+            tell(listener, true, "stream.%s", after->streams[i].name);
+}
+
+static const char *find_setting(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->setting_count; i++)
+        if (strcmp(config->settings[i].name, name) == 0)
+            return config->settings[i].value;
+    return NULL;
+}
+
+static void compare_settings(const struct config *before, const struct config *after,
+                             const struct listener *listener)
+{
+    for (size_t i = 0; i < before->setting_count; i++) {
+        const struct config_setting *setting = &before->settings[i];
+        const char *value = find_setting(after, setting->name);
+
+        if (value == NULL || strcmp(value, setting->value) != 0)
+            tell(listener, true, "clickhouse." SETTING_PREFIX "%s", setting->name);
+    }
+    for (size_t i = 0; i < after->setting_count; i++)
+        if (find_setting(before, after->settings[i].name) == NULL)
+            tell(listener, true, "clickhouse." SETTING_PREFIX "%s", after->settings[i].name);
+}
+
+static bool same_value(const struct config *a, const struct config *b, const struct config_key *key)
+{
+    if (key->kind == KIND_STR)
+        return strcmp(*text_field(a, key), *text_field(b, key)) == 0;
+    return get_value(a, key) == get_value(b, key);
+}
+
+void config_compare(const struct config *before, const struct config *after,
+                    config_changed_fn changed, void *arg)
+{
+    struct listener listener = {changed, arg};
+    const struct config_key *file = &config_keys[KEY_clickhouse_password_file];
+
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+        const struct config_key *key = &config_keys[i];
+
+        if (!same_value(before, after, key))
+            tell(&listener, !key->reload, "%s.%s", key->section, key->name);
+        else if (key == file && *before->clickhouse_password_file != '\0' &&
+                 strcmp(before->clickhouse_password_resolved,
+                        after->clickhouse_password_resolved) != 0)
+            tell(&listener, true, "%s.%s", key->section, key->name); /* what it holds */
+    }
+    compare_settings(before, after, &listener);
+    compare_streams(before, after, &listener);
+}
+
+/* Sets everything in next that takes a restart back to what is in force, sharing the texts. */
+static void freeze(struct config *next, const struct config *current)
+{
+    uint64_t ttl_ms[CONFIG_STREAMS_MAX];
+
+    for (size_t i = 0; i < current->stream_count; i++) {
+        int other = find_stream(next, current->streams[i].name);
+
+        ttl_ms[i] = other >= 0 ? next->streams[other].ttl_ms : current->streams[i].ttl_ms;
+    }
+    free_frozen(next);
+    memcpy(next->streams, current->streams, sizeof(next->streams));
+    memcpy(next->settings, current->settings, sizeof(next->settings));
+    memcpy(next->server_addresses, current->server_addresses, sizeof(next->server_addresses));
+    memcpy(next->admin_addresses, current->admin_addresses, sizeof(next->admin_addresses));
+    next->stream_count = current->stream_count;
+    next->setting_count = current->setting_count;
+    next->server_address_count = current->server_address_count;
+    next->admin_address_count = current->admin_address_count;
+    next->clickhouse_password_resolved = current->clickhouse_password_resolved;
+    for (size_t i = 0; i < next->stream_count; i++)
+        next->streams[i].ttl_ms = ttl_ms[i];
+
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+        const struct config_key *key = &config_keys[i];
+
+        if (key->reload)
+            continue;
+        if (key->kind == KIND_STR) {
+            free(*text_field(next, key));
+            *text_field(next, key) = *text_field(current, key);
+        } else {
+            set_value(next, key, get_value(current, key));
+        }
+    }
+}
+
+void config_publish(struct config_ref *ref, struct config *next)
+{
+    /* relaxed: only this thread stores */
+    struct config *current = atomic_load_explicit(&ref->current, memory_order_relaxed);
+
+    if (current != NULL)
+        freeze(next, current);
+    next->replaced = current;
+    /* release: pairs with the acquire in config_current() */
+    atomic_store_explicit(&ref->current, next, memory_order_release);
+}

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_check.c - what concerns more than one key: addresses, URLs, streams, `auto`.
+ *
+ * Works on values that are right each for themselves. Reports everything it finds, so that one run
+ * of --check is enough.
+ *
+ * Runs on: main thread. Owns: nothing.
+ */
+#include "config_private.h"
+
+#include "host_port.h"
+#include "alloy/redis_url.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/un.h>
+
+#define AUTO_THREADS_MAX 16
+#define AUTO_FILE_BYTES (8ull << 30)
+#define AUTO_MEMORY_BYTES (512ull << 20)
+#define PASSWORD_MAX 1024
+#define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+/* One place in a comma-separated list: [at, at + len), white space trimmed. */
+struct item {
+    const char *at;
+    size_t len;
+    const char *next; /* NULL after the last */
+};
+
+static struct item first_item(const char *list)
+{
+    struct item item = {.at = list + strspn(list, " \t"), .len = 0, .next = NULL};
+
+    item.len = strcspn(item.at, ",");
+    if (item.at[item.len] == ',')
+        item.next = item.at + item.len + 1;
+    while (item.len > 0 && strchr(" \t", item.at[item.len - 1]) != NULL)
+        item.len--;
+    return item;
+}
+
+static bool has_prefix(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+bool config_is_name(const char *text, size_t len, const char *more)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!alnum && (c == '\0' || strchr(more, c) == NULL))
+            return false;
+    }
+    return len > 0;
+}
+
+/* True for every byte a visible ASCII character, none of them in but. */
+static bool is_visible(const char *text, const char *but)
+{
+    for (; *text != '\0'; text++)
+        if (*text <= ' ' || *text > '~' || strchr(but, *text) != NULL)
+            return false;
+    return true;
+}
+
+/* Splits what follows "scheme://" into "user:password" (NULL data: none), host:port and the rest.
+ */
+static void split_authority(const char *text, struct slice *user, struct slice *host_port,
+                            const char **rest)
+{
+    size_t len = strcspn(text, "/?#");
+    const char *at = memrchr(text, '@', len);
+    const char *begin = at != NULL ? at + 1 : text;
+
+    *user = (struct slice){at != NULL ? text : NULL, at != NULL ? (size_t)(at - text) : 0};
+    *host_port = (struct slice){begin, len - (size_t)(begin - text)};
+    *rest = text + len;
+}
+
+struct slice config_url_password(const char *url)
+{
+    const char *scheme = strstr(url, "://");
+    struct slice user, host_port;
+    const char *rest, *colon;
+
+    if (scheme == NULL)
+        return (struct slice){url, 0};
+    split_authority(scheme + 3, &user, &host_port, &rest);
+    colon = user.data != NULL ? memchr(user.data, ':', user.len) : NULL;
+    if (colon == NULL)
+        return (struct slice){url, 0};
+    return (struct slice){colon + 1, user.len - (size_t)(colon + 1 - user.data)};
+}
+
+static const char *unix_path_problem(const char *path, size_t len)
+{
+    if (len == 0 || path[0] != '/')
+        return "the socket's path must begin with /";
+    return len > UNIX_PATH_MAX ? "the socket's path is longer than 107 bytes" : NULL;
+}
+
+static const char *redis_url_problem(const char *text)
+{
+    struct redis_url url;
+    const char *problem = redis_url_parse(&url, text);
+
+    if (problem == NULL)
+        redis_url_fini(&url);
+    return problem;
+}
+
+/* Like redis_url_parse() it never quotes the URL. */
+static const char *clickhouse_url_problem(const char *url, bool *has_user)
+{
+    struct slice user, host_port, host, port;
+    const char *rest, *problem;
+
+    *has_user = false;
+    if (strcmp(url, "discard:") == 0)
+        return NULL;
+    if (!is_visible(url, "?#"))
+        return "no white space, ? or # may stand in it";
+    if (!has_prefix(url, "http://") && !has_prefix(url, "https://"))
+        return "must begin with http:// or https://, or be discard:";
+    split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
+    problem = host_port_split(host_port, &host, &port);
+    *has_user = user.data != NULL;
+    return problem;
+}
+
+static const char *fill_address(struct config_loader *loader, struct item item,
+                                struct config_address *address)
+{
+    struct slice host, port;
+    const char *problem;
+
+    if (item.len >= 5 && memcmp(item.at, "unix:", 5) == 0) {
+        problem = unix_path_problem(item.at + 5, item.len - 5);
+        if (problem == NULL)
+            *address =
+                (struct config_address){.kind = CONFIG_ADDRESS_UNIX,
+                                        .host = config_copy(loader, item.at + 5, item.len - 5)};
+        return problem;
+    }
+    problem = host_port_split((struct slice){item.at, item.len}, &host, &port);
+    if (problem == NULL && port.len == 0)
+        problem = "the port is missing";
+    if (problem == NULL)
+        *address = (struct config_address){.kind = CONFIG_ADDRESS_TCP,
+                                           .host = config_copy(loader, host.data, host.len),
+                                           .port = config_copy(loader, port.data, port.len)};
+    return problem;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool same_address(const struct config_address *a, const struct config_address *b)
+{
+    return a->kind == b->kind && same_text(a->host, b->host) && same_text(a->port, b->port);
+}
+
+/* Fills addresses from the list of key; *count grows. Addresses before *count are those that are
+ * taken already. */
+static void check_listen(struct config_loader *loader, enum config_key_id id, const char *list,
+                         struct config_address *addresses, size_t *count)
+{
+    const char *section = config_keys[id].section;
+    int place = loader->key_places[id];
+
+    for (const char *at = list; at != NULL;) {
+        struct item item = first_item(at);
+        const char *problem = NULL;
+
+        if (*count == CONFIG_LISTEN_MAX) {
+            config_problem(loader, place, "%s.listen has more than %d addresses", section,
+                           CONFIG_LISTEN_MAX);
+            return;
+        }
+        if (item.len == 0)
+            problem = "an address is missing";
+        else
+            problem = fill_address(loader, item, &addresses[*count]);
+        if (problem != NULL)
+            config_problem(loader, place, "%s.listen = %.*s: %s", section, (int)item.len, item.at,
+                           problem);
+        else
+            ++*count;
+        for (size_t i = 0; problem == NULL && i + 1 < *count; i++)
+            if (same_address(&addresses[i], &addresses[*count - 1]))
+                config_problem(loader, place, "%s.listen = %.*s is given twice", section,
+                               (int)item.len, item.at);
+        at = item.next;
+    }
+}
+
+static void check_addresses(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+
+    check_listen(loader, KEY_server_listen, config->server_listen, config->server_addresses,
+                 &config->server_address_count);
+    if (*config->admin_listen == '\0')
+        return;
+    check_listen(loader, KEY_admin_listen, config->admin_listen, config->admin_addresses,
+                 &config->admin_address_count);
+    /* SO_REUSEPORT would let both bind it and share the connections out between them. */
+    for (size_t i = 0; i < config->admin_address_count; i++)
+        for (size_t k = 0; k < config->server_address_count; k++)
+            if (same_address(&config->admin_addresses[i], &config->server_addresses[k]))
+                config_problem(loader, loader->key_places[KEY_admin_listen],
+                               "admin.listen has an address of server.listen");
+}
+
+static void check_stream_path(struct config_loader *loader, size_t index)
+{
+    struct config_stream *stream = &loader->config->streams[index];
+    int place = loader->streams[index].key_places[STREAM_KEY_PATH];
+    const char *text = loader->streams[index].texts[STREAM_KEY_PATH];
+    char usual[CONFIG_STREAM_NAME_MAX + sizeof("/v1/")];
+
+    snprintf(usual, sizeof(usual), "/v1/%s", stream->name);
+    if (text == NULL) {
+        text = usual;
+        place = loader->streams[index].place;
+    }
+    stream->path = config_copy(loader, text, strlen(text));
+    if (text[0] != '/')
+        config_problem(loader, place, "stream.%s.path = %s: must begin with /", stream->name, text);
+    else if (!is_visible(text, "?#"))
+        config_problem(loader, place,
+                       "stream.%s.path = %s: must be visible ASCII characters without ? and #",
+                       stream->name, text);
+    for (size_t i = 0; i < index; i++)
+        if (same_text(loader->config->streams[i].path, stream->path))
+            config_problem(loader, place, "stream.%s.path = %s is the path of stream.%s too",
+                           stream->name, text, loader->config->streams[i].name);
+}
+
+static void check_stream_table(struct config_loader *loader, size_t index)
+{
+    struct config_stream *stream = &loader->config->streams[index];
+    const char *text = loader->streams[index].texts[STREAM_KEY_TABLE];
+    size_t len;
+
+    if (text == NULL) {
+        config_problem(loader, loader->streams[index].place,
+                       "stream.%s.table is missing: name the ClickHouse table as db.table",
+                       stream->name);
+        return;
+    }
+    len = strcspn(text, ".");
+    if (text[len] != '.' || !config_is_name(text, len, "_") ||
+        !config_is_name(text + len + 1, strlen(text + len + 1), "_")) {
+        config_problem(loader, loader->streams[index].key_places[STREAM_KEY_TABLE],
+                       "stream.%s.table = %s: must be db.table, of letters, digits and _",
+                       stream->name, text);
+        return;
+    }
+    stream->database = config_copy(loader, text, len);
+    stream->table = config_copy(loader, text + len + 1, strlen(text + len + 1));
+}
+
+static void check_stream_id(struct config_loader *loader, size_t index)
+{
+    struct config_stream *stream = &loader->config->streams[index];
+    const char *text = loader->streams[index].texts[STREAM_KEY_ID];
+    int place = loader->streams[index].key_places[STREAM_KEY_ID];
+
+    for (const char *at = text != NULL ? text : "event_id"; at != NULL;) {
+        struct item item = first_item(at);
+        char *field;
+
+        if (item.len == 0) {
+            config_problem(loader, place, "stream.%s.id has an empty field", stream->name);
+            return;
+        }
+        if (stream->id_count == CONFIG_ID_FIELDS_MAX) {
+            config_problem(loader, place, "stream.%s.id has more than %d fields", stream->name,
+                           CONFIG_ID_FIELDS_MAX);
+            return;
+        }
+        field = config_copy(loader, item.at, item.len);
+        for (size_t i = 0; i < stream->id_count; i++)
+            if (same_text(stream->id_fields[i], field))
+                config_problem(loader, place, "stream.%s.id has the field %s twice", stream->name,
+                               field);
+        stream->id_fields[stream->id_count++] = field;
+        at = item.next;
+    }
+}
+
+static void check_streams(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+
+    if (config->stream_count == 0)
+        config_problem(loader, PLACE_NONE,
+                       "there is no [stream.NAME] section; at least one is needed");
+    for (size_t i = 0; i < config->stream_count; i++) {
+        check_stream_path(loader, i);
+        check_stream_table(loader, i);
+        check_stream_id(loader, i);
+        if (config->streams[i].ttl_ms == 0)
+            config->streams[i].ttl_ms = config->redis_ttl_ms;
+    }
+}
+
+/* Returns the first line of the file, owned, or NULL and a problem. */
+static char *read_password(struct config_loader *loader, const char *path)
+{
+    int place = loader->key_places[KEY_clickhouse_password_file];
+    char line[PASSWORD_MAX + 2];
+    FILE *file = fopen(path, "re");
+    bool got;
+
+    if (file == NULL) {
+        config_problem(loader, place, "clickhouse.password_file = %s: %s", path, strerror(errno));
+        return NULL;
+    }
+    errno = 0;
+    got = fgets(line, sizeof(line), file) != NULL;
+    if (!got && ferror(file))
+        config_problem(loader, place, "clickhouse.password_file = %s: %s", path, strerror(errno));
+    fclose(file);
+    if (!got && errno != 0)
+        return NULL;
+    if (!got)
+        line[0] = '\0';
+    line[strcspn(line, "\r\n")] = '\0';
+    if (line[0] == '\0' || strlen(line) > PASSWORD_MAX) {
+        config_problem(loader, place,
+                       "clickhouse.password_file = %s: its first line must be 1 to %d"
+                       " bytes",
+                       path, PASSWORD_MAX);
+        return NULL;
+    }
+    return config_copy(loader, line, strlen(line));
+}
+
+static void check_clickhouse(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    bool url_has_user;
+    const char *problem = clickhouse_url_problem(config->clickhouse_url, &url_has_user);
+    bool has_password = *config->clickhouse_password != '\0';
+    bool has_file = *config->clickhouse_password_file != '\0';
+
+    if (problem != NULL)
+        config_problem(loader, loader->key_places[KEY_clickhouse_url], "clickhouse.url: %s",
+                       problem);
+    if (url_has_user && (*config->clickhouse_user != '\0' || has_password || has_file))
+        config_problem(loader, loader->key_places[KEY_clickhouse_url],
+                       "clickhouse.url holds credentials, and so do user, password or"
+                       " password_file; ClickHouse refuses both together");
+    if (has_password && has_file)
+        config_problem(loader, loader->key_places[KEY_clickhouse_password_file],
+                       "clickhouse.password and clickhouse.password_file are both given");
+    if (config->clickhouse_retry_min_ms > config->clickhouse_retry_max_ms)
+        config_problem(loader,
+                       loader->key_places[KEY_clickhouse_retry_min] != PLACE_NONE
+                           ? loader->key_places[KEY_clickhouse_retry_min]
+                           : loader->key_places[KEY_clickhouse_retry_max],
+                       "clickhouse.retry_min is longer than clickhouse.retry_max");
+    config->clickhouse_password_resolved =
+        has_file
+            ? read_password(loader, config->clickhouse_password_file)
+            : config_copy(loader, config->clickhouse_password, strlen(config->clickhouse_password));
+}
+
+static uint64_t at_most(uint64_t value, uint64_t most)
+{
+    return value < most ? value : most;
+}
+
+static uint64_t at_least(uint64_t value, uint64_t least)
+{
+    return value > least ? value : least;
+}
+
+static void resolve_threads(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    uint64_t cpus = loader->cpu_count;
+
+    if (config->server_threads == 0)
+        config->server_threads = at_least(at_most(cpus, AUTO_THREADS_MAX), 1);
+    if (config->worker_threads == 0)
+        config->worker_threads = at_least(at_most(cpus / 2, AUTO_THREADS_MAX), 1);
+}
+
+static void check_journal(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    /* Each front-end thread appends to a segment of its own, and one more is kept ready. */
+    uint64_t needed = (config->server_threads + 1) * config->journal_segment_bytes;
+    bool in_memory = config->journal_mode == CONFIG_JOURNAL_MEMORY;
+    char text[CONFIG_VALUE_MAX];
+
+    if (config->journal_max_bytes_bytes == 0)
+        config->journal_max_bytes_bytes =
+            at_least(in_memory ? AUTO_MEMORY_BYTES : AUTO_FILE_BYTES, needed);
+    if (config->journal_max_bytes_bytes < needed) {
+        config_value_format(&config_keys[KEY_journal_max_bytes], needed, text);
+        config_problem(loader, loader->key_places[KEY_journal_max_bytes],
+                       "journal.max_bytes must be at least %s: (server.threads + 1) times"
+                       " journal.segment, with %" PRIu64 " threads",
+                       text, config->server_threads);
+    }
+    if (!in_memory && *config->journal_dir == '\0')
+        config_problem(loader, loader->key_places[KEY_journal_dir], "journal.dir is empty");
+    if (*config->dead_letter_dir == '\0')
+        config_problem(loader, loader->key_places[KEY_dead_letter_dir], "dead_letter.dir is empty");
+}
+
+void config_check(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    const char *problem = *config->redis_url != '\0' ? redis_url_problem(config->redis_url) : NULL;
+
+    check_addresses(loader);
+    if (config->server_max_body_bytes > config->server_max_buffers_bytes)
+        config_problem(loader, loader->key_places[KEY_server_max_body],
+                       "server.max_body is larger than server.max_buffers, so that such a body"
+                       " could never be received");
+    resolve_threads(loader);
+    if (problem != NULL)
+        config_problem(loader, loader->key_places[KEY_redis_url], "redis.url: %s", problem);
+    check_clickhouse(loader);
+    check_journal(loader);
+    check_streams(loader);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ini.c - reads an INI file and tells section, key, value and line of each assignment.
+ *
+ * inih reads one line at a time here, because on a whole file it does four things silently that a
+ * configuration must not suffer: a line beyond its buffer becomes two, an indented line is glued
+ * to the value above, a section name is cut at 49 bytes, and text behind a section's bracket is
+ * ignored. So lines, sections and comments are ours, and `key = value ; comment` is inih's.
+ *
+ * Runs on: main thread. Owns: nothing after it returns.
+ */
+#include "ini.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <ini.h>
+
+#define BLANKS " \t\v\f\r"
+#define INIH_LINE (INI_LINE_MAX + 3) /* inih wants room for "\r\n" and the NUL */
+
+enum line_result { LINE_OK, LINE_TOO_LONG, LINE_HAS_NUL, LINE_NONE };
+
+struct reader {
+    const struct ini_handler *handler;
+    char section[INI_LINE_MAX + 1];
+    bool section_broken;
+    int line;
+};
+
+/* Reads one line into out, without its end; at most INI_LINE_MAX bytes are kept. */
+static enum line_result read_line(FILE *stream, char *out)
+{
+    enum line_result result = LINE_OK;
+    size_t len = 0;
+    int c = getc(stream);
+
+    if (c == EOF)
+        return LINE_NONE;
+    for (; c != EOF && c != '\n'; c = getc(stream)) {
+        if (c == '\0')
+            result = LINE_HAS_NUL;
+        else if (len == INI_LINE_MAX)
+            result = LINE_TOO_LONG;
+        else
+            out[len++] = (char)c;
+    }
+    while (len > 0 && strchr(BLANKS, out[len - 1]) != NULL)
+        len--;
+    out[len] = '\0';
+    return result;
+}
+
+static void error(const struct reader *reader, const char *message)
+{
+    reader->handler->error(reader->handler->arg, reader->line, message);
+}
+
+/* Takes text = "[name] ; comment". */
+static void begin_section(struct reader *reader, char *text)
+{
+    char *name = text + 1 + strspn(text + 1, BLANKS);
+    char *end = strchr(name, ']');
+    const char *rest;
+
+    reader->section_broken = true;
+    if (end == NULL) {
+        error(reader, "the section's closing ] is missing");
+        return;
+    }
+    rest = end + 1 + strspn(end + 1, BLANKS);
+    if (*rest != '\0' && *rest != ';' && *rest != '#') {
+        error(reader, "unexpected text behind the section's ]");
+        return;
+    }
+    while (end > name && strchr(BLANKS, end[-1]) != NULL)
+        end--;
+    *end = '\0';
+    if (*name == '\0') {
+        error(reader, "the section has no name");
+        return;
+    }
+    reader->section_broken = false;
+    memcpy(reader->section, name, strlen(name) + 1);
+    if (reader->handler->section != NULL)
+        reader->handler->section(reader->handler->arg, reader->line, reader->section);
+}
+
+/* inih's callback; it returns nonzero when all is well. inih's own section is always empty. */
+static int take_entry(void *arg, const char *section, const char *key, const char *value)
+{
+    const struct reader *reader = arg;
+
+    (void)section;
+    if (*key == '\0')
+        return 0;
+    reader->handler->entry(reader->handler->arg, reader->line, reader->section, key, value);
+    return 1;
+}
+
+static void take_line(struct reader *reader, char *text)
+{
+    if (*text == '\0' || *text == ';' || *text == '#')
+        return;
+    if (*text == '[')
+        begin_section(reader, text);
+    else if (!reader->section_broken && ini_parse_string(text, take_entry, reader) != 0)
+        error(reader, "expected [section] or key = value");
+}
+
+int ini_read_stream(FILE *stream, const struct ini_handler *handler)
+{
+    struct reader reader = {.handler = handler};
+    char text[INI_LINE_MAX + 1];
+
+    ini_max_line = INIH_LINE;
+    ini_allow_multiline = false;
+    for (;;) {
+        enum line_result result = read_line(stream, text);
+        char *start = text;
+
+        if (result == LINE_NONE)
+            break;
+        reader.line++;
+        if (reader.line == 1 && strncmp(start, "\xef\xbb\xbf", 3) == 0)
+            start += 3;
+        start += strspn(start, BLANKS);
+        if (result == LINE_TOO_LONG)
+            error(&reader, "the line is longer than 4000 bytes");
+        else if (result == LINE_HAS_NUL)
+            error(&reader, "the line holds a NUL byte");
+        else
+            take_line(&reader, start);
+    }
+    return ferror(stream) ? -EIO : 0;
+}
+
+int ini_read(const char *path, const struct ini_handler *handler)
+{
+    FILE *stream = fopen(path, "re");
+    int err;
+
+    if (stream == NULL)
+        return -errno;
+    errno = 0;
+    err = ini_read_stream(stream, handler);
+    if (err != 0 && errno != 0)
+        err = -errno; /* a folder opens, and fails to read with EISDIR */
+    fclose(stream);
+    return err;
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl_journal.c - alloyctl journal inspect and verify.
+ *
+ * Reads the folder of a running or dead alloyd: takes no lock, maps segments for reading only, and
+ * lives with a segment that goes away or grows meanwhile.
+ *
+ * Runs on: main thread. Owns: the sums.
+ */
+#include "ctl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "alloy/clock.h"
+#include "alloy/journal_dir.h"
+#include "alloy/segment.h"
+
+#define ISO_MAX 25
+#define STREAMS_MAX 1024 /* names in all segments together: streams come and go */
+
+/* The columns of a sum. */
+static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
+                                           RECORD_DEAD, RECORD_REFUSED};
+
+/* Records of a segment or a stream. */
+struct sum {
+    char name[SEGMENT_STREAM_NAME];
+    uint64_t counts[ARRAY_LEN(states)]; /* by state */
+    uint64_t live;
+    uint64_t live_bytes;
+    uint64_t oldest_live_ms; /* 0: none */
+};
+
+struct walk {
+    const char *dir;
+    struct journal_dir folder;
+    FILE *out;
+    bool verify; /* tell problems, not sums; else they are only counted */
+    uint64_t segments;
+    uint64_t records;
+    uint64_t problems;
+    struct sum segment;
+    struct sum *streams;
+    size_t stream_count;
+};
+
+/* NULL: there is no such state. */
+static const char *state_name(uint16_t state)
+{
+    switch (state) {
+    case RECORD_LIVE:
+        return "LIVE";
+    case RECORD_INSERTED:
+        return "INSERTED";
+    case RECORD_DUPLICATE:
+        return "DUPLICATE";
+    case RECORD_DEAD:
+        return "DEAD";
+    case RECORD_REFUSED:
+        return "REFUSED";
+    default:
+        return NULL;
+    }
+}
+
+static PRINTF_LIKE(4, 5) void tell_problem(struct walk *walk, uint32_t number, size_t offset,
+                                           const char *format, ...)
+{
+    char name[SEGMENT_NAME_MAX];
+    va_list args;
+
+    walk->problems++;
+    if (!walk->verify)
+        return;
+    segment_name(name, number, "alj");
+    fprintf(walk->out, "%s: offset %zu: ", name, offset);
+    va_start(args, format);
+    vfprintf(walk->out, format, args);
+    va_end(args);
+    fputc('\n', walk->out);
+}
+
+/* What is wrong at offset, where no record could be believed. */
+static const char *diagnose(const struct segment *segment, size_t offset)
+{
+    const struct record *record = (const struct record *)(segment->base + offset);
+
+    if (segment->limit - offset < sizeof(*record) || record->magic != RECORD_MAGIC)
+        return "no record begins here";
+    if (record->lsn != ((uint64_t)segment->number << 32 | offset))
+        return "record is not of this place";
+    if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
+        return "record was never finished";
+    return "record does not match its checksum";
+}
+
+/* The sum of a stream by its name; NULL: too many. */
+static struct sum *stream_sum(struct walk *walk, const char *name)
+{
+    struct sum *grown;
+
+    for (size_t i = 0; i < walk->stream_count; i++)
+        if (strcmp(walk->streams[i].name, name) == 0)
+            return &walk->streams[i];
+    if (walk->stream_count == STREAMS_MAX)
+        return NULL;
+    grown = reallocarray(walk->streams, walk->stream_count + 1, sizeof(*grown));
+    if (grown == NULL)
+        return NULL;
+    walk->streams = grown;
+    grown[walk->stream_count] = (struct sum){0};
+    snprintf(grown[walk->stream_count].name, sizeof(grown->name), "%s", name);
+    return &grown[walk->stream_count++];
+}
+
+static void add_to_sum(struct sum *sum, const struct record *record, uint16_t state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        sum->counts[i] += states[i] == state;
+    if (state != RECORD_LIVE)
+        return;
+    sum->live++;
+    sum->live_bytes += record->length;
+    if (sum->oldest_live_ms == 0 || record->received_ms < sum->oldest_live_ms)
+        sum->oldest_live_ms = record->received_ms;
+}
+
+static void take_record(struct walk *walk, const struct segment *segment,
+                        const struct record *record)
+{
+    const struct segment_header *header = (const struct segment_header *)segment->base;
+    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    /* As alloyd takes it. */
+    const uint16_t state =
+        (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));
+    struct sum *sum = stream_sum(walk, header->streams[record->stream_entry]);
+
+    walk->records++;
+    if (state_name(word) == NULL)
+        tell_problem(walk, segment->number, record_offset(record), "record has the state %#x",
+                     word);
+    if (state == RECORD_LIVE && !record_insert_id_valid(record))
+        tell_problem(walk, segment->number, record_offset(record),
+                     "record does not match the check of its insert id");
+    add_to_sum(&walk->segment, record, state);
+    if (sum != NULL)
+        add_to_sum(sum, record, state);
+}
+
+/* True when what was no record is one now: a running alloyd has finished it meanwhile. */
+static bool is_whole_now(const struct segment *segment, size_t offset)
+{
+    struct record *record;
+
+    return segment_next(segment, &offset, &record) == SEGMENT_RECORD;
+}
+
+/* True when the record at offset has its state, which comes last. Without it the record is being
+ * written, or its writer was killed, and nobody was promised anything. */
+static bool is_finished(const struct segment *segment, size_t offset)
+{
+    const struct record *record = (const struct record *)(segment->base + offset);
+
+    /* acquire: pairs with the release in segment_write(); what was written before it is seen */
+    return segment->limit - offset < sizeof(*record) ||
+           atomic_load_explicit(&record->state, memory_order_acquire) != 0;
+}
+
+/* Reads all records of a segment; returns where they end. */
+static size_t read_records(struct walk *walk, const struct segment *segment)
+{
+    size_t offset = SEGMENT_HEADER_BYTES;
+    struct record *record;
+    bool finished;
+
+    for (;;) {
+        const size_t before = offset;
+
+        switch (segment_next(segment, &offset, &record)) {
+        case SEGMENT_RECORD:
+            take_record(walk, segment, record);
+            break;
+        case SEGMENT_GAP:
+            /* In this order: when a later record is finished all before it are. */
+            if (is_finished(segment, offset) && is_whole_now(segment, before))
+                offset = before;
+            else
+                tell_problem(walk, segment->number, before, "%s; %zu bytes to the next one",
+                             diagnose(segment, before), offset - before);
+            break;
+        case SEGMENT_TORN:
+            /* In this order: a record that has its state is whole, if it is not broken. */
+            finished = is_finished(segment, offset);
+            if (is_whole_now(segment, offset))
+                break;
+            if (finished)
+                tell_problem(walk, segment->number, offset, "%s, and none follows",
+                             diagnose(segment, offset));
+            return offset;
+        case SEGMENT_END:
+            return offset;
+        }
+    }
+}
+
+static const char *when(uint64_t ms, char text[ISO_MAX])
+{
+    if (ms == 0)
+        return "-";
+    clock_format_iso(ms, text);
+    return text;
+}
+
+static void print_sum(FILE *out, const struct sum *sum)
+{
+    char text[ISO_MAX];
+
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        fprintf(out, " %10" PRIu64, sum->counts[i]);
+    fprintf(out, " %12" PRIu64 "  %s\n", sum->live_bytes, when(sum->oldest_live_ms, text));
+}
+
+static void print_head(FILE *out, const char *first)
+{
+    fputs(first, out);
+    for (size_t i = 0; i < ARRAY_LEN(states); i++)
+        fprintf(out, " %10s", state_name((uint16_t)states[i]));
+    fprintf(out, " %12s  %s\n", "LIVE BYTES", "OLDEST LIVE");
+}
+
+static void read_segment(struct walk *walk, const struct journal_dir_file *file)
+{
+    const struct segment_spec spec = {.dir_fd = walk->folder.fd,
+                                      .instance_id = walk->folder.instance_id};
+    struct segment *segment;
+    uint64_t size;
+    size_t end;
+    int err = segment_peek(&segment, &spec, file->number);
+
+    if (err == -ENOENT)
+        return; /* finished and removed meanwhile */
+    walk->segments++;
+    if (err != 0) {
+        const char *why = err == -EBADMSG  ? "the header is broken, or of another journal"
+                          : err == -EPROTO ? "the segment is of another version of alloyd"
+                                           : strerror(-err);
+
+        tell_problem(walk, file->number, 0, "%s", why);
+        if (!walk->verify)
+            fprintf(walk->out, "%10u  %s\n", file->number, why);
+        return;
+    }
+    walk->segment = (struct sum){0};
+    size = ((const struct segment_header *)segment->base)->size;
+    if (segment->limit < size)
+        tell_problem(walk, file->number, segment->limit, "the file ends here, not at %" PRIu64,
+                     size);
+    end = read_records(walk, segment);
+    if (!walk->verify) {
+        fprintf(walk->out, "%10u %12zu %12" PRIu64, file->number, end, size);
+        print_sum(walk->out, &walk->segment);
+    }
+    segment_close(segment);
+}
+
+/* Segments that a start has set aside wait for somebody to look at them. */
+static void find_set_aside(struct walk *walk)
+{
+    int fd = openat(walk->folder.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    char name[SEGMENT_NAME_MAX];
+    unsigned number;
+
+    if (stream == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    while ((entry = readdir(stream)) != NULL) {
+        if (sscanf(entry->d_name, "segment-%10u", &number) != 1)
+            continue;
+        segment_name(name, number, "alj.corrupt");
+        if (strcmp(name, entry->d_name) == 0)
+            tell_problem(walk, number, 0, "set aside as %s: something in it could not be believed",
+                         name);
+    }
+    closedir(stream);
+}
+
+static void print_owner(const struct walk *walk)
+{
+    int fd = openat(walk->folder.fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    char text[32] = "";
+    long pid;
+
+    if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
+        text[0] = '\0';
+    if (fd >= 0)
+        close(fd);
+    pid = strtol(text, NULL, 10);
+    fprintf(walk->out, "journal     %s\ninstance    %016" PRIx64 "\n", walk->dir,
+            walk->folder.instance_id);
+    if (pid > 0)
+        fprintf(walk->out, "last user   pid %ld%s\n", pid,
+                kill((pid_t)pid, 0) == 0 || errno == EPERM ? " (there is such a process)"
+                                                           : " (has ended)");
+}
+
+static int begin(struct walk *walk, const char *dir, FILE *out)
+{
+    char error[JOURNAL_DIR_ERROR_MAX];
+
+    *walk = (struct walk){.dir = dir, .out = out};
+    if (journal_dir_peek(&walk->folder, dir, error) == 0)
+        return 0;
+    fprintf(stderr, "alloyctl: %s\n", error);
+    return -1;
+}
+
+static void end(struct walk *walk)
+{
+    free(walk->streams);
+    journal_dir_peek_end(&walk->folder);
+}
+
+int ctl_journal_inspect(const char *dir, FILE *out)
+{
+    struct walk walk;
+    struct sum total = {0};
+
+    if (begin(&walk, dir, out) != 0)
+        return EXIT_FAILURE;
+    print_owner(&walk);
+    fprintf(out, "segments    %zu\n", walk.folder.file_count);
+    if (walk.folder.file_count > 0) {
+        fputc('\n', out);
+        print_head(out, "   SEGMENT         USED         SIZE");
+    }
+    for (size_t i = 0; i < walk.folder.file_count; i++)
+        read_segment(&walk, &walk.folder.files[i]);
+    if (walk.stream_count > 0) {
+        fputc('\n', out);
+        print_head(out, "STREAM                              ");
+    }
+    for (size_t i = 0; i < walk.stream_count; i++) {
+        const struct sum *sum = &walk.streams[i];
+
+        fprintf(out, "%-36s", sum->name);
+        print_sum(out, sum);
+        total.live_bytes += sum->live_bytes;
+        total.live += sum->live;
+    }
+    find_set_aside(&walk);
+    fprintf(out, "\n%" PRIu64 " record%s, %" PRIu64 " of them LIVE, %" PRIu64 " byte%s\n",
+            walk.records, ctl_plural(walk.records), total.live, total.live_bytes,
+            ctl_plural(total.live_bytes));
+    if (walk.problems > 0)
+        fprintf(out, "%" PRIu64 " problem%s: see alloyctl journal verify %s\n", walk.problems,
+                ctl_plural(walk.problems), dir);
+    end(&walk);
+    return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int ctl_journal_verify(const char *dir, FILE *out)
+{
+    struct walk walk;
+
+    if (begin(&walk, dir, out) != 0)
+        return EXIT_FAILURE;
+    walk.verify = true;
+    for (size_t i = 0; i < walk.folder.file_count; i++)
+        read_segment(&walk, &walk.folder.files[i]);
+    find_set_aside(&walk);
+    fprintf(out, "%" PRIu64 " segment%s, %" PRIu64 " record%s, %" PRIu64 " problem%s\n",
+            walk.segments, ctl_plural(walk.segments), walk.records, ctl_plural(walk.records),
+            walk.problems, ctl_plural(walk.problems));
+    end(&walk);
+    return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

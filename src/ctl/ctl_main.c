@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl_main.c - the command line of alloyctl.
+ *
+ * Runs on: main thread. Owns: nothing.
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloy/clock.h"
+#include "ctl.h"
+
+#define LETTER_DIR "/var/lib/alloy/dead-letter"
+#define URL "http://127.0.0.1:8080"
+
+enum command { LETTERS_LIST, LETTERS_SHOW, LETTERS_REPLAY, JOURNAL_INSPECT, JOURNAL_VERIFY };
+
+static const struct {
+    const char *noun;
+    const char *verb;
+    const char *options; /* letters of long_options that it takes */
+} commands[] = {
+    [LETTERS_LIST] = {"dead-letter", "list", ""},
+    [LETTERS_SHOW] = {"dead-letter", "show", "scarA"},
+    [LETTERS_REPLAY] = {"dead-letter", "replay", "supk"},
+    [JOURNAL_INSPECT] = {"journal", "inspect", ""},
+    [JOURNAL_VERIFY] = {"journal", "verify", ""},
+};
+
+static const struct option long_options[] = {
+    {"stream", required_argument, NULL, 's'},
+    {"code", required_argument, NULL, 'c'},
+    {"since", required_argument, NULL, 'a'},
+    {"raw", no_argument, NULL, 'r'},
+    {"url", required_argument, NULL, 'u'},
+    {"path", required_argument, NULL, 'p'},
+    {"all", no_argument, NULL, 'A'},
+    {"keep", no_argument, NULL, 'k'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static const char help_text[] =
+    "alloyctl looks into the folders of alloyd, and posts refused events again.\n"
+    "\n"
+    "Usage: alloyctl dead-letter list   [DIR]\n"
+    "       alloyctl dead-letter show   [--stream NAME] [--code N] [--since TIME] [--raw] [--all] "
+    "[DIR]\n"
+    "       alloyctl dead-letter replay [--stream NAME] [--url URL] [--path PATH] [--keep] [DIR]\n"
+    "       alloyctl journal inspect DIR\n"
+    "       alloyctl journal verify DIR\n"
+    "\n"
+    "dead-letter: events that ClickHouse refused, in DIR (default " LETTER_DIR ")\n"
+    "  list    files, events and time span, and sums by stream and code\n"
+    "  show    each event that was not replayed, with the reason, over several lines\n"
+    "  replay  post the original events to an alloyd, which may run on this folder; a file whose\n"
+    "          events were all answered 202 is renamed to *.replayed\n"
+    "\n"
+    "  --stream NAME  only events of this stream\n"
+    "  --code N       only events refused with this exception code of ClickHouse\n"
+    "  --since TIME   only events refused since then: 2026-01-31, 2026-01-31T12:00:00Z (UTC), or\n"
+    "                 90s, 15min, 2h, 7d ago\n"
+    "  --raw          lines as they are in the files, for jq and the like\n"
+    "  --all          also events that were replayed\n"
+    "  --url URL      where alloyd takes events (default " URL ")\n"
+    "  --path PATH    path to post to, for one stream (default /v1/ and the stream's name)\n"
+    "  --keep         leave the files as they are\n"
+    "\n"
+    "journal: accepted events that are not yet in ClickHouse, in DIR. Both commands only read, "
+    "take\n"
+    "no lock, and work whether alloyd runs or not.\n"
+    "  inspect  segments and streams: records by state, bytes, and the oldest that waits\n"
+    "  verify   check every checksum, and print segment and offset of each problem\n"
+    "\n"
+    "  -V, --version  print the version, and exit\n"
+    "  -h, --help     print this text, and exit\n"
+    "\n"
+    "Exit status: 0 when all went well, 1 when something failed or a problem was found,\n"
+    "2 for a wrong command line.\n";
+
+struct command_line {
+    enum command command;
+    const char *dir;
+    struct ctl_show show;
+    struct ctl_replay replay;
+};
+
+/* Output that did not arrive is a failure. */
+static int finish_output(int status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("alloyctl: standard output");
+        return EXIT_FAILURE;
+    }
+    return status;
+}
+
+static int refuse(void)
+{
+    fputs("Try 'alloyctl --help' for more information.\n", stderr);
+    return CTL_USAGE;
+}
+
+/* What an option takes, for who gave it something else. */
+static const char *what_it_takes(int option)
+{
+    switch (option) {
+    case 's':
+        return "the name of a stream";
+    case 'c':
+        return "an exception code of ClickHouse, a number from 1 to 99999";
+    case 'a':
+        return "a time such as 2026-01-31 or 2026-01-31T12:00:00Z (UTC), or 90s, 15min, 2h or 7d "
+               "ago";
+    case 'u':
+        return "a URL such as " URL ", without a path: that goes into --path";
+    default:
+        return "a path that begins with '/'";
+    }
+}
+
+static bool set_code(struct command_line *line, const char *text)
+{
+    char *end;
+    long code = strtol(text, &end, 10);
+
+    line->show.filter.code = (int)code;
+    return *text != '\0' && *end == '\0' && code > 0 && code < 100000;
+}
+
+/* Takes one option that is not --help or --version. False: its value is wrong. */
+static bool take_option(struct command_line *line, int option)
+{
+    switch (option) {
+    case 's':
+        line->show.filter.stream = line->replay.stream = optarg;
+        return optarg[0] != '\0';
+    case 'c':
+        return set_code(line, optarg);
+    case 'a':
+        return ctl_parse_since(optarg, clock_real_ms(), &line->show.filter.since_ms);
+    case 'r':
+        line->show.raw = true;
+        return true;
+    case 'A':
+        line->show.all = true;
+        return true;
+    case 'u':
+        line->replay.url = optarg;
+        return ctl_is_base_url(optarg);
+    case 'p':
+        line->replay.path = optarg;
+        return optarg[0] == '/';
+    default:
+        line->replay.keep = true;
+        return true;
+    }
+}
+
+/* Finds the command of the words. False: there is none, told. */
+static bool find_command(struct command_line *line, int count, char **words)
+{
+    bool is_noun = false;
+
+    for (size_t i = 0; count > 0 && i < ARRAY_LEN(commands); i++) {
+        if (strcmp(words[0], commands[i].noun) != 0)
+            continue;
+        is_noun = true;
+        if (count > 1 && strcmp(words[1], commands[i].verb) == 0) {
+            line->command = (enum command)i;
+            return true;
+        }
+    }
+    if (count == 0)
+        fputs("alloyctl: a command is missing\n", stderr);
+    else if (!is_noun)
+        fprintf(stderr, "alloyctl: there is no command '%s'\n", words[0]);
+    else if (count == 1)
+        fprintf(stderr, "alloyctl: %s: a command is missing\n", words[0]);
+    else
+        fprintf(stderr, "alloyctl: there is no command '%s %s'\n", words[0], words[1]);
+    return false;
+}
+
+/* Takes the words: noun, verb and folder. False: told. */
+static bool take_words(struct command_line *line, int count, char **words)
+{
+    if (!find_command(line, count, words))
+        return false;
+    if (count > 3) {
+        fprintf(stderr, "alloyctl: unexpected argument '%s'\n", words[3]);
+        return false;
+    }
+    line->dir = count == 3 ? words[2] : LETTER_DIR;
+    if (count < 3 && strcmp(words[0], "journal") == 0) {
+        fprintf(stderr, "alloyctl: journal %s: which folder?\n", words[1]);
+        return false;
+    }
+    return true;
+}
+
+/* Returns -1 to go on, or the exit status. */
+static int parse_command_line(int argc, char **argv, struct command_line *line)
+{
+    char given[ARRAY_LEN(long_options)] = "";
+    size_t given_count = 0;
+    int index = 0;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "Vh", long_options, &index)) != -1) {
+        if (option == 'V') {
+            puts("alloyctl " ALLOY_VERSION);
+            return finish_output(EXIT_SUCCESS);
+        }
+        if (option == 'h') {
+            fputs(help_text, stdout);
+            return finish_output(EXIT_SUCCESS);
+        }
+        if (option == '?')
+            return refuse();
+        if (!take_option(line, option)) {
+            fprintf(stderr, "alloyctl: --%s: '%s' is not %s\n", long_options[index].name, optarg,
+                    what_it_takes(option));
+            return refuse();
+        }
+        if (strchr(given, option) == NULL)
+            given[given_count++] = (char)option;
+    }
+    if (!take_words(line, argc - optind, argv + optind))
+        return refuse();
+    for (const char *letter = given; *letter != '\0'; letter++) {
+        if (strchr(commands[line->command].options, *letter) != NULL)
+            continue;
+        for (index = 0; long_options[index].val != *letter;)
+            index++;
+        fprintf(stderr, "alloyctl: %s %s does not take --%s\n", commands[line->command].noun,
+                commands[line->command].verb, long_options[index].name);
+        return refuse();
+    }
+    return -1;
+}
+
+static int run(struct command_line *line)
+{
+    switch (line->command) {
+    case LETTERS_LIST:
+        return finish_output(ctl_letters_list(line->dir, stdout));
+    case LETTERS_SHOW:
+        return finish_output(ctl_letters_show(line->dir, &line->show, stdout));
+    case LETTERS_REPLAY:
+        line->replay.dir = line->dir;
+        return ctl_replay(&line->replay);
+    case JOURNAL_INSPECT:
+        return finish_output(ctl_journal_inspect(line->dir, stdout));
+    case JOURNAL_VERIFY:
+        return finish_output(ctl_journal_verify(line->dir, stdout));
+    }
+    ALLOY_UNREACHABLE("a command without a case");
+}
+
+int main(int argc, char **argv)
+{
+    struct command_line line = {.replay = {.url = URL}};
+    int status = parse_command_line(argc, argv, &line);
+
+    return status < 0 ? run(&line) : status;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * main.c - the command line of alloyd.
+ *
+ * Reads options and configuration, answers --check, --dump-config, --version and --help itself, and
+ * hands the rest to daemon_run().
+ *
+ * Runs on: main thread. Owns: the list of overrides.
+ */
+#include <getopt.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "alloy/config.h"
+#include "daemon.h"
+
+#define CONFIG_PATH "/etc/alloy/alloy.ini"
+#define EXIT_USAGE 2
+
+struct command_line {
+    const char *config_path;
+    const char **overrides; /* room for every argument */
+    size_t override_count;
+    bool check;
+    bool dump;
+};
+
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"set", required_argument, NULL, 'o'},
+    {"check", no_argument, NULL, 't'},
+    {"dump-config", no_argument, NULL, 'D'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static const char help_text[] =
+    "alloyd takes JSON events over HTTP and brings each of them to ClickHouse exactly once.\n"
+    "\n"
+    "Usage: alloyd [-c FILE] [-o SECTION.KEY=VALUE]... [-t] [-D]\n"
+    "\n"
+    "  -c, --config FILE            configuration file (default " CONFIG_PATH ")\n"
+    "  -o, --set SECTION.KEY=VALUE  override one key of the file; may be repeated\n"
+    "  -t, --check                  check the configuration, print every problem, and exit\n"
+    "  -D, --dump-config            print the configuration in effect, and exit\n"
+    "  -V, --version                print the version, and exit\n"
+    "  -h, --help                   print this text, and exit\n"
+    "\n"
+    "alloyd stays in the foreground and logs to standard error.\n"
+    "\n"
+    "Signals:\n"
+    "  TERM, INT  stop taking events, finish those at hand, and exit; a second one exits at once\n"
+    "  HUP        read the configuration again and take over what needs no restart\n"
+    "\n"
+    "Exit status: 0 after a clean stop, 1 after a failure at run time,\n"
+    "2 for a wrong command line or configuration.\n"
+    "\n"
+    "Every key is explained in docs/CONFIG.md and in the configuration file itself.\n";
+
+/* CPUs that this process may use, which in a container are fewer than the machine has. */
+static size_t count_cpus(void)
+{
+    cpu_set_t cpus;
+
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0)
+        return 1; /* more than 1024 CPUs do not fit; server.threads can say what to use */
+    return (size_t)CPU_COUNT(&cpus);
+}
+
+/* Ends a run that only prints: output that did not arrive is a failure. */
+static int finish_output(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("alloyd: standard output");
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
+
+static int refuse(void)
+{
+    fputs("Try 'alloyd --help' for more information.\n", stderr);
+    return EXIT_USAGE;
+}
+
+/* Returns -1 to go on, or the exit status. */
+static int parse_command_line(int argc, char **argv, struct command_line *line)
+{
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:o:tDVh", long_options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            line->config_path = optarg;
+            break;
+        case 'o':
+            line->overrides[line->override_count++] = optarg;
+            break;
+        case 't':
+            line->check = true;
+            break;
+        case 'D':
+            line->dump = true;
+            break;
+        case 'V':
+            puts("alloyd " ALLOY_VERSION);
+            return finish_output();
+        case 'h':
+            fputs(help_text, stdout);
+            return finish_output();
+        default:
+            return refuse();
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "alloyd: unexpected argument '%s'\n", argv[optind]);
+        return refuse();
+    }
+    return -1;
+}
+
+static int run(const struct command_line *line)
+{
+    struct daemon_options options = {.config_path = line->config_path,
+                                     .overrides = line->overrides,
+                                     .override_count = line->override_count,
+                                     .cpu_count = count_cpus()};
+    struct config *config = config_load(options.config_path, options.overrides,
+                                        options.override_count, options.cpu_count, stderr);
+
+    if (config == NULL)
+        return EXIT_USAGE;
+    if (!line->check && !line->dump)
+        return daemon_run(config, &options);
+    /* With both, standard output must still read back as a configuration: "ok" is a comment. */
+    if (line->check)
+        printf("%s%s: ok\n", line->dump ? "; " : "", line->config_path);
+    if (line->dump)
+        config_dump(config, stdout);
+    config_destroy(config);
+    return finish_output();
+}
+
+int main(int argc, char **argv)
+{
+    struct command_line line = {.config_path = CONFIG_PATH};
+    int status;
+
+    line.overrides = calloc((size_t)argc + 1, sizeof(*line.overrides));
+    if (line.overrides == NULL) {
+        fputs("alloyd: out of memory\n", stderr);
+        return EXIT_FAILURE;
+    }
+    status = parse_command_line(argc, argv, &line);
+    if (status < 0)
+        status = run(&line);
+    free(line.overrides);
+    return status;
+}

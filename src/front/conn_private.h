@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn_private.h - what conn.c (sockets, time-outs, turns) and request.c (bytes to requests) share:
+ * the connection and the set it belongs to.
+ *
+ * Runs on: the front-end thread that owns the set.
+ */
+#ifndef ALLOY_CONN_PRIVATE_H
+#define ALLOY_CONN_PRIVATE_H
+
+#include <sys/queue.h>
+
+#include <event2/event_struct.h>
+
+#include "alloy/ack.h"
+#include "alloy/clock.h"
+#include "conn.h"
+#include "alloy/http_parse.h"
+#include "alloy/json_scan.h"
+#include "alloy/reply.h"
+#include "alloy/waiter.h"
+
+#define CONN_PIPELINE_MAX 64            /* answers to one connection in one turn */
+#define CONN_TURN_ANSWERS_MAX 4096      /* answers of one turn */
+#define CONN_TURN_BYTES_MAX (4ul << 20) /* of bodies in one turn; the last one may exceed it */
+#define CONN_NO_ANSWER UINT32_MAX
+
+enum conn_state {
+    CONN_HEAD,         /* of the next request: waiting for it, or part of it is there */
+    CONN_BODY,         /* its length is known */
+    CONN_CHUNKED,      /* the same, chunked */
+    CONN_DROP,         /* the body of a request that will be refused, length known */
+    CONN_DROP_CHUNKED, /* the same, chunked */
+    CONN_LINGER,       /* everything is said: reads and drops until the client closes */
+};
+
+enum queue_id {
+    QUEUE_IDLE,
+    QUEUE_HEAD,
+    QUEUE_BODY,
+    QUEUE_FLUSH,
+    QUEUE_LINGER,
+    QUEUE_WAIT, /* for ClickHouse, one second; then a queue for each second more */
+    QUEUE_WAIT_LAST = QUEUE_WAIT + ACK_WAIT_MAX_S - 1,
+    QUEUE_COUNT,
+};
+
+/* An answer that the parser settles alone. */
+struct refusal {
+    uint16_t status;
+    const char *code;
+    const char *message;
+};
+
+/* One answer of this turn. */
+struct answer {
+    struct reply reply;
+    enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_CONTINUE, ANSWER_WAITED } kind;
+    uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
+    size_t request;    /* its number in admission */
+    uint64_t begun_ns; /* when the request's first byte was read */
+};
+
+struct conn {
+    struct event event; /* read; write while out is set */
+    struct conn_set *set;
+    TAILQ_ENTRY(conn) queued; /* in set->queues[queue] */
+    uint64_t since_ms;        /* when it entered the queue */
+    SLIST_ENTRY(conn) touched_next;
+    STAILQ_ENTRY(conn) stalled_next;
+    enum conn_state state;
+    enum queue_id queue;
+    bool touched;   /* in set->touched */
+    bool stalled;   /* holds input that the last turn had no room for */
+    bool closing;   /* takes no more requests; closed once all is sent */
+    bool lingering; /* the close is a lingering one */
+    bool refused;   /* over max_connections, and not counted in shared->connections */
+    bool spare;     /* idle when the drain began: no longer counted there either */
+    struct buffer buffer;
+    /* the request being read */
+    bool keep_alive;
+    bool old;  /* HTTP/1.0 */
+    bool late; /* its first byte came after the drain began */
+    uint16_t stream;
+    struct ack ack;
+    uint64_t begun_ns; /* 0: not one byte of it is there */
+    size_t scanned;    /* of its head, by http_parse_head() */
+    size_t head_len;
+    uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
+    struct http_chunked chunked;
+    struct reply refusal; /* what a dropped request will be answered */
+    /* A request with ack=clickhouse is the last one looked at until it is answered. */
+    bool held;             /* its answer was noted in this turn */
+    struct waiter *waiter; /* it was accepted and waits */
+    bool waited;           /* all is known about it, or its answer is noted already */
+    bool listed;           /* in set->waited */
+    bool edge;             /* its socket is watched for a reset alone */
+    TAILQ_ENTRY(conn) waited_next;
+    uint64_t wait_begun_ns;
+    uint32_t wait_accepted, wait_duplicates;
+    /* answers noted in this turn */
+    uint32_t first, last;
+    uint32_t answer_count;
+    /* bytes that the socket did not take */
+    char *out;
+    size_t out_len, out_sent;
+    size_t lingered; /* bytes dropped after the end */
+};
+
+TAILQ_HEAD(conn_queue, conn);
+
+struct conn_set {
+    struct conn_parts parts;
+    /* constant */
+    size_t head_max, body_max;
+    struct buffer_pool pool;
+    struct conn_queue queues[QUEUE_COUNT];
+    SLIST_HEAD(, conn) touched; /* to be settled at the turn's end */
+    STAILQ_HEAD(, conn) stalled;
+    struct conn_queue waited; /* can be answered as soon as a turn has room */
+    size_t waiting_count;     /* connections with a waiter */
+    size_t refused_count;
+    bool draining;
+    /* this turn */
+    uint64_t turn_ns; /* when its first callback ran; 0: none yet */
+    size_t turn_bytes;
+    uint32_t answer_count;
+    struct reply_date date;
+    struct json_scan scan;
+    struct answer answers[CONN_TURN_ANSWERS_MAX];
+    char scratch[CONN_PIPELINE_MAX * REPLY_MAX];
+};
+
+/* When this turn's first callback ran. */
+static inline uint64_t conn_turn_ns(struct conn_set *set)
+{
+    if (set->turn_ns == 0)
+        set->turn_ns = clock_mono_ns();
+    return set->turn_ns;
+}
+
+/* True when no further request of the connection can be looked at in this turn. */
+static inline bool conn_turn_is_full(const struct conn *conn)
+{
+    const struct conn_set *set = conn->set;
+
+    /* A request takes up to two answers: 100 Continue and its own. */
+    return conn->answer_count + 2 > CONN_PIPELINE_MAX ||
+           set->answer_count + 2 > CONN_TURN_ANSWERS_MAX || set->turn_bytes >= CONN_TURN_BYTES_MAX;
+}
+
+/* conn.c, for conn_wait.c */
+void conn_close(struct conn *conn);
+void conn_enqueue(struct conn *conn, enum queue_id queue);
+MUST_CHECK bool conn_watch(struct conn *conn, short what);
+
+/* The connection's last answer waits from now on. Takes waiter. */
+void conn_wait_begin(struct conn *conn, const struct answer *answer, struct waiter *waiter);
+/* Decides what a waiting connection waits for after its other answers are on their way. */
+void conn_wait_settle(struct conn *conn);
+/* Something has happened on the socket of a waiting connection. */
+void conn_wait_event(struct conn *conn);
+/* Notes the answers of requests about which all is known, as far as the turn has room. */
+void conn_wait_collect(struct conn_set *set);
+/* Notes the answer of a request whose time is up. */
+void conn_wait_expire(struct conn *conn);
+/* Ends the waiting: puts what is known into the reply, whose rejections are lent until
+ * conn_wait_drop(). */
+void conn_wait_resolve(struct conn *conn, struct reply *reply);
+/* Forgets the waiting request, if there is one. */
+void conn_wait_drop(struct conn *conn);
+
+/* Notes an answer: the turn has room for it. */
+struct answer *request_answer(struct conn *conn);
+/* Takes what the buffer holds as far as it goes and the turn has room: notes answers, hands events
+ * to admission. The connection is settled at the turn's end. */
+void request_advance(struct conn *conn);
+/* Notes an answer, after which the connection is closed: what the client sends from here on is not
+ * looked at. Needs room in the turn. */
+void request_refuse(struct conn *conn, const struct refusal *refusal);
+/* The part of an answer that says refusal. */
+struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
+
+#endif

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front.c - the front-end threads.
+ *
+ * One call of event_base_loop(EVLOOP_ONCE) is one turn: it waits once and calls back everything
+ * that is ready. That groups a turn as a low-priority event would, without the extra epoll_wait
+ * that libevent makes before it looks at a lower priority.
+ *
+ * A base without locks does not notice event_active() from another thread, so whoever wants
+ * something sets a flag and writes to the thread's eventfd.
+ *
+ * Runs on: front_start(), front_drain() and front_stop() the main thread; everything else a
+ * front-end thread. front_connections() any thread.
+ * Owns: threads, loops, listening sockets.
+ */
+#include "alloy/front.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "alloy/clock.h"
+#include "conn.h"
+#include "alloy/listener.h"
+#include "alloy/route.h"
+#define LOG_MODULE "front"
+#include "alloy/log.h"
+
+#define ACCEPTS_MAX 64      /* connections accepted from one listener in one turn */
+#define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */
+#define TICK_MIN_MS 10
+#define TICK_MAX_MS 100
+
+struct front_thread;
+
+struct front_listener {
+    struct event *event;
+    struct listener *listener; /* fd -1 once closed */
+    struct front_thread *thread;
+};
+
+struct front_thread {
+    struct front *front;
+    unsigned number;
+    pthread_t thread;
+    sem_t started;
+    int start_error; /* 0 or -errno, before started is posted */
+    int wake_fd;
+    /* this thread only */
+    struct event_base *base;
+    struct event *wake;
+    struct event *tick;
+    struct front_listener *listeners;
+    size_t listener_count;
+    uint64_t accept_again_ms; /* 0: the listeners are not paused */
+    bool tick_due;
+    bool drained;
+    struct journal_writer *writer;
+    struct l1_thread *l1;
+    struct waiter_inbox *inbox;
+    struct admission *admission;
+    struct conn_set *conns;
+};
+
+struct front {
+    struct front_parts parts;
+    struct route_table routes;
+    struct event_id_key stream_keys[CONFIG_STREAMS_MAX];
+    struct conn_shared shared;
+    struct listener_list listeners;
+    struct front_thread *threads;
+    unsigned thread_count;
+    _Atomic bool draining; /* release in front_drain(), acquire in the threads' loops */
+    _Atomic bool stopping; /* release in front_stop(), the same */
+};
+
+static void wake(struct front_thread *thread)
+{
+    uint64_t one = 1;
+
+    /* It fails only when the counter is full, and then the thread is awake. */
+    (void)!write(thread->wake_fd, &one, sizeof(one));
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    uint64_t count;
+
+    (void)what;
+    (void)arg;
+    (void)!read((int)fd, &count, sizeof(count));
+}
+
+static void tick_arm(struct front_thread *thread)
+{
+    const struct config *config = config_current(thread->front->parts.config);
+    uint64_t ms = config->server_head_timeout_ms;
+    struct timeval tv;
+
+    if (ms > config->server_body_timeout_ms)
+        ms = config->server_body_timeout_ms;
+    if (ms > config->server_idle_timeout_ms)
+        ms = config->server_idle_timeout_ms;
+    ms /= 4;
+    if (ms < TICK_MIN_MS)
+        ms = TICK_MIN_MS;
+    if (ms > TICK_MAX_MS)
+        ms = TICK_MAX_MS;
+    tv = (struct timeval){.tv_usec = (suseconds_t)(ms * 1000)};
+    evtimer_add(thread->tick, &tv);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct front_thread *thread = arg;
+
+    (void)fd;
+    (void)what;
+    thread->tick_due = true;
+    tick_arm(thread);
+}
+
+static void accept_pause(struct front_thread *thread)
+{
+    static struct log_limit limit;
+    int err = errno;
+    uint64_t now_ms = clock_mono_ms();
+    uint64_t suppressed;
+
+    if (log_limit_pass(&limit, now_ms, 10000, &suppressed))
+        log_error("no descriptor for a connection error=\"%s\" suppressed=%llu", strerror(err),
+                  (unsigned long long)suppressed);
+    for (size_t i = 0; i < thread->listener_count; i++)
+        event_del(thread->listeners[i].event);
+    thread->accept_again_ms = now_ms + ACCEPT_PAUSE_MS;
+}
+
+static void accept_resume(struct front_thread *thread)
+{
+    if (thread->accept_again_ms == 0 || clock_mono_ms() < thread->accept_again_ms)
+        return;
+    thread->accept_again_ms = 0;
+    for (size_t i = 0; i < thread->listener_count; i++)
+        event_add(thread->listeners[i].event, NULL);
+}
+
+static void accept_some(struct front_listener *own)
+{
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
+        int fd = accept4(own->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd >= 0) {
+            conn_accept(own->thread->conns, fd);
+            continue;
+        }
+        /* Out of descriptors or memory, the loop would spin: look away for a while. Anything else
+         * is about one connection that did not live to be accepted. */
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            accept_pause(own->thread);
+        else if (errno == ECONNABORTED || errno == EINTR)
+            continue;
+        return;
+    }
+}
+
+static void on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    accept_some(arg);
+}
+
+static void listeners_close(struct front_thread *thread)
+{
+    for (size_t i = 0; i < thread->listener_count; i++) {
+        event_free(thread->listeners[i].event);
+        close(thread->listeners[i].listener->fd);
+        thread->listeners[i].listener->fd = -1;
+    }
+    thread->listener_count = 0;
+    thread->accept_again_ms = 0;
+}
+
+static void drain(struct front_thread *thread)
+{
+    thread->drained = true;
+    /* Who has connected before the drain is heard. */
+    for (size_t i = 0; i < thread->listener_count; i++)
+        accept_some(&thread->listeners[i]);
+    listeners_close(thread);
+    conn_drain(thread->conns);
+    conn_turn_end(thread->conns);
+}
+
+static void run(struct front_thread *thread)
+{
+    struct front *front = thread->front;
+
+    /* acquire: pairs with the release in front_stop() */
+    while (!atomic_load_explicit(&front->stopping, memory_order_acquire)) {
+        bool busy;
+
+        /* acquire: pairs with the release in front_drain() */
+        if (!thread->drained && atomic_load_explicit(&front->draining, memory_order_acquire))
+            drain(thread);
+        busy = conn_turn_begin(thread->conns);
+        event_base_loop(thread->base, busy ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        conn_turn_end(thread->conns);
+        if (thread->tick_due) {
+            thread->tick_due = false;
+            accept_resume(thread);
+            conn_expire(thread->conns);
+        }
+    }
+    conn_stop_waiting(thread->conns);
+}
+
+/* The listeners that this thread accepts from. */
+static int listeners_add(struct front_thread *thread)
+{
+    struct listener_list *list = &thread->front->listeners;
+
+    thread->listeners = calloc(list->count + 1, sizeof(*thread->listeners));
+    if (!thread->listeners)
+        return -ENOMEM;
+    for (size_t i = 0; i < list->count; i++) {
+        struct front_listener *own = &thread->listeners[thread->listener_count];
+
+        if (list->items[i].thread != thread->number)
+            continue;
+        own->listener = &list->items[i];
+        own->thread = thread;
+        own->event =
+            event_new(thread->base, own->listener->fd, EV_READ | EV_PERSIST, on_acceptable, own);
+        if (!own->event)
+            return -ENOMEM;
+        thread->listener_count++;
+        if (event_add(own->event, NULL) != 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int loop_create(struct front_thread *thread)
+{
+    struct event_config *config = event_config_new();
+
+    if (!config)
+        return -ENOMEM;
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    thread->base = event_base_new_with_config(config);
+    event_config_free(config);
+    if (!thread->base)
+        return -ENOMEM;
+    thread->wake = event_new(thread->base, thread->wake_fd, EV_READ | EV_PERSIST, on_wake, NULL);
+    thread->tick = evtimer_new(thread->base, on_tick, thread);
+    if (!thread->wake || !thread->tick || event_add(thread->wake, NULL) != 0)
+        return -ENOMEM;
+    tick_arm(thread);
+    return 0;
+}
+
+/* Makes what belongs to the thread. thread_clear() undoes any part of it. */
+static int thread_prepare(struct front_thread *thread)
+{
+    struct front *front = thread->front;
+    struct metrics_thread *metrics = metrics_thread_create(front->parts.metrics);
+    int err = loop_create(thread);
+
+    if (err != 0)
+        return err;
+    thread->writer = journal_writer_create(front->parts.journal);
+    thread->l1 = l1_thread_create(front->parts.l1);
+    thread->inbox = waiter_inbox_create(front->parts.waiters, thread->wake_fd);
+    if (!metrics || !thread->writer || !thread->l1 || !thread->inbox)
+        return -ENOMEM;
+    thread->admission = admission_create(&(struct admission_parts){
+        .ring = front->parts.ring,
+        .journal = front->parts.journal,
+        .writer = thread->writer,
+        .l1 = thread->l1,
+        .metrics = metrics,
+        .stream_keys = front->stream_keys,
+        .inbox = thread->inbox,
+    });
+    if (!thread->admission)
+        return -ENOMEM;
+    thread->conns = conn_set_create(&(struct conn_parts){
+        .shared = &front->shared,
+        .base = thread->base,
+        .admission = thread->admission,
+        .metrics = metrics,
+        .thread_count = front->thread_count,
+        .inbox = thread->inbox,
+    });
+    if (!thread->conns)
+        return -ENOMEM;
+    return listeners_add(thread);
+}
+
+static void thread_clear(struct front_thread *thread)
+{
+    listeners_close(thread);
+    free(thread->listeners);
+    conn_set_destroy(thread->conns);
+    if (thread->admission)
+        admission_destroy(thread->admission);
+    waiter_inbox_destroy(thread->inbox);
+    if (thread->l1)
+        l1_thread_destroy(thread->l1);
+    if (thread->writer)
+        journal_writer_destroy(thread->writer);
+    if (thread->tick)
+        event_free(thread->tick);
+    if (thread->wake)
+        event_free(thread->wake);
+    if (thread->base)
+        event_base_free(thread->base);
+}
+
+static void *thread_main(void *arg)
+{
+    struct front_thread *thread = arg;
+    char name[16];
+    int err;
+
+    snprintf(name, sizeof(name), "front-%u", thread->number);
+    pthread_setname_np(pthread_self(), name);
+    err = thread_prepare(thread);
+    thread->start_error = err;
+    sem_post(&thread->started);
+    if (err == 0)
+        run(thread);
+    thread_clear(thread);
+    return NULL;
+}
+
+/* Starts one thread, with all signals blocked, and waits until it is ready. */
+static int thread_start(struct front *front, unsigned number)
+{
+    struct front_thread *thread = &front->threads[number];
+    sigset_t all, before;
+    int err;
+
+    thread->front = front;
+    thread->number = number;
+    thread->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (thread->wake_fd < 0)
+        return -errno;
+    sem_init(&thread->started, 0, 0);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = -pthread_create(&thread->thread, NULL, thread_main, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (err == 0) {
+        while (sem_wait(&thread->started) != 0)
+            ;
+        err = thread->start_error;
+        if (err != 0)
+            pthread_join(thread->thread, NULL);
+    }
+    if (err != 0) {
+        sem_destroy(&thread->started);
+        close(thread->wake_fd);
+    }
+    return err;
+}
+
+static void threads_stop(struct front *front, unsigned count)
+{
+    /* release: pairs with the acquire in run() */
+    atomic_store_explicit(&front->stopping, true, memory_order_release);
+    for (unsigned i = 0; i < count; i++)
+        wake(&front->threads[i]);
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(front->threads[i].thread, NULL);
+        sem_destroy(&front->threads[i].started);
+        close(front->threads[i].wake_fd);
+    }
+}
+
+int front_start(struct front **out, const struct front_parts *parts, char error[FRONT_ERROR_MAX])
+{
+    const struct config *config = config_current(parts->config);
+    struct front *front = calloc(1, sizeof(*front));
+    int err = -ENOMEM;
+
+    if (!front)
+        goto no_memory;
+    front->parts = *parts;
+    front->thread_count = (unsigned)config->server_threads;
+    front->threads = calloc(front->thread_count, sizeof(*front->threads));
+    if (!front->threads)
+        goto no_memory;
+    route_init(&front->routes, config);
+    for (size_t i = 0; i < config->stream_count; i++)
+        event_id_key_derive(journal_secret(parts->journal), config->streams[i].name,
+                            &front->stream_keys[i]);
+    front->shared.config = parts->config;
+    front->shared.routes = &front->routes;
+    front->shared.metrics = parts->metrics;
+    front->shared.budget.max = config->server_max_buffers_bytes;
+    front->shared.connections_max = config->server_max_connections;
+    err = listener_open_all(&front->listeners, config->server_addresses,
+                            config->server_address_count, front->thread_count, error);
+    if (err != 0)
+        goto free_front;
+    for (unsigned i = 0; i < front->thread_count; i++) {
+        err = thread_start(front, i);
+        if (err != 0) {
+            snprintf(error, FRONT_ERROR_MAX, "cannot start a front-end thread: %s", strerror(-err));
+            threads_stop(front, i);
+            listener_close_all(&front->listeners);
+            goto free_front;
+        }
+    }
+    health_clear(parts->health, "starting"); /* raised by admin_start() */
+    *out = front;
+    return 0;
+
+no_memory:
+    snprintf(error, FRONT_ERROR_MAX, "cannot start the front end: out of memory");
+free_front:
+    if (front)
+        free(front->threads);
+    free(front);
+    return err;
+}
+
+void front_drain(struct front *front)
+{
+    /* release: pairs with the acquire in run() */
+    atomic_store_explicit(&front->draining, true, memory_order_release);
+    for (unsigned i = 0; i < front->thread_count; i++)
+        wake(&front->threads[i]);
+}
+
+size_t front_connections(const struct front *front)
+{
+    return atomic_load_explicit(&front->shared.connections, memory_order_relaxed);
+}
+
+size_t front_waiting(const struct front *front)
+{
+    return atomic_load_explicit(&front->shared.waiting, memory_order_relaxed);
+}
+
+void front_stop(struct front *front)
+{
+    threads_stop(front, front->thread_count);
+    listener_close_all(&front->listeners);
+    free(front->threads);
+    free(front);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * insert_request.c - the URL of an insert and of the question that goes before.
+ *
+ * Every setting that success or deduplication rests on is sent, whatever the server's defaults are.
+ * A retry must be cut into the same blocks as the first try, and with async inserts off that means
+ * one block for each insert: one parser thread, which makes blocks of max_insert_block_size rows
+ * (ten times what an insert may hold), and squashing that only ever joins blocks.
+ * A setting that an older server does not know is an error there, so nothing newer than 22 is sent.
+ *
+ * Runs on: any thread.
+ * Owns: nothing; the URLs belong to the caller.
+ */
+#include "insert_request.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* More rows than an insert may have; the same for the parser and for squashing. */
+#define BLOCK_ROWS "1000000"
+#define BLOCK_ROWS_ALONE UINT64_C(1000001)
+
+static const struct config_setting fixed_settings[] = {
+    {"wait_end_of_query", "1"}, /* an exception comes as a status, never behind a 200 */
+    {"send_progress_in_http_headers", "0"},
+    {"insert_deduplicate", "1"},
+    {"date_time_input_format", "best_effort"},
+    {"input_format_parallel_parsing", "0"},
+    {"max_insert_block_size", BLOCK_ROWS},
+    {"min_insert_block_size_rows", BLOCK_ROWS},
+    {"min_insert_block_size_bytes", "0"}, /* 0: rows alone decide */
+    /* All partitions are written before the first is committed, so that a row refused in one leaves
+     * nothing in the others. More columns than any insert has. */
+    {"max_insert_delayed_streams_for_parallel_write", "100000"},
+};
+
+static void put_encoded(FILE *out, const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
+        if ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
+            (*at >= '0' && *at <= '9') || strchr("-_.~", *at) != NULL)
+            fputc(*at, out);
+        else
+            fprintf(out, "%%%02X", *at);
+    }
+}
+
+static void put_setting(FILE *out, const char *name, const char *value)
+{
+    fputc('&', out);
+    put_encoded(out, name);
+    fputc('=', out);
+    put_encoded(out, value);
+}
+
+/* Writes text between quotes, escaped as SQL literals and quoted names want it, percent-encoded. */
+static void put_quoted(FILE *out, char quote, const char *text)
+{
+    char one[3] = {quote, '\0', '\0'};
+
+    put_encoded(out, one);
+    for (; *text != '\0'; text++) {
+        if (*text == quote || *text == '\\') {
+            one[0] = '\\';
+            one[1] = *text;
+        } else {
+            one[0] = *text;
+            one[1] = '\0';
+        }
+        put_encoded(out, one);
+    }
+    one[0] = quote;
+    one[1] = '\0';
+    put_encoded(out, one);
+}
+
+/*
+ * Writes the configured URL up to where "query=..." goes on: its own path and query stay, a
+ * fragment does not. Credentials in it give way to clickhouse.user and clickhouse.password, which
+ * go in headers: ClickHouse refuses a request that has both.
+ */
+static void put_base(FILE *out, const struct config *config)
+{
+    const char *url = config->clickhouse_url;
+    const char *scheme = strstr(url, "://");
+    const char *host = scheme == NULL ? url : scheme + 3;
+    const char *host_end = host + strcspn(host, "/?#");
+    const char *end = host_end + strcspn(host_end, "#");
+    const char *at = memrchr(host, '@', (size_t)(host_end - host));
+    bool has_query = memchr(host_end, '?', (size_t)(end - host_end)) != NULL;
+
+    fwrite(url, 1, (size_t)(host - url), out);
+    if (at != NULL && insert_request_uses_headers(config))
+        host = at + 1;
+    fwrite(host, 1, (size_t)(host_end - host), out);
+    if (*host_end != '/')
+        fputc('/', out);
+    fwrite(host_end, 1, (size_t)(end - host_end), out);
+    fputs(has_query ? "&query=" : "?query=", out);
+}
+
+/* Returns the text written to out, or NULL when memory ran out on the way. */
+static char *finish(FILE *out, char **text)
+{
+    bool failed = ferror(out) != 0;
+
+    if (fclose(out) != 0 || failed) {
+        free(*text);
+        return NULL;
+    }
+    return *text;
+}
+
+bool insert_request_uses_headers(const struct config *config)
+{
+    return config->clickhouse_user[0] != '\0' || insert_request_password(config)[0] != '\0';
+}
+
+const char *insert_request_password(const struct config *config)
+{
+    if (config->clickhouse_password_resolved != NULL)
+        return config->clickhouse_password_resolved;
+    return config->clickhouse_password != NULL ? config->clickhouse_password : "";
+}
+
+char *insert_request_url(const struct config *config, const struct config_stream *stream,
+                         const struct insert_request *request)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    put_base(out, config);
+    put_encoded(out, "INSERT INTO ");
+    put_quoted(out, '`', stream->database);
+    fputc('.', out);
+    put_quoted(out, '`', stream->table);
+    put_encoded(out, " FORMAT JSONEachRow");
+    fprintf(out, "&insert_deduplication_token=%016" PRIx64 "%016" PRIx64, request->instance_id,
+            request->insert_id);
+    for (size_t i = 0; i < ARRAY_LEN(fixed_settings); i++)
+        put_setting(out, fixed_settings[i].name, fixed_settings[i].value);
+    put_setting(out, "async_insert", request->async ? "1" : "0");
+    if (request->async) {
+        put_setting(out, "wait_for_async_insert",
+                    config->clickhouse_wait_for_async_insert ? "1" : "0");
+        /* Off by default, and before 26.2 tokens of async inserts do nothing without it. */
+        put_setting(out, "async_insert_deduplicate", "1");
+    }
+    /* The server joins async inserts whose settings are the same. This one means nothing above the
+     * rows of an insert. */
+    if (request->alone)
+        fprintf(out, "&max_insert_block_size=%" PRIu64,
+                BLOCK_ROWS_ALONE + request->insert_id % BLOCK_ROWS_ALONE);
+    if (request->ignore_views)
+        put_setting(out, "materialized_views_ignore_errors", "1");
+    /* Last: of two settings of one name ClickHouse takes the later. */
+    for (size_t i = 0; i < config->setting_count; i++)
+        put_setting(out, config->settings[i].name, config->settings[i].value);
+    return finish(out, &text);
+}
+
+char *insert_request_probe_url(const struct config *config, const struct config_stream *stream)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    put_base(out, config);
+    /* Aggregates, so that one row comes, and with it the version, even where no table is. */
+    put_encoded(out, "SELECT version(), count(), any(engine), any(partition_key != ''), "
+                     "any(extract(engine_full, "
+                     "'non_replicated_deduplication_window = (\\\\d+)')), "
+                     "any(length(dependencies_table)) FROM system.tables "
+                     "WHERE database = ");
+    put_quoted(out, '\'', stream->database);
+    put_encoded(out, " AND name = ");
+    put_quoted(out, '\'', stream->table);
+    put_encoded(out, " FORMAT TabSeparated");
+    put_setting(out, "wait_end_of_query", "1");
+    return finish(out, &text);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transfer.c - one exchange with ClickHouse over HTTP.
+ *
+ * curl sends a POST again by itself when a kept connection dies before a byte of the answer; the
+ * seek function lets it, and the token of the insert makes that harmless.
+ *
+ * Runs on: flusher thread.
+ * Owns: the easy handle, the URL, the first bytes of the answer.
+ */
+#include "transfer.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "insert_request.h"
+
+#define CONNECT_TIMEOUT_MS 5000
+#define CONNECTION_AGE_MAX_S 20 /* ClickHouse closes an idle one after 30 s */
+#define UPLOAD_BUFFER_BYTES (1L << 20)
+#define CODE_UNREADABLE (-1) /* there was an exception, of a code we cannot read: unknown */
+
+#define HEADER_CODE "X-ClickHouse-Exception-Code:"
+#define HEADER_SUMMARY "X-ClickHouse-Summary:"
+
+static size_t on_read(char *out, size_t size, size_t n, void *arg)
+{
+    struct transfer *transfer = arg;
+
+    return transfer->insert == NULL ? 0 : insert_read(transfer->insert, out, size * n);
+}
+
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+    struct transfer *transfer = arg;
+
+    if (origin != SEEK_SET || offset != 0)
+        return CURL_SEEKFUNC_CANTSEEK;
+    if (transfer->insert != NULL)
+        insert_rewind(transfer->insert);
+    return CURL_SEEKFUNC_OK;
+}
+
+/* Keeps the beginning and the end: a message may quote a long value before it says what it was
+ * about. */
+static size_t on_body(char *data, size_t size, size_t n, void *arg)
+{
+    const size_t half = TRANSFER_BODY_MAX / 2;
+    struct transfer *transfer = arg;
+    size_t len = size * n;
+    size_t room = sizeof(transfer->body) - transfer->body_len;
+    size_t first = len < room ? len : room;
+    size_t rest = len - first;
+
+    memcpy(transfer->body + transfer->body_len, data, first);
+    transfer->body_len += first;
+    if (rest >= half) {
+        memcpy(transfer->body + half, data + len - half, half);
+    } else if (rest > 0) {
+        memmove(transfer->body + half, transfer->body + half + rest, half - rest);
+        memcpy(transfer->body + TRANSFER_BODY_MAX - rest, data + first, rest);
+    }
+    return len;
+}
+
+/* The value when line is the header called name (with its colon). */
+static bool header_value(struct slice line, const char *name, struct slice *value)
+{
+    size_t len = strlen(name);
+
+    if (line.len < len || strncasecmp(line.data, name, len) != 0)
+        return false;
+    *value = (struct slice){line.data + len, line.len - len};
+    while (value->len > 0 && (value->data[0] == ' ' || value->data[0] == '\t')) {
+        value->data++;
+        value->len--;
+    }
+    return true;
+}
+
+static int read_code(struct slice value)
+{
+    int code = 0;
+    size_t i;
+
+    for (i = 0; i < value.len && i < 6 && value.data[i] >= '0' && value.data[i] <= '9'; i++)
+        code = code * 10 + (value.data[i] - '0');
+    return code == 0 ? CODE_UNREADABLE : code;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *arg)
+{
+    struct transfer *transfer = arg;
+    struct slice line = {data, size * n};
+    struct slice value;
+
+    if (line.len >= 5 && memcmp(line.data, "HTTP/", 5) == 0)
+        transfer->answer = (struct insert_answer){0}; /* of the last answer, not of a 100 */
+    else if (header_value(line, HEADER_CODE, &value))
+        transfer->answer.exception_code = read_code(value);
+    else if (header_value(line, HEADER_SUMMARY, &value))
+        transfer->answer.has_summary = insert_answer_summary(value, &transfer->answer.written_rows);
+    return line.len;
+}
+
+static struct curl_slist *append(struct curl_slist *list, const char *header)
+{
+    struct curl_slist *longer = list == NULL ? NULL : curl_slist_append(list, header);
+
+    if (longer == NULL)
+        curl_slist_free_all(list);
+    return longer;
+}
+
+static struct curl_slist *append_secret(struct curl_slist *list, const char *name,
+                                        const char *value)
+{
+    char *header = NULL;
+
+    if (*value == '\0')
+        return list;
+    if (asprintf(&header, "%s: %s", name, value) < 0) {
+        curl_slist_free_all(list);
+        return NULL;
+    }
+    list = append(list, header);
+    free(header);
+    return list;
+}
+
+struct curl_slist *transfer_headers(const struct config *config)
+{
+    /* No Expect: waiting for "100 Continue" can cost a second and saves nothing. */
+    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+
+    list = append(list, "Content-Type: application/octet-stream");
+    if (list == NULL || !insert_request_uses_headers(config))
+        return list;
+    list = append_secret(list, "X-ClickHouse-User",
+                         *config->clickhouse_user != '\0' ? config->clickhouse_user : "default");
+    if (list == NULL)
+        return NULL;
+    return append_secret(list, "X-ClickHouse-Key", insert_request_password(config));
+}
+
+struct transfer *transfer_create(struct curl_slist *headers)
+{
+    struct transfer *transfer = calloc(1, sizeof(*transfer));
+    CURL *easy = curl_easy_init();
+
+    if (transfer == NULL || easy == NULL) {
+        free(transfer);
+        curl_easy_cleanup(easy);
+        return NULL;
+    }
+    transfer->easy = easy;
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
+    curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)CONNECTION_AGE_MAX_S);
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
+    return transfer;
+}
+
+void transfer_destroy(struct transfer *transfer)
+{
+    if (transfer == NULL)
+        return;
+    curl_easy_cleanup(transfer->easy);
+    free(transfer->url);
+    free(transfer);
+}
+
+void transfer_begin(struct transfer *transfer, char *url, struct insert *insert,
+                    uint64_t timeout_ms)
+{
+    uint64_t connect_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS;
+    curl_off_t bytes = insert == NULL ? 0 : (curl_off_t)insert->bytes;
+
+    free(transfer->url);
+    transfer->url = url;
+    transfer->insert = insert;
+    transfer->answer = (struct insert_answer){0};
+    transfer->body_len = 0;
+    transfer->error[0] = '\0';
+    if (insert != NULL)
+        insert_rewind(insert);
+    curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
+    curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDSIZE_LARGE, bytes);
+    curl_easy_setopt(transfer->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+    curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+}
+
+void transfer_end(struct transfer *transfer, CURLcode result)
+{
+    transfer->answer.transport_failed = result != CURLE_OK;
+    transfer->answer.body = (struct slice){transfer->body, transfer->body_len};
+    curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->answer.status);
+    if (result != CURLE_OK && transfer->error[0] == '\0')
+        snprintf(transfer->error, sizeof(transfer->error), "%s", curl_easy_strerror(result));
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal_private.h - what journal.c (writers and books) and journal_janitor.c (spares, syncs,
+ * removal) share, and nobody else sees.
+ *
+ * Lock order: a writer's, then the journal's; the janitor, which needs them the other way round,
+ * only tries a writer's.
+ */
+#ifndef ALLOY_JOURNAL_PRIVATE_H
+#define ALLOY_JOURNAL_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/journal.h"
+#include "alloy/journal_dir.h"
+
+#define JOURNAL_POPULATE_AHEAD ((size_t)4 << 20) /* bytes the janitor populates past a cursor */
+#define JOURNAL_POPULATE_LOW ((size_t)2 << 20)   /* below this a writer wakes it */
+
+struct journal_writer {
+    struct journal *journal;
+    struct journal_writer *next; /* under the journal's lock */
+    /* taken to reserve, to sync, and by the janitor to take the segment away */
+    pthread_mutex_t lock;
+    /* owner thread; the janitor too, under lock, while pending is 0 */
+    struct segment *segment; /* NULL: none */
+    size_t cursor;           /* where the next record goes */
+    size_t end;              /* of segment; 0 without one */
+    size_t wake_at;          /* cursor past which the janitor is wanted */
+    uint64_t appended_here;  /* records in segment */
+    size_t plan_left;        /* bytes free in the last reserved segment, after what is reserved */
+    struct segment *queue;   /* reserved, in order */
+    struct segment **queue_tail;
+    struct segment *unsynced; /* sync = always: sealed since the last sync */
+    /* written by owner, release; the janitor acquires */
+    _Atomic size_t pending; /* reserved entries not appended yet */
+    /* written by owner, relaxed; read by any thread */
+    _Atomic uint64_t appended[SEGMENT_STREAMS_MAX];
+};
+
+struct journal {
+    /* constant after journal_open() */
+    struct segment_spec spec;
+    enum journal_sync sync; /* NEVER in memory */
+    uint64_t max_bytes;
+    size_t spare_target;
+    int (*sync_range)(void *address, size_t length);
+    struct waiter_table *waiters;
+    int wake_fd;
+    struct journal_dir dir; /* has a lock of its own */
+    /* any thread */
+    _Atomic bool failed;         /* a sync failed: never true to false */
+    _Atomic bool starved;        /* a reservation failed, and there is no room yet */
+    _Atomic bool wake_pending;   /* wake_fd is readable, or about to be */
+    _Atomic uint64_t bytes_used; /* segments in use; written under lock */
+    _Atomic bool earlier_read;   /* no more segments of earlier lives will come into use */
+    CACHE_ALIGNED _Atomic uint64_t finished[SEGMENT_STREAMS_MAX];
+    /* under lock */
+    CACHE_ALIGNED pthread_mutex_t lock;
+    struct segment *in_use;
+    struct segment *spares;
+    size_t spare_count;
+    uint64_t bytes_total; /* in use, spare, and about to be created */
+    struct journal_writer *writers;
+    uint64_t appended[SEGMENT_STREAMS_MAX]; /* by earlier lives and destroyed writers */
+    bool creation_failing;
+    /* under sync_lock, which is taken first */
+    pthread_mutex_t sync_lock;
+    bool earlier_synced; /* what earlier lives left is on disk for sure */
+    /* janitor only */
+    uint64_t synced_ms;
+    bool promise_failing;
+    /* flusher only */
+    uint64_t stamp_round;
+};
+
+/* Makes one segment, whose bytes have been claimed; 0 or -errno, logged. Any thread. */
+MUST_CHECK int journal_create_segment(struct journal *journal, struct segment **segment);
+/* Under the journal's lock: whether count more segments may exist, and if so counts them. */
+bool journal_claim_bytes(struct journal *journal, size_t count);
+/* Under the journal's lock. */
+void journal_push_spare(struct journal *journal, struct segment *segment);
+/* Makes spares up to the target, as far as max_bytes and the disk allow. Janitor. */
+void journal_make_spares(struct journal *journal);
+
+/* A sync failed: the kernel may have dropped the pages, and what is on disk is unknown for good.
+ * Any thread. */
+void journal_fail(struct journal *journal, const char *what, uint32_t number, int err);
+/* Brings a part of a segment to the disk; a failure fails the journal. 0 or -EIO. Any thread. */
+MUST_CHECK int journal_sync_segment(struct journal *journal, struct segment *segment, size_t from,
+                                    size_t to);
+/* Brings to the disk what was appended since the last time. Janitor. */
+void journal_sync_dirty(struct journal *journal);
+/* Unmaps a segment; its file goes with it unless it is kept. */
+void journal_drop_segment(struct journal *journal, struct segment *segment, bool keep);
+/* Lets go of the writer's segment; from now on its LIVE records alone keep it. Owner thread, or the
+ * janitor under the writer's lock. */
+void journal_writer_seal(struct journal_writer *writer);
+
+#endif

@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * replay.c - brings the events that an earlier life left in the journal back into the pipeline.
+ *
+ * A record with an insert id may already be in ClickHouse, so it must go again in exactly the same
+ * insert, under the same token. Rows of one insert can lie in any segments, so the whole journal is
+ * read before the first of them goes: these records are kept, grouped by insert id, and handed to
+ * the flusher. There are never more of them than the flusher can have had in its inserts.
+ *
+ * A record without one has never been sent; it goes through the ring and the claims like a new
+ * event, where its claim, if it had made one, is recognized by its LSN. These are not kept: a
+ * second pass hands them over segment by segment.
+ *
+ * A record whose line is in the dead-letter folder was refused, and only its id is still to be
+ * forgotten. It bears an insert id, unless that was lost with the power.
+ *
+ * Such a record need not be the owner of its id. A kill between append and L1 leaves a record that
+ * nobody was told of, and its id may be accepted again, or have been accepted already from another
+ * connection. With Redis the claims sort that out. Without, L1 knows the owner, and the others are
+ * dropped here as duplicates. (Not with Redis: there an id that left L1 early can have a later
+ * record for its owner in L1, which was a duplicate of the one at hand.)
+ *
+ * Runs on: replay_read() the main thread; all else its own thread.
+ * Owns: the recovery and the list of records that are in inserts.
+ */
+#define LOG_MODULE "replay"
+#include "alloy/replay.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "alloy/batch.h"
+#include "alloy/buried.h"
+#include "alloy/clock.h"
+#include "alloy/journal_dir.h"
+#include "alloy/log.h"
+#include "alloy/recover.h"
+
+/* Events handed to the ring at once: small beside the ring, so that new traffic finds room. */
+#define FEED_CHUNK 256
+#define FEED_PAUSE_MS 5
+#define HEALTH_INTERVAL_MS 250
+#define LOG_INTERVAL_MS 2000
+#define READING_WAIT_MS 1000
+#define READING_POLL_MS 1
+/* New traffic comes first where there is one core too few. */
+#define NICENESS 5
+
+struct replay {
+    struct replay_parts parts;
+    struct recovery *recovery;
+    struct metrics_thread *metrics;
+    struct l1_thread *l1; /* of the thread that works now */
+    struct buried buried; /* constant once read */
+    size_t adopted_count; /* records that were found in it */
+    uint64_t started_ms;
+    uint64_t real_ms;       /* when it began */
+    uint64_t newest_ms;     /* the latest record's time, but no later than that */
+    struct record **frozen; /* LIVE records that are in inserts, as they were read */
+    size_t frozen_count, frozen_capacity;
+    /* written by the thread that works now, read by any */
+    _Atomic uint64_t found;  /* LIVE records */
+    _Atomic uint64_t handed; /* of these, or dropped as duplicates */
+    uint64_t health_due_ms, log_due_ms;
+    atomic_bool is_read; /* written by the thread that works now, read by any */
+    bool failed;         /* something of the journal stays behind until a restart */
+    bool started;
+    pthread_t thread;
+    atomic_bool stop; /* any thread */
+    atomic_bool done;
+};
+
+static bool stopping(const struct replay *replay)
+{
+    /* relaxed: the flag carries no data */
+    return atomic_load_explicit(&replay->stop, memory_order_relaxed);
+}
+
+static void pause_ms(uint64_t ms)
+{
+    struct timespec wait = {.tv_sec = (time_t)(ms / 1000),
+                            .tv_nsec = (long)(ms % 1000 * CLOCK_NS_PER_MS)};
+
+    nanosleep(&wait, NULL);
+}
+
+/* One thread at a time adds; relaxed: figures for /readyz and the log. */
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+/* Tells how far it is, in /readyz and the log. segment: the one being read, 0: all are read. */
+static void tell_progress(struct replay *replay, size_t segment)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    const size_t segments = recover_segments(replay->recovery);
+    const uint64_t found = atomic_load_explicit(&replay->found, memory_order_relaxed);
+    const uint64_t handed = atomic_load_explicit(&replay->handed, memory_order_relaxed);
+
+    if (now_ms >= replay->health_due_ms) {
+        replay->health_due_ms = now_ms + HEALTH_INTERVAL_MS;
+        if (segment > 0)
+            health_raise(replay->parts.health, "replay", false,
+                         "reading the journal of an earlier life: segment %zu of %zu, %" PRIu64
+                         " events found",
+                         segment, segments, found);
+        else
+            health_raise(replay->parts.health, "replay", false,
+                         "replaying the journal of an earlier life: %" PRIu64 " of %" PRIu64
+                         " events handed over",
+                         handed, found);
+    }
+    if (now_ms < replay->log_due_ms)
+        return;
+    replay->log_due_ms = now_ms + LOG_INTERVAL_MS;
+    if (segment > 0)
+        log_info("reading the journal segment=%zu segments=%zu events=%" PRIu64, segment, segments,
+                 found);
+    else
+        log_info("replaying events=%" PRIu64 " handed_over=%" PRIu64, found, handed);
+}
+
+/* Whether a record came less than L1's ttl before until_ms. */
+static bool is_recent(const struct replay *replay, const struct record *record, uint64_t until_ms)
+{
+    return record->received_ms + replay->parts.l1_ttl_ms > until_ms;
+}
+
+/*
+ * Gives L1 back what its files lacked: the owners. What was refused or dead-lettered is new when it
+ * comes again, and of a duplicate the owner decides, which has a record of its own or is another
+ * alloyd's.
+ */
+static void remember(struct replay *replay, const struct record *record, uint16_t state)
+{
+    const uint64_t now_ms = clock_mono_ms();
+
+    if (state != RECORD_LIVE && state != RECORD_INSERTED)
+        return;
+    if (l1_add(replay->l1, &record->hash, record->lsn, now_ms) != L1_KNOWN)
+        return;
+    /* Of two records with one id the one that has been sent won, whichever was read first. */
+    if (state == RECORD_INSERTED || record_insert_id(record) != 0) {
+        l1_remove(replay->l1, &record->hash);
+        l1_add(replay->l1, &record->hash, record->lsn, now_ms);
+    }
+}
+
+/* If the record is in the dead-letter folder, hands it to the workers to let go of. Until then L1
+ * keeps whatever comes with its id from meeting the old claim. */
+static bool adopt_buried(struct replay *replay, struct record *record)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    const uint64_t ttl_ms = replay->parts.config->streams[record->stream].ttl_ms;
+
+    if (!buried_has(&replay->buried, record->lsn))
+        return false;
+    (void)l1_add(replay->l1, &record->hash, record->lsn, now_ms);
+    if (release_adopt(replay->parts.release, record, now_ms + ttl_ms) != 0)
+        replay->failed = true;
+    replay->adopted_count++;
+    return true;
+}
+
+static void keep_frozen(struct replay *replay, struct record *record)
+{
+    if (replay->frozen_count == replay->frozen_capacity) {
+        size_t next = replay->frozen_capacity == 0 ? 1024 : replay->frozen_capacity * 2;
+        struct record **grown = reallocarray(replay->frozen, next, sizeof(*grown));
+
+        if (grown == NULL) {
+            replay->failed = true;
+            return;
+        }
+        replay->frozen = grown;
+        replay->frozen_capacity = next;
+    }
+    replay->frozen[replay->frozen_count++] = record;
+}
+
+static void visit(void *arg, struct record *record)
+{
+    struct replay *replay = arg;
+    const uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
+
+    if (record->received_ms > replay->newest_ms && record->received_ms <= replay->real_ms)
+        replay->newest_ms = record->received_ms;
+    if (!replay->parts.ids_known && is_recent(replay, record, replay->real_ms))
+        remember(replay, record, state);
+    if (state != RECORD_LIVE)
+        return;
+    count(&replay->found, 1);
+    METRIC_STREAM_ADD(replay->metrics, record->stream, received, 1);
+    METRIC_STREAM_ADD(replay->metrics, record->stream, accepted, 1);
+    if (record_insert_id(record) == 0)
+        return;
+    if (adopt_buried(replay, record)) {
+        count(&replay->handed, 1);
+        return;
+    }
+    remember(replay, record, state);
+    keep_frozen(replay, record);
+}
+
+/* What somebody has to look at, for as long as it is so. */
+static void tell_findings(struct replay *replay)
+{
+    struct journal_dir *dir = journal_folder(replay->parts.journal);
+    const struct recover_stats *stats = recover_stats(replay->recovery);
+    const size_t damaged = journal_dir_damaged(dir);
+
+    METRIC_ADD(replay->metrics, journal_corrupt, stats->corrupt);
+    if (damaged > 0)
+        health_raise(replay->parts.health, "journal.corrupt", false,
+                     "events are lost in %zu segments of %s, which stay or will stay there as "
+                     "*.alj.corrupt: the log has their places",
+                     damaged, dir->path);
+    if (stats->unknown_stream > 0)
+        health_raise(replay->parts.health, "journal.unknown_stream", false,
+                     "%" PRIu64 " events wait for streams that are not configured: the log has "
+                     "their names",
+                     stats->unknown_stream);
+}
+
+/* The first pass. What cannot be read stays where it is; 0 or the first -errno. */
+static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+{
+    const size_t segments = recover_segments(replay->recovery);
+    const struct recover_stats *stats = recover_stats(replay->recovery);
+    int first_err = 0;
+
+    for (size_t i = 0; i < segments && !stopping(replay); i++) {
+        int err;
+
+        tell_progress(replay, i + 1);
+        /* Nobody is served yet: whoever has started us wants to know how far it is. */
+        if (!replay->parts.ids_known && replay->parts.reading != NULL)
+            replay->parts.reading(i + 1, segments);
+        err = recover_read(replay->recovery, i, visit, replay, error);
+        if (err == 0)
+            continue;
+        replay->failed = true;
+        first_err = first_err == 0 ? err : first_err;
+        log_error("segment cannot be read reason=\"%s\" action=keep", error);
+    }
+    if (!replay->failed && !stopping(replay))
+        journal_adopted_all(replay->parts.journal);
+    tell_findings(replay);
+    /* release: pairs with the acquire in await_reading(); what was counted is then visible */
+    atomic_store_explicit(&replay->is_read, true, memory_order_release);
+    log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64
+             " in_inserts=%zu dead_lettered=%zu corrupt=%" PRIu64 " unknown_stream=%" PRIu64
+             " took_ms=%" PRIu64,
+             stats->segments, stats->records, stats->live, replay->frozen_count,
+             replay->adopted_count, stats->corrupt, stats->unknown_stream,
+             clock_mono_ms() - replay->started_ms);
+    return first_err;
+}
+
+/* By insert, then by LSN. The stream counts too: the id is outside the record's checksum. */
+static int compare(const void *left, const void *right)
+{
+    const struct record *a = *(struct record *const *)left, *b = *(struct record *const *)right;
+    const uint64_t insert_a = record_insert_id(a), insert_b = record_insert_id(b);
+
+    if (insert_a != insert_b)
+        return insert_a < insert_b ? -1 : 1;
+    if (a->stream != b->stream)
+        return a->stream < b->stream ? -1 : 1;
+    return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
+}
+
+/* Rebuilds the inserts that were frozen and hands them to the flusher. */
+static void feed_frozen(struct replay *replay)
+{
+    size_t first = 0;
+
+    if (replay->frozen_count > 1)
+        qsort(replay->frozen, replay->frozen_count, sizeof(*replay->frozen), compare);
+    while (first < replay->frozen_count && !stopping(replay)) {
+        const struct record *head = replay->frozen[first];
+        const uint64_t insert_id = record_insert_id(head);
+        struct batch *batch;
+        size_t last = first;
+
+        while (last < replay->frozen_count && replay->frozen[last]->stream == head->stream &&
+               record_insert_id(replay->frozen[last]) == insert_id)
+            last++;
+        batch = batch_create(head->stream, (uint32_t)(last - first));
+        if (batch == NULL) {
+            pause_ms(FEED_PAUSE_MS);
+            continue;
+        }
+        batch->insert_id = insert_id;
+        for (size_t i = first; i < last; i++)
+            batch_add(batch, replay->frozen[i]);
+        flusher_submit(replay->parts.flusher, batch);
+        count(&replay->handed, last - first);
+        first = last;
+    }
+    free(replay->frozen);
+    replay->frozen = NULL;
+    replay->frozen_count = replay->frozen_capacity = 0;
+}
+
+/*
+ * Enters ids that had not come to L1; drops the records whose ids others own, where L1 decides, and
+ * takes out those that are in the dead-letter folder.
+ * Returns how many are left, in order. What is a whole ttl older than the newest record is passed
+ * over: its id may have been accepted again in its own right. However long alloyd was down, the
+ * turns that the kill cut short, where two records of one id can come from, are at the end.
+ */
+static size_t enter(struct replay *replay, struct record **records, size_t n)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct record *record = records[i];
+        const uint16_t stream = record->stream;
+
+        if (adopt_buried(replay, record))
+            continue;
+        if (!is_recent(replay, record, replay->newest_ms) ||
+            l1_add(replay->l1, &record->hash, record->lsn, now_ms) != L1_KNOWN ||
+            !replay->parts.l1_decides) {
+            records[kept++] = record;
+            continue;
+        }
+        journal_finish(replay->parts.journal, &record, 1, RECORD_DUPLICATE);
+        METRIC_STREAM_ADD(replay->metrics, stream, duplicate_l2, 1);
+    }
+    return kept;
+}
+
+/* Waits until n more events leave half of the ring to new ones. False: it must end. */
+static bool reserve(struct replay *replay, size_t n)
+{
+    struct ring *ring = replay->parts.ring;
+
+    while (ring_depth(ring) > ring_capacity(ring) / 2 || !ring_reserve(ring, n)) {
+        if (ring_closed(ring) || stopping(replay))
+            return false;
+        pause_ms(FEED_PAUSE_MS);
+        tell_progress(replay, 0);
+    }
+    return true;
+}
+
+/* The second pass over segment i. False: it must end. */
+static bool feed_segment(struct replay *replay, size_t i)
+{
+    const size_t quarter = ring_capacity(replay->parts.ring) / 4;
+    const size_t max = quarter == 0 ? 1 : quarter < FEED_CHUNK ? quarter : FEED_CHUNK;
+    struct record *records[FEED_CHUNK];
+    size_t taken, kept;
+
+    do {
+        if (stopping(replay))
+            return false;
+        taken = recover_take(replay->recovery, i, records, max);
+        kept = enter(replay, records, taken);
+        if (kept > 0) {
+            if (!reserve(replay, kept))
+                return false;
+            ring_publish(replay->parts.ring, records, kept);
+        }
+        count(&replay->handed, taken);
+        tell_progress(replay, 0);
+    } while (taken == max);
+    recover_release(replay->recovery, i);
+    return true;
+}
+
+static void feed(struct replay *replay)
+{
+    bool going = true;
+
+    /* An insert that lacks a row must not go: what is missing would come later under a token that
+     * ClickHouse knows. */
+    if (replay->failed && replay->frozen_count > 0)
+        log_error("inserts of an earlier life wait for what could not be read events=%zu "
+                  "action=restart",
+                  replay->frozen_count);
+    else
+        feed_frozen(replay);
+    for (size_t i = 0; going && i < recover_segments(replay->recovery); i++)
+        going = feed_segment(replay, i);
+    if (!going || stopping(replay))
+        return;
+    log_info("replay handed over events=%" PRIu64 " took_ms=%" PRIu64,
+             atomic_load_explicit(&replay->handed, memory_order_relaxed),
+             clock_mono_ms() - replay->started_ms);
+    if (replay->failed)
+        health_raise(replay->parts.health, "replay", false,
+                     "part of the journal of an earlier life could not be read, see the log; a "
+                     "restart tries again");
+    else
+        health_clear(replay->parts.health, "replay");
+}
+
+static void *replay_main(void *arg)
+{
+    struct replay *replay = arg;
+    char error[JOURNAL_ERROR_MAX];
+
+    /* Only a wish. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
+    while ((replay->l1 = l1_thread_create(replay->parts.l1)) == NULL && !stopping(replay))
+        pause_ms(FEED_PAUSE_MS);
+    if (replay->l1 == NULL)
+        return NULL;
+    if (!replay->is_read)
+        (void)!read_segments(replay, error); /* told there */
+    feed(replay);
+    /* release: pairs with the acquire in replay_done() */
+    atomic_store_explicit(&replay->done, true, memory_order_release);
+    l1_thread_destroy(replay->l1);
+    return NULL;
+}
+
+/* Reads the journal before anybody else runs, and fills L1 from it. */
+static int read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+{
+    int err;
+
+    replay->l1 = l1_thread_create(replay->parts.l1);
+    if (replay->l1 == NULL)
+        return -ENOMEM;
+    err = read_segments(replay, error);
+    if (err == 0 && replay->failed)
+        err = -ENOMEM;
+    if (err == 0)
+        l1_mark_complete(replay->parts.l1);
+    l1_thread_destroy(replay->l1);
+    return err;
+}
+
+/* Finds out what is in the dead-letter folder already. */
+static int read_buried(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+{
+    const char *dir = replay->parts.config->dead_letter_dir;
+    int err = buried_read(&replay->buried, dir, replay->parts.journal);
+
+    if (err != 0)
+        snprintf(error, JOURNAL_ERROR_MAX, "dead-letter folder %s cannot be read: %s", dir,
+                 strerror(-err));
+    return err;
+}
+
+int replay_read(struct replay **out, const struct replay_parts *parts,
+                char error[JOURNAL_ERROR_MAX])
+{
+    struct replay *replay = calloc(1, sizeof(*replay));
+    int err = -ENOMEM;
+
+    snprintf(error, JOURNAL_ERROR_MAX, "out of memory while the journal is read");
+    if (replay == NULL)
+        return err;
+    replay->parts = *parts;
+    replay->started_ms = clock_mono_ms();
+    replay->log_due_ms = replay->started_ms + LOG_INTERVAL_MS;
+    replay->real_ms = clock_real_ms();
+    replay->metrics = metrics_thread_create(parts->metrics);
+    replay->recovery = recover_open(parts->journal);
+    if (replay->metrics == NULL || replay->recovery == NULL)
+        goto free_replay;
+    err = read_buried(replay, error);
+    if (err != 0)
+        goto free_replay;
+    if (recover_segments(replay->recovery) == 0) {
+        l1_mark_complete(parts->l1);
+        tell_findings(replay);
+        replay->done = true;
+    } else if (!parts->ids_known) {
+        err = read_now(replay, error);
+        if (err != 0)
+            goto free_replay;
+    }
+    *out = replay;
+    return 0;
+
+free_replay:
+    if (replay->recovery != NULL)
+        recover_close(replay->recovery);
+    buried_free(&replay->buried);
+    free(replay->frozen);
+    free(replay);
+    return err;
+}
+
+/* A journal that is read quickly is read before anybody can ask how many events are pending. */
+static void await_reading(const struct replay *replay)
+{
+    const uint64_t until_ms = clock_mono_ms() + READING_WAIT_MS;
+
+    /* acquire: pairs with the release in read_segments() */
+    while (!atomic_load_explicit(&replay->is_read, memory_order_acquire) &&
+           clock_mono_ms() < until_ms)
+        pause_ms(READING_POLL_MS);
+}
+
+int replay_start(struct replay *replay, struct flusher *flusher)
+{
+    int err;
+
+    replay->parts.flusher = flusher;
+    if (recover_segments(replay->recovery) == 0)
+        return 0;
+    tell_progress(replay, replay->is_read ? 0 : 1);
+    err = pthread_create(&replay->thread, NULL, replay_main, replay);
+    if (err != 0)
+        return -err;
+    pthread_setname_np(replay->thread, "alloy-replay");
+    replay->started = true;
+    await_reading(replay);
+    return 0;
+}
+
+bool replay_done(const struct replay *replay)
+{
+    /* acquire: pairs with the release in replay_main(); what was handed over is then visible */
+    return atomic_load_explicit(&replay->done, memory_order_acquire);
+}
+
+uint64_t replay_pending(const struct replay *replay)
+{
+    /* In this order: what is handed over was found before. */
+    const uint64_t handed = atomic_load_explicit(&replay->handed, memory_order_relaxed);
+
+    return atomic_load_explicit(&replay->found, memory_order_relaxed) - handed;
+}
+
+void replay_stop(struct replay *replay)
+{
+    if (replay == NULL)
+        return;
+    atomic_store_explicit(&replay->stop, true, memory_order_relaxed);
+    if (replay->started)
+        pthread_join(replay->thread, NULL);
+    recover_close(replay->recovery);
+    buried_free(&replay->buried);
+    free(replay->frozen);
+    free(replay);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_insert_answer.c - what counts as done, and the class of every code.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "insert_answer.h"
+
+static struct slice slice_of(const char *text)
+{
+    return (struct slice){text, strlen(text)};
+}
+
+static struct insert_answer good(void)
+{
+    return (struct insert_answer){.status = 200, .has_summary = true, .written_rows = 10};
+}
+
+static void done_needs_status_summary_and_all_rows(void **state)
+{
+    struct insert_answer answer = good();
+
+    (void)state;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_DONE);
+    answer.written_rows = 11;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_DONE);
+    answer.written_rows = 9;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    answer = good();
+    answer.has_summary = false;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    answer = good();
+    answer.transport_failed = true;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    answer = good();
+    answer.status = 204;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_UNKNOWN);
+}
+
+static void an_exception_behind_a_200_is_no_success(void **state)
+{
+    struct insert_answer answer = good();
+
+    (void)state;
+    answer.exception_code = 27;
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_BAD_ROWS);
+    answer = good();
+    answer.body = slice_of("__exception__\r\nxx\r\nCode: 60. DB::Exception: no table");
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_MISCONFIGURED);
+    answer.body = slice_of("Code: 241. DB::Exception: memory");
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    answer.body = slice_of("__exception__ and then nothing");
+    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+}
+
+static void without_a_code_the_status_decides(void **state)
+{
+    static const struct {
+        long status;
+        enum insert_class class;
+    } cases[] = {
+        {500, INSERT_RETRY},         {502, INSERT_RETRY},         {504, INSERT_RETRY},
+        {401, INSERT_MISCONFIGURED}, {403, INSERT_MISCONFIGURED}, {404, INSERT_MISCONFIGURED},
+        {400, INSERT_UNKNOWN},       {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
+    };
+    struct insert_answer answer = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        answer.status = cases[i].status;
+        assert_int_equal(insert_answer_classify(&answer, 1), cases[i].class);
+    }
+    answer.status = 500;
+    answer.exception_code = 27;
+    assert_int_equal(insert_answer_classify(&answer, 1), INSERT_BAD_ROWS);
+}
+
+static enum insert_class class_of(int code, const char *body)
+{
+    const struct insert_answer answer = {
+        .status = 500, .exception_code = code, .body = slice_of(body)};
+
+    return insert_answer_classify(&answer, 1);
+}
+
+static void every_code_is_in_its_class(void **state)
+{
+    static const int retry[] = {3,   76,  159, 160, 173, 201, 202, 203,  204,  209, 210, 216,
+                                225, 236, 241, 242, 243, 244, 252, 254,  265,  279, 285, 286,
+                                289, 319, 341, 394, 425, 439, 473, 499,  700,  733, 734, 735,
+                                745, 749, 762, 776, 777, 778, 999, 1000, 1001, 1002};
+    static const int bad_rows[] = {25,  26,  27,  41,  72,  117, 6,   38,  44,  53,  321, 441,
+                                   676, 32,  306, 467, 469, 33,  69,  70,  128, 130, 131, 190,
+                                   349, 407, 760, 43,  135, 153, 376, 395, 427, 675, 691};
+    static const int misconfigured[] = {16,  20,  36,  47,  48,  60,  62,  73,  81,  115, 164,
+                                        192, 193, 194, 195, 218, 381, 452, 497, 516, 774, 779};
+    size_t known = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(retry); i++)
+        assert_int_equal(class_of(retry[i], ""), INSERT_RETRY);
+    for (size_t i = 0; i < ARRAY_LEN(bad_rows); i++)
+        assert_int_equal(class_of(bad_rows[i], ""), INSERT_BAD_ROWS);
+    for (size_t i = 0; i < ARRAY_LEN(misconfigured); i++)
+        assert_int_equal(class_of(misconfigured[i], ""), INSERT_MISCONFIGURED);
+    for (int code = -5; code < 3000; code++)
+        known += code != 0 && class_of(code, "") != INSERT_UNKNOWN;
+    assert_int_equal(known, ARRAY_LEN(retry) + ARRAY_LEN(bad_rows) + ARRAY_LEN(misconfigured));
+    /* Our own encoding at fault: we send none. */
+    assert_int_equal(class_of(354, ""), INSERT_UNKNOWN);
+}
+
+static void a_message_that_blames_a_value_makes_a_bad_row(void **state)
+{
+    static const char parsing[] =
+        "Code: 9876. DB::Exception: Cannot parse Thing: (at row 2) : While "
+        "executing JSONEachRowRowInputFormat.";
+    static const char computing[] =
+        "Code: 36. DB::Exception: Cannot load time zone x: while executing "
+        "'FUNCTION formatDateTime(...)'";
+    static const char looking_up[] =
+        "Code: 36. DB::Exception: Dictionary not found: while executing "
+        "'FUNCTION dictGet(...)'";
+
+    (void)state;
+    assert_int_equal(class_of(9876, parsing), INSERT_BAD_ROWS);
+    assert_int_equal(class_of(9876, "Code: 9876. DB::Exception: Whatever"), INSERT_UNKNOWN);
+    assert_int_equal(class_of(36, computing), INSERT_BAD_ROWS);
+    /* What a function stumbles over need not be its value. */
+    assert_int_equal(class_of(9876, computing), INSERT_UNKNOWN);
+    assert_int_equal(class_of(36, looking_up), INSERT_MISCONFIGURED);
+    /* What is known to pass, or to need a human, does: a message may quote an event. */
+    assert_int_equal(class_of(241, parsing), INSERT_RETRY);
+    assert_int_equal(class_of(60, parsing), INSERT_MISCONFIGURED);
+}
+
+static void a_view_and_a_proxy_are_told_by_their_words(void **state)
+{
+    const struct insert_answer proxy = {.status = 413, .body = slice_of("<html>")};
+    const struct insert_answer clickhouse = {
+        .status = 413, .exception_code = 241, .body = slice_of("Code: 241. DB::Exception: x")};
+
+    (void)state;
+    assert_true(insert_answer_blames_view(slice_of("...': while pushing to view default.mv. (X)")));
+    assert_false(insert_answer_blames_view(slice_of("Code: 6.")));
+    assert_true(insert_answer_too_long(&proxy));
+    assert_false(insert_answer_too_long(&clickhouse));
+}
+
+static void code_252_is_two_things(void **state)
+{
+    (void)state;
+    assert_int_equal(class_of(252, "Code: 252. DB::Exception: Too many parts (300)"), INSERT_RETRY);
+    assert_int_equal(class_of(252, "Code: 252. DB::Exception: Too many partitions for single "
+                                   "INSERT block (more than 100)."),
+                     INSERT_SPLIT);
+}
+
+static void the_summary_is_read_quoted_and_bare(void **state)
+{
+    uint64_t rows = 0;
+
+    (void)state;
+    assert_true(insert_answer_summary(
+        slice_of("{\"read_rows\":\"7\",\"written_rows\":\"18446744073709551615\"}"), &rows));
+    assert_true(rows == UINT64_MAX);
+    assert_true(insert_answer_summary(slice_of("{\"written_rows\": 12}"), &rows));
+    assert_int_equal(rows, 12);
+    assert_false(insert_answer_summary(slice_of("{\"written_rows\":\"\"}"), &rows));
+    assert_false(insert_answer_summary(slice_of("{\"written_rows\""), &rows));
+    assert_false(insert_answer_summary(slice_of("{\"written_bytes\":\"12\"}"), &rows));
+    assert_false(
+        insert_answer_summary(slice_of("{\"written_rows\":\"18446744073709551616\"}"), &rows));
+    assert_false(insert_answer_summary((struct slice){NULL, 0}, &rows));
+}
+
+static void the_code_is_read_out_of_a_body(void **state)
+{
+    (void)state;
+    assert_int_equal(insert_answer_body_code(slice_of("Code: 27. DB::Exception: x")), 27);
+    assert_int_equal(insert_answer_body_code(slice_of("Code: x Code: 60. DB::NetException")), 60);
+    assert_int_equal(insert_answer_body_code(slice_of("Code: 27")), 0);
+    assert_int_equal(insert_answer_body_code(slice_of("Code: 0. DB::Exception")), 0);
+    assert_int_equal(insert_answer_body_code(slice_of("Code: ")), 0);
+    assert_int_equal(insert_answer_body_code(slice_of("Code: 99999999999999999999. DB::")), 0);
+    assert_int_equal(insert_answer_body_code((struct slice){NULL, 0}), 0);
+}
+
+static void the_row_is_the_last_one_named_counted_from_0(void **state)
+{
+    uint64_t row = 99;
+
+    (void)state;
+    assert_true(insert_answer_row(slice_of("Cannot parse: (at row 3)\n: While"), &row));
+    assert_int_equal(row, 2);
+    assert_true(insert_answer_row(slice_of("before: '(at row 9)': (at row 1)"), &row));
+    assert_int_equal(row, 0);
+    assert_true(insert_answer_row(slice_of("Constraint `c` is violated at row 6. Exp"), &row));
+    assert_int_equal(row, 5);
+    assert_false(insert_answer_row(slice_of("(at row 0)"), &row));
+    assert_false(insert_answer_row(slice_of("(at row "), &row));
+    assert_false(insert_answer_row(slice_of("nothing"), &row));
+}
+
+static void every_class_has_a_name(void **state)
+{
+    (void)state;
+    assert_string_equal(insert_class_name(INSERT_BAD_ROWS), "bad_rows");
+    for (int class = INSERT_DONE; class <= INSERT_UNKNOWN; class ++)
+        assert_int_not_equal(strlen(insert_class_name((enum insert_class) class)), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(done_needs_status_summary_and_all_rows),
+        cmocka_unit_test(an_exception_behind_a_200_is_no_success),
+        cmocka_unit_test(without_a_code_the_status_decides),
+        cmocka_unit_test(every_code_is_in_its_class),
+        cmocka_unit_test(a_message_that_blames_a_value_makes_a_bad_row),
+        cmocka_unit_test(a_view_and_a_proxy_are_told_by_their_words),
+        cmocka_unit_test(code_252_is_two_things),
+        cmocka_unit_test(the_summary_is_read_quoted_and_bare),
+        cmocka_unit_test(the_code_is_read_out_of_a_body),
+        cmocka_unit_test(the_row_is_the_last_one_named_counted_from_0),
+        cmocka_unit_test(every_class_has_a_name),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
