@@ -53,8 +53,8 @@ struct admin {
     struct exposition_view view;
 };
 
-static void answer(struct evhttp_request *request, int status, const char *type,
-                   struct evbuffer *body)
+static void admin_answer(struct evhttp_request *request, int status, const char *type,
+                         struct evbuffer *body)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
 
@@ -63,8 +63,8 @@ static void answer(struct evhttp_request *request, int status, const char *type,
     evhttp_send_reply(request, status, NULL, body);
 }
 
-static void answer_text(struct evhttp_request *request, int status, const char *type,
-                        const char *text)
+static void admin_answer_text(struct evhttp_request *request, int status, const char *type,
+                              const char *text)
 {
     struct evbuffer *body = evbuffer_new();
 
@@ -73,23 +73,23 @@ static void answer_text(struct evhttp_request *request, int status, const char *
         return;
     }
     evbuffer_add_reference(body, text, strlen(text), NULL, NULL);
-    answer(request, status, type, body);
+    admin_answer(request, status, type, body);
     evbuffer_free(body);
 }
 
-static int append_json(const char *data, size_t len, void *arg)
+static int admin_append_json(const char *data, size_t len, void *arg)
 {
     return evbuffer_add(arg, data, len);
 }
 
 /* Takes json; NULL is out of memory. */
-static void answer_json(struct evhttp_request *request, int status, json_t *json)
+static void admin_answer_json(struct evhttp_request *request, int status, json_t *json)
 {
     struct evbuffer *body = evbuffer_new();
 
-    if (body && json && json_dump_callback(json, append_json, body, JSON_FORMAT) == 0 &&
+    if (body && json && json_dump_callback(json, admin_append_json, body, JSON_FORMAT) == 0 &&
         evbuffer_add(body, "\n", 1) == 0)
-        answer(request, status, "application/json", body);
+        admin_answer(request, status, "application/json", body);
     else
         evhttp_send_error(request, 500, NULL);
     if (body)
@@ -103,7 +103,7 @@ struct readiness {
     json_t *reasons;
 };
 
-static void add_reason(void *arg, const char *key, bool blocking, const char *text)
+static void admin_add_reason(void *arg, const char *key, bool blocking, const char *text)
 {
     struct readiness *readiness = arg;
 
@@ -113,7 +113,7 @@ static void add_reason(void *arg, const char *key, bool blocking, const char *te
 }
 
 /* "8GiB", in the largest unit that gives a whole number. */
-static void format_size(uint64_t bytes, char *out, size_t size)
+static void admin_format_size(uint64_t bytes, char *out, size_t size)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
     size_t unit = 0;
@@ -124,7 +124,7 @@ static void format_size(uint64_t bytes, char *out, size_t size)
 }
 
 /* Why the journal gets no further segment: its limit, or what lies below it. */
-static void add_full(struct readiness *readiness, const struct front_parts *parts)
+static void admin_add_full(struct readiness *readiness, const struct front_parts *parts)
 {
     const uint64_t segment_bytes = journal_segments(parts->journal)->size;
     const uint64_t bytes_max = journal_bytes_max(parts->journal);
@@ -132,7 +132,7 @@ static void add_full(struct readiness *readiness, const struct front_parts *part
     char text[HEALTH_TEXT_MAX], size[32];
     struct statvfs disk;
 
-    format_size(bytes_max, size, sizeof(size));
+    admin_format_size(bytes_max, size, sizeof(size));
     if (journal_bytes(parts->journal) + segment_bytes > bytes_max)
         snprintf(text, sizeof(text), "The journal is full: journal.max_bytes (%s) is used up.",
                  size);
@@ -143,48 +143,48 @@ static void add_full(struct readiness *readiness, const struct front_parts *part
     else
         snprintf(text, sizeof(text),
                  "The journal is full: no segment can be made in %s; the log says why.", dir);
-    add_reason(readiness, "journal.full", true, text);
+    admin_add_reason(readiness, "journal.full", true, text);
 }
 
 /* Ready: one more event would be accepted now. reasons is owned. */
-static struct readiness readiness_read(const struct front_parts *parts)
+static struct readiness admin_readiness_read(const struct front_parts *parts)
 {
     struct readiness readiness = {.ready = true, .reasons = json_array()};
 
-    health_visit(parts->health, add_reason, &readiness);
+    health_visit(parts->health, admin_add_reason, &readiness);
     if (ring_closed(parts->ring))
-        add_reason(&readiness, "ring.closed", true, "The ring takes no more events.");
+        admin_add_reason(&readiness, "ring.closed", true, "The ring takes no more events.");
     else if (ring_depth(parts->ring) >= ring_capacity(parts->ring))
-        add_reason(&readiness, "ring.full", true, "The ring is full.");
+        admin_add_reason(&readiness, "ring.full", true, "The ring is full.");
     if (journal_failed(parts->journal))
-        add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
+        admin_add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
     else if (journal_full(parts->journal))
-        add_full(&readiness, parts);
+        admin_add_full(&readiness, parts);
     return readiness;
 }
 
-static json_t *json_counter(uint64_t value)
+static json_t *admin_json_counter(uint64_t value)
 {
     return json_integer((json_int_t)value);
 }
 
-static void serve_health(struct admin *admin, struct evhttp_request *request)
+static void admin_serve_health(struct admin *admin, struct evhttp_request *request)
 {
     (void)admin;
-    answer_text(request, 200, "text/plain; charset=utf-8", "ok\n");
+    admin_answer_text(request, 200, "text/plain; charset=utf-8", "ok\n");
 }
 
-static void serve_ready(struct admin *admin, struct evhttp_request *request)
+static void admin_serve_ready(struct admin *admin, struct evhttp_request *request)
 {
-    struct readiness readiness = readiness_read(&admin->parts);
+    struct readiness readiness = admin_readiness_read(&admin->parts);
 
-    answer_json(
+    admin_answer_json(
         request, readiness.ready ? 200 : 503,
         json_pack("{s:b,s:o}", "ready", (int)readiness.ready, "reasons", readiness.reasons));
 }
 
 /* Events refused for each reason; their sum is added to total. */
-static json_t *stats_rejected(const uint64_t *counters, uint64_t *total)
+static json_t *admin_stats_rejected(const uint64_t *counters, uint64_t *total)
 {
     static const char *const labels[] = {
 #define METRIC_STREAM(id, name, labels, help) labels,
@@ -196,50 +196,50 @@ static json_t *stats_rejected(const uint64_t *counters, uint64_t *total)
     for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
         if (sscanf(labels[i], "reason=\"%31[^\"]", reason) != 1)
             continue;
-        json_object_set_new(rejected, reason, json_counter(counters[i]));
+        json_object_set_new(rejected, reason, admin_json_counter(counters[i]));
         *total += counters[i];
     }
     return rejected;
 }
 
-static json_t *stats_stream(const struct exposition_view *view, size_t stream)
+static json_t *admin_stats_stream(const struct exposition_view *view, size_t stream)
 {
     const uint64_t *counters = view->snapshot.streams[stream];
     uint64_t total = 0;
-    json_t *rejected = stats_rejected(counters, &total);
+    json_t *rejected = admin_stats_rejected(counters, &total);
 
     return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o}", "books", "received",
-                     json_counter(counters[METRIC_STREAM_received]), "accepted",
-                     json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
-                     json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
-                     json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
-                     json_counter(total), "inserted",
-                     json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
-                     json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
-                     json_counter(view->pending[stream]), "rejected", rejected);
+                     admin_json_counter(counters[METRIC_STREAM_received]), "accepted",
+                     admin_json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
+                     admin_json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
+                     admin_json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
+                     admin_json_counter(total), "inserted",
+                     admin_json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
+                     admin_json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
+                     admin_json_counter(view->pending[stream]), "rejected", rejected);
 }
 
-static json_t *stats_streams(const struct admin *admin)
+static json_t *admin_stats_streams(const struct admin *admin)
 {
     const struct config *config = config_current(admin->parts.config);
     json_t *streams = json_object();
 
     for (size_t i = 0; i < config->stream_count; i++)
-        json_object_set_new(streams, config->streams[i].name, stats_stream(&admin->view, i));
+        json_object_set_new(streams, config->streams[i].name, admin_stats_stream(&admin->view, i));
     return streams;
 }
 
-static json_t *stats_histogram(const struct exposition_view *view, size_t id)
+static json_t *admin_stats_histogram(const struct exposition_view *view, size_t id)
 {
     uint64_t count = 0;
 
     for (size_t i = 0; i < METRIC_BUCKETS; i++)
         count += view->snapshot.histograms[id].buckets[i];
-    return json_pack("{s:o,s:f}", "count", json_counter(count), "sum",
+    return json_pack("{s:o,s:f}", "count", admin_json_counter(count), "sum",
                      (double)view->snapshot.histograms[id].sum_ns / CLOCK_NS_PER_S);
 }
 
-static json_t *stats_http(const struct exposition_view *view)
+static json_t *admin_stats_http(const struct exposition_view *view)
 {
     json_t *codes = json_object();
 
@@ -249,44 +249,45 @@ static json_t *stats_http(const struct exposition_view *view)
         if (view->snapshot.http_codes[code] == 0)
             continue;
         snprintf(text, sizeof(text), "%u", code);
-        json_object_set_new(codes, text, json_counter(view->snapshot.http_codes[code]));
+        json_object_set_new(codes, text, admin_json_counter(view->snapshot.http_codes[code]));
     }
     return json_pack("{s:I,s:I,s:o,s:o}", "connections",
                      (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "waiting",
                      (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_waiting], "codes", codes,
-                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_http_request));
+                     "seconds", admin_stats_histogram(view, METRIC_HISTOGRAM_http_request));
 }
 
-static json_t *stats_redis(const struct exposition_view *view)
+static json_t *admin_stats_redis(const struct exposition_view *view)
 {
     const struct metrics_snapshot *snapshot = &view->snapshot;
 
     return json_pack("{s:b,s:o,s:o,s:o}", "up", (int)snapshot->gauges[METRIC_GAUGE_redis_up],
-                     "errors", json_counter(snapshot->counters[METRIC_COUNTER_redis_errors]),
-                     "unclaimed", json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]),
-                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_redis));
+                     "errors", admin_json_counter(snapshot->counters[METRIC_COUNTER_redis_errors]),
+                     "unclaimed",
+                     admin_json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]),
+                     "seconds", admin_stats_histogram(view, METRIC_HISTOGRAM_redis));
 }
 
-static json_t *stats_clickhouse(const struct exposition_view *view)
+static json_t *admin_stats_clickhouse(const struct exposition_view *view)
 {
     const struct metrics_snapshot *snapshot = &view->snapshot;
     const uint64_t *counters = snapshot->counters;
 
-    return json_pack("{s:b,s:I,s:f,s:o,s:{s:o,s:o,s:o,s:o,s:o},s:o}", "up",
-                     (int)snapshot->gauges[METRIC_GAUGE_clickhouse_up], "inflight",
-                     (json_int_t)snapshot->gauges[METRIC_GAUGE_clickhouse_inflight],
-                     "last_insert_age", exposition_insert_age(view), "inserts",
-                     json_counter(counters[METRIC_COUNTER_clickhouse_inserts]), "errors", "retry",
-                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_retry]), "bad_rows",
-                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_bad_rows]), "split",
-                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_split]),
-                     "misconfigured",
-                     json_counter(counters[METRIC_COUNTER_clickhouse_errors_misconfigured]),
-                     "unknown", json_counter(counters[METRIC_COUNTER_clickhouse_errors_unknown]),
-                     "seconds", stats_histogram(view, METRIC_HISTOGRAM_clickhouse_insert));
+    return json_pack(
+        "{s:b,s:I,s:f,s:o,s:{s:o,s:o,s:o,s:o,s:o},s:o}", "up",
+        (int)snapshot->gauges[METRIC_GAUGE_clickhouse_up], "inflight",
+        (json_int_t)snapshot->gauges[METRIC_GAUGE_clickhouse_inflight], "last_insert_age",
+        exposition_insert_age(view), "inserts",
+        admin_json_counter(counters[METRIC_COUNTER_clickhouse_inserts]), "errors", "retry",
+        admin_json_counter(counters[METRIC_COUNTER_clickhouse_errors_retry]), "bad_rows",
+        admin_json_counter(counters[METRIC_COUNTER_clickhouse_errors_bad_rows]), "split",
+        admin_json_counter(counters[METRIC_COUNTER_clickhouse_errors_split]), "misconfigured",
+        admin_json_counter(counters[METRIC_COUNTER_clickhouse_errors_misconfigured]), "unknown",
+        admin_json_counter(counters[METRIC_COUNTER_clickhouse_errors_unknown]), "seconds",
+        admin_stats_histogram(view, METRIC_HISTOGRAM_clickhouse_insert));
 }
 
-static json_t *stats_dead_letter(const struct exposition_view *view)
+static json_t *admin_stats_dead_letter(const struct exposition_view *view)
 {
     const int64_t *gauges = view->snapshot.gauges;
 
@@ -295,7 +296,7 @@ static json_t *stats_dead_letter(const struct exposition_view *view)
                      (json_int_t)gauges[METRIC_GAUGE_dead_letter_releasing]);
 }
 
-static void serve_stats(struct admin *admin, struct evhttp_request *request)
+static void admin_serve_stats(struct admin *admin, struct evhttp_request *request)
 {
     const struct front_parts *parts = &admin->parts;
     const struct exposition_view *view = &admin->view;
@@ -303,26 +304,27 @@ static void serve_stats(struct admin *admin, struct evhttp_request *request)
     json_t *stats;
 
     exposition_read(&admin->view, parts);
-    readiness = readiness_read(parts);
+    readiness = admin_readiness_read(parts);
     stats = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o}", "version", ALLOY_VERSION, "uptime",
                       (double)(view->now_ms - view->started_ms) / 1000.0, "ready",
                       (int)readiness.ready, "reasons", readiness.reasons, "streams",
-                      stats_streams(admin), "http", stats_http(view), "redis", stats_redis(view),
-                      "clickhouse", stats_clickhouse(view));
+                      admin_stats_streams(admin), "http", admin_stats_http(view), "redis",
+                      admin_stats_redis(view), "clickhouse", admin_stats_clickhouse(view));
     json_object_set_new(stats, "ring",
-                        json_pack("{s:o,s:o}", "depth", json_counter(ring_depth(parts->ring)),
-                                  "capacity", json_counter(ring_capacity(parts->ring))));
+                        json_pack("{s:o,s:o}", "depth", admin_json_counter(ring_depth(parts->ring)),
+                                  "capacity", admin_json_counter(ring_capacity(parts->ring))));
     json_object_set_new(stats, "l1",
-                        json_pack("{s:o,s:o}", "entries", json_counter(l1_entries(parts->l1)),
-                                  "evicted", json_counter(l1_evicted(parts->l1))));
+                        json_pack("{s:o,s:o}", "entries", admin_json_counter(l1_entries(parts->l1)),
+                                  "evicted", admin_json_counter(l1_evicted(parts->l1))));
     json_object_set_new(stats, "journal",
-                        json_pack("{s:o,s:o}", "bytes", json_counter(journal_bytes(parts->journal)),
-                                  "bytes_max", json_counter(journal_bytes_max(parts->journal))));
-    json_object_set_new(stats, "dead_letter", stats_dead_letter(view));
-    answer_json(request, 200, stats);
+                        json_pack("{s:o,s:o}", "bytes",
+                                  admin_json_counter(journal_bytes(parts->journal)), "bytes_max",
+                                  admin_json_counter(journal_bytes_max(parts->journal))));
+    json_object_set_new(stats, "dead_letter", admin_stats_dead_letter(view));
+    admin_answer_json(request, 200, stats);
 }
 
-static void serve_metrics(struct admin *admin, struct evhttp_request *request)
+static void admin_serve_metrics(struct admin *admin, struct evhttp_request *request)
 {
     struct evbuffer *body = evbuffer_new();
 
@@ -332,24 +334,25 @@ static void serve_metrics(struct admin *admin, struct evhttp_request *request)
     }
     exposition_read(&admin->view, &admin->parts);
     exposition_write(&admin->view, &admin->parts, body);
-    answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", body);
+    admin_answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", body);
     evbuffer_free(body);
 }
 
-static void serve_dashboard(struct admin *admin, struct evhttp_request *request)
+static void admin_serve_dashboard(struct admin *admin, struct evhttp_request *request)
 {
     (void)admin;
-    answer_text(request, 200, "text/html; charset=utf-8", dashboard_html);
+    admin_answer_text(request, 200, "text/html; charset=utf-8", dashboard_html);
 }
 
-static void on_request(struct evhttp_request *request, void *arg)
+static void admin_on_request(struct evhttp_request *request, void *arg)
 {
     static const struct {
         const char *path;
         void (*serve)(struct admin *admin, struct evhttp_request *request);
     } pages[] = {
-        {"/healthz", serve_health},  {"/readyz", serve_ready}, {"/stats", serve_stats},
-        {"/metrics", serve_metrics}, {"/", serve_dashboard},
+        {"/healthz", admin_serve_health}, {"/readyz", admin_serve_ready},
+        {"/stats", admin_serve_stats},    {"/metrics", admin_serve_metrics},
+        {"/", admin_serve_dashboard},
     };
     struct admin *admin = arg;
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
@@ -363,13 +366,13 @@ static void on_request(struct evhttp_request *request, void *arg)
             return;
         }
         evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", "GET, HEAD");
-        answer_text(request, 405, "text/plain; charset=utf-8", "Only GET and HEAD.\n");
+        admin_answer_text(request, 405, "text/plain; charset=utf-8", "Only GET and HEAD.\n");
         return;
     }
-    answer_text(request, 404, "text/plain; charset=utf-8", paths_text);
+    admin_answer_text(request, 404, "text/plain; charset=utf-8", paths_text);
 }
 
-static void on_stop(evutil_socket_t fd, short what, void *arg)
+static void admin_on_stop(evutil_socket_t fd, short what, void *arg)
 {
     struct admin *admin = arg;
 
@@ -378,7 +381,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
     event_base_loopbreak(admin->base);
 }
 
-static void *thread_main(void *arg)
+static void *admin_thread_main(void *arg)
 {
     struct admin *admin = arg;
 
@@ -387,7 +390,7 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-static int loop_create(struct admin *admin)
+static int admin_loop_create(struct admin *admin)
 {
     struct event_config *config = event_config_new();
 
@@ -400,19 +403,19 @@ static int loop_create(struct admin *admin)
     if (!admin->base || admin->stop_fd < 0)
         return -ENOMEM;
     admin->http = evhttp_new(admin->base);
-    admin->stop = event_new(admin->base, admin->stop_fd, EV_READ, on_stop, admin);
+    admin->stop = event_new(admin->base, admin->stop_fd, EV_READ, admin_on_stop, admin);
     if (!admin->http || !admin->stop || event_add(admin->stop, NULL) != 0)
         return -ENOMEM;
     evhttp_set_allowed_methods(admin->http, ALL_METHODS);
     evhttp_set_max_headers_size(admin->http, HEAD_MAX);
     evhttp_set_max_body_size(admin->http, BODY_MAX);
     evhttp_set_timeout(admin->http, TIMEOUT_S);
-    evhttp_set_gencb(admin->http, on_request, admin);
+    evhttp_set_gencb(admin->http, admin_on_request, admin);
     return 0;
 }
 
 /* evhttp takes the sockets. */
-static int listeners_add(struct admin *admin)
+static int admin_listeners_add(struct admin *admin)
 {
     for (size_t i = 0; i < admin->listeners.count; i++) {
         struct listener *listener = &admin->listeners.items[i];
@@ -424,14 +427,14 @@ static int listeners_add(struct admin *admin)
     return 0;
 }
 
-static int thread_start(struct admin *admin)
+static int admin_thread_start(struct admin *admin)
 {
     sigset_t all, before;
     int err;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = -pthread_create(&admin->thread, NULL, thread_main, admin);
+    err = -pthread_create(&admin->thread, NULL, admin_thread_main, admin);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err;
 }
@@ -472,11 +475,11 @@ int admin_start(struct admin **out, const struct front_parts *parts, char error[
                             1, error);
     if (err != 0)
         goto free_admin;
-    err = loop_create(admin);
+    err = admin_loop_create(admin);
     if (err == 0)
-        err = listeners_add(admin);
+        err = admin_listeners_add(admin);
     if (err == 0)
-        err = thread_start(admin);
+        err = admin_thread_start(admin);
     if (err != 0) {
         snprintf(error, FRONT_ERROR_MAX, "cannot start the admin port: %s", strerror(-err));
         goto free_admin;

@@ -45,21 +45,22 @@ static const struct row histogram_rows[] = {
 /* Always shown, so that a rate over them has a beginning. */
 static const unsigned http_codes_shown[] = {202, 400, 503};
 
-static void write_family(struct evbuffer *out, const char *name, const char *type, const char *help)
+static void exposition_write_family(struct evbuffer *out, const char *name, const char *type,
+                                    const char *help)
 {
     evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 /* A family of one sample without labels. */
-static void write_single(struct evbuffer *out, const struct row *row, const char *type,
-                         uint64_t value)
+static void exposition_write_single(struct evbuffer *out, const struct row *row, const char *type,
+                                    uint64_t value)
 {
-    write_family(out, row->name, type, row->help);
+    exposition_write_family(out, row->name, type, row->help);
     evbuffer_add_printf(out, "%s %" PRIu64 "\n", row->name, value);
 }
 
-static void write_streams(const struct exposition_view *view, const struct config *config,
-                          struct evbuffer *out)
+static void exposition_write_streams(const struct exposition_view *view,
+                                     const struct config *config, struct evbuffer *out)
 {
     const char *name = "";
     size_t first = 0;
@@ -76,17 +77,17 @@ static void write_streams(const struct exposition_view *view, const struct confi
         if (end < ARRAY_LEN(stream_rows)) {
             first = end;
             name = stream_rows[end].name;
-            write_family(out, name, "counter", stream_rows[end].help);
+            exposition_write_family(out, name, "counter", stream_rows[end].help);
         }
     }
-    write_family(out, "alloy_events_pending", "gauge",
-                 "Accepted events that are in the journal alone.");
+    exposition_write_family(out, "alloy_events_pending", "gauge",
+                            "Accepted events that are in the journal alone.");
     for (size_t i = 0; i < config->stream_count; i++)
         evbuffer_add_printf(out, "alloy_events_pending{stream=\"%s\"} %" PRIu64 "\n",
                             config->streams[i].name, view->pending[i]);
 }
 
-static void write_counters(const struct exposition_view *view, struct evbuffer *out)
+static void exposition_write_counters(const struct exposition_view *view, struct evbuffer *out)
 {
     const char *name = "";
 
@@ -95,14 +96,14 @@ static void write_counters(const struct exposition_view *view, struct evbuffer *
         bool labels = row->labels[0] != '\0';
 
         if (strcmp(row->name, name) != 0)
-            write_family(out, row->name, "counter", row->help);
+            exposition_write_family(out, row->name, "counter", row->help);
         name = row->name;
         evbuffer_add_printf(out, "%s%s%s%s %" PRIu64 "\n", name, labels ? "{" : "", row->labels,
                             labels ? "}" : "", view->snapshot.counters[i]);
     }
 }
 
-static bool http_code_is_shown(unsigned code)
+static bool exposition_http_code_is_shown(unsigned code)
 {
     for (size_t i = 0; i < ARRAY_LEN(http_codes_shown); i++)
         if (http_codes_shown[i] == code)
@@ -110,21 +111,22 @@ static bool http_code_is_shown(unsigned code)
     return false;
 }
 
-static void write_http_codes(const struct exposition_view *view, struct evbuffer *out)
+static void exposition_write_http_codes(const struct exposition_view *view, struct evbuffer *out)
 {
-    write_family(out, "alloy_http_requests_total", "counter", "Answers, by status code.");
+    exposition_write_family(out, "alloy_http_requests_total", "counter",
+                            "Answers, by status code.");
     for (unsigned code = 100; code < METRIC_HTTP_CODES; code++)
-        if (view->snapshot.http_codes[code] > 0 || http_code_is_shown(code))
+        if (view->snapshot.http_codes[code] > 0 || exposition_http_code_is_shown(code))
             evbuffer_add_printf(out, "alloy_http_requests_total{code=\"%u\"} %" PRIu64 "\n", code,
                                 view->snapshot.http_codes[code]);
 }
 
-static void write_gauges(const struct exposition_view *view, struct evbuffer *out)
+static void exposition_write_gauges(const struct exposition_view *view, struct evbuffer *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(gauge_rows); i++) {
         const struct row *row = &gauge_rows[i];
 
-        write_family(out, row->name, "gauge", row->help);
+        exposition_write_family(out, row->name, "gauge", row->help);
         if (i == METRIC_GAUGE_clickhouse_last_insert_ms)
             evbuffer_add_printf(out, "%s %.3f\n", row->name, exposition_insert_age(view));
         else
@@ -132,13 +134,13 @@ static void write_gauges(const struct exposition_view *view, struct evbuffer *ou
     }
 }
 
-static void write_histograms(const struct exposition_view *view, struct evbuffer *out)
+static void exposition_write_histograms(const struct exposition_view *view, struct evbuffer *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(histogram_rows); i++) {
         const char *name = histogram_rows[i].name;
         uint64_t count = 0;
 
-        write_family(out, name, "histogram", histogram_rows[i].help);
+        exposition_write_family(out, name, "histogram", histogram_rows[i].help);
         for (size_t j = 0; j < METRIC_BUCKETS - 1; j++) {
             count += view->snapshot.histograms[i].buckets[j];
             evbuffer_add_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
@@ -153,7 +155,7 @@ static void write_histograms(const struct exposition_view *view, struct evbuffer
 }
 
 /* Figures that other modules keep themselves. */
-static void write_others(const struct front_parts *parts, struct evbuffer *out)
+static void exposition_write_others(const struct front_parts *parts, struct evbuffer *out)
 {
     const struct {
         struct row row;
@@ -181,8 +183,9 @@ static void write_others(const struct front_parts *parts, struct evbuffer *out)
     };
 
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
-        write_single(out, &others[i].row, others[i].type, others[i].value);
-    write_family(out, "alloy_build_info", "gauge", "Always 1; the label tells the version.");
+        exposition_write_single(out, &others[i].row, others[i].type, others[i].value);
+    exposition_write_family(out, "alloy_build_info", "gauge",
+                            "Always 1; the label tells the version.");
     evbuffer_add_printf(out, "alloy_build_info{version=\"%s\"} 1\n", ALLOY_VERSION);
 }
 
@@ -217,10 +220,10 @@ double exposition_insert_age(const struct exposition_view *view)
 void exposition_write(const struct exposition_view *view, const struct front_parts *parts,
                       struct evbuffer *out)
 {
-    write_streams(view, config_current(parts->config), out);
-    write_http_codes(view, out);
-    write_counters(view, out);
-    write_gauges(view, out);
-    write_histograms(view, out);
-    write_others(parts, out);
+    exposition_write_streams(view, config_current(parts->config), out);
+    exposition_write_http_codes(view, out);
+    exposition_write_counters(view, out);
+    exposition_write_gauges(view, out);
+    exposition_write_histograms(view, out);
+    exposition_write_others(parts, out);
 }

@@ -26,7 +26,8 @@ struct event {
     struct journal_entry entry;
     size_t id_at; /* where in ids a copied id stands; entry.id.data is set from it in the commit */
     struct record *record;
-    bool known; /* its id was in L1 before this turn; after enter(): or came into it first */
+    bool known; /* its id was in L1 before this turn; after admission_enter(): or came into it first
+                 */
 };
 
 struct request {
@@ -52,7 +53,7 @@ struct admission {
 };
 
 /* Grows an array to hold at least want elements. Without memory for a few KiB nothing can go on. */
-static void *grow(void *array, size_t *capacity, size_t want, size_t element)
+static void *admission_grow(void *array, size_t *capacity, size_t want, size_t element)
 {
     size_t next = *capacity == 0 ? 64 : *capacity;
 
@@ -66,14 +67,14 @@ static void *grow(void *array, size_t *capacity, size_t want, size_t element)
     return array;
 }
 
-static void events_reserve(struct admission *admission, size_t want)
+static void admission_events_reserve(struct admission *admission, size_t want)
 {
     size_t capacity = admission->event_capacity;
 
     if (want <= capacity)
         return;
-    admission->events =
-        grow(admission->events, &admission->event_capacity, want, sizeof(*admission->events));
+    admission->events = admission_grow(admission->events, &admission->event_capacity, want,
+                                       sizeof(*admission->events));
     capacity = admission->event_capacity;
     admission->sizes = reallocarray(admission->sizes, capacity, sizeof(*admission->sizes));
     admission->records = reallocarray(admission->records, capacity, sizeof(*admission->records));
@@ -81,7 +82,7 @@ static void events_reserve(struct admission *admission, size_t want)
 }
 
 /* Looks every id up and sorts out requests that no waiting could ever make fit. */
-static void judge(struct admission *admission, struct request *request)
+static void admission_judge(struct admission *admission, struct request *request)
 {
     size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
 
@@ -116,7 +117,8 @@ static void judge(struct admission *admission, struct request *request)
  * Reserves ring slots and journal room for the fresh events of requests [first, last), all or none.
  * Requests that have been refused already are passed over.
  */
-static enum admission_verdict reserve(struct admission *admission, size_t first, size_t last)
+static enum admission_verdict admission_reserve(struct admission *admission, size_t first,
+                                                size_t last)
 {
     const struct admission_parts *parts = &admission->parts;
     size_t n = 0;
@@ -144,8 +146,9 @@ static enum admission_verdict reserve(struct admission *admission, size_t first,
     return ADMISSION_ACCEPTED;
 }
 
-/* Appends what reserve() has made room for. */
-static void append(struct admission *admission, size_t first, size_t last, uint64_t real_ms)
+/* Appends what admission_reserve() has made room for. */
+static void admission_append(struct admission *admission, size_t first, size_t last,
+                             uint64_t real_ms)
 {
     for (size_t r = first; r < last; r++) {
         const struct request *request = &admission->requests[r];
@@ -163,7 +166,7 @@ static void append(struct admission *admission, size_t first, size_t last, uint6
 }
 
 /* A failed sync: what was appended is given up before anybody could have heard of it. */
-static void give_up(struct admission *admission, struct request *request)
+static void admission_give_up(struct admission *admission, struct request *request)
 {
     size_t n = 0;
 
@@ -181,7 +184,8 @@ static void give_up(struct admission *admission, struct request *request)
 
 /* Enters a request's ids into L1 and collects the winners behind the n records already in
  * records[]. */
-static size_t enter(struct admission *admission, struct request *request, size_t n, uint64_t now_ms)
+static size_t admission_enter(struct admission *admission, struct request *request, size_t n,
+                              uint64_t now_ms)
 {
     size_t lost = 0;
     const size_t before = n;
@@ -208,8 +212,8 @@ static size_t enter(struct admission *admission, struct request *request, size_t
 }
 
 /* Has the waiter told of a duplicate, by the record that owns the id. */
-static void watch_original(struct admission *admission, struct waiter *waiter, uint32_t i,
-                           const struct hash128 *hash)
+static void admission_watch_original(struct admission *admission, struct waiter *waiter, uint32_t i,
+                                     const struct hash128 *hash)
 {
     struct l1_thread *l1 = admission->parts.l1;
     uint64_t lsn, now;
@@ -236,7 +240,7 @@ static void watch_original(struct admission *admission, struct waiter *waiter, u
 
 /* Has the request's waiter told of each event. Its records are not published yet, so that none can
  * be finished before it is in the table. */
-static void watch(struct admission *admission, const struct request *request)
+static void admission_watch(struct admission *admission, const struct request *request)
 {
     struct waiter *waiter = request->result.waiter;
 
@@ -244,20 +248,20 @@ static void watch(struct admission *admission, const struct request *request)
         const struct event *event = &admission->events[request->first + i];
 
         if (event->known)
-            watch_original(admission, waiter, (uint32_t)i, &event->entry.hash);
+            admission_watch_original(admission, waiter, (uint32_t)i, &event->entry.hash);
         else
             waiter_own(waiter, (uint32_t)i, &event->entry.hash, event->record->lsn);
     }
     waiter_arm(waiter);
 }
 
-static void drop_waiter(struct request *request)
+static void admission_drop_waiter(struct request *request)
 {
     waiter_destroy(request->result.waiter);
     request->result.waiter = NULL;
 }
 
-static void count(const struct admission *admission, const struct request *request)
+static void admission_count(const struct admission *admission, const struct request *request)
 {
     struct metrics_thread *metrics = admission->parts.metrics;
     const uint16_t stream = request->stream;
@@ -312,8 +316,9 @@ void admission_destroy(struct admission *admission)
 
 size_t admission_open(struct admission *admission, uint16_t stream)
 {
-    admission->requests = grow(admission->requests, &admission->request_capacity,
-                               admission->request_count + 1, sizeof(*admission->requests));
+    admission->requests =
+        admission_grow(admission->requests, &admission->request_capacity,
+                       admission->request_count + 1, sizeof(*admission->requests));
     admission->requests[admission->request_count] =
         (struct request){.first = admission->event_count, .stream = stream};
     return admission->request_count++;
@@ -333,11 +338,12 @@ void admission_event(struct admission *admission, const struct json_scan_event *
     struct event *event;
 
     ALLOY_ASSERT(admission->request_count > 0);
-    /* More than the ring can ever hold: judge() refuses it, and what lies beyond need not be kept.
+    /* More than the ring can ever hold: admission_judge() refuses it, and what lies beyond need not
+     * be kept.
      */
     if (++request->count > ring_capacity(admission->parts.ring))
         return;
-    events_reserve(admission, admission->event_count + 1);
+    admission_events_reserve(admission, admission->event_count + 1);
     event = &admission->events[admission->event_count++];
     event->entry = (struct journal_entry){.text = scanned->text,
                                           .id = scanned->id,
@@ -346,8 +352,8 @@ void admission_event(struct admission *admission, const struct json_scan_event *
     event->record = NULL;
     if (scanned->id_verbatim)
         return;
-    admission->ids = grow(admission->ids, &admission->id_capacity,
-                          admission->id_bytes + scanned->id.len, sizeof(char));
+    admission->ids = admission_grow(admission->ids, &admission->id_capacity,
+                                    admission->id_bytes + scanned->id.len, sizeof(char));
     memcpy(admission->ids + admission->id_bytes, scanned->id.data, scanned->id.len);
     event->id_at = admission->id_bytes;
     admission->id_bytes += scanned->id.len;
@@ -370,45 +376,45 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
     size_t n = 0;
 
     for (size_t r = 0; r < requests; r++)
-        judge(admission, &admission->requests[r]);
+        admission_judge(admission, &admission->requests[r]);
 
     KILL_POINT("admission_judged");
     /* One reservation for the turn; only when that does not fit is each request tried alone. */
-    if (reserve(admission, 0, requests) == ADMISSION_ACCEPTED) {
-        append(admission, 0, requests, real_ms);
+    if (admission_reserve(admission, 0, requests) == ADMISSION_ACCEPTED) {
+        admission_append(admission, 0, requests, real_ms);
     } else {
         for (size_t r = 0; r < requests; r++) {
             struct request *request = &admission->requests[r];
 
             if (request->result.verdict != ADMISSION_ACCEPTED)
                 continue;
-            request->result.verdict = reserve(admission, r, r + 1);
-            append(admission, r, r + 1, real_ms);
+            request->result.verdict = admission_reserve(admission, r, r + 1);
+            admission_append(admission, r, r + 1, real_ms);
         }
     }
 
     KILL_POINT("admission_appended");
     if (journal_writer_sync(admission->parts.writer) != 0)
         for (size_t r = 0; r < requests; r++)
-            give_up(admission, &admission->requests[r]);
+            admission_give_up(admission, &admission->requests[r]);
     /* One sync for the turn. Requests that were promised no more than sync says stay accepted. */
     if (unlikely(admission->ack_disk) && journal_sync_appended(admission->parts.journal) != 0)
         for (size_t r = 0; r < requests; r++)
             if (admission->requests[r].ack == ADMISSION_ACK_DISK)
-                give_up(admission, &admission->requests[r]);
+                admission_give_up(admission, &admission->requests[r]);
 
     KILL_POINT("admission_synced");
     for (size_t r = 0; r < requests; r++) {
         struct request *request = &admission->requests[r];
 
         if (request->result.verdict == ADMISSION_ACCEPTED)
-            n = enter(admission, request, n, now_ms);
-        count(admission, request);
+            n = admission_enter(admission, request, n, now_ms);
+        admission_count(admission, request);
         if (unlikely(request->result.waiter != NULL)) {
             if (request->result.verdict == ADMISSION_ACCEPTED)
-                watch(admission, request);
+                admission_watch(admission, request);
             else
-                drop_waiter(request);
+                admission_drop_waiter(request);
         }
     }
     KILL_POINT("admission_entered");

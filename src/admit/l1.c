@@ -12,8 +12,8 @@
  * The life of a generation: current -> sealed (full, or ttl / 8 old) -> dying -> freed.
  * - Sealing moves `serial` on. l1_add() compares it with its chunk's inside an RCU read section, so
  *   one grace period after sealing nobody adds to the generation any more.
- * - reclaim() waits for that grace period, unlinks every node, waits for a second one, after which
- *   no reader can hold a node, and frees the slab. The lock is not held while it works.
+ * - l1_reclaim() waits for that grace period, unlinks every node, waits for a second one, after
+ * which no reader can hold a node, and frees the slab. The lock is not held while it works.
  *
  * Memory: nodes carved and not freed never exceed capacity and two generations (1/8). Beyond
  * capacity l1_maintain() evicts the oldest generations; at the limit l1_add() does it itself. One
@@ -109,13 +109,13 @@ struct l1_thread {
 /* A thread may hold several l1_threads, and a janitor none: it is registered with RCU once. */
 static _Thread_local unsigned int rcu_users;
 
-static void rcu_enter(void)
+static void l1_rcu_enter(void)
 {
     if (rcu_users++ == 0)
         rcu_register_thread();
 }
 
-static void rcu_leave(void)
+static void l1_rcu_leave(void)
 {
     ALLOY_ASSERT(rcu_users > 0);
     if (--rcu_users == 0)
@@ -123,52 +123,52 @@ static void rcu_leave(void)
 }
 
 /* Zero marks an unused node; the one hash that would look like it moves aside. */
-static struct hash128 node_key(const struct hash128 *hash)
+static struct hash128 l1_node_key(const struct hash128 *hash)
 {
     return (struct hash128){.lo = hash->lo, .hi = hash->lo || hash->hi ? hash->hi : 1};
 }
 
-static void entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)
+static void l1_entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)
 {
     atomic_store_explicit(&entry->lsn, lsn, memory_order_relaxed);
     atomic_store_explicit(&entry->lo, key.lo, memory_order_relaxed);
     KILL_POINT("l1_entry_half");
-    /* release: pairs with the acquire in node_matches() */
+    /* release: pairs with the acquire in l1_node_matches() */
     atomic_store_explicit(&entry->hi, key.hi, memory_order_release);
 }
 
-static struct hash128 entry_key(const struct l1_entry *entry)
+static struct hash128 l1_entry_key(const struct l1_entry *entry)
 {
     return (struct hash128){.lo = atomic_load_explicit(&entry->lo, memory_order_relaxed),
                             .hi = atomic_load_explicit(&entry->hi, memory_order_relaxed)};
 }
 
-static bool entry_used(const struct l1_entry *entry)
+static bool l1_entry_used(const struct l1_entry *entry)
 {
-    const struct hash128 key = entry_key(entry);
+    const struct hash128 key = l1_entry_key(entry);
 
     return key.lo || key.hi;
 }
 
-static struct l1_entry *entry_of(const struct cds_lfht_node *link)
+static struct l1_entry *l1_entry_of(const struct cds_lfht_node *link)
 {
     const struct node *node = caa_container_of(link, const struct node, link);
 
-    /* acquire: pairs with the release in carve() */
+    /* acquire: pairs with the release in l1_carve() */
     return atomic_load_explicit(&node->entry, memory_order_acquire);
 }
 
-static int node_matches(struct cds_lfht_node *link, const void *key)
+static int l1_node_matches(struct cds_lfht_node *link, const void *key)
 {
-    const struct l1_entry *entry = entry_of(link);
+    const struct l1_entry *entry = l1_entry_of(link);
     const struct hash128 *hash = key;
 
-    /* acquire: pairs with the release in entry_set() */
+    /* acquire: pairs with the release in l1_entry_set() */
     return atomic_load_explicit(&entry->hi, memory_order_acquire) == hash->hi &&
            atomic_load_explicit(&entry->lo, memory_order_relaxed) == hash->lo;
 }
 
-static void *map_zeros(size_t size)
+static void *l1_map_zeros(size_t size)
 {
     void *area = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -176,20 +176,20 @@ static void *map_zeros(size_t size)
     return area == MAP_FAILED ? NULL : area;
 }
 
-static void unmap(void *area, size_t size)
+static void l1_unmap(void *area, size_t size)
 {
     int failed = munmap(area, size);
 
     ALLOY_ASSERT(!failed);
 }
 
-static size_t generation_bytes(const struct l1 *l1)
+static size_t l1_generation_bytes(const struct l1 *l1)
 {
     return sizeof(struct generation) + l1->generation_nodes * sizeof(struct node);
 }
 
 /* In a file where that can be made, else in memory. False: out of memory. */
-static bool slab_create(const struct l1 *l1, struct generation *generation)
+static bool l1_slab_create(const struct l1 *l1, struct generation *generation)
 {
     if (l1->files) {
         generation->slab = l1_files_create(l1->files, l1->generation_nodes, &generation->file);
@@ -197,7 +197,7 @@ static bool slab_create(const struct l1 *l1, struct generation *generation)
             return true;
         generation->file = 0;
     }
-    generation->slab = map_zeros(l1_slab_bytes(l1->generation_nodes));
+    generation->slab = l1_map_zeros(l1_slab_bytes(l1->generation_nodes));
     if (!generation->slab)
         return false;
     generation->slab->capacity = l1->generation_nodes;
@@ -206,38 +206,38 @@ static bool slab_create(const struct l1 *l1, struct generation *generation)
     return true;
 }
 
-/* Returns owned (generation_free()), all zero; pages count from their first use. NULL: out of
+/* Returns owned (l1_generation_free()), all zero; pages count from their first use. NULL: out of
  * memory. */
-static struct generation *generation_create(const struct l1 *l1)
+static struct generation *l1_generation_create(const struct l1 *l1)
 {
-    struct generation *generation = map_zeros(generation_bytes(l1));
+    struct generation *generation = l1_map_zeros(l1_generation_bytes(l1));
 
-    if (generation && !slab_create(l1, generation)) {
-        unmap(generation, generation_bytes(l1));
+    if (generation && !l1_slab_create(l1, generation)) {
+        l1_unmap(generation, l1_generation_bytes(l1));
         return NULL;
     }
     return generation;
 }
 
 /* keep: for the next life, which has to know of a slab that had no file. */
-static void generation_free(const struct l1 *l1, struct generation *generation, bool keep)
+static void l1_generation_free(const struct l1 *l1, struct generation *generation, bool keep)
 {
     if (generation->file != 0 && !keep)
         l1_files_remove(l1->files, generation->file);
     if (generation->file == 0 && l1->files && !keep)
         l1_files_count_unsaved(l1->files, -1);
     l1_slab_unmap(generation->slab);
-    unmap(generation, generation_bytes(l1));
+    l1_unmap(generation, l1_generation_bytes(l1));
 }
 
-/* Makes a generation all zero again, as generation_create() returns it. */
-static void generation_clear(struct generation *generation)
+/* Makes a generation all zero again, as l1_generation_create() returns it. */
+static void l1_generation_clear(struct generation *generation)
 {
     /* First: killed half-way, what is left in the file is not read again. */
     atomic_store_explicit(&generation->slab->youngest_ms, 0, memory_order_relaxed);
     for (size_t i = 0; i < generation->used; i++) {
         generation->nodes[i].link = (struct cds_lfht_node){0};
-        entry_set(&generation->slab->entries[i], (struct hash128){0}, 0);
+        l1_entry_set(&generation->slab->entries[i], (struct hash128){0}, 0);
     }
     generation->next = NULL;
     generation->used = 0;
@@ -247,7 +247,7 @@ static void generation_clear(struct generation *generation)
 
 /* Adders of many threads may come with slightly different times; the latest wins. Stores at most
  * once in a millisecond, so that the line stays shared. */
-static void note_youngest(struct generation *generation, uint64_t now_ms)
+static void l1_note_youngest(struct generation *generation, uint64_t now_ms)
 {
     _Atomic uint64_t *youngest_ms = &generation->slab->youngest_ms;
     uint64_t seen = atomic_load_explicit(youngest_ms, memory_order_relaxed);
@@ -258,7 +258,7 @@ static void note_youngest(struct generation *generation, uint64_t now_ms)
         ;
 }
 
-static bool is_expired(const struct l1 *l1, const struct generation *generation, uint64_t now_ms)
+static bool l1_is_expired(const struct l1 *l1, const struct generation *generation, uint64_t now_ms)
 {
     uint64_t youngest = atomic_load_explicit(&generation->slab->youngest_ms, memory_order_relaxed);
 
@@ -266,7 +266,7 @@ static bool is_expired(const struct l1 *l1, const struct generation *generation,
 }
 
 /* Under the lock. From now on nobody starts to add to the current generation. */
-static void seal(struct l1 *l1)
+static void l1_seal(struct l1 *l1)
 {
     struct generation *generation = l1->current;
 
@@ -281,7 +281,7 @@ static void seal(struct l1 *l1)
 }
 
 /* Under the lock; there is no current generation. False: no room within the bound, or no memory. */
-static bool open_generation(struct l1 *l1, uint64_t now_ms)
+static bool l1_open_generation(struct l1 *l1, uint64_t now_ms)
 {
     size_t limit = l1->capacity + SPARE_GENERATIONS * l1->generation_nodes;
 
@@ -291,17 +291,17 @@ static bool open_generation(struct l1 *l1, uint64_t now_ms)
         l1->current = l1->spare;
         l1->spare = NULL;
     } else {
-        l1->current = generation_create(l1);
+        l1->current = l1_generation_create(l1);
         if (!l1->current)
             return false;
     }
     l1->current->opened_ms = now_ms;
-    note_youngest(l1->current, now_ms);
+    l1_note_youngest(l1->current, now_ms);
     return true;
 }
 
 /* Under the lock. False: the current generation is used up, or there is none. */
-static bool carve(struct l1 *l1, struct l1_thread *thread)
+static bool l1_carve(struct l1 *l1, struct l1_thread *thread)
 {
     struct generation *generation = l1->current;
 
@@ -314,7 +314,7 @@ static bool carve(struct l1 *l1, struct l1_thread *thread)
     thread->next = &generation->nodes[generation->used];
     thread->end = thread->next + n;
     for (size_t i = 0; i < n; i++)
-        /* release: pairs with the acquire in entry_of() */
+        /* release: pairs with the acquire in l1_entry_of() */
         atomic_store_explicit(&thread->next[i].entry,
                               &generation->slab->entries[generation->used + i],
                               memory_order_release);
@@ -325,7 +325,7 @@ static bool carve(struct l1 *l1, struct l1_thread *thread)
 }
 
 /* Under the lock. Takes the oldest sealed generation out of the list. */
-static struct generation *pop_oldest(struct l1 *l1, uint64_t now_ms)
+static struct generation *l1_pop_oldest(struct l1 *l1, uint64_t now_ms)
 {
     struct generation *generation = l1->oldest;
 
@@ -333,12 +333,12 @@ static struct generation *pop_oldest(struct l1 *l1, uint64_t now_ms)
     if (!l1->oldest)
         l1->youngest = NULL;
     generation->next = NULL;
-    generation->counted = !is_expired(l1, generation, now_ms);
+    generation->counted = !l1_is_expired(l1, generation, now_ms);
     return generation;
 }
 
 /* Unlinks what is still linked. Not in a read section. */
-static void unlink_nodes(struct l1 *l1, struct generation *generation)
+static void l1_unlink_nodes(struct l1 *l1, struct generation *generation)
 {
     size_t unlinked = 0;
 
@@ -348,7 +348,7 @@ static void unlink_nodes(struct l1 *l1, struct generation *generation)
         for (; i < end; i++) {
             struct node *node = &generation->nodes[i];
             /* Fails where l1_remove() came first. */
-            if (entry_used(&generation->slab->entries[i]) &&
+            if (l1_entry_used(&generation->slab->entries[i]) &&
                 cds_lfht_del(l1->table, &node->link) == 0)
                 unlinked++;
         }
@@ -363,22 +363,22 @@ static void unlink_nodes(struct l1 *l1, struct generation *generation)
  * Frees the generations of a list. Called and returns with the lock held, gives it up meanwhile.
  * Waits for two grace periods: not from a read section.
  */
-static void reclaim(struct l1 *l1, struct generation *dying)
+static void l1_reclaim(struct l1 *l1, struct generation *dying)
 {
     ALLOY_ASSERT(!l1->reclaiming);
     l1->reclaiming = true;
     pthread_mutex_unlock(&l1->lock);
 
-    rcu_enter();
+    l1_rcu_enter();
     synchronize_rcu();
     for (struct generation *generation = dying; generation; generation = generation->next)
-        unlink_nodes(l1, generation);
+        l1_unlink_nodes(l1, generation);
     synchronize_rcu();
-    rcu_leave();
+    l1_rcu_leave();
     while (dying) {
         struct generation *next = dying->next;
         size_t used = dying->used;
-        generation_clear(dying);
+        l1_generation_clear(dying);
         pthread_mutex_lock(&l1->lock);
         l1->nodes -= used;
         struct generation *surplus = l1->spare ? dying : NULL;
@@ -387,7 +387,7 @@ static void reclaim(struct l1 *l1, struct generation *dying)
         pthread_cond_broadcast(&l1->reclaimed);
         pthread_mutex_unlock(&l1->lock);
         if (surplus)
-            generation_free(l1, surplus, false);
+            l1_generation_free(l1, surplus, false);
         dying = next;
     }
 
@@ -398,29 +398,29 @@ static void reclaim(struct l1 *l1, struct generation *dying)
 
 /* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section.
  */
-static void refill(struct l1_thread *thread, uint64_t now_ms)
+static void l1_refill(struct l1_thread *thread, uint64_t now_ms)
 {
     struct l1 *l1 = thread->l1;
 
     pthread_mutex_lock(&l1->lock);
-    while (!carve(l1, thread)) {
+    while (!l1_carve(l1, thread)) {
         if (l1->current)
-            seal(l1);
-        if (open_generation(l1, now_ms))
+            l1_seal(l1);
+        if (l1_open_generation(l1, now_ms))
             continue;
         if (l1->reclaiming) {
             pthread_cond_wait(&l1->reclaimed, &l1->lock);
         } else {
             /* No generation is ever freed unless a spare one exists, and that would have opened. */
             ALLOY_ASSERT(l1->oldest);
-            reclaim(l1, pop_oldest(l1, now_ms));
+            l1_reclaim(l1, l1_pop_oldest(l1, now_ms));
         }
     }
     pthread_mutex_unlock(&l1->lock);
 }
 
 /* Load factor 2/3 to 4/3: at most 24 bytes an id, since a bucket is a node's link of 16 bytes. */
-static struct cds_lfht *table_create(size_t capacity)
+static struct cds_lfht *l1_table_create(size_t capacity)
 {
     size_t buckets = 1;
     void *probe;
@@ -452,9 +452,9 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
         l1->chunk_nodes = 1;
     if (l1->chunk_nodes > CHUNK_MAX)
         l1->chunk_nodes = CHUNK_MAX;
-    if (!open_generation(l1, now_ms))
+    if (!l1_open_generation(l1, now_ms))
         goto free_l1;
-    l1->table = table_create(capacity);
+    l1->table = l1_table_create(capacity);
     if (!l1->table)
         goto free_slab;
     pthread_mutex_init(&l1->lock, NULL);
@@ -462,21 +462,22 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
     return l1;
 
 free_slab:
-    generation_free(l1, l1->current, false);
+    l1_generation_free(l1, l1->current, false);
 free_l1:
     free(l1);
     return NULL;
 }
 
 /* Adds what one slab of an earlier life knows, as a generation of its age. */
-static size_t load_slab(struct l1_thread *thread, const struct l1_slab *slab, uint64_t youngest_ms)
+static size_t l1_load_slab(struct l1_thread *thread, const struct l1_slab *slab,
+                           uint64_t youngest_ms)
 {
     struct l1 *l1 = thread->l1;
     size_t added = 0;
 
     for (size_t i = 0; i < slab->capacity; i++) {
         const struct l1_entry *entry = &slab->entries[i];
-        const struct hash128 hash = entry_key(entry);
+        const struct hash128 hash = l1_entry_key(entry);
         const uint64_t lsn = atomic_load_explicit(&entry->lsn, memory_order_relaxed);
 
         if ((hash.lo || hash.hi) &&
@@ -485,14 +486,14 @@ static size_t load_slab(struct l1_thread *thread, const struct l1_slab *slab, ui
     }
     pthread_mutex_lock(&l1->lock);
     if (l1->current)
-        seal(l1);
+        l1_seal(l1);
     pthread_mutex_unlock(&l1->lock);
     return added;
 }
 
 /* Loads the i-th file, unless its ids have expired, and removes it: they are in new files now. */
-static void load_file(struct l1_thread *thread, size_t i, uint64_t real_ms,
-                      struct l1_loaded *loaded)
+static void l1_load_file(struct l1_thread *thread, size_t i, uint64_t real_ms,
+                         struct l1_loaded *loaded)
 {
     struct l1 *l1 = thread->l1;
     const struct l1_slab *slab = l1_files_read(l1->files, i);
@@ -504,7 +505,7 @@ static void load_file(struct l1_thread *thread, size_t i, uint64_t real_ms,
         if (youngest_ms > real_ms)
             youngest_ms = real_ms;
         if (real_ms - youngest_ms < l1->ttl_ms) {
-            loaded->ids += load_slab(thread, slab, youngest_ms);
+            loaded->ids += l1_load_slab(thread, slab, youngest_ms);
             loaded->files++;
         }
         l1_slab_unmap(slab);
@@ -527,11 +528,11 @@ int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
         goto destroy_thread;
     /* It was opened in memory, and in another time. */
     l1_files_count_unsaved(l1->files, 1);
-    generation_free(l1, l1->current, false);
+    l1_generation_free(l1, l1->current, false);
     l1->current = NULL;
     l1->epoch_ms = folder->real_ms - now_ms;
     for (size_t i = 0; i < l1_files_count(l1->files); i++)
-        load_file(thread, i, folder->real_ms, loaded);
+        l1_load_file(thread, i, folder->real_ms, loaded);
     loaded->complete = l1_files_complete(l1->files);
 
 destroy_thread:
@@ -546,7 +547,7 @@ void l1_mark_complete(struct l1 *l1)
 }
 
 /* Leaves the ids in their files. Returns whether they are all on disk there. */
-static bool close_generations(struct l1 *l1)
+static bool l1_close_generations(struct l1 *l1)
 {
     bool saved = true;
 
@@ -555,7 +556,7 @@ static bool close_generations(struct l1 *l1)
         l1->oldest = generation->next;
         saved = saved && generation->file != 0 &&
                 msync(generation->slab, l1_slab_bytes(l1->generation_nodes), MS_SYNC) == 0;
-        generation_free(l1, generation, true);
+        l1_generation_free(l1, generation, true);
     }
     l1->youngest = NULL;
     return saved;
@@ -575,19 +576,19 @@ void l1_destroy(struct l1 *l1)
     pthread_mutex_lock(&l1->lock);
     ALLOY_ASSERT(!l1->reclaiming);
     if (l1->current)
-        seal(l1);
+        l1_seal(l1);
     pthread_mutex_unlock(&l1->lock);
     /* cds_lfht_destroy() wants an empty table. There is nobody left to wait for, and nothing is
      * ever left to call_rcu(), so that there is no rcu_barrier() either. */
-    rcu_enter();
+    l1_rcu_enter();
     for (struct generation *generation = l1->oldest; generation; generation = generation->next)
-        unlink_nodes(l1, generation);
-    rcu_leave();
+        l1_unlink_nodes(l1, generation);
+    l1_rcu_leave();
     int failed = cds_lfht_destroy(l1->table, NULL);
     ALLOY_ASSERT(!failed);
     if (l1->spare)
-        generation_free(l1, l1->spare, false);
-    saved = close_generations(l1);
+        l1_generation_free(l1, l1->spare, false);
+    saved = l1_close_generations(l1);
     if (l1->files)
         l1_files_close(l1->files, saved && !l1->distrusted);
     pthread_cond_destroy(&l1->reclaimed);
@@ -602,7 +603,7 @@ struct l1_thread *l1_thread_create(struct l1 *l1)
     if (!thread)
         return NULL;
     *thread = (struct l1_thread){.l1 = l1};
-    rcu_enter();
+    l1_rcu_enter();
     return thread;
 }
 
@@ -610,79 +611,79 @@ void l1_thread_destroy(struct l1_thread *thread)
 {
     if (!thread)
         return;
-    rcu_leave();
+    l1_rcu_leave();
     free(thread);
 }
 
 bool l1_contains(struct l1_thread *thread, const struct hash128 *hash)
 {
-    struct hash128 key = node_key(hash);
+    struct hash128 key = l1_node_key(hash);
     struct cds_lfht_iter iter;
 
     rcu_read_lock();
-    cds_lfht_lookup(thread->l1->table, key.lo, node_matches, &key, &iter);
+    cds_lfht_lookup(thread->l1->table, key.lo, l1_node_matches, &key, &iter);
     rcu_read_unlock();
     return cds_lfht_iter_get_node(&iter) != NULL;
 }
 
 /* In a read section. False: the chunk is used up, or its generation sealed. */
-static bool has_node(const struct l1_thread *thread)
+static bool l1_has_node(const struct l1_thread *thread)
 {
-    /* acquire: pairs with the release in seal() */
+    /* acquire: pairs with the release in l1_seal() */
     return thread->next < thread->end &&
            thread->serial == atomic_load_explicit(&thread->l1->serial, memory_order_acquire);
 }
 
 /* In a read section. What l1_add() says of an id that is known. */
-static enum l1_result known_as(const struct cds_lfht_node *link, uint64_t lsn)
+static enum l1_result l1_known_as(const struct cds_lfht_node *link, uint64_t lsn)
 {
-    return atomic_load_explicit(&entry_of(link)->lsn, memory_order_relaxed) == lsn ? L1_OWN
-                                                                                   : L1_KNOWN;
+    return atomic_load_explicit(&l1_entry_of(link)->lsn, memory_order_relaxed) == lsn ? L1_OWN
+                                                                                      : L1_KNOWN;
 }
 
 enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn,
                       uint64_t now_ms)
 {
     struct l1 *l1 = thread->l1;
-    struct hash128 key = node_key(hash);
+    struct hash128 key = l1_node_key(hash);
     const uint64_t added_ms = now_ms + l1->epoch_ms;
 
     rcu_read_lock();
-    while (unlikely(!has_node(thread))) {
+    while (unlikely(!l1_has_node(thread))) {
         rcu_read_unlock();
-        refill(thread, added_ms);
+        l1_refill(thread, added_ms);
         rcu_read_lock();
     }
     struct node *node = thread->next;
-    struct l1_entry *entry = entry_of(&node->link);
-    entry_set(entry, key, lsn);
+    struct l1_entry *entry = l1_entry_of(&node->link);
+    l1_entry_set(entry, key, lsn);
     const struct cds_lfht_node *link =
-        cds_lfht_add_unique(l1->table, key.lo, node_matches, &key, &node->link);
+        cds_lfht_add_unique(l1->table, key.lo, l1_node_matches, &key, &node->link);
     if (link != &node->link) {
-        const enum l1_result result = known_as(link, lsn);
+        const enum l1_result result = l1_known_as(link, lsn);
 
         /* Never linked, so the next add may have it at once. */
-        entry_set(entry, (struct hash128){0}, 0);
+        l1_entry_set(entry, (struct hash128){0}, 0);
         rcu_read_unlock();
         return result;
     }
     thread->next++;
-    note_youngest(thread->generation, added_ms);
+    l1_note_youngest(thread->generation, added_ms);
     rcu_read_unlock();
     atomic_fetch_add_explicit(&l1->entries, 1, memory_order_relaxed);
     return L1_ADDED;
 }
 
 /* In a read section. NULL: not known. */
-static struct l1_entry *look_up(struct l1_thread *thread, const struct hash128 *hash)
+static struct l1_entry *l1_look_up(struct l1_thread *thread, const struct hash128 *hash)
 {
-    struct hash128 key = node_key(hash);
+    struct hash128 key = l1_node_key(hash);
     struct cds_lfht_iter iter;
     struct cds_lfht_node *link;
 
-    cds_lfht_lookup(thread->l1->table, key.lo, node_matches, &key, &iter);
+    cds_lfht_lookup(thread->l1->table, key.lo, l1_node_matches, &key, &iter);
     link = cds_lfht_iter_get_node(&iter);
-    return link ? entry_of(link) : NULL;
+    return link ? l1_entry_of(link) : NULL;
 }
 
 bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *lsn)
@@ -690,7 +691,7 @@ bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *ls
     const struct l1_entry *entry;
 
     rcu_read_lock();
-    entry = look_up(thread, hash);
+    entry = l1_look_up(thread, hash);
     if (entry)
         *lsn = atomic_load_explicit(&entry->lsn, memory_order_relaxed);
     rcu_read_unlock();
@@ -702,7 +703,7 @@ void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t ls
     struct l1_entry *entry;
 
     rcu_read_lock();
-    entry = look_up(thread, hash);
+    entry = l1_look_up(thread, hash);
     /* relaxed: whoever must see it takes the journal's lock after the record's segment has gone */
     if (entry)
         atomic_compare_exchange_strong_explicit(&entry->lsn, &lsn, 0, memory_order_relaxed,
@@ -713,18 +714,18 @@ void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t ls
 bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
 {
     struct l1 *l1 = thread->l1;
-    struct hash128 key = node_key(hash);
+    struct hash128 key = l1_node_key(hash);
     struct cds_lfht_iter iter;
     bool removed = false;
 
     rcu_read_lock();
-    cds_lfht_lookup(l1->table, key.lo, node_matches, &key, &iter);
+    cds_lfht_lookup(l1->table, key.lo, l1_node_matches, &key, &iter);
     struct cds_lfht_node *link = cds_lfht_iter_get_node(&iter);
     if (link)
         removed = cds_lfht_del(l1->table, link) == 0;
     /* The file has to forget it too. In the read section, so that the slab is still there. */
     if (removed)
-        entry_set(entry_of(link), (struct hash128){0}, 0);
+        l1_entry_set(l1_entry_of(link), (struct hash128){0}, 0);
     rcu_read_unlock();
     if (removed)
         atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
@@ -733,7 +734,7 @@ bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
 
 /* Makes the next generation before it is needed, so that nobody waits for its file. One in memory
  * is only kept until there is one in a file. Janitor. */
-static void make_spare(struct l1 *l1)
+static void l1_make_spare(struct l1 *l1)
 {
     struct generation *made, *surplus;
     bool wanted;
@@ -745,7 +746,7 @@ static void make_spare(struct l1 *l1)
     pthread_mutex_unlock(&l1->lock);
     if (!wanted)
         return;
-    made = generation_create(l1);
+    made = l1_generation_create(l1);
     if (!made)
         return;
     pthread_mutex_lock(&l1->lock);
@@ -757,7 +758,7 @@ static void make_spare(struct l1 *l1)
     }
     pthread_mutex_unlock(&l1->lock);
     if (surplus)
-        generation_free(l1, surplus, false);
+        l1_generation_free(l1, surplus, false);
 }
 
 void l1_maintain(struct l1 *l1, uint64_t now_ms)
@@ -770,19 +771,19 @@ void l1_maintain(struct l1 *l1, uint64_t now_ms)
     if (l1->current && l1->current->used == 0)
         l1->current->opened_ms = now_ms;
     else if (l1->current && now_ms >= l1->current->opened_ms + l1->ttl_ms / ROTATIONS_PER_TTL)
-        seal(l1);
+        l1_seal(l1);
     size_t nodes = l1->nodes;
     while (!l1->reclaiming && l1->oldest &&
-           (nodes > l1->capacity || is_expired(l1, l1->oldest, now_ms))) {
-        struct generation *generation = pop_oldest(l1, now_ms);
+           (nodes > l1->capacity || l1_is_expired(l1, l1->oldest, now_ms))) {
+        struct generation *generation = l1_pop_oldest(l1, now_ms);
         nodes -= generation->used;
         generation->next = dying;
         dying = generation;
     }
     if (dying)
-        reclaim(l1, dying);
+        l1_reclaim(l1, dying);
     pthread_mutex_unlock(&l1->lock);
-    make_spare(l1);
+    l1_make_spare(l1);
 }
 
 size_t l1_entries(const struct l1 *l1)

@@ -61,12 +61,12 @@ struct l1_files {
     _Atomic bool creation_failing;
 };
 
-static void file_name(char name[NAME_MAX_BYTES], uint32_t number)
+static void l1_files_file_name(char name[NAME_MAX_BYTES], uint32_t number)
 {
     snprintf(name, NAME_MAX_BYTES, "l1-%03u.gen", number);
 }
 
-static int allocate(int fd, size_t size)
+static int l1_files_allocate(int fd, size_t size)
 {
     int err;
 
@@ -76,14 +76,14 @@ static int allocate(int fd, size_t size)
     return -err;
 }
 
-static int by_number(const void *left, const void *right)
+static int l1_files_by_number(const void *left, const void *right)
 {
     const uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
 
     return a < b ? -1 : a > b;
 }
 
-static int list(struct l1_files *files)
+static int l1_files_list(struct l1_files *files)
 {
     const int fd = openat(files->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
@@ -102,7 +102,7 @@ static int list(struct l1_files *files)
 
         if (sscanf(entry->d_name, "l1-%10u", &number) != 1)
             continue;
-        file_name(name, number);
+        l1_files_file_name(name, number);
         if (strcmp(name, entry->d_name) != 0)
             continue;
         grown = reallocarray(files->numbers, files->count + 1, sizeof(*grown));
@@ -115,14 +115,14 @@ static int list(struct l1_files *files)
     }
     closedir(stream);
     if (files->count > 1)
-        qsort(files->numbers, files->count, sizeof(*files->numbers), by_number);
+        qsort(files->numbers, files->count, sizeof(*files->numbers), l1_files_by_number);
     if (files->count > 0)
         files->number_next = files->numbers[files->count - 1] + 1;
     return 0;
 }
 
 /* Without an answer (all zero) the next life trusts only a clean end. */
-static void read_boot_id(char id[BOOT_ID_BYTES])
+static void l1_files_read_boot_id(char id[BOOT_ID_BYTES])
 {
     const int fd = open(BOOT_ID_PATH, O_RDONLY | O_CLOEXEC);
 
@@ -135,7 +135,7 @@ static void read_boot_id(char id[BOOT_ID_BYTES])
 }
 
 /* Whether all that was written to the files, and to the journal before, is there. */
-static bool is_believed(const struct l1_files *files, const char boot_id[BOOT_ID_BYTES])
+static bool l1_files_is_believed(const struct l1_files *files, const char boot_id[BOOT_ID_BYTES])
 {
     const struct state *state = files->state;
     const bool same_boot =
@@ -146,7 +146,7 @@ static bool is_believed(const struct l1_files *files, const char boot_id[BOOT_ID
            (state->clean == 1 || same_boot);
 }
 
-static bool is_complete(const struct l1_files *files)
+static bool l1_files_is_complete(const struct l1_files *files)
 {
     const struct state *state = files->state;
 
@@ -155,7 +155,7 @@ static bool is_complete(const struct l1_files *files)
 
 /* After a loss of power an id may be here whose event did not reach the disk, and the client's
  * retry would be taken for a duplicate. The journal knows which events are there. */
-static void discard_all(struct l1_files *files)
+static void l1_files_discard_all(struct l1_files *files)
 {
     if (files->count > 0)
         log_warn(
@@ -165,7 +165,7 @@ static void discard_all(struct l1_files *files)
     for (size_t i = 0; i < files->count; i++) {
         char name[NAME_MAX_BYTES];
 
-        file_name(name, files->numbers[i]);
+        l1_files_file_name(name, files->numbers[i]);
         unlinkat(files->dir_fd, name, 0);
     }
     files->count = 0;
@@ -173,16 +173,16 @@ static void discard_all(struct l1_files *files)
 
 /* From here on the state is this life's. It has to be on disk that the last end no longer counts
  * as clean. */
-static int begin_state(struct l1_files *files)
+static int l1_files_begin_state(struct l1_files *files)
 {
     struct state *state = files->state;
     char boot_id[BOOT_ID_BYTES];
 
-    read_boot_id(boot_id);
-    files->complete = is_believed(files, boot_id) && is_complete(files);
+    l1_files_read_boot_id(boot_id);
+    files->complete = l1_files_is_believed(files, boot_id) && l1_files_is_complete(files);
     /* Before the account says that they are of this boot. */
-    if (!is_believed(files, boot_id))
-        discard_all(files);
+    if (!l1_files_is_believed(files, boot_id))
+        l1_files_discard_all(files);
     /* First, and taken back last: killed in between, the next life must not believe the rest. */
     atomic_store_explicit(&state->recovering, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
@@ -199,7 +199,7 @@ static int begin_state(struct l1_files *files)
     return msync(state, sizeof(*state), MS_SYNC) == 0 ? 0 : -errno;
 }
 
-static int map_state(struct l1_files *files)
+static int l1_files_map_state(struct l1_files *files)
 {
     const int fd =
         openat(files->dir_fd, STATE_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -208,7 +208,7 @@ static int map_state(struct l1_files *files)
 
     if (fd < 0)
         return -errno;
-    err = allocate(fd, sizeof(struct state));
+    err = l1_files_allocate(fd, sizeof(struct state));
     if (err != 0) {
         close(fd);
         return err;
@@ -230,12 +230,12 @@ int l1_files_open(struct l1_files **out, int dir_fd, uint64_t instance_id)
     if (files == NULL)
         return -ENOMEM;
     *files = (struct l1_files){.dir_fd = dir_fd, .instance_id = instance_id, .number_next = 1};
-    err = list(files);
+    err = l1_files_list(files);
     if (err == 0)
-        err = map_state(files);
+        err = l1_files_map_state(files);
     if (err != 0)
         goto free_files;
-    err = begin_state(files);
+    err = l1_files_begin_state(files);
     if (err != 0)
         goto unmap_state;
     *out = files;
@@ -279,7 +279,7 @@ size_t l1_files_count(const struct l1_files *files)
 }
 
 /* Whether a file of this size, so mapped, can be believed. */
-static bool is_valid(const struct l1_files *files, const struct l1_slab *slab, size_t size)
+static bool l1_files_is_valid(const struct l1_files *files, const struct l1_slab *slab, size_t size)
 {
     return memcmp(slab->magic, SLAB_MAGIC, sizeof(slab->magic)) == 0 &&
            slab->version == FORMAT_VERSION && slab->entry_bytes == sizeof(struct l1_entry) &&
@@ -295,7 +295,7 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
     struct stat st;
     int fd;
 
-    file_name(name, files->numbers[i]);
+    l1_files_file_name(name, files->numbers[i]);
     fd = openat(files->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
         st.st_size > (off_t)sizeof(struct l1_slab))
@@ -303,7 +303,7 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
     if (fd >= 0)
         close(fd);
     if (slab != MAP_FAILED) {
-        if (is_valid(files, slab, (size_t)st.st_size))
+        if (l1_files_is_valid(files, slab, (size_t)st.st_size))
             return slab;
         munmap(slab, (size_t)st.st_size);
     }
@@ -320,7 +320,8 @@ void l1_files_discard(struct l1_files *files, size_t i)
     l1_files_remove(files, files->numbers[i]);
 }
 
-static struct l1_slab *create(struct l1_files *files, const char *name, size_t capacity, int *err)
+static struct l1_slab *l1_files_make(struct l1_files *files, const char *name, size_t capacity,
+                                     int *err)
 {
     const size_t size = l1_slab_bytes(capacity);
     const int fd =
@@ -331,7 +332,7 @@ static struct l1_slab *create(struct l1_files *files, const char *name, size_t c
         *err = -errno;
         return NULL;
     }
-    *err = allocate(fd, size);
+    *err = l1_files_allocate(fd, size);
     if (*err == 0) {
         slab = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         *err = slab == MAP_FAILED ? -errno : 0;
@@ -357,8 +358,8 @@ struct l1_slab *l1_files_create(struct l1_files *files, size_t capacity, uint32_
 
     /* relaxed, all of these: each is a number of its own */
     *number = atomic_fetch_add_explicit(&files->number_next, 1, memory_order_relaxed);
-    file_name(name, *number);
-    slab = create(files, name, capacity, &err);
+    l1_files_file_name(name, *number);
+    slab = l1_files_make(files, name, capacity, &err);
     if (slab != NULL)
         atomic_fetch_add_explicit(&files->state->files, 1, memory_order_relaxed);
     if (atomic_exchange_explicit(&files->creation_failing, slab == NULL, memory_order_relaxed) ==
@@ -377,7 +378,7 @@ void l1_files_remove(struct l1_files *files, uint32_t number)
 {
     char name[NAME_MAX_BYTES];
 
-    file_name(name, number);
+    l1_files_file_name(name, number);
     if (unlinkat(files->dir_fd, name, 0) == 0)
         atomic_fetch_sub_explicit(&files->state->files, 1, memory_order_relaxed);
     else

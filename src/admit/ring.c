@@ -61,7 +61,7 @@ struct ring {
     _Atomic uint32_t epoch; /* the futex: moves with each wake-up */
 };
 
-static void full_fence(void)
+static void ring_full_fence(void)
 {
 #ifdef __SANITIZE_THREAD__
     /* gcc warns that ThreadSanitizer does not model the fence. It need not: the fence orders the
@@ -75,7 +75,7 @@ static void full_fence(void)
 #endif
 }
 
-static void cpu_pause(void)
+static void ring_cpu_pause(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -84,44 +84,44 @@ static void cpu_pause(void)
 #endif
 }
 
-static struct slot *slot_at(const struct ring *ring, uint64_t position)
+static struct slot *ring_slot_at(const struct ring *ring, uint64_t position)
 {
     return &ring->slots[position & ring->mask];
 }
 
-static uint64_t turn_free(const struct ring *ring, uint64_t position)
+static uint64_t ring_turn_free(const struct ring *ring, uint64_t position)
 {
     return (position >> ring->lap_shift) * 2;
 }
 
-static uint64_t turn_ready(const struct ring *ring, uint64_t position)
+static uint64_t ring_turn_ready(const struct ring *ring, uint64_t position)
 {
-    return turn_free(ring, position) + 1;
+    return ring_turn_free(ring, position) + 1;
 }
 
-static bool slot_ready(const struct ring *ring, uint64_t position)
+static bool ring_slot_ready(const struct ring *ring, uint64_t position)
 {
     /* acquire: pairs with the release in ring_publish(); the record is visible */
-    return atomic_load_explicit(&slot_at(ring, position)->turn, memory_order_acquire) ==
-           turn_ready(ring, position);
+    return atomic_load_explicit(&ring_slot_at(ring, position)->turn, memory_order_acquire) ==
+           ring_turn_ready(ring, position);
 }
 
-static void slot_wait_free(const struct ring *ring, uint64_t position)
+static void ring_slot_wait_free(const struct ring *ring, uint64_t position)
 {
-    struct slot *slot = slot_at(ring, position);
-    uint64_t turn = turn_free(ring, position);
+    struct slot *slot = ring_slot_at(ring, position);
+    uint64_t turn = ring_turn_free(ring, position);
 
     /* acquire: pairs with the release in ring_take(); the last lap's record has been read */
     for (unsigned int spins = 0; atomic_load_explicit(&slot->turn, memory_order_acquire) != turn;
          spins++) {
         if (spins < SPINS_BEFORE_YIELD)
-            cpu_pause();
+            ring_cpu_pause();
         else
             sched_yield();
     }
 }
 
-static void credits_give_back(struct ring *ring, size_t n)
+static void ring_credits_give_back(struct ring *ring, size_t n)
 {
     /* release: pairs with the acquire in ring_reserve() and ring_depth() */
     uint64_t before = atomic_fetch_sub_explicit(&ring->credits, n, memory_order_release);
@@ -129,7 +129,7 @@ static void credits_give_back(struct ring *ring, size_t n)
     ALLOY_ASSERT((before & ~CLOSED) >= n);
 }
 
-static void wake(struct ring *ring, int count)
+static void ring_wake_sleepers(struct ring *ring, int count)
 {
     /* Moves first, so that a sleeper on its way to the kernel does not fall asleep there. The
      * release pairs with the acquire in ring_epoch(). */
@@ -138,21 +138,21 @@ static void wake(struct ring *ring, int count)
 }
 
 /* Wakes one sleeper if there is one; the slots have been filled before. */
-static void wake_one_if_asleep(struct ring *ring)
+static void ring_wake_one_if_asleep(struct ring *ring)
 {
     /* pairs with the fence in ring_wait() */
-    full_fence();
+    ring_full_fence();
     if (unlikely(atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0))
-        wake(ring, 1);
+        ring_wake_sleepers(ring, 1);
 }
 
 /* True when the oldest position has nothing to take. What stands behind it does not matter: its
  * publisher is about to fill it and then wakes a sleeper itself. */
-static bool is_empty(const struct ring *ring)
+static bool ring_is_empty(const struct ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 
-    while (!slot_ready(ring, head)) {
+    while (!ring_slot_ready(ring, head)) {
         uint64_t now = atomic_load_explicit(&ring->head, memory_order_relaxed);
         if (now == head)
             return true;
@@ -198,7 +198,8 @@ bool ring_reserve(struct ring *ring, size_t n)
     do {
         if ((used & CLOSED) || n > ring->capacity - used)
             return false;
-        /* acquire: pairs with the release in credits_give_back(); the slots are free by then */
+        /* acquire: pairs with the release in ring_credits_give_back(); the slots are free by then
+         */
     } while (!atomic_compare_exchange_weak_explicit(&ring->credits, &used, used + n,
                                                     memory_order_acquire, memory_order_relaxed));
     return true;
@@ -206,7 +207,7 @@ bool ring_reserve(struct ring *ring, size_t n)
 
 void ring_cancel(struct ring *ring, size_t n)
 {
-    credits_give_back(ring, n);
+    ring_credits_give_back(ring, n);
 }
 
 void ring_publish(struct ring *ring, struct record *const *records, size_t n)
@@ -216,13 +217,13 @@ void ring_publish(struct ring *ring, struct record *const *records, size_t n)
     /* relaxed: the position is but a number; the slot's turn orders the rest */
     uint64_t position = atomic_fetch_add_explicit(&ring->tail, n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++, position++) {
-        struct slot *slot = slot_at(ring, position);
-        slot_wait_free(ring, position);
+        struct slot *slot = ring_slot_at(ring, position);
+        ring_slot_wait_free(ring, position);
         slot->record = records[i];
-        /* release: pairs with the acquire in slot_ready() */
-        atomic_store_explicit(&slot->turn, turn_ready(ring, position), memory_order_release);
+        /* release: pairs with the acquire in ring_slot_ready() */
+        atomic_store_explicit(&slot->turn, ring_turn_ready(ring, position), memory_order_release);
     }
-    wake_one_if_asleep(ring);
+    ring_wake_one_if_asleep(ring);
 }
 
 size_t ring_take(struct ring *ring, struct record **out, size_t max)
@@ -231,7 +232,7 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
     size_t n;
 
     for (;;) {
-        for (n = 0; n < max && slot_ready(ring, head + n); n++)
+        for (n = 0; n < max && ring_slot_ready(ring, head + n); n++)
             ;
         if (n == 0) {
             uint64_t now = atomic_load_explicit(&ring->head, memory_order_relaxed);
@@ -240,28 +241,29 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
             head = now;
         } else if (atomic_compare_exchange_weak_explicit(
                        &ring->head, &head, head + n, memory_order_relaxed, memory_order_relaxed)) {
-            /* relaxed: what we read next was ordered by slot_ready(), and nobody else can have
+            /* relaxed: what we read next was ordered by ring_slot_ready(), and nobody else can have
              * changed it, as a turn never comes twice and head never goes back */
             break;
         }
     }
     for (size_t i = 0; i < n; i++, head++) {
-        struct slot *slot = slot_at(ring, head);
+        struct slot *slot = ring_slot_at(ring, head);
         out[i] = slot->record;
-        /* release: pairs with the acquire in slot_wait_free() */
-        atomic_store_explicit(&slot->turn, turn_free(ring, head) + 2, memory_order_release);
+        /* release: pairs with the acquire in ring_slot_wait_free() */
+        atomic_store_explicit(&slot->turn, ring_turn_free(ring, head) + 2, memory_order_release);
     }
-    credits_give_back(ring, n);
+    ring_credits_give_back(ring, n);
     /* Who got all that was asked for may leave more behind: the wake-up is passed on. */
     if (n == max && atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0 &&
-        !is_empty(ring))
-        wake(ring, 1);
+        !ring_is_empty(ring))
+        ring_wake_sleepers(ring, 1);
     return n;
 }
 
 uint32_t ring_epoch(const struct ring *ring)
 {
-    /* acquire: pairs with the release in wake(); what was done before the wake-up is seen after */
+    /* acquire: pairs with the release in ring_wake_sleepers(); what was done before the wake-up is
+     * seen after */
     return atomic_load_explicit(&ring->epoch, memory_order_acquire);
 }
 
@@ -280,9 +282,9 @@ void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns)
     /* The epoch was read before the ring is looked at, so that a wake-up from there on keeps the
      * kernel from putting us to sleep. */
     atomic_fetch_add_explicit(&ring->waiters, 1, memory_order_relaxed);
-    /* pairs with the fence in wake_one_if_asleep() */
-    full_fence();
-    if (is_empty(ring) && !ring_closed(ring))
+    /* pairs with the fence in ring_wake_one_if_asleep() */
+    ring_full_fence();
+    if (ring_is_empty(ring) && !ring_closed(ring))
         syscall(SYS_futex, &ring->epoch, FUTEX_WAIT_PRIVATE, epoch,
                 timeout_ns == UINT64_MAX ? NULL : &timeout, NULL, 0);
     atomic_fetch_sub_explicit(&ring->waiters, 1, memory_order_relaxed);
@@ -292,7 +294,7 @@ void ring_close(struct ring *ring)
 {
     /* release: pairs with the acquire in ring_closed() */
     atomic_fetch_or_explicit(&ring->credits, CLOSED, memory_order_release);
-    wake(ring, INT_MAX);
+    ring_wake_sleepers(ring, INT_MAX);
 }
 
 bool ring_closed(const struct ring *ring)
@@ -303,12 +305,12 @@ bool ring_closed(const struct ring *ring)
 
 void ring_wake(struct ring *ring)
 {
-    wake(ring, INT_MAX);
+    ring_wake_sleepers(ring, INT_MAX);
 }
 
 size_t ring_depth(const struct ring *ring)
 {
-    /* acquire: pairs with the release in credits_give_back() */
+    /* acquire: pairs with the release in ring_credits_give_back() */
     return atomic_load_explicit(&ring->credits, memory_order_acquire) & ~CLOSED;
 }
 

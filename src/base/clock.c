@@ -12,7 +12,7 @@
 #define ISO_BYTES 25 /* "2026-01-31T12:00:00.123Z" and its NUL */
 #define SECONDS_PER_DAY 86400u
 
-static uint64_t read_ns(clockid_t id)
+static uint64_t clock_read_ns(clockid_t id)
 {
     struct timespec now;
 
@@ -22,7 +22,7 @@ static uint64_t read_ns(clockid_t id)
 }
 
 /* Writes value with leading zeros into exactly digits characters. */
-static void put_digits(char *out, unsigned value, int digits)
+static void clock_put_digits(char *out, unsigned value, int digits)
 {
     while (digits-- > 0) {
         out[digits] = (char)('0' + value % 10);
@@ -32,17 +32,17 @@ static void put_digits(char *out, unsigned value, int digits)
 
 uint64_t clock_mono_ns(void)
 {
-    return read_ns(CLOCK_MONOTONIC);
+    return clock_read_ns(CLOCK_MONOTONIC);
 }
 
 uint64_t clock_mono_ms(void)
 {
-    return read_ns(CLOCK_MONOTONIC) / CLOCK_NS_PER_MS;
+    return clock_read_ns(CLOCK_MONOTONIC) / CLOCK_NS_PER_MS;
 }
 
 uint64_t clock_real_ms(void)
 {
-    return read_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS;
+    return clock_read_ns(CLOCK_REALTIME) / CLOCK_NS_PER_MS;
 }
 
 /*
@@ -64,11 +64,11 @@ void clock_format_iso(uint64_t real_ms, char *out)
     uint64_t year = era * 400 + year_of_era + (month <= 2);
 
     memcpy(out, "0000-00-00T00:00:00.000Z", ISO_BYTES);
-    put_digits(out, (unsigned)(year % 10000), 4);
-    put_digits(out + 5, month, 2);
-    put_digits(out + 8, day_of_year - (153 * month_from_march + 2) / 5 + 1, 2);
-    put_digits(out + 11, in_day / 3600, 2);
-    put_digits(out + 14, in_day / 60 % 60, 2);
-    put_digits(out + 17, in_day % 60, 2);
-    put_digits(out + 20, (unsigned)(real_ms % 1000), 3);
+    clock_put_digits(out, (unsigned)(year % 10000), 4);
+    clock_put_digits(out + 5, month, 2);
+    clock_put_digits(out + 8, day_of_year - (153 * month_from_march + 2) / 5 + 1, 2);
+    clock_put_digits(out + 11, in_day / 3600, 2);
+    clock_put_digits(out + 14, in_day / 60 % 60, 2);
+    clock_put_digits(out + 17, in_day % 60, 2);
+    clock_put_digits(out + 20, (unsigned)(real_ms % 1000), 3);
 }

@@ -26,7 +26,7 @@ struct health {
 };
 
 /* Returns the first index whose key is not below key: its place, whether it is there or not. */
-static size_t find(const struct health *health, const char *key)
+static size_t health_find(const struct health *health, const char *key)
 {
     size_t i = 0;
 
@@ -35,7 +35,7 @@ static size_t find(const struct health *health, const char *key)
     return i;
 }
 
-static bool is_at(const struct health *health, size_t i, const char *key)
+static bool health_is_at(const struct health *health, size_t i, const char *key)
 {
     return i < health->count && strcmp(health->conditions[i].key, key) == 0;
 }
@@ -69,8 +69,8 @@ void health_raise(struct health *health, const char *key, bool blocking, const c
     va_end(args);
 
     pthread_mutex_lock(&health->mutex);
-    i = find(health, raised.key);
-    if (!is_at(health, i, raised.key)) {
+    i = health_find(health, raised.key);
+    if (!health_is_at(health, i, raised.key)) {
         /* Keys are ours: a handful, and a few for each of at most 64 streams. */
         ALLOY_ASSERT(health->count < HEALTH_CONDITIONS_MAX);
         memmove(&health->conditions[i + 1], &health->conditions[i],
@@ -88,8 +88,8 @@ void health_clear(struct health *health, const char *key)
 
     snprintf(cut, sizeof(cut), "%s", key);
     pthread_mutex_lock(&health->mutex);
-    i = find(health, cut);
-    if (is_at(health, i, cut)) {
+    i = health_find(health, cut);
+    if (health_is_at(health, i, cut)) {
         health->count--;
         memmove(&health->conditions[i], &health->conditions[i + 1],
                 (health->count - i) * sizeof(health->conditions[0]));

@@ -39,7 +39,7 @@ static _Atomic int level_in_force = LOG_LEVEL_INFO;
 static _Atomic int format_in_force = LOG_FORMAT_LOGFMT;
 
 /* Puts all of it or nothing, so that an escape is never halved. */
-static void put(struct line *line, const char *data, size_t len)
+static void log_put(struct line *line, const char *data, size_t len)
 {
     if (line->cut || len > LINE_BYTES - CUT_BYTES - line->len) {
         line->cut = true;
@@ -49,13 +49,13 @@ static void put(struct line *line, const char *data, size_t len)
     line->len += len;
 }
 
-static void put_text(struct line *line, const char *text)
+static void log_put_text(struct line *line, const char *text)
 {
-    put(line, text, strlen(text));
+    log_put(line, text, strlen(text));
 }
 
 /* Length of the UTF-8 character at data, 0 where there is none (RFC 3629). */
-static size_t utf8_len(const unsigned char *data, size_t len)
+static size_t log_utf8_len(const unsigned char *data, size_t len)
 {
     size_t need = data[0] < 0xc2 ? 0 : data[0] < 0xe0 ? 2 : data[0] < 0xf0 ? 3 : 4;
 
@@ -73,53 +73,53 @@ static size_t utf8_len(const unsigned char *data, size_t len)
 }
 
 /* Puts bytes inside a quoted string: legal JSON, which logfmt readers understand too. */
-static void put_escaped(struct line *line, const char *data, size_t len)
+static void log_put_escaped(struct line *line, const char *data, size_t len)
 {
     while (len > 0) {
         unsigned char c = (unsigned char)data[0];
-        size_t taken = utf8_len((const unsigned char *)data, len);
+        size_t taken = log_utf8_len((const unsigned char *)data, len);
         char escape[8];
 
         if (c == '"' || c == '\\') {
-            put(line, (const char[]){'\\', (char)c}, 2);
+            log_put(line, (const char[]){'\\', (char)c}, 2);
         } else if (c == '\n') {
-            put(line, "\\n", 2);
+            log_put(line, "\\n", 2);
         } else if (c < 0x20 || c == 0x7f) {
-            put(line, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", c));
+            log_put(line, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", c));
         } else if (taken == 0) {
-            put(line, "\\ufffd", 6);
+            log_put(line, "\\ufffd", 6);
             taken = 1;
         } else {
-            put(line, data, taken);
+            log_put(line, data, taken);
         }
         data += taken;
         len -= taken;
     }
 }
 
-static bool is_key_byte(char c)
+static bool log_is_key_byte(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
            c == '.';
 }
 
 /* Length of the key when "key=" begins at text; else 0. */
-static size_t key_len(const char *text)
+static size_t log_key_len(const char *text)
 {
     size_t len = 0;
 
-    while (is_key_byte(text[len]))
+    while (log_is_key_byte(text[len]))
         len++;
     return text[len] == '=' ? len : 0;
 }
 
 /* Returns where the pairs begin: at the first word that has the form key=. */
-static const char *find_pairs(const char *text)
+static const char *log_find_pairs(const char *text)
 {
     const char *at = text;
 
     while (*at != '\0') {
-        if ((at == text || at[-1] == ' ') && key_len(at) > 0)
+        if ((at == text || at[-1] == ' ') && log_key_len(at) > 0)
             return at;
         at++;
     }
@@ -131,19 +131,19 @@ static const char *find_pairs(const char *text)
  * follows, since the caller did not escape the quotes inside it; any other value ends where the
  * next " key=" begins, so that a stray space cannot swallow the fields behind it.
  */
-static const char *value_end(const char *text, bool quoted)
+static const char *log_value_end(const char *text, bool quoted)
 {
     for (; *text != '\0'; text++) {
         if (quoted && *text == '"' &&
-            (text[1] == '\0' || (text[1] == ' ' && key_len(text + 2) > 0)))
+            (text[1] == '\0' || (text[1] == ' ' && log_key_len(text + 2) > 0)))
             return text;
-        if (!quoted && *text == ' ' && key_len(text + 1) > 0)
+        if (!quoted && *text == ' ' && log_key_len(text + 1) > 0)
             return text;
     }
     return text;
 }
 
-static bool needs_quotes(const char *data, size_t len)
+static bool log_needs_quotes(const char *data, size_t len)
 {
     if (len == 0)
         return true;
@@ -160,45 +160,46 @@ static bool needs_quotes(const char *data, size_t len)
  * Puts one field with its separator. A field whose key has no room goes whole; a value that has
  * none is cut, and its quote closed. In logfmt a value stays bare where it can.
  */
-static void put_field(struct line *line, enum log_format format, struct slice key,
-                      struct slice value, bool quoted)
+static void log_put_field(struct line *line, enum log_format format, struct slice key,
+                          struct slice value, bool quoted)
 {
     bool json = format == LOG_FORMAT_JSON;
-    bool quotes = json || quoted || needs_quotes(value.data, value.len);
+    bool quotes = json || quoted || log_needs_quotes(value.data, value.len);
     size_t before = line->len;
 
     if (before > 0)
-        put(line, json ? "," : " ", 1);
+        log_put(line, json ? "," : " ", 1);
     else if (json)
-        put(line, "{", 1);
-    put_text(line, json ? "\"" : "");
-    put(line, key.data, key.len);
-    put_text(line, json ? "\":" : "=");
-    put_text(line, quotes ? "\"" : "");
+        log_put(line, "{", 1);
+    log_put_text(line, json ? "\"" : "");
+    log_put(line, key.data, key.len);
+    log_put_text(line, json ? "\":" : "=");
+    log_put_text(line, quotes ? "\"" : "");
     if (line->cut) {
         line->len = before;
         return;
     }
-    put_escaped(line, value.data, value.len);
+    log_put_escaped(line, value.data, value.len);
     if (quotes)
         line->data[line->len++] = '"'; /* CUT_BYTES leave room */
 }
 
-static void put_word(struct line *line, enum log_format format, const char *key, const char *value)
+static void log_put_word(struct line *line, enum log_format format, const char *key,
+                         const char *value)
 {
-    put_field(line, format, (struct slice){key, strlen(key)}, (struct slice){value, strlen(value)},
-              false);
+    log_put_field(line, format, (struct slice){key, strlen(key)},
+                  (struct slice){value, strlen(value)}, false);
 }
 
-static void put_pairs(struct line *line, enum log_format format, const char *text)
+static void log_put_pairs(struct line *line, enum log_format format, const char *text)
 {
     while (*text != '\0' && !line->cut) {
-        struct slice key = {text, key_len(text)};
+        struct slice key = {text, log_key_len(text)};
         bool quoted = text[key.len + 1] == '"';
         const char *value = text + key.len + 1 + quoted;
-        const char *end = value_end(value, quoted);
+        const char *end = log_value_end(value, quoted);
 
-        put_field(line, format, key, (struct slice){value, (size_t)(end - value)}, false);
+        log_put_field(line, format, key, (struct slice){value, (size_t)(end - value)}, false);
         text = end + (quoted && *end == '"');
         while (*text == ' ')
             text++;
@@ -206,7 +207,7 @@ static void put_pairs(struct line *line, enum log_format format, const char *tex
 }
 
 /* Ends the line: says so where it was cut. */
-static void finish(struct line *line, enum log_format format)
+static void log_finish(struct line *line, enum log_format format)
 {
     bool json = format == LOG_FORMAT_JSON;
     const char *end = json ? "}\n" : "\n";
@@ -251,19 +252,19 @@ void log_write(enum log_level level, const char *module, const char *format, ...
     if (wanted < 0)
         return;
 
-    pairs = find_pairs(rendered);
+    pairs = log_find_pairs(rendered);
     text_len = (size_t)(pairs - rendered);
     while (text_len > 0 && rendered[text_len - 1] == ' ')
         text_len--;
     clock_format_iso(clock_real_ms(), now);
 
-    put_word(&line, form, "time", now);
-    put_word(&line, form, "level", level_words[level]);
-    put_word(&line, form, "module", module);
-    put_field(&line, form, (struct slice){"msg", 3}, (struct slice){rendered, text_len}, true);
-    put_pairs(&line, form, pairs);
+    log_put_word(&line, form, "time", now);
+    log_put_word(&line, form, "level", level_words[level]);
+    log_put_word(&line, form, "module", module);
+    log_put_field(&line, form, (struct slice){"msg", 3}, (struct slice){rendered, text_len}, true);
+    log_put_pairs(&line, form, pairs);
     line.cut = line.cut || (size_t)wanted >= sizeof(rendered);
-    finish(&line, form);
+    log_finish(&line, form);
     /* One write, so that lines of two threads never mix; where it fails there is nobody to tell. */
     written = write(STDERR_FILENO, line.data, line.len);
     (void)written;

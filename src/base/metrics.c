@@ -19,35 +19,36 @@ const uint64_t metrics_bucket_bounds_ns[METRIC_BUCKETS - 1] = {
     50 * US, 100 * US, 250 * US, 500 * US, 1 * MS,    2500 * US, 5 * MS,    10 * MS,   25 * MS,
     50 * MS, 100 * MS, 250 * MS, 500 * MS, 1000 * MS, 2500 * MS, 5000 * MS, 10000 * MS};
 
-static uint64_t load(const _Atomic uint64_t *counter)
+static uint64_t metrics_load(const _Atomic uint64_t *counter)
 {
     /* relaxed: a counter orders nothing */
     return atomic_load_explicit((_Atomic uint64_t *)counter, memory_order_relaxed);
 }
 
-static void add_histogram(struct metrics_snapshot *snapshot, size_t id,
-                          const struct metrics_histogram *histogram)
+static void metrics_add_histogram(struct metrics_snapshot *snapshot, size_t id,
+                                  const struct metrics_histogram *histogram)
 {
     for (size_t i = 0; i < METRIC_BUCKETS; i++) {
-        uint64_t n = load(&histogram->buckets[i]);
+        uint64_t n = metrics_load(&histogram->buckets[i]);
 
         snapshot->histograms[id].buckets[i] += n;
         snapshot->histograms[id].count += n;
     }
-    snapshot->histograms[id].sum_ns += load(&histogram->sum_ns);
+    snapshot->histograms[id].sum_ns += metrics_load(&histogram->sum_ns);
 }
 
-static void add_thread(struct metrics_snapshot *snapshot, const struct metrics_thread *thread)
+static void metrics_add_thread(struct metrics_snapshot *snapshot,
+                               const struct metrics_thread *thread)
 {
     for (size_t stream = 0; stream < METRIC_STREAMS_MAX; stream++)
         for (size_t id = 0; id < METRIC_STREAM_COUNT; id++)
-            snapshot->streams[stream][id] += load(&thread->streams[stream][id]);
+            snapshot->streams[stream][id] += metrics_load(&thread->streams[stream][id]);
     for (size_t id = 0; id < METRIC_COUNTER_COUNT; id++)
-        snapshot->counters[id] += load(&thread->counters[id]);
+        snapshot->counters[id] += metrics_load(&thread->counters[id]);
     for (size_t code = 0; code < METRIC_HTTP_CODES; code++)
-        snapshot->http_codes[code] += load(&thread->http_codes[code]);
+        snapshot->http_codes[code] += metrics_load(&thread->http_codes[code]);
     for (size_t id = 0; id < METRIC_HISTOGRAM_COUNT; id++)
-        add_histogram(snapshot, id, &thread->histograms[id]);
+        metrics_add_histogram(snapshot, id, &thread->histograms[id]);
 }
 
 struct metrics *metrics_create(void)
@@ -105,7 +106,7 @@ void metrics_read(struct metrics *metrics, struct metrics_snapshot *snapshot)
     /* acquire: pairs with the release in metrics_thread_create() */
     thread = atomic_load_explicit(&metrics->threads, memory_order_acquire);
     for (; thread != NULL; thread = thread->next)
-        add_thread(snapshot, thread);
+        metrics_add_thread(snapshot, thread);
     for (size_t id = 0; id < METRIC_GAUGE_COUNT; id++)
         snapshot->gauges[id] = atomic_load_explicit(&metrics->gauges[id], memory_order_relaxed);
 }

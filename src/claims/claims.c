@@ -101,54 +101,54 @@ struct claims {
 
 /* ---- commands ---- */
 
-static void put_key(struct claims *claims, const struct record *record)
+static void claims_put_key(struct claims *claims, const struct record *record)
 {
     redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
                         (struct slice){record_id(record), record->id_length});
 }
 
-static void make_value(const struct claims *claims, const struct record *record,
-                       char value[VALUE_LEN])
+static void claims_make_value(const struct claims *claims, const struct record *record,
+                              char value[VALUE_LEN])
 {
     uint64_t words[2] = {htole64(claims->parts.instance_id), htole64(record->lsn)};
 
     memcpy(value, words, sizeof(words));
 }
 
-static const struct record *todo_record(const struct claims *claims, size_t at)
+static const struct record *claims_todo_record(const struct claims *claims, size_t at)
 {
     return claims->records[claims->todo[at]];
 }
 
 /* How many keys from `from` on go into one MGET. The same when it is sent and when it is answered:
  * todo behind the reply under way does not change. */
-static size_t mget_span(const struct claims *claims, size_t from, size_t n)
+static size_t claims_mget_span(const struct claims *claims, size_t from, size_t n)
 {
     size_t count = 0;
     size_t bytes = 0;
 
     while (from + count < n && count < claims->chunk && bytes < WINDOW_BYTES) {
-        bytes += claims->key_head_len + todo_record(claims, from + count)->id_length + 16;
+        bytes += claims->key_head_len + claims_todo_record(claims, from + count)->id_length + 16;
         count++;
     }
     return count;
 }
 
-static void put_mget(struct claims *claims, size_t from, size_t count)
+static void claims_put_mget(struct claims *claims, size_t from, size_t count)
 {
     redis_link_put_array(claims->link, count + 1);
     redis_link_put(claims->link, LITERAL("$4\r\nMGET\r\n"));
     for (size_t i = from; i < from + count; i++)
-        put_key(claims, todo_record(claims, i));
+        claims_put_key(claims, claims_todo_record(claims, i));
 }
 
-static void put_set(struct claims *claims, const struct record *record)
+static void claims_put_set(struct claims *claims, const struct record *record)
 {
     char value[VALUE_LEN];
 
-    make_value(claims, record, value);
+    claims_make_value(claims, record, value);
     redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
-    put_key(claims, record);
+    claims_put_key(claims, record);
     redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
     redis_link_put(claims->link, LITERAL("$2\r\nEX\r\n"));
     redis_link_put_bulk(claims->link, (struct slice){claims->ttl_s, strlen(claims->ttl_s)},
@@ -156,39 +156,39 @@ static void put_set(struct claims *claims, const struct record *record)
     redis_link_put(claims->link, LITERAL("$2\r\nNX\r\n"));
 }
 
-static void put_release(struct claims *claims, const struct record *record)
+static void claims_put_release(struct claims *claims, const struct record *record)
 {
     char value[VALUE_LEN];
 
-    make_value(claims, record, value);
+    claims_make_value(claims, record, value);
     redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
     redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)},
                         (struct slice){"", 0});
     redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
-    put_key(claims, record);
+    claims_put_key(claims, record);
     redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
 }
 
 /* Keys that the command at `from` of this round is about. */
-static size_t round_span(const struct claims *claims, size_t from, size_t n)
+static size_t claims_round_span(const struct claims *claims, size_t from, size_t n)
 {
     if (claims->round == ROUND_LOOKUP || claims->round == ROUND_VERIFY)
-        return mget_span(claims, from, n);
+        return claims_mget_span(claims, from, n);
     return 1;
 }
 
-static void put_command(struct claims *claims, size_t from, size_t count)
+static void claims_put_command(struct claims *claims, size_t from, size_t count)
 {
     switch (claims->round) {
     case ROUND_LOOKUP:
     case ROUND_VERIFY:
-        put_mget(claims, from, count);
+        claims_put_mget(claims, from, count);
         break;
     case ROUND_SET:
-        put_set(claims, todo_record(claims, from));
+        claims_put_set(claims, claims_todo_record(claims, from));
         break;
     case ROUND_RELEASE:
-        put_release(claims, todo_record(claims, from));
+        claims_put_release(claims, claims_todo_record(claims, from));
         break;
     }
 }
@@ -196,25 +196,25 @@ static void put_command(struct claims *claims, size_t from, size_t count)
 /* ---- replies ---- */
 
 /* A value of MGET: the claim exists. */
-static void judge_value(struct claims *claims, size_t at, struct slice value)
+static void claims_judge_value(struct claims *claims, size_t at, struct slice value)
 {
     uint32_t i = claims->todo[at];
     char own[VALUE_LEN];
 
-    make_value(claims, claims->records[i], own);
+    claims_make_value(claims, claims->records[i], own);
     claims->verdicts[i] = value.len == VALUE_LEN && memcmp(value.data, own, VALUE_LEN) == 0
                               ? CLAIM_OWNED
                               : CLAIM_DUPLICATE;
 }
 
-static bool on_mget(struct claims *claims, const struct redis_link_element *element)
+static bool claims_on_mget(struct claims *claims, const struct redis_link_element *element)
 {
     size_t at = claims->reply_from + element->index;
 
     if (element->root)
         return element->type == REDIS_LINK_ARRAY && element->count == claims->reply_count;
     if (element->type == REDIS_LINK_STRING)
-        judge_value(claims, at, element->text);
+        claims_judge_value(claims, at, element->text);
     else if (element->type != REDIS_LINK_NIL)
         return false;
     else if (claims->round == ROUND_LOOKUP)
@@ -225,7 +225,7 @@ static bool on_mget(struct claims *claims, const struct redis_link_element *elem
     return true;
 }
 
-static bool on_set(struct claims *claims, const struct redis_link_element *element)
+static bool claims_on_set(struct claims *claims, const struct redis_link_element *element)
 {
     uint32_t i = claims->todo[claims->reply_from];
 
@@ -242,16 +242,16 @@ static bool on_set(struct claims *claims, const struct redis_link_element *eleme
     return true;
 }
 
-static bool on_element(void *arg, const struct redis_link_element *element)
+static bool claims_on_element(void *arg, const struct redis_link_element *element)
 {
     struct claims *claims = arg;
 
     switch (claims->round) {
     case ROUND_LOOKUP:
     case ROUND_VERIFY:
-        return on_mget(claims, element);
+        return claims_on_mget(claims, element);
     case ROUND_SET:
-        return on_set(claims, element);
+        return claims_on_set(claims, element);
     case ROUND_RELEASE:
         return element->root && element->type == REDIS_LINK_INTEGER;
     }
@@ -260,7 +260,7 @@ static bool on_element(void *arg, const struct redis_link_element *element)
 
 /* ---- exchanges ---- */
 
-static bool is_cancelled(const struct claims *claims)
+static bool claims_is_cancelled(const struct claims *claims)
 {
     /* acquire: pairs with the release in claims_cancel(); our caller then sees why it was called,
      * and does not take the -EAGAIN for a failure of Redis */
@@ -268,17 +268,17 @@ static bool is_cancelled(const struct claims *claims)
 }
 
 /* Sends what is in out and reads the replies about todo[from] .. todo[to - 1]. */
-static int exchange(struct claims *claims, size_t from, size_t to, uint64_t deadline_ns)
+static int claims_exchange(struct claims *claims, size_t from, size_t to, uint64_t deadline_ns)
 {
     uint64_t started_ns = clock_mono_ns();
     int err;
 
-    if (is_cancelled(claims))
+    if (claims_is_cancelled(claims))
         return -ECANCELED;
     err = redis_link_send(claims->link, deadline_ns);
     while (err == 0 && from < to) {
         claims->reply_from = from;
-        claims->reply_count = round_span(claims, from, to);
+        claims->reply_count = claims_round_span(claims, from, to);
         from += claims->reply_count;
         err = redis_link_read(claims->link, deadline_ns);
     }
@@ -288,7 +288,7 @@ static int exchange(struct claims *claims, size_t from, size_t to, uint64_t dead
 
 /* One round over todo[0] .. todo[n - 1], window by window; what is left for the next round is moved
  * to the front of todo as the replies come. */
-static int run_round(struct claims *claims, enum round round, size_t n)
+static int claims_run_round(struct claims *claims, enum round round, size_t n)
 {
     size_t from = 0;
     int err = 0;
@@ -300,12 +300,12 @@ static int run_round(struct claims *claims, enum round round, size_t n)
 
         redis_link_clear(claims->link);
         while (to < n && redis_link_bytes(claims->link) < WINDOW_BYTES) {
-            size_t count = round_span(claims, to, n);
+            size_t count = claims_round_span(claims, to, n);
 
-            put_command(claims, to, count);
+            claims_put_command(claims, to, count);
             to += count;
         }
-        err = exchange(claims, from, to, clock_mono_ns() + claims->timeout_ns);
+        err = claims_exchange(claims, from, to, clock_mono_ns() + claims->timeout_ns);
         from = to;
     }
     return err;
@@ -314,21 +314,21 @@ static int run_round(struct claims *claims, enum round round, size_t n)
 /* ---- jobs ---- */
 
 /* Claims one slice. A refused command leaves what it asked for unknown; the rest goes on. */
-static int take_slice(struct claims *claims, size_t n)
+static int claims_take_slice(struct claims *claims, size_t n)
 {
-    int err = run_round(claims, ROUND_LOOKUP, n);
+    int err = claims_run_round(claims, ROUND_LOOKUP, n);
 
     KILL_POINT("claims_read");
     if (err == 0)
-        err = run_round(claims, ROUND_SET, claims->kept);
+        err = claims_run_round(claims, ROUND_SET, claims->kept);
     KILL_POINT("claims_set");
     if (err == 0)
-        err = run_round(claims, ROUND_VERIFY, claims->kept);
+        err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
     return err;
 }
 
 /* Names the keys of one stream and reads what a reload may change. */
-static void begin_stream(struct claims *claims, uint16_t number)
+static void claims_begin_stream(struct claims *claims, uint16_t number)
 {
     const struct config *config = config_current(claims->parts.config);
     const struct config_stream *stream = &config->streams[number];
@@ -344,7 +344,7 @@ static void begin_stream(struct claims *claims, uint16_t number)
              (unsigned long long)((stream->ttl_ms + 999) / 1000));
 }
 
-static int perform(struct claims *claims, const struct job *job)
+static int claims_perform(struct claims *claims, const struct job *job)
 {
     int err = 0;
 
@@ -360,13 +360,14 @@ static int perform(struct claims *claims, const struct job *job)
         claims->verdicts = job->verdicts != NULL ? job->verdicts + at : NULL;
         for (size_t i = 0; i < n; i++)
             claims->todo[i] = (uint32_t)i;
-        err = job->kind == JOB_TAKE ? take_slice(claims, n) : run_round(claims, ROUND_RELEASE, n);
+        err = job->kind == JOB_TAKE ? claims_take_slice(claims, n)
+                                    : claims_run_round(claims, ROUND_RELEASE, n);
     }
     return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
 }
 
 /* splitmix64 (Vigna); spreads the retries of many workers and daemons. */
-static uint64_t next_random(struct claims *claims)
+static uint64_t claims_next_random(struct claims *claims)
 {
     uint64_t z = claims->random += 0x9e3779b97f4a7c15ull;
 
@@ -375,7 +376,7 @@ static uint64_t next_random(struct claims *claims)
     return z ^ (z >> 31);
 }
 
-static void note_failure(struct claims *claims, uint64_t now_ms)
+static void claims_note_failure(struct claims *claims, uint64_t now_ms)
 {
     static struct log_limit limit;
     const struct claims_parts *parts = &claims->parts;
@@ -383,7 +384,7 @@ static void note_failure(struct claims *claims, uint64_t now_ms)
     uint64_t suppressed;
 
     claims->retry_at_ms = now_ms + backoff_next(&claims->backoff, BACKOFF_MIN_MS, BACKOFF_MAX_MS,
-                                                next_random(claims));
+                                                claims_next_random(claims));
     METRIC_ADD(parts->thread_metrics, redis_errors, 1);
     /* Never blocks: with hold the ring does, once it is full. */
     health_raise(parts->health, "redis", false, "%s: %s; %s", redis_link_name(claims->link),
@@ -398,7 +399,7 @@ static void note_failure(struct claims *claims, uint64_t now_ms)
     claims->down = true;
 }
 
-static void note_success(struct claims *claims)
+static void claims_note_success(struct claims *claims)
 {
     static struct log_limit limit;
     struct metrics *metrics = claims->parts.metrics;
@@ -421,24 +422,24 @@ static void note_success(struct claims *claims)
 }
 
 /* Does a job behind the breaker. Every job can be done twice without harm. */
-static int run_job(struct claims *claims, const struct job *job, uint64_t now_ms)
+static int claims_run_job(struct claims *claims, const struct job *job, uint64_t now_ms)
 {
     uint64_t started_ms = clock_mono_ms();
     bool reused = redis_link_is_open(claims->link);
     int err;
 
-    if (is_cancelled(claims) || now_ms < claims->retry_at_ms)
+    if (claims_is_cancelled(claims) || now_ms < claims->retry_at_ms)
         return -EAGAIN;
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
-    err = perform(claims, job);
+    err = claims_perform(claims, job);
     if (reused && (err == -EPIPE || err == -ECONNRESET)) {
         /* Redis closes idle connections and restarts: a fresh connection tells whether it is away.
          */
         redis_link_close(claims->link);
-        err = perform(claims, job);
+        err = claims_perform(claims, job);
     }
     if (err == 0) {
-        note_success(claims);
+        claims_note_success(claims);
         return 0;
     }
     /* Redis has answered, but may not run scripts, say: claims can be taken all the same, and the
@@ -447,11 +448,11 @@ static int run_job(struct claims *claims, const struct job *job, uint64_t now_ms
         return -EAGAIN;
     redis_link_close(claims->link);
     if (err != -ECANCELED)
-        note_failure(claims, now_ms + (clock_mono_ms() - started_ms));
+        claims_note_failure(claims, now_ms + (clock_mono_ms() - started_ms));
     return -EAGAIN;
 }
 
-static bool is_off(const struct claims *claims)
+static bool claims_is_off(const struct claims *claims)
 {
     return claims->link == NULL;
 }
@@ -459,7 +460,7 @@ static bool is_off(const struct claims *claims)
 /* ---- public ---- */
 
 /* A window, and one more command: an MGET, with its last key, or AUTH with all of the URL. */
-static size_t out_capacity(const struct config *config)
+static size_t claims_out_capacity(const struct config *config)
 {
     return 2 * WINDOW_BYTES + strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
            UINT16_MAX + strlen(config->redis_url) + COMMAND_SLACK;
@@ -477,7 +478,8 @@ struct claims *claims_create(const struct claims_parts *parts)
         return claims;
     claims->slice_max = config->worker_batch;
     claims->prefix_len = strlen(config->redis_key_prefix);
-    claims->link = redis_link_create(config->redis_url, out_capacity(config), on_element, claims);
+    claims->link = redis_link_create(config->redis_url, claims_out_capacity(config),
+                                     claims_on_element, claims);
     if (claims->link == NULL) {
         claims_destroy(claims);
         return NULL;
@@ -510,14 +512,14 @@ void claims_destroy(struct claims *claims)
 int claims_take(struct claims *claims, const struct batch *batch, enum claims_verdict *verdicts,
                 uint64_t now_ms)
 {
-    bool off = is_off(claims);
+    bool off = claims_is_off(claims);
 
     for (size_t i = 0; i < batch->count; i++)
         verdicts[i] = off ? CLAIM_OWNED : CLAIM_UNKNOWN;
     if (off || batch->count == 0)
         return 0;
-    begin_stream(claims, batch->stream);
-    return run_job(
+    claims_begin_stream(claims, batch->stream);
+    return claims_run_job(
         claims,
         &(struct job){
             .kind = JOB_TAKE, .records = batch->records, .n = batch->count, .verdicts = verdicts},
@@ -526,17 +528,18 @@ int claims_take(struct claims *claims, const struct batch *batch, enum claims_ve
 
 int claims_release(struct claims *claims, struct record *const *records, size_t n, uint64_t now_ms)
 {
-    if (is_off(claims) || n == 0)
+    if (claims_is_off(claims) || n == 0)
         return 0;
-    begin_stream(claims, records[0]->stream);
-    return run_job(claims, &(struct job){.kind = JOB_RELEASE, .records = records, .n = n}, now_ms);
+    claims_begin_stream(claims, records[0]->stream);
+    return claims_run_job(claims, &(struct job){.kind = JOB_RELEASE, .records = records, .n = n},
+                          now_ms);
 }
 
 int claims_probe(struct claims *claims, uint64_t now_ms)
 {
-    if (is_off(claims))
+    if (claims_is_off(claims))
         return 0;
-    return run_job(claims, &(struct job){.kind = JOB_PROBE}, now_ms);
+    return claims_run_job(claims, &(struct job){.kind = JOB_PROBE}, now_ms);
 }
 
 bool claims_down(const struct claims *claims)
@@ -551,6 +554,6 @@ uint64_t claims_retry_in_ms(const struct claims *claims, uint64_t now_ms)
 
 void claims_cancel(struct claims *claims)
 {
-    /* release: pairs with the acquire in is_cancelled() */
+    /* release: pairs with the acquire in claims_is_cancelled() */
     atomic_store_explicit(&claims->cancelled, true, memory_order_release);
 }

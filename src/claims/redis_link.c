@@ -48,8 +48,8 @@ struct redis_link {
     char in[INPUT_BYTES];
 };
 
-static void set_reason(struct redis_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
-static void set_reason(struct redis_link *link, const char *format, ...)
+static void redis_set_reason(struct redis_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
+static void redis_set_reason(struct redis_link *link, const char *format, ...)
 {
     va_list args;
 
@@ -68,7 +68,7 @@ static void set_reason(struct redis_link *link, const char *format, ...)
 /* hiredis takes NULL for out of memory and stops; anything else is "the object". */
 static char reply_made;
 
-static void *tell(const redisReadTask *task, struct redis_link_element element)
+static void *redis_tell(const redisReadTask *task, struct redis_link_element element)
 {
     struct redis_link *link = task->privdata;
 
@@ -81,7 +81,7 @@ static void *tell(const redisReadTask *task, struct redis_link_element element)
     return NULL;
 }
 
-static void *on_error(struct redis_link *link, const char *text, size_t len)
+static void *redis_on_error(struct redis_link *link, const char *text, size_t len)
 {
     /* Redis quotes the arguments of a command that it does not know: no text for AUTH. */
     if (link->handshake == HANDSHAKE_AUTH) {
@@ -90,76 +90,76 @@ static void *on_error(struct redis_link *link, const char *text, size_t len)
         len = space != NULL ? (size_t)(space - text) : 0;
     }
     if (!link->refused)
-        set_reason(link, "%.*s", (int)(len < REASON_MAX ? len : REASON_MAX), text);
+        redis_set_reason(link, "%.*s", (int)(len < REASON_MAX ? len : REASON_MAX), text);
     link->refused = true;
     return &reply_made;
 }
 
-static void *on_string(const redisReadTask *task, char *data, size_t len)
+static void *redis_on_string(const redisReadTask *task, char *data, size_t len)
 {
     if (task->type == REDIS_REPLY_ERROR)
-        return on_error(task->privdata, data, len);
-    return tell(task, (struct redis_link_element){.type = task->type == REDIS_REPLY_STATUS
-                                                              ? REDIS_LINK_STATUS
-                                                              : REDIS_LINK_STRING,
-                                                  .text = {data, len}});
+        return redis_on_error(task->privdata, data, len);
+    return redis_tell(task, (struct redis_link_element){.type = task->type == REDIS_REPLY_STATUS
+                                                                    ? REDIS_LINK_STATUS
+                                                                    : REDIS_LINK_STRING,
+                                                        .text = {data, len}});
 }
 
-static void *on_array(const redisReadTask *task, int count)
+static void *redis_on_array(const redisReadTask *task, int count)
 {
-    return tell(task,
-                (struct redis_link_element){.type = REDIS_LINK_ARRAY, .count = (size_t)count});
+    return redis_tell(
+        task, (struct redis_link_element){.type = REDIS_LINK_ARRAY, .count = (size_t)count});
 }
 
-static void *on_integer(const redisReadTask *task, long long value)
+static void *redis_on_integer(const redisReadTask *task, long long value)
 {
     (void)value;
-    return tell(task, (struct redis_link_element){.type = REDIS_LINK_INTEGER});
+    return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_INTEGER});
 }
 
-static void *on_nil(const redisReadTask *task)
+static void *redis_on_nil(const redisReadTask *task)
 {
-    return tell(task, (struct redis_link_element){.type = REDIS_LINK_NIL});
+    return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_NIL});
 }
 
-static void on_free(void *object)
+static void redis_on_free(void *object)
 {
     (void)object;
 }
 
 static redisReplyObjectFunctions reply_functions = {
-    .createString = on_string,
-    .createArray = on_array,
-    .createInteger = on_integer,
-    .createNil = on_nil,
-    .freeObject = on_free,
+    .createString = redis_on_string,
+    .createArray = redis_on_array,
+    .createInteger = redis_on_integer,
+    .createNil = redis_on_nil,
+    .freeObject = redis_on_free,
 };
 
 /* ---- waiting, sending, receiving ---- */
 
 /* Waits until the socket is ready for events; 0, -ETIMEDOUT or -errno. */
-static int wait_ready(struct redis_link *link, short events, uint64_t deadline_ns)
+static int redis_wait_ready(struct redis_link *link, short events, uint64_t deadline_ns)
 {
     struct pollfd poll_fd = {.fd = link->context->fd, .events = events};
     uint64_t now_ns = clock_mono_ns();
     int n;
 
     if (now_ns >= deadline_ns) {
-        set_reason(link, "timed out");
+        redis_set_reason(link, "timed out");
         return -ETIMEDOUT;
     }
     n = poll(&poll_fd, 1, (int)((deadline_ns - now_ns) / CLOCK_NS_PER_MS) + 1);
     if (n < 0 && errno != EINTR) {
         int err = -errno;
 
-        set_reason(link, "poll: %s", strerror(-err));
+        redis_set_reason(link, "poll: %s", strerror(-err));
         return err;
     }
     return 0; /* a time-out shows in the next turn */
 }
 
 /* Feeds the parser with what there is, waiting for it if need be. */
-static int receive(struct redis_link *link, uint64_t deadline_ns)
+static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
 {
     for (;;) {
         ssize_t n = recv(link->context->fd, link->in, sizeof(link->in), MSG_DONTWAIT);
@@ -171,15 +171,15 @@ static int receive(struct redis_link *link, uint64_t deadline_ns)
             return 0;
         }
         if (n == 0) {
-            set_reason(link, "connection closed");
+            redis_set_reason(link, "connection closed");
             return -ECONNRESET;
         }
         if (err == -EAGAIN)
-            err = wait_ready(link, POLLIN, deadline_ns);
+            err = redis_wait_ready(link, POLLIN, deadline_ns);
         else if (err == -EINTR)
             err = 0;
         else
-            set_reason(link, "receive: %s", strerror(-err));
+            redis_set_reason(link, "receive: %s", strerror(-err));
         if (err != 0)
             return err;
     }
@@ -188,7 +188,7 @@ static int receive(struct redis_link *link, uint64_t deadline_ns)
 /* ---- connecting ---- */
 
 /* Sends AUTH, SELECT or PING, built already, and waits for the answer. */
-static int command(struct redis_link *link, enum handshake handshake, uint64_t deadline_ns)
+static int redis_command(struct redis_link *link, enum handshake handshake, uint64_t deadline_ns)
 {
     int err;
 
@@ -201,34 +201,34 @@ static int command(struct redis_link *link, enum handshake handshake, uint64_t d
     return err == 0 && redis_link_refused(link) ? -EACCES : err;
 }
 
-static struct slice text_slice(const char *text)
+static struct slice redis_text_slice(const char *text)
 {
     return (struct slice){text, strlen(text)};
 }
 
 static const struct slice nothing = {"", 0};
 
-static int log_in(struct redis_link *link, uint64_t deadline_ns)
+static int redis_log_in(struct redis_link *link, uint64_t deadline_ns)
 {
     redis_link_clear(link);
     redis_link_put_array(link, link->url.user != NULL ? 3 : 2);
-    redis_link_put_bulk(link, text_slice("AUTH"), nothing);
+    redis_link_put_bulk(link, redis_text_slice("AUTH"), nothing);
     if (link->url.user != NULL)
-        redis_link_put_bulk(link, text_slice(link->url.user), nothing);
-    redis_link_put_bulk(link, text_slice(link->url.password), nothing);
-    return command(link, HANDSHAKE_AUTH, deadline_ns);
+        redis_link_put_bulk(link, redis_text_slice(link->url.user), nothing);
+    redis_link_put_bulk(link, redis_text_slice(link->url.password), nothing);
+    return redis_command(link, HANDSHAKE_AUTH, deadline_ns);
 }
 
-static int select_database(struct redis_link *link, uint64_t deadline_ns)
+static int redis_select_database(struct redis_link *link, uint64_t deadline_ns)
 {
     redis_link_clear(link);
     redis_link_put_array(link, 2);
-    redis_link_put_bulk(link, text_slice("SELECT"), nothing);
-    redis_link_put_bulk(link, text_slice(link->url.database), nothing);
-    return command(link, HANDSHAKE_OTHER, deadline_ns);
+    redis_link_put_bulk(link, redis_text_slice("SELECT"), nothing);
+    redis_link_put_bulk(link, redis_text_slice(link->url.database), nothing);
+    return redis_command(link, HANDSHAKE_OTHER, deadline_ns);
 }
 
-static char *make_name(const struct redis_link *link)
+static char *redis_make_name(const struct redis_link *link)
 {
     char *name = NULL;
     int n;
@@ -261,7 +261,7 @@ struct redis_link *redis_link_create(const char *url, size_t out_capacity,
     }
     link->out_capacity = out_capacity;
     link->out = malloc(out_capacity);
-    link->name = make_name(link);
+    link->name = redis_make_name(link);
     if (link->out == NULL || link->name == NULL)
         goto out_of_memory;
     return link;
@@ -296,7 +296,7 @@ int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
     int err = 0;
 
     if (context == NULL || context->err != 0) {
-        set_reason(link, "connect: %s", context != NULL ? context->errstr : "out of memory");
+        redis_set_reason(link, "connect: %s", context != NULL ? context->errstr : "out of memory");
         redisFree(context);
         return -ENOTCONN;
     }
@@ -305,9 +305,9 @@ int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
     context->reader->maxbuf = READER_KEEP_BYTES;
     link->context = context;
     if (link->url.password != NULL)
-        err = log_in(link, deadline_ns);
+        err = redis_log_in(link, deadline_ns);
     if (err == 0 && link->url.database[0] != '\0' && strcmp(link->url.database, "0") != 0)
-        err = select_database(link, deadline_ns);
+        err = redis_select_database(link, deadline_ns);
     if (err != 0)
         redis_link_close(link);
     return err;
@@ -342,7 +342,7 @@ void redis_link_put(struct redis_link *link, const char *data, size_t len)
 }
 
 /* "*3\r\n" or "$16\r\n": printf would cost more than all the rest of a command. */
-static void put_count(struct redis_link *link, char kind, size_t count)
+static void redis_put_count(struct redis_link *link, char kind, size_t count)
 {
     char text[24];
     size_t at = sizeof(text);
@@ -359,12 +359,12 @@ static void put_count(struct redis_link *link, char kind, size_t count)
 
 void redis_link_put_array(struct redis_link *link, size_t count)
 {
-    put_count(link, '*', count);
+    redis_put_count(link, '*', count);
 }
 
 void redis_link_put_bulk(struct redis_link *link, struct slice first, struct slice second)
 {
-    put_count(link, '$', first.len + second.len);
+    redis_put_count(link, '$', first.len + second.len);
     redis_link_put(link, first.data, first.len);
     redis_link_put(link, second.data, second.len);
     redis_link_put(link, "\r\n", 2);
@@ -384,11 +384,11 @@ int redis_link_send(struct redis_link *link, uint64_t deadline_ns)
             continue;
         }
         if (err == -EAGAIN)
-            err = wait_ready(link, POLLOUT, deadline_ns);
+            err = redis_wait_ready(link, POLLOUT, deadline_ns);
         else if (err == -EINTR)
             err = 0;
         else
-            set_reason(link, "send: %s", strerror(-err));
+            redis_set_reason(link, "send: %s", strerror(-err));
         if (err != 0)
             return err;
     }
@@ -405,16 +405,16 @@ int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
         int err;
 
         if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
-            set_reason(link, "%s", link->unexpected ? "unexpected reply" : reader->errstr);
+            redis_set_reason(link, "%s", link->unexpected ? "unexpected reply" : reader->errstr);
             return -EPROTO;
         }
         if (reply != NULL)
             return 0;
         if (reader->len > REPLY_BYTES_MAX) {
-            set_reason(link, "reply too large");
+            redis_set_reason(link, "reply too large");
             return -EPROTO;
         }
-        err = receive(link, deadline_ns);
+        err = redis_receive(link, deadline_ns);
         if (err != 0)
             return err;
     }
@@ -424,8 +424,8 @@ int redis_link_ping(struct redis_link *link, uint64_t deadline_ns)
 {
     redis_link_clear(link);
     redis_link_put_array(link, 1);
-    redis_link_put_bulk(link, text_slice("PING"), nothing);
-    return command(link, HANDSHAKE_OTHER, deadline_ns);
+    redis_link_put_bulk(link, redis_text_slice("PING"), nothing);
+    return redis_command(link, HANDSHAKE_OTHER, deadline_ns);
 }
 
 bool redis_link_refused(struct redis_link *link)

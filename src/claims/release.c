@@ -54,7 +54,7 @@ struct release_server {
 };
 
 /* Counts n records more, or less. */
-static void count_pending(struct release *release, int64_t n)
+static void release_count_pending(struct release *release, int64_t n)
 {
     /* release: pairs with the acquire in release_pending(): who sees 0 sees all of them DEAD */
     atomic_fetch_add_explicit(&release->pending, (uint64_t)n, memory_order_release);
@@ -89,25 +89,25 @@ void release_destroy(struct release *release)
 }
 
 /* Counted before it exists, so that pending never misses a record on its way here. */
-static struct release_item *new_item(struct release *release)
+static struct release_item *release_new_item(struct release *release)
 {
     struct release_item *item = malloc(sizeof(*item));
 
     if (item != NULL)
-        count_pending(release, 1);
+        release_count_pending(release, 1);
     return item;
 }
 
 struct release_item *release_prepare(struct release *release)
 {
     /* The flusher alone prepares while others only take away: the bound holds. */
-    return release_pending(release) < RELEASE_MAX ? new_item(release) : NULL;
+    return release_pending(release) < RELEASE_MAX ? release_new_item(release) : NULL;
 }
 
 void release_cancel(struct release *release, struct release_item *item)
 {
     free(item);
-    count_pending(release, -1);
+    release_count_pending(release, -1);
 }
 
 void release_push(struct release *release, struct release_item *item, struct record *record,
@@ -123,7 +123,7 @@ void release_push(struct release *release, struct release_item *item, struct rec
 
 int release_adopt(struct release *release, struct record *record, uint64_t until_ms)
 {
-    struct release_item *item = new_item(release);
+    struct release_item *item = release_new_item(release);
 
     if (item == NULL)
         return -ENOMEM;
@@ -133,12 +133,12 @@ int release_adopt(struct release *release, struct record *record, uint64_t until
 
 uint64_t release_pending(const struct release *release)
 {
-    /* acquire: pairs with the release in count_pending() */
+    /* acquire: pairs with the release in release_count_pending() */
     return atomic_load_explicit(&release->pending, memory_order_acquire);
 }
 
 /* Moves up to max items out of the queue; returns how many. */
-static size_t take(struct release *release, struct release_item **items, size_t max)
+static size_t release_take(struct release *release, struct release_item **items, size_t max)
 {
     size_t n = 0;
 
@@ -156,30 +156,30 @@ static size_t take(struct release *release, struct release_item **items, size_t 
 /* True when L1 has the id for another record: after a crash a corrected event may have come before
  * we find the old one. With a second level that does no harm, as the claim is the other's; and
  * there L1 may name a record that was a duplicate of ours. */
-static bool is_taken(const struct release_server *server, const struct record *record)
+static bool release_is_taken(const struct release_server *server, const struct record *record)
 {
     return server->parts.l1_decides &&
            l1_add(server->parts.l1, &record->hash, record->lsn, clock_mono_ms()) == L1_KNOWN;
 }
 
 /* The claim is gone: so is the id, and then the record. */
-static void let_go(struct release_server *server, struct release_item *item)
+static void release_let_go(struct release_server *server, struct release_item *item)
 {
     struct record *record = item->record;
 
     KILL_POINT("release_claim_gone");
-    if (!is_taken(server, record))
+    if (!release_is_taken(server, record))
         (void)l1_remove(server->parts.l1, &record->hash);
     KILL_POINT("release_id_gone");
     METRIC_STREAM_ADD(server->parts.metrics, record->stream, dead_lettered, 1);
     journal_finish(server->parts.journal, &record, 1, RECORD_DEAD);
     free(item);
-    count_pending(server->parts.release, -1);
+    release_count_pending(server->parts.release, -1);
 }
 
 /* Serves held[from] .. held[to - 1], of one stream; returns how many of them stay held, moved to
  * held[kept] and on. */
-static size_t serve_run(struct release_server *server, size_t from, size_t to, size_t kept)
+static size_t release_serve_run(struct release_server *server, size_t from, size_t to, size_t kept)
 {
     struct record *records[SLICE_MAX];
     uint64_t now_ms = clock_mono_ms();
@@ -191,7 +191,7 @@ static size_t serve_run(struct release_server *server, size_t from, size_t to, s
     err = claims_release(server->parts.claims, records, to - from, now_ms);
     for (size_t i = from; i < to; i++) {
         if (err == 0 || server->held[i]->until_ms <= now_ms)
-            let_go(server, server->held[i]);
+            release_let_go(server, server->held[i]);
         else
             server->held[kept + stay++] = server->held[i];
     }
@@ -217,7 +217,7 @@ void release_server_destroy(struct release_server *server)
 }
 
 /* Redis did not let go of some claims. Returns how long to wait. */
-static uint64_t wait_for_redis(struct release_server *server, uint64_t now_ms)
+static uint64_t release_wait_for_redis(struct release_server *server, uint64_t now_ms)
 {
     uint64_t wait_ms = claims_retry_in_ms(server->parts.claims, now_ms);
     uint64_t suppressed;
@@ -241,7 +241,7 @@ uint64_t release_serve(struct release_server *server, uint64_t now_ms)
         size_t kept = 0;
 
         if (server->held_count == 0)
-            server->held_count = take(server->parts.release, server->held, SLICE_MAX);
+            server->held_count = release_take(server->parts.release, server->held, SLICE_MAX);
         if (server->held_count == 0)
             return UINT64_MAX;
         for (size_t from = 0, to; from < server->held_count; from = to) {
@@ -250,10 +250,10 @@ uint64_t release_serve(struct release_server *server, uint64_t now_ms)
             for (to = from + 1; to < server->held_count; to++)
                 if (server->held[to]->record->stream != stream)
                     break;
-            kept += serve_run(server, from, to, kept);
+            kept += release_serve_run(server, from, to, kept);
         }
         server->held_count = kept;
         if (kept > 0)
-            return wait_for_redis(server, now_ms);
+            return release_wait_for_redis(server, now_ms);
     }
 }

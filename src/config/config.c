@@ -98,36 +98,36 @@ struct assignment {
     const char *value;
 };
 
-static void *field_of(const struct config *config, const struct config_key *key)
+static void *config_field_of(const struct config *config, const struct config_key *key)
 {
     return (char *)config + key->offset;
 }
 
-static char **text_field(const struct config *config, const struct config_key *key)
+static char **config_text_field(const struct config *config, const struct config_key *key)
 {
-    return field_of(config, key);
+    return config_field_of(config, key);
 }
 
-static uint64_t get_value(const struct config *config, const struct config_key *key)
+static uint64_t config_get_value(const struct config *config, const struct config_key *key)
 {
     if (key->kind == KIND_BOOL)
-        return *(bool *)field_of(config, key);
+        return *(bool *)config_field_of(config, key);
     if (key->kind == KIND_ENUM)
-        return (uint64_t)(*(int *)field_of(config, key));
-    return *(uint64_t *)field_of(config, key);
+        return (uint64_t)(*(int *)config_field_of(config, key));
+    return *(uint64_t *)config_field_of(config, key);
 }
 
-static void set_value(struct config *config, const struct config_key *key, uint64_t value)
+static void config_set_value(struct config *config, const struct config_key *key, uint64_t value)
 {
     if (key->kind == KIND_BOOL)
-        *(bool *)field_of(config, key) = value != 0;
+        *(bool *)config_field_of(config, key) = value != 0;
     else if (key->kind == KIND_ENUM)
-        *(int *)field_of(config, key) = (int)value;
+        *(int *)config_field_of(config, key) = (int)value;
     else
-        *(uint64_t *)field_of(config, key) = value;
+        *(uint64_t *)config_field_of(config, key) = value;
 }
 
-static const struct config_key *find_key(const char *section, const char *name)
+static const struct config_key *config_find_key(const char *section, const char *name)
 {
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
         if (strcmp(config_keys[i].section, section) == 0 && strcmp(config_keys[i].name, name) == 0)
@@ -135,7 +135,7 @@ static const struct config_key *find_key(const char *section, const char *name)
     return NULL;
 }
 
-static bool is_section(const char *section)
+static bool config_is_section(const char *section)
 {
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
         if (strcmp(config_keys[i].section, section) == 0)
@@ -143,13 +143,13 @@ static bool is_section(const char *section)
     return false;
 }
 
-static bool has_prefix(const char *text, const char *prefix)
+static bool config_has_prefix(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
 /* Cuts white space off both ends, in place. */
-static char *trim(char *text)
+static char *config_trim(char *text)
 {
     size_t len;
 
@@ -161,7 +161,7 @@ static char *trim(char *text)
 }
 
 /* Writes an override as problems name it: a secret's value stays out, however it was spelled. */
-static void print_override(FILE *out, const char *override)
+static void config_print_override(FILE *out, const char *override)
 {
     size_t key_len = strcspn(override, "=");
     bool secret = false;
@@ -181,7 +181,7 @@ void config_problem(struct config_loader *loader, int place, const char *format,
 
     loader->problem_count++;
     if (place < 0)
-        print_override(loader->problems, loader->overrides[-place - 1]);
+        config_print_override(loader->problems, loader->overrides[-place - 1]);
     else if (place > 0)
         fprintf(loader->problems, "%s:%d: ", loader->path, place);
     else
@@ -203,7 +203,7 @@ char *config_copy(struct config_loader *loader, const char *text, size_t len)
     return copy;
 }
 
-static void replace_text(struct config_loader *loader, char **field, const char *text)
+static void config_replace_text(struct config_loader *loader, char **field, const char *text)
 {
     free(*field);
     *field = config_copy(loader, text, strlen(text));
@@ -213,7 +213,8 @@ static void replace_text(struct config_loader *loader, char **field, const char 
  * Notes that *noted is given at place. Returns false, with a problem, where the file gives it a
  * second time; of several --set of one key the last one counts.
  */
-static bool note_place(struct config_loader *loader, int place, int *noted, const char *label)
+static bool config_note_place(struct config_loader *loader, int place, int *noted,
+                              const char *label)
 {
     if (place > 0 && *noted > 0) {
         config_problem(loader, place, "%s is given twice; the first is on line %d", label, *noted);
@@ -223,26 +224,26 @@ static bool note_place(struct config_loader *loader, int place, int *noted, cons
     return true;
 }
 
-static void assign_key(struct config_loader *loader, int place, const struct config_key *key,
-                       const char *text)
+static void config_assign_key(struct config_loader *loader, int place, const struct config_key *key,
+                              const char *text)
 {
     char why[CONFIG_WHY_MAX];
     char label[CONFIG_VALUE_MAX];
     uint64_t value;
 
     snprintf(label, sizeof(label), "%s.%s", key->section, key->name);
-    if (!note_place(loader, place, &loader->key_places[key - config_keys], label))
+    if (!config_note_place(loader, place, &loader->key_places[key - config_keys], label))
         return;
     if (key->kind == KIND_STR)
-        replace_text(loader, text_field(loader->config, key), text);
+        config_replace_text(loader, config_text_field(loader->config, key), text);
     else if (config_value_parse(key, text, &value, why))
-        set_value(loader->config, key, value);
+        config_set_value(loader->config, key, value);
     else
         config_problem(loader, place, "%s = %s: %s", label, text, why);
 }
 
 /* Returns the stream's index, or -1. */
-static int find_stream(const struct config *config, const char *name)
+static int config_find_stream(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->stream_count; i++)
         if (strcmp(config->streams[i].name, name) == 0)
@@ -251,13 +252,13 @@ static int find_stream(const struct config *config, const char *name)
 }
 
 /* Begins a stream, unless it is known. */
-static void begin_stream(struct config_loader *loader, int place, const char *name)
+static void config_begin_stream(struct config_loader *loader, int place, const char *name)
 {
     struct config *config = loader->config;
     size_t len = strlen(name);
     char *copy;
 
-    if (find_stream(config, name) >= 0)
+    if (config_find_stream(config, name) >= 0)
         return;
     if (len > CONFIG_STREAM_NAME_MAX || !config_is_name(name, len, "_-")) {
         config_problem(loader, place,
@@ -278,10 +279,10 @@ static void begin_stream(struct config_loader *loader, int place, const char *na
     config->stream_count++;
 }
 
-static void assign_stream(struct config_loader *loader, int place, const char *name,
-                          const struct assignment *given)
+static void config_assign_stream(struct config_loader *loader, int place, const char *name,
+                                 const struct assignment *given)
 {
-    int index = find_stream(loader->config, name);
+    int index = config_find_stream(loader->config, name);
     char label[CONFIG_STREAM_NAME_MAX + 32];
     char why[CONFIG_WHY_MAX];
     size_t id = 0;
@@ -295,16 +296,16 @@ static void assign_stream(struct config_loader *loader, int place, const char *n
         return;
     }
     snprintf(label, sizeof(label), "stream.%s.%s", name, given->key);
-    if (!note_place(loader, place, &loader->streams[index].key_places[id], label))
+    if (!config_note_place(loader, place, &loader->streams[index].key_places[id], label))
         return;
     if (id != STREAM_KEY_TTL)
-        replace_text(loader, &loader->streams[index].texts[id], given->value);
+        config_replace_text(loader, &loader->streams[index].texts[id], given->value);
     else if (!config_value_parse(&config_keys[KEY_redis_ttl], given->value,
                                  &loader->config->streams[index].ttl_ms, why))
         config_problem(loader, place, "%s = %s: %s", label, given->value, why);
 }
 
-static bool may_set(struct config_loader *loader, int place, const char *name)
+static bool config_may_set(struct config_loader *loader, int place, const char *name)
 {
     if (!config_is_name(name, strlen(name), "_")) {
         config_problem(loader, place,
@@ -321,13 +322,13 @@ static bool may_set(struct config_loader *loader, int place, const char *name)
     return true;
 }
 
-static void assign_setting(struct config_loader *loader, int place, const char *name,
-                           const char *text)
+static void config_assign_setting(struct config_loader *loader, int place, const char *name,
+                                  const char *text)
 {
     struct config *config = loader->config;
     size_t i = 0;
 
-    if (!may_set(loader, place, name))
+    if (!config_may_set(loader, place, name))
         return;
     while (i < config->setting_count && strcmp(config->settings[i].name, name) != 0)
         i++;
@@ -349,13 +350,13 @@ static void assign_setting(struct config_loader *loader, int place, const char *
         return;
     }
     loader->setting_places[i] = place;
-    replace_text(loader, &config->settings[i].value, text);
+    config_replace_text(loader, &config->settings[i].value, text);
 }
 
 /* Takes one assignment to a section that has been seen to exist. */
-static void assign(struct config_loader *loader, int place, const struct assignment *given)
+static void config_assign(struct config_loader *loader, int place, const struct assignment *given)
 {
-    const struct config_key *key = find_key(given->section, given->key);
+    const struct config_key *key = config_find_key(given->section, given->key);
 
     /* What could not stand in the file would not survive --dump-config either. */
     for (const char *at = given->value; *at != '\0'; at++) {
@@ -367,49 +368,51 @@ static void assign(struct config_loader *loader, int place, const struct assignm
             return;
         }
     }
-    if (has_prefix(given->section, STREAM_PREFIX))
-        assign_stream(loader, place, given->section + strlen(STREAM_PREFIX), given);
+    if (config_has_prefix(given->section, STREAM_PREFIX))
+        config_assign_stream(loader, place, given->section + strlen(STREAM_PREFIX), given);
     else if (key != NULL)
-        assign_key(loader, place, key, given->value);
-    else if (strcmp(given->section, "clickhouse") == 0 && has_prefix(given->key, SETTING_PREFIX))
-        assign_setting(loader, place, given->key + strlen(SETTING_PREFIX), given->value);
+        config_assign_key(loader, place, key, given->value);
+    else if (strcmp(given->section, "clickhouse") == 0 &&
+             config_has_prefix(given->key, SETTING_PREFIX))
+        config_assign_setting(loader, place, given->key + strlen(SETTING_PREFIX), given->value);
     else
         config_problem(loader, place, "unknown key %s in [%s]", given->key, given->section);
 }
 
 /* Returns whether the section exists; a stream's begins. */
-static bool take_section(struct config_loader *loader, int place, const char *section)
+static bool config_take_section(struct config_loader *loader, int place, const char *section)
 {
-    if (has_prefix(section, STREAM_PREFIX))
-        begin_stream(loader, place, section + strlen(STREAM_PREFIX));
-    else if (!is_section(section))
+    if (config_has_prefix(section, STREAM_PREFIX))
+        config_begin_stream(loader, place, section + strlen(STREAM_PREFIX));
+    else if (!config_is_section(section))
         config_problem(loader, place, "unknown section [%s]", section);
     else
         return true;
-    return has_prefix(section, STREAM_PREFIX);
+    return config_has_prefix(section, STREAM_PREFIX);
 }
 
 /* The three callbacks of ini_read(). */
-static void file_section(void *arg, int line, const char *section)
+static void config_file_section(void *arg, int line, const char *section)
 {
-    (void)take_section(arg, line, section);
+    (void)config_take_section(arg, line, section);
 }
 
-static void file_entry(void *arg, int line, const char *section, const char *key, const char *value)
+static void config_file_entry(void *arg, int line, const char *section, const char *key,
+                              const char *value)
 {
     if (*section == '\0')
         config_problem(arg, line, "the key %s stands before the first [section]", key);
-    else if (is_section(section) || has_prefix(section, STREAM_PREFIX))
-        assign(arg, line, &(struct assignment){section, key, value});
+    else if (config_is_section(section) || config_has_prefix(section, STREAM_PREFIX))
+        config_assign(arg, line, &(struct assignment){section, key, value});
 }
 
-static void file_error(void *arg, int line, const char *message)
+static void config_file_error(void *arg, int line, const char *message)
 {
     config_problem(arg, line, "%s", message);
 }
 
 /* Takes "SECTION.KEY=VALUE", where a stream's section has a dot of its own. */
-static void apply_override(struct config_loader *loader, int place, const char *override)
+static void config_apply_override(struct config_loader *loader, int place, const char *override)
 {
     char *text = config_copy(loader, override, strlen(override));
     char *value, *dot;
@@ -419,20 +422,20 @@ static void apply_override(struct config_loader *loader, int place, const char *
     value = strchr(text, '=');
     if (value != NULL)
         *value++ = '\0';
-    dot = strchr(has_prefix(text, STREAM_PREFIX) ? text + strlen(STREAM_PREFIX) : text, '.');
+    dot = strchr(config_has_prefix(text, STREAM_PREFIX) ? text + strlen(STREAM_PREFIX) : text, '.');
     if (value == NULL || dot == NULL) {
         config_problem(loader, place, "must be SECTION.KEY=VALUE");
     } else if (strlen(override) > INI_LINE_MAX) {
         config_problem(loader, place, "is longer than %d bytes", INI_LINE_MAX);
     } else {
         *dot = '\0';
-        if (take_section(loader, place, text))
-            assign(loader, place, &(struct assignment){text, dot + 1, trim(value)});
+        if (config_take_section(loader, place, text))
+            config_assign(loader, place, &(struct assignment){text, dot + 1, config_trim(value)});
     }
     free(text);
 }
 
-static void set_defaults(struct config_loader *loader)
+static void config_set_defaults(struct config_loader *loader)
 {
     char why[CONFIG_WHY_MAX];
 
@@ -441,15 +444,15 @@ static void set_defaults(struct config_loader *loader)
         uint64_t value = 0;
 
         if (key->kind == KIND_STR) {
-            replace_text(loader, text_field(loader->config, key), key->default_text);
+            config_replace_text(loader, config_text_field(loader->config, key), key->default_text);
             continue;
         }
         ALLOY_ASSERT(config_value_parse(key, key->default_text, &value, why));
-        set_value(loader->config, key, value);
+        config_set_value(loader->config, key, value);
     }
 }
 
-static void free_addresses(struct config_address *addresses, size_t count)
+static void config_free_addresses(struct config_address *addresses, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         free(addresses[i].host);
@@ -458,7 +461,7 @@ static void free_addresses(struct config_address *addresses, size_t count)
 }
 
 /* Frees what config_publish() always takes over from the configuration in force. */
-static void free_frozen(struct config *config)
+static void config_free_frozen(struct config *config)
 {
     for (size_t i = 0; i < config->stream_count; i++) {
         struct config_stream *stream = &config->streams[i];
@@ -474,22 +477,23 @@ static void free_frozen(struct config *config)
         free(config->settings[i].name);
         free(config->settings[i].value);
     }
-    free_addresses(config->server_addresses, config->server_address_count);
-    free_addresses(config->admin_addresses, config->admin_address_count);
+    config_free_addresses(config->server_addresses, config->server_address_count);
+    config_free_addresses(config->admin_addresses, config->admin_address_count);
     free(config->clickhouse_password_resolved);
 }
 
-static void load(struct config_loader *loader, size_t override_count)
+static void config_load_all(struct config_loader *loader, size_t override_count)
 {
-    struct ini_handler handler = {loader, file_section, file_entry, file_error};
+    struct ini_handler handler = {loader, config_file_section, config_file_entry,
+                                  config_file_error};
     int err;
 
-    set_defaults(loader);
+    config_set_defaults(loader);
     err = ini_read(loader->path, &handler);
     if (err != 0)
         config_problem(loader, PLACE_NONE, "cannot be read: %s", strerror(-err));
     for (size_t i = 0; i < override_count; i++)
-        apply_override(loader, -(int)i - 1, loader->overrides[i]);
+        config_apply_override(loader, -(int)i - 1, loader->overrides[i]);
     if (err == 0 && !loader->out_of_memory)
         config_check(loader);
     for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++)
@@ -512,7 +516,7 @@ struct config *config_load(const char *path, const char *const *overrides, size_
     loader->overrides = overrides;
     loader->cpu_count = cpu_count;
     loader->problems = problems;
-    load(loader, override_count);
+    config_load_all(loader, override_count);
     if (loader->problem_count > 0)
         goto free_both;
     free(loader);
@@ -531,31 +535,32 @@ void config_destroy(struct config *config)
 
         for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
             const struct config_key *key = &config_keys[i];
-            char **text = text_field(config, key);
+            char **text = config_text_field(config, key);
 
             /* One that equals the replaced configuration's is owned there. */
-            if (key->kind == KIND_STR && (replaced == NULL || *text != *text_field(replaced, key)))
+            if (key->kind == KIND_STR &&
+                (replaced == NULL || *text != *config_text_field(replaced, key)))
                 free(*text);
         }
         if (replaced == NULL)
-            free_frozen(config);
+            config_free_frozen(config);
         free(config);
         config = replaced;
     }
 }
 
-static void dump_key(const struct config *config, const struct config_key *key, FILE *out)
+static void config_dump_key(const struct config *config, const struct config_key *key, FILE *out)
 {
     char value[CONFIG_VALUE_MAX];
     const char *text;
     struct slice password;
 
     if (key->kind != KIND_STR) {
-        config_value_format(key, get_value(config, key), value);
+        config_value_format(key, config_get_value(config, key), value);
         fprintf(out, "%s = %s\n", key->name, value);
         return;
     }
-    text = *text_field(config, key);
+    text = *config_text_field(config, key);
     password = config_url_password(text);
     if (!key->secret || *text == '\0')
         fprintf(out, "%s =%s%s\n", key->name, *text == '\0' ? "" : " ", text);
@@ -566,7 +571,7 @@ static void dump_key(const struct config *config, const struct config_key *key, 
                 password.len > 0 ? MASK : "", password.data + password.len);
 }
 
-static void dump_streams(const struct config *config, FILE *out)
+static void config_dump_streams(const struct config *config, FILE *out)
 {
     char ttl[CONFIG_VALUE_MAX];
 
@@ -591,13 +596,13 @@ void config_dump(const struct config *config, FILE *out)
 
         if (i == 0 || strcmp(key->section, key[-1].section) != 0)
             fprintf(out, "\n[%s]\n", key->section);
-        dump_key(config, key, out);
+        config_dump_key(config, key, out);
         for (size_t k = 0;
              last && strcmp(key->section, "clickhouse") == 0 && k < config->setting_count; k++)
             fprintf(out, SETTING_PREFIX "%s = %s\n", config->settings[k].name,
                     config->settings[k].value);
     }
-    dump_streams(config, out);
+    config_dump_streams(config, out);
 }
 
 /* Who is told of a difference. */
@@ -618,7 +623,7 @@ static PRINTF_LIKE(3, 4) void tell(const struct listener *listener, bool restart
     listener->changed(listener->arg, key, restart);
 }
 
-static bool same_fields(const struct config_stream *a, const struct config_stream *b)
+static bool config_same_fields(const struct config_stream *a, const struct config_stream *b)
 {
     for (size_t i = 0; i < a->id_count && i < b->id_count; i++)
         if (strcmp(a->id_fields[i], b->id_fields[i]) != 0)
@@ -626,37 +631,37 @@ static bool same_fields(const struct config_stream *a, const struct config_strea
     return a->id_count == b->id_count;
 }
 
-static void compare_stream(const struct config_stream *a, const struct config_stream *b,
-                           const struct listener *listener)
+static void config_compare_stream(const struct config_stream *a, const struct config_stream *b,
+                                  const struct listener *listener)
 {
     if (strcmp(a->path, b->path) != 0)
         tell(listener, true, "stream.%s.path", a->name);
     if (strcmp(a->database, b->database) != 0 || strcmp(a->table, b->table) != 0)
         tell(listener, true, "stream.%s.table", a->name);
-    if (!same_fields(a, b))
+    if (!config_same_fields(a, b))
         tell(listener, true, "stream.%s.id", a->name);
     if (a->ttl_ms != b->ttl_ms)
         tell(listener, false, "stream.%s.ttl", a->name);
 }
 
-static void compare_streams(const struct config *before, const struct config *after,
-                            const struct listener *listener)
+static void config_compare_streams(const struct config *before, const struct config *after,
+                                   const struct listener *listener)
 {
     for (size_t i = 0; i < before->stream_count; i++) {
         const struct config_stream *stream = &before->streams[i];
-        int other = find_stream(after, stream->name);
+        int other = config_find_stream(after, stream->name);
 
         if (other < 0)
             tell(listener, true, "stream.%s", stream->name);
         else
-            compare_stream(stream, &after->streams[other], listener);
+            config_compare_stream(stream, &after->streams[other], listener);
     }
     for (size_t i = 0; i < after->stream_count; i++)
-        if (find_stream(before, after->streams[i].name) < 0)
+        if (config_find_stream(before, after->streams[i].name) < 0)
             tell(listener, true, "stream.%s", after->streams[i].name);
 }
 
-static const char *find_setting(const struct config *config, const char *name)
+static const char *config_find_setting(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->setting_count; i++)
         if (strcmp(config->settings[i].name, name) == 0)
@@ -664,26 +669,27 @@ static const char *find_setting(const struct config *config, const char *name)
     return NULL;
 }
 
-static void compare_settings(const struct config *before, const struct config *after,
-                             const struct listener *listener)
+static void config_compare_settings(const struct config *before, const struct config *after,
+                                    const struct listener *listener)
 {
     for (size_t i = 0; i < before->setting_count; i++) {
         const struct config_setting *setting = &before->settings[i];
-        const char *value = find_setting(after, setting->name);
+        const char *value = config_find_setting(after, setting->name);
 
         if (value == NULL || strcmp(value, setting->value) != 0)
             tell(listener, true, "clickhouse." SETTING_PREFIX "%s", setting->name);
     }
     for (size_t i = 0; i < after->setting_count; i++)
-        if (find_setting(before, after->settings[i].name) == NULL)
+        if (config_find_setting(before, after->settings[i].name) == NULL)
             tell(listener, true, "clickhouse." SETTING_PREFIX "%s", after->settings[i].name);
 }
 
-static bool same_value(const struct config *a, const struct config *b, const struct config_key *key)
+static bool config_same_value(const struct config *a, const struct config *b,
+                              const struct config_key *key)
 {
     if (key->kind == KIND_STR)
-        return strcmp(*text_field(a, key), *text_field(b, key)) == 0;
-    return get_value(a, key) == get_value(b, key);
+        return strcmp(*config_text_field(a, key), *config_text_field(b, key)) == 0;
+    return config_get_value(a, key) == config_get_value(b, key);
 }
 
 void config_compare(const struct config *before, const struct config *after,
@@ -695,28 +701,28 @@ void config_compare(const struct config *before, const struct config *after,
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
         const struct config_key *key = &config_keys[i];
 
-        if (!same_value(before, after, key))
+        if (!config_same_value(before, after, key))
             tell(&listener, !key->reload, "%s.%s", key->section, key->name);
         else if (key == file && *before->clickhouse_password_file != '\0' &&
                  strcmp(before->clickhouse_password_resolved,
                         after->clickhouse_password_resolved) != 0)
             tell(&listener, true, "%s.%s", key->section, key->name); /* what it holds */
     }
-    compare_settings(before, after, &listener);
-    compare_streams(before, after, &listener);
+    config_compare_settings(before, after, &listener);
+    config_compare_streams(before, after, &listener);
 }
 
 /* Sets everything in next that takes a restart back to what is in force, sharing the texts. */
-static void freeze(struct config *next, const struct config *current)
+static void config_freeze(struct config *next, const struct config *current)
 {
     uint64_t ttl_ms[CONFIG_STREAMS_MAX];
 
     for (size_t i = 0; i < current->stream_count; i++) {
-        int other = find_stream(next, current->streams[i].name);
+        int other = config_find_stream(next, current->streams[i].name);
 
         ttl_ms[i] = other >= 0 ? next->streams[other].ttl_ms : current->streams[i].ttl_ms;
     }
-    free_frozen(next);
+    config_free_frozen(next);
     memcpy(next->streams, current->streams, sizeof(next->streams));
     memcpy(next->settings, current->settings, sizeof(next->settings));
     memcpy(next->server_addresses, current->server_addresses, sizeof(next->server_addresses));
@@ -735,10 +741,10 @@ static void freeze(struct config *next, const struct config *current)
         if (key->reload)
             continue;
         if (key->kind == KIND_STR) {
-            free(*text_field(next, key));
-            *text_field(next, key) = *text_field(current, key);
+            free(*config_text_field(next, key));
+            *config_text_field(next, key) = *config_text_field(current, key);
         } else {
-            set_value(next, key, get_value(current, key));
+            config_set_value(next, key, config_get_value(current, key));
         }
     }
 }
@@ -749,7 +755,7 @@ void config_publish(struct config_ref *ref, struct config *next)
     struct config *current = atomic_load_explicit(&ref->current, memory_order_relaxed);
 
     if (current != NULL)
-        freeze(next, current);
+        config_freeze(next, current);
     next->replaced = current;
     /* release: pairs with the acquire in config_current() */
     atomic_store_explicit(&ref->current, next, memory_order_release);

@@ -30,7 +30,7 @@ struct item {
     const char *next; /* NULL after the last */
 };
 
-static struct item first_item(const char *list)
+static struct item config_check_first_item(const char *list)
 {
     struct item item = {.at = list + strspn(list, " \t"), .len = 0, .next = NULL};
 
@@ -42,7 +42,7 @@ static struct item first_item(const char *list)
     return item;
 }
 
-static bool has_prefix(const char *text, const char *prefix)
+static bool config_check_has_prefix(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
@@ -60,7 +60,7 @@ bool config_is_name(const char *text, size_t len, const char *more)
 }
 
 /* True for every byte a visible ASCII character, none of them in but. */
-static bool is_visible(const char *text, const char *but)
+static bool config_check_is_visible(const char *text, const char *but)
 {
     for (; *text != '\0'; text++)
         if (*text <= ' ' || *text > '~' || strchr(but, *text) != NULL)
@@ -70,8 +70,8 @@ static bool is_visible(const char *text, const char *but)
 
 /* Splits what follows "scheme://" into "user:password" (NULL data: none), host:port and the rest.
  */
-static void split_authority(const char *text, struct slice *user, struct slice *host_port,
-                            const char **rest)
+static void config_check_split_authority(const char *text, struct slice *user,
+                                         struct slice *host_port, const char **rest)
 {
     size_t len = strcspn(text, "/?#");
     const char *at = memrchr(text, '@', len);
@@ -90,21 +90,21 @@ struct slice config_url_password(const char *url)
 
     if (scheme == NULL)
         return (struct slice){url, 0};
-    split_authority(scheme + 3, &user, &host_port, &rest);
+    config_check_split_authority(scheme + 3, &user, &host_port, &rest);
     colon = user.data != NULL ? memchr(user.data, ':', user.len) : NULL;
     if (colon == NULL)
         return (struct slice){url, 0};
     return (struct slice){colon + 1, user.len - (size_t)(colon + 1 - user.data)};
 }
 
-static const char *unix_path_problem(const char *path, size_t len)
+static const char *config_check_unix_path_problem(const char *path, size_t len)
 {
     if (len == 0 || path[0] != '/')
         return "the socket's path must begin with /";
     return len > UNIX_PATH_MAX ? "the socket's path is longer than 107 bytes" : NULL;
 }
 
-static const char *redis_url_problem(const char *text)
+static const char *config_check_redis_url_problem(const char *text)
 {
     struct redis_url url;
     const char *problem = redis_url_parse(&url, text);
@@ -115,7 +115,7 @@ static const char *redis_url_problem(const char *text)
 }
 
 /* Like redis_url_parse() it never quotes the URL. */
-static const char *clickhouse_url_problem(const char *url, bool *has_user)
+static const char *config_check_clickhouse_url_problem(const char *url, bool *has_user)
 {
     struct slice user, host_port, host, port;
     const char *rest, *problem;
@@ -123,24 +123,24 @@ static const char *clickhouse_url_problem(const char *url, bool *has_user)
     *has_user = false;
     if (strcmp(url, "discard:") == 0)
         return NULL;
-    if (!is_visible(url, "?#"))
+    if (!config_check_is_visible(url, "?#"))
         return "no white space, ? or # may stand in it";
-    if (!has_prefix(url, "http://") && !has_prefix(url, "https://"))
+    if (!config_check_has_prefix(url, "http://") && !config_check_has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
-    split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
+    config_check_split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
     problem = host_port_split(host_port, &host, &port);
     *has_user = user.data != NULL;
     return problem;
 }
 
-static const char *fill_address(struct config_loader *loader, struct item item,
-                                struct config_address *address)
+static const char *config_check_fill_address(struct config_loader *loader, struct item item,
+                                             struct config_address *address)
 {
     struct slice host, port;
     const char *problem;
 
     if (item.len >= 5 && memcmp(item.at, "unix:", 5) == 0) {
-        problem = unix_path_problem(item.at + 5, item.len - 5);
+        problem = config_check_unix_path_problem(item.at + 5, item.len - 5);
         if (problem == NULL)
             *address =
                 (struct config_address){.kind = CONFIG_ADDRESS_UNIX,
@@ -157,26 +157,29 @@ static const char *fill_address(struct config_loader *loader, struct item item,
     return problem;
 }
 
-static bool same_text(const char *a, const char *b)
+static bool config_check_same_text(const char *a, const char *b)
 {
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static bool same_address(const struct config_address *a, const struct config_address *b)
+static bool config_check_same_address(const struct config_address *a,
+                                      const struct config_address *b)
 {
-    return a->kind == b->kind && same_text(a->host, b->host) && same_text(a->port, b->port);
+    return a->kind == b->kind && config_check_same_text(a->host, b->host) &&
+           config_check_same_text(a->port, b->port);
 }
 
 /* Fills addresses from the list of key; *count grows. Addresses before *count are those that are
  * taken already. */
-static void check_listen(struct config_loader *loader, enum config_key_id id, const char *list,
-                         struct config_address *addresses, size_t *count)
+static void config_check_check_listen(struct config_loader *loader, enum config_key_id id,
+                                      const char *list, struct config_address *addresses,
+                                      size_t *count)
 {
     const char *section = config_keys[id].section;
     int place = loader->key_places[id];
 
     for (const char *at = list; at != NULL;) {
-        struct item item = first_item(at);
+        struct item item = config_check_first_item(at);
         const char *problem = NULL;
 
         if (*count == CONFIG_LISTEN_MAX) {
@@ -187,39 +190,40 @@ static void check_listen(struct config_loader *loader, enum config_key_id id, co
         if (item.len == 0)
             problem = "an address is missing";
         else
-            problem = fill_address(loader, item, &addresses[*count]);
+            problem = config_check_fill_address(loader, item, &addresses[*count]);
         if (problem != NULL)
             config_problem(loader, place, "%s.listen = %.*s: %s", section, (int)item.len, item.at,
                            problem);
         else
             ++*count;
         for (size_t i = 0; problem == NULL && i + 1 < *count; i++)
-            if (same_address(&addresses[i], &addresses[*count - 1]))
+            if (config_check_same_address(&addresses[i], &addresses[*count - 1]))
                 config_problem(loader, place, "%s.listen = %.*s is given twice", section,
                                (int)item.len, item.at);
         at = item.next;
     }
 }
 
-static void check_addresses(struct config_loader *loader)
+static void config_check_check_addresses(struct config_loader *loader)
 {
     struct config *config = loader->config;
 
-    check_listen(loader, KEY_server_listen, config->server_listen, config->server_addresses,
-                 &config->server_address_count);
+    config_check_check_listen(loader, KEY_server_listen, config->server_listen,
+                              config->server_addresses, &config->server_address_count);
     if (*config->admin_listen == '\0')
         return;
-    check_listen(loader, KEY_admin_listen, config->admin_listen, config->admin_addresses,
-                 &config->admin_address_count);
+    config_check_check_listen(loader, KEY_admin_listen, config->admin_listen,
+                              config->admin_addresses, &config->admin_address_count);
     /* SO_REUSEPORT would let both bind it and share the connections out between them. */
     for (size_t i = 0; i < config->admin_address_count; i++)
         for (size_t k = 0; k < config->server_address_count; k++)
-            if (same_address(&config->admin_addresses[i], &config->server_addresses[k]))
+            if (config_check_same_address(&config->admin_addresses[i],
+                                          &config->server_addresses[k]))
                 config_problem(loader, loader->key_places[KEY_admin_listen],
                                "admin.listen has an address of server.listen");
 }
 
-static void check_stream_path(struct config_loader *loader, size_t index)
+static void config_check_check_stream_path(struct config_loader *loader, size_t index)
 {
     struct config_stream *stream = &loader->config->streams[index];
     int place = loader->streams[index].key_places[STREAM_KEY_PATH];
@@ -234,17 +238,17 @@ static void check_stream_path(struct config_loader *loader, size_t index)
     stream->path = config_copy(loader, text, strlen(text));
     if (text[0] != '/')
         config_problem(loader, place, "stream.%s.path = %s: must begin with /", stream->name, text);
-    else if (!is_visible(text, "?#"))
+    else if (!config_check_is_visible(text, "?#"))
         config_problem(loader, place,
                        "stream.%s.path = %s: must be visible ASCII characters without ? and #",
                        stream->name, text);
     for (size_t i = 0; i < index; i++)
-        if (same_text(loader->config->streams[i].path, stream->path))
+        if (config_check_same_text(loader->config->streams[i].path, stream->path))
             config_problem(loader, place, "stream.%s.path = %s is the path of stream.%s too",
                            stream->name, text, loader->config->streams[i].name);
 }
 
-static void check_stream_table(struct config_loader *loader, size_t index)
+static void config_check_check_stream_table(struct config_loader *loader, size_t index)
 {
     struct config_stream *stream = &loader->config->streams[index];
     const char *text = loader->streams[index].texts[STREAM_KEY_TABLE];
@@ -268,14 +272,14 @@ static void check_stream_table(struct config_loader *loader, size_t index)
     stream->table = config_copy(loader, text + len + 1, strlen(text + len + 1));
 }
 
-static void check_stream_id(struct config_loader *loader, size_t index)
+static void config_check_check_stream_id(struct config_loader *loader, size_t index)
 {
     struct config_stream *stream = &loader->config->streams[index];
     const char *text = loader->streams[index].texts[STREAM_KEY_ID];
     int place = loader->streams[index].key_places[STREAM_KEY_ID];
 
     for (const char *at = text != NULL ? text : "event_id"; at != NULL;) {
-        struct item item = first_item(at);
+        struct item item = config_check_first_item(at);
         char *field;
 
         if (item.len == 0) {
@@ -289,7 +293,7 @@ static void check_stream_id(struct config_loader *loader, size_t index)
         }
         field = config_copy(loader, item.at, item.len);
         for (size_t i = 0; i < stream->id_count; i++)
-            if (same_text(stream->id_fields[i], field))
+            if (config_check_same_text(stream->id_fields[i], field))
                 config_problem(loader, place, "stream.%s.id has the field %s twice", stream->name,
                                field);
         stream->id_fields[stream->id_count++] = field;
@@ -297,7 +301,7 @@ static void check_stream_id(struct config_loader *loader, size_t index)
     }
 }
 
-static void check_streams(struct config_loader *loader)
+static void config_check_check_streams(struct config_loader *loader)
 {
     struct config *config = loader->config;
 
@@ -305,16 +309,16 @@ static void check_streams(struct config_loader *loader)
         config_problem(loader, PLACE_NONE,
                        "there is no [stream.NAME] section; at least one is needed");
     for (size_t i = 0; i < config->stream_count; i++) {
-        check_stream_path(loader, i);
-        check_stream_table(loader, i);
-        check_stream_id(loader, i);
+        config_check_check_stream_path(loader, i);
+        config_check_check_stream_table(loader, i);
+        config_check_check_stream_id(loader, i);
         if (config->streams[i].ttl_ms == 0)
             config->streams[i].ttl_ms = config->redis_ttl_ms;
     }
 }
 
 /* Returns the first line of the file, owned, or NULL and a problem. */
-static char *read_password(struct config_loader *loader, const char *path)
+static char *config_check_read_password(struct config_loader *loader, const char *path)
 {
     int place = loader->key_places[KEY_clickhouse_password_file];
     char line[PASSWORD_MAX + 2];
@@ -345,11 +349,12 @@ static char *read_password(struct config_loader *loader, const char *path)
     return config_copy(loader, line, strlen(line));
 }
 
-static void check_clickhouse(struct config_loader *loader)
+static void config_check_check_clickhouse(struct config_loader *loader)
 {
     struct config *config = loader->config;
     bool url_has_user;
-    const char *problem = clickhouse_url_problem(config->clickhouse_url, &url_has_user);
+    const char *problem =
+        config_check_clickhouse_url_problem(config->clickhouse_url, &url_has_user);
     bool has_password = *config->clickhouse_password != '\0';
     bool has_file = *config->clickhouse_password_file != '\0';
 
@@ -371,32 +376,34 @@ static void check_clickhouse(struct config_loader *loader)
                        "clickhouse.retry_min is longer than clickhouse.retry_max");
     config->clickhouse_password_resolved =
         has_file
-            ? read_password(loader, config->clickhouse_password_file)
+            ? config_check_read_password(loader, config->clickhouse_password_file)
             : config_copy(loader, config->clickhouse_password, strlen(config->clickhouse_password));
 }
 
-static uint64_t at_most(uint64_t value, uint64_t most)
+static uint64_t config_check_at_most(uint64_t value, uint64_t most)
 {
     return value < most ? value : most;
 }
 
-static uint64_t at_least(uint64_t value, uint64_t least)
+static uint64_t config_check_at_least(uint64_t value, uint64_t least)
 {
     return value > least ? value : least;
 }
 
-static void resolve_threads(struct config_loader *loader)
+static void config_check_resolve_threads(struct config_loader *loader)
 {
     struct config *config = loader->config;
     uint64_t cpus = loader->cpu_count;
 
     if (config->server_threads == 0)
-        config->server_threads = at_least(at_most(cpus, AUTO_THREADS_MAX), 1);
+        config->server_threads =
+            config_check_at_least(config_check_at_most(cpus, AUTO_THREADS_MAX), 1);
     if (config->worker_threads == 0)
-        config->worker_threads = at_least(at_most(cpus / 2, AUTO_THREADS_MAX), 1);
+        config->worker_threads =
+            config_check_at_least(config_check_at_most(cpus / 2, AUTO_THREADS_MAX), 1);
 }
 
-static void check_journal(struct config_loader *loader)
+static void config_check_check_journal(struct config_loader *loader)
 {
     struct config *config = loader->config;
     /* Each front-end thread appends to a segment of its own, and one more is kept ready. */
@@ -406,7 +413,7 @@ static void check_journal(struct config_loader *loader)
 
     if (config->journal_max_bytes_bytes == 0)
         config->journal_max_bytes_bytes =
-            at_least(in_memory ? AUTO_MEMORY_BYTES : AUTO_FILE_BYTES, needed);
+            config_check_at_least(in_memory ? AUTO_MEMORY_BYTES : AUTO_FILE_BYTES, needed);
     if (config->journal_max_bytes_bytes < needed) {
         config_value_format(&config_keys[KEY_journal_max_bytes], needed, text);
         config_problem(loader, loader->key_places[KEY_journal_max_bytes],
@@ -423,17 +430,18 @@ static void check_journal(struct config_loader *loader)
 void config_check(struct config_loader *loader)
 {
     const struct config *config = loader->config;
-    const char *problem = *config->redis_url != '\0' ? redis_url_problem(config->redis_url) : NULL;
+    const char *problem =
+        *config->redis_url != '\0' ? config_check_redis_url_problem(config->redis_url) : NULL;
 
-    check_addresses(loader);
+    config_check_check_addresses(loader);
     if (config->server_max_body_bytes > config->server_max_buffers_bytes)
         config_problem(loader, loader->key_places[KEY_server_max_body],
                        "server.max_body is larger than server.max_buffers, so that such a body"
                        " could never be received");
-    resolve_threads(loader);
+    config_check_resolve_threads(loader);
     if (problem != NULL)
         config_problem(loader, loader->key_places[KEY_redis_url], "redis.url: %s", problem);
-    check_clickhouse(loader);
-    check_journal(loader);
-    check_streams(loader);
+    config_check_check_clickhouse(loader);
+    config_check_check_journal(loader);
+    config_check_check_streams(loader);
 }

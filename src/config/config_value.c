@@ -24,14 +24,14 @@ static const struct unit msec_units[] = {
     {"h", 3600000}, {"min", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
 static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
 
-static const struct unit *units_of(const struct config_key *key)
+static const struct unit *config_value_units_of(const struct config_key *key)
 {
     if (key->kind == KIND_SIZE)
         return size_units;
     return key->kind == KIND_MSEC ? msec_units : no_units;
 }
 
-static const char *expected(const struct config_key *key)
+static const char *config_value_expected(const struct config_key *key)
 {
     if (key->kind == KIND_SIZE)
         return "must be a whole number with B, KiB, MiB or GiB";
@@ -41,7 +41,7 @@ static const char *expected(const struct config_key *key)
 }
 
 /* Reads digits; returns how many, or 0 when there are none. Stops at UINT64_MAX. */
-static size_t parse_digits(const char *text, uint64_t *value)
+static size_t config_value_parse_digits(const char *text, uint64_t *value)
 {
     size_t len = 0;
 
@@ -53,16 +53,17 @@ static size_t parse_digits(const char *text, uint64_t *value)
     return len;
 }
 
-static bool parse_number(const struct config_key *key, const char *text, uint64_t *value)
+static bool config_value_parse_number(const struct config_key *key, const char *text,
+                                      uint64_t *value)
 {
-    size_t len = parse_digits(text, value);
+    size_t len = config_value_parse_digits(text, value);
     const char *name = text + len + strspn(text + len, " \t");
 
     if (len == 0)
         return false;
     if (*value == 0 && *name == '\0')
         return true; /* nothing is nothing in every unit */
-    for (const struct unit *unit = units_of(key); unit->name != NULL; unit++) {
+    for (const struct unit *unit = config_value_units_of(key); unit->name != NULL; unit++) {
         if (strcmp(name, unit->name) != 0)
             continue;
         if (__builtin_mul_overflow(*value, unit->factor, value))
@@ -72,7 +73,7 @@ static bool parse_number(const struct config_key *key, const char *text, uint64_
     return false;
 }
 
-static bool parse_word(const char *words, const char *text, uint64_t *value)
+static bool config_value_parse_word(const char *words, const char *text, uint64_t *value)
 {
     size_t text_len = strlen(text);
 
@@ -90,7 +91,7 @@ static bool parse_word(const char *words, const char *text, uint64_t *value)
 }
 
 /* Writes "a, b, c" for "a,b,c". */
-static void list_words(const char *words, char *out, size_t size)
+static void config_value_list_words(const char *words, char *out, size_t size)
 {
     size_t len = 0;
 
@@ -108,9 +109,9 @@ bool config_value_parse(const struct config_key *key, const char *text, uint64_t
     char list[CONFIG_VALUE_MAX], min[CONFIG_VALUE_MAX], max[CONFIG_VALUE_MAX];
 
     if (key->kind == KIND_BOOL || key->kind == KIND_ENUM) {
-        if (parse_word(key->words, text, value))
+        if (config_value_parse_word(key->words, text, value))
             return true;
-        list_words(key->words, list, sizeof(list));
+        config_value_list_words(key->words, list, sizeof(list));
         snprintf(why, CONFIG_WHY_MAX, "must be one of: %s", list);
         return false;
     }
@@ -118,8 +119,9 @@ bool config_value_parse(const struct config_key *key, const char *text, uint64_t
         *value = 0;
         return true;
     }
-    if (!parse_number(key, text, value)) {
-        snprintf(why, CONFIG_WHY_MAX, "%s%s", expected(key), key->automatic ? ", or auto" : "");
+    if (!config_value_parse_number(key, text, value)) {
+        snprintf(why, CONFIG_WHY_MAX, "%s%s", config_value_expected(key),
+                 key->automatic ? ", or auto" : "");
         return false;
     }
     if (*value < key->min || *value > key->max) {
@@ -134,7 +136,7 @@ bool config_value_parse(const struct config_key *key, const char *text, uint64_t
 
 void config_value_format(const struct config_key *key, uint64_t value, char out[CONFIG_VALUE_MAX])
 {
-    const struct unit *unit = units_of(key);
+    const struct unit *unit = config_value_units_of(key);
 
     if (key->kind == KIND_BOOL || key->kind == KIND_ENUM) {
         const char *word = key->words;

@@ -12,7 +12,7 @@
 
 #define PORT_MAX 65535u
 
-static bool is_port(struct slice text)
+static bool host_port_is_port(struct slice text)
 {
     unsigned value = 0;
 
@@ -26,7 +26,7 @@ static bool is_port(struct slice text)
     return value > 0;
 }
 
-static bool is_v6(struct slice host)
+static bool host_port_is_v6(struct slice host)
 {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr address;
@@ -41,7 +41,7 @@ static bool is_v6(struct slice host)
 }
 
 /* A name or an IPv4 address: letters, digits, '.', '_' and '-'. */
-static bool is_host(struct slice text)
+static bool host_port_is_host(struct slice text)
 {
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i];
@@ -65,7 +65,7 @@ const char *host_port_split(struct slice text, struct slice *host, struct slice 
         if (close == NULL)
             return "the closing ] is missing";
         *host = (struct slice){text.data + 1, (size_t)(close - text.data - 1)};
-        if (!is_v6(*host))
+        if (!host_port_is_v6(*host))
             return "no IPv6 address stands between the brackets";
         colon = close + 1;
         if (colon < end && *colon != ':')
@@ -79,12 +79,12 @@ const char *host_port_split(struct slice text, struct slice *host, struct slice 
             return "an IPv6 address needs brackets, as in [::1]:8080";
         if (host->len == 0)
             return "the host is missing (0.0.0.0 and [::] stand for every address)";
-        if (!is_host(*host))
+        if (!host_port_is_host(*host))
             return "the host is neither a name nor an address";
     }
     if (colon < end) {
         *port = (struct slice){colon + 1, (size_t)(end - colon - 1)};
-        if (!is_port(*port))
+        if (!host_port_is_port(*port))
             return "the port must be 1 to 65535";
     }
     return NULL;

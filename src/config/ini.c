@@ -30,7 +30,7 @@ struct reader {
 };
 
 /* Reads one line into out, without its end; at most INI_LINE_MAX bytes are kept. */
-static enum line_result read_line(FILE *stream, char *out)
+static enum line_result ini_read_line(FILE *stream, char *out)
 {
     enum line_result result = LINE_OK;
     size_t len = 0;
@@ -52,13 +52,13 @@ static enum line_result read_line(FILE *stream, char *out)
     return result;
 }
 
-static void error(const struct reader *reader, const char *message)
+static void ini_error(const struct reader *reader, const char *message)
 {
     reader->handler->error(reader->handler->arg, reader->line, message);
 }
 
 /* Takes text = "[name] ; comment". */
-static void begin_section(struct reader *reader, char *text)
+static void ini_begin_section(struct reader *reader, char *text)
 {
     char *name = text + 1 + strspn(text + 1, BLANKS);
     char *end = strchr(name, ']');
@@ -66,19 +66,19 @@ static void begin_section(struct reader *reader, char *text)
 
     reader->section_broken = true;
     if (end == NULL) {
-        error(reader, "the section's closing ] is missing");
+        ini_error(reader, "the section's closing ] is missing");
         return;
     }
     rest = end + 1 + strspn(end + 1, BLANKS);
     if (*rest != '\0' && *rest != ';' && *rest != '#') {
-        error(reader, "unexpected text behind the section's ]");
+        ini_error(reader, "unexpected text behind the section's ]");
         return;
     }
     while (end > name && strchr(BLANKS, end[-1]) != NULL)
         end--;
     *end = '\0';
     if (*name == '\0') {
-        error(reader, "the section has no name");
+        ini_error(reader, "the section has no name");
         return;
     }
     reader->section_broken = false;
@@ -88,7 +88,7 @@ static void begin_section(struct reader *reader, char *text)
 }
 
 /* inih's callback; it returns nonzero when all is well. inih's own section is always empty. */
-static int take_entry(void *arg, const char *section, const char *key, const char *value)
+static int ini_take_entry(void *arg, const char *section, const char *key, const char *value)
 {
     const struct reader *reader = arg;
 
@@ -99,14 +99,14 @@ static int take_entry(void *arg, const char *section, const char *key, const cha
     return 1;
 }
 
-static void take_line(struct reader *reader, char *text)
+static void ini_take_line(struct reader *reader, char *text)
 {
     if (*text == '\0' || *text == ';' || *text == '#')
         return;
     if (*text == '[')
-        begin_section(reader, text);
-    else if (!reader->section_broken && ini_parse_string(text, take_entry, reader) != 0)
-        error(reader, "expected [section] or key = value");
+        ini_begin_section(reader, text);
+    else if (!reader->section_broken && ini_parse_string(text, ini_take_entry, reader) != 0)
+        ini_error(reader, "expected [section] or key = value");
 }
 
 int ini_read_stream(FILE *stream, const struct ini_handler *handler)
@@ -117,7 +117,7 @@ int ini_read_stream(FILE *stream, const struct ini_handler *handler)
     ini_max_line = INIH_LINE;
     ini_allow_multiline = false;
     for (;;) {
-        enum line_result result = read_line(stream, text);
+        enum line_result result = ini_read_line(stream, text);
         char *start = text;
 
         if (result == LINE_NONE)
@@ -127,11 +127,11 @@ int ini_read_stream(FILE *stream, const struct ini_handler *handler)
             start += 3;
         start += strspn(start, BLANKS);
         if (result == LINE_TOO_LONG)
-            error(&reader, "the line is longer than 4000 bytes");
+            ini_error(&reader, "the line is longer than 4000 bytes");
         else if (result == LINE_HAS_NUL)
-            error(&reader, "the line holds a NUL byte");
+            ini_error(&reader, "the line holds a NUL byte");
         else
-            take_line(&reader, start);
+            ini_take_line(&reader, start);
     }
     return ferror(stream) ? -EIO : 0;
 }

@@ -22,7 +22,7 @@
 
 static const char out_of_memory[] = "out of memory";
 
-static int hex_digit(char c)
+static int redis_url_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -31,7 +31,7 @@ static int hex_digit(char c)
 }
 
 /* Sets *out to an owned string, or returns what is wrong: a bad escape, or a NUL in it. */
-static const char *decode(struct slice text, char **out)
+static const char *redis_url_decode(struct slice text, char **out)
 {
     char *at = malloc(text.len + 1);
 
@@ -42,8 +42,8 @@ static const char *decode(struct slice text, char **out)
         int byte = (unsigned char)text.data[i];
 
         if (byte == '%') {
-            int high = i + 2 < text.len ? hex_digit(text.data[i + 1]) : -1;
-            int low = i + 2 < text.len ? hex_digit(text.data[i + 2]) : -1;
+            int high = i + 2 < text.len ? redis_url_hex_digit(text.data[i + 1]) : -1;
+            int low = i + 2 < text.len ? redis_url_hex_digit(text.data[i + 2]) : -1;
 
             if (high < 0 || low < 0 || (high | low) == 0)
                 return "credentials must have special characters as %XX";
@@ -57,7 +57,7 @@ static const char *decode(struct slice text, char **out)
 }
 
 /* "user:password" or ":password" */
-static const char *parse_login(struct redis_url *url, struct slice text)
+static const char *redis_url_parse_login(struct redis_url *url, struct slice text)
 {
     const char *colon = memchr(text.data, ':', text.len);
     const char *problem = NULL;
@@ -67,13 +67,14 @@ static const char *parse_login(struct redis_url *url, struct slice text)
         return "credentials must be user:password@ or :password@, special characters as %XX";
     user_len = (size_t)(colon - text.data);
     if (user_len > 0)
-        problem = decode((struct slice){text.data, user_len}, &url->user);
+        problem = redis_url_decode((struct slice){text.data, user_len}, &url->user);
     if (problem == NULL)
-        problem = decode((struct slice){colon + 1, text.len - user_len - 1}, &url->password);
+        problem =
+            redis_url_decode((struct slice){colon + 1, text.len - user_len - 1}, &url->password);
     return problem;
 }
 
-static bool parse_database(struct redis_url *url, const char *text)
+static bool redis_url_parse_database(struct redis_url *url, const char *text)
 {
     size_t len = strspn(text, "0123456789");
 
@@ -83,7 +84,7 @@ static bool parse_database(struct redis_url *url, const char *text)
     return true;
 }
 
-static const char *parse_host(struct redis_url *url, struct slice text)
+static const char *redis_url_parse_host(struct redis_url *url, struct slice text)
 {
     struct slice host, port;
     const char *problem = host_port_split(text, &host, &port);
@@ -96,7 +97,7 @@ static const char *parse_host(struct redis_url *url, struct slice text)
     return url->host != NULL ? NULL : out_of_memory;
 }
 
-static const char *parse_path(struct redis_url *url, const char *text)
+static const char *redis_url_parse_path(struct redis_url *url, const char *text)
 {
     size_t len = strcspn(text, "?");
 
@@ -107,13 +108,13 @@ static const char *parse_path(struct redis_url *url, const char *text)
     if (len > PATH_MAX_LEN)
         return "the socket's path is longer than 106 bytes";
     if (text[len] != '\0' &&
-        (strncmp(text + len, "?db=", 4) != 0 || !parse_database(url, text + len + 4)))
+        (strncmp(text + len, "?db=", 4) != 0 || !redis_url_parse_database(url, text + len + 4)))
         return "only ?db=number may follow the socket's path";
     url->path = strndup(text, len);
     return url->path != NULL ? NULL : out_of_memory;
 }
 
-static const char *parse(struct redis_url *url, const char *text)
+static const char *redis_url_parse_text(struct redis_url *url, const char *text)
 {
     bool tcp = strncmp(text, "redis://", 8) == 0;
     const char *rest, *at, *problem;
@@ -129,16 +130,17 @@ static const char *parse(struct redis_url *url, const char *text)
     rest = text + strcspn(text, "/?#");
     at = memrchr(text, '@', (size_t)(rest - text));
     if (at != NULL) {
-        problem = parse_login(url, (struct slice){text, (size_t)(at - text)});
+        problem = redis_url_parse_login(url, (struct slice){text, (size_t)(at - text)});
         if (problem != NULL)
             return problem;
         text = at + 1;
     }
     if (!tcp)
-        return parse_path(url, text);
-    if (*rest != '\0' && strcmp(rest, "/") != 0 && (*rest != '/' || !parse_database(url, rest + 1)))
+        return redis_url_parse_path(url, text);
+    if (*rest != '\0' && strcmp(rest, "/") != 0 &&
+        (*rest != '/' || !redis_url_parse_database(url, rest + 1)))
         return "only /number, the database, may follow the host";
-    return parse_host(url, (struct slice){text, (size_t)(rest - text)});
+    return redis_url_parse_host(url, (struct slice){text, (size_t)(rest - text)});
 }
 
 const char *redis_url_parse(struct redis_url *url, const char *text)
@@ -146,7 +148,7 @@ const char *redis_url_parse(struct redis_url *url, const char *text)
     const char *problem;
 
     *url = (struct redis_url){0};
-    problem = parse(url, text);
+    problem = redis_url_parse_text(url, text);
     if (problem != NULL)
         redis_url_fini(url);
     return problem;

@@ -89,13 +89,13 @@ const char *ctl_plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
-static void new_line(FILE *out, int indent)
+static void ctl_new_line(FILE *out, int indent)
 {
     fprintf(out, "\n%*s", indent, "");
 }
 
 /* Writes a string with its quotes; returns where it ends. */
-static const char *put_string(FILE *out, const char *at, const char *end)
+static const char *ctl_put_string(FILE *out, const char *at, const char *end)
 {
     const char *from = at++;
 
@@ -107,7 +107,7 @@ static const char *put_string(FILE *out, const char *at, const char *end)
     return at;
 }
 
-static const char *skip_space(const char *at, const char *end)
+static const char *ctl_skip_space(const char *at, const char *end)
 {
     while (at < end && (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n'))
         at++;
@@ -119,16 +119,16 @@ void ctl_pretty(FILE *out, struct slice text, int indent)
     const char *at = text.data;
     const char *end = text.data + text.len;
 
-    while ((at = skip_space(at, end)) < end) {
+    while ((at = ctl_skip_space(at, end)) < end) {
         char byte = *at;
 
         if (byte == '"') {
-            at = put_string(out, at, end);
+            at = ctl_put_string(out, at, end);
             continue;
         }
         at++;
         if (byte == '{' || byte == '[') {
-            const char *next = skip_space(at, end);
+            const char *next = ctl_skip_space(at, end);
 
             fputc(byte, out);
             if (next < end && (*next == '}' || *next == ']')) {
@@ -137,14 +137,14 @@ void ctl_pretty(FILE *out, struct slice text, int indent)
                 continue;
             }
             indent += 2;
-            new_line(out, indent);
+            ctl_new_line(out, indent);
         } else if (byte == '}' || byte == ']') {
             indent = indent < 2 ? 0 : indent - 2;
-            new_line(out, indent);
+            ctl_new_line(out, indent);
             fputc(byte, out);
         } else if (byte == ',') {
             fputc(byte, out);
-            new_line(out, indent);
+            ctl_new_line(out, indent);
         } else if (byte == ':') {
             fputs(": ", out);
         } else {

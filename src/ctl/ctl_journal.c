@@ -52,7 +52,7 @@ struct walk {
 };
 
 /* NULL: there is no such state. */
-static const char *state_name(uint16_t state)
+static const char *ctl_journal_state_name(uint16_t state)
 {
     switch (state) {
     case RECORD_LIVE:
@@ -88,7 +88,7 @@ static PRINTF_LIKE(4, 5) void tell_problem(struct walk *walk, uint32_t number, s
 }
 
 /* What is wrong at offset, where no record could be believed. */
-static const char *diagnose(const struct segment *segment, size_t offset)
+static const char *ctl_journal_diagnose(const struct segment *segment, size_t offset)
 {
     const struct record *record = (const struct record *)(segment->base + offset);
 
@@ -102,7 +102,7 @@ static const char *diagnose(const struct segment *segment, size_t offset)
 }
 
 /* The sum of a stream by its name; NULL: too many. */
-static struct sum *stream_sum(struct walk *walk, const char *name)
+static struct sum *ctl_journal_stream_sum(struct walk *walk, const char *name)
 {
     struct sum *grown;
 
@@ -120,7 +120,7 @@ static struct sum *stream_sum(struct walk *walk, const char *name)
     return &grown[walk->stream_count++];
 }
 
-static void add_to_sum(struct sum *sum, const struct record *record, uint16_t state)
+static void ctl_journal_add_to_sum(struct sum *sum, const struct record *record, uint16_t state)
 {
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
         sum->counts[i] += states[i] == state;
@@ -132,30 +132,30 @@ static void add_to_sum(struct sum *sum, const struct record *record, uint16_t st
         sum->oldest_live_ms = record->received_ms;
 }
 
-static void take_record(struct walk *walk, const struct segment *segment,
-                        const struct record *record)
+static void ctl_journal_take_record(struct walk *walk, const struct segment *segment,
+                                    const struct record *record)
 {
     const struct segment_header *header = (const struct segment_header *)segment->base;
     const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
     /* As alloyd takes it. */
     const uint16_t state =
         (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));
-    struct sum *sum = stream_sum(walk, header->streams[record->stream_entry]);
+    struct sum *sum = ctl_journal_stream_sum(walk, header->streams[record->stream_entry]);
 
     walk->records++;
-    if (state_name(word) == NULL)
+    if (ctl_journal_state_name(word) == NULL)
         tell_problem(walk, segment->number, record_offset(record), "record has the state %#x",
                      word);
     if (state == RECORD_LIVE && !record_insert_id_valid(record))
         tell_problem(walk, segment->number, record_offset(record),
                      "record does not match the check of its insert id");
-    add_to_sum(&walk->segment, record, state);
+    ctl_journal_add_to_sum(&walk->segment, record, state);
     if (sum != NULL)
-        add_to_sum(sum, record, state);
+        ctl_journal_add_to_sum(sum, record, state);
 }
 
 /* True when what was no record is one now: a running alloyd has finished it meanwhile. */
-static bool is_whole_now(const struct segment *segment, size_t offset)
+static bool ctl_journal_is_whole_now(const struct segment *segment, size_t offset)
 {
     struct record *record;
 
@@ -164,7 +164,7 @@ static bool is_whole_now(const struct segment *segment, size_t offset)
 
 /* True when the record at offset has its state, which comes last. Without it the record is being
  * written, or its writer was killed, and nobody was promised anything. */
-static bool is_finished(const struct segment *segment, size_t offset)
+static bool ctl_journal_is_finished(const struct segment *segment, size_t offset)
 {
     const struct record *record = (const struct record *)(segment->base + offset);
 
@@ -174,7 +174,7 @@ static bool is_finished(const struct segment *segment, size_t offset)
 }
 
 /* Reads all records of a segment; returns where they end. */
-static size_t read_records(struct walk *walk, const struct segment *segment)
+static size_t ctl_journal_read_records(struct walk *walk, const struct segment *segment)
 {
     size_t offset = SEGMENT_HEADER_BYTES;
     struct record *record;
@@ -185,24 +185,25 @@ static size_t read_records(struct walk *walk, const struct segment *segment)
 
         switch (segment_next(segment, &offset, &record)) {
         case SEGMENT_RECORD:
-            take_record(walk, segment, record);
+            ctl_journal_take_record(walk, segment, record);
             break;
         case SEGMENT_GAP:
             /* In this order: when a later record is finished all before it are. */
-            if (is_finished(segment, offset) && is_whole_now(segment, before))
+            if (ctl_journal_is_finished(segment, offset) &&
+                ctl_journal_is_whole_now(segment, before))
                 offset = before;
             else
                 tell_problem(walk, segment->number, before, "%s; %zu bytes to the next one",
-                             diagnose(segment, before), offset - before);
+                             ctl_journal_diagnose(segment, before), offset - before);
             break;
         case SEGMENT_TORN:
             /* In this order: a record that has its state is whole, if it is not broken. */
-            finished = is_finished(segment, offset);
-            if (is_whole_now(segment, offset))
+            finished = ctl_journal_is_finished(segment, offset);
+            if (ctl_journal_is_whole_now(segment, offset))
                 break;
             if (finished)
                 tell_problem(walk, segment->number, offset, "%s, and none follows",
-                             diagnose(segment, offset));
+                             ctl_journal_diagnose(segment, offset));
             return offset;
         case SEGMENT_END:
             return offset;
@@ -210,7 +211,7 @@ static size_t read_records(struct walk *walk, const struct segment *segment)
     }
 }
 
-static const char *when(uint64_t ms, char text[ISO_MAX])
+static const char *ctl_journal_when(uint64_t ms, char text[ISO_MAX])
 {
     if (ms == 0)
         return "-";
@@ -218,24 +219,25 @@ static const char *when(uint64_t ms, char text[ISO_MAX])
     return text;
 }
 
-static void print_sum(FILE *out, const struct sum *sum)
+static void ctl_journal_print_sum(FILE *out, const struct sum *sum)
 {
     char text[ISO_MAX];
 
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
         fprintf(out, " %10" PRIu64, sum->counts[i]);
-    fprintf(out, " %12" PRIu64 "  %s\n", sum->live_bytes, when(sum->oldest_live_ms, text));
+    fprintf(out, " %12" PRIu64 "  %s\n", sum->live_bytes,
+            ctl_journal_when(sum->oldest_live_ms, text));
 }
 
-static void print_head(FILE *out, const char *first)
+static void ctl_journal_print_head(FILE *out, const char *first)
 {
     fputs(first, out);
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
-        fprintf(out, " %10s", state_name((uint16_t)states[i]));
+        fprintf(out, " %10s", ctl_journal_state_name((uint16_t)states[i]));
     fprintf(out, " %12s  %s\n", "LIVE BYTES", "OLDEST LIVE");
 }
 
-static void read_segment(struct walk *walk, const struct journal_dir_file *file)
+static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir_file *file)
 {
     const struct segment_spec spec = {.dir_fd = walk->folder.fd,
                                       .instance_id = walk->folder.instance_id};
@@ -262,16 +264,16 @@ static void read_segment(struct walk *walk, const struct journal_dir_file *file)
     if (segment->limit < size)
         tell_problem(walk, file->number, segment->limit, "the file ends here, not at %" PRIu64,
                      size);
-    end = read_records(walk, segment);
+    end = ctl_journal_read_records(walk, segment);
     if (!walk->verify) {
         fprintf(walk->out, "%10u %12zu %12" PRIu64, file->number, end, size);
-        print_sum(walk->out, &walk->segment);
+        ctl_journal_print_sum(walk->out, &walk->segment);
     }
     segment_close(segment);
 }
 
 /* Segments that a start has set aside wait for somebody to look at them. */
-static void find_set_aside(struct walk *walk)
+static void ctl_journal_find_set_aside(struct walk *walk)
 {
     int fd = openat(walk->folder.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
@@ -295,7 +297,7 @@ static void find_set_aside(struct walk *walk)
     closedir(stream);
 }
 
-static void print_owner(const struct walk *walk)
+static void ctl_journal_print_owner(const struct walk *walk)
 {
     int fd = openat(walk->folder.fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     char text[32] = "";
@@ -314,7 +316,7 @@ static void print_owner(const struct walk *walk)
                                                            : " (has ended)");
 }
 
-static int begin(struct walk *walk, const char *dir, FILE *out)
+static int ctl_journal_begin(struct walk *walk, const char *dir, FILE *out)
 {
     char error[JOURNAL_DIR_ERROR_MAX];
 
@@ -325,7 +327,7 @@ static int begin(struct walk *walk, const char *dir, FILE *out)
     return -1;
 }
 
-static void end(struct walk *walk)
+static void ctl_journal_end(struct walk *walk)
 {
     free(walk->streams);
     journal_dir_peek_end(&walk->folder);
@@ -336,36 +338,36 @@ int ctl_journal_inspect(const char *dir, FILE *out)
     struct walk walk;
     struct sum total = {0};
 
-    if (begin(&walk, dir, out) != 0)
+    if (ctl_journal_begin(&walk, dir, out) != 0)
         return EXIT_FAILURE;
-    print_owner(&walk);
+    ctl_journal_print_owner(&walk);
     fprintf(out, "segments    %zu\n", walk.folder.file_count);
     if (walk.folder.file_count > 0) {
         fputc('\n', out);
-        print_head(out, "   SEGMENT         USED         SIZE");
+        ctl_journal_print_head(out, "   SEGMENT         USED         SIZE");
     }
     for (size_t i = 0; i < walk.folder.file_count; i++)
-        read_segment(&walk, &walk.folder.files[i]);
+        ctl_journal_read_segment(&walk, &walk.folder.files[i]);
     if (walk.stream_count > 0) {
         fputc('\n', out);
-        print_head(out, "STREAM                              ");
+        ctl_journal_print_head(out, "STREAM                              ");
     }
     for (size_t i = 0; i < walk.stream_count; i++) {
         const struct sum *sum = &walk.streams[i];
 
         fprintf(out, "%-36s", sum->name);
-        print_sum(out, sum);
+        ctl_journal_print_sum(out, sum);
         total.live_bytes += sum->live_bytes;
         total.live += sum->live;
     }
-    find_set_aside(&walk);
+    ctl_journal_find_set_aside(&walk);
     fprintf(out, "\n%" PRIu64 " record%s, %" PRIu64 " of them LIVE, %" PRIu64 " byte%s\n",
             walk.records, ctl_plural(walk.records), total.live, total.live_bytes,
             ctl_plural(total.live_bytes));
     if (walk.problems > 0)
         fprintf(out, "%" PRIu64 " problem%s: see alloyctl journal verify %s\n", walk.problems,
                 ctl_plural(walk.problems), dir);
-    end(&walk);
+    ctl_journal_end(&walk);
     return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -373,15 +375,15 @@ int ctl_journal_verify(const char *dir, FILE *out)
 {
     struct walk walk;
 
-    if (begin(&walk, dir, out) != 0)
+    if (ctl_journal_begin(&walk, dir, out) != 0)
         return EXIT_FAILURE;
     walk.verify = true;
     for (size_t i = 0; i < walk.folder.file_count; i++)
-        read_segment(&walk, &walk.folder.files[i]);
-    find_set_aside(&walk);
+        ctl_journal_read_segment(&walk, &walk.folder.files[i]);
+    ctl_journal_find_set_aside(&walk);
     fprintf(out, "%" PRIu64 " segment%s, %" PRIu64 " record%s, %" PRIu64 " problem%s\n",
             walk.segments, ctl_plural(walk.segments), walk.records, ctl_plural(walk.records),
             walk.problems, ctl_plural(walk.problems));
-    end(&walk);
+    ctl_journal_end(&walk);
     return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -40,7 +40,7 @@ struct showing {
     uint64_t unreadable;
 };
 
-static bool is_journal(const char *dir)
+static bool ctl_letters_is_journal(const char *dir)
 {
     DIR *stream = opendir(dir);
     const struct dirent *entry;
@@ -56,21 +56,21 @@ static bool is_journal(const char *dir)
 
 int ctl_letters_none(const char *dir, FILE *out)
 {
-    const bool journal = is_journal(dir);
+    const bool journal = ctl_letters_is_journal(dir);
 
     fprintf(out, "%sthere are no dead-letter files in %s%s\n", out == stderr ? "alloyctl: " : "",
             dir, journal ? ", which looks like the folder of a journal" : "");
     return journal ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int fail(const char *dir, const char *name, int err)
+static int ctl_letters_fail(const char *dir, const char *name, int err)
 {
     fprintf(stderr, "alloyctl: %s%s%s: %s\n", dir, name[0] != '\0' ? "/" : "", name,
             strerror(-err));
     return EXIT_FAILURE;
 }
 
-static void add_to_sum(struct sum *sum, uint64_t time_ms)
+static void ctl_letters_add_to_sum(struct sum *sum, uint64_t time_ms)
 {
     sum->events++;
     if (time_ms == 0)
@@ -82,7 +82,7 @@ static void add_to_sum(struct sum *sum, uint64_t time_ms)
 }
 
 /* The sum of a letter's stream and code; NULL: out of memory. */
-static struct sum *find_sum(struct listing *listing, const struct letter *letter)
+static struct sum *ctl_letters_find_sum(struct listing *listing, const struct letter *letter)
 {
     struct sum *grown;
 
@@ -101,7 +101,8 @@ static struct sum *find_sum(struct listing *listing, const struct letter *letter
     return grown[listing->count].stream != NULL ? &grown[listing->count++] : NULL;
 }
 
-static int list_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
+static int ctl_letters_list_line(void *arg, const struct letter *letter, struct slice line,
+                                 uint64_t number)
 {
     struct listing *listing = arg;
     struct sum *sum;
@@ -112,17 +113,17 @@ static int list_line(void *arg, const struct letter *letter, struct slice line, 
         listing->file.unreadable++;
         return 0;
     }
-    add_to_sum(&listing->file, letter->time_ms);
+    ctl_letters_add_to_sum(&listing->file, letter->time_ms);
     if (!listing->waiting)
         return 0;
-    sum = find_sum(listing, letter);
+    sum = ctl_letters_find_sum(listing, letter);
     if (sum == NULL)
         return -ENOMEM;
-    add_to_sum(sum, letter->time_ms);
+    ctl_letters_add_to_sum(sum, letter->time_ms);
     return 0;
 }
 
-static const char *when(uint64_t ms, char text[ISO_MAX])
+static const char *ctl_letters_when(uint64_t ms, char text[ISO_MAX])
 {
     if (ms == 0)
         return "-";
@@ -130,7 +131,7 @@ static const char *when(uint64_t ms, char text[ISO_MAX])
     return text;
 }
 
-static int by_stream(const void *left, const void *right)
+static int ctl_letters_by_stream(const void *left, const void *right)
 {
     const struct sum *a = left, *b = right;
     int order = strcmp(a->stream, b->stream);
@@ -138,25 +139,25 @@ static int by_stream(const void *left, const void *right)
     return order != 0 ? order : (a->code > b->code) - (a->code < b->code);
 }
 
-static void print_sums(struct listing *listing, FILE *out)
+static void ctl_letters_print_sums(struct listing *listing, FILE *out)
 {
     char first[ISO_MAX], last[ISO_MAX];
 
     if (listing->count == 0)
         return;
-    qsort(listing->sums, listing->count, sizeof(*listing->sums), by_stream);
+    qsort(listing->sums, listing->count, sizeof(*listing->sums), ctl_letters_by_stream);
     fprintf(out, "\n%-24s %6s %10s  %-24s %-24s\n", "NOT REPLAYED: STREAM", "CODE", "EVENTS",
             "FIRST", "LAST");
     for (size_t i = 0; i < listing->count; i++) {
         const struct sum *sum = &listing->sums[i];
 
         fprintf(out, "%-24s %6d %10" PRIu64 "  %-24s %-24s\n", sum->stream, sum->code, sum->events,
-                when(sum->first_ms, first), when(sum->last_ms, last));
+                ctl_letters_when(sum->first_ms, first), ctl_letters_when(sum->last_ms, last));
     }
 }
 
-static int list_file(const struct letters *letters, const struct letters_file *file,
-                     struct listing *listing, FILE *out)
+static int ctl_letters_list_file(const struct letters *letters, const struct letters_file *file,
+                                 struct listing *listing, FILE *out)
 {
     static const char *const states[] = {[LETTERS_WAITING] = "waiting",
                                          [LETTERS_REPLAYING] = "replaying",
@@ -167,12 +168,12 @@ static int list_file(const struct letters *letters, const struct letters_file *f
 
     listing->file = (struct sum){0};
     listing->waiting = file->state != LETTERS_REPLAYED;
-    err = letters_visit(letters, file->name, list_line, listing);
+    err = letters_visit(letters, file->name, ctl_letters_list_line, listing);
     if (err != 0)
         return err;
     fprintf(out, "%-9s %10" PRIu64 " %12" PRIu64 "  %-24s %-24s %s", states[file->state],
-            sum->events, file->bytes, when(sum->first_ms, first), when(sum->last_ms, last),
-            file->name);
+            sum->events, file->bytes, ctl_letters_when(sum->first_ms, first),
+            ctl_letters_when(sum->last_ms, last), file->name);
     if (sum->unreadable > 0)
         fprintf(out, "  (%" PRIu64 " unreadable line%s)", sum->unreadable,
                 ctl_plural(sum->unreadable));
@@ -189,7 +190,7 @@ int ctl_letters_list(const char *dir, FILE *out)
     int err = letters_open(&letters, dir);
 
     if (err != 0)
-        return fail(dir, "", err);
+        return ctl_letters_fail(dir, "", err);
     if (letters.count == 0) {
         letters_close(&letters);
         return ctl_letters_none(dir, out);
@@ -197,17 +198,17 @@ int ctl_letters_list(const char *dir, FILE *out)
     fprintf(out, "%-9s %10s %12s  %-24s %-24s %s\n", "STATE", "EVENTS", "BYTES", "FIRST", "LAST",
             "FILE");
     for (size_t i = 0; i < letters.count; i++) {
-        err = list_file(&letters, &letters.files[i], &listing, out);
+        err = ctl_letters_list_file(&letters, &letters.files[i], &listing, out);
         if (err == -ENOENT)
             continue; /* taken away or renamed meanwhile */
         if (err != 0)
-            status = fail(dir, letters.files[i].name, err);
+            status = ctl_letters_fail(dir, letters.files[i].name, err);
         if (listing.file.unreadable > 0)
             status = EXIT_FAILURE;
         events += listing.file.events;
         bytes += letters.files[i].bytes;
     }
-    print_sums(&listing, out);
+    ctl_letters_print_sums(&listing, out);
     fprintf(out, "\n%" PRIu64 " event%s in %zu file%s, %" PRIu64 " byte%s\n", events,
             ctl_plural(events), letters.count, ctl_plural(letters.count), bytes, ctl_plural(bytes));
     for (size_t i = 0; i < listing.count; i++)
@@ -217,7 +218,8 @@ int ctl_letters_list(const char *dir, FILE *out)
     return status;
 }
 
-static int show_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
+static int ctl_letters_show_line(void *arg, const struct letter *letter, struct slice line,
+                                 uint64_t number)
 {
     struct showing *showing = arg;
 
@@ -244,16 +246,16 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out)
     int err = letters_open(&letters, dir);
 
     if (err != 0)
-        return fail(dir, "", err);
+        return ctl_letters_fail(dir, "", err);
     if (letters.count == 0)
         status = ctl_letters_none(dir, stderr);
     for (size_t i = 0; i < letters.count && ferror(out) == 0; i++) {
         if (letters.files[i].state == LETTERS_REPLAYED && !show->all)
             continue;
         showing.name = letters.files[i].name;
-        err = letters_visit(&letters, showing.name, show_line, &showing);
+        err = letters_visit(&letters, showing.name, ctl_letters_show_line, &showing);
         if (err != 0 && err != -ENOENT)
-            status = fail(dir, showing.name, err);
+            status = ctl_letters_fail(dir, showing.name, err);
     }
     letters_close(&letters);
     return showing.unreadable > 0 ? EXIT_FAILURE : status;

@@ -90,7 +90,7 @@ struct command_line {
 };
 
 /* Output that did not arrive is a failure. */
-static int finish_output(int status)
+static int ctl_main_finish_output(int status)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("alloyctl: standard output");
@@ -99,14 +99,14 @@ static int finish_output(int status)
     return status;
 }
 
-static int refuse(void)
+static int ctl_main_refuse(void)
 {
     fputs("Try 'alloyctl --help' for more information.\n", stderr);
     return CTL_USAGE;
 }
 
 /* What an option takes, for who gave it something else. */
-static const char *what_it_takes(int option)
+static const char *ctl_main_what_it_takes(int option)
 {
     switch (option) {
     case 's':
@@ -123,7 +123,7 @@ static const char *what_it_takes(int option)
     }
 }
 
-static bool set_code(struct command_line *line, const char *text)
+static bool ctl_main_set_code(struct command_line *line, const char *text)
 {
     char *end;
     long code = strtol(text, &end, 10);
@@ -133,14 +133,14 @@ static bool set_code(struct command_line *line, const char *text)
 }
 
 /* Takes one option that is not --help or --version. False: its value is wrong. */
-static bool take_option(struct command_line *line, int option)
+static bool ctl_main_take_option(struct command_line *line, int option)
 {
     switch (option) {
     case 's':
         line->show.filter.stream = line->replay.stream = optarg;
         return optarg[0] != '\0';
     case 'c':
-        return set_code(line, optarg);
+        return ctl_main_set_code(line, optarg);
     case 'a':
         return ctl_parse_since(optarg, clock_real_ms(), &line->show.filter.since_ms);
     case 'r':
@@ -162,7 +162,7 @@ static bool take_option(struct command_line *line, int option)
 }
 
 /* Finds the command of the words. False: there is none, told. */
-static bool find_command(struct command_line *line, int count, char **words)
+static bool ctl_main_find_command(struct command_line *line, int count, char **words)
 {
     bool is_noun = false;
 
@@ -187,9 +187,9 @@ static bool find_command(struct command_line *line, int count, char **words)
 }
 
 /* Takes the words: noun, verb and folder. False: told. */
-static bool take_words(struct command_line *line, int count, char **words)
+static bool ctl_main_take_words(struct command_line *line, int count, char **words)
 {
-    if (!find_command(line, count, words))
+    if (!ctl_main_find_command(line, count, words))
         return false;
     if (count > 3) {
         fprintf(stderr, "alloyctl: unexpected argument '%s'\n", words[3]);
@@ -204,7 +204,7 @@ static bool take_words(struct command_line *line, int count, char **words)
 }
 
 /* Returns -1 to go on, or the exit status. */
-static int parse_command_line(int argc, char **argv, struct command_line *line)
+static int ctl_main_parse_command_line(int argc, char **argv, struct command_line *line)
 {
     char given[ARRAY_LEN(long_options)] = "";
     size_t given_count = 0;
@@ -214,24 +214,24 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
     while ((option = getopt_long(argc, argv, "Vh", long_options, &index)) != -1) {
         if (option == 'V') {
             puts("alloyctl " ALLOY_VERSION);
-            return finish_output(EXIT_SUCCESS);
+            return ctl_main_finish_output(EXIT_SUCCESS);
         }
         if (option == 'h') {
             fputs(help_text, stdout);
-            return finish_output(EXIT_SUCCESS);
+            return ctl_main_finish_output(EXIT_SUCCESS);
         }
         if (option == '?')
-            return refuse();
-        if (!take_option(line, option)) {
+            return ctl_main_refuse();
+        if (!ctl_main_take_option(line, option)) {
             fprintf(stderr, "alloyctl: --%s: '%s' is not %s\n", long_options[index].name, optarg,
-                    what_it_takes(option));
-            return refuse();
+                    ctl_main_what_it_takes(option));
+            return ctl_main_refuse();
         }
         if (strchr(given, option) == NULL)
             given[given_count++] = (char)option;
     }
-    if (!take_words(line, argc - optind, argv + optind))
-        return refuse();
+    if (!ctl_main_take_words(line, argc - optind, argv + optind))
+        return ctl_main_refuse();
     for (const char *letter = given; *letter != '\0'; letter++) {
         if (strchr(commands[line->command].options, *letter) != NULL)
             continue;
@@ -239,25 +239,25 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
             index++;
         fprintf(stderr, "alloyctl: %s %s does not take --%s\n", commands[line->command].noun,
                 commands[line->command].verb, long_options[index].name);
-        return refuse();
+        return ctl_main_refuse();
     }
     return -1;
 }
 
-static int run(struct command_line *line)
+static int ctl_main_run(struct command_line *line)
 {
     switch (line->command) {
     case LETTERS_LIST:
-        return finish_output(ctl_letters_list(line->dir, stdout));
+        return ctl_main_finish_output(ctl_letters_list(line->dir, stdout));
     case LETTERS_SHOW:
-        return finish_output(ctl_letters_show(line->dir, &line->show, stdout));
+        return ctl_main_finish_output(ctl_letters_show(line->dir, &line->show, stdout));
     case LETTERS_REPLAY:
         line->replay.dir = line->dir;
         return ctl_replay(&line->replay);
     case JOURNAL_INSPECT:
-        return finish_output(ctl_journal_inspect(line->dir, stdout));
+        return ctl_main_finish_output(ctl_journal_inspect(line->dir, stdout));
     case JOURNAL_VERIFY:
-        return finish_output(ctl_journal_verify(line->dir, stdout));
+        return ctl_main_finish_output(ctl_journal_verify(line->dir, stdout));
     }
     ALLOY_UNREACHABLE("a command without a case");
 }
@@ -265,7 +265,7 @@ static int run(struct command_line *line)
 int main(int argc, char **argv)
 {
     struct command_line line = {.replay = {.url = URL}};
-    int status = parse_command_line(argc, argv, &line);
+    int status = ctl_main_parse_command_line(argc, argv, &line);
 
-    return status < 0 ? run(&line) : status;
+    return status < 0 ? ctl_main_run(&line) : status;
 }

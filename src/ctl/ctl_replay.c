@@ -61,7 +61,7 @@ bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates)
                   duplicates) == 2;
 }
 
-static size_t on_answer(char *data, size_t size, size_t n, void *arg)
+static size_t ctl_replay_on_answer(char *data, size_t size, size_t n, void *arg)
 {
     struct posting *posting = arg;
     size_t room = ANSWER_MAX - 1 - posting->answer_len;
@@ -73,7 +73,7 @@ static size_t on_answer(char *data, size_t size, size_t n, void *arg)
     return size * n;
 }
 
-static void pause_s(unsigned seconds)
+static void ctl_replay_pause_s(unsigned seconds)
 {
     struct timespec wait = {.tv_sec = seconds};
 
@@ -81,7 +81,7 @@ static void pause_s(unsigned seconds)
 }
 
 /* Seconds that a 503 asks for. */
-static unsigned retry_after(CURL *easy)
+static unsigned ctl_replay_retry_after(CURL *easy)
 {
     curl_off_t seconds = 0;
 
@@ -92,7 +92,7 @@ static unsigned retry_after(CURL *easy)
 }
 
 /* Sends the request once. Returns the status, 0 when there was no answer, with why in error. */
-static long send_once(struct posting *posting, char error[CURL_ERROR_SIZE])
+static long ctl_replay_send_once(struct posting *posting, char error[CURL_ERROR_SIZE])
 {
     long status = 0;
     CURLcode result;
@@ -113,7 +113,7 @@ static long send_once(struct posting *posting, char error[CURL_ERROR_SIZE])
     return status;
 }
 
-static void count_taken(struct posting *posting)
+static void ctl_replay_count_taken(struct posting *posting)
 {
     const uint64_t before = posting->posted;
     uint64_t accepted, duplicates;
@@ -131,7 +131,7 @@ static void count_taken(struct posting *posting)
 }
 
 /* True when the answer is one that alloyd gives for events it took. */
-static bool is_taken(const struct posting *posting, long status)
+static bool ctl_replay_is_taken(const struct posting *posting, long status)
 {
     uint64_t accepted, duplicates;
 
@@ -139,7 +139,7 @@ static bool is_taken(const struct posting *posting, long status)
            ctl_read_counts(posting->answer, &accepted, &duplicates);
 }
 
-static void tell_refusal(struct posting *posting, long status)
+static void ctl_replay_tell_refusal(struct posting *posting, long status)
 {
     const char *answer = ctl_one_line(posting->answer);
 
@@ -154,7 +154,7 @@ static void tell_refusal(struct posting *posting, long status)
 }
 
 /* Sends what was gathered, until it is taken. 0 or -EIO, told. */
-static int send_request(struct posting *posting)
+static int ctl_replay_send_request(struct posting *posting)
 {
     char error[CURL_ERROR_SIZE];
     long status = 0;
@@ -164,30 +164,30 @@ static int send_request(struct posting *posting)
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         unsigned wait_s;
 
-        status = send_once(posting, error);
-        if (is_taken(posting, status)) {
-            count_taken(posting);
+        status = ctl_replay_send_once(posting, error);
+        if (ctl_replay_is_taken(posting, status)) {
+            ctl_replay_count_taken(posting);
             return 0;
         }
         if (ctl_judge(status) != CTL_ANSWER_LATER) {
-            tell_refusal(posting, status);
+            ctl_replay_tell_refusal(posting, status);
             return -EIO;
         }
         /* Nobody there at all: whoever typed the address wants to know now. */
         if (status == 0 && posting->all_posted + posting->posted == 0 && tries > 0)
             break;
-        wait_s = status == 0 ? 1 : retry_after(posting->easy);
+        wait_s = status == 0 ? 1 : ctl_replay_retry_after(posting->easy);
         if (status != 0)
             fprintf(stderr, "alloyctl: %s: alloyd answers %ld, trying again in %u s\n",
                     posting->name, status, wait_s);
-        pause_s(wait_s);
+        ctl_replay_pause_s(wait_s);
     }
     fprintf(stderr, "alloyctl: %s: %s: %s\n", posting->name, posting->url,
             status == 0 ? error : "has no room");
     return -EIO;
 }
 
-static int add_event(struct posting *posting, struct slice event)
+static int ctl_replay_add_event(struct posting *posting, struct slice event)
 {
     if (posting->len + event.len + 1 > posting->room) {
         size_t room = posting->len + event.len + 1;
@@ -209,7 +209,7 @@ static int add_event(struct posting *posting, struct slice event)
 }
 
 /* The URL of a letter's stream, owned; NULL: out of memory. */
-static char *make_url(const struct ctl_replay *replay, const struct letter *letter)
+static char *ctl_replay_make_url(const struct ctl_replay *replay, const struct letter *letter)
 {
     size_t base = strlen(replay->url);
     char *url = NULL;
@@ -227,9 +227,9 @@ static char *make_url(const struct ctl_replay *replay, const struct letter *lett
 }
 
 /* Sends what there is when the next letter does not fit it. 0 or -errno. */
-static int make_room(struct posting *posting, const struct letter *letter)
+static int ctl_replay_make_room(struct posting *posting, const struct letter *letter)
 {
-    char *url = make_url(posting->replay, letter);
+    char *url = ctl_replay_make_url(posting->replay, letter);
     int err = 0;
 
     if (url == NULL)
@@ -237,13 +237,14 @@ static int make_room(struct posting *posting, const struct letter *letter)
     if (posting->events > 0 &&
         (posting->events == REQUEST_EVENTS || posting->len + letter->event.len > REQUEST_BYTES ||
          strcmp(posting->url, url) != 0))
-        err = send_request(posting);
+        err = ctl_replay_send_request(posting);
     free(posting->url);
     posting->url = url;
     return err;
 }
 
-static int post_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
+static int ctl_replay_post_line(void *arg, const struct letter *letter, struct slice line,
+                                uint64_t number)
 {
     struct posting *posting = arg;
     int err;
@@ -253,17 +254,17 @@ static int post_line(void *arg, const struct letter *letter, struct slice line, 
         fprintf(stderr, "alloyctl: %s:%" PRIu64 ": not a dead letter\n", posting->name, number);
         return -EIO;
     }
-    err = make_room(posting, letter);
+    err = ctl_replay_make_room(posting, letter);
     if (err != 0)
         return err;
     if (posting->events == 0)
         posting->first_line = number;
     posting->last_line = number;
-    return add_event(posting, letter->event);
+    return ctl_replay_add_event(posting, letter->event);
 }
 
 /* True when a file is of the wanted stream: its name begins with it, then come time and number. */
-static bool is_wanted(const struct ctl_replay *replay, const struct letters_file *file)
+static bool ctl_replay_is_wanted(const struct ctl_replay *replay, const struct letters_file *file)
 {
     const char *last, *time;
     size_t len;
@@ -282,7 +283,7 @@ static bool is_wanted(const struct ctl_replay *replay, const struct letters_file
 }
 
 /* name without what a replay has added to it. */
-static void plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
+static void ctl_replay_plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
 {
     size_t len = strlen(file->name);
 
@@ -292,7 +293,7 @@ static void plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
 }
 
 /* Renames under the lock that alloyd takes for each line. 0 or -errno. */
-static int rename_locked(int dir_fd, const char *from, const char *to)
+static int ctl_replay_rename_locked(int dir_fd, const char *from, const char *to)
 {
     int fd = openat(dir_fd, from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     int err = fd < 0 || flock(fd, LOCK_EX) != 0 ? -errno : 0;
@@ -305,7 +306,7 @@ static int rename_locked(int dir_fd, const char *from, const char *to)
 }
 
 /* Posts one file. 0 or -errno, told. */
-static int post_file(struct posting *posting, const struct letters_file *file)
+static int ctl_replay_post_file(struct posting *posting, const struct letters_file *file)
 {
     const int dir_fd = posting->letters->dir_fd;
     const bool keep = posting->replay->keep;
@@ -314,7 +315,7 @@ static int post_file(struct posting *posting, const struct letters_file *file)
     char done[NAME_MAX + 32];
     int err = 0;
 
-    plain_name(file, plain);
+    ctl_replay_plain_name(file, plain);
     snprintf(taken, sizeof(taken), "%s%s", plain,
              &LETTERS_SUFFIX_REPLAYING[strlen(LETTERS_SUFFIX)]);
     snprintf(done, sizeof(done), "%s%s", plain, &LETTERS_SUFFIX_REPLAYED[strlen(LETTERS_SUFFIX)]);
@@ -323,11 +324,12 @@ static int post_file(struct posting *posting, const struct letters_file *file)
     posting->events = 0;
     posting->len = 0;
     if (!keep && file->state == LETTERS_WAITING)
-        err = rename_locked(dir_fd, plain, taken);
+        err = ctl_replay_rename_locked(dir_fd, plain, taken);
     if (err == 0)
-        err = letters_visit(posting->letters, keep ? file->name : taken, post_line, posting);
+        err = letters_visit(posting->letters, keep ? file->name : taken, ctl_replay_post_line,
+                            posting);
     if (err == 0)
-        err = send_request(posting);
+        err = ctl_replay_send_request(posting);
     if (err == 0 && !keep)
         err = renameat2(dir_fd, taken, dir_fd, done, RENAME_NOREPLACE) == 0 ? 0 : -errno;
     else if (err != 0 && !keep)
@@ -346,7 +348,7 @@ static int post_file(struct posting *posting, const struct letters_file *file)
     return err;
 }
 
-static bool start_curl(struct posting *posting, struct curl_slist **headers)
+static bool ctl_replay_start_curl(struct posting *posting, struct curl_slist **headers)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     *headers = curl_slist_append(NULL, "Content-Type: application/x-ndjson");
@@ -356,7 +358,7 @@ static bool start_curl(struct posting *posting, struct curl_slist **headers)
     if (*headers == NULL || posting->easy == NULL)
         return false;
     curl_easy_setopt(posting->easy, CURLOPT_HTTPHEADER, *headers);
-    curl_easy_setopt(posting->easy, CURLOPT_WRITEFUNCTION, on_answer);
+    curl_easy_setopt(posting->easy, CURLOPT_WRITEFUNCTION, ctl_replay_on_answer);
     curl_easy_setopt(posting->easy, CURLOPT_WRITEDATA, posting);
     curl_easy_setopt(posting->easy, CURLOPT_TIMEOUT, TIMEOUT_S);
     curl_easy_setopt(posting->easy, CURLOPT_NOSIGNAL, 1L);
@@ -366,16 +368,16 @@ static bool start_curl(struct posting *posting, struct curl_slist **headers)
 }
 
 /* Posts every wanted file; a problem with one does not keep the others. */
-static int post_files(struct posting *posting)
+static int ctl_replay_post_files(struct posting *posting)
 {
     int status = EXIT_SUCCESS;
     size_t files = 0;
 
     for (size_t i = 0; i < posting->letters->count; i++) {
-        if (!is_wanted(posting->replay, &posting->letters->files[i]))
+        if (!ctl_replay_is_wanted(posting->replay, &posting->letters->files[i]))
             continue;
         files++;
-        if (post_file(posting, &posting->letters->files[i]) != 0)
+        if (ctl_replay_post_file(posting, &posting->letters->files[i]) != 0)
             status = EXIT_FAILURE;
     }
     fprintf(stderr,
@@ -391,8 +393,8 @@ static int post_files(struct posting *posting)
 }
 
 /* Ends the visit at an event of another stream than those before it. */
-static int compare_stream(void *arg, const struct letter *letter, struct slice line,
-                          uint64_t number)
+static int ctl_replay_compare_stream(void *arg, const struct letter *letter, struct slice line,
+                                     uint64_t number)
 {
     char **stream = arg;
     const struct ctl_filter same = {.stream = *stream};
@@ -410,7 +412,7 @@ static int compare_stream(void *arg, const struct letter *letter, struct slice l
 
 /* --path is where one stream's events go: 0 when the wanted files hold no others, or an exit
  * status, told. */
-static int check_streams(const struct ctl_replay *replay, const struct letters *letters)
+static int ctl_replay_check_streams(const struct ctl_replay *replay, const struct letters *letters)
 {
     char *stream = NULL;
     int err = 0;
@@ -418,8 +420,9 @@ static int check_streams(const struct ctl_replay *replay, const struct letters *
     if (replay->path == NULL)
         return 0;
     for (size_t i = 0; err == 0 && i < letters->count; i++)
-        if (is_wanted(replay, &letters->files[i]))
-            err = letters_visit(letters, letters->files[i].name, compare_stream, &stream);
+        if (ctl_replay_is_wanted(replay, &letters->files[i]))
+            err =
+                letters_visit(letters, letters->files[i].name, ctl_replay_compare_stream, &stream);
     free(stream);
     if (err == -EXDEV && replay->stream == NULL)
         fprintf(stderr,
@@ -435,7 +438,7 @@ static int check_streams(const struct ctl_replay *replay, const struct letters *
 }
 
 /* Keeps other replays from a folder until the descriptor is closed. -errno: cannot. */
-static int lock_folder(const struct ctl_replay *replay)
+static int ctl_replay_lock_folder(const struct ctl_replay *replay)
 {
     const int fd = open(replay->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -449,14 +452,14 @@ static int lock_folder(const struct ctl_replay *replay)
     return fd;
 }
 
-static int post_folder(const struct ctl_replay *replay, const struct letters *letters)
+static int ctl_replay_post_folder(const struct ctl_replay *replay, const struct letters *letters)
 {
     struct posting posting = {.replay = replay, .letters = letters};
     struct curl_slist *headers = NULL;
     int status = EXIT_FAILURE;
 
-    if (start_curl(&posting, &headers))
-        status = post_files(&posting);
+    if (ctl_replay_start_curl(&posting, &headers))
+        status = ctl_replay_post_files(&posting);
     else
         fputs("alloyctl: out of memory\n", stderr);
     curl_easy_cleanup(posting.easy);
@@ -470,7 +473,7 @@ static int post_folder(const struct ctl_replay *replay, const struct letters *le
 int ctl_replay(const struct ctl_replay *replay)
 {
     struct letters letters;
-    int lock_fd = lock_folder(replay);
+    int lock_fd = ctl_replay_lock_folder(replay);
     int err = lock_fd < 0 ? lock_fd : letters_open(&letters, replay->dir);
     int status;
 
@@ -484,9 +487,9 @@ int ctl_replay(const struct ctl_replay *replay)
     if (letters.count == 0) {
         status = ctl_letters_none(replay->dir, stderr);
     } else {
-        status = check_streams(replay, &letters);
+        status = ctl_replay_check_streams(replay, &letters);
         if (status == 0)
-            status = post_folder(replay, &letters);
+            status = ctl_replay_post_folder(replay, &letters);
     }
     letters_close(&letters);
     close(lock_fd);

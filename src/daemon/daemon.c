@@ -58,17 +58,17 @@ struct daemon {
     struct admin *admin;
 };
 
-static const struct config *current(const struct daemon *daemon)
+static const struct config *daemon_current(const struct daemon *daemon)
 {
     return config_current(&daemon->config);
 }
 
-static int open_journal(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
+static int daemon_open_journal(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     static const enum journal_sync sync_of[] = {[CONFIG_SYNC_NEVER] = JOURNAL_SYNC_NEVER,
                                                 [CONFIG_SYNC_INTERVAL] = JOURNAL_SYNC_INTERVAL,
                                                 [CONFIG_SYNC_ALWAYS] = JOURNAL_SYNC_ALWAYS};
-    const struct config *config = current(daemon);
+    const struct config *config = daemon_current(daemon);
     const char *names[CONFIG_STREAMS_MAX];
     const bool memory = config->journal_mode == CONFIG_JOURNAL_MEMORY;
 
@@ -89,9 +89,9 @@ static int open_journal(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 }
 
 /* Makes L1, and loads what earlier lives knew. ids_known: none of that can be missing. */
-static int open_l1(struct daemon *daemon, bool *ids_known)
+static int daemon_open_l1(struct daemon *daemon, bool *ids_known)
 {
-    const struct config *config = current(daemon);
+    const struct config *config = daemon_current(daemon);
     const uint64_t now_ms = clock_mono_ms();
     const struct l1_folder folder = {.dir_fd = journal_segments(daemon->journal)->dir_fd,
                                      .instance_id = journal_instance_id(daemon->journal),
@@ -117,7 +117,7 @@ static int open_l1(struct daemon *daemon, bool *ids_known)
     return 0;
 }
 
-static struct front_parts front_parts(const struct daemon *daemon)
+static struct front_parts daemon_front_parts(const struct daemon *daemon)
 {
     return (struct front_parts){.config = &daemon->config,
                                 .ring = daemon->ring,
@@ -128,17 +128,17 @@ static struct front_parts front_parts(const struct daemon *daemon)
                                 .waiters = daemon->waiters};
 }
 
-static int start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
+static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
-    const struct front_parts parts = front_parts(daemon);
+    const struct front_parts parts = daemon_front_parts(daemon);
 
     return admin_start(&daemon->admin, &parts, error);
 }
 
 /* The parts that hold events: journal, ring, L1, and what an earlier life left. */
-static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
+static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
-    const struct config *config = current(daemon);
+    const struct config *config = daemon_current(daemon);
     bool ids_known;
     int err;
 
@@ -151,19 +151,19 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
                                               : config->server_max_waiting);
     if (daemon->health == NULL || daemon->metrics == NULL || daemon->waiters == NULL)
         return -ENOMEM;
-    err = open_journal(daemon, error);
+    err = daemon_open_journal(daemon, error);
     if (err != 0)
         return err;
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory for ring.capacity or l1.capacity");
     daemon->ring = ring_create(config->ring_capacity);
-    if (daemon->ring == NULL || open_l1(daemon, &ids_known) != 0)
+    if (daemon->ring == NULL || daemon_open_l1(daemon, &ids_known) != 0)
         return -ENOMEM;
     daemon->release = release_create(daemon->ring, daemon->metrics);
     if (daemon->release == NULL)
         return -ENOMEM;
     /* Reading the journal may take long: /readyz tells how far it is, and that nothing listens. */
     if (!ids_known && journal_bytes(daemon->journal) > 0) {
-        err = start_admin(daemon, error);
+        err = daemon_start_admin(daemon, error);
         if (err != 0)
             return err;
     }
@@ -186,7 +186,7 @@ static int start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     return janitor_start(&daemon->janitor, &daemon->config, daemon->journal, daemon->l1);
 }
 
-static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
+static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     int err;
 
@@ -199,7 +199,7 @@ static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
                         error);
     if (err != 0)
         return err;
-    for (size_t i = 0; i < current(daemon)->worker_threads; i++) {
+    for (size_t i = 0; i < daemon_current(daemon)->worker_threads; i++) {
         err = worker_start(&daemon->workers[i],
                            &(struct worker_parts){.config = &daemon->config,
                                                   .ring = daemon->ring,
@@ -220,36 +220,36 @@ static int start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
     return replay_start(daemon->replay, daemon->flusher);
 }
 
-static int start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX])
+static int daemon_start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
-    const struct front_parts parts = front_parts(daemon);
+    const struct front_parts parts = daemon_front_parts(daemon);
     int err = 0;
 
     /* The admin port first: whoever sees events accepted can also see health. */
     if (daemon->admin == NULL)
-        err = start_admin(daemon, error);
+        err = daemon_start_admin(daemon, error);
     if (err == 0)
         err = front_start(&daemon->front, &parts, error);
     return err;
 }
 
-static int start(struct daemon *daemon)
+static int daemon_start(struct daemon *daemon)
 {
     char error[JOURNAL_ERROR_MAX] = "";
     int err;
 
-    err = start_core(daemon, error);
+    err = daemon_start_core(daemon, error);
     if (err == 0)
-        err = start_back(daemon, error);
+        err = daemon_start_back(daemon, error);
     if (err == 0)
-        err = start_front(daemon, error);
+        err = daemon_start_front(daemon, error);
     if (err != 0)
         log_error("cannot start reason=\"%s\"", error);
     return err;
 }
 
 /* Ends what is running, in the order of the flow, and frees it. Every part may be missing. */
-static void stop(struct daemon *daemon)
+static void daemon_stop(struct daemon *daemon)
 {
     if (daemon->front != NULL)
         front_stop(daemon->front);
@@ -279,7 +279,7 @@ static void stop(struct daemon *daemon)
     config_destroy(atomic_load_explicit(&daemon->config.current, memory_order_relaxed));
 }
 
-static void log_problems(char *text)
+static void daemon_log_problems(char *text)
 {
     char *rest = NULL;
 
@@ -287,7 +287,7 @@ static void log_problems(char *text)
         log_error("configuration not reloaded problem=\"%s\"", line);
 }
 
-static void log_change(void *arg, const char *key, bool restart)
+static void daemon_log_change(void *arg, const char *key, bool restart)
 {
     (void)arg;
     if (restart)
@@ -297,7 +297,7 @@ static void log_change(void *arg, const char *key, bool restart)
 }
 
 /* A configuration with a problem changes nothing. */
-static void reload(struct daemon *daemon)
+static void daemon_reload(struct daemon *daemon)
 {
     const struct daemon_options *options = daemon->options;
     char *text = NULL;
@@ -314,12 +314,12 @@ static void reload(struct daemon *daemon)
                        options->cpu_count, problems);
     fclose(problems);
     if (next == NULL) {
-        log_problems(text);
+        daemon_log_problems(text);
     } else {
-        config_compare(current(daemon), next, log_change, NULL);
+        config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
         config_publish(&daemon->config, next);
-        log_configure((enum log_level)current(daemon)->log_level,
-                      (enum log_format)current(daemon)->log_format);
+        log_configure((enum log_level)daemon_current(daemon)->log_level,
+                      (enum log_format)daemon_current(daemon)->log_format);
         ring_wake(daemon->ring); /* a shorter linger counts from now on */
         log_info("configuration reloaded file=%s", options->config_path);
     }
@@ -328,7 +328,7 @@ static void reload(struct daemon *daemon)
 }
 
 /* Waits for a signal; 0 when none came within timeout_ms. */
-static int next_signal(const struct daemon *daemon, uint64_t timeout_ms)
+static int daemon_next_signal(const struct daemon *daemon, uint64_t timeout_ms)
 {
     const struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
                                      .tv_nsec = (long)(timeout_ms % 1000 * CLOCK_NS_PER_MS)};
@@ -338,15 +338,15 @@ static int next_signal(const struct daemon *daemon, uint64_t timeout_ms)
 }
 
 /* Serves until TERM or INT. */
-static void serve(struct daemon *daemon)
+static void daemon_serve(struct daemon *daemon)
 {
     const uint64_t watchdog_ms = sdnotify_watchdog_ms();
     const uint64_t timeout_ms = watchdog_ms > 0 ? watchdog_ms : IDLE_POLL_MS;
 
     for (;;) {
-        switch (next_signal(daemon, timeout_ms)) {
+        switch (daemon_next_signal(daemon, timeout_ms)) {
         case SIGHUP:
-            reload(daemon);
+            daemon_reload(daemon);
             break;
         case SIGTERM:
         case SIGINT:
@@ -360,17 +360,17 @@ static void serve(struct daemon *daemon)
 
 /* A request that waits for ClickHouse is not waited for: it is answered once its events are
  * inserted, and that is what comes next. */
-static bool front_drained(const struct daemon *daemon)
+static bool daemon_front_drained(const struct daemon *daemon)
 {
     return front_connections(daemon->front) <= front_waiting(daemon->front);
 }
 
-static bool replay_drained(const struct daemon *daemon)
+static bool daemon_replay_drained(const struct daemon *daemon)
 {
     return replay_done(daemon->replay);
 }
 
-static bool workers_drained(const struct daemon *daemon)
+static bool daemon_workers_drained(const struct daemon *daemon)
 {
     for (size_t i = 0; i < daemon->worker_count; i++)
         if (!worker_done(daemon->workers[i]))
@@ -378,15 +378,15 @@ static bool workers_drained(const struct daemon *daemon)
     return true;
 }
 
-static bool flusher_drained(const struct daemon *daemon)
+static bool daemon_flusher_drained(const struct daemon *daemon)
 {
     /* In this order: a refused row is counted by the one before the other lets go of it. */
     return flusher_pending(daemon->flusher) == 0 && release_pending(daemon->release) == 0;
 }
 
 /* Waits until drained() or the deadline. A second TERM or INT exits at once. */
-static bool wait_until(const struct daemon *daemon, bool (*drained)(const struct daemon *),
-                       uint64_t deadline_ms)
+static bool daemon_wait_until(const struct daemon *daemon, bool (*drained)(const struct daemon *),
+                              uint64_t deadline_ms)
 {
     while (!drained(daemon)) {
         uint64_t now_ms = clock_mono_ms();
@@ -394,7 +394,7 @@ static bool wait_until(const struct daemon *daemon, bool (*drained)(const struct
 
         if (now_ms >= deadline_ms)
             return false;
-        signal_number = next_signal(daemon, DRAIN_POLL_MS);
+        signal_number = daemon_next_signal(daemon, DRAIN_POLL_MS);
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             log_warn("second signal signal=%d action=exit_at_once", signal_number);
             _exit(1);
@@ -404,9 +404,9 @@ static bool wait_until(const struct daemon *daemon, bool (*drained)(const struct
 }
 
 /* Lets everything that was accepted reach ClickHouse. Returns the exit status. */
-static int drain(struct daemon *daemon)
+static int daemon_drain(struct daemon *daemon)
 {
-    const struct config *config = current(daemon);
+    const struct config *config = daemon_current(daemon);
     const uint64_t started_ms = clock_mono_ms();
     const uint64_t deadline_ms = started_ms + config->drain_timeout_ms;
     uint64_t left = 0;
@@ -416,11 +416,11 @@ static int drain(struct daemon *daemon)
     sdnotify_stopping(config->drain_timeout_ms);
     health_raise(daemon->health, "draining", true, "alloyd is shutting down");
     front_drain(daemon->front);
-    drained = wait_until(daemon, front_drained, deadline_ms);
-    drained = wait_until(daemon, replay_drained, deadline_ms) && drained;
+    drained = daemon_wait_until(daemon, daemon_front_drained, deadline_ms);
+    drained = daemon_wait_until(daemon, daemon_replay_drained, deadline_ms) && drained;
     ring_close(daemon->ring);
-    drained = wait_until(daemon, workers_drained, deadline_ms) && drained;
-    drained = wait_until(daemon, flusher_drained, deadline_ms) && drained;
+    drained = daemon_wait_until(daemon, daemon_workers_drained, deadline_ms) && drained;
+    drained = daemon_wait_until(daemon, daemon_flusher_drained, deadline_ms) && drained;
     for (size_t i = 0; i < config->stream_count; i++)
         left += journal_live(daemon->journal, i);
     if (left == 0) {
@@ -457,13 +457,13 @@ int daemon_run(struct config *config, const struct daemon_options *options)
 
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
-    if (start(&daemon) == 0) {
+    if (daemon_start(&daemon) == 0) {
         log_info("serving");
         sdnotify_ready();
-        serve(&daemon);
-        status = drain(&daemon);
+        daemon_serve(&daemon);
+        status = daemon_drain(&daemon);
     }
-    stop(&daemon);
+    daemon_stop(&daemon);
     log_info("stopped status=%d", status);
     return status;
 }

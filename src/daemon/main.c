@@ -61,7 +61,7 @@ static const char help_text[] =
     "Every key is explained in docs/CONFIG.md and in the configuration file itself.\n";
 
 /* CPUs that this process may use, which in a container are fewer than the machine has. */
-static size_t count_cpus(void)
+static size_t main_count_cpus(void)
 {
     cpu_set_t cpus;
 
@@ -71,7 +71,7 @@ static size_t count_cpus(void)
 }
 
 /* Ends a run that only prints: output that did not arrive is a failure. */
-static int finish_output(void)
+static int main_finish_output(void)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("alloyd: standard output");
@@ -80,14 +80,14 @@ static int finish_output(void)
     return EXIT_SUCCESS;
 }
 
-static int refuse(void)
+static int main_refuse(void)
 {
     fputs("Try 'alloyd --help' for more information.\n", stderr);
     return EXIT_USAGE;
 }
 
 /* Returns -1 to go on, or the exit status. */
-static int parse_command_line(int argc, char **argv, struct command_line *line)
+static int main_parse_command_line(int argc, char **argv, struct command_line *line)
 {
     int option;
 
@@ -107,27 +107,27 @@ static int parse_command_line(int argc, char **argv, struct command_line *line)
             break;
         case 'V':
             puts("alloyd " ALLOY_VERSION);
-            return finish_output();
+            return main_finish_output();
         case 'h':
             fputs(help_text, stdout);
-            return finish_output();
+            return main_finish_output();
         default:
-            return refuse();
+            return main_refuse();
         }
     }
     if (optind < argc) {
         fprintf(stderr, "alloyd: unexpected argument '%s'\n", argv[optind]);
-        return refuse();
+        return main_refuse();
     }
     return -1;
 }
 
-static int run(const struct command_line *line)
+static int main_run(const struct command_line *line)
 {
     struct daemon_options options = {.config_path = line->config_path,
                                      .overrides = line->overrides,
                                      .override_count = line->override_count,
-                                     .cpu_count = count_cpus()};
+                                     .cpu_count = main_count_cpus()};
     struct config *config = config_load(options.config_path, options.overrides,
                                         options.override_count, options.cpu_count, stderr);
 
@@ -141,7 +141,7 @@ static int run(const struct command_line *line)
     if (line->dump)
         config_dump(config, stdout);
     config_destroy(config);
-    return finish_output();
+    return main_finish_output();
 }
 
 int main(int argc, char **argv)
@@ -154,9 +154,9 @@ int main(int argc, char **argv)
         fputs("alloyd: out of memory\n", stderr);
         return EXIT_FAILURE;
     }
-    status = parse_command_line(argc, argv, &line);
+    status = main_parse_command_line(argc, argv, &line);
     if (status < 0)
-        status = run(&line);
+        status = main_run(&line);
     free(line.overrides);
     return status;
 }

@@ -7,7 +7,7 @@
  * is a loop without recursion; a bit for each open level tells an array from an object.
  *
  * A helper that skips something gets its first byte and returns what follows it, or NULL after
- * fail(). Where it needs a byte to look at, its caller has made sure that there is one.
+ * json_fail(). Where it needs a byte to look at, its caller has made sure that there is one.
  *
  * JSON_SCAN_PORTABLE builds without SSE2; the unit test compiles this file both ways.
  *
@@ -35,28 +35,28 @@ enum scan_state {
     IN_ARRAY,    /* an element of the array */
 };
 
-/* What escape_unit() says when there is no UTF-16 code unit. */
+/* What json_escape_unit() says when there is no UTF-16 code unit. */
 enum {
     UNIT_INVALID = -1,
     UNIT_TRUNCATED = -2,
 };
 
 /* Returns NULL, for the caller to hand on. */
-static const char *fail(struct json_scan *scan, const char *at, const char *problem)
+static const char *json_fail(struct json_scan *scan, const char *at, const char *problem)
 {
     scan->error_offset = (size_t)(at - scan->body);
     scan->problem = problem;
     return NULL;
 }
 
-static inline bool is_digit(char c)
+static inline bool json_is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-static inline int hex_digit(char c)
+static inline int json_hex_digit(char c)
 {
-    if (is_digit(c))
+    if (json_is_digit(c))
         return c - '0';
     if (c >= 'a' && c <= 'f')
         return c - 'a' + 10;
@@ -65,7 +65,7 @@ static inline int hex_digit(char c)
     return -1;
 }
 
-static inline const char *skip_space(const char *at, const char *end)
+static inline const char *json_skip_space(const char *at, const char *end)
 {
     /* Compact JSON has none: one comparison then, since nothing in JSON but white space and
      * errors is below '!'. */
@@ -76,22 +76,22 @@ static inline const char *skip_space(const char *at, const char *end)
 }
 
 /* Skips white space to a byte that must exist. */
-static inline const char *next_token(struct json_scan *scan, const char *at, const char *end)
+static inline const char *json_next_token(struct json_scan *scan, const char *at, const char *end)
 {
-    at = skip_space(at, end);
+    at = json_skip_space(at, end);
     if (unlikely(at == end))
-        return fail(scan, end, TRUNCATED);
+        return json_fail(scan, end, TRUNCATED);
     return at;
 }
 
-static inline bool is_plain(char c)
+static inline bool json_is_plain(char c)
 {
     return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
 }
 
 /* Non-zero when one of eight bytes is not plain; its lowest bit set is in the first such byte
  * (Mycroft's test for a zero byte: a borrow gives false hits only above a true one). */
-static inline uint64_t special_bits(uint64_t bytes)
+static inline uint64_t json_special_bits(uint64_t bytes)
 {
     const uint64_t quote = bytes ^ BYTES('"');
     const uint64_t backslash = bytes ^ BYTES('\\');
@@ -103,7 +103,7 @@ static inline uint64_t special_bits(uint64_t bytes)
 }
 
 /* The first byte of a string's inside that is not plain, or end. */
-static inline const char *skip_plain(const char *at, const char *end)
+static inline const char *json_skip_plain(const char *at, const char *end)
 {
 #ifdef USE_SSE2
     while (end - at >= 16) {
@@ -123,19 +123,19 @@ static inline const char *skip_plain(const char *at, const char *end)
         uint64_t bytes;
 
         memcpy(&bytes, at, sizeof(bytes));
-        const uint64_t special = special_bits(le64toh(bytes));
+        const uint64_t special = json_special_bits(le64toh(bytes));
         if (special != 0)
             return at + (__builtin_ctzll(special) >> 3);
         at += 8;
     }
-    while (at < end && is_plain(*at))
+    while (at < end && json_is_plain(*at))
         at++;
     return at;
 }
 
 /* Skips a run of bytes from 0x80 (RFC 3629 section 4: no overlong form, no surrogate, nothing
  * above U+10FFFF). */
-static const char *skip_utf8(struct json_scan *scan, const char *at, const char *end)
+static const char *json_skip_utf8(struct json_scan *scan, const char *at, const char *end)
 {
     do {
         const unsigned char lead = (unsigned char)*at;
@@ -144,13 +144,13 @@ static const char *skip_utf8(struct json_scan *scan, const char *at, const char 
         unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
 
         if (lead < 0xC2 || lead > 0xF4)
-            return fail(scan, at, "A string is not valid UTF-8.");
+            return json_fail(scan, at, "A string is not valid UTF-8.");
         at++;
         for (int left = 1 + (lead >= 0xE0) + (lead >= 0xF0); left > 0; left--) {
             if (at == end)
-                return fail(scan, end, TRUNCATED);
+                return json_fail(scan, end, TRUNCATED);
             if ((unsigned char)*at < low || (unsigned char)*at > high)
-                return fail(scan, at, "A string is not valid UTF-8.");
+                return json_fail(scan, at, "A string is not valid UTF-8.");
             low = 0x80;
             high = 0xBF;
             at++;
@@ -160,7 +160,7 @@ static const char *skip_utf8(struct json_scan *scan, const char *at, const char 
 }
 
 /* The UTF-16 code unit of the \uXXXX at at, or one of UNIT_*. */
-static int escape_unit(const char *at, const char *end)
+static int json_escape_unit(const char *at, const char *end)
 {
     static const char prefix[] = {'\\', 'u'};
     int unit = 0;
@@ -173,7 +173,7 @@ static int escape_unit(const char *at, const char *end)
                 return UNIT_INVALID;
             continue;
         }
-        const int digit = hex_digit(at[i]);
+        const int digit = json_hex_digit(at[i]);
         if (digit < 0)
             return UNIT_INVALID;
         unit = unit << 4 | digit;
@@ -181,60 +181,60 @@ static int escape_unit(const char *at, const char *end)
     return unit;
 }
 
-static inline bool is_high_surrogate(int unit)
+static inline bool json_is_high_surrogate(int unit)
 {
     return unit >= 0xD800 && unit <= 0xDBFF;
 }
 
-static inline bool is_low_surrogate(int unit)
+static inline bool json_is_low_surrogate(int unit)
 {
     return unit >= 0xDC00 && unit <= 0xDFFF;
 }
 
-static const char *skip_escape(struct json_scan *scan, const char *at, const char *end)
+static const char *json_skip_escape(struct json_scan *scan, const char *at, const char *end)
 {
     if (end - at < 2)
-        return fail(scan, end, TRUNCATED);
+        return json_fail(scan, end, TRUNCATED);
     if (at[1] != 'u') {
         if (at[1] == '\0' || strchr("\"\\/bfnrt", at[1]) == NULL)
-            return fail(scan, at, "A string holds an invalid escape.");
+            return json_fail(scan, at, "A string holds an invalid escape.");
         return at + 2;
     }
 
-    int unit = escape_unit(at, end);
-    const bool paired = is_high_surrogate(unit);
+    int unit = json_escape_unit(at, end);
+    const bool paired = json_is_high_surrogate(unit);
     if (paired) {
-        unit = escape_unit(at + 6, end);
-        if (unit >= 0 && !is_low_surrogate(unit))
+        unit = json_escape_unit(at + 6, end);
+        if (unit >= 0 && !json_is_low_surrogate(unit))
             unit = UNIT_INVALID;
-    } else if (is_low_surrogate(unit)) {
+    } else if (json_is_low_surrogate(unit)) {
         unit = UNIT_INVALID;
     }
     if (unit == UNIT_TRUNCATED)
-        return fail(scan, end, TRUNCATED);
+        return json_fail(scan, end, TRUNCATED);
     if (unit == UNIT_INVALID)
-        return fail(scan, at, "A string holds an invalid \\u escape.");
+        return json_fail(scan, at, "A string holds an invalid \\u escape.");
     return at + (paired ? 12 : 6);
 }
 
 /* Skips a string from its opening quote; sets escaped when it holds an escape. */
-static inline const char *skip_string(struct json_scan *scan, const char *at, const char *end,
-                                      bool *escaped)
+static inline const char *json_skip_string(struct json_scan *scan, const char *at, const char *end,
+                                           bool *escaped)
 {
     at++;
     for (;;) {
-        at = skip_plain(at, end);
+        at = json_skip_plain(at, end);
         if (unlikely(at == end))
-            return fail(scan, end, TRUNCATED);
+            return json_fail(scan, end, TRUNCATED);
         if (likely(*at == '"'))
             return at + 1;
         if (*at == '\\') {
             *escaped = true;
-            at = skip_escape(scan, at, end);
+            at = json_skip_escape(scan, at, end);
         } else if ((unsigned char)*at >= 0x80) {
-            at = skip_utf8(scan, at, end);
+            at = json_skip_utf8(scan, at, end);
         } else {
-            return fail(scan, at, "A string holds a raw control byte.");
+            return json_fail(scan, at, "A string holds a raw control byte.");
         }
         if (at == NULL)
             return NULL;
@@ -242,72 +242,72 @@ static inline const char *skip_string(struct json_scan *scan, const char *at, co
 }
 
 /* One digit at least. */
-static inline const char *skip_digits(struct json_scan *scan, const char *at, const char *end)
+static inline const char *json_skip_digits(struct json_scan *scan, const char *at, const char *end)
 {
     if (unlikely(at == end))
-        return fail(scan, end, TRUNCATED);
-    if (unlikely(!is_digit(*at)))
-        return fail(scan, at, "A digit was expected.");
+        return json_fail(scan, end, TRUNCATED);
+    if (unlikely(!json_is_digit(*at)))
+        return json_fail(scan, at, "A digit was expected.");
     do
         at++;
-    while (at < end && is_digit(*at));
+    while (at < end && json_is_digit(*at));
     return at;
 }
 
-static const char *skip_number(struct json_scan *scan, const char *at, const char *end)
+static const char *json_skip_number(struct json_scan *scan, const char *at, const char *end)
 {
     if (*at == '-')
         at++;
     if (at < end && *at == '0')
         at++;
     else
-        at = skip_digits(scan, at, end);
+        at = json_skip_digits(scan, at, end);
     if (at != NULL && at < end && *at == '.')
-        at = skip_digits(scan, at + 1, end);
+        at = json_skip_digits(scan, at + 1, end);
     if (at != NULL && at < end && (*at == 'e' || *at == 'E')) {
         at++;
         if (at < end && (*at == '+' || *at == '-'))
             at++;
-        at = skip_digits(scan, at, end);
+        at = json_skip_digits(scan, at, end);
     }
     return at;
 }
 
-static const char *skip_word(struct json_scan *scan, const char *at, const char *end,
-                             const char *word)
+static const char *json_skip_word(struct json_scan *scan, const char *at, const char *end,
+                                  const char *word)
 {
     for (; *word != '\0'; word++, at++) {
         if (at == end)
-            return fail(scan, end, TRUNCATED);
+            return json_fail(scan, end, TRUNCATED);
         if (*at != *word)
-            return fail(scan, at, "A value was expected.");
+            return json_fail(scan, at, "A value was expected.");
     }
     return at;
 }
 
-static inline const char *skip_scalar(struct json_scan *scan, const char *at, const char *end)
+static inline const char *json_skip_scalar(struct json_scan *scan, const char *at, const char *end)
 {
     bool escaped;
 
     switch (*at) {
     case '"':
-        return skip_string(scan, at, end, &escaped);
+        return json_skip_string(scan, at, end, &escaped);
     case 't':
-        return skip_word(scan, at, end, "true");
+        return json_skip_word(scan, at, end, "true");
     case 'f':
-        return skip_word(scan, at, end, "false");
+        return json_skip_word(scan, at, end, "false");
     case 'n':
-        return skip_word(scan, at, end, "null");
+        return json_skip_word(scan, at, end, "null");
     default:
-        if (likely(*at == '-' || is_digit(*at)))
-            return skip_number(scan, at, end);
-        return fail(scan, at, "A value was expected.");
+        if (likely(*at == '-' || json_is_digit(*at)))
+            return json_skip_number(scan, at, end);
+        return json_fail(scan, at, "A value was expected.");
     }
 }
 
 /* Decodes the escape at *text, which is known to be valid, and moves past it. Returns the bytes
  * written. */
-static size_t decode_escape(const char **text, const char *end, char out[4])
+static size_t json_decode_escape(const char **text, const char *end, char out[4])
 {
     static const char letters[] = "\"\\/bfnrt";
     static const char meanings[] = "\"\\/\b\f\n\r\t";
@@ -319,10 +319,11 @@ static size_t decode_escape(const char **text, const char *end, char out[4])
         return 1;
     }
 
-    unsigned code = (unsigned)escape_unit(at, end);
+    unsigned code = (unsigned)json_escape_unit(at, end);
     *text = at + 6;
-    if (is_high_surrogate((int)code)) {
-        code = 0x10000 + ((code - 0xD800) << 10) + ((unsigned)escape_unit(at + 6, end) - 0xDC00);
+    if (json_is_high_surrogate((int)code)) {
+        code =
+            0x10000 + ((code - 0xD800) << 10) + ((unsigned)json_escape_unit(at + 6, end) - 0xDC00);
         *text = at + 12;
     }
     if (code < 0x80) {
@@ -338,7 +339,7 @@ static size_t decode_escape(const char **text, const char *end, char out[4])
 }
 
 /* Decodes the inside of a valid string. Returns the length, or TOO_LONG above out_max. */
-static size_t decode_string(struct slice text, char *out, size_t out_max)
+static size_t json_decode_string(struct slice text, char *out, size_t out_max)
 {
     const char *at = text.data;
     const char *end = text.data + text.len;
@@ -349,7 +350,7 @@ static size_t decode_string(struct slice text, char *out, size_t out_max)
         size_t piece_len = 1;
 
         if (*at == '\\')
-            piece_len = decode_escape(&at, end, piece);
+            piece_len = json_decode_escape(&at, end, piece);
         else
             piece[0] = *at++;
         if (piece_len > out_max - len)
@@ -361,14 +362,14 @@ static size_t decode_string(struct slice text, char *out, size_t out_max)
 }
 
 /* The slot of the id field that this key names, or NULL. */
-static inline const char **find_field(struct json_scan *scan, struct slice key, bool escaped,
-                                      const char **values)
+static inline const char **json_find_field(struct json_scan *scan, struct slice key, bool escaped,
+                                           const char **values)
 {
     const struct json_scan_fields *fields = scan->fields;
 
     if (unlikely(escaped)) {
         /* The id buffer is free until the event is whole, and holds any name. */
-        key.len = decode_string(key, scan->id_buffer, sizeof(scan->id_buffer));
+        key.len = json_decode_string(key, scan->id_buffer, sizeof(scan->id_buffer));
         key.data = scan->id_buffer;
     }
     for (size_t i = 0; i < fields->count; i++) {
@@ -383,40 +384,40 @@ static inline const char **find_field(struct json_scan *scan, struct slice key, 
  * Skips a key and its colon, to the value. When values is given, the key is one of the event's own
  * object, and the value of an id field is remembered there.
  */
-static inline const char *skip_key(struct json_scan *scan, const char *at, const char *end,
-                                   const char **values)
+static inline const char *json_skip_key(struct json_scan *scan, const char *at, const char *end,
+                                        const char **values)
 {
     const char *const key = at;
     const char **value = NULL;
     bool escaped = false;
 
     if (unlikely(*at != '"'))
-        return fail(scan, at, "A key was expected.");
-    at = skip_string(scan, at, end, &escaped);
+        return json_fail(scan, at, "A key was expected.");
+    at = json_skip_string(scan, at, end, &escaped);
     if (unlikely(at == NULL))
         return NULL;
     if (values != NULL) {
         const struct slice name = {key + 1, (size_t)(at - key) - 2};
 
-        value = find_field(scan, name, escaped, values);
+        value = json_find_field(scan, name, escaped, values);
         if (value != NULL && *value != NULL)
-            return fail(scan, key, "An id field is given twice.");
+            return json_fail(scan, key, "An id field is given twice.");
     }
 
-    at = next_token(scan, at, end);
+    at = json_next_token(scan, at, end);
     if (unlikely(at == NULL))
         return NULL;
     if (unlikely(*at != ':'))
-        return fail(scan, at, "A colon was expected.");
-    at = next_token(scan, at + 1, end);
+        return json_fail(scan, at, "A colon was expected.");
+    at = json_next_token(scan, at + 1, end);
     if (value != NULL)
         *value = at;
     return at;
 }
 
 /* Skips the event that begins at at; values gets where each id field's value begins. */
-static const char *skip_event(struct json_scan *scan, const char *at, const char *end,
-                              const char **values)
+static const char *json_skip_event(struct json_scan *scan, const char *at, const char *end,
+                                   const char **values)
 {
     uint64_t arrays = 0; /* one bit for each open level, the innermost lowest */
     unsigned depth = 0;
@@ -425,42 +426,42 @@ static const char *skip_event(struct json_scan *scan, const char *at, const char
         /* A value begins here. After this block it is whole, or at its closing bracket. */
         if (*at == '{' || *at == '[') {
             if (unlikely(depth == JSON_SCAN_DEPTH_MAX))
-                return fail(scan, at, "The event is nested deeper than 64.");
+                return json_fail(scan, at, "The event is nested deeper than 64.");
             depth++;
             arrays = arrays << 1 | (*at == '[');
-            at = next_token(scan, at + 1, end);
+            at = json_next_token(scan, at + 1, end);
             if (unlikely(at == NULL))
                 return NULL;
             if (likely(*at != ((arrays & 1) != 0 ? ']' : '}'))) {
                 if ((arrays & 1) == 0)
-                    at = skip_key(scan, at, end, depth == 1 ? values : NULL);
+                    at = json_skip_key(scan, at, end, depth == 1 ? values : NULL);
                 if (unlikely(at == NULL))
                     return NULL;
                 continue;
             }
         } else {
-            at = skip_scalar(scan, at, end);
+            at = json_skip_scalar(scan, at, end);
             if (unlikely(at == NULL))
                 return NULL;
         }
 
         /* Close what closes here, up to a comma. */
-        while ((at = next_token(scan, at, end)) != NULL && *at != ',') {
+        while ((at = json_next_token(scan, at, end)) != NULL && *at != ',') {
             const bool array = (arrays & 1) != 0;
 
             if (unlikely(*at != (array ? ']' : '}')))
-                return fail(scan, at,
-                            array ? "A comma or ']' was expected."
-                                  : "A comma or '}' was expected.");
+                return json_fail(scan, at,
+                                 array ? "A comma or ']' was expected."
+                                       : "A comma or '}' was expected.");
             at++;
             arrays >>= 1;
             if (--depth == 0)
                 return at;
         }
         if (likely(at != NULL))
-            at = next_token(scan, at + 1, end);
+            at = json_next_token(scan, at + 1, end);
         if (likely(at != NULL) && (arrays & 1) == 0)
-            at = skip_key(scan, at, end, depth == 1 ? values : NULL);
+            at = json_skip_key(scan, at, end, depth == 1 ? values : NULL);
         if (unlikely(at == NULL))
             return NULL;
     }
@@ -471,27 +472,27 @@ static const char *skip_event(struct json_scan *scan, const char *at, const char
  * the body, or into buffer (EVENT_ID_PART_MAX bytes) when it had to be decoded. Returns NULL, or
  * what is wrong with it.
  */
-static const char *read_part(struct json_scan *scan, const char *value, char *buffer,
-                             struct slice *part)
+static const char *json_read_part(struct json_scan *scan, const char *value, char *buffer,
+                                  struct slice *part)
 {
     const char *end = scan->body + scan->len;
 
     if (*value == '"') {
         bool escaped = false;
 
-        end = skip_string(scan, value, end, &escaped);
+        end = json_skip_string(scan, value, end, &escaped);
         *part = (struct slice){value + 1, (size_t)(end - value) - 2};
         if (escaped) {
-            part->len = decode_string(*part, buffer, EVENT_ID_PART_MAX);
+            part->len = json_decode_string(*part, buffer, EVENT_ID_PART_MAX);
             part->data = buffer;
         }
         if (part->len == 0)
             return "The id is empty.";
-    } else if (*value == '-' || is_digit(*value)) {
-        end = skip_number(scan, value, end);
+    } else if (*value == '-' || json_is_digit(*value)) {
+        end = json_skip_number(scan, value, end);
         *part = (struct slice){value, (size_t)(end - value)};
         for (const char *at = value + 1; at < end; at++) {
-            if (!is_digit(*at))
+            if (!json_is_digit(*at))
                 return NOT_AN_ID;
         }
         if (part->len == 2 && memcmp(value, "-0", 2) == 0) {
@@ -505,8 +506,8 @@ static const char *read_part(struct json_scan *scan, const char *value, char *bu
 }
 
 /* The event is whole: makes its id of the values found. */
-static enum json_scan_result read_id(struct json_scan *scan, const char *const *values,
-                                     struct json_scan_event *event)
+static enum json_scan_result json_read_id(struct json_scan *scan, const char *const *values,
+                                          struct json_scan_event *event)
 {
     const size_t count = scan->fields->count;
     char buffer[EVENT_ID_PART_MAX];
@@ -521,9 +522,9 @@ static enum json_scan_result read_id(struct json_scan *scan, const char *const *
             continue;
         }
         const char *problem =
-            read_part(scan, values[i], count == 1 ? scan->id_buffer : buffer, &part);
+            json_read_part(scan, values[i], count == 1 ? scan->id_buffer : buffer, &part);
         if (problem != NULL) {
-            (void)fail(scan, values[i], problem);
+            (void)json_fail(scan, values[i], problem);
             return JSON_SCAN_INVALID_ID;
         }
         if (count == 1) {
@@ -534,7 +535,7 @@ static enum json_scan_result read_id(struct json_scan *scan, const char *const *
         len += event_id_append_part(scan->id_buffer + len, part.data, part.len, i == 0);
     }
     if (missing) {
-        (void)fail(scan, event->text.data, "An id field is missing.");
+        (void)json_fail(scan, event->text.data, "An id field is missing.");
         return JSON_SCAN_MISSING_ID;
     }
     event->id = (struct slice){scan->id_buffer, len};
@@ -542,89 +543,92 @@ static enum json_scan_result read_id(struct json_scan *scan, const char *const *
     return JSON_SCAN_EVENT;
 }
 
-static enum json_scan_result no_event(struct json_scan *scan, const char *end)
+static enum json_scan_result json_no_event(struct json_scan *scan, const char *end)
 {
-    (void)fail(scan, end, "The body holds no event.");
+    (void)json_fail(scan, end, "The body holds no event.");
     return JSON_SCAN_EMPTY;
 }
 
 /* The array is closed: only white space may follow. */
-static enum json_scan_result finish_array(struct json_scan *scan, const char *at, const char *end)
+static enum json_scan_result json_finish_array(struct json_scan *scan, const char *at,
+                                               const char *end)
 {
-    at = skip_space(at, end);
+    at = json_skip_space(at, end);
     if (at != end) {
-        (void)fail(scan, at, "Nothing may follow the array.");
+        (void)json_fail(scan, at, "Nothing may follow the array.");
         return JSON_SCAN_INVALID_JSON;
     }
     if (scan->index > 0)
         return JSON_SCAN_END;
-    return no_event(scan, end);
+    return json_no_event(scan, end);
 }
 
 /* Each of the next four moves *text to the event's '{' and returns JSON_SCAN_EVENT, or returns how
  * the body ends. */
-static enum json_scan_result begin_event(struct json_scan *scan, const char **text, const char *at)
+static enum json_scan_result json_begin_event(struct json_scan *scan, const char **text,
+                                              const char *at)
 {
     if (*at != '{') {
-        (void)fail(scan, at, "An object was expected.");
+        (void)json_fail(scan, at, "An object was expected.");
         return JSON_SCAN_INVALID_JSON;
     }
     *text = at;
     return JSON_SCAN_EVENT;
 }
 
-static enum json_scan_result next_in_array(struct json_scan *scan, const char **text,
-                                           const char *end)
+static enum json_scan_result json_next_in_array(struct json_scan *scan, const char **text,
+                                                const char *end)
 {
-    const char *at = next_token(scan, *text, end);
+    const char *at = json_next_token(scan, *text, end);
 
     if (at != NULL && *at == ']')
-        return finish_array(scan, at + 1, end);
+        return json_finish_array(scan, at + 1, end);
     if (at != NULL && scan->index > 0) {
         if (*at != ',')
-            at = fail(scan, at, "A comma or ']' was expected.");
+            at = json_fail(scan, at, "A comma or ']' was expected.");
         else
-            at = next_token(scan, at + 1, end);
+            at = json_next_token(scan, at + 1, end);
     }
-    return at != NULL ? begin_event(scan, text, at) : JSON_SCAN_INVALID_JSON;
+    return at != NULL ? json_begin_event(scan, text, at) : JSON_SCAN_INVALID_JSON;
 }
 
-static enum json_scan_result next_in_sequence(struct json_scan *scan, const char **text,
-                                              const char *end)
+static enum json_scan_result json_next_in_sequence(struct json_scan *scan, const char **text,
+                                                   const char *end)
 {
-    const char *at = skip_space(*text, end);
+    const char *at = json_skip_space(*text, end);
 
     if (at == end)
         return JSON_SCAN_END;
     if (at == *text) {
-        (void)fail(scan, at, "White space was expected between events.");
+        (void)json_fail(scan, at, "White space was expected between events.");
         return JSON_SCAN_INVALID_JSON;
     }
-    return begin_event(scan, text, at);
+    return json_begin_event(scan, text, at);
 }
 
-static enum json_scan_result find_event(struct json_scan *scan, const char **text, const char *end)
+static enum json_scan_result json_find_event(struct json_scan *scan, const char **text,
+                                             const char *end)
 {
     const char *at;
 
     switch ((enum scan_state)scan->state) {
     case IN_SEQUENCE:
-        return next_in_sequence(scan, text, end);
+        return json_next_in_sequence(scan, text, end);
     case IN_ARRAY:
-        return next_in_array(scan, text, end);
+        return json_next_in_array(scan, text, end);
     case AT_START:
         break;
     }
-    at = skip_space(*text, end);
+    at = json_skip_space(*text, end);
     if (at == end)
-        return no_event(scan, end);
+        return json_no_event(scan, end);
     if (*at == '[') {
         scan->state = IN_ARRAY;
         *text = at + 1;
-        return next_in_array(scan, text, end);
+        return json_next_in_array(scan, text, end);
     }
     scan->state = IN_SEQUENCE;
-    return begin_event(scan, text, at);
+    return json_begin_event(scan, text, at);
 }
 
 void json_scan_init(struct json_scan *scan, const struct json_scan_fields *fields, const char *body,
@@ -646,15 +650,15 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
     const char *at = scan->body + scan->offset;
     const char *const end = scan->body + scan->len;
     const char *values[EVENT_ID_FIELDS_MAX] = {NULL};
-    enum json_scan_result result = find_event(scan, &at, end);
+    enum json_scan_result result = json_find_event(scan, &at, end);
 
     if (result != JSON_SCAN_EVENT)
         return result;
-    const char *const stop = skip_event(scan, at, end, values);
+    const char *const stop = json_skip_event(scan, at, end, values);
     if (stop == NULL)
         return JSON_SCAN_INVALID_JSON;
     event->text = (struct slice){at, (size_t)(stop - at)};
-    result = read_id(scan, values, event);
+    result = json_read_id(scan, values, event);
     if (result == JSON_SCAN_EVENT) {
         scan->offset = (size_t)(stop - scan->body);
         scan->index++;

@@ -88,7 +88,7 @@ void conn_close(struct conn *conn)
 }
 
 /* Makes room for a read. Nothing of the buffer is borrowed: the connection has no answer noted. */
-static bool make_room(struct conn *conn)
+static bool conn_make_room(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
@@ -123,7 +123,7 @@ static bool make_room(struct conn *conn)
     return true;
 }
 
-static void linger_read(struct conn *conn)
+static void conn_linger_read(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     ssize_t n = read(event_get_fd(&conn->event), set->scratch, sizeof(set->scratch));
@@ -143,7 +143,7 @@ enum read_result {
     READ_SOME,    /* it was dealt with; the connection may be gone */
 };
 
-static enum read_result read_some(struct conn *conn)
+static enum read_result conn_read_some(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
@@ -151,7 +151,7 @@ static enum read_result read_some(struct conn *conn)
 
     if (conn_turn_is_full(conn))
         return READ_NOTHING;
-    if (!make_room(conn)) {
+    if (!conn_make_room(conn)) {
         request_refuse(conn, &refuse_memory);
         return READ_SOME;
     }
@@ -188,7 +188,7 @@ bool conn_watch(struct conn *conn, short what)
 }
 
 /* Sends the rest of out. False: the connection is dead. */
-static bool flush(struct conn *conn)
+static bool conn_flush(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     int fd = event_get_fd(&conn->event);
@@ -208,7 +208,7 @@ static bool flush(struct conn *conn)
 }
 
 /* Keeps what the socket did not take; the connection reads no more until that is gone. */
-static bool keep_rest(struct conn *conn, const char *rest, size_t len)
+static bool conn_keep_rest(struct conn *conn, const char *rest, size_t len)
 {
     struct conn_set *set = conn->set;
 
@@ -226,7 +226,7 @@ static bool keep_rest(struct conn *conn, const char *rest, size_t len)
 }
 
 /* False: the connection is dead. */
-static bool send_or_keep(struct conn *conn, const char *data, size_t len)
+static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
 {
     ssize_t n = send(event_get_fd(&conn->event), data, len, MSG_NOSIGNAL);
 
@@ -235,11 +235,11 @@ static bool send_or_keep(struct conn *conn, const char *data, size_t len)
             return false;
         n = 0;
     }
-    return (size_t)n == len || keep_rest(conn, data + n, len - (size_t)n);
+    return (size_t)n == len || conn_keep_rest(conn, data + n, len - (size_t)n);
 }
 
 /* Closes; gently where unread input would make the kernel reset the answer away. */
-static void finish(struct conn *conn)
+static void conn_finish(struct conn *conn)
 {
     if (!conn->lingering && buffer_len(&conn->buffer) == 0) {
         conn_close(conn);
@@ -252,7 +252,7 @@ static void finish(struct conn *conn)
 }
 
 /* Decides what the connection waits for now that its answers are on their way. */
-static void settle(struct conn *conn, bool answered)
+static void conn_settle(struct conn *conn, bool answered)
 {
     struct conn_set *set = conn->set;
     bool empty = buffer_len(&conn->buffer) == 0;
@@ -269,7 +269,7 @@ static void settle(struct conn *conn, bool answered)
     }
     if (conn->closing || (set->draining && conn->state == CONN_HEAD && empty)) {
         conn->stalled = false;
-        finish(conn);
+        conn_finish(conn);
         return;
     }
     if (conn->stalled)
@@ -282,7 +282,7 @@ static void settle(struct conn *conn, bool answered)
         conn_enqueue(conn, queue);
 }
 
-static const struct refusal *refusal_of_verdict(enum admission_verdict verdict)
+static const struct refusal *conn_refusal_of_verdict(enum admission_verdict verdict)
 {
     switch (verdict) {
     case ADMISSION_ACCEPTED:
@@ -305,7 +305,8 @@ static const struct refusal *refusal_of_verdict(enum admission_verdict verdict)
 }
 
 /* Writes one answer to out and counts it; returns its length, 0 when it has to wait. */
-static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t now_ns, char *out)
+static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64_t now_ns,
+                                char *out)
 {
     struct conn_set *set = conn->set;
     struct metrics_thread *metrics = set->parts.metrics;
@@ -319,7 +320,7 @@ static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t no
     }
     if (answer->kind == ANSWER_ADMISSION) {
         struct admission_result result = admission_result(set->parts.admission, answer->request);
-        const struct refusal *refusal = refusal_of_verdict(result.verdict);
+        const struct refusal *refusal = conn_refusal_of_verdict(result.verdict);
 
         reply->accepted = result.accepted;
         reply->duplicates = result.duplicates;
@@ -352,7 +353,7 @@ static size_t write_answer(struct conn *conn, struct answer *answer, uint64_t no
 }
 
 /* Sends the answers noted in this turn, in order, and settles the connection. */
-static void send_answers(struct conn *conn, uint64_t now_ns)
+static void conn_send_answers(struct conn *conn, uint64_t now_ns)
 {
     struct conn_set *set = conn->set;
     bool answered = conn->answer_count > 0;
@@ -362,7 +363,7 @@ static void send_answers(struct conn *conn, uint64_t now_ns)
     while (at != CONN_NO_ANSWER) {
         struct answer *answer = &set->answers[at];
 
-        len += write_answer(conn, answer, now_ns, set->scratch + len);
+        len += conn_write_answer(conn, answer, now_ns, set->scratch + len);
         at = answer->next;
     }
     conn->answer_count = 0;
@@ -372,12 +373,12 @@ static void send_answers(struct conn *conn, uint64_t now_ns)
         if (!conn->waiter && !conn->closing && buffer_len(&conn->buffer) > 0)
             conn->stalled = true;
     }
-    if (len > 0 && !send_or_keep(conn, set->scratch, len)) {
+    if (len > 0 && !conn_send_or_keep(conn, set->scratch, len)) {
         conn->stalled = false;
         conn_close(conn);
         return;
     }
-    settle(conn, answered);
+    conn_settle(conn, answered);
 }
 
 static void conn_event(evutil_socket_t fd, short what, void *arg)
@@ -387,11 +388,11 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (conn->out) {
-        if (!flush(conn)) {
+        if (!conn_flush(conn)) {
             conn->stalled = false;
             conn_close(conn);
         } else if (!conn->out) {
-            settle(conn, true);
+            conn_settle(conn, true);
         }
         return;
     }
@@ -403,13 +404,13 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
         return;
     }
     if (conn->state == CONN_LINGER)
-        linger_read(conn);
+        conn_linger_read(conn);
     else
-        read_some(conn);
+        conn_read_some(conn);
 }
 
 /* Says 503 to a connection that has no place and closes it, gently unless there are many. */
-static void refuse_accepted(struct conn *conn)
+static void conn_refuse_accepted(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct reply reply = request_reply(conn, &refuse_connection);
@@ -422,7 +423,7 @@ static void refuse_accepted(struct conn *conn)
     /* A new socket's send buffer is empty; where even that fails there is nobody to tell. */
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
         conn->lingering = false;
-    finish(conn);
+    conn_finish(conn);
 }
 
 struct conn_set *conn_set_create(const struct conn_parts *parts)
@@ -494,7 +495,7 @@ void conn_accept(struct conn_set *set, int fd)
     if (event_add(&conn->event, NULL) != 0)
         conn_close(conn);
     else if (conn->refused)
-        refuse_accepted(conn);
+        conn_refuse_accepted(conn);
 }
 
 bool conn_turn_begin(struct conn_set *set)
@@ -531,7 +532,7 @@ void conn_turn_end(struct conn_set *set)
         while ((conn = SLIST_FIRST(&set->touched))) {
             SLIST_REMOVE_HEAD(&set->touched, touched_next);
             conn->touched = false;
-            send_answers(conn, now_ns);
+            conn_send_answers(conn, now_ns);
             KILL_POINT("answered");
         }
         admission_reset(admission);
@@ -542,7 +543,7 @@ void conn_turn_end(struct conn_set *set)
 }
 
 /* A time-out has passed. */
-static void expire(struct conn *conn)
+static void conn_time_out(struct conn *conn)
 {
     switch (conn->queue) {
     case QUEUE_HEAD:
@@ -588,7 +589,7 @@ void conn_expire(struct conn_set *set)
             /* What the last turn had no room for is not the client's fault. */
             if (conn->stalled && !conn->out)
                 continue;
-            expire(conn);
+            conn_time_out(conn);
         }
     }
     conn_turn_end(set);
@@ -604,7 +605,7 @@ void conn_drain(struct conn_set *set)
      * idle is kept, so that the client is told 503 rather than cut off while it sends. */
     for (conn = TAILQ_FIRST(&set->queues[QUEUE_IDLE]); conn; conn = next) {
         next = TAILQ_NEXT(conn, queued);
-        if (!conn->stalled && read_some(conn) == READ_NOTHING) {
+        if (!conn->stalled && conn_read_some(conn) == READ_NOTHING) {
             conn->spare = true;
             atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
         }

@@ -37,13 +37,13 @@ void conn_wait_begin(struct conn *conn, const struct answer *answer, struct wait
     METRIC_GAUGE_ADD(shared->metrics, http_waiting, 1);
 }
 
-static void list(struct conn *conn)
+static void conn_wait_list(struct conn *conn)
 {
     conn->listed = true;
     TAILQ_INSERT_TAIL(&conn->set->waited, conn, waited_next);
 }
 
-static void unlist(struct conn *conn)
+static void conn_wait_unlist(struct conn *conn)
 {
     if (conn->listed)
         TAILQ_REMOVE(&conn->set->waited, conn, waited_next);
@@ -61,7 +61,7 @@ void conn_wait_settle(struct conn *conn)
         conn_enqueue(conn, queue);
     /* What became known while the socket was full can be said now. */
     if (conn->waited && !conn->listed)
-        list(conn);
+        conn_wait_list(conn);
 }
 
 void conn_wait_event(struct conn *conn)
@@ -81,11 +81,11 @@ void conn_wait_event(struct conn *conn)
 }
 
 /* Notes the answer. */
-static void answer_waited(struct conn *conn)
+static void conn_wait_answer_waited(struct conn *conn)
 {
     struct answer *answer = request_answer(conn);
 
-    unlist(conn);
+    conn_wait_unlist(conn);
     conn->waited = true;
     answer->kind = ANSWER_WAITED;
     answer->begun_ns = conn->wait_begun_ns;
@@ -109,15 +109,15 @@ void conn_wait_collect(struct conn_set *set)
             continue;
         conn->waited = true;
         if (!conn->out)
-            list(conn);
+            conn_wait_list(conn);
     }
     while ((conn = TAILQ_FIRST(&set->waited)) && !conn_turn_is_full(conn))
-        answer_waited(conn);
+        conn_wait_answer_waited(conn);
 }
 
 void conn_wait_expire(struct conn *conn)
 {
-    answer_waited(conn);
+    conn_wait_answer_waited(conn);
 }
 
 void conn_wait_resolve(struct conn *conn, struct reply *reply)
@@ -150,7 +150,7 @@ void conn_wait_drop(struct conn *conn)
 
     if (!conn->waiter)
         return;
-    unlist(conn);
+    conn_wait_unlist(conn);
     waiter_destroy(conn->waiter);
     conn->waiter = NULL;
     conn->waited = false;
@@ -168,7 +168,7 @@ void conn_stop_waiting(struct conn_set *set)
             /* Nothing behind it is looked at any more. */
             conn->closing = true;
             conn->keep_alive = false;
-            answer_waited(conn);
+            conn_wait_answer_waited(conn);
             conn_turn_end(set);
         }
     }

@@ -81,7 +81,7 @@ struct front {
     _Atomic bool stopping; /* release in front_stop(), the same */
 };
 
-static void wake(struct front_thread *thread)
+static void front_wake(struct front_thread *thread)
 {
     uint64_t one = 1;
 
@@ -89,7 +89,7 @@ static void wake(struct front_thread *thread)
     (void)!write(thread->wake_fd, &one, sizeof(one));
 }
 
-static void on_wake(evutil_socket_t fd, short what, void *arg)
+static void front_on_wake(evutil_socket_t fd, short what, void *arg)
 {
     uint64_t count;
 
@@ -98,7 +98,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     (void)!read((int)fd, &count, sizeof(count));
 }
 
-static void tick_arm(struct front_thread *thread)
+static void front_tick_arm(struct front_thread *thread)
 {
     const struct config *config = config_current(thread->front->parts.config);
     uint64_t ms = config->server_head_timeout_ms;
@@ -117,17 +117,17 @@ static void tick_arm(struct front_thread *thread)
     evtimer_add(thread->tick, &tv);
 }
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+static void front_on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct front_thread *thread = arg;
 
     (void)fd;
     (void)what;
     thread->tick_due = true;
-    tick_arm(thread);
+    front_tick_arm(thread);
 }
 
-static void accept_pause(struct front_thread *thread)
+static void front_accept_pause(struct front_thread *thread)
 {
     static struct log_limit limit;
     int err = errno;
@@ -142,7 +142,7 @@ static void accept_pause(struct front_thread *thread)
     thread->accept_again_ms = now_ms + ACCEPT_PAUSE_MS;
 }
 
-static void accept_resume(struct front_thread *thread)
+static void front_accept_resume(struct front_thread *thread)
 {
     if (thread->accept_again_ms == 0 || clock_mono_ms() < thread->accept_again_ms)
         return;
@@ -151,7 +151,7 @@ static void accept_resume(struct front_thread *thread)
         event_add(thread->listeners[i].event, NULL);
 }
 
-static void accept_some(struct front_listener *own)
+static void front_accept_some(struct front_listener *own)
 {
     for (int i = 0; i < ACCEPTS_MAX; i++) {
         int fd = accept4(own->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -163,21 +163,21 @@ static void accept_some(struct front_listener *own)
         /* Out of descriptors or memory, the loop would spin: look away for a while. Anything else
          * is about one connection that did not live to be accepted. */
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            accept_pause(own->thread);
+            front_accept_pause(own->thread);
         else if (errno == ECONNABORTED || errno == EINTR)
             continue;
         return;
     }
 }
 
-static void on_acceptable(evutil_socket_t fd, short what, void *arg)
+static void front_on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    accept_some(arg);
+    front_accept_some(arg);
 }
 
-static void listeners_close(struct front_thread *thread)
+static void front_listeners_close(struct front_thread *thread)
 {
     for (size_t i = 0; i < thread->listener_count; i++) {
         event_free(thread->listeners[i].event);
@@ -188,18 +188,18 @@ static void listeners_close(struct front_thread *thread)
     thread->accept_again_ms = 0;
 }
 
-static void drain(struct front_thread *thread)
+static void front_drain_thread(struct front_thread *thread)
 {
     thread->drained = true;
     /* Who has connected before the drain is heard. */
     for (size_t i = 0; i < thread->listener_count; i++)
-        accept_some(&thread->listeners[i]);
-    listeners_close(thread);
+        front_accept_some(&thread->listeners[i]);
+    front_listeners_close(thread);
     conn_drain(thread->conns);
     conn_turn_end(thread->conns);
 }
 
-static void run(struct front_thread *thread)
+static void front_run(struct front_thread *thread)
 {
     struct front *front = thread->front;
 
@@ -209,13 +209,13 @@ static void run(struct front_thread *thread)
 
         /* acquire: pairs with the release in front_drain() */
         if (!thread->drained && atomic_load_explicit(&front->draining, memory_order_acquire))
-            drain(thread);
+            front_drain_thread(thread);
         busy = conn_turn_begin(thread->conns);
         event_base_loop(thread->base, busy ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
         conn_turn_end(thread->conns);
         if (thread->tick_due) {
             thread->tick_due = false;
-            accept_resume(thread);
+            front_accept_resume(thread);
             conn_expire(thread->conns);
         }
     }
@@ -223,7 +223,7 @@ static void run(struct front_thread *thread)
 }
 
 /* The listeners that this thread accepts from. */
-static int listeners_add(struct front_thread *thread)
+static int front_listeners_add(struct front_thread *thread)
 {
     struct listener_list *list = &thread->front->listeners;
 
@@ -237,8 +237,8 @@ static int listeners_add(struct front_thread *thread)
             continue;
         own->listener = &list->items[i];
         own->thread = thread;
-        own->event =
-            event_new(thread->base, own->listener->fd, EV_READ | EV_PERSIST, on_acceptable, own);
+        own->event = event_new(thread->base, own->listener->fd, EV_READ | EV_PERSIST,
+                               front_on_acceptable, own);
         if (!own->event)
             return -ENOMEM;
         thread->listener_count++;
@@ -248,7 +248,7 @@ static int listeners_add(struct front_thread *thread)
     return 0;
 }
 
-static int loop_create(struct front_thread *thread)
+static int front_loop_create(struct front_thread *thread)
 {
     struct event_config *config = event_config_new();
 
@@ -259,20 +259,21 @@ static int loop_create(struct front_thread *thread)
     event_config_free(config);
     if (!thread->base)
         return -ENOMEM;
-    thread->wake = event_new(thread->base, thread->wake_fd, EV_READ | EV_PERSIST, on_wake, NULL);
-    thread->tick = evtimer_new(thread->base, on_tick, thread);
+    thread->wake =
+        event_new(thread->base, thread->wake_fd, EV_READ | EV_PERSIST, front_on_wake, NULL);
+    thread->tick = evtimer_new(thread->base, front_on_tick, thread);
     if (!thread->wake || !thread->tick || event_add(thread->wake, NULL) != 0)
         return -ENOMEM;
-    tick_arm(thread);
+    front_tick_arm(thread);
     return 0;
 }
 
-/* Makes what belongs to the thread. thread_clear() undoes any part of it. */
-static int thread_prepare(struct front_thread *thread)
+/* Makes what belongs to the thread. front_thread_clear() undoes any part of it. */
+static int front_thread_prepare(struct front_thread *thread)
 {
     struct front *front = thread->front;
     struct metrics_thread *metrics = metrics_thread_create(front->parts.metrics);
-    int err = loop_create(thread);
+    int err = front_loop_create(thread);
 
     if (err != 0)
         return err;
@@ -302,12 +303,12 @@ static int thread_prepare(struct front_thread *thread)
     });
     if (!thread->conns)
         return -ENOMEM;
-    return listeners_add(thread);
+    return front_listeners_add(thread);
 }
 
-static void thread_clear(struct front_thread *thread)
+static void front_thread_clear(struct front_thread *thread)
 {
-    listeners_close(thread);
+    front_listeners_close(thread);
     free(thread->listeners);
     conn_set_destroy(thread->conns);
     if (thread->admission)
@@ -325,7 +326,7 @@ static void thread_clear(struct front_thread *thread)
         event_base_free(thread->base);
 }
 
-static void *thread_main(void *arg)
+static void *front_thread_main(void *arg)
 {
     struct front_thread *thread = arg;
     char name[16];
@@ -333,17 +334,17 @@ static void *thread_main(void *arg)
 
     snprintf(name, sizeof(name), "front-%u", thread->number);
     pthread_setname_np(pthread_self(), name);
-    err = thread_prepare(thread);
+    err = front_thread_prepare(thread);
     thread->start_error = err;
     sem_post(&thread->started);
     if (err == 0)
-        run(thread);
-    thread_clear(thread);
+        front_run(thread);
+    front_thread_clear(thread);
     return NULL;
 }
 
 /* Starts one thread, with all signals blocked, and waits until it is ready. */
-static int thread_start(struct front *front, unsigned number)
+static int front_thread_start(struct front *front, unsigned number)
 {
     struct front_thread *thread = &front->threads[number];
     sigset_t all, before;
@@ -357,7 +358,7 @@ static int thread_start(struct front *front, unsigned number)
     sem_init(&thread->started, 0, 0);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = -pthread_create(&thread->thread, NULL, thread_main, thread);
+    err = -pthread_create(&thread->thread, NULL, front_thread_main, thread);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err == 0) {
         while (sem_wait(&thread->started) != 0)
@@ -373,12 +374,12 @@ static int thread_start(struct front *front, unsigned number)
     return err;
 }
 
-static void threads_stop(struct front *front, unsigned count)
+static void front_threads_stop(struct front *front, unsigned count)
 {
-    /* release: pairs with the acquire in run() */
+    /* release: pairs with the acquire in front_run() */
     atomic_store_explicit(&front->stopping, true, memory_order_release);
     for (unsigned i = 0; i < count; i++)
-        wake(&front->threads[i]);
+        front_wake(&front->threads[i]);
     for (unsigned i = 0; i < count; i++) {
         pthread_join(front->threads[i].thread, NULL);
         sem_destroy(&front->threads[i].started);
@@ -413,10 +414,10 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     if (err != 0)
         goto free_front;
     for (unsigned i = 0; i < front->thread_count; i++) {
-        err = thread_start(front, i);
+        err = front_thread_start(front, i);
         if (err != 0) {
             snprintf(error, FRONT_ERROR_MAX, "cannot start a front-end thread: %s", strerror(-err));
-            threads_stop(front, i);
+            front_threads_stop(front, i);
             listener_close_all(&front->listeners);
             goto free_front;
         }
@@ -436,10 +437,10 @@ free_front:
 
 void front_drain(struct front *front)
 {
-    /* release: pairs with the acquire in run() */
+    /* release: pairs with the acquire in front_run() */
     atomic_store_explicit(&front->draining, true, memory_order_release);
     for (unsigned i = 0; i < front->thread_count; i++)
-        wake(&front->threads[i]);
+        front_wake(&front->threads[i]);
 }
 
 size_t front_connections(const struct front *front)
@@ -454,7 +455,7 @@ size_t front_waiting(const struct front *front)
 
 void front_stop(struct front *front)
 {
-    threads_stop(front, front->thread_count);
+    front_threads_stop(front, front->thread_count);
     listener_close_all(&front->listeners);
     free(front->threads);
     free(front);

@@ -27,7 +27,7 @@
 #define SOCKET_FLAGS (SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
 
 /* Returns the new last element, fd -1, or NULL: out of memory. */
-static struct listener *list_add(struct listener_list *list)
+static struct listener *listener_list_add(struct listener_list *list)
 {
     struct listener *items = reallocarray(list->items, list->count + 1, sizeof(struct listener));
 
@@ -39,7 +39,8 @@ static struct listener *list_add(struct listener_list *list)
 }
 
 /* "127.0.0.1:8080" or "[::1]:8080". */
-static void format_name(const struct sockaddr *address, socklen_t len, char name[LISTENER_NAME_MAX])
+static void listener_format_name(const struct sockaddr *address, socklen_t len,
+                                 char name[LISTENER_NAME_MAX])
 {
     char host[64];
     char port[16];
@@ -53,7 +54,7 @@ static void format_name(const struct sockaddr *address, socklen_t len, char name
     snprintf(name, LISTENER_NAME_MAX, v6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-static bool port_is_zero(const struct sockaddr *address)
+static bool listener_port_is_zero(const struct sockaddr *address)
 {
     if (address->sa_family == AF_INET6)
         return ((const struct sockaddr_in6 *)(const void *)address)->sin6_port == 0;
@@ -61,7 +62,7 @@ static bool port_is_zero(const struct sockaddr *address)
 }
 
 /* Returns a listening socket or -errno. */
-static int open_tcp(const struct sockaddr *address, socklen_t len, bool reuse_port)
+static int listener_open_tcp(const struct sockaddr *address, socklen_t len, bool reuse_port)
 {
     int one = 1;
     int err;
@@ -84,8 +85,8 @@ static int open_tcp(const struct sockaddr *address, socklen_t len, bool reuse_po
 }
 
 /* One resolved address, for each thread. Returns 0 or -errno. */
-static int open_resolved(struct listener_list *list, const struct addrinfo *info,
-                         unsigned thread_count)
+static int listener_open_resolved(struct listener_list *list, const struct addrinfo *info,
+                                  unsigned thread_count)
 {
     struct sockaddr_storage bound;
     struct sockaddr *address = (struct sockaddr *)(void *)&bound;
@@ -93,8 +94,8 @@ static int open_resolved(struct listener_list *list, const struct addrinfo *info
     char name[LISTENER_NAME_MAX] = "";
 
     memcpy(&bound, info->ai_addr, len);
-    if (!port_is_zero(address)) {
-        int probe = open_tcp(address, len, false);
+    if (!listener_port_is_zero(address)) {
+        int probe = listener_open_tcp(address, len, false);
 
         if (probe < 0)
             return probe;
@@ -102,11 +103,11 @@ static int open_resolved(struct listener_list *list, const struct addrinfo *info
     }
     for (unsigned i = 0; i < thread_count; i++) {
         struct listener *listener;
-        int fd = open_tcp(address, len, true);
+        int fd = listener_open_tcp(address, len, true);
 
         if (fd < 0)
             return fd;
-        listener = list_add(list);
+        listener = listener_list_add(list);
         if (!listener) {
             close(fd);
             return -ENOMEM;
@@ -117,15 +118,15 @@ static int open_resolved(struct listener_list *list, const struct addrinfo *info
         len = sizeof(bound);
         if (getsockname(fd, address, &len) != 0)
             return -errno;
-        format_name(address, len, name);
+        listener_format_name(address, len, name);
         memcpy(listener->name, name, sizeof(name));
     }
     log_info("listening address=%s", name);
     return 0;
 }
 
-static int open_tcp_all(struct listener_list *list, const struct config_address *address,
-                        unsigned thread_count, char error[LISTENER_ERROR_MAX])
+static int listener_open_tcp_all(struct listener_list *list, const struct config_address *address,
+                                 unsigned thread_count, char error[LISTENER_ERROR_MAX])
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -140,7 +141,7 @@ static int open_tcp_all(struct listener_list *list, const struct config_address 
         return -EADDRNOTAVAIL;
     }
     for (const struct addrinfo *info = infos; info; info = info->ai_next) {
-        int one = open_resolved(list, info, thread_count);
+        int one = listener_open_resolved(list, info, thread_count);
 
         if (one == 0) {
             opened = true;
@@ -163,7 +164,7 @@ static int open_tcp_all(struct listener_list *list, const struct config_address 
 
 /* Removes the file of a daemon that is gone. 0, or -errno when somebody listens on it or it is no
  * socket. */
-static int remove_stale(const struct sockaddr_un *address)
+static int listener_remove_stale(const struct sockaddr_un *address)
 {
     struct stat st;
     int err = 0;
@@ -188,9 +189,9 @@ static int remove_stale(const struct sockaddr_un *address)
     return err;
 }
 
-static int bind_unix(const struct sockaddr_un *address)
+static int listener_bind_unix(const struct sockaddr_un *address)
 {
-    int err = remove_stale(address);
+    int err = listener_remove_stale(address);
     int fd;
 
     if (err != 0)
@@ -212,7 +213,8 @@ static int bind_unix(const struct sockaddr_un *address)
     return fd;
 }
 
-static int open_unix(struct listener_list *list, const char *path, char error[LISTENER_ERROR_MAX])
+static int listener_open_unix(struct listener_list *list, const char *path,
+                              char error[LISTENER_ERROR_MAX])
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct listener *listener;
@@ -220,13 +222,13 @@ static int open_unix(struct listener_list *list, const char *path, char error[LI
 
     if (strlen(path) < sizeof(address.sun_path)) {
         memcpy(address.sun_path, path, strlen(path) + 1);
-        fd = bind_unix(&address);
+        fd = listener_bind_unix(&address);
     }
     if (fd < 0) {
         snprintf(error, LISTENER_ERROR_MAX, "cannot listen on unix:%s: %s", path, strerror(-fd));
         return fd;
     }
-    listener = list_add(list);
+    listener = listener_list_add(list);
     if (!listener) {
         close(fd);
         unlink(path);
@@ -246,8 +248,8 @@ int listener_open_all(struct listener_list *list, const struct config_address *a
     *list = (struct listener_list){0};
     for (size_t i = 0; i < count; i++) {
         int err = addresses[i].kind == CONFIG_ADDRESS_UNIX
-                      ? open_unix(list, addresses[i].host, error)
-                      : open_tcp_all(list, &addresses[i], thread_count, error);
+                      ? listener_open_unix(list, addresses[i].host, error)
+                      : listener_open_tcp_all(list, &addresses[i], thread_count, error);
 
         if (err != 0) {
             listener_close_all(list);

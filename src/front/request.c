@@ -32,7 +32,7 @@ static const struct refusal refuse_head = {431, "head_too_large",
 static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
 
 /* Has the connection settled at the turn's end. */
-static void touch(struct conn *conn)
+static void request_touch(struct conn *conn)
 {
     if (conn->touched)
         return;
@@ -57,7 +57,7 @@ struct answer *request_answer(struct conn *conn)
     else
         set->answers[conn->last].next = at;
     conn->last = at;
-    touch(conn);
+    request_touch(conn);
     return answer;
 }
 
@@ -95,13 +95,14 @@ void request_refuse(struct conn *conn, const struct refusal *refusal)
     request_end(conn, false);
 }
 
-static void refuse_dropped(struct conn *conn)
+static void request_refuse_dropped(struct conn *conn)
 {
     request_answer(conn)->reply = conn->refusal;
     request_end(conn, conn->keep_alive);
 }
 
-static const struct refusal *refusal_of_scan(enum json_scan_result result, struct refusal *out)
+static const struct refusal *request_refusal_of_scan(enum json_scan_result result,
+                                                     struct refusal *out)
 {
     static const struct refusal empty = {400, "empty", "The body holds no event."};
 
@@ -126,7 +127,7 @@ static const struct refusal *refusal_of_scan(enum json_scan_result result, struc
 }
 
 /* A whole body: hands its events to admission, or notes what is wrong with it. */
-static void judge_body(struct conn *conn, const char *body, size_t len)
+static void request_judge_body(struct conn *conn, const char *body, size_t len)
 {
     struct conn_set *set = conn->set;
     struct admission *admission = set->parts.admission;
@@ -151,27 +152,27 @@ static void judge_body(struct conn *conn, const char *body, size_t len)
         struct refusal own = {400, NULL, scan->problem};
 
         admission_drop(admission);
-        answer->reply = request_reply(conn, refusal_of_scan(result, &own));
+        answer->reply = request_reply(conn, request_refusal_of_scan(result, &own));
         answer->reply.has_place = result != JSON_SCAN_EMPTY;
         answer->reply.event = scan->index;
         answer->reply.offset = scan->error_offset;
     }
 }
 
-static bool advance_body(struct conn *conn)
+static bool request_advance_body(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     size_t body_len = (size_t)conn->body_len;
 
     if (buffer_len(buffer) - conn->head_len < body_len)
         return false;
-    judge_body(conn, buffer->data + buffer->start + conn->head_len, body_len);
+    request_judge_body(conn, buffer->data + buffer->start + conn->head_len, body_len);
     buffer->start += conn->head_len + body_len;
     request_end(conn, conn->keep_alive);
     return true;
 }
 
-static bool advance_chunked(struct conn *conn)
+static bool request_advance_chunked(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     struct http_chunked *chunked = &conn->chunked;
@@ -194,13 +195,13 @@ static bool advance_chunked(struct conn *conn)
         buffer->end = (size_t)(body + chunked->decoded - buffer->data);
         return false;
     }
-    judge_body(conn, body, chunked->decoded);
+    request_judge_body(conn, body, chunked->decoded);
     buffer->start = (size_t)(raw + consumed - buffer->data);
     request_end(conn, conn->keep_alive);
     return true;
 }
 
-static bool advance_drop(struct conn *conn)
+static bool request_advance_drop(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     size_t len = buffer_len(buffer);
@@ -211,11 +212,11 @@ static bool advance_drop(struct conn *conn)
         return false;
     }
     buffer->start += (size_t)conn->body_len;
-    refuse_dropped(conn);
+    request_refuse_dropped(conn);
     return true;
 }
 
-static bool advance_drop_chunked(struct conn *conn)
+static bool request_advance_drop_chunked(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     struct http_chunked *chunked = &conn->chunked;
@@ -235,13 +236,13 @@ static bool advance_drop_chunked(struct conn *conn)
         conn->refusal.close = true;
         conn->refusal.keep_alive = false;
     }
-    refuse_dropped(conn);
+    request_refuse_dropped(conn);
     return true;
 }
 
 /* What the answer is to wait for; most requests do not say. */
-static const struct refusal *find_ack(struct conn *conn, const struct http_request *request,
-                                      struct refusal *own)
+static const struct refusal *request_find_ack(struct conn *conn, const struct http_request *request,
+                                              struct refusal *own)
 {
     const struct config *config = config_current(conn->set->parts.shared->config);
 
@@ -257,8 +258,8 @@ static const struct refusal *find_ack(struct conn *conn, const struct http_reque
 }
 
 /* What is wrong with a well-formed request before its body; sets conn->stream and conn->ack. */
-static const struct refusal *find_stream(struct conn *conn, const struct http_request *request,
-                                         struct refusal *own)
+static const struct refusal *
+request_find_stream(struct conn *conn, const struct http_request *request, struct refusal *own)
 {
     int stream = route_find(conn->set->parts.shared->routes, request->path);
 
@@ -269,13 +270,13 @@ static const struct refusal *find_stream(struct conn *conn, const struct http_re
     if (request->has_encoding)
         return &refuse_encoding;
     conn->stream = (uint16_t)stream;
-    return find_ack(conn, request, own);
+    return request_find_ack(conn, request, own);
 }
 
 /* Refuses a request that leaves the connection usable: its body is received and dropped first,
  * unless the client waits for our word or the body is longer than any we would take. */
-static bool begin_drop(struct conn *conn, const struct http_request *request,
-                       const struct refusal *refusal)
+static bool request_begin_drop(struct conn *conn, const struct http_request *request,
+                               const struct refusal *refusal)
 {
     bool has_body = request->chunked || request->content_length > 0;
 
@@ -293,7 +294,7 @@ static bool begin_drop(struct conn *conn, const struct http_request *request,
 }
 
 /* A whole head. Returns true when the body can be looked at. */
-static bool begin_request(struct conn *conn, const struct http_request *request)
+static bool request_begin_request(struct conn *conn, const struct http_request *request)
 {
     struct refusal own = {400, "bad_request", NULL};
     const struct refusal *refusal;
@@ -306,9 +307,9 @@ static bool begin_request(struct conn *conn, const struct http_request *request)
         request_refuse(conn, &refuse_draining);
         return false;
     }
-    refusal = find_stream(conn, request, &own);
+    refusal = request_find_stream(conn, request, &own);
     if (refusal)
-        return begin_drop(conn, request, refusal);
+        return request_begin_drop(conn, request, refusal);
     if (!request->has_length && !request->chunked) {
         request_refuse(conn, &refuse_no_length);
         return false;
@@ -326,7 +327,7 @@ static bool begin_request(struct conn *conn, const struct http_request *request)
     return true;
 }
 
-static bool advance_head(struct conn *conn)
+static bool request_advance_head(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     size_t head_max = conn->set->head_max;
@@ -345,7 +346,7 @@ static bool advance_head(struct conn *conn)
     case HTTP_DONE:
         if (request.head_len > head_max)
             break;
-        return begin_request(conn, &request);
+        return request_begin_request(conn, &request);
     case HTTP_MORE:
         if (buffer_len(buffer) >= head_max)
             break;
@@ -377,24 +378,24 @@ void request_advance(struct conn *conn)
         }
         switch (conn->state) {
         case CONN_HEAD:
-            more = advance_head(conn);
+            more = request_advance_head(conn);
             break;
         case CONN_BODY:
-            more = advance_body(conn);
+            more = request_advance_body(conn);
             break;
         case CONN_CHUNKED:
-            more = advance_chunked(conn);
+            more = request_advance_chunked(conn);
             break;
         case CONN_DROP:
-            more = advance_drop(conn);
+            more = request_advance_drop(conn);
             break;
         case CONN_DROP_CHUNKED:
-            more = advance_drop_chunked(conn);
+            more = request_advance_drop_chunked(conn);
             break;
         case CONN_LINGER:
             more = false;
             break;
         }
     }
-    touch(conn);
+    request_touch(conn);
 }

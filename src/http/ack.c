@@ -13,13 +13,13 @@
 #include <string.h>
 #include <strings.h>
 
-static bool slice_is(struct slice slice, const char *text)
+static bool ack_slice_is(struct slice slice, const char *text)
 {
     return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
 }
 
 /* Cuts what stands before the first separator off text. */
-static struct slice cut(struct slice *text, char separator)
+static struct slice ack_cut(struct slice *text, char separator)
 {
     const char *end = memchr(text->data, separator, text->len);
     struct slice part = {text->data, end ? (size_t)(end - text->data) : text->len};
@@ -30,7 +30,7 @@ static struct slice cut(struct slice *text, char separator)
     return part;
 }
 
-static struct slice trim(struct slice text)
+static struct slice ack_trim(struct slice text)
 {
     while (text.len > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
         text.data++;
@@ -42,11 +42,11 @@ static struct slice trim(struct slice text)
 }
 
 /* Seconds of a preference wait=N or wait="N", bounded; 0: it is none. */
-static uint32_t wait_of(struct slice preference)
+static uint32_t ack_wait_of(struct slice preference)
 {
     struct slice rest = preference;
-    struct slice name = trim(cut(&rest, '='));
-    struct slice value = trim(rest);
+    struct slice name = ack_trim(ack_cut(&rest, '='));
+    struct slice value = ack_trim(rest);
     uint32_t seconds = 0;
 
     if (name.len != 4 || strncasecmp(name.data, "wait", 4) != 0)
@@ -68,11 +68,11 @@ static uint32_t wait_of(struct slice preference)
 }
 
 /* Of several the first counts (RFC 7240 section 2). */
-static uint32_t prefer_wait(struct slice prefer)
+static uint32_t ack_prefer_wait(struct slice prefer)
 {
     while (prefer.len > 0) {
-        struct slice preference = cut(&prefer, ',');
-        uint32_t seconds = wait_of(trim(cut(&preference, ';')));
+        struct slice preference = ack_cut(&prefer, ',');
+        uint32_t seconds = ack_wait_of(ack_trim(ack_cut(&preference, ';')));
 
         if (seconds > 0)
             return seconds;
@@ -82,24 +82,24 @@ static uint32_t prefer_wait(struct slice prefer)
 
 const char *ack_read(struct slice query, struct slice prefer, struct ack *ack)
 {
-    uint32_t wait_s = prefer_wait(prefer);
+    uint32_t wait_s = ack_prefer_wait(prefer);
     bool named = false;
 
     ack->kind = wait_s > 0 ? ADMISSION_ACK_CLICKHOUSE : ADMISSION_ACK_NONE;
     ack->wait_s = wait_s > 0 ? wait_s : ACK_WAIT_DEFAULT_S;
     while (query.len > 0) {
-        struct slice value = cut(&query, '&');
+        struct slice value = ack_cut(&query, '&');
 
-        if (!slice_is(cut(&value, '='), "ack"))
+        if (!ack_slice_is(ack_cut(&value, '='), "ack"))
             continue;
         if (named)
             return "ack is given twice.";
         named = true;
-        if (slice_is(value, "none"))
+        if (ack_slice_is(value, "none"))
             ack->kind = ADMISSION_ACK_NONE;
-        else if (slice_is(value, "disk"))
+        else if (ack_slice_is(value, "disk"))
             ack->kind = ADMISSION_ACK_DISK;
-        else if (slice_is(value, "clickhouse"))
+        else if (ack_slice_is(value, "clickhouse"))
             ack->kind = ADMISSION_ACK_CLICKHOUSE;
         else
             return "ack must be none, disk or clickhouse.";

@@ -51,7 +51,7 @@ static const unsigned char byte_classes[256] = {
 };
 /* clang-format on */
 
-/* What the lines say together; judged by finish() when all have been read. */
+/* What the lines say together; judged by http_finish() when all have been read. */
 struct head {
     struct http_request *request;
     enum http_result refusal;
@@ -82,32 +82,32 @@ enum chunk_state {
     CHUNK_REFUSED,
 };
 
-static inline bool byte_is(char byte, unsigned char_class)
+static inline bool http_byte_is(char byte, unsigned char_class)
 {
     return (byte_classes[(unsigned char)byte] & char_class) != 0;
 }
 
-static inline bool is_digit(char byte)
+static inline bool http_is_digit(char byte)
 {
     return byte >= '0' && byte <= '9';
 }
 
-static inline bool is_space(char byte)
+static inline bool http_is_space(char byte)
 {
     return byte == ' ' || byte == '\t';
 }
 
 /* First byte of [p, end) outside the class; end when there is none. */
-static inline const char *skip_class(const char *p, const char *end, unsigned char_class)
+static inline const char *http_skip_class(const char *p, const char *end, unsigned char_class)
 {
-    while (p < end && byte_is(*p, char_class)) {
+    while (p < end && http_byte_is(*p, char_class)) {
         p++;
     }
     return p;
 }
 
 /* The same for VALUE, where most bytes of a head are: 16 at a time. */
-static inline const char *skip_value(const char *p, const char *end)
+static inline const char *http_skip_value(const char *p, const char *end)
 {
 #ifdef __SSE2__
     const __m128i control_last = _mm_set1_epi8(0x1f);
@@ -126,30 +126,30 @@ static inline const char *skip_value(const char *p, const char *end)
         p += 16;
     }
 #endif
-    return skip_class(p, end, VALUE);
+    return http_skip_class(p, end, VALUE);
 }
 
-static inline struct slice slice_between(const char *start, const char *end)
+static inline struct slice http_slice_between(const char *start, const char *end)
 {
     return (struct slice){.data = start, .len = (size_t)(end - start)};
 }
 
-static inline struct slice trim(const char *start, const char *end)
+static inline struct slice http_trim(const char *start, const char *end)
 {
-    while (start < end && is_space(*start)) {
+    while (start < end && http_is_space(*start)) {
         start++;
     }
-    while (end > start && is_space(end[-1])) {
+    while (end > start && http_is_space(end[-1])) {
         end--;
     }
-    return slice_between(start, end);
+    return http_slice_between(start, end);
 }
 
 /*
  * Compares without regard to case. lower holds small letters, digits and '-' only, and text no
  * control bytes: then setting bit 5 maps nothing onto them but the capital letters.
  */
-static inline bool text_is(struct slice text, const char *lower)
+static inline bool http_text_is(struct slice text, const char *lower)
 {
     if (text.len != strlen(lower)) {
         return false;
@@ -163,7 +163,7 @@ static inline bool text_is(struct slice text, const char *lower)
 }
 
 /* Takes the next element off a comma-separated list; false when there is none left. */
-static bool next_element(struct slice *list, struct slice *element)
+static bool http_next_element(struct slice *list, struct slice *element)
 {
     const char *end, *comma;
 
@@ -172,26 +172,26 @@ static bool next_element(struct slice *list, struct slice *element)
     }
     end = list->data + list->len;
     comma = memchr(list->data, ',', list->len);
-    *element = trim(list->data, comma != NULL ? comma : end);
-    *list = comma != NULL ? slice_between(comma + 1, end) : (struct slice){0};
+    *element = http_trim(list->data, comma != NULL ? comma : end);
+    *list = comma != NULL ? http_slice_between(comma + 1, end) : (struct slice){0};
     return true;
 }
 
 /* Remembers why the line is refused; returns NULL for the caller to return in its turn. */
-static const char *refuse(struct head *head, enum http_result refusal, const char *problem)
+static const char *http_refuse(struct head *head, enum http_result refusal, const char *problem)
 {
     head->refusal = refusal;
     head->request->problem = problem;
     return NULL;
 }
 
-static bool refuse_bad(struct head *head, const char *problem)
+static bool http_refuse_bad(struct head *head, const char *problem)
 {
-    refuse(head, HTTP_BAD, problem);
+    http_refuse(head, HTTP_BAD, problem);
     return false;
 }
 
-static enum http_method method_of(struct slice text)
+static enum http_method http_method_of(struct slice text)
 {
     static const struct {
         const char *name;
@@ -208,7 +208,7 @@ static enum http_method method_of(struct slice text)
 }
 
 /* Returns where the path of an absolute-form target starts, NULL when its authority is no good. */
-static const char *skip_authority(const char *target, const char *end)
+static const char *http_skip_authority(const char *target, const char *end)
 {
     const char *colon = memchr(target, ':', (size_t)(end - target));
     const char *authority, *path;
@@ -217,12 +217,12 @@ static const char *skip_authority(const char *target, const char *end)
     if (colon == NULL || end - colon < 3 || colon[1] != '/' || colon[2] != '/') {
         return NULL;
     }
-    scheme = slice_between(target, colon);
-    if (!text_is(scheme, "http") && !text_is(scheme, "https")) {
+    scheme = http_slice_between(target, colon);
+    if (!http_text_is(scheme, "http") && !http_text_is(scheme, "https")) {
         return NULL;
     }
     authority = colon + 3;
-    path = skip_class(authority, end, HOST);
+    path = http_skip_class(authority, end, HOST);
     if (path == authority || *authority == ':') {
         return NULL;
     }
@@ -230,73 +230,74 @@ static const char *skip_authority(const char *target, const char *end)
 }
 
 /* Splits the target into path and query: RFC 9112 section 3.2, without the authority-form. */
-static bool split_target(struct http_request *request, const char *target, const char *end)
+static bool http_split_target(struct http_request *request, const char *target, const char *end)
 {
     const char *path = target;
     const char *question;
 
     if (*target == '*' && end - target == 1 && request->method == HTTP_OPTIONS) {
-        request->path = slice_between(target, end);
+        request->path = http_slice_between(target, end);
         return true;
     }
     if (*target != '/') {
-        path = skip_authority(target, end);
+        path = http_skip_authority(target, end);
         if (path == NULL) {
             return false;
         }
     }
     question = memchr(path, '?', (size_t)(end - path));
-    request->path = slice_between(path, question != NULL ? question : end);
+    request->path = http_slice_between(path, question != NULL ? question : end);
     if (question != NULL) {
-        request->query = slice_between(question + 1, end);
+        request->query = http_slice_between(question + 1, end);
     }
     if (request->path.len == 0) {
         /* The authority's own slash stands for the missing one: slices stay in the buffer. */
-        request->path = slice_between(memchr(target, '/', (size_t)(end - target)), end);
+        request->path = http_slice_between(memchr(target, '/', (size_t)(end - target)), end);
         request->path.len = 1;
     }
     return true;
 }
 
 /* Returns the byte after the line, NULL when it is refused or not complete. */
-static const char *parse_request_line(struct head *head, const char *p, const char *end)
+static const char *http_parse_request_line(struct head *head, const char *p, const char *end)
 {
     struct http_request *request = head->request;
     const char *method = p;
     const char *target, *target_end;
 
-    p = skip_class(p, end, TOKEN);
+    p = http_skip_class(p, end, TOKEN);
     if (p == method || p == end || *p != ' ') {
-        return refuse(head, HTTP_BAD, "The request line does not start with a method.");
+        return http_refuse(head, HTTP_BAD, "The request line does not start with a method.");
     }
     if (p - method > METHOD_LEN_MAX) {
-        return refuse(head, HTTP_BAD, "The method is too long.");
+        return http_refuse(head, HTTP_BAD, "The method is too long.");
     }
-    request->method_text = slice_between(method, p);
-    request->method = method_of(request->method_text);
+    request->method_text = http_slice_between(method, p);
+    request->method = http_method_of(request->method_text);
 
     target = p + 1;
-    target_end = skip_class(target, end, TARGET);
+    target_end = http_skip_class(target, end, TARGET);
     if (target_end == target || target_end == end || *target_end != ' ') {
-        return refuse(head, HTTP_BAD, "The request target is not valid.");
+        return http_refuse(head, HTTP_BAD, "The request target is not valid.");
     }
     p = target_end + 1;
-    if (end - p < 10 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' ||
-        !is_digit(p[7]) || p[8] != '\r' || p[9] != '\n') {
-        return refuse(head, HTTP_BAD, "The request line does not end with an HTTP version.");
+    if (end - p < 10 || memcmp(p, "HTTP/", 5) != 0 || !http_is_digit(p[5]) || p[6] != '.' ||
+        !http_is_digit(p[7]) || p[8] != '\r' || p[9] != '\n') {
+        return http_refuse(head, HTTP_BAD, "The request line does not end with an HTTP version.");
     }
     /* Before the form of the target, so that the HTTP/2 preface "PRI *" gets its own answer. */
     if (p[5] != '1') {
-        return refuse(head, HTTP_UNSUPPORTED_VERSION, "Only HTTP/1.0 and HTTP/1.1 are spoken.");
+        return http_refuse(head, HTTP_UNSUPPORTED_VERSION,
+                           "Only HTTP/1.0 and HTTP/1.1 are spoken.");
     }
     request->minor = p[7] == '0' ? 0 : 1;
-    if (!split_target(request, target, target_end)) {
-        return refuse(head, HTTP_BAD, "The request target is not valid.");
+    if (!http_split_target(request, target, target_end)) {
+        return http_refuse(head, HTTP_BAD, "The request target is not valid.");
     }
     return p + 10;
 }
 
-static bool parse_length(struct slice text, uint64_t *length)
+static bool http_parse_length(struct slice text, uint64_t *length)
 {
     uint64_t value = 0;
 
@@ -312,19 +313,19 @@ static bool parse_length(struct slice text, uint64_t *length)
 }
 
 /* RFC 9112 section 6.3: a repeated length is accepted when all are the same. */
-static bool note_content_length(struct head *head, struct slice value)
+static bool http_note_content_length(struct head *head, struct slice value)
 {
     struct http_request *request = head->request;
     struct slice element;
     uint64_t first = 0, length;
     bool has_first = false;
 
-    while (next_element(&value, &element)) {
-        if (!parse_length(element, &length)) {
-            return refuse_bad(head, "Content-Length is not a number.");
+    while (http_next_element(&value, &element)) {
+        if (!http_parse_length(element, &length)) {
+            return http_refuse_bad(head, "Content-Length is not a number.");
         }
         if (has_first && length != first) {
-            return refuse_bad(head, "Content-Length is given twice and differs.");
+            return http_refuse_bad(head, "Content-Length is given twice and differs.");
         }
         first = length;
         has_first = true;
@@ -338,89 +339,90 @@ static bool note_content_length(struct head *head, struct slice value)
 }
 
 /* How many elements of the list are, but for case, the given one; *total: how many there are. */
-static unsigned count_in_list(struct slice list, const char *lower, unsigned *total)
+static unsigned http_count_in_list(struct slice list, const char *lower, unsigned *total)
 {
     struct slice element;
     unsigned count = 0;
 
-    for (*total = 0; next_element(&list, &element); (*total)++) {
-        if (text_is(element, lower)) {
+    for (*total = 0; http_next_element(&list, &element); (*total)++) {
+        if (http_text_is(element, lower)) {
             count++;
         }
     }
     return count;
 }
 
-static void note_transfer_encoding(struct head *head, struct slice value)
+static void http_note_transfer_encoding(struct head *head, struct slice value)
 {
     unsigned total;
-    unsigned chunked = count_in_list(value, "chunked", &total);
+    unsigned chunked = http_count_in_list(value, "chunked", &total);
 
     head->chunked_count += chunked;
     head->other_coding |= total > chunked;
 }
 
-static void note_connection(struct head *head, struct slice value)
+static void http_note_connection(struct head *head, struct slice value)
 {
     unsigned total;
 
-    head->close |= count_in_list(value, "close", &total) > 0;
-    head->keep_alive |= count_in_list(value, "keep-alive", &total) > 0;
+    head->close |= http_count_in_list(value, "close", &total) > 0;
+    head->keep_alive |= http_count_in_list(value, "keep-alive", &total) > 0;
 }
 
-static bool note_host(struct head *head, struct slice value)
+static bool http_note_host(struct head *head, struct slice value)
 {
     const char *end = value.data + value.len;
 
     head->host_count++;
-    if (skip_class(value.data, end, HOST) != end) {
-        return refuse_bad(head, "Host is not valid.");
+    if (http_skip_class(value.data, end, HOST) != end) {
+        return http_refuse_bad(head, "Host is not valid.");
     }
     return true;
 }
 
 /*
  * Keeps what the header says if it is one of ours. Its verdict must not depend on earlier lines:
- * check_new_lines() asks for it out of their context.
+ * http_check_new_lines() asks for it out of their context.
  */
-static bool note_header(struct head *head, struct slice name, struct slice value)
+static bool http_note_header(struct head *head, struct slice name, struct slice value)
 {
     struct http_request *request = head->request;
 
     switch (name.len) {
     case 4:
-        return text_is(name, "host") ? note_host(head, value) : true;
+        return http_text_is(name, "host") ? http_note_host(head, value) : true;
     case 6:
-        if (text_is(name, "expect")) {
-            request->expect_continue = text_is(value, "100-continue");
+        if (http_text_is(name, "expect")) {
+            request->expect_continue = http_text_is(value, "100-continue");
             return request->expect_continue ||
-                   refuse_bad(head, "Expect is not 100-continue, the one expectation known.");
+                   http_refuse_bad(head, "Expect is not 100-continue, the one expectation known.");
         }
-        if (text_is(name, "prefer") && request->prefer.len == 0) {
+        if (http_text_is(name, "prefer") && request->prefer.len == 0) {
             request->prefer = value;
         }
         return true;
     case 10:
-        if (text_is(name, "connection")) {
-            note_connection(head, value);
+        if (http_text_is(name, "connection")) {
+            http_note_connection(head, value);
         }
         return true;
     case 13:
-        if (text_is(name, "authorization")) {
+        if (http_text_is(name, "authorization")) {
             head->authorization_count++;
             request->authorization = value;
         }
         return true;
     case 14:
-        return text_is(name, "content-length") ? note_content_length(head, value) : true;
+        return http_text_is(name, "content-length") ? http_note_content_length(head, value) : true;
     case 16:
-        if (text_is(name, "content-encoding") && value.len > 0 && !text_is(value, "identity")) {
+        if (http_text_is(name, "content-encoding") && value.len > 0 &&
+            !http_text_is(value, "identity")) {
             request->has_encoding = true;
         }
         return true;
     case 17:
-        if (text_is(name, "transfer-encoding")) {
-            note_transfer_encoding(head, value);
+        if (http_text_is(name, "transfer-encoding")) {
+            http_note_transfer_encoding(head, value);
         }
         return true;
     default:
@@ -429,34 +431,34 @@ static bool note_header(struct head *head, struct slice name, struct slice value
 }
 
 /* Returns the byte after the line, NULL when it is refused or not complete. */
-static const char *parse_header(struct head *head, const char *p, const char *end)
+static const char *http_parse_header(struct head *head, const char *p, const char *end)
 {
     const char *name = p;
-    const char *colon = skip_class(p, end, TOKEN);
+    const char *colon = http_skip_class(p, end, TOKEN);
     const char *value_end;
 
     if (colon == name || colon == end || *colon != ':') {
-        if (name < end && is_space(*name)) {
-            return refuse(head, HTTP_BAD, "A header is folded over several lines.");
+        if (name < end && http_is_space(*name)) {
+            return http_refuse(head, HTTP_BAD, "A header is folded over several lines.");
         }
-        if (colon < end && is_space(*colon)) {
-            return refuse(head, HTTP_BAD, "A header has a space before its colon.");
+        if (colon < end && http_is_space(*colon)) {
+            return http_refuse(head, HTTP_BAD, "A header has a space before its colon.");
         }
-        return refuse(head, HTTP_BAD, "A header's name is not valid.");
+        return http_refuse(head, HTTP_BAD, "A header's name is not valid.");
     }
-    value_end = skip_value(colon + 1, end);
+    value_end = http_skip_value(colon + 1, end);
     if (end - value_end < 2 || value_end[0] != '\r' || value_end[1] != '\n') {
-        return refuse(head, HTTP_BAD, "A header's value has a control byte in it.");
+        return http_refuse(head, HTTP_BAD, "A header's value has a control byte in it.");
     }
     head->header_count++;
-    if (!note_header(head, slice_between(name, colon), trim(colon + 1, value_end))) {
+    if (!http_note_header(head, http_slice_between(name, colon), http_trim(colon + 1, value_end))) {
         return NULL;
     }
     return value_end + 2;
 }
 
 /* RFC 9112 section 6.1: what frames the body must be said once and in one way. */
-static enum http_result finish_framing(struct head *head)
+static enum http_result http_finish_framing(struct head *head)
 {
     struct http_request *request = head->request;
 
@@ -488,7 +490,7 @@ static enum http_result finish_framing(struct head *head)
 }
 
 /* Judges what takes all lines to see. */
-static enum http_result finish(struct head *head)
+static enum http_result http_finish(struct head *head)
 {
     struct http_request *request = head->request;
 
@@ -508,16 +510,16 @@ static enum http_result finish(struct head *head)
     if (request->minor == 0) {
         request->expect_continue = false;
     }
-    return finish_framing(head);
+    return http_finish_framing(head);
 }
 
 /*
  * Whether the bytes from p on can be, or become, a request line or an empty line before it. Tells
  * a TLS handshake by its first byte, which may never be followed by an LF.
  */
-static bool may_start_request(const char *p, const char *end)
+static bool http_may_start_request(const char *p, const char *end)
 {
-    if (p == end || byte_is(*p, TOKEN)) {
+    if (p == end || http_byte_is(*p, TOKEN)) {
         return true;
     }
     return *p == '\r' && (end - p == 1 || p[1] == '\n');
@@ -527,7 +529,7 @@ static bool may_start_request(const char *p, const char *end)
  * Whether the line is the request line, or an empty one before it: as the head has not ended yet,
  * an empty line can only be followed by such a line.
  */
-static bool is_first_line(const char *buf, const char *line)
+static bool http_is_first_line(const char *buf, const char *line)
 {
     size_t offset = (size_t)(line - buf);
 
@@ -537,9 +539,10 @@ static bool is_first_line(const char *buf, const char *line)
 
 /*
  * Checks each line that the bytes after scanned have completed, once and by itself. Returns
- * whether parse_lines() has an outcome now: the head is complete or one of these lines is refused.
+ * whether http_parse_lines() has an outcome now: the head is complete or one of these lines is
+ * refused.
  */
-static bool check_new_lines(const char *buf, size_t len, size_t scanned)
+static bool http_check_new_lines(const char *buf, size_t len, size_t scanned)
 {
     struct http_request scratch = {0};
     struct head head = {.request = &scratch};
@@ -550,14 +553,14 @@ static bool check_new_lines(const char *buf, size_t len, size_t scanned)
     while ((lf = memchr(from, '\n', (size_t)(end - from))) != NULL) {
         const char *previous = memrchr(buf, '\n', (size_t)(from - buf));
         const char *line = previous != NULL ? previous + 1 : buf;
-        bool first = is_first_line(buf, line);
+        bool first = http_is_first_line(buf, line);
 
         if (lf - line == 1 && *line == '\r') {
             if (!first) {
                 return true;
             }
-        } else if ((first ? parse_request_line(&head, line, lf + 1)
-                          : parse_header(&head, line, lf + 1)) == NULL) {
+        } else if ((first ? http_parse_request_line(&head, line, lf + 1)
+                          : http_parse_header(&head, line, lf + 1)) == NULL) {
             return true;
         }
         from = lf + 1;
@@ -566,12 +569,12 @@ static bool check_new_lines(const char *buf, size_t len, size_t scanned)
     if (from > buf && from[-1] == '\r') {
         from--;
     }
-    return (from == buf || from[-1] == '\n') && is_first_line(buf, from) &&
-           !may_start_request(from, end);
+    return (from == buf || from[-1] == '\n') && http_is_first_line(buf, from) &&
+           !http_may_start_request(from, end);
 }
 
 /* Reads the head from its first byte on. */
-static enum http_result parse_lines(const char *buf, size_t len, struct http_request *request)
+static enum http_result http_parse_lines(const char *buf, size_t len, struct http_request *request)
 {
     struct head head = {.request = request};
     const char *end = buf + len;
@@ -582,18 +585,18 @@ static enum http_result parse_lines(const char *buf, size_t len, struct http_req
     while (end - line >= 2 && line[0] == '\r' && line[1] == '\n') {
         line += 2;
     }
-    if (!may_start_request(line, end)) {
+    if (!http_may_start_request(line, end)) {
         request->problem = "The request line does not start with a method.";
         return HTTP_BAD;
     }
-    next = parse_request_line(&head, line, end);
+    next = http_parse_request_line(&head, line, end);
     while (next != NULL) {
         line = next;
         if (end - line >= 2 && line[0] == '\r' && line[1] == '\n') {
             request->head_len = (size_t)(line + 2 - buf);
-            return finish(&head);
+            return http_finish(&head);
         }
-        next = parse_header(&head, line, end);
+        next = http_parse_header(&head, line, end);
     }
     /* See the top of this file: without an LF the line was not refused, it is not complete. */
     return memchr(line, '\n', (size_t)(end - line)) != NULL ? head.refusal : HTTP_MORE;
@@ -609,8 +612,8 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
      * A head in one piece, the usual case, is read in one pass. One in pieces is read a second
      * time, when it is complete or refused: each byte costs a constant either way.
      */
-    if (*scanned == 0 || check_new_lines(buf, len, *scanned)) {
-        result = parse_lines(buf, len, request);
+    if (*scanned == 0 || http_check_new_lines(buf, len, *scanned)) {
+        result = http_parse_lines(buf, len, request);
     }
     if (result == HTTP_MORE) {
         *scanned = len;
@@ -618,30 +621,30 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
     return result;
 }
 
-static int hex_value(char byte)
+static int http_hex_value(char byte)
 {
     char lower = (char)(byte | 0x20);
 
-    if (is_digit(byte)) {
+    if (http_is_digit(byte)) {
         return byte - '0';
     }
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-static enum chunk_state chunk_refuse(struct http_chunked *chunked, const char *problem)
+static enum chunk_state http_chunk_refuse(struct http_chunked *chunked, const char *problem)
 {
     chunked->problem = problem;
     return CHUNK_REFUSED;
 }
 
 /* One byte of a chunk's size: 1*HEXDIG, then its CR or an extension. */
-static enum chunk_state size_step(struct http_chunked *chunked, char byte)
+static enum chunk_state http_size_step(struct http_chunked *chunked, char byte)
 {
-    int digit = hex_value(byte);
+    int digit = http_hex_value(byte);
 
     if (digit >= 0) {
         if (chunked->remaining > LENGTH_MAX >> 4) {
-            return chunk_refuse(chunked, "A chunk's size is too large.");
+            return http_chunk_refuse(chunked, "A chunk's size is too large.");
         }
         chunked->remaining = chunked->remaining << 4 | (uint64_t)digit;
         return CHUNK_SIZE;
@@ -653,22 +656,22 @@ static enum chunk_state size_step(struct http_chunked *chunked, char byte)
         if (byte == ';') {
             return CHUNK_EXTENSION;
         }
-        if (is_space(byte)) {
+        if (http_is_space(byte)) {
             return CHUNK_SPACE;
         }
     }
-    return chunk_refuse(chunked, "A chunk's size is not a hexadecimal number.");
+    return http_chunk_refuse(chunked, "A chunk's size is not a hexadecimal number.");
 }
 
 /*
  * One byte of the rest of a size line. An extension may hold any text: how a line ends, and thus
  * where data starts, does not depend on its grammar as long as control bytes are refused.
  */
-static enum chunk_state extension_step(struct http_chunked *chunked, char byte)
+static enum chunk_state http_extension_step(struct http_chunked *chunked, char byte)
 {
     switch ((enum chunk_state)chunked->state) {
     case CHUNK_SPACE:
-        if (is_space(byte)) {
+        if (http_is_space(byte)) {
             return CHUNK_SPACE;
         }
         if (byte == ';') {
@@ -679,7 +682,7 @@ static enum chunk_state extension_step(struct http_chunked *chunked, char byte)
         if (byte == '\r') {
             return CHUNK_SIZE_LF;
         }
-        if (byte_is(byte, VALUE)) {
+        if (http_byte_is(byte, VALUE)) {
             return CHUNK_EXTENSION;
         }
         break;
@@ -689,23 +692,23 @@ static enum chunk_state extension_step(struct http_chunked *chunked, char byte)
             return chunked->remaining > 0 ? CHUNK_DATA : TRAILER_START;
         }
     }
-    return chunk_refuse(chunked, "A chunk's size line is not valid.");
+    return http_chunk_refuse(chunked, "A chunk's size line is not valid.");
 }
 
 /* One byte of the trailers: header lines up to an empty one. */
-static enum chunk_state trailer_step(struct http_chunked *chunked, char byte)
+static enum chunk_state http_trailer_step(struct http_chunked *chunked, char byte)
 {
     switch ((enum chunk_state)chunked->state) {
     case TRAILER_START:
         if (byte == '\r') {
             return TRAILER_END_LF;
         }
-        if (byte_is(byte, TOKEN)) {
+        if (http_byte_is(byte, TOKEN)) {
             return TRAILER_NAME;
         }
         break;
     case TRAILER_NAME:
-        if (byte_is(byte, TOKEN)) {
+        if (http_byte_is(byte, TOKEN)) {
             return TRAILER_NAME;
         }
         if (byte == ':') {
@@ -716,7 +719,7 @@ static enum chunk_state trailer_step(struct http_chunked *chunked, char byte)
         if (byte == '\r') {
             return TRAILER_LF;
         }
-        if (byte_is(byte, VALUE)) {
+        if (http_byte_is(byte, VALUE)) {
             return TRAILER_VALUE;
         }
         break;
@@ -726,11 +729,11 @@ static enum chunk_state trailer_step(struct http_chunked *chunked, char byte)
             return chunked->state == TRAILER_LF ? TRAILER_START : CHUNK_END;
         }
     }
-    return chunk_refuse(chunked, "A trailer is not valid.");
+    return http_chunk_refuse(chunked, "A trailer is not valid.");
 }
 
 /* One byte that is not data; returns the state after it. */
-static enum chunk_state framing_step(struct http_chunked *chunked, char byte)
+static enum chunk_state http_framing_step(struct http_chunked *chunked, char byte)
 {
     enum chunk_state state = (enum chunk_state)chunked->state;
 
@@ -741,19 +744,19 @@ static enum chunk_state framing_step(struct http_chunked *chunked, char byte)
         return CHUNK_SIZE;
     }
     if (state == CHUNK_DATA_CR || state == CHUNK_DATA_LF) {
-        return chunk_refuse(chunked, "A chunk's data does not end where its size says.");
+        return http_chunk_refuse(chunked, "A chunk's data does not end where its size says.");
     }
     chunked->line_len++;
     if (state >= TRAILER_START) {
         chunked->trailer_len++;
         return chunked->trailer_len <= TRAILER_BYTES_MAX
-                   ? trailer_step(chunked, byte)
-                   : chunk_refuse(chunked, "The trailers are too long.");
+                   ? http_trailer_step(chunked, byte)
+                   : http_chunk_refuse(chunked, "The trailers are too long.");
     }
     if (chunked->line_len > SIZE_LINE_MAX) {
-        return chunk_refuse(chunked, "A chunk's size line is too long.");
+        return http_chunk_refuse(chunked, "A chunk's size line is too long.");
     }
-    return state == CHUNK_SIZE ? size_step(chunked, byte) : extension_step(chunked, byte);
+    return state == CHUNK_SIZE ? http_size_step(chunked, byte) : http_extension_step(chunked, byte);
 }
 
 enum http_result http_chunked_decode(struct http_chunked *chunked, char *body, size_t raw_len,
@@ -767,7 +770,7 @@ enum http_result http_chunked_decode(struct http_chunked *chunked, char *body, s
         size_t available = (size_t)(end - p);
 
         if (chunked->state != CHUNK_DATA) {
-            chunked->state = (int)framing_step(chunked, *p);
+            chunked->state = (int)http_framing_step(chunked, *p);
             p++;
             continue;
         }

@@ -24,15 +24,15 @@ struct text {
     char *at;
 };
 
-static void put(struct text *text, const char *data, size_t len)
+static void reply_put(struct text *text, const char *data, size_t len)
 {
     memcpy(text->at, data, len);
     text->at += len;
 }
 
-#define PUT(text, literal) put((text), (literal), sizeof(literal) - 1)
+#define PUT(text, literal) reply_put((text), (literal), sizeof(literal) - 1)
 
-static void put_number(struct text *text, uint64_t number)
+static void reply_put_number(struct text *text, uint64_t number)
 {
     char digits[20];
     size_t at = sizeof(digits);
@@ -41,11 +41,11 @@ static void put_number(struct text *text, uint64_t number)
         digits[--at] = (char)('0' + number % 10);
         number /= 10;
     } while (number > 0);
-    put(text, digits + at, sizeof(digits) - at);
+    reply_put(text, digits + at, sizeof(digits) - at);
 }
 
 /* The inside of a JSON string. Control bytes become \u00XX; other bytes go through as they are. */
-static void put_escaped(struct text *text, const char *message)
+static void reply_put_escaped(struct text *text, const char *message)
 {
     static const char hex[] = "0123456789abcdef";
     size_t len = strnlen(message, REPLY_MESSAGE_MAX);
@@ -56,28 +56,28 @@ static void put_escaped(struct text *text, const char *message)
         if (byte == '"' || byte == '\\') {
             char pair[2] = {'\\', (char)byte};
 
-            put(text, pair, sizeof(pair));
+            reply_put(text, pair, sizeof(pair));
         } else if (byte < 0x20) {
             char escape[6] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
 
-            put(text, escape, sizeof(escape));
+            reply_put(text, escape, sizeof(escape));
         } else {
-            put(text, message + i, 1);
+            reply_put(text, message + i, 1);
         }
     }
 }
 
 /* A 422's body, but for its last brace. */
-static void put_rejected(struct text *into, const struct reply *reply)
+static void reply_put_rejected(struct text *into, const struct reply *reply)
 {
     struct text text = *into;
 
     PUT(&text, "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected ");
-    put_number(&text, reply->rejected);
+    reply_put_number(&text, reply->rejected);
     PUT(&text, " of the request's events");
     if (reply->rejected_duplicates > 0) {
         PUT(&text, " (");
-        put_number(&text, reply->rejected_duplicates);
+        reply_put_number(&text, reply->rejected_duplicates);
         if (reply->rejected_duplicates == 1)
             PUT(&text, " of them a duplicate of a rejected event)");
         else
@@ -87,13 +87,13 @@ static void put_rejected(struct text *into, const struct reply *reply)
                "\"rejected\":[");
     for (const struct waiter_rejection *at = reply->rejections; at; at = at->next) {
         PUT(&text, "{\"event\":");
-        put_number(&text, at->event);
+        reply_put_number(&text, at->event);
         if (at->duplicate)
             PUT(&text, ",\"duplicate\":true");
         PUT(&text, ",\"code\":");
-        put_number(&text, at->code < 0 ? 0 : (size_t)at->code);
+        reply_put_number(&text, at->code < 0 ? 0 : (size_t)at->code);
         PUT(&text, ",\"message\":\"");
-        put_escaped(&text, at->message);
+        reply_put_escaped(&text, at->message);
         PUT(&text, "\"}");
         if (at->next)
             PUT(&text, ",");
@@ -102,35 +102,35 @@ static void put_rejected(struct text *into, const struct reply *reply)
     *into = text;
 }
 
-static size_t write_body(const struct reply *reply, char *out)
+static size_t reply_write_body(const struct reply *reply, char *out)
 {
     struct text text = {out};
 
     if (reply->status == 202 || reply->status == 200) {
         PUT(&text, "{\"accepted\":");
-        put_number(&text, reply->accepted);
+        reply_put_number(&text, reply->accepted);
         PUT(&text, ",\"duplicates\":");
-        put_number(&text, reply->duplicates);
+        reply_put_number(&text, reply->duplicates);
     } else if (unlikely(reply->status == 422)) {
-        put_rejected(&text, reply);
+        reply_put_rejected(&text, reply);
     } else {
         PUT(&text, "{\"error\":\"");
-        put(&text, reply->code, strlen(reply->code));
+        reply_put(&text, reply->code, strlen(reply->code));
         PUT(&text, "\",\"message\":\"");
-        put_escaped(&text, reply->message);
+        reply_put_escaped(&text, reply->message);
         PUT(&text, "\"");
         if (reply->has_place) {
             PUT(&text, ",\"event\":");
-            put_number(&text, reply->event);
+            reply_put_number(&text, reply->event);
             PUT(&text, ",\"offset\":");
-            put_number(&text, reply->offset);
+            reply_put_number(&text, reply->offset);
         }
     }
     PUT(&text, "}");
     return (size_t)(text.at - out);
 }
 
-static const char *status_line(uint16_t status)
+static const char *reply_status_line(uint16_t status)
 {
     switch (status) {
     case 200:
@@ -184,21 +184,21 @@ void reply_date_update(struct reply_date *date, uint64_t real_ms)
 size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out)
 {
     char body[REPLY_REJECTED_MAX];
-    size_t body_len = write_body(reply, body);
-    const char *line = status_line(reply->status);
+    size_t body_len = reply_write_body(reply, body);
+    const char *line = reply_status_line(reply->status);
     struct text text = {out};
 
-    put(&text, line, strlen(line));
+    reply_put(&text, line, strlen(line));
     PUT(&text, "Date: ");
-    put(&text, date->text, sizeof(date->text) - 1);
+    reply_put(&text, date->text, sizeof(date->text) - 1);
     PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
-    put_number(&text, body_len);
+    reply_put_number(&text, body_len);
     if (reply->close)
         PUT(&text, "\r\nConnection: close");
     else if (reply->keep_alive)
         PUT(&text, "\r\nConnection: keep-alive");
     PUT(&text, "\r\n\r\n");
     if (!reply->head_only)
-        put(&text, body, body_len);
+        reply_put(&text, body, body_len);
     return (size_t)(text.at - out);
 }

@@ -25,7 +25,7 @@ struct reading {
     uint64_t first_lsn; /* of the oldest segment */
 };
 
-static int by_lsn(const void *left, const void *right)
+static int buried_by_lsn(const void *left, const void *right)
 {
     const uint64_t *a = left, *b = right;
 
@@ -33,7 +33,7 @@ static int by_lsn(const void *left, const void *right)
 }
 
 /* When the first record of a segment came, which is its oldest; 0: it does not tell. */
-static uint64_t segment_begun_ms(int dir_fd, uint32_t number)
+static uint64_t buried_segment_begun_ms(int dir_fd, uint32_t number)
 {
     char name[SEGMENT_NAME_MAX];
     struct record record;
@@ -54,12 +54,12 @@ static uint64_t segment_begun_ms(int dir_fd, uint32_t number)
 }
 
 /* No record of the journal came before this time. */
-static uint64_t journal_begun_ms(const struct journal_dir *dir)
+static uint64_t buried_journal_begun_ms(const struct journal_dir *dir)
 {
     uint64_t begun_ms = UINT64_MAX;
 
     for (size_t i = 0; i < dir->file_count; i++) {
-        uint64_t ms = segment_begun_ms(dir->fd, dir->files[i].number);
+        uint64_t ms = buried_segment_begun_ms(dir->fd, dir->files[i].number);
 
         if (ms < begun_ms)
             begun_ms = ms;
@@ -67,7 +67,8 @@ static uint64_t journal_begun_ms(const struct journal_dir *dir)
     return begun_ms;
 }
 
-static int add_line(void *arg, const struct letter *letter, struct slice line, uint64_t number)
+static int buried_add_line(void *arg, const struct letter *letter, struct slice line,
+                           uint64_t number)
 {
     struct reading *reading = arg;
     struct buried *buried = reading->buried;
@@ -90,7 +91,7 @@ static int add_line(void *arg, const struct letter *letter, struct slice line, u
     return 0;
 }
 
-static int sync_file(int dir_fd, const char *name)
+static int buried_sync_file(int dir_fd, const char *name)
 {
     int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     int err = fd < 0 || fsync(fd) != 0 ? -errno : 0;
@@ -100,7 +101,8 @@ static int sync_file(int dir_fd, const char *name)
     return err;
 }
 
-static int read_files(struct reading *reading, const struct letters *letters, uint64_t since_ms)
+static int buried_read_files(struct reading *reading, const struct letters *letters,
+                             uint64_t since_ms)
 {
     int err = 0;
 
@@ -110,9 +112,9 @@ static int read_files(struct reading *reading, const struct letters *letters, ui
 
         if (file->modified_ms < since_ms)
             continue;
-        err = letters_visit(letters, file->name, add_line, reading);
+        err = letters_visit(letters, file->name, buried_add_line, reading);
         if (err == 0 && reading->buried->count > before)
-            err = sync_file(letters->dir_fd, file->name);
+            err = buried_sync_file(letters->dir_fd, file->name);
         if (err == -ENOENT)
             err = 0; /* taken away meanwhile */
     }
@@ -131,23 +133,24 @@ int buried_read(struct buried *buried, const char *dir, struct journal *journal)
     if (folder->file_count == 0)
         return 0;
     reading.first_lsn = (uint64_t)folder->files[0].number << 32;
-    begun_ms = journal_begun_ms(folder);
+    begun_ms = buried_journal_begun_ms(folder);
     err = letters_open(&letters, dir);
     if (err != 0)
         return err == -ENOENT ? 0 : err;
-    err = read_files(&reading, &letters, begun_ms > CLOCK_SLACK_MS ? begun_ms - CLOCK_SLACK_MS : 0);
+    err = buried_read_files(&reading, &letters,
+                            begun_ms > CLOCK_SLACK_MS ? begun_ms - CLOCK_SLACK_MS : 0);
     letters_close(&letters);
     if (err != 0)
         buried_free(buried);
     else if (buried->count > 1)
-        qsort(buried->lsns, buried->count, sizeof(*buried->lsns), by_lsn);
+        qsort(buried->lsns, buried->count, sizeof(*buried->lsns), buried_by_lsn);
     return err;
 }
 
 bool buried_has(const struct buried *buried, uint64_t lsn)
 {
     return buried->count > 0 &&
-           bsearch(&lsn, buried->lsns, buried->count, sizeof(lsn), by_lsn) != NULL;
+           bsearch(&lsn, buried->lsns, buried->count, sizeof(lsn), buried_by_lsn) != NULL;
 }
 
 void buried_free(struct buried *buried)

@@ -30,14 +30,14 @@
 #define POLL_MAX_MS 1000
 #define LOG_INTERVAL_MS 60000
 
-static void insert_list_destroy(struct insert_list *list)
+static void flusher_insert_list_destroy(struct insert_list *list)
 {
     while (list->first != NULL)
         insert_destroy(insert_list_pop(list));
 }
 
 /* Takes a transfer from the idle ones, or a new one; NULL: out of memory. */
-static struct transfer *transfer_get(struct flusher *flusher)
+static struct transfer *flusher_transfer_get(struct flusher *flusher)
 {
     struct transfer *transfer = flusher->idle;
 
@@ -47,16 +47,16 @@ static struct transfer *transfer_get(struct flusher *flusher)
     return transfer;
 }
 
-static void transfer_put(struct flusher *flusher, struct transfer *transfer)
+static void flusher_transfer_put(struct flusher *flusher, struct transfer *transfer)
 {
     transfer->next = flusher->idle;
     flusher->idle = transfer;
 }
 
 /* Posts insert (NULL: a probe) of a stream. Takes url and, on 0, insert. 0 or -ENOMEM. */
-static int post(struct flusher *flusher, size_t stream, struct insert *insert, char *url)
+static int flusher_post(struct flusher *flusher, size_t stream, struct insert *insert, char *url)
 {
-    struct transfer *transfer = url == NULL ? NULL : transfer_get(flusher);
+    struct transfer *transfer = url == NULL ? NULL : flusher_transfer_get(flusher);
 
     if (transfer == NULL) {
         free(url);
@@ -66,7 +66,7 @@ static int post(struct flusher *flusher, size_t stream, struct insert *insert, c
     transfer->stream = (uint16_t)stream;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
-        transfer_put(flusher, transfer);
+        flusher_transfer_put(flusher, transfer);
         return -ENOMEM;
     }
     transfer->next = flusher->active;
@@ -74,7 +74,7 @@ static int post(struct flusher *flusher, size_t stream, struct insert *insert, c
     return 0;
 }
 
-static void take_off(struct flusher *flusher, struct transfer *transfer)
+static void flusher_take_off(struct flusher *flusher, struct transfer *transfer)
 {
     struct transfer **link = &flusher->active;
 
@@ -84,7 +84,7 @@ static void take_off(struct flusher *flusher, struct transfer *transfer)
     curl_multi_remove_handle(flusher->multi, transfer->easy);
 }
 
-static void finish_transfers(struct flusher *flusher)
+static void flusher_finish_transfers(struct flusher *flusher)
 {
     CURLMsg *message;
     int left;
@@ -95,13 +95,13 @@ static void finish_transfers(struct flusher *flusher)
             continue;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
         transfer_end(transfer, message->data.result);
-        take_off(flusher, transfer);
+        flusher_take_off(flusher, transfer);
         flusher_answer(flusher, transfer);
-        transfer_put(flusher, transfer);
+        flusher_transfer_put(flusher, transfer);
     }
 }
 
-static void discard(struct flusher *flusher, struct batch *batch)
+static void flusher_discard(struct flusher *flusher, struct batch *batch)
 {
     flusher_count_insert(flusher, batch->stream, batch->count);
     flusher_finish_records(flusher, batch->records, batch->count, RECORD_INSERTED);
@@ -109,7 +109,7 @@ static void discard(struct flusher *flusher, struct batch *batch)
 }
 
 /* Moves what has been submitted into the lanes, oldest first. */
-static void take_inbox(struct flusher *flusher)
+static void flusher_take_inbox(struct flusher *flusher)
 {
     /* acquire: pairs with the release in flusher_submit() */
     struct batch *newest = atomic_exchange_explicit(&flusher->inbox, NULL, memory_order_acquire);
@@ -127,7 +127,7 @@ static void take_inbox(struct flusher *flusher)
         oldest = batch->next;
         batch->next = NULL;
         if (flusher->discard) {
-            discard(flusher, batch);
+            flusher_discard(flusher, batch);
             continue;
         }
         *lane->batches_end = batch;
@@ -135,7 +135,7 @@ static void take_inbox(struct flusher *flusher)
     }
 }
 
-static void drop_first_batch(struct lane *lane)
+static void flusher_drop_first_batch(struct lane *lane)
 {
     struct batch *batch = lane->batches;
 
@@ -147,7 +147,7 @@ static void drop_first_batch(struct lane *lane)
 }
 
 /* Records of the first batch that fit an insert by their bytes: at least one. */
-static uint32_t fitting(const struct lane *lane, uint64_t *bytes)
+static uint32_t flusher_fitting(const struct lane *lane, uint64_t *bytes)
 {
     const struct batch *batch = lane->batches;
     uint32_t n = 0;
@@ -166,7 +166,7 @@ static uint32_t fitting(const struct lane *lane, uint64_t *bytes)
  * Rows of the insert that the lane's batches give now. whole: batches that go in whole; 0: a piece
  * of the first, or the frozen insert that replay found.
  */
-static size_t measure(const struct lane *lane, size_t *whole)
+static size_t flusher_measure(const struct lane *lane, size_t *whole)
 {
     const struct batch *batch = lane->batches;
     uint64_t bytes = 0;
@@ -183,15 +183,15 @@ static size_t measure(const struct lane *lane, size_t *whole)
         bytes += batch->bytes;
         ++*whole;
     }
-    return *whole > 0 ? rows : fitting(lane, &bytes);
+    return *whole > 0 ? rows : flusher_fitting(lane, &bytes);
 }
 
 /* Builds the next insert from batches that have gathered; NULL: out of memory. */
-static struct insert *build(struct flusher *flusher, size_t stream)
+static struct insert *flusher_build(struct flusher *flusher, size_t stream)
 {
     struct lane *lane = &flusher->lanes[stream];
     size_t whole;
-    size_t rows = measure(lane, &whole);
+    size_t rows = flusher_measure(lane, &whole);
     struct insert *insert = insert_create((uint16_t)stream, rows);
 
     if (insert == NULL)
@@ -206,24 +206,24 @@ static struct insert *build(struct flusher *flusher, size_t stream)
     }
     if (whole == 0) {
         uint64_t bytes;
-        uint32_t n = fitting(lane, &bytes);
+        uint32_t n = flusher_fitting(lane, &bytes);
         insert_add(insert, lane->batches->records + lane->head_taken, n, bytes);
         lane->batches->bytes -= bytes;
         lane->head_taken += n;
         if (lane->head_taken == lane->batches->count)
-            drop_first_batch(lane);
+            flusher_drop_first_batch(lane);
     }
     for (; whole > 0; whole--) {
         const struct batch *batch = lane->batches;
         insert_add(insert, batch->records + lane->head_taken, batch->count - lane->head_taken,
                    batch->bytes);
-        drop_first_batch(lane);
+        flusher_drop_first_batch(lane);
     }
     return insert;
 }
 
 /* True when the lane has something to send and may. */
-static bool lane_ready(const struct lane *lane, uint64_t now)
+static bool flusher_lane_ready(const struct lane *lane, uint64_t now)
 {
     if (now < lane->retry_at_ms)
         return false;
@@ -238,7 +238,7 @@ static bool lane_ready(const struct lane *lane, uint64_t now)
 }
 
 /* Draws and stamps the id where there is none yet. 0 or -EIO. */
-static int freeze(struct flusher *flusher, struct insert *insert)
+static int flusher_freeze(struct flusher *flusher, struct insert *insert)
 {
     uint64_t held;
 
@@ -259,14 +259,15 @@ static int freeze(struct flusher *flusher, struct insert *insert)
 }
 
 /* Sends the next insert of a lane that is ready. */
-static void start_insert(struct flusher *flusher, size_t stream)
+static void flusher_start_insert(struct flusher *flusher, size_t stream)
 {
     const struct config *config = flusher_config(flusher);
     struct lane *lane = &flusher->lanes[stream];
     struct insert *insert;
     struct insert_request request;
 
-    insert = lane->waiting.first != NULL ? insert_list_pop(&lane->waiting) : build(flusher, stream);
+    insert = lane->waiting.first != NULL ? insert_list_pop(&lane->waiting)
+                                         : flusher_build(flusher, stream);
     if (insert == NULL) {
         /* Out of memory: no failure of ClickHouse's. */
         lane->retry_at_ms = clock_mono_ms() + config->clickhouse_retry_max_ms;
@@ -274,7 +275,7 @@ static void start_insert(struct flusher *flusher, size_t stream)
     }
     if (insert->suspect && insert->count > 1 && flusher_cut(flusher, insert, true, -1) == 0)
         return;
-    if (freeze(flusher, insert) != 0) {
+    if (flusher_freeze(flusher, insert) != 0) {
         flusher_keep(flusher, insert, true);
         return;
     }
@@ -285,8 +286,8 @@ static void start_insert(struct flusher *flusher, size_t stream)
         .alone = insert->alone,
         .ignore_views = insert->ignore_views,
     };
-    if (post(flusher, stream, insert,
-             insert_request_url(config, &config->streams[stream], &request)) != 0) {
+    if (flusher_post(flusher, stream, insert,
+                     insert_request_url(config, &config->streams[stream], &request)) != 0) {
         flusher_keep(flusher, insert, true);
         return;
     }
@@ -300,7 +301,7 @@ static void start_insert(struct flusher *flusher, size_t stream)
 }
 
 /* Fills the free slots, stream by stream in turn. */
-static void start_inserts(struct flusher *flusher, uint64_t now)
+static void flusher_start_inserts(struct flusher *flusher, uint64_t now)
 {
     size_t passed = 0;
 
@@ -308,8 +309,8 @@ static void start_inserts(struct flusher *flusher, uint64_t now)
            flusher->inflight_count < flusher_config(flusher)->clickhouse_max_inflight) {
         size_t stream = flusher->next_lane;
         flusher->next_lane = (stream + 1) % flusher->lane_count;
-        if (lane_ready(&flusher->lanes[stream], now)) {
-            start_insert(flusher, stream);
+        if (flusher_lane_ready(&flusher->lanes[stream], now)) {
+            flusher_start_insert(flusher, stream);
             passed = 0;
         } else {
             passed++;
@@ -317,7 +318,7 @@ static void start_inserts(struct flusher *flusher, uint64_t now)
     }
 }
 
-static void start_probes(struct flusher *flusher, uint64_t now)
+static void flusher_start_probes(struct flusher *flusher, uint64_t now)
 {
     const struct config *config = flusher_config(flusher);
 
@@ -326,7 +327,8 @@ static void start_probes(struct flusher *flusher, uint64_t now)
         if (lane->probing || now < lane->probe_at_ms)
             continue;
         lane->probing = true;
-        if (post(flusher, i, NULL, insert_request_probe_url(config, &config->streams[i])) != 0) {
+        if (flusher_post(flusher, i, NULL, insert_request_probe_url(config, &config->streams[i])) !=
+            0) {
             lane->probing = false;
             lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
         }
@@ -334,7 +336,7 @@ static void start_probes(struct flusher *flusher, uint64_t now)
 }
 
 /* Milliseconds until something is due of itself. */
-static int next_due(const struct flusher *flusher, uint64_t now)
+static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 {
     uint64_t due = now + POLL_MAX_MS;
 
@@ -353,7 +355,7 @@ static int next_due(const struct flusher *flusher, uint64_t now)
     return due > now ? (int)(due - now) : 0;
 }
 
-static void *run(void *arg)
+static void *flusher_run(void *arg)
 {
     struct flusher *flusher = arg;
     int running;
@@ -362,28 +364,28 @@ static void *run(void *arg)
     while (!atomic_load_explicit(&flusher->stop, memory_order_acquire)) {
         uint64_t now;
         curl_multi_perform(flusher->multi, &running);
-        finish_transfers(flusher);
-        take_inbox(flusher);
+        flusher_finish_transfers(flusher);
+        flusher_take_inbox(flusher);
         now = clock_mono_ms();
         if (!flusher->discard) {
             flusher_retry_parked(flusher, now);
-            start_probes(flusher, now);
-            start_inserts(flusher, now);
+            flusher_start_probes(flusher, now);
+            flusher_start_inserts(flusher, now);
         }
         METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
                          (int64_t)flusher->inflight_count);
         /* What was just added makes this return at once. */
-        curl_multi_poll(flusher->multi, NULL, 0, next_due(flusher, now), NULL);
+        curl_multi_poll(flusher->multi, NULL, 0, flusher_next_due(flusher, now), NULL);
     }
     return NULL;
 }
 
 /* Frees what flusher_start() has made so far, and all that the thread has left. */
-static void destroy(struct flusher *flusher)
+static void flusher_destroy(struct flusher *flusher)
 {
     while (flusher->active != NULL) {
         struct transfer *transfer = flusher->active;
-        take_off(flusher, transfer);
+        flusher_take_off(flusher, transfer);
         insert_destroy(transfer->insert);
         transfer_destroy(transfer);
     }
@@ -392,20 +394,20 @@ static void destroy(struct flusher *flusher)
         flusher->idle = transfer->next;
         transfer_destroy(transfer);
     }
-    take_inbox(flusher);
+    flusher_take_inbox(flusher);
     for (size_t i = 0; i < flusher->lane_count; i++) {
         while (flusher->lanes[i].batches != NULL)
-            drop_first_batch(&flusher->lanes[i]);
-        insert_list_destroy(&flusher->lanes[i].waiting);
+            flusher_drop_first_batch(&flusher->lanes[i]);
+        flusher_insert_list_destroy(&flusher->lanes[i].waiting);
     }
-    insert_list_destroy(&flusher->parked);
+    flusher_insert_list_destroy(&flusher->parked);
     curl_multi_cleanup(flusher->multi);
     curl_slist_free_all(flusher->headers);
     dead_letter_close(flusher->dead_letter);
     free(flusher);
 }
 
-static void init_lanes(struct flusher *flusher, const struct config *config)
+static void flusher_init_lanes(struct flusher *flusher, const struct config *config)
 {
     flusher->lane_count = config->stream_count;
     for (size_t i = 0; i < flusher->lane_count; i++) {
@@ -433,7 +435,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
     started->up = -1;
     insert_list_init(&started->parked);
-    init_lanes(started, config);
+    flusher_init_lanes(started, config);
     event_id_random(&started->random, sizeof(started->random));
     started->random |= 1; /* xorshift would stay at 0 */
     curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -454,7 +456,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
         METRIC_GAUGE_SET(parts->metrics, dead_letter_bytes,
                          (int64_t)dead_letter_bytes(started->dead_letter));
     METRIC_GAUGE_SET(parts->metrics, clickhouse_up, started->discard);
-    err = -pthread_create(&started->thread, NULL, run, started);
+    err = -pthread_create(&started->thread, NULL, flusher_run, started);
     if (err != 0)
         goto destroy_started;
     pthread_setname_np(started->thread, "alloy-flusher");
@@ -462,7 +464,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     return 0;
 
 destroy_started:
-    destroy(started);
+    flusher_destroy(started);
     return err;
 }
 
@@ -475,7 +477,7 @@ void flusher_submit(struct flusher *flusher, struct batch *batch)
     /* The inbox is only ever taken whole, so a node cannot come back while we look (no ABA). */
     do {
         batch->next = newest;
-        /* release: pairs with the acquire in take_inbox() */
+        /* release: pairs with the acquire in flusher_take_inbox() */
     } while (!atomic_compare_exchange_weak_explicit(&flusher->inbox, &newest, batch,
                                                     memory_order_release, memory_order_relaxed));
     /* Whoever found it empty wakes; the others' batches are taken along. */
@@ -491,10 +493,10 @@ uint64_t flusher_pending(const struct flusher *flusher)
 
 void flusher_stop(struct flusher *flusher)
 {
-    /* release: pairs with the acquire in run() */
+    /* release: pairs with the acquire in flusher_run() */
     atomic_store_explicit(&flusher->stop, true, memory_order_release);
     curl_multi_wakeup(flusher->multi);
     pthread_join(flusher->thread, NULL);
     METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight, 0);
-    destroy(flusher);
+    flusher_destroy(flusher);
 }

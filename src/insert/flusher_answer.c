@@ -36,7 +36,7 @@
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
 
 /* Says whether ClickHouse answers at all, when that changes. */
-static void set_up(struct flusher *flusher, bool up, const char *error)
+static void flusher_answer_set_up(struct flusher *flusher, bool up, const char *error)
 {
     if (up)
         health_clear(flusher->parts.health, "clickhouse");
@@ -54,7 +54,8 @@ static void set_up(struct flusher *flusher, bool up, const char *error)
 }
 
 /* The text of an answer on one line, cut short, for people. */
-static const char *message_of(const struct transfer *transfer, char out[HEALTH_MESSAGE_MAX])
+static const char *flusher_answer_message_of(const struct transfer *transfer,
+                                             char out[HEALTH_MESSAGE_MAX])
 {
     struct slice body = transfer->answer.body;
     size_t len = body.len < HEALTH_MESSAGE_MAX - 1 ? body.len : HEALTH_MESSAGE_MAX - 1;
@@ -77,7 +78,7 @@ static const char *message_of(const struct transfer *transfer, char out[HEALTH_M
 }
 
 /* The exception's code; a proxy between may have dropped the header. 0: none. */
-static int code_of(const struct insert_answer *answer)
+static int flusher_answer_code_of(const struct insert_answer *answer)
 {
     return answer->exception_code != 0 ? answer->exception_code
                                        : insert_answer_body_code(answer->body);
@@ -85,7 +86,7 @@ static int code_of(const struct insert_answer *answer)
 
 /* Tells what keeps lanes from inserting. One stuck stream must not take the others' traffic away,
  * so it blocks only where no stream is left. */
-static void tell_faults(struct flusher *flusher)
+static void flusher_answer_tell_faults(struct flusher *flusher)
 {
     bool all = true;
     char key[HEALTH_KEY_MAX];
@@ -101,22 +102,22 @@ static void tell_faults(struct flusher *flusher)
     }
 }
 
-static void raise_lane(struct flusher *flusher, size_t stream, enum lane_fault fault,
-                       const char *text)
+static void flusher_answer_raise_lane(struct flusher *flusher, size_t stream, enum lane_fault fault,
+                                      const char *text)
 {
     struct lane *lane = &flusher->lanes[stream];
 
     lane->fault = fault;
     snprintf(lane->fault_text, sizeof(lane->fault_text), "%s", text);
-    tell_faults(flusher);
+    flusher_answer_tell_faults(flusher);
 }
 
-static void clear_lane(struct flusher *flusher, size_t stream)
+static void flusher_answer_clear_lane(struct flusher *flusher, size_t stream)
 {
     if (flusher->lanes[stream].fault == LANE_FAULT_NONE)
         return;
     flusher->lanes[stream].fault = LANE_FAULT_NONE;
-    tell_faults(flusher);
+    flusher_answer_tell_faults(flusher);
     log_info("stream is well again stream=%s", flusher_stream(flusher, stream)->name);
 }
 
@@ -137,7 +138,7 @@ void flusher_count_insert(struct flusher *flusher, size_t stream, uint64_t rows)
     METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_last_insert_ms, (int64_t)clock_mono_ms());
 }
 
-static void count_error(struct flusher *flusher, enum insert_class class)
+static void flusher_answer_count_error(struct flusher *flusher, enum insert_class class)
 {
     switch (class) {
     case INSERT_DONE:
@@ -199,7 +200,7 @@ int flusher_cut(struct flusher *flusher, struct insert *insert, bool bad_row, in
     return 0;
 }
 
-static void insert_end(struct flusher *flusher, struct insert *insert)
+static void flusher_answer_insert_end(struct flusher *flusher, struct insert *insert)
 {
     if (insert->part)
         flusher->lanes[insert->stream].part_count--;
@@ -208,7 +209,7 @@ static void insert_end(struct flusher *flusher, struct insert *insert)
 
 /* Offers a refused row to the dead-letter folder. On 0 the row is in it, on its way out of the
  * journal, and insert is destroyed. */
-static int bury(struct flusher *flusher, struct insert *insert, struct slice message)
+static int flusher_answer_bury(struct flusher *flusher, struct insert *insert, struct slice message)
 {
     const struct config *config = flusher_config(flusher);
     const struct config_stream *stream = &config->streams[insert->stream];
@@ -245,14 +246,14 @@ static int bury(struct flusher *flusher, struct insert *insert, struct slice mes
     return 0;
 }
 
-static void count_parked(struct flusher *flusher, size_t count)
+static void flusher_answer_count_parked(struct flusher *flusher, size_t count)
 {
     flusher->parked_count = count;
     METRIC_GAUGE_SET(flusher->parts.metrics, dead_letter_parked, (int64_t)count);
 }
 
 /* Rows must wait: says why, and sets the time of the next try. */
-static void hold_parked(struct flusher *flusher, int err)
+static void flusher_answer_hold_parked(struct flusher *flusher, int err)
 {
     const uint64_t now = clock_mono_ms();
     const uint64_t retry_ms = flusher_config(flusher)->clickhouse_retry_max_ms;
@@ -277,23 +278,24 @@ static void hold_parked(struct flusher *flusher, int err)
 }
 
 /* A row that is alone in its insert was refused. */
-static void refuse(struct flusher *flusher, struct insert *insert, const struct transfer *transfer)
+static void flusher_answer_refuse(struct flusher *flusher, struct insert *insert,
+                                  const struct transfer *transfer)
 {
     struct slice message = transfer->answer.body;
     struct lane *lane = &flusher->lanes[insert->stream];
     uint64_t held;
     int err;
 
-    insert_end(flusher, insert);
-    insert->code = code_of(&transfer->answer);
+    flusher_answer_insert_end(flusher, insert);
+    insert->code = flusher_answer_code_of(&transfer->answer);
     if (log_limit_pass(&lane->refused_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
         log_warn("row refused stream=%s code=%d action=dead_letter suppressed=%" PRIu64,
                  flusher_stream(flusher, insert->stream)->name, insert->code, held);
     if (flusher->parked.first == NULL) {
-        err = bury(flusher, insert, message);
+        err = flusher_answer_bury(flusher, insert, message);
         if (err == 0)
             return;
-        hold_parked(flusher, err);
+        flusher_answer_hold_parked(flusher, err);
     }
     /* Memory is bounded: from here on the stream itself waits, with this row. */
     if (flusher->parked_count >= PARKED_MAX) {
@@ -302,7 +304,7 @@ static void refuse(struct flusher *flusher, struct insert *insert, const struct 
     }
     insert->message = strndup(message.data, message.len < MESSAGE_MAX ? message.len : MESSAGE_MAX);
     insert_list_push_back(&flusher->parked, insert);
-    count_parked(flusher, flusher->parked_count + 1);
+    flusher_answer_count_parked(flusher, flusher->parked_count + 1);
 }
 
 void flusher_retry_parked(struct flusher *flusher, uint64_t now)
@@ -312,13 +314,13 @@ void flusher_retry_parked(struct flusher *flusher, uint64_t now)
     for (int i = 0; i < PARKED_AT_ONCE && flusher->parked.first != NULL; i++) {
         struct insert *insert = insert_list_pop(&flusher->parked);
         const char *text = insert->message != NULL ? insert->message : "";
-        int err = bury(flusher, insert, (struct slice){text, strlen(text)});
+        int err = flusher_answer_bury(flusher, insert, (struct slice){text, strlen(text)});
         if (err != 0) {
             insert_list_push_front(&flusher->parked, insert);
-            hold_parked(flusher, err);
+            flusher_answer_hold_parked(flusher, err);
             return;
         }
-        count_parked(flusher, flusher->parked_count - 1);
+        flusher_answer_count_parked(flusher, flusher->parked_count - 1);
     }
     if (flusher->parked.first == NULL) {
         health_clear(flusher->parts.health, "dead_letter");
@@ -327,7 +329,8 @@ void flusher_retry_parked(struct flusher *flusher, uint64_t now)
 }
 
 /* What passes by itself has not passed for long. */
-static void tell_retries(struct flusher *flusher, size_t stream, const struct insert_answer *answer)
+static void flusher_answer_tell_retries(struct flusher *flusher, size_t stream,
+                                        const struct insert_answer *answer)
 {
     struct lane *lane = &flusher->lanes[stream];
     char key[HEALTH_KEY_MAX];
@@ -340,11 +343,11 @@ static void tell_retries(struct flusher *flusher, size_t stream, const struct in
         health_raise(flusher->parts.health, key, false,
                      "ClickHouse has put inserts off %" PRIu32
                      " times in a row (code %d, HTTP status %ld)",
-                     lane->backoff.failures, code_of(answer), answer->status);
+                     lane->backoff.failures, flusher_answer_code_of(answer), answer->status);
 }
 
 /* The table has taken what was refused before, when its views were asked. */
-static void tell_view(struct flusher *flusher, const struct insert *insert)
+static void flusher_answer_tell_view(struct flusher *flusher, const struct insert *insert)
 {
     struct lane *lane = &flusher->lanes[insert->stream];
     const struct config_stream *of = flusher_stream(flusher, insert->stream);
@@ -364,7 +367,8 @@ static void tell_view(struct flusher *flusher, const struct insert *insert)
                   of->name, of->database, of->table, insert->code, insert->count, held);
 }
 
-static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t started_ns)
+static void flusher_answer_insert_done(struct flusher *flusher, struct insert *insert,
+                                       uint64_t started_ns)
 {
     struct lane *lane = &flusher->lanes[insert->stream];
 
@@ -374,13 +378,13 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
     lane->pace_ms -= (lane->pace_ms + PACE_SHRINK - 1) / PACE_SHRINK;
-    clear_lane(flusher, insert->stream);
+    flusher_answer_clear_lane(flusher, insert->stream);
     if (lane->retries_told)
-        tell_retries(flusher, insert->stream, NULL);
+        flusher_answer_tell_retries(flusher, insert->stream, NULL);
     if (insert->ignore_views && insert->view_blamed)
-        tell_view(flusher, insert);
+        flusher_answer_tell_view(flusher, insert);
     insert_settle(insert, true);
-    insert_end(flusher, insert);
+    flusher_answer_insert_end(flusher, insert);
     insert_destroy(insert);
 }
 
@@ -390,7 +394,7 @@ static void insert_done(struct flusher *flusher, struct insert *insert, uint64_t
  * That must go under its own token until it has been refused for its own sake; what is in then
  * proves it, since none of its rows is bad.
  */
-static bool may_be_anothers(const struct insert *insert)
+static bool flusher_answer_may_be_anothers(const struct insert *insert)
 {
     return insert->async && !insert->alone && (insert->uncertain || insert->count == 1);
 }
@@ -401,11 +405,11 @@ static bool may_be_anothers(const struct insert *insert)
  * insert with somebody's bad row, and when a materialized view refuses a row the table has
  * committed them all.
  */
-static bool must_go_again(const struct flusher *flusher, struct insert *insert,
-                          const struct transfer *transfer)
+static bool flusher_answer_must_go_again(const struct flusher *flusher, struct insert *insert,
+                                         const struct transfer *transfer)
 {
     const bool view_blamed = insert_answer_blames_view(transfer->answer.body);
-    const bool alone = may_be_anothers(insert);
+    const bool alone = flusher_answer_may_be_anothers(insert);
     const bool ignore_views =
         !insert->ignore_views && (flusher->lanes[insert->stream].views || view_blamed);
 
@@ -414,13 +418,13 @@ static bool must_go_again(const struct flusher *flusher, struct insert *insert,
     insert->alone = insert->alone || alone;
     insert->ignore_views = insert->ignore_views || ignore_views;
     insert->view_blamed = view_blamed || !alone;
-    insert->code = code_of(&transfer->answer);
+    insert->code = flusher_answer_code_of(&transfer->answer);
     return true;
 }
 
 /* Some row is at fault, or the rows are of too many partitions. */
-static void insert_refused(struct flusher *flusher, struct insert *insert,
-                           const struct transfer *transfer, enum insert_class class)
+static void flusher_answer_insert_refused(struct flusher *flusher, struct insert *insert,
+                                          const struct transfer *transfer, enum insert_class class)
 {
     struct lane *lane = &flusher->lanes[insert->stream];
     bool bad_row = class == INSERT_BAD_ROWS;
@@ -430,19 +434,19 @@ static void insert_refused(struct flusher *flusher, struct insert *insert,
     /* ClickHouse works: it has judged. */
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = 0;
-    if (must_go_again(flusher, insert, transfer)) {
+    if (flusher_answer_must_go_again(flusher, insert, transfer)) {
         insert_list_push_front(&lane->waiting, insert);
         return;
     }
     insert_settle(insert, false);
     if (insert->count == 1)
-        refuse(flusher, insert, transfer);
+        flusher_answer_refuse(flusher, insert, transfer);
     else if (flusher_cut(flusher, insert, bad_row, named ? (int64_t)row : -1) != 0)
         flusher_keep(flusher, insert, true);
 }
 
 /* Merges do not keep up: fewer and larger inserts from now on. */
-static void slow_down(struct flusher *flusher, struct lane *lane)
+static void flusher_answer_slow_down(struct flusher *flusher, struct lane *lane)
 {
     const struct config *config = flusher_config(flusher);
     uint64_t pace = lane->pace_ms * 2;
@@ -453,15 +457,15 @@ static void slow_down(struct flusher *flusher, struct lane *lane)
 }
 
 /* True when ClickHouse, and not only something before it, has answered. */
-static bool has_answered(const struct insert_answer *answer)
+static bool flusher_answer_has_answered(const struct insert_answer *answer)
 {
     return !answer->transport_failed && (answer->status < 500 || answer->exception_code != 0 ||
                                          insert_answer_body_code(answer->body) != 0);
 }
 
 /* Nothing but time, or a human, can help. */
-static void insert_failed(struct flusher *flusher, struct insert *insert,
-                          const struct transfer *transfer, enum insert_class class)
+static void flusher_answer_insert_failed(struct flusher *flusher, struct insert *insert,
+                                         const struct transfer *transfer, enum insert_class class)
 {
     struct lane *lane = &flusher->lanes[insert->stream];
     const char *name = flusher_stream(flusher, insert->stream)->name;
@@ -471,8 +475,8 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
     uint64_t held;
 
     if (class == INSERT_MISCONFIGURED) {
-        message_of(transfer, message);
-        raise_lane(flusher, insert->stream, LANE_FAULT_INSERT, message);
+        flusher_answer_message_of(transfer, message);
+        flusher_answer_raise_lane(flusher, insert->stream, LANE_FAULT_INSERT, message);
         if (log_limit_pass(&lane->misconfigured_limit, now, LOG_INTERVAL_MS, &held))
             log_error("insert refused, waiting for a human stream=%s code=%d status=%ld "
                       "message=\"%s\" suppressed=%" PRIu64,
@@ -481,8 +485,8 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
         /* Not the message: it may quote an event. */
         snprintf(message, sizeof(message),
                  "inserts fail in a way that alloyd does not know (code %d, HTTP status %ld)",
-                 code_of(answer), answer->status);
-        raise_lane(flusher, insert->stream, LANE_FAULT_INSERT, message);
+                 flusher_answer_code_of(answer), answer->status);
+        flusher_answer_raise_lane(flusher, insert->stream, LANE_FAULT_INSERT, message);
         if (log_limit_pass(&lane->unknown_limit, now, LOG_INTERVAL_MS, &held))
             log_error("insert failed in an unknown way stream=%s code=%d status=%ld "
                       "action=retry suppressed=%" PRIu64,
@@ -493,12 +497,13 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
                  name, answer->exception_code, answer->status, transfer->error, insert->count,
                  held);
     }
-    if (class == INSERT_RETRY && code_of(answer) == CODE_TOO_MANY_PARTS)
-        slow_down(flusher, lane);
+    if (class == INSERT_RETRY && flusher_answer_code_of(answer) == CODE_TOO_MANY_PARTS)
+        flusher_answer_slow_down(flusher, lane);
     insert->uncertain = true;
     flusher_keep(flusher, insert, class != INSERT_RETRY);
-    if (class == INSERT_RETRY && has_answered(answer) && lane->backoff.failures >= RETRIES_QUIET)
-        tell_retries(flusher, insert->stream, answer);
+    if (class == INSERT_RETRY && flusher_answer_has_answered(answer) &&
+        lane->backoff.failures >= RETRIES_QUIET)
+        flusher_answer_tell_retries(flusher, insert->stream, answer);
     /* Whoever answers next may be another server: ask before the next new insert. */
     if (answer->transport_failed) {
         lane->probed = false;
@@ -507,7 +512,7 @@ static void insert_failed(struct flusher *flusher, struct insert *insert,
     }
 }
 
-static void on_insert(struct flusher *flusher, struct transfer *transfer)
+static void flusher_answer_on_insert(struct flusher *flusher, struct transfer *transfer)
 {
     struct insert *insert = transfer->insert;
     struct lane *lane = &flusher->lanes[insert->stream];
@@ -526,26 +531,26 @@ static void on_insert(struct flusher *flusher, struct transfer *transfer)
         class = INSERT_UNKNOWN;
     lane->inflight_count--;
     flusher->inflight_count--;
-    count_error(flusher, class);
+    flusher_answer_count_error(flusher, class);
     switch (class) {
     case INSERT_DONE:
-        insert_done(flusher, insert, transfer->started_ns);
+        flusher_answer_insert_done(flusher, insert, transfer->started_ns);
         break;
     case INSERT_BAD_ROWS:
     case INSERT_SPLIT:
-        insert_refused(flusher, insert, transfer, class);
+        flusher_answer_insert_refused(flusher, insert, transfer, class);
         break;
     case INSERT_RETRY:
     case INSERT_MISCONFIGURED:
     case INSERT_UNKNOWN:
-        insert_failed(flusher, insert, transfer, class);
+        flusher_answer_insert_failed(flusher, insert, transfer, class);
         break;
     }
 }
 
 /* One thing about a table that an operator should know; text NULL: it is not so (any more). */
-static void tell_finding(struct flusher *flusher, size_t stream, const char *key, const char *text,
-                         bool news)
+static void flusher_answer_tell_finding(struct flusher *flusher, size_t stream, const char *key,
+                                        const char *text, bool news)
 {
     const struct config_stream *of = flusher_stream(flusher, stream);
 
@@ -561,8 +566,8 @@ static void tell_finding(struct flusher *flusher, size_t stream, const char *key
 }
 
 /* Decides how to insert, given what the server said; probe NULL: nothing useful, for a reason. */
-static void decide(struct flusher *flusher, size_t stream, const struct flusher_probe *probe,
-                   const char *reason)
+static void flusher_answer_decide(struct flusher *flusher, size_t stream,
+                                  const struct flusher_probe *probe, const char *reason)
 {
     const int mode = flusher_config(flusher)->clickhouse_async_insert;
     struct lane *lane = &flusher->lanes[stream];
@@ -590,32 +595,34 @@ static void decide(struct flusher *flusher, size_t stream, const struct flusher_
         log_info("table looked at stream=%s table=%s.%s %s inserts=%s", of->name, of->database,
                  of->table, now, lane->async ? "async" : "sync");
     snprintf(key, sizeof(key), "clickhouse.%s.window", of->name);
-    tell_finding(flusher, stream, key,
-                 probe != NULL && probe->window_unset
-                     ? "no non_replicated_deduplication_window, so a retried insert can give rows "
-                       "twice"
-                     : NULL,
-                 news);
+    flusher_answer_tell_finding(
+        flusher, stream, key,
+        probe != NULL && probe->window_unset
+            ? "no non_replicated_deduplication_window, so a retried insert can give rows "
+              "twice"
+            : NULL,
+        news);
     snprintf(text, sizeof(text), "inserts are %s: %s",
              lane->async ? "async, and can lose or double rows" : "synchronous",
              unsafe == NULL ? "" : unsafe);
     snprintf(key, sizeof(key), "clickhouse.%s.async", of->name);
-    tell_finding(flusher, stream, key, unsafe != NULL && mode != CONFIG_ASYNC_OFF ? text : NULL,
-                 news);
+    flusher_answer_tell_finding(flusher, stream, key,
+                                unsafe != NULL && mode != CONFIG_ASYNC_OFF ? text : NULL, news);
 }
 
-static void on_probe_row(struct flusher *flusher, size_t stream, const struct flusher_probe *probe)
+static void flusher_answer_on_probe_row(struct flusher *flusher, size_t stream,
+                                        const struct flusher_probe *probe)
 {
     const struct config *config = flusher_config(flusher);
     const struct config_stream *of = flusher_stream(flusher, stream);
     struct lane *lane = &flusher->lanes[stream];
     char text[HEALTH_MESSAGE_MAX];
 
-    decide(flusher, stream, probe, NULL);
+    flusher_answer_decide(flusher, stream, probe, NULL);
     if (probe->table_exists) {
         backoff_reset(&lane->probe_backoff);
         if (lane->fault == LANE_FAULT_PROBE)
-            clear_lane(flusher, stream);
+            flusher_answer_clear_lane(flusher, stream);
         return;
     }
     lane->probe_at_ms =
@@ -627,10 +634,10 @@ static void on_probe_row(struct flusher *flusher, size_t stream, const struct fl
     if (lane->fault == LANE_FAULT_NONE)
         log_error("table does not exist stream=%s table=%s.%s", of->name, of->database, of->table);
     snprintf(text, sizeof(text), "table %s.%s does not exist", of->database, of->table);
-    raise_lane(flusher, stream, LANE_FAULT_PROBE, text);
+    flusher_answer_raise_lane(flusher, stream, LANE_FAULT_PROBE, text);
 }
 
-static void on_probe(struct flusher *flusher, struct transfer *transfer)
+static void flusher_answer_on_probe(struct flusher *flusher, struct transfer *transfer)
 {
     const size_t stream = transfer->stream;
     struct lane *lane = &flusher->lanes[stream];
@@ -643,7 +650,7 @@ static void on_probe(struct flusher *flusher, struct transfer *transfer)
     lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;
     if (transfer->answer.status == 200 && transfer->answer.exception_code == 0 &&
         !transfer->answer.transport_failed && flusher_probe_read(transfer->answer.body, &probe)) {
-        on_probe_row(flusher, stream, &probe);
+        flusher_answer_on_probe_row(flusher, stream, &probe);
         return;
     }
     if (class == INSERT_RETRY && transfer->answer.status != 200) {
@@ -653,20 +660,21 @@ static void on_probe(struct flusher *flusher, struct transfer *transfer)
         return;
     }
     /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
-    message_of(transfer, message);
+    flusher_answer_message_of(transfer, message);
     if (class == INSERT_MISCONFIGURED && transfer->answer.exception_code != CODE_ACCESS_DENIED &&
         lane->fault != LANE_FAULT_INSERT)
-        raise_lane(flusher, stream, LANE_FAULT_PROBE, message);
-    decide(flusher, stream, NULL, message);
+        flusher_answer_raise_lane(flusher, stream, LANE_FAULT_PROBE, message);
+    flusher_answer_decide(flusher, stream, NULL, message);
 }
 
 void flusher_answer(struct flusher *flusher, struct transfer *transfer)
 {
     char text[HEALTH_MESSAGE_MAX];
 
-    set_up(flusher, has_answered(&transfer->answer), message_of(transfer, text));
+    flusher_answer_set_up(flusher, flusher_answer_has_answered(&transfer->answer),
+                          flusher_answer_message_of(transfer, text));
     if (transfer->insert != NULL)
-        on_insert(flusher, transfer);
+        flusher_answer_on_insert(flusher, transfer);
     else
-        on_probe(flusher, transfer);
+        flusher_answer_on_probe(flusher, transfer);
 }

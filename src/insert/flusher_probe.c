@@ -31,7 +31,7 @@ static const unsigned partitions_fixed[][VERSION_PARTS] = {
 };
 static const unsigned async_counted[VERSION_PARTS] = {26, 4, 1, 0};
 
-static int version_compare(const unsigned *a, const unsigned *b, size_t parts)
+static int flusher_probe_version_compare(const unsigned *a, const unsigned *b, size_t parts)
 {
     for (size_t i = 0; i < parts; i++) {
         if (a[i] != b[i])
@@ -40,42 +40,42 @@ static int version_compare(const unsigned *a, const unsigned *b, size_t parts)
     return 0;
 }
 
-static bool version_read(const char *text, unsigned version[VERSION_PARTS])
+static bool flusher_probe_version_read(const char *text, unsigned version[VERSION_PARTS])
 {
     return sscanf(text, "%5u.%5u.%5u.%5u", &version[0], &version[1], &version[2], &version[3]) ==
            VERSION_PARTS;
 }
 
-static bool version_partitions_fixed(const unsigned version[VERSION_PARTS])
+static bool flusher_probe_version_partitions_fixed(const unsigned version[VERSION_PARTS])
 {
     const size_t last = ARRAY_LEN(partitions_fixed) - 1;
 
     for (size_t i = 0; i < last; i++) {
-        if (version_compare(version, partitions_fixed[i], 2) == 0)
-            return version_compare(version, partitions_fixed[i], VERSION_PARTS) >= 0;
+        if (flusher_probe_version_compare(version, partitions_fixed[i], 2) == 0)
+            return flusher_probe_version_compare(version, partitions_fixed[i], VERSION_PARTS) >= 0;
     }
-    return version_compare(version, partitions_fixed[last], VERSION_PARTS) >= 0;
+    return flusher_probe_version_compare(version, partitions_fixed[last], VERSION_PARTS) >= 0;
 }
 
-static bool begins(struct slice text, const char *prefix)
+static bool flusher_probe_begins(struct slice text, const char *prefix)
 {
     return text.len >= strlen(prefix) && memcmp(text.data, prefix, strlen(prefix)) == 0;
 }
 
-static bool ends(struct slice text, const char *suffix)
+static bool flusher_probe_ends(struct slice text, const char *suffix)
 {
     size_t len = strlen(suffix);
 
     return text.len >= len && memcmp(text.data + text.len - len, suffix, len) == 0;
 }
 
-static bool equals(struct slice text, const char *word)
+static bool flusher_probe_equals(struct slice text, const char *word)
 {
-    return text.len == strlen(word) && begins(text, word);
+    return text.len == strlen(word) && flusher_probe_begins(text, word);
 }
 
 /* Cuts one row at its tabs. False: not PROBE_FIELDS fields and a newline. */
-static bool split_row(struct slice body, struct slice fields[PROBE_FIELDS])
+static bool flusher_probe_split_row(struct slice body, struct slice fields[PROBE_FIELDS])
 {
     const char *at = body.data;
     const char *end = body.len == 0 ? NULL : memchr(body.data, '\n', body.len);
@@ -94,7 +94,7 @@ static bool split_row(struct slice body, struct slice fields[PROBE_FIELDS])
     return true;
 }
 
-static bool copy_field(char out[FLUSHER_PROBE_FIELD_MAX], struct slice field)
+static bool flusher_probe_copy_field(char out[FLUSHER_PROBE_FIELD_MAX], struct slice field)
 {
     if (field.len >= FLUSHER_PROBE_FIELD_MAX)
         return false;
@@ -103,16 +103,16 @@ static bool copy_field(char out[FLUSHER_PROBE_FIELD_MAX], struct slice field)
     return true;
 }
 
-static const char *async_unsafe(const struct flusher_probe *probe, bool merge_tree)
+static const char *flusher_probe_async_unsafe(const struct flusher_probe *probe, bool merge_tree)
 {
     unsigned version[VERSION_PARTS];
 
-    if (!version_read(probe->version, version))
+    if (!flusher_probe_version_read(probe->version, version))
         return "this version of ClickHouse is not known";
     if (!probe->counts_async)
         return "this version of ClickHouse does not tell how many rows an async insert has written";
     /* What stands behind a Distributed table or a view cannot be seen from here. */
-    if ((probe->partitioned || !merge_tree) && !version_partitions_fixed(version))
+    if ((probe->partitioned || !merge_tree) && !flusher_probe_version_partitions_fixed(version))
         return "this version of ClickHouse can lose async inserts into partitioned tables";
     return NULL;
 }
@@ -124,19 +124,21 @@ bool flusher_probe_read(struct slice body, struct flusher_probe *probe)
     bool merge_tree;
 
     *probe = (struct flusher_probe){.table_exists = false};
-    if (!split_row(body, fields) || fields[0].len == 0 || !copy_field(probe->version, fields[0]) ||
-        !copy_field(probe->engine, fields[2]) || !copy_field(probe->window, fields[4]))
+    if (!flusher_probe_split_row(body, fields) || fields[0].len == 0 ||
+        !flusher_probe_copy_field(probe->version, fields[0]) ||
+        !flusher_probe_copy_field(probe->engine, fields[2]) ||
+        !flusher_probe_copy_field(probe->window, fields[4]))
         return false;
-    probe->table_exists = !equals(fields[1], "0");
-    probe->partitioned = !equals(fields[3], "0");
-    probe->counts_async = version_read(probe->version, version) &&
-                          version_compare(version, async_counted, VERSION_PARTS) >= 0;
-    merge_tree = ends(fields[2], "MergeTree");
+    probe->table_exists = !flusher_probe_equals(fields[1], "0");
+    probe->partitioned = !flusher_probe_equals(fields[3], "0");
+    probe->counts_async = flusher_probe_version_read(probe->version, version) &&
+                          flusher_probe_version_compare(version, async_counted, VERSION_PARTS) >= 0;
+    merge_tree = flusher_probe_ends(fields[2], "MergeTree");
     /* What stands behind any other engine cannot be seen from here. */
-    probe->has_views = !merge_tree || !equals(fields[5], "0");
-    probe->async_unsafe = async_unsafe(probe, merge_tree);
-    probe->window_unset = merge_tree && !begins(fields[2], "Replicated") &&
-                          !begins(fields[2], "Shared") &&
-                          (fields[4].len == 0 || equals(fields[4], "0"));
+    probe->has_views = !merge_tree || !flusher_probe_equals(fields[5], "0");
+    probe->async_unsafe = flusher_probe_async_unsafe(probe, merge_tree);
+    probe->window_unset = merge_tree && !flusher_probe_begins(fields[2], "Replicated") &&
+                          !flusher_probe_begins(fields[2], "Shared") &&
+                          (fields[4].len == 0 || flusher_probe_equals(fields[4], "0"));
     return true;
 }

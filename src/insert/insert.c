@@ -70,7 +70,7 @@ void insert_rewind(struct insert *insert)
     insert->read_offset = 0;
 }
 
-static uint64_t sum_bytes(struct record *const *records, size_t n)
+static uint64_t insert_sum_bytes(struct record *const *records, size_t n)
 {
     uint64_t bytes = 0;
 
@@ -79,10 +79,11 @@ static uint64_t sum_bytes(struct record *const *records, size_t n)
     return bytes;
 }
 
-static void add_range(struct insert *part, const struct insert *whole, size_t begin, size_t end)
+static void insert_add_range(struct insert *part, const struct insert *whole, size_t begin,
+                             size_t end)
 {
     insert_add(part, whole->records + begin, end - begin,
-               sum_bytes(whole->records + begin, end - begin));
+               insert_sum_bytes(whole->records + begin, end - begin));
 }
 
 int insert_part(struct insert *insert, bool bad_row, int64_t row, struct insert *parts[2])
@@ -101,13 +102,13 @@ int insert_part(struct insert *insert, bool bad_row, int64_t row, struct insert 
         return -ENOMEM;
     }
     if (named) {
-        add_range(first, insert, (size_t)row, (size_t)row + 1);
-        add_range(second, insert, 0, (size_t)row);
-        add_range(second, insert, (size_t)row + 1, insert->count);
+        insert_add_range(first, insert, (size_t)row, (size_t)row + 1);
+        insert_add_range(second, insert, 0, (size_t)row);
+        insert_add_range(second, insert, (size_t)row + 1, insert->count);
         second->hints = (uint8_t)(insert->hints - 1);
     } else {
-        add_range(first, insert, 0, first_count);
-        add_range(second, insert, first_count, insert->count);
+        insert_add_range(first, insert, 0, first_count);
+        insert_add_range(second, insert, first_count, insert->count);
     }
     if (insert->distrust)
         first->hints = second->hints = 0;

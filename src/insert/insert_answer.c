@@ -18,7 +18,8 @@ struct code_class {
     enum insert_class class;
 };
 
-/* Sorted by code (a test checks it). 252 stands for two things: see class_of_code(). */
+/* Sorted by code (a test checks it). 252 stands for two things: see insert_answer_class_of_code().
+ */
 static const struct code_class code_classes[] = {
     {3, INSERT_RETRY},           {6, INSERT_BAD_ROWS},        {16, INSERT_MISCONFIGURED},
     {20, INSERT_MISCONFIGURED},  {25, INSERT_BAD_ROWS},       {26, INSERT_BAD_ROWS},
@@ -62,13 +63,13 @@ static const struct code_class code_classes[] = {
 #define STATUS_TOO_LARGE 413 /* of a proxy: ClickHouse has no such limit */
 #define TOO_MANY_PARTITIONS "Too many partitions for single INSERT block"
 
-static const char *find(struct slice haystack, const char *needle)
+static const char *insert_answer_find(struct slice haystack, const char *needle)
 {
     return haystack.len == 0 ? NULL : memmem(haystack.data, haystack.len, needle, strlen(needle));
 }
 
 /* Reads the digits at the start of text; false when there is none or the number is too large. */
-static bool number_at(const char *text, const char *end, uint64_t *number)
+static bool insert_answer_number_at(const char *text, const char *end, uint64_t *number)
 {
     const char *at = text;
     uint64_t value = 0;
@@ -83,7 +84,7 @@ static bool number_at(const char *text, const char *end, uint64_t *number)
     return at > text;
 }
 
-static enum insert_class class_in_table(int code)
+static enum insert_class insert_answer_class_in_table(int code)
 {
     size_t low = 0;
     size_t high = ARRAY_LEN(code_classes);
@@ -102,23 +103,24 @@ static enum insert_class class_in_table(int code)
 
 /* Whether the message tells that a value was being worked on: read from a row, or computed of one.
  * A dictionary's trouble is not the value's. */
-static bool blames_value(int code, struct slice body)
+static bool insert_answer_blames_value(int code, struct slice body)
 {
-    if (find(body, "While executing JSONEachRow") != NULL)
+    if (insert_answer_find(body, "While executing JSONEachRow") != NULL)
         return true;
-    return code == CODE_BAD_ARGUMENTS && find(body, "dictGet") == NULL &&
-           (find(body, "while executing 'FUNCTION") != NULL ||
-            find(body, "while executing function") != NULL);
+    return code == CODE_BAD_ARGUMENTS && insert_answer_find(body, "dictGet") == NULL &&
+           (insert_answer_find(body, "while executing 'FUNCTION") != NULL ||
+            insert_answer_find(body, "while executing function") != NULL);
 }
 
-static enum insert_class class_of_code(int code, struct slice body)
+static enum insert_class insert_answer_class_of_code(int code, struct slice body)
 {
-    const enum insert_class class = class_in_table(code);
+    const enum insert_class class = insert_answer_class_in_table(code);
 
-    if (code == CODE_TOO_MANY_PARTS && find(body, TOO_MANY_PARTITIONS) != NULL)
+    if (code == CODE_TOO_MANY_PARTS && insert_answer_find(body, TOO_MANY_PARTITIONS) != NULL)
         return INSERT_SPLIT;
     /* New codes come with new types, and a bad argument can be a column's value. */
-    if ((class == INSERT_UNKNOWN || code == CODE_BAD_ARGUMENTS) && blames_value(code, body))
+    if ((class == INSERT_UNKNOWN || code == CODE_BAD_ARGUMENTS) &&
+        insert_answer_blames_value(code, body))
         return INSERT_BAD_ROWS;
     return class;
 }
@@ -130,18 +132,18 @@ enum insert_class insert_answer_classify(const struct insert_answer *answer, uin
     if (answer->transport_failed)
         return INSERT_RETRY;
     if (answer->exception_code != 0)
-        return class_of_code(answer->exception_code, answer->body);
+        return insert_answer_class_of_code(answer->exception_code, answer->body);
     body_code = insert_answer_body_code(answer->body);
     if (answer->status == 200) {
         if (body_code != 0)
-            return class_of_code(body_code, answer->body);
-        if (find(answer->body, "__exception__") != NULL)
+            return insert_answer_class_of_code(body_code, answer->body);
+        if (insert_answer_find(answer->body, "__exception__") != NULL)
             return INSERT_RETRY;
         return answer->has_summary && answer->written_rows >= rows ? INSERT_DONE : INSERT_RETRY;
     }
     /* A proxy between may have dropped the header; the body still says what ClickHouse said. */
     if (body_code != 0)
-        return class_of_code(body_code, answer->body);
+        return insert_answer_class_of_code(body_code, answer->body);
     if (answer->status >= 500)
         return INSERT_RETRY;
     if (answer->status == STATUS_TOO_LARGE)
@@ -155,14 +157,14 @@ bool insert_answer_summary(struct slice value, uint64_t *written_rows)
 {
     static const char key[] = "\"written_rows\"";
     const char *end = value.data + value.len;
-    const char *at = find(value, key);
+    const char *at = insert_answer_find(value, key);
 
     if (at == NULL)
         return false;
     /* ClickHouse quotes the number; a bare one is as good. */
     for (at += sizeof(key) - 1; at < end && (*at == ':' || *at == ' ' || *at == '"'); at++)
         ;
-    return number_at(at, end, written_rows);
+    return insert_answer_number_at(at, end, written_rows);
 }
 
 int insert_answer_body_code(struct slice body)
@@ -172,12 +174,12 @@ int insert_answer_body_code(struct slice body)
     const char *end = body.data + body.len;
     const char *at;
 
-    for (at = find(body, prefix); at != NULL;
-         at = find((struct slice){at, (size_t)(end - at)}, prefix)) {
+    for (at = insert_answer_find(body, prefix); at != NULL;
+         at = insert_answer_find((struct slice){at, (size_t)(end - at)}, prefix)) {
         uint64_t code;
         const char *digits_end;
         at += sizeof(prefix) - 1;
-        if (!number_at(at, end, &code) || code == 0 || code > 99999)
+        if (!insert_answer_number_at(at, end, &code) || code == 0 || code > 99999)
             continue;
         for (digits_end = at; digits_end < end && *digits_end >= '0' && *digits_end <= '9';)
             digits_end++;
@@ -198,12 +200,12 @@ bool insert_answer_row(struct slice body, uint64_t *row)
         const char *last = NULL;
         uint64_t number;
         /* The message quotes the event before it names the row: only the last place is its own. */
-        for (const char *at = find(body, places[i]); at != NULL;
-             at = find((struct slice){at, (size_t)(end - at)}, places[i])) {
+        for (const char *at = insert_answer_find(body, places[i]); at != NULL;
+             at = insert_answer_find((struct slice){at, (size_t)(end - at)}, places[i])) {
             at += strlen(places[i]);
             last = at;
         }
-        if (last != NULL && number_at(last, end, &number) && number > 0) {
+        if (last != NULL && insert_answer_number_at(last, end, &number) && number > 0) {
             *row = number - 1;
             return true;
         }
@@ -213,7 +215,7 @@ bool insert_answer_row(struct slice body, uint64_t *row)
 
 bool insert_answer_blames_view(struct slice body)
 {
-    return find(body, "while pushing to view") != NULL;
+    return insert_answer_find(body, "while pushing to view") != NULL;
 }
 
 bool insert_answer_too_long(const struct insert_answer *answer)

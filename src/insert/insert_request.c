@@ -34,7 +34,7 @@ static const struct config_setting fixed_settings[] = {
     {"max_insert_delayed_streams_for_parallel_write", "100000"},
 };
 
-static void put_encoded(FILE *out, const char *text)
+static void insert_request_put_encoded(FILE *out, const char *text)
 {
     for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
         if ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
@@ -45,20 +45,20 @@ static void put_encoded(FILE *out, const char *text)
     }
 }
 
-static void put_setting(FILE *out, const char *name, const char *value)
+static void insert_request_put_setting(FILE *out, const char *name, const char *value)
 {
     fputc('&', out);
-    put_encoded(out, name);
+    insert_request_put_encoded(out, name);
     fputc('=', out);
-    put_encoded(out, value);
+    insert_request_put_encoded(out, value);
 }
 
 /* Writes text between quotes, escaped as SQL literals and quoted names want it, percent-encoded. */
-static void put_quoted(FILE *out, char quote, const char *text)
+static void insert_request_put_quoted(FILE *out, char quote, const char *text)
 {
     char one[3] = {quote, '\0', '\0'};
 
-    put_encoded(out, one);
+    insert_request_put_encoded(out, one);
     for (; *text != '\0'; text++) {
         if (*text == quote || *text == '\\') {
             one[0] = '\\';
@@ -67,11 +67,11 @@ static void put_quoted(FILE *out, char quote, const char *text)
             one[0] = *text;
             one[1] = '\0';
         }
-        put_encoded(out, one);
+        insert_request_put_encoded(out, one);
     }
     one[0] = quote;
     one[1] = '\0';
-    put_encoded(out, one);
+    insert_request_put_encoded(out, one);
 }
 
 /*
@@ -79,7 +79,7 @@ static void put_quoted(FILE *out, char quote, const char *text)
  * fragment does not. Credentials in it give way to clickhouse.user and clickhouse.password, which
  * go in headers: ClickHouse refuses a request that has both.
  */
-static void put_base(FILE *out, const struct config *config)
+static void insert_request_put_base(FILE *out, const struct config *config)
 {
     const char *url = config->clickhouse_url;
     const char *scheme = strstr(url, "://");
@@ -100,7 +100,7 @@ static void put_base(FILE *out, const struct config *config)
 }
 
 /* Returns the text written to out, or NULL when memory ran out on the way. */
-static char *finish(FILE *out, char **text)
+static char *insert_request_finish(FILE *out, char **text)
 {
     bool failed = ferror(out) != 0;
 
@@ -132,22 +132,22 @@ char *insert_request_url(const struct config *config, const struct config_stream
 
     if (out == NULL)
         return NULL;
-    put_base(out, config);
-    put_encoded(out, "INSERT INTO ");
-    put_quoted(out, '`', stream->database);
+    insert_request_put_base(out, config);
+    insert_request_put_encoded(out, "INSERT INTO ");
+    insert_request_put_quoted(out, '`', stream->database);
     fputc('.', out);
-    put_quoted(out, '`', stream->table);
-    put_encoded(out, " FORMAT JSONEachRow");
+    insert_request_put_quoted(out, '`', stream->table);
+    insert_request_put_encoded(out, " FORMAT JSONEachRow");
     fprintf(out, "&insert_deduplication_token=%016" PRIx64 "%016" PRIx64, request->instance_id,
             request->insert_id);
     for (size_t i = 0; i < ARRAY_LEN(fixed_settings); i++)
-        put_setting(out, fixed_settings[i].name, fixed_settings[i].value);
-    put_setting(out, "async_insert", request->async ? "1" : "0");
+        insert_request_put_setting(out, fixed_settings[i].name, fixed_settings[i].value);
+    insert_request_put_setting(out, "async_insert", request->async ? "1" : "0");
     if (request->async) {
-        put_setting(out, "wait_for_async_insert",
-                    config->clickhouse_wait_for_async_insert ? "1" : "0");
+        insert_request_put_setting(out, "wait_for_async_insert",
+                                   config->clickhouse_wait_for_async_insert ? "1" : "0");
         /* Off by default, and before 26.2 tokens of async inserts do nothing without it. */
-        put_setting(out, "async_insert_deduplicate", "1");
+        insert_request_put_setting(out, "async_insert_deduplicate", "1");
     }
     /* The server joins async inserts whose settings are the same. This one means nothing above the
      * rows of an insert. */
@@ -155,11 +155,11 @@ char *insert_request_url(const struct config *config, const struct config_stream
         fprintf(out, "&max_insert_block_size=%" PRIu64,
                 BLOCK_ROWS_ALONE + request->insert_id % BLOCK_ROWS_ALONE);
     if (request->ignore_views)
-        put_setting(out, "materialized_views_ignore_errors", "1");
+        insert_request_put_setting(out, "materialized_views_ignore_errors", "1");
     /* Last: of two settings of one name ClickHouse takes the later. */
     for (size_t i = 0; i < config->setting_count; i++)
-        put_setting(out, config->settings[i].name, config->settings[i].value);
-    return finish(out, &text);
+        insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
+    return insert_request_finish(out, &text);
 }
 
 char *insert_request_probe_url(const struct config *config, const struct config_stream *stream)
@@ -170,17 +170,18 @@ char *insert_request_probe_url(const struct config *config, const struct config_
 
     if (out == NULL)
         return NULL;
-    put_base(out, config);
+    insert_request_put_base(out, config);
     /* Aggregates, so that one row comes, and with it the version, even where no table is. */
-    put_encoded(out, "SELECT version(), count(), any(engine), any(partition_key != ''), "
-                     "any(extract(engine_full, "
-                     "'non_replicated_deduplication_window = (\\\\d+)')), "
-                     "any(length(dependencies_table)) FROM system.tables "
-                     "WHERE database = ");
-    put_quoted(out, '\'', stream->database);
-    put_encoded(out, " AND name = ");
-    put_quoted(out, '\'', stream->table);
-    put_encoded(out, " FORMAT TabSeparated");
-    put_setting(out, "wait_end_of_query", "1");
-    return finish(out, &text);
+    insert_request_put_encoded(out,
+                               "SELECT version(), count(), any(engine), any(partition_key != ''), "
+                               "any(extract(engine_full, "
+                               "'non_replicated_deduplication_window = (\\\\d+)')), "
+                               "any(length(dependencies_table)) FROM system.tables "
+                               "WHERE database = ");
+    insert_request_put_quoted(out, '\'', stream->database);
+    insert_request_put_encoded(out, " AND name = ");
+    insert_request_put_quoted(out, '\'', stream->table);
+    insert_request_put_encoded(out, " FORMAT TabSeparated");
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    return insert_request_finish(out, &text);
 }

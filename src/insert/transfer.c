@@ -23,14 +23,14 @@
 #define HEADER_CODE "X-ClickHouse-Exception-Code:"
 #define HEADER_SUMMARY "X-ClickHouse-Summary:"
 
-static size_t on_read(char *out, size_t size, size_t n, void *arg)
+static size_t transfer_on_read(char *out, size_t size, size_t n, void *arg)
 {
     struct transfer *transfer = arg;
 
     return transfer->insert == NULL ? 0 : insert_read(transfer->insert, out, size * n);
 }
 
-static int on_seek(void *arg, curl_off_t offset, int origin)
+static int transfer_on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct transfer *transfer = arg;
 
@@ -43,7 +43,7 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
 
 /* Keeps the beginning and the end: a message may quote a long value before it says what it was
  * about. */
-static size_t on_body(char *data, size_t size, size_t n, void *arg)
+static size_t transfer_on_body(char *data, size_t size, size_t n, void *arg)
 {
     const size_t half = TRANSFER_BODY_MAX / 2;
     struct transfer *transfer = arg;
@@ -64,7 +64,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 }
 
 /* The value when line is the header called name (with its colon). */
-static bool header_value(struct slice line, const char *name, struct slice *value)
+static bool transfer_header_value(struct slice line, const char *name, struct slice *value)
 {
     size_t len = strlen(name);
 
@@ -78,7 +78,7 @@ static bool header_value(struct slice line, const char *name, struct slice *valu
     return true;
 }
 
-static int read_code(struct slice value)
+static int transfer_read_code(struct slice value)
 {
     int code = 0;
     size_t i;
@@ -88,7 +88,7 @@ static int read_code(struct slice value)
     return code == 0 ? CODE_UNREADABLE : code;
 }
 
-static size_t on_header(char *data, size_t size, size_t n, void *arg)
+static size_t transfer_on_header(char *data, size_t size, size_t n, void *arg)
 {
     struct transfer *transfer = arg;
     struct slice line = {data, size * n};
@@ -96,14 +96,14 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 
     if (line.len >= 5 && memcmp(line.data, "HTTP/", 5) == 0)
         transfer->answer = (struct insert_answer){0}; /* of the last answer, not of a 100 */
-    else if (header_value(line, HEADER_CODE, &value))
-        transfer->answer.exception_code = read_code(value);
-    else if (header_value(line, HEADER_SUMMARY, &value))
+    else if (transfer_header_value(line, HEADER_CODE, &value))
+        transfer->answer.exception_code = transfer_read_code(value);
+    else if (transfer_header_value(line, HEADER_SUMMARY, &value))
         transfer->answer.has_summary = insert_answer_summary(value, &transfer->answer.written_rows);
     return line.len;
 }
 
-static struct curl_slist *append(struct curl_slist *list, const char *header)
+static struct curl_slist *transfer_append(struct curl_slist *list, const char *header)
 {
     struct curl_slist *longer = list == NULL ? NULL : curl_slist_append(list, header);
 
@@ -112,8 +112,8 @@ static struct curl_slist *append(struct curl_slist *list, const char *header)
     return longer;
 }
 
-static struct curl_slist *append_secret(struct curl_slist *list, const char *name,
-                                        const char *value)
+static struct curl_slist *transfer_append_secret(struct curl_slist *list, const char *name,
+                                                 const char *value)
 {
     char *header = NULL;
 
@@ -123,7 +123,7 @@ static struct curl_slist *append_secret(struct curl_slist *list, const char *nam
         curl_slist_free_all(list);
         return NULL;
     }
-    list = append(list, header);
+    list = transfer_append(list, header);
     free(header);
     return list;
 }
@@ -133,14 +133,15 @@ struct curl_slist *transfer_headers(const struct config *config)
     /* No Expect: waiting for "100 Continue" can cost a second and saves nothing. */
     struct curl_slist *list = curl_slist_append(NULL, "Expect:");
 
-    list = append(list, "Content-Type: application/octet-stream");
+    list = transfer_append(list, "Content-Type: application/octet-stream");
     if (list == NULL || !insert_request_uses_headers(config))
         return list;
-    list = append_secret(list, "X-ClickHouse-User",
-                         *config->clickhouse_user != '\0' ? config->clickhouse_user : "default");
+    list = transfer_append_secret(list, "X-ClickHouse-User",
+                                  *config->clickhouse_user != '\0' ? config->clickhouse_user
+                                                                   : "default");
     if (list == NULL)
         return NULL;
-    return append_secret(list, "X-ClickHouse-Key", insert_request_password(config));
+    return transfer_append_secret(list, "X-ClickHouse-Key", insert_request_password(config));
 }
 
 struct transfer *transfer_create(struct curl_slist *headers)
@@ -157,13 +158,13 @@ struct transfer *transfer_create(struct curl_slist *headers)
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, transfer_on_read);
     curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
-    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
+    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, transfer_on_seek);
     curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, transfer_on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, transfer_on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

@@ -24,18 +24,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static int sync_pages(void *address, size_t length)
+static int journal_sync_pages(void *address, size_t length)
 {
     return msync(address, length, MS_SYNC) == 0 ? 0 : -errno;
 }
 
-static size_t segment_room(const struct journal *journal)
+static size_t journal_segment_room(const struct journal *journal)
 {
     return journal->spec.size - SEGMENT_HEADER_BYTES;
 }
 
 /* Under lock. */
-static struct segment *pop_spare(struct journal *journal)
+static struct segment *journal_pop_spare(struct journal *journal)
 {
     struct segment *segment = journal->spares;
 
@@ -45,7 +45,8 @@ static struct segment *pop_spare(struct journal *journal)
 }
 
 /* Puts count segments of list into use, or back among the spares. */
-static void settle_taken(struct journal *journal, struct segment *list, size_t missing, bool use)
+static void journal_settle_taken(struct journal *journal, struct segment *list, size_t missing,
+                                 bool use)
 {
     pthread_mutex_lock(&journal->lock);
     for (struct segment *segment = list; segment != NULL; segment = segment->queue_next) {
@@ -63,7 +64,7 @@ static void settle_taken(struct journal *journal, struct segment *list, size_t m
 }
 
 /* Takes count segments into use, all or none; -ENOSPC. */
-static int take_segments(struct journal *journal, size_t count, struct segment **list)
+static int journal_take_segments(struct journal *journal, size_t count, struct segment **list)
 {
     struct segment **tail = list;
     size_t missing;
@@ -77,7 +78,7 @@ static int take_segments(struct journal *journal, size_t count, struct segment *
         return -ENOSPC;
     }
     for (size_t i = missing; i < count; i++) {
-        *tail = pop_spare(journal);
+        *tail = journal_pop_spare(journal);
         tail = &(*tail)->queue_next;
     }
     *tail = NULL;
@@ -90,7 +91,7 @@ static int take_segments(struct journal *journal, size_t count, struct segment *
         tail = &(*tail)->queue_next;
     }
     *tail = NULL;
-    settle_taken(journal, *list, missing, err == 0);
+    journal_settle_taken(journal, *list, missing, err == 0);
     return err == 0 ? 0 : -ENOSPC;
 }
 
@@ -114,7 +115,7 @@ void journal_writer_seal(struct journal_writer *writer)
 }
 
 /* Moves on to the next reserved segment. */
-static void advance(struct journal_writer *writer)
+static void journal_advance(struct journal_writer *writer)
 {
     struct segment *segment = writer->queue;
 
@@ -131,7 +132,7 @@ static void advance(struct journal_writer *writer)
 }
 
 /* Decides where the janitor is wanted next; tells it now if populated pages run low. */
-static void check_populated(struct journal_writer *writer)
+static void journal_check_populated(struct journal_writer *writer)
 {
     const struct segment *segment = writer->segment;
     const size_t populated = atomic_load_explicit(&segment->populated, memory_order_relaxed);
@@ -146,7 +147,7 @@ static void check_populated(struct journal_writer *writer)
     }
 }
 
-static int set_spec(struct journal *journal, const struct journal_options *options)
+static int journal_set_spec(struct journal *journal, const struct journal_options *options)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct segment_spec *spec = &journal->spec;
@@ -173,7 +174,7 @@ static int set_spec(struct journal *journal, const struct journal_options *optio
 }
 
 /* All mappings share one alignment, so it must do for the largest file that may be recovered. */
-static void count_earlier_files(struct journal *journal)
+static void journal_count_earlier_files(struct journal *journal)
 {
     size_t largest = journal->spec.size;
 
@@ -193,7 +194,7 @@ static void count_earlier_files(struct journal *journal)
  * Its ids are about to be known again, and a retry answered as a duplicate must not rest on a page
  * that a loss of power could still take: so the folder's file system is synced once. 0 or -errno.
  */
-static int sync_earlier_life(struct journal *journal, char error[JOURNAL_ERROR_MAX])
+static int journal_sync_earlier_life(struct journal *journal, char error[JOURNAL_ERROR_MAX])
 {
     int err;
 
@@ -219,12 +220,12 @@ int journal_open(struct journal **out, const struct journal_options *options,
         .sync = options->dir == NULL ? JOURNAL_SYNC_NEVER : options->sync,
         .max_bytes = options->max_bytes,
         .spare_target = options->writer_count < 2 ? 1 : (options->writer_count + 1) / 2,
-        .sync_range = options->sync_range == NULL ? sync_pages : options->sync_range,
+        .sync_range = options->sync_range == NULL ? journal_sync_pages : options->sync_range,
         .waiters = options->waiters,
     };
     pthread_mutex_init(&journal->lock, NULL);
     pthread_mutex_init(&journal->sync_lock, NULL);
-    err = set_spec(journal, options);
+    err = journal_set_spec(journal, options);
     if (err != 0) {
         snprintf(error, JOURNAL_ERROR_MAX,
                  "journal: segment or max_bytes or a stream's name is "
@@ -241,12 +242,12 @@ int journal_open(struct journal **out, const struct journal_options *options,
     if (err != 0)
         goto close_wake;
     journal->spec.dir_fd = journal->dir.fd;
-    err = sync_earlier_life(journal, error);
+    err = journal_sync_earlier_life(journal, error);
     if (err != 0)
         goto close_dir;
     journal->spec.sync = journal->sync != JOURNAL_SYNC_NEVER;
     journal->spec.instance_id = journal->dir.instance_id;
-    count_earlier_files(journal);
+    journal_count_earlier_files(journal);
     journal->earlier_read = journal->dir.file_count == 0;
     journal_make_spares(journal);
     *out = journal;
@@ -337,7 +338,7 @@ void journal_writer_destroy(struct journal_writer *writer)
     pthread_mutex_unlock(&journal->lock);
     /* Off the list, so that the janitor no longer comes. */
     while (writer->queue != NULL)
-        advance(writer);
+        journal_advance(writer);
     if (writer->segment != NULL)
         journal_writer_seal(writer);
     while (writer->unsynced != NULL) {
@@ -357,13 +358,13 @@ size_t journal_entry_bytes(const struct journal_entry *entry)
 
 size_t journal_entry_bytes_max(const struct journal *journal)
 {
-    return segment_room(journal);
+    return journal_segment_room(journal);
 }
 
 /* Under the writer's lock. */
-static int reserve(struct journal_writer *writer, const size_t *sizes, size_t n)
+static int journal_reserve(struct journal_writer *writer, const size_t *sizes, size_t n)
 {
-    const size_t room = segment_room(writer->journal);
+    const size_t room = journal_segment_room(writer->journal);
     struct segment *taken = NULL;
     size_t left = writer->plan_left;
     size_t count = 0;
@@ -377,7 +378,7 @@ static int reserve(struct journal_writer *writer, const size_t *sizes, size_t n)
         left -= sizes[i];
     }
     if (count > 0) {
-        const int err = take_segments(writer->journal, count, &taken);
+        const int err = journal_take_segments(writer->journal, count, &taken);
 
         if (err != 0)
             return err;
@@ -400,7 +401,7 @@ int journal_writer_reserve(struct journal_writer *writer, const size_t *sizes, s
     if (atomic_load_explicit(&journal->failed, memory_order_relaxed))
         return -EIO;
     pthread_mutex_lock(&writer->lock);
-    err = reserve(writer, sizes, n);
+    err = journal_reserve(writer, sizes, n);
     pthread_mutex_unlock(&writer->lock);
     if (err != 0) {
         atomic_store_explicit(&journal->starved, true, memory_order_relaxed);
@@ -427,7 +428,7 @@ struct record *journal_writer_append(struct journal_writer *writer,
 
     ALLOY_ASSERT(pending > 0 && entry->stream < writer->journal->spec.stream_count);
     if (bytes > writer->end - writer->cursor)
-        advance(writer);
+        journal_advance(writer);
     /* Counted before it can be seen and finished: the books never go below zero. A plain addition,
      * as this thread alone writes it; release: pairs with the acquire in journal_live() */
     atomic_store_explicit(appended, atomic_load_explicit(appended, memory_order_relaxed) + 1,
@@ -438,14 +439,14 @@ struct record *journal_writer_append(struct journal_writer *writer,
     /* release: pairs with the acquire in journal_sync_dirty() */
     atomic_store_explicit(&writer->segment->cursor, writer->cursor, memory_order_release);
     if (unlikely(writer->cursor >= writer->wake_at))
-        check_populated(writer);
+        journal_check_populated(writer);
     /* release: pairs with the acquire in reclaim_idle(), which may then take the segment */
     atomic_store_explicit(&writer->pending, pending - 1, memory_order_release);
     return record;
 }
 
 /* Under the writer's lock: what is sealed first, then the segment that is being filled. */
-static int sync_writer(struct journal_writer *writer)
+static int journal_sync_writer(struct journal_writer *writer)
 {
     struct journal *journal = writer->journal;
     struct segment *segment;
@@ -481,13 +482,13 @@ int journal_writer_sync(struct journal_writer *writer)
     if (atomic_load_explicit(&writer->journal->failed, memory_order_relaxed))
         return -EIO;
     pthread_mutex_lock(&writer->lock);
-    err = sync_writer(writer);
+    err = journal_sync_writer(writer);
     pthread_mutex_unlock(&writer->lock);
     return err;
 }
 
 /* Takes count LIVE records off a segment, after the last touch of them. */
-static void put_records(struct journal *journal, struct segment *segment, uint64_t count)
+static void journal_put_records(struct journal *journal, struct segment *segment, uint64_t count)
 {
     /* release: pairs with the acquire in remove_finished() */
     const uint64_t refs = atomic_fetch_sub_explicit(&segment->refs, count, memory_order_release);
@@ -497,7 +498,7 @@ static void put_records(struct journal *journal, struct segment *segment, uint64
 }
 
 /* Holds every segment in use that somebody has appended to since the last time. Under sync_lock. */
-static struct segment *hold_demanded(struct journal *journal)
+static struct segment *journal_hold_demanded(struct journal *journal)
 {
     struct segment *list = NULL;
 
@@ -520,7 +521,7 @@ static struct segment *hold_demanded(struct journal *journal)
 }
 
 /* Syncs a held segment. With sync = never its name may not be on the disk yet either. */
-static int sync_demanded(struct journal *journal, struct segment *segment)
+static int journal_sync_demanded(struct journal *journal, struct segment *segment)
 {
     const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
     int err;
@@ -552,11 +553,11 @@ int journal_sync_appended(struct journal *journal)
         err = -EIO;
     }
     journal->earlier_synced = err == 0;
-    for (segment = hold_demanded(journal); segment != NULL; segment = next) {
+    for (segment = journal_hold_demanded(journal); segment != NULL; segment = next) {
         next = segment->demand_next;
         if (err == 0)
-            err = sync_demanded(journal, segment);
-        put_records(journal, segment, 1);
+            err = journal_sync_demanded(journal, segment);
+        journal_put_records(journal, segment, 1);
     }
     pthread_mutex_unlock(&journal->sync_lock);
     return err;
@@ -583,18 +584,18 @@ void journal_finish(struct journal *journal, struct record *const *records, size
         struct segment *here = segment_of(records[i], journal->spec.align);
 
         if (here != segment && run > 0) {
-            put_records(journal, segment, run);
+            journal_put_records(journal, segment, run);
             run = 0;
         }
         segment = here;
         run++;
     }
     atomic_fetch_add_explicit(&journal->finished[stream], n, memory_order_release);
-    put_records(journal, segment, run);
+    journal_put_records(journal, segment, run);
 }
 
 /* Syncs the part of each segment that this round has touched. */
-static int sync_stamps(struct journal *journal, struct segment *touched)
+static int journal_sync_stamps(struct journal *journal, struct segment *touched)
 {
     int err = 0;
 
@@ -639,7 +640,7 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
         if (to > segment->stamp_to)
             segment->stamp_to = to;
     }
-    return sync_stamps(journal, touched);
+    return journal_sync_stamps(journal, touched);
 }
 
 uint64_t journal_next_insert_id(struct journal *journal)
@@ -648,7 +649,7 @@ uint64_t journal_next_insert_id(struct journal *journal)
 }
 
 /* Under lock, which keeps the mapping. -1: there is no such record in it. */
-static int state_in(const struct segment *segment, uint64_t lsn)
+static int journal_state_in(const struct segment *segment, uint64_t lsn)
 {
     const size_t offset = (size_t)(lsn & UINT32_MAX);
     /* acquire: pairs with the release in journal_writer_append() */
@@ -676,7 +677,7 @@ int journal_record_state(struct journal *journal, uint64_t lsn)
         if (segment->number == number)
             break;
     if (segment != NULL)
-        state = state_in(segment, lsn);
+        state = journal_state_in(segment, lsn);
     else
         state = all_read ? 0 : -1;
     pthread_mutex_unlock(&journal->lock);

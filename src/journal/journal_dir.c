@@ -47,14 +47,14 @@ struct instance_file {
 };
 _Static_assert(sizeof(struct instance_file) == 64, "the instance file is part of the format");
 
-static int fail(char *error, int err, const char *path, const char *what)
+static int journal_dir_fail(char *error, int err, const char *path, const char *what)
 {
     snprintf(error, JOURNAL_DIR_ERROR_MAX, "journal folder %s: %s: %s", path, what, strerror(-err));
     return err;
 }
 
 /* Makes the folder and those above it. */
-static int make_path(const char *path)
+static int journal_dir_make_path(const char *path)
 {
     char *copy = strdup(path);
     int err = 0;
@@ -74,7 +74,7 @@ static int make_path(const char *path)
     return err;
 }
 
-static int open_folder(struct journal_dir *dir, char *error)
+static int journal_dir_open_folder(struct journal_dir *dir, char *error)
 {
     int err, above;
 
@@ -82,13 +82,13 @@ static int open_folder(struct journal_dir *dir, char *error)
     if (dir->fd >= 0)
         return 0;
     if (errno != ENOENT)
-        return fail(error, -errno, dir->path, "cannot be opened");
-    err = make_path(dir->path);
+        return journal_dir_fail(error, -errno, dir->path, "cannot be opened");
+    err = journal_dir_make_path(dir->path);
     if (err != 0)
-        return fail(error, err, dir->path, "cannot be made");
+        return journal_dir_fail(error, err, dir->path, "cannot be made");
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir->fd < 0)
-        return fail(error, -errno, dir->path, "cannot be opened");
+        return journal_dir_fail(error, -errno, dir->path, "cannot be opened");
     /* A new folder is on disk only with the one above it; where that may not be read we go on. */
     above = openat(dir->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (above >= 0) {
@@ -98,17 +98,17 @@ static int open_folder(struct journal_dir *dir, char *error)
     return 0;
 }
 
-static int take_lock(struct journal_dir *dir, char *error)
+static int journal_dir_take_lock(struct journal_dir *dir, char *error)
 {
     char text[32] = "";
     int len;
 
     dir->lock_fd = openat(dir->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (dir->lock_fd < 0)
-        return fail(error, -errno, dir->path, "lock file");
+        return journal_dir_fail(error, -errno, dir->path, "lock file");
     if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK)
-            return fail(error, -errno, dir->path, "lock file");
+            return journal_dir_fail(error, -errno, dir->path, "lock file");
         if (pread(dir->lock_fd, text, sizeof(text) - 1, 0) <= 0)
             snprintf(text, sizeof(text), "unknown");
         snprintf(error, JOURNAL_DIR_ERROR_MAX,
@@ -122,14 +122,14 @@ static int take_lock(struct journal_dir *dir, char *error)
     return 0;
 }
 
-static int by_number(const void *left, const void *right)
+static int journal_dir_by_number(const void *left, const void *right)
 {
     const struct journal_dir_file *a = left, *b = right;
 
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-static int add_file(struct journal_dir *dir, uint32_t number, uint64_t size)
+static int journal_dir_add_file(struct journal_dir *dir, uint32_t number, uint64_t size)
 {
     struct journal_dir_file *grown =
         reallocarray(dir->files, dir->file_count + 1, sizeof(*dir->files));
@@ -142,7 +142,7 @@ static int add_file(struct journal_dir *dir, uint32_t number, uint64_t size)
 }
 
 /* Under lock, or alone. */
-static int add_damaged(struct journal_dir *dir, uint32_t number)
+static int journal_dir_add_damaged(struct journal_dir *dir, uint32_t number)
 {
     uint32_t *grown;
 
@@ -158,7 +158,7 @@ static int add_damaged(struct journal_dir *dir, uint32_t number)
 }
 
 /* Lists a segment; with the lock held, removes a file that was never finished. */
-static int list_name(struct journal_dir *dir, const char *found)
+static int journal_dir_list_name(struct journal_dir *dir, const char *found)
 {
     char name[SEGMENT_NAME_MAX];
     unsigned number;
@@ -173,16 +173,16 @@ static int list_name(struct journal_dir *dir, const char *found)
         return unlinkat(dir->fd, found, 0) == 0 ? 0 : -errno;
     segment_name(name, number, ASIDE_SUFFIX);
     if (strcmp(name, found) == 0)
-        return add_damaged(dir, number);
+        return journal_dir_add_damaged(dir, number);
     segment_name(name, number, "alj");
     if (strcmp(name, found) != 0)
         return 0;
     if (fstatat(dir->fd, found, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? 0 : -errno; /* a peek: its alloyd was quicker */
-    return add_file(dir, number, (uint64_t)st.st_size);
+    return journal_dir_add_file(dir, number, (uint64_t)st.st_size);
 }
 
-static int list_files(struct journal_dir *dir, char *error)
+static int journal_dir_list_files(struct journal_dir *dir, char *error)
 {
     const int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
@@ -193,21 +193,21 @@ static int list_files(struct journal_dir *dir, char *error)
         err = -errno;
         if (fd >= 0)
             close(fd);
-        return fail(error, err, dir->path, "cannot be read");
+        return journal_dir_fail(error, err, dir->path, "cannot be read");
     }
     while (err == 0 && (errno = 0, entry = readdir(stream)) != NULL)
-        err = list_name(dir, entry->d_name);
+        err = journal_dir_list_name(dir, entry->d_name);
     if (err == 0 && errno != 0)
         err = -errno;
     closedir(stream);
     if (err != 0)
-        return fail(error, err, dir->path, "cannot be read");
+        return journal_dir_fail(error, err, dir->path, "cannot be read");
     if (dir->file_count > 1)
-        qsort(dir->files, dir->file_count, sizeof(*dir->files), by_number);
+        qsort(dir->files, dir->file_count, sizeof(*dir->files), journal_dir_by_number);
     return 0;
 }
 
-static int write_all(int fd, const void *data, size_t len)
+static int journal_dir_write_all(int fd, const void *data, size_t len)
 {
     const ssize_t put = pwrite(fd, data, len, 0);
 
@@ -220,7 +220,8 @@ static int write_all(int fd, const void *data, size_t len)
  * Replaces the instance file by one with these promises; on disk when it returns 0. The two files
  * change names, so that on a full disk, which only a drained journal may cure, no block is missing.
  */
-static int write_instance(struct journal_dir *dir, uint64_t segment_next, uint64_t insert_next)
+static int journal_dir_write_instance(struct journal_dir *dir, uint64_t segment_next,
+                                      uint64_t insert_next)
 {
     struct instance_file file = {
         .version = INSTANCE_VERSION,
@@ -236,7 +237,7 @@ static int write_instance(struct journal_dir *dir, uint64_t segment_next, uint64
     fd = openat(dir->fd, INSTANCE_TMP, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    err = write_all(fd, &file, sizeof(file));
+    err = journal_dir_write_all(fd, &file, sizeof(file));
     if (err == 0 && fsync(fd) != 0)
         err = -errno;
     close(fd);
@@ -250,7 +251,7 @@ static int write_instance(struct journal_dir *dir, uint64_t segment_next, uint64
 }
 
 /* 0, -ENOENT: there is none, or -errno with a sentence. */
-static int read_instance(struct journal_dir *dir, char *error)
+static int journal_dir_read_instance(struct journal_dir *dir, char *error)
 {
     struct instance_file file;
     ssize_t got;
@@ -258,15 +259,17 @@ static int read_instance(struct journal_dir *dir, char *error)
 
     fd = openat(dir->fd, INSTANCE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return errno == ENOENT ? -ENOENT : fail(error, -errno, dir->path, "instance file");
+        return errno == ENOENT ? -ENOENT
+                               : journal_dir_fail(error, -errno, dir->path, "instance file");
     got = pread(fd, &file, sizeof(file), 0);
     close(fd);
     if (got != (ssize_t)sizeof(file) ||
         memcmp(file.magic, INSTANCE_MAGIC, sizeof(file.magic)) != 0 ||
         file.checksum != XXH3_64bits(&file, offsetof(struct instance_file, checksum)))
-        return fail(error, -EBADMSG, dir->path, "the instance file is broken");
+        return journal_dir_fail(error, -EBADMSG, dir->path, "the instance file is broken");
     if (file.version != INSTANCE_VERSION)
-        return fail(error, -EBADMSG, dir->path, "the instance file is of another version");
+        return journal_dir_fail(error, -EBADMSG, dir->path,
+                                "the instance file is of another version");
     dir->instance_id = file.instance_id;
     dir->segment_next = file.segment_next;
     atomic_store_explicit(&dir->insert_next, file.insert_next, memory_order_relaxed);
@@ -274,7 +277,7 @@ static int read_instance(struct journal_dir *dir, char *error)
     return 0;
 }
 
-static void draw_instance(struct journal_dir *dir)
+static void journal_dir_draw_instance(struct journal_dir *dir)
 {
     event_id_random(&dir->instance_id, sizeof(dir->instance_id));
     event_id_random(dir->secret, sizeof(dir->secret));
@@ -283,7 +286,7 @@ static void draw_instance(struct journal_dir *dir)
 }
 
 /* Under lock, or alone. */
-static int promise_more(struct journal_dir *dir)
+static int journal_dir_promise_more(struct journal_dir *dir)
 {
     const uint64_t segment_limit = dir->segment_next + SEGMENT_PROMISE;
     const uint64_t insert_limit =
@@ -291,7 +294,7 @@ static int promise_more(struct journal_dir *dir)
     int err;
 
     if (dir->path != NULL) {
-        err = write_instance(dir, segment_limit, insert_limit);
+        err = journal_dir_write_instance(dir, segment_limit, insert_limit);
         if (err != 0)
             return err;
     }
@@ -301,9 +304,9 @@ static int promise_more(struct journal_dir *dir)
     return 0;
 }
 
-static int load_instance(struct journal_dir *dir, char *error)
+static int journal_dir_load_instance(struct journal_dir *dir, char *error)
 {
-    int err = read_instance(dir, error);
+    int err = journal_dir_read_instance(dir, error);
 
     if (err == -ENOENT) {
         /* A new id would turn the claims that these events hold against them. */
@@ -314,17 +317,18 @@ static int load_instance(struct journal_dir *dir, char *error)
                      dir->path);
             return -EBADMSG;
         }
-        draw_instance(dir);
+        journal_dir_draw_instance(dir);
     } else if (err != 0) {
         return err;
     }
     if (dir->file_count > 0 && dir->files[dir->file_count - 1].number >= dir->segment_next)
         dir->segment_next = (uint64_t)dir->files[dir->file_count - 1].number + 1;
-    err = promise_more(dir);
-    return err == 0 ? 0 : fail(error, err, dir->path, "instance file cannot be written");
+    err = journal_dir_promise_more(dir);
+    return err == 0 ? 0
+                    : journal_dir_fail(error, err, dir->path, "instance file cannot be written");
 }
 
-static void let_go(struct journal_dir *dir)
+static void journal_dir_let_go(struct journal_dir *dir)
 {
     if (dir->lock_fd >= 0)
         close(dir->lock_fd);
@@ -343,22 +347,22 @@ int journal_dir_open(struct journal_dir *dir, const char *path, char error[JOURN
     *dir = (struct journal_dir){.fd = -1, .lock_fd = -1};
     pthread_mutex_init(&dir->lock, NULL);
     if (path == NULL) {
-        draw_instance(dir);
-        return promise_more(dir);
+        journal_dir_draw_instance(dir);
+        return journal_dir_promise_more(dir);
     }
     dir->path = strdup(path);
     if (dir->path == NULL)
-        err = fail(error, -ENOMEM, path, "cannot be opened");
+        err = journal_dir_fail(error, -ENOMEM, path, "cannot be opened");
     else
-        err = open_folder(dir, error);
+        err = journal_dir_open_folder(dir, error);
     if (err == 0)
-        err = take_lock(dir, error);
+        err = journal_dir_take_lock(dir, error);
     if (err == 0)
-        err = list_files(dir, error);
+        err = journal_dir_list_files(dir, error);
     if (err == 0)
-        err = load_instance(dir, error);
+        err = journal_dir_load_instance(dir, error);
     if (err != 0)
-        let_go(dir);
+        journal_dir_let_go(dir);
     return err;
 }
 
@@ -366,9 +370,9 @@ void journal_dir_close(struct journal_dir *dir)
 {
     /* If it cannot be written the old promise stands, which only skips numbers. */
     if (dir->path != NULL)
-        (void)write_instance(dir, dir->segment_next,
-                             atomic_load_explicit(&dir->insert_next, memory_order_relaxed));
-    let_go(dir);
+        (void)journal_dir_write_instance(
+            dir, dir->segment_next, atomic_load_explicit(&dir->insert_next, memory_order_relaxed));
+    journal_dir_let_go(dir);
 }
 
 int journal_dir_peek(struct journal_dir *dir, const char *path, char error[JOURNAL_DIR_ERROR_MAX])
@@ -378,26 +382,26 @@ int journal_dir_peek(struct journal_dir *dir, const char *path, char error[JOURN
     *dir = (struct journal_dir){.fd = -1, .lock_fd = -1, .path = strdup(path)};
     pthread_mutex_init(&dir->lock, NULL);
     if (dir->path == NULL)
-        err = fail(error, -ENOMEM, path, "cannot be opened");
+        err = journal_dir_fail(error, -ENOMEM, path, "cannot be opened");
     if (err == 0)
         dir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (err == 0 && dir->fd < 0)
-        err = fail(error, -errno, path, "cannot be opened");
+        err = journal_dir_fail(error, -errno, path, "cannot be opened");
     if (err == 0)
-        err = list_files(dir, error);
+        err = journal_dir_list_files(dir, error);
     if (err == 0) {
-        err = read_instance(dir, error);
+        err = journal_dir_read_instance(dir, error);
         if (err == -ENOENT)
-            (void)fail(error, err, path, "no journal: instance file");
+            (void)journal_dir_fail(error, err, path, "no journal: instance file");
     }
     if (err != 0)
-        let_go(dir);
+        journal_dir_let_go(dir);
     return err;
 }
 
 void journal_dir_peek_end(struct journal_dir *dir)
 {
-    let_go(dir);
+    journal_dir_let_go(dir);
 }
 
 int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number)
@@ -405,7 +409,7 @@ int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number)
     int err;
 
     pthread_mutex_lock(&dir->lock);
-    err = add_damaged(dir, number);
+    err = journal_dir_add_damaged(dir, number);
     pthread_mutex_unlock(&dir->lock);
     return err;
 }
@@ -454,7 +458,7 @@ int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number)
     if (dir->segment_next > UINT32_MAX)
         err = -EOVERFLOW;
     else if (dir->segment_next >= dir->segment_limit)
-        err = promise_more(dir);
+        err = journal_dir_promise_more(dir);
     if (err == 0)
         *number = (uint32_t)dir->segment_next++;
     pthread_mutex_unlock(&dir->lock);
@@ -468,7 +472,7 @@ uint64_t journal_dir_insert_id(struct journal_dir *dir)
     if (unlikely(id >= atomic_load_explicit(&dir->insert_limit, memory_order_relaxed))) {
         pthread_mutex_lock(&dir->lock);
         /* On failure journal_stamp() refuses the id. */
-        (void)promise_more(dir);
+        (void)journal_dir_promise_more(dir);
         pthread_mutex_unlock(&dir->lock);
     }
     return id;
@@ -482,7 +486,7 @@ int journal_dir_promise(struct journal_dir *dir)
     if (dir->segment_limit - dir->segment_next < SEGMENT_PROMISE / 2 ||
         atomic_load_explicit(&dir->insert_next, memory_order_relaxed) + INSERT_PROMISE / 2 >
             atomic_load_explicit(&dir->insert_limit, memory_order_relaxed))
-        err = promise_more(dir);
+        err = journal_dir_promise_more(dir);
     pthread_mutex_unlock(&dir->lock);
     return err;
 }

@@ -116,7 +116,7 @@ void journal_make_spares(struct journal *journal)
 }
 
 /* The head of the list of segments in use: the janitor, which alone removes, may walk from it. */
-static struct segment *first_in_use(struct journal *journal)
+static struct segment *journal_janitor_first_in_use(struct journal *journal)
 {
     struct segment *segment;
 
@@ -129,7 +129,7 @@ static struct segment *first_in_use(struct journal *journal)
 /* Syncs what was appended since the last time. Janitor. */
 void journal_sync_dirty(struct journal *journal)
 {
-    for (struct segment *segment = first_in_use(journal); segment != NULL;
+    for (struct segment *segment = journal_janitor_first_in_use(journal); segment != NULL;
          segment = segment->next) {
         /* acquire: pairs with the release in journal_writer_append() */
         const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
@@ -143,9 +143,10 @@ void journal_sync_dirty(struct journal *journal)
 }
 
 /* Keeps the pages ahead of each writer populated. Janitor. */
-static void populate_ahead(struct journal *journal)
+static void journal_janitor_populate_ahead(struct journal *journal)
 {
-    for (struct segment *segment = first_in_use(journal); segment != NULL; segment = segment->next)
+    for (struct segment *segment = journal_janitor_first_in_use(journal); segment != NULL;
+         segment = segment->next)
         if (atomic_load_explicit(&segment->refs, memory_order_relaxed) >= SEGMENT_BIAS / 2)
             segment_populate(segment, atomic_load_explicit(&segment->cursor, memory_order_relaxed) +
                                           JOURNAL_POPULATE_AHEAD);
@@ -153,7 +154,7 @@ static void populate_ahead(struct journal *journal)
 
 /* Seals segments in which everything is finished and whose writers have nothing reserved. Janitor,
  * when a reservation has failed. */
-static void reclaim_idle(struct journal *journal)
+static void journal_janitor_reclaim_idle(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
     for (struct journal_writer *writer = journal->writers; writer != NULL; writer = writer->next) {
@@ -174,7 +175,7 @@ static void reclaim_idle(struct journal *journal)
 }
 
 /* Takes finished segments off the list. Janitor. */
-static struct segment *unlist_finished(struct journal *journal)
+static struct segment *journal_janitor_unlist_finished(struct journal *journal)
 {
     struct segment **link = &journal->in_use, *segment, *finished = NULL;
 
@@ -196,7 +197,7 @@ static struct segment *unlist_finished(struct journal *journal)
 }
 
 /* In memory a finished segment serves again: its pages are there already. */
-static bool recycle(struct journal *journal, struct segment *segment)
+static bool journal_janitor_recycle(struct journal *journal, struct segment *segment)
 {
     uint32_t number;
     bool wanted;
@@ -236,16 +237,16 @@ void journal_drop_segment(struct journal *journal, struct segment *segment, bool
 }
 
 /* Removes finished segments; their bytes are free once the files are gone. Janitor. */
-static void remove_finished(struct journal *journal)
+static void journal_janitor_remove_finished(struct journal *journal)
 {
-    struct segment *segment = unlist_finished(journal), *next;
+    struct segment *segment = journal_janitor_unlist_finished(journal), *next;
     bool removed = false;
 
     for (; segment != NULL; segment = next) {
         const uint64_t bytes = segment->size;
 
         next = segment->next;
-        if (recycle(journal, segment))
+        if (journal_janitor_recycle(journal, segment))
             continue;
         journal_drop_segment(journal, segment, false);
         removed = true;
@@ -263,14 +264,14 @@ void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_in
     int err;
 
     if (atomic_load_explicit(&journal->starved, memory_order_relaxed))
-        reclaim_idle(journal);
-    remove_finished(journal);
+        journal_janitor_reclaim_idle(journal);
+    journal_janitor_remove_finished(journal);
     journal_make_spares(journal);
     pthread_mutex_lock(&journal->lock);
     if (journal->spare_count > 0)
         atomic_store_explicit(&journal->starved, false, memory_order_relaxed);
     pthread_mutex_unlock(&journal->lock);
-    populate_ahead(journal);
+    journal_janitor_populate_ahead(journal);
     if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_failed(journal) &&
         now_ms - journal->synced_ms >= sync_interval_ms) {
         journal->synced_ms = now_ms;

@@ -38,7 +38,7 @@ struct recovery {
     uint64_t unknown[SEGMENT_STREAMS_MAX]; /* LIVE records of entries that are not present */
 };
 
-static void map_streams(struct recovery *recovery)
+static void recover_map_streams(struct recovery *recovery)
 {
     const struct segment_header *header = (const struct segment_header *)recovery->segment->base;
 
@@ -52,7 +52,7 @@ static void map_streams(struct recovery *recovery)
 }
 
 /* What cannot be believed is lost to us; its bytes stay for whoever can read them. */
-static void count_damage(struct recovery *recovery)
+static void recover_count_damage(struct recovery *recovery)
 {
     recovery->stats.corrupt++;
     recovery->segment->damaged = true;
@@ -61,7 +61,7 @@ static void count_damage(struct recovery *recovery)
 }
 
 /* The record's state; what a flipped bit has made of it is undone. */
-static enum record_state state_of(struct recovery *recovery, struct record *record)
+static enum record_state recover_state_of(struct recovery *recovery, struct record *record)
 {
     const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
     enum record_state state = record_state_of(word);
@@ -79,16 +79,16 @@ static enum record_state state_of(struct recovery *recovery, struct record *reco
     return state;
 }
 
-static void take_record(struct recovery *recovery, struct record *record)
+static void recover_take_record(struct recovery *recovery, struct record *record)
 {
     const uint16_t stream = recovery->streams[record->stream_entry];
-    const enum record_state state = state_of(recovery, record);
+    const enum record_state state = recover_state_of(recovery, record);
 
     if (state == RECORD_LIVE && !record_insert_id_valid(record)) {
         /* It may be in ClickHouse or not, and nobody can say in which insert to ask. */
         log_error("record with a broken insert id set aside segment=%u offset=%zu",
                   recovery->segment->number, record_offset(record));
-        count_damage(recovery);
+        recover_count_damage(recovery);
         return;
     }
     recovery->stats.records++;
@@ -106,7 +106,7 @@ static void take_record(struct recovery *recovery, struct record *record)
     recovery->visit(recovery->arg, record);
 }
 
-static void walk(struct recovery *recovery)
+static void recover_walk(struct recovery *recovery)
 {
     struct segment *segment = recovery->segment;
     const uint32_t number = segment->number;
@@ -118,12 +118,12 @@ static void walk(struct recovery *recovery)
         before = offset;
         switch (segment_next(segment, &offset, &record)) {
         case SEGMENT_RECORD:
-            take_record(recovery, record);
+            recover_take_record(recovery, record);
             continue;
         case SEGMENT_GAP:
             log_error("broken record set aside segment=%u offset=%zu bytes=%zu", number, before,
                       offset - before);
-            count_damage(recovery);
+            recover_count_damage(recovery);
             continue;
         case SEGMENT_TORN:
             log_warn("torn tail dropped segment=%u offset=%zu", number, offset);
@@ -138,7 +138,7 @@ static void walk(struct recovery *recovery)
     atomic_store_explicit(&segment->populated, segment->size, memory_order_relaxed);
 }
 
-static void tell_unknown(struct recovery *recovery)
+static void recover_tell_unknown(struct recovery *recovery)
 {
     const struct segment_header *header = (const struct segment_header *)recovery->segment->base;
 
@@ -154,13 +154,13 @@ static void tell_unknown(struct recovery *recovery)
 }
 
 /* Lets go of all but the LIVE records that are left. */
-static void put_segment(struct segment *segment, uint64_t refs)
+static void recover_put_segment(struct segment *segment, uint64_t refs)
 {
     /* release: pairs with the acquire of the janitor, which removes what is finished already */
     atomic_fetch_sub_explicit(&segment->refs, refs, memory_order_release);
 }
 
-static int read_file(struct recovery *recovery, size_t i)
+static int recover_read_file(struct recovery *recovery, size_t i)
 {
     const struct journal_dir_file *file = &recovery->dir->files[i];
     struct segment *segment;
@@ -182,13 +182,13 @@ static int read_file(struct recovery *recovery, size_t i)
     recovery->stats.segments++;
     if (segment->limit < ((const struct segment_header *)segment->base)->size) {
         log_error("segment was cut off segment=%u bytes=%zu", file->number, segment->limit);
-        count_damage(recovery);
+        recover_count_damage(recovery);
     }
-    map_streams(recovery);
+    recover_map_streams(recovery);
     /* Records may be finished while we still read: the bias keeps the segment. */
     atomic_store_explicit(&segment->refs, SEGMENT_BIAS, memory_order_relaxed);
-    walk(recovery);
-    tell_unknown(recovery);
+    recover_walk(recovery);
+    recover_tell_unknown(recovery);
     if (recovery->live == 0) {
         const bool damaged = segment->damaged;
 
@@ -197,7 +197,7 @@ static int read_file(struct recovery *recovery, size_t i)
                        : segment_unlink(recovery->spec->dir_fd, file->number);
     }
     recovery->held[i] = segment;
-    put_segment(segment, SEGMENT_BIAS - recovery->live - 1);
+    recover_put_segment(segment, SEGMENT_BIAS - recovery->live - 1);
     journal_adopt(recovery->journal, segment);
     return 0;
 }
@@ -246,7 +246,7 @@ int recover_read(struct recovery *recovery, size_t i, recover_record_fn visit, v
     recovery->segment = NULL;
     recovery->visit = visit;
     recovery->arg = arg;
-    err = read_file(recovery, i);
+    err = recover_read_file(recovery, i);
     if (err == -EPROTO)
         snprintf(
             error, JOURNAL_ERROR_MAX,
@@ -259,7 +259,7 @@ int recover_read(struct recovery *recovery, size_t i, recover_record_fn visit, v
     return err;
 }
 
-static bool is_waiting(const struct record *record)
+static bool recover_is_waiting(const struct record *record)
 {
     return atomic_load_explicit(&record->state, memory_order_relaxed) == RECORD_LIVE &&
            atomic_load_explicit(&record->insert_id, memory_order_relaxed) == 0 &&
@@ -280,7 +280,7 @@ size_t recover_take(struct recovery *recovery, size_t i, struct record **records
            recovery->offset < atomic_load_explicit(&segment->cursor, memory_order_relaxed)) {
         switch (segment_next(segment, &recovery->offset, &record)) {
         case SEGMENT_RECORD:
-            if (is_waiting(record))
+            if (recover_is_waiting(record))
                 records[n++] = record;
             continue;
         case SEGMENT_GAP:
@@ -297,7 +297,7 @@ size_t recover_take(struct recovery *recovery, size_t i, struct record **records
 void recover_release(struct recovery *recovery, size_t i)
 {
     if (recovery->held[i] != NULL)
-        put_segment(recovery->held[i], 1);
+        recover_put_segment(recovery->held[i], 1);
     recovery->held[i] = NULL;
     recovery->offset = 0;
 }

@@ -29,7 +29,7 @@
 #define SEGMENT_MAGIC "ALLOYSEG"
 #define POPULATE_STEP ((size_t)2 << 20)
 
-static size_t page_round(size_t size)
+static size_t segment_page_round(size_t size)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
@@ -37,7 +37,7 @@ static size_t page_round(size_t size)
 }
 
 /* Maps size bytes of fd (-1: anonymous memory) at a multiple of align; prot as for mmap(2). */
-static char *map_aligned(size_t size, size_t align, int fd, int prot)
+static char *segment_map_aligned(size_t size, size_t align, int fd, int prot)
 {
     const size_t area_size = size + align;
     const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
@@ -65,19 +65,19 @@ static char *map_aligned(size_t size, size_t align, int fd, int prot)
     return base;
 }
 
-static uint64_t header_checksum(const struct segment_header *header)
+static uint64_t segment_header_checksum(const struct segment_header *header)
 {
     return XXH3_64bits(header, offsetof(struct segment_header, checksum));
 }
 
-static uint32_t record_checksum(const struct record *record, size_t used)
+static uint32_t segment_record_checksum(const struct record *record, size_t used)
 {
     const size_t from = offsetof(struct record, lsn);
 
     return (uint32_t)XXH3_64bits((const char *)record + from, used - from);
 }
 
-static void write_header(struct segment *segment, const struct segment_spec *spec)
+static void segment_write_header(struct segment *segment, const struct segment_spec *spec)
 {
     struct segment_header *header = (struct segment_header *)segment->base;
 
@@ -92,7 +92,7 @@ static void write_header(struct segment *segment, const struct segment_spec *spe
     };
     memcpy(header->magic, SEGMENT_MAGIC, sizeof(header->magic));
     memcpy(header->streams, spec->streams, spec->stream_count * sizeof(spec->streams[0]));
-    header->checksum = header_checksum(header);
+    header->checksum = segment_header_checksum(header);
 }
 
 /* A struct segment around a mapping that fd gives; NULL with errno set. */
@@ -103,7 +103,7 @@ static struct segment *segment_new(uint32_t number, size_t size, size_t align, i
     if (segment == NULL)
         return NULL;
     *segment = (struct segment){
-        .base = map_aligned(size, align, fd, prot),
+        .base = segment_map_aligned(size, align, fd, prot),
         .size = size,
         .limit = size,
         .number = number,
@@ -118,7 +118,7 @@ static struct segment *segment_new(uint32_t number, size_t size, size_t align, i
     return segment;
 }
 
-static int allocate_file(int fd, size_t size)
+static int segment_allocate_file(int fd, size_t size)
 {
     int err;
 
@@ -129,7 +129,8 @@ static int allocate_file(int fd, size_t size)
 }
 
 /* The file under its temporary name becomes durable, then visible. */
-static int publish_file(const struct segment_spec *spec, int fd, const char *tmp, const char *name)
+static int segment_publish_file(const struct segment_spec *spec, int fd, const char *tmp,
+                                const char *name)
 {
     if (spec->sync && fsync(fd) != 0)
         return -errno;
@@ -144,7 +145,8 @@ static int publish_file(const struct segment_spec *spec, int fd, const char *tmp
     return 0;
 }
 
-static int create_file(struct segment **segment, const struct segment_spec *spec, uint32_t number)
+static int segment_create_file(struct segment **segment, const struct segment_spec *spec,
+                               uint32_t number)
 {
     char tmp[SEGMENT_NAME_MAX], name[SEGMENT_NAME_MAX];
     int fd, err;
@@ -154,7 +156,7 @@ static int create_file(struct segment **segment, const struct segment_spec *spec
     fd = openat(spec->dir_fd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    err = allocate_file(fd, spec->size);
+    err = segment_allocate_file(fd, spec->size);
     if (err != 0)
         goto remove_file;
     *segment = segment_new(number, spec->size, spec->align, fd, PROT_READ | PROT_WRITE);
@@ -162,8 +164,8 @@ static int create_file(struct segment **segment, const struct segment_spec *spec
         err = -errno;
         goto remove_file;
     }
-    write_header(*segment, spec);
-    err = publish_file(spec, fd, tmp, name);
+    segment_write_header(*segment, spec);
+    err = segment_publish_file(spec, fd, tmp, name);
     if (err != 0)
         goto unmap;
     close(fd);
@@ -179,19 +181,20 @@ remove_file:
 
 /* Whether a whole header is of a version that is not read here. Magic, version and checksum have
  * their places in all of them. */
-static bool header_foreign(const struct segment_header *header)
+static bool segment_header_foreign(const struct segment_header *header)
 {
     return memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) == 0 &&
-           header->version != SEGMENT_VERSION && header->checksum == header_checksum(header);
+           header->version != SEGMENT_VERSION &&
+           header->checksum == segment_header_checksum(header);
 }
 
 /* Whether a header that was read from a file of this number can be believed. */
-static bool header_valid(const struct segment_header *header, const struct segment_spec *spec,
-                         uint32_t number)
+static bool segment_header_valid(const struct segment_header *header,
+                                 const struct segment_spec *spec, uint32_t number)
 {
     if (memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) != 0 ||
         header->version != SEGMENT_VERSION || header->header_bytes != SEGMENT_HEADER_BYTES ||
-        header->checksum != header_checksum(header))
+        header->checksum != segment_header_checksum(header))
         return false;
     if (header->number != number || header->instance_id != spec->instance_id ||
         header->size < SEGMENT_BYTES_MIN || header->size > SEGMENT_BYTES_MAX ||
@@ -204,8 +207,8 @@ static bool header_valid(const struct segment_header *header, const struct segme
 }
 
 /* peek: the mapping can only be read, and may lie anywhere. */
-static int open_file(struct segment **segment, const struct segment_spec *spec, uint32_t number,
-                     int fd, bool peek)
+static int segment_open_file(struct segment **segment, const struct segment_spec *spec,
+                             uint32_t number, int fd, bool peek)
 {
     size_t align;
     struct segment_header header;
@@ -220,17 +223,17 @@ static int open_file(struct segment **segment, const struct segment_spec *spec, 
     got = pread(fd, &header, sizeof(header), 0);
     if (got < 0)
         return -errno;
-    if (got == (ssize_t)sizeof(header) && header_foreign(&header))
+    if (got == (ssize_t)sizeof(header) && segment_header_foreign(&header))
         return -EPROTO;
-    if (got != (ssize_t)sizeof(header) || !header_valid(&header, spec, number))
+    if (got != (ssize_t)sizeof(header) || !segment_header_valid(&header, spec, number))
         return -EBADMSG;
     /* Past the end of the file a touched page would kill us. */
     size = (uint64_t)st.st_size < header.size ? (size_t)st.st_size : (size_t)header.size;
-    align = peek ? segment_align(page_round(size)) : spec->align;
-    if (page_round(size) > align)
+    align = peek ? segment_align(segment_page_round(size)) : spec->align;
+    if (segment_page_round(size) > align)
         return -EBADMSG;
-    *segment =
-        segment_new(number, page_round(size), align, fd, PROT_READ | (peek ? 0 : PROT_WRITE));
+    *segment = segment_new(number, segment_page_round(size), align, fd,
+                           PROT_READ | (peek ? 0 : PROT_WRITE));
     if (*segment == NULL)
         return -errno;
     (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
@@ -242,7 +245,7 @@ static int open_file(struct segment **segment, const struct segment_spec *spec, 
 }
 
 /* The whole record at offset, or NULL. */
-static struct record *record_at(const struct segment *segment, size_t offset)
+static struct record *segment_record_at(const struct segment *segment, size_t offset)
 {
     const struct segment_header *header = (const struct segment_header *)segment->base;
     struct record *record = (struct record *)(segment->base + offset);
@@ -267,7 +270,7 @@ static struct record *record_at(const struct segment *segment, size_t offset)
     if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
         return NULL;
     if (record->checksum !=
-        record_checksum(record, sizeof(*record) + record->body_length + id_bytes))
+        segment_record_checksum(record, sizeof(*record) + record->body_length + id_bytes))
         return NULL;
     return record;
 }
@@ -294,13 +297,13 @@ size_t segment_align(size_t size)
 
 int segment_create(struct segment **segment, const struct segment_spec *spec, uint32_t number)
 {
-    ALLOY_ASSERT(spec->size == page_round(spec->size) && spec->size <= spec->align);
+    ALLOY_ASSERT(spec->size == segment_page_round(spec->size) && spec->size <= spec->align);
     if (spec->dir_fd >= 0)
-        return create_file(segment, spec, number);
+        return segment_create_file(segment, spec, number);
     *segment = segment_new(number, spec->size, spec->align, -1, PROT_READ | PROT_WRITE);
     if (*segment == NULL)
         return -errno;
-    write_header(*segment, spec);
+    segment_write_header(*segment, spec);
     return 0;
 }
 
@@ -310,11 +313,11 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
     segment->number = number;
     segment->stamp_round = 0;
     atomic_store_explicit(&segment->cursor, SEGMENT_HEADER_BYTES, memory_order_relaxed);
-    write_header(segment, spec);
+    segment_write_header(segment, spec);
 }
 
-static int open_named(struct segment **segment, const struct segment_spec *spec, uint32_t number,
-                      bool peek)
+static int segment_open_named(struct segment **segment, const struct segment_spec *spec,
+                              uint32_t number, bool peek)
 {
     const int mode = peek ? O_RDONLY : O_RDWR;
     char name[SEGMENT_NAME_MAX];
@@ -324,19 +327,19 @@ static int open_named(struct segment **segment, const struct segment_spec *spec,
     fd = openat(spec->dir_fd, name, mode | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return -errno;
-    err = open_file(segment, spec, number, fd, peek);
+    err = segment_open_file(segment, spec, number, fd, peek);
     close(fd);
     return err;
 }
 
 int segment_open(struct segment **segment, const struct segment_spec *spec, uint32_t number)
 {
-    return open_named(segment, spec, number, false);
+    return segment_open_named(segment, spec, number, false);
 }
 
 int segment_peek(struct segment **segment, const struct segment_spec *spec, uint32_t number)
 {
-    return open_named(segment, spec, number, true);
+    return segment_open_named(segment, spec, number, true);
 }
 
 void segment_close(struct segment *segment)
@@ -401,7 +404,8 @@ struct record *segment_write(struct segment *segment, size_t offset,
     memcpy(record->body, parts->text.data, parts->text.len);
     record->body[parts->text.len] = '\n';
     memcpy(record->body + body_length, parts->id.data, id_bytes);
-    record->checksum = record_checksum(record, sizeof(struct record) + body_length + id_bytes);
+    record->checksum =
+        segment_record_checksum(record, sizeof(struct record) + body_length + id_bytes);
     /* release: a kill between any two stores leaves either no state or a whole record */
     atomic_store_explicit(&record->state, RECORD_LIVE, memory_order_release);
     return record;
@@ -412,7 +416,7 @@ enum segment_step segment_next(const struct segment *segment, size_t *offset,
 {
     bool zeros = true;
 
-    *record = record_at(segment, *offset);
+    *record = segment_record_at(segment, *offset);
     if (*record != NULL) {
         *offset += (*record)->length;
         return SEGMENT_RECORD;
@@ -424,7 +428,7 @@ enum segment_step segment_next(const struct segment *segment, size_t *offset,
         if (word == 0)
             continue;
         zeros = false;
-        if ((uint32_t)word == RECORD_MAGIC && record_at(segment, at) != NULL) {
+        if ((uint32_t)word == RECORD_MAGIC && segment_record_at(segment, at) != NULL) {
             *offset = at;
             return SEGMENT_GAP;
         }

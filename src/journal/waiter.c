@@ -95,14 +95,14 @@ struct waiter_table {
     struct entry_queue idle;
 };
 
-static struct entry **bucket_of(const struct waiter_table *table, const struct hash128 *hash)
+static struct entry **waiter_bucket_of(const struct waiter_table *table, const struct hash128 *hash)
 {
     return &table->buckets[hash->lo & table->bucket_mask];
 }
 
-static struct entry *find(const struct waiter_table *table, const struct hash128 *hash)
+static struct entry *waiter_find(const struct waiter_table *table, const struct hash128 *hash)
 {
-    struct entry *entry = *bucket_of(table, hash);
+    struct entry *entry = *waiter_bucket_of(table, hash);
 
     while (entry && (entry->hash.lo != hash->lo || entry->hash.hi != hash->hi))
         entry = entry->chain;
@@ -110,36 +110,36 @@ static struct entry *find(const struct waiter_table *table, const struct hash128
 }
 
 /* Under the lock, as all that follows up to the public functions. */
-static void count_busy(struct waiter_table *table, size_t by)
+static void waiter_count_busy(struct waiter_table *table, size_t by)
 {
     /* acq_rel: pairs with waiter_table_busy() */
     atomic_fetch_add_explicit(&table->busy, by, memory_order_acq_rel);
 }
 
 /* Takes the entry that has been idle for longest out of the table. */
-static struct entry *evict(struct waiter_table *table)
+static struct entry *waiter_evict(struct waiter_table *table)
 {
     struct entry *entry = TAILQ_FIRST(&table->idle);
     struct entry **at;
 
     ALLOY_ASSERT(entry != NULL);
     TAILQ_REMOVE(&table->idle, entry, idle);
-    at = bucket_of(table, &entry->hash);
+    at = waiter_bucket_of(table, &entry->hash);
     while (*at != entry)
         at = &(*at)->chain;
     *at = entry->chain;
     if (entry->state == ENTRY_PENDING)
-        count_busy(table, (size_t)-1);
+        waiter_count_busy(table, (size_t)-1);
     return entry;
 }
 
 /* Returns a new entry, idle and neither PENDING nor anything else yet. */
-static struct entry *enter(struct waiter_table *table, const struct hash128 *hash)
+static struct entry *waiter_enter(struct waiter_table *table, const struct hash128 *hash)
 {
     struct entry *entry = table->entries_used < table->events_max
                               ? &table->entries[table->entries_used++]
-                              : evict(table);
-    struct entry **bucket = bucket_of(table, hash);
+                              : waiter_evict(table);
+    struct entry **bucket = waiter_bucket_of(table, hash);
 
     *entry = (struct entry){.hash = *hash, .chain = *bucket, .state = ENTRY_ELSEWHERE};
     *bucket = entry;
@@ -148,7 +148,7 @@ static struct entry *enter(struct waiter_table *table, const struct hash128 *has
     return entry;
 }
 
-static void attach(struct waiter_table *table, struct entry *entry, struct link *link)
+static void waiter_attach(struct waiter_table *table, struct entry *entry, struct link *link)
 {
     if (LIST_EMPTY(&entry->links))
         TAILQ_REMOVE(&table->idle, entry, idle);
@@ -156,7 +156,7 @@ static void attach(struct waiter_table *table, struct entry *entry, struct link 
     link->entry = entry;
 }
 
-static void detach(struct waiter_table *table, struct link *link)
+static void waiter_detach(struct waiter_table *table, struct link *link)
 {
     struct entry *entry = link->entry;
 
@@ -167,7 +167,7 @@ static void detach(struct waiter_table *table, struct link *link)
 }
 
 /* One event, or the bias, less. */
-static void settle_one(struct waiter *waiter)
+static void waiter_settle_one(struct waiter *waiter)
 {
     struct waiter_inbox *inbox = waiter->inbox;
     const uint64_t one = 1;
@@ -184,7 +184,7 @@ static void settle_one(struct waiter *waiter)
 }
 
 /* The message may quote bytes of any kind: what is not printable ASCII is not passed on. */
-static void copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice message)
+static void waiter_copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice message)
 {
     static const char mark[] = "...";
     size_t len = message.len;
@@ -204,7 +204,7 @@ static void copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice message)
 }
 
 /* Notes a rejection in its place, once. Without memory for it the event is only counted. */
-static void note_rejection(struct link *link, int code, struct slice message)
+static void waiter_note_rejection(struct link *link, int code, struct slice message)
 {
     struct waiter *waiter = link->waiter;
     const uint32_t event = (uint32_t)(link - waiter->links);
@@ -226,12 +226,12 @@ static void note_rejection(struct link *link, int code, struct slice message)
     rejection->event = event;
     rejection->duplicate = link->duplicate;
     rejection->code = code;
-    copy_message(rejection->message, message);
+    waiter_copy_message(rejection->message, message);
     *at = rejection;
 }
 
 /* What is known about an entry's id goes to one event. */
-static void tell(const struct entry *entry, struct link *link)
+static void waiter_tell_link(const struct entry *entry, struct link *link)
 {
     static const struct slice before = {"It was rejected before.", 23};
     struct waiter *waiter = link->waiter;
@@ -244,37 +244,38 @@ static void tell(const struct entry *entry, struct link *link)
         break;
     case ENTRY_DEAD:
         /* Nothing happens where waiter_reason() has told why. */
-        note_rejection(link, entry->code, before);
+        waiter_note_rejection(link, entry->code, before);
         break;
     case ENTRY_ELSEWHERE:
         waiter->unknown++;
         break;
     }
-    settle_one(waiter);
+    waiter_settle_one(waiter);
 }
 
-static void settle_entry(struct waiter_table *table, struct entry *entry, enum entry_state state)
+static void waiter_settle_entry(struct waiter_table *table, struct entry *entry,
+                                enum entry_state state)
 {
     struct link *link;
 
     entry->state = (uint8_t)state;
-    count_busy(table, (size_t)-1);
+    waiter_count_busy(table, (size_t)-1);
     while ((link = LIST_FIRST(&entry->links))) {
-        detach(table, link);
-        tell(entry, link);
+        waiter_detach(table, link);
+        waiter_tell_link(entry, link);
     }
 }
 
 /* The entry that the record of this LSN settles, or NULL. */
-static struct entry *entry_of(const struct waiter_table *table, const struct hash128 *hash,
-                              uint64_t lsn)
+static struct entry *waiter_entry_of(const struct waiter_table *table, const struct hash128 *hash,
+                                     uint64_t lsn)
 {
-    struct entry *entry = find(table, hash);
+    struct entry *entry = waiter_find(table, hash);
 
     return entry && entry->state == ENTRY_PENDING && entry->lsn == lsn ? entry : NULL;
 }
 
-static enum entry_state state_after(const struct entry *entry, enum record_state state)
+static enum entry_state waiter_state_after(const struct entry *entry, enum record_state state)
 {
     switch (state) {
     case RECORD_INSERTED:
@@ -429,38 +430,38 @@ void *waiter_owner(const struct waiter *waiter)
 }
 
 /* Links one event to the entry of its id, which this record settles. */
-static void wait_for(struct waiter *waiter, struct link *link, const struct hash128 *hash,
-                     uint64_t lsn)
+static void waiter_wait_for(struct waiter *waiter, struct link *link, const struct hash128 *hash,
+                            uint64_t lsn)
 {
     struct waiter_table *table = waiter->inbox->table;
     struct entry *entry;
 
     pthread_mutex_lock(&table->lock);
-    entry = find(table, hash);
+    entry = waiter_find(table, hash);
     if (!entry)
-        entry = enter(table, hash);
+        entry = waiter_enter(table, hash);
     /* Where an earlier record of the id is still pending L1 has forgotten it: that one decides. */
     if (entry->state != ENTRY_PENDING) {
         entry->inserted = entry->state == ENTRY_INSERTED;
         entry->state = ENTRY_PENDING;
         entry->lsn = lsn;
-        count_busy(table, 1);
+        waiter_count_busy(table, 1);
     }
     if (entry->lsn != lsn)
         link->duplicate = true;
-    attach(table, entry, link);
+    waiter_attach(table, entry, link);
     pthread_mutex_unlock(&table->lock);
 }
 
 void waiter_own(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn)
 {
-    wait_for(waiter, &waiter->links[event], hash, lsn);
+    waiter_wait_for(waiter, &waiter->links[event], hash, lsn);
 }
 
 void waiter_follow(struct waiter *waiter, uint32_t event, const struct hash128 *hash, uint64_t lsn)
 {
     waiter->links[event].duplicate = true;
-    wait_for(waiter, &waiter->links[event], hash, lsn);
+    waiter_wait_for(waiter, &waiter->links[event], hash, lsn);
 }
 
 void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn,
@@ -470,9 +471,9 @@ void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn
     struct entry *entry;
 
     pthread_mutex_lock(&table->lock);
-    entry = entry_of(table, hash, lsn);
+    entry = waiter_entry_of(table, hash, lsn);
     if (entry)
-        settle_entry(table, entry, state_after(entry, state));
+        waiter_settle_entry(table, entry, waiter_state_after(entry, state));
     pthread_mutex_unlock(&table->lock);
 }
 
@@ -483,16 +484,16 @@ bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *ha
     struct entry *entry;
 
     pthread_mutex_lock(&table->lock);
-    entry = find(table, hash);
+    entry = waiter_find(table, hash);
     /* Of an id that is elsewhere more may be known by now; one that was dead has a new owner, since
      * a dead one is no duplicate. */
     if (entry && (entry->state == ENTRY_ELSEWHERE || entry->state == ENTRY_DEAD))
         entry = NULL;
     link->duplicate = true;
     if (entry && entry->state == ENTRY_PENDING)
-        attach(table, entry, link);
+        waiter_attach(table, entry, link);
     else if (entry)
-        tell(entry, link);
+        waiter_tell_link(entry, link);
     pthread_mutex_unlock(&table->lock);
     return entry != NULL;
 }
@@ -501,14 +502,14 @@ void waiter_give_up(struct waiter *waiter)
 {
     pthread_mutex_lock(&waiter->inbox->table->lock);
     waiter->unknown++;
-    settle_one(waiter);
+    waiter_settle_one(waiter);
     pthread_mutex_unlock(&waiter->inbox->table->lock);
 }
 
 void waiter_arm(struct waiter *waiter)
 {
     pthread_mutex_lock(&waiter->inbox->table->lock);
-    settle_one(waiter);
+    waiter_settle_one(waiter);
     pthread_mutex_unlock(&waiter->inbox->table->lock);
 }
 
@@ -523,7 +524,7 @@ struct waiter_outcome waiter_end(struct waiter *waiter)
     waiter->in_inbox = false;
     for (uint32_t i = 0; i < waiter->event_count && waiter->left > 0; i++)
         if (waiter->links[i].entry)
-            detach(inbox->table, &waiter->links[i]);
+            waiter_detach(inbox->table, &waiter->links[i]);
     pthread_mutex_unlock(&inbox->table->lock);
     outcome.rejected = waiter->rejected;
     outcome.rejected_duplicates = waiter->rejected_duplicates;
@@ -539,7 +540,8 @@ struct waiter_outcome waiter_end(struct waiter *waiter)
 
 bool waiter_table_busy(struct waiter_table *table)
 {
-    /* Nothing is added, but all additions have one order. acq_rel: pairs with count_busy() */
+    /* Nothing is added, but all additions have one order. acq_rel: pairs with waiter_count_busy()
+     */
     return atomic_fetch_add_explicit(&table->busy, 0, memory_order_acq_rel) > 0;
 }
 
@@ -551,10 +553,10 @@ void waiter_settle(struct waiter_table *table, struct record *const *records, si
 
         pthread_mutex_lock(&table->lock);
         for (; i < end; i++) {
-            struct entry *entry = entry_of(table, &records[i]->hash, records[i]->lsn);
+            struct entry *entry = waiter_entry_of(table, &records[i]->hash, records[i]->lsn);
 
             if (entry)
-                settle_entry(table, entry, state_after(entry, state));
+                waiter_settle_entry(table, entry, waiter_state_after(entry, state));
         }
         pthread_mutex_unlock(&table->lock);
     }
@@ -567,12 +569,12 @@ void waiter_reason(struct waiter_table *table, const struct record *record, int 
     struct link *link;
 
     pthread_mutex_lock(&table->lock);
-    entry = entry_of(table, &record->hash, record->lsn);
+    entry = waiter_entry_of(table, &record->hash, record->lsn);
     if (entry) {
         entry->code = code;
         LIST_FOREACH(link, &entry->links, entry_links)
         {
-            note_rejection(link, code, message);
+            waiter_note_rejection(link, code, message);
         }
     }
     pthread_mutex_unlock(&table->lock);

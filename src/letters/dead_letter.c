@@ -57,7 +57,7 @@ struct dead_letter {
 };
 
 /* Creates path and its parents. 0 or -errno. */
-static int make_dirs(const char *path)
+static int dead_letter_make_dirs(const char *path)
 {
     char part[PATH_MAX];
     size_t len = strlen(path);
@@ -75,7 +75,7 @@ static int make_dirs(const char *path)
 }
 
 /* Sums the sizes of the folder's files. 0 or -errno. */
-static int measure_folder(struct dead_letter *dead_letter)
+static int dead_letter_measure_folder(struct dead_letter *dead_letter)
 {
     int fd = openat(dead_letter->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -100,10 +100,10 @@ static int measure_folder(struct dead_letter *dead_letter)
 
 /* Opens the folder that the path leads to, creating it where it is missing, in place of the one
  * that was open. 0; or -errno, and nothing has changed. */
-static int open_folder(struct dead_letter *dead_letter)
+static int dead_letter_open_folder(struct dead_letter *dead_letter)
 {
     const int before = dead_letter->dir_fd;
-    int err = make_dirs(dead_letter->dir);
+    int err = dead_letter_make_dirs(dead_letter->dir);
     int fd;
 
     if (err != 0)
@@ -112,7 +112,9 @@ static int open_folder(struct dead_letter *dead_letter)
     if (fd < 0)
         return -errno;
     dead_letter->dir_fd = fd;
-    err = faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0 ? -errno : measure_folder(dead_letter);
+    err = faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) != 0
+              ? -errno
+              : dead_letter_measure_folder(dead_letter);
     if (err != 0) {
         dead_letter->dir_fd = before;
         close(fd);
@@ -122,7 +124,7 @@ static int open_folder(struct dead_letter *dead_letter)
     return err;
 }
 
-static void close_file(struct file *file)
+static void dead_letter_close_file(struct file *file)
 {
     if (file->fd >= 0)
         close(file->fd); /* lets go of its lock too */
@@ -130,7 +132,7 @@ static void close_file(struct file *file)
 }
 
 /* Makes sure that what is written lands where the path leads. 0 or -errno. */
-static int follow_folder(struct dead_letter *dead_letter)
+static int dead_letter_follow_folder(struct dead_letter *dead_letter)
 {
     struct stat named, opened;
     int err;
@@ -138,17 +140,17 @@ static int follow_folder(struct dead_letter *dead_letter)
     if (stat(dead_letter->dir, &named) == 0 && fstat(dead_letter->dir_fd, &opened) == 0 &&
         named.st_dev == opened.st_dev && named.st_ino == opened.st_ino)
         return 0;
-    err = open_folder(dead_letter);
+    err = dead_letter_open_folder(dead_letter);
     if (err != 0)
         return err;
     for (size_t i = 0; i < FILES_MAX; i++)
-        close_file(&dead_letter->files[i]);
+        dead_letter_close_file(&dead_letter->files[i]);
     log_warn("folder was moved or removed dir=\"%s\" action=open_again", dead_letter->dir);
     return 0;
 }
 
 /* True when a file had this name before a replay renamed it: it would collide at the next one. */
-static bool was_used(const struct dead_letter *dead_letter, const char *name)
+static bool dead_letter_was_used(const struct dead_letter *dead_letter, const char *name)
 {
     static const char *const suffixes[] = {LETTERS_SUFFIX_REPLAYING, LETTERS_SUFFIX_REPLAYED};
     const size_t stem = strlen(name) - strlen(LETTERS_SUFFIX);
@@ -164,8 +166,8 @@ static bool was_used(const struct dead_letter *dead_letter, const char *name)
 
 /* Opens <stream>-<UTC time>-<n>.ndjson, with the first n from 1 that is free, locked. 0 or -errno.
  */
-static int open_file(struct dead_letter *dead_letter, struct file *file,
-                     const struct dead_letter_reason *reason)
+static int dead_letter_open_file(struct dead_letter *dead_letter, struct file *file,
+                                 const struct dead_letter_reason *reason)
 {
     time_t seconds = (time_t)(reason->real_ms / 1000);
     char when[32];
@@ -176,7 +178,7 @@ static int open_file(struct dead_letter *dead_letter, struct file *file,
     for (unsigned n = 1; n < 100000; n++) {
         snprintf(file->name, sizeof(file->name), "%s-%s-%u" LETTERS_SUFFIX, reason->stream, when,
                  n);
-        if (was_used(dead_letter, file->name))
+        if (dead_letter_was_used(dead_letter, file->name))
             continue;
         file->fd = openat(dead_letter->dir_fd, file->name,
                           O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0640);
@@ -196,7 +198,7 @@ static int open_file(struct dead_letter *dead_letter, struct file *file,
 }
 
 /* Locks an open file. False: somebody else holds it, or its name leads elsewhere: it is theirs. */
-static bool still_ours(const struct dead_letter *dead_letter, const struct file *file)
+static bool dead_letter_still_ours(const struct dead_letter *dead_letter, const struct file *file)
 {
     struct stat named, opened;
 
@@ -206,7 +208,7 @@ static bool still_ours(const struct dead_letter *dead_letter, const struct file 
 }
 
 /* The place of a stream's file: the one it has, or a free one. */
-static struct file *find_file(struct dead_letter *dead_letter, const char *stream)
+static struct file *dead_letter_find_file(struct dead_letter *dead_letter, const char *stream)
 {
     struct file *unused = NULL;
 
@@ -220,34 +222,34 @@ static struct file *find_file(struct dead_letter *dead_letter, const char *strea
     }
     if (unused == NULL) {
         unused = &dead_letter->files[dead_letter->next_file++ % FILES_MAX];
-        close_file(unused);
+        dead_letter_close_file(unused);
     }
     return unused;
 }
 
 /* The file that len more bytes of a stream go to, open and locked; NULL with errno set. */
-static struct file *get_file(struct dead_letter *dead_letter,
-                             const struct dead_letter_reason *reason, size_t len,
-                             uint64_t max_bytes)
+static struct file *dead_letter_get_file(struct dead_letter *dead_letter,
+                                         const struct dead_letter_reason *reason, size_t len,
+                                         uint64_t max_bytes)
 {
     const uint64_t part = max_bytes / FOLDER_PART;
     const uint64_t limit = part < FILE_BYTES_MAX ? part : FILE_BYTES_MAX;
-    struct file *file = find_file(dead_letter, reason->stream);
+    struct file *file = dead_letter_find_file(dead_letter, reason->stream);
 
     if (file->fd >= 0 && (file->bytes + len > limit || file->day != reason->real_ms / MS_PER_DAY ||
-                          !still_ours(dead_letter, file)))
-        close_file(file);
+                          !dead_letter_still_ours(dead_letter, file)))
+        dead_letter_close_file(file);
     if (file->fd >= 0)
         return file;
-    errno = -open_file(dead_letter, file, reason);
+    errno = -dead_letter_open_file(dead_letter, file, reason);
     if (errno == 0)
         return file;
-    close_file(file);
+    dead_letter_close_file(file);
     return NULL;
 }
 
 /* Length of the valid UTF-8 character at text, 0 when it is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *text, size_t len)
+static size_t dead_letter_utf8_length(const unsigned char *text, size_t len)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t want = text[0] < 0x80   ? 1
@@ -274,13 +276,13 @@ static size_t utf8_length(const unsigned char *text, size_t len)
 }
 
 /* Writes text as the inside of a JSON string; bytes that are not UTF-8 become U+FFFD. */
-static void put_escaped(FILE *out, struct slice text)
+static void dead_letter_put_escaped(FILE *out, struct slice text)
 {
     const unsigned char *at = (const unsigned char *)text.data;
     const unsigned char *end = at + text.len;
 
     while (at < end) {
-        size_t len = utf8_length(at, (size_t)(end - at));
+        size_t len = dead_letter_utf8_length(at, (size_t)(end - at));
         if (len == 0)
             fputs("\xef\xbf\xbd", out);
         else if (*at == '"' || *at == '\\')
@@ -298,7 +300,7 @@ static void put_escaped(FILE *out, struct slice text)
  * between tokens (a JSON string cannot hold a raw one), so a space in its place leaves the event
  * the same and the line one line.
  */
-static void put_event(FILE *out, const struct record *record)
+static void dead_letter_put_event(FILE *out, const struct record *record)
 {
     const char *at = record->body;
     const char *end = record->body + record->body_length;
@@ -317,8 +319,8 @@ static void put_event(FILE *out, const struct record *record)
 }
 
 /* Returns owned lines for the records, or NULL when memory ran out. */
-static char *format_lines(struct record *const *records, size_t n,
-                          const struct dead_letter_reason *reason, size_t *len)
+static char *dead_letter_format_lines(struct record *const *records, size_t n,
+                                      const struct dead_letter_reason *reason, size_t *len)
 {
     struct slice message = reason->message;
     char *text = NULL;
@@ -340,9 +342,9 @@ static char *format_lines(struct record *const *records, size_t n,
                 "{\"time\":\"%s\",\"lsn\":\"%016" PRIx64 "%016" PRIx64
                 "\",\"stream\":\"%s\",\"code\":%d,\"message\":\"",
                 when, reason->instance_id, records[i]->lsn, reason->stream, reason->code);
-        put_escaped(out, message);
+        dead_letter_put_escaped(out, message);
         fputs("\",\"event\":", out);
-        put_event(out, records[i]);
+        dead_letter_put_event(out, records[i]);
         fputs("}\n", out);
     }
     failed = ferror(out) != 0;
@@ -353,7 +355,7 @@ static char *format_lines(struct record *const *records, size_t n,
     return text;
 }
 
-static int write_all(int fd, const char *text, size_t len)
+static int dead_letter_write_all(int fd, const char *text, size_t len)
 {
     while (len > 0) {
         ssize_t n = write(fd, text, len);
@@ -368,16 +370,17 @@ static int write_all(int fd, const char *text, size_t len)
 }
 
 /* Appends and syncs; on an error the file is as it was. */
-static int append(struct dead_letter *dead_letter, struct file *file, const char *text, size_t len)
+static int dead_letter_append(struct dead_letter *dead_letter, struct file *file, const char *text,
+                              size_t len)
 {
-    int err = write_all(file->fd, text, len);
+    int err = dead_letter_write_all(file->fd, text, len);
 
     if (err == 0 && fdatasync(file->fd) != 0)
         err = -EIO;
     if (err != 0) {
         /* After a failed sync or cut the file cannot be trusted: it is left, and not reopened. */
         if (ftruncate(file->fd, (off_t)file->bytes) != 0 || err == -EIO)
-            close_file(file);
+            dead_letter_close_file(file);
         else
             (void)flock(file->fd, LOCK_UN);
         return err;
@@ -400,7 +403,7 @@ int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
         opened->files[i].fd = -1;
     opened->dir = strdup(dir);
     if (opened->dir != NULL)
-        err = open_folder(opened);
+        err = dead_letter_open_folder(opened);
     if (err != 0) {
         free(opened->dir);
         free(opened);
@@ -415,7 +418,7 @@ void dead_letter_close(struct dead_letter *dead_letter)
     if (dead_letter == NULL)
         return;
     for (size_t i = 0; i < FILES_MAX; i++)
-        close_file(&dead_letter->files[i]);
+        dead_letter_close_file(&dead_letter->files[i]);
     close(dead_letter->dir_fd);
     free(dead_letter->dir);
     free(dead_letter);
@@ -425,22 +428,22 @@ int dead_letter_write(struct dead_letter *dead_letter, struct record *const *rec
                       const struct dead_letter_reason *reason, uint64_t max_bytes)
 {
     size_t len = 0;
-    char *text = format_lines(records, n, reason, &len);
+    char *text = dead_letter_format_lines(records, n, reason, &len);
     struct file *file;
     int err;
 
     if (text == NULL)
         return -EIO;
-    err = follow_folder(dead_letter);
+    err = dead_letter_follow_folder(dead_letter);
     if (err == 0 && dead_letter->folder_bytes + len > max_bytes) {
         /* Somebody may have made room since we looked. */
-        err = measure_folder(dead_letter);
+        err = dead_letter_measure_folder(dead_letter);
         if (err == 0 && dead_letter->folder_bytes + len > max_bytes)
             err = -ENOSPC;
     }
     if (err == 0) {
-        file = get_file(dead_letter, reason, len, max_bytes);
-        err = file == NULL ? -errno : append(dead_letter, file, text, len);
+        file = dead_letter_get_file(dead_letter, reason, len, max_bytes);
+        err = file == NULL ? -errno : dead_letter_append(dead_letter, file, text, len);
     }
     free(text);
     if (err != 0)

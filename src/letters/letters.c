@@ -28,7 +28,7 @@ struct cursor {
     const char *end;
 };
 
-static bool ends_with(const char *name, const char *suffix)
+static bool letters_ends_with(const char *name, const char *suffix)
 {
     size_t len = strlen(name);
     size_t tail = strlen(suffix);
@@ -38,18 +38,18 @@ static bool ends_with(const char *name, const char *suffix)
 
 bool letters_name(const char *name, enum letters_state *state)
 {
-    if (ends_with(name, LETTERS_SUFFIX))
+    if (letters_ends_with(name, LETTERS_SUFFIX))
         *state = LETTERS_WAITING;
-    else if (ends_with(name, LETTERS_SUFFIX_REPLAYING))
+    else if (letters_ends_with(name, LETTERS_SUFFIX_REPLAYING))
         *state = LETTERS_REPLAYING;
-    else if (ends_with(name, LETTERS_SUFFIX_REPLAYED))
+    else if (letters_ends_with(name, LETTERS_SUFFIX_REPLAYED))
         *state = LETTERS_REPLAYED;
     else
         return false;
     return true;
 }
 
-static int by_name(const void *left, const void *right)
+static int letters_by_name(const void *left, const void *right)
 {
     const struct letters_file *a = left, *b = right;
 
@@ -57,7 +57,7 @@ static int by_name(const void *left, const void *right)
 }
 
 /* Adds one entry of the folder, unless it is something else. 0 or -ENOMEM. */
-static int add_file(struct letters *letters, const char *name)
+static int letters_add_file(struct letters *letters, const char *name)
 {
     struct letters_file file;
     struct letters_file *grown;
@@ -97,7 +97,7 @@ int letters_open(struct letters *letters, const char *dir)
         return err;
     }
     while (err == 0 && (errno = 0, entry = readdir(stream)) != NULL)
-        err = add_file(letters, entry->d_name);
+        err = letters_add_file(letters, entry->d_name);
     if (err == 0)
         err = -errno;
     closedir(stream);
@@ -106,7 +106,7 @@ int letters_open(struct letters *letters, const char *dir)
         return err;
     }
     if (letters->count > 1)
-        qsort(letters->files, letters->count, sizeof(*letters->files), by_name);
+        qsort(letters->files, letters->count, sizeof(*letters->files), letters_by_name);
     return 0;
 }
 
@@ -116,15 +116,15 @@ void letters_close(struct letters *letters)
     close(letters->dir_fd);
 }
 
-static void skip_space(struct cursor *cursor)
+static void letters_skip_space(struct cursor *cursor)
 {
     while (cursor->at < cursor->end && strchr(" \t\r\n", *cursor->at) != NULL && *cursor->at != 0)
         cursor->at++;
 }
 
-static bool take(struct cursor *cursor, char byte)
+static bool letters_take(struct cursor *cursor, char byte)
 {
-    skip_space(cursor);
+    letters_skip_space(cursor);
     if (cursor->at == cursor->end || *cursor->at != byte)
         return false;
     cursor->at++;
@@ -132,11 +132,11 @@ static bool take(struct cursor *cursor, char byte)
 }
 
 /* The inside of a JSON string. */
-static bool take_string(struct cursor *cursor, struct slice *inside)
+static bool letters_take_string(struct cursor *cursor, struct slice *inside)
 {
     const char *from;
 
-    if (!take(cursor, '"'))
+    if (!letters_take(cursor, '"'))
         return false;
     for (from = cursor->at; cursor->at < cursor->end && *cursor->at != '"'; cursor->at++)
         if (*cursor->at == '\\' && ++cursor->at == cursor->end)
@@ -149,7 +149,7 @@ static bool take_string(struct cursor *cursor, struct slice *inside)
 }
 
 /* An object or array, by its brackets. */
-static bool take_nested(struct cursor *cursor)
+static bool letters_take_nested(struct cursor *cursor)
 {
     struct slice inside;
     size_t depth = 0;
@@ -158,7 +158,7 @@ static bool take_nested(struct cursor *cursor)
         char byte = *cursor->at;
 
         if (byte == '"') {
-            if (!take_string(cursor, &inside))
+            if (!letters_take_string(cursor, &inside))
                 return false;
             continue;
         }
@@ -172,20 +172,20 @@ static bool take_nested(struct cursor *cursor)
 }
 
 /* Any value: its text, as it is. */
-static bool take_value(struct cursor *cursor, struct slice *text)
+static bool letters_take_value(struct cursor *cursor, struct slice *text)
 {
     struct slice inside;
     const char *from;
 
-    skip_space(cursor);
+    letters_skip_space(cursor);
     from = cursor->at;
     if (from == cursor->end)
         return false;
     if (*from == '"') {
-        if (!take_string(cursor, &inside))
+        if (!letters_take_string(cursor, &inside))
             return false;
     } else if (*from == '{' || *from == '[') {
-        if (!take_nested(cursor))
+        if (!letters_take_nested(cursor))
             return false;
     } else {
         while (cursor->at < cursor->end && strchr(",}] \t\r\n", *cursor->at) == NULL)
@@ -195,13 +195,13 @@ static bool take_value(struct cursor *cursor, struct slice *text)
     return text->len > 0;
 }
 
-static bool is_word(struct slice text, const char *word)
+static bool letters_is_word(struct slice text, const char *word)
 {
     return text.len == strlen(word) && memcmp(text.data, word, text.len) == 0;
 }
 
 /* Without its quotes; a value that is no string stays as it is. */
-static struct slice unquote(struct slice value)
+static struct slice letters_unquote(struct slice value)
 {
     if (value.len >= 2 && value.data[0] == '"')
         return (struct slice){value.data + 1, value.len - 2};
@@ -209,7 +209,7 @@ static struct slice unquote(struct slice value)
 }
 
 /* Digits in base 16 or 10 and nothing else. */
-static bool read_digits(const char *text, size_t len, int base, uint64_t *value)
+static bool letters_read_digits(const char *text, size_t len, int base, uint64_t *value)
 {
     char copy[20];
     char *end;
@@ -227,7 +227,7 @@ static bool read_digits(const char *text, size_t len, int base, uint64_t *value)
 }
 
 /* 0: not such a time. */
-static uint64_t read_time(struct slice text)
+static uint64_t letters_read_time(struct slice text)
 {
     char copy[TIME_LEN + 1];
     struct tm tm = {0};
@@ -248,26 +248,26 @@ static uint64_t read_time(struct slice text)
 }
 
 /* Takes the value of a member that we know. False: it is not what it must be. */
-static bool set_member(struct letter *letter, struct slice key, struct slice value)
+static bool letters_set_member(struct letter *letter, struct slice key, struct slice value)
 {
-    struct slice inside = unquote(value);
+    struct slice inside = letters_unquote(value);
     uint64_t number;
 
-    if (is_word(key, "time")) {
-        letter->time_ms = read_time(inside);
-    } else if (is_word(key, "lsn")) {
+    if (letters_is_word(key, "time")) {
+        letter->time_ms = letters_read_time(inside);
+    } else if (letters_is_word(key, "lsn")) {
         letter->has_lsn = inside.len == LSN_DIGITS &&
-                          read_digits(inside.data, 16, 16, &letter->instance_id) &&
-                          read_digits(inside.data + 16, 16, 16, &letter->lsn);
-    } else if (is_word(key, "stream")) {
+                          letters_read_digits(inside.data, 16, 16, &letter->instance_id) &&
+                          letters_read_digits(inside.data + 16, 16, 16, &letter->lsn);
+    } else if (letters_is_word(key, "stream")) {
         letter->stream = inside;
-    } else if (is_word(key, "code")) {
-        if (!read_digits(value.data, value.len, 10, &number) || number > INT_MAX)
+    } else if (letters_is_word(key, "code")) {
+        if (!letters_read_digits(value.data, value.len, 10, &number) || number > INT_MAX)
             return false;
         letter->code = (int)number;
-    } else if (is_word(key, "message")) {
+    } else if (letters_is_word(key, "message")) {
         letter->message = inside;
-    } else if (is_word(key, "event")) {
+    } else if (letters_is_word(key, "event")) {
         if (value.data[0] != '{')
             return false;
         letter->event = value;
@@ -281,20 +281,20 @@ bool letter_parse(struct slice line, struct letter *letter)
     struct slice key, value;
 
     *letter = (struct letter){0};
-    if (!take(&cursor, '{'))
+    if (!letters_take(&cursor, '{'))
         return false;
     do {
-        if (!take_string(&cursor, &key) || !take(&cursor, ':') || !take_value(&cursor, &value) ||
-            !set_member(letter, key, value))
+        if (!letters_take_string(&cursor, &key) || !letters_take(&cursor, ':') ||
+            !letters_take_value(&cursor, &value) || !letters_set_member(letter, key, value))
             return false;
-    } while (take(&cursor, ','));
-    if (!take(&cursor, '}'))
+    } while (letters_take(&cursor, ','));
+    if (!letters_take(&cursor, '}'))
         return false;
-    skip_space(&cursor);
+    letters_skip_space(&cursor);
     return cursor.at == cursor.end && letter->event.len > 0 && letter->stream.len > 0;
 }
 
-static int visit_lines(FILE *file, letters_line_fn visit, void *arg)
+static int letters_visit_lines(FILE *file, letters_line_fn visit, void *arg)
 {
     struct letter letter;
     char *text = NULL;
@@ -330,7 +330,7 @@ int letters_visit(const struct letters *letters, const char *name, letters_line_
             close(fd);
         return err;
     }
-    err = visit_lines(file, visit, arg);
+    err = letters_visit_lines(file, visit, arg);
     fclose(file);
     return err;
 }

@@ -58,7 +58,7 @@ struct options {
 
 static struct options options = {.port = "8123", .path = "clickhouse-data", .listen = "127.0.0.1"};
 
-static void default_lib(char out[TEXT_MAX])
+static void clickhouse_default_lib(char out[TEXT_MAX])
 {
     const char *lib = getenv("ALLOY_LIBCHDB"), *cache = getenv("XDG_CACHE_HOME"),
                *home = getenv("HOME");
@@ -72,7 +72,7 @@ static void default_lib(char out[TEXT_MAX])
                  home != NULL ? home : "");
 }
 
-static bool parse_options(int argc, char **argv)
+static bool clickhouse_parse_options(int argc, char **argv)
 {
     static const struct option longs[] = {{"port", required_argument, NULL, 'p'},
                                           {"path", required_argument, NULL, 'd'},
@@ -84,7 +84,7 @@ static bool parse_options(int argc, char **argv)
     int option;
     char *end;
 
-    default_lib(options.lib);
+    clickhouse_default_lib(options.lib);
     while ((option = getopt_long(argc, argv, "p:hV", longs, NULL)) != -1) {
         switch (option) {
         case 'p':
@@ -124,7 +124,7 @@ static bool parse_options(int argc, char **argv)
 }
 
 /* Resolves --listen and --port, then calls use() on a socket for it: bind or connect. */
-static int try_socket(int (*use)(int, const struct sockaddr *, socklen_t))
+static int clickhouse_try_socket(int (*use)(int, const struct sockaddr *, socklen_t))
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = AI_NUMERICSERV | AI_PASSIVE};
@@ -141,7 +141,7 @@ static int try_socket(int (*use)(int, const struct sockaddr *, socklen_t))
     return result;
 }
 
-static void *watch(void *arg)
+static void *clickhouse_watch(void *arg)
 {
     const struct timespec pause = {.tv_nsec = READY_POLL_MS * 1000000L};
     const sigset_t *signals = arg;
@@ -153,7 +153,7 @@ static void *watch(void *arg)
             _exit(0);
         if (ready)
             continue;
-        ready = try_socket(connect) == 0;
+        ready = clickhouse_try_socket(connect) == 0;
         if (ready)
             fprintf(stderr, "alloy-clickhouse: serving http://%s:%s (not for production)\n",
                     options.listen, options.port);
@@ -166,7 +166,7 @@ static void *watch(void *arg)
 }
 
 /* Runs the engine; returns only when it has failed. */
-static int run_engine(void *(*query)(int, char **))
+static int clickhouse_run_engine(void *(*query)(int, char **))
 {
     /* One row a second, one row a block: about thirty years. */
     static char forever[] = "--query=SYSTEM START LISTEN HTTP; SELECT sleepEachRow(1) FROM "
@@ -192,7 +192,7 @@ int main(int argc, char **argv)
     void *lib;
     int err;
 
-    if (!parse_options(argc, argv)) {
+    if (!clickhouse_parse_options(argc, argv)) {
         fputs("Try: alloy-clickhouse --help\n", stderr);
         return 2;
     }
@@ -200,7 +200,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "alloy-clickhouse: cannot create %s: %s\n", options.path, strerror(errno));
         return 1;
     }
-    err = try_socket(bind);
+    err = clickhouse_try_socket(bind);
     if (err != 0) {
         fprintf(stderr, "alloy-clickhouse: cannot listen on %s:%s: %s\n", options.listen,
                 options.port, strerror(-err));
@@ -222,9 +222,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "alloy-clickhouse: %s\n", dlerror());
         return 1;
     }
-    if (pthread_create(&watcher, NULL, watch, &signals) != 0) {
+    if (pthread_create(&watcher, NULL, clickhouse_watch, &signals) != 0) {
         fprintf(stderr, "alloy-clickhouse: cannot start a thread\n");
         return 1;
     }
-    return run_engine(query);
+    return clickhouse_run_engine(query);
 }

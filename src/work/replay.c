@@ -76,13 +76,13 @@ struct replay {
     atomic_bool done;
 };
 
-static bool stopping(const struct replay *replay)
+static bool replay_stopping(const struct replay *replay)
 {
     /* relaxed: the flag carries no data */
     return atomic_load_explicit(&replay->stop, memory_order_relaxed);
 }
 
-static void pause_ms(uint64_t ms)
+static void replay_pause_ms(uint64_t ms)
 {
     struct timespec wait = {.tv_sec = (time_t)(ms / 1000),
                             .tv_nsec = (long)(ms % 1000 * CLOCK_NS_PER_MS)};
@@ -91,14 +91,14 @@ static void pause_ms(uint64_t ms)
 }
 
 /* One thread at a time adds; relaxed: figures for /readyz and the log. */
-static void count(_Atomic uint64_t *counter, uint64_t n)
+static void replay_count(_Atomic uint64_t *counter, uint64_t n)
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
 
 /* Tells how far it is, in /readyz and the log. segment: the one being read, 0: all are read. */
-static void tell_progress(struct replay *replay, size_t segment)
+static void replay_tell_progress(struct replay *replay, size_t segment)
 {
     const uint64_t now_ms = clock_mono_ms();
     const size_t segments = recover_segments(replay->recovery);
@@ -129,7 +129,8 @@ static void tell_progress(struct replay *replay, size_t segment)
 }
 
 /* Whether a record came less than L1's ttl before until_ms. */
-static bool is_recent(const struct replay *replay, const struct record *record, uint64_t until_ms)
+static bool replay_is_recent(const struct replay *replay, const struct record *record,
+                             uint64_t until_ms)
 {
     return record->received_ms + replay->parts.l1_ttl_ms > until_ms;
 }
@@ -139,7 +140,7 @@ static bool is_recent(const struct replay *replay, const struct record *record, 
  * comes again, and of a duplicate the owner decides, which has a record of its own or is another
  * alloyd's.
  */
-static void remember(struct replay *replay, const struct record *record, uint16_t state)
+static void replay_remember(struct replay *replay, const struct record *record, uint16_t state)
 {
     const uint64_t now_ms = clock_mono_ms();
 
@@ -156,7 +157,7 @@ static void remember(struct replay *replay, const struct record *record, uint16_
 
 /* If the record is in the dead-letter folder, hands it to the workers to let go of. Until then L1
  * keeps whatever comes with its id from meeting the old claim. */
-static bool adopt_buried(struct replay *replay, struct record *record)
+static bool replay_adopt_buried(struct replay *replay, struct record *record)
 {
     const uint64_t now_ms = clock_mono_ms();
     const uint64_t ttl_ms = replay->parts.config->streams[record->stream].ttl_ms;
@@ -170,7 +171,7 @@ static bool adopt_buried(struct replay *replay, struct record *record)
     return true;
 }
 
-static void keep_frozen(struct replay *replay, struct record *record)
+static void replay_keep_frozen(struct replay *replay, struct record *record)
 {
     if (replay->frozen_count == replay->frozen_capacity) {
         size_t next = replay->frozen_capacity == 0 ? 1024 : replay->frozen_capacity * 2;
@@ -186,32 +187,32 @@ static void keep_frozen(struct replay *replay, struct record *record)
     replay->frozen[replay->frozen_count++] = record;
 }
 
-static void visit(void *arg, struct record *record)
+static void replay_visit(void *arg, struct record *record)
 {
     struct replay *replay = arg;
     const uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
 
     if (record->received_ms > replay->newest_ms && record->received_ms <= replay->real_ms)
         replay->newest_ms = record->received_ms;
-    if (!replay->parts.ids_known && is_recent(replay, record, replay->real_ms))
-        remember(replay, record, state);
+    if (!replay->parts.ids_known && replay_is_recent(replay, record, replay->real_ms))
+        replay_remember(replay, record, state);
     if (state != RECORD_LIVE)
         return;
-    count(&replay->found, 1);
+    replay_count(&replay->found, 1);
     METRIC_STREAM_ADD(replay->metrics, record->stream, received, 1);
     METRIC_STREAM_ADD(replay->metrics, record->stream, accepted, 1);
     if (record_insert_id(record) == 0)
         return;
-    if (adopt_buried(replay, record)) {
-        count(&replay->handed, 1);
+    if (replay_adopt_buried(replay, record)) {
+        replay_count(&replay->handed, 1);
         return;
     }
-    remember(replay, record, state);
-    keep_frozen(replay, record);
+    replay_remember(replay, record, state);
+    replay_keep_frozen(replay, record);
 }
 
 /* What somebody has to look at, for as long as it is so. */
-static void tell_findings(struct replay *replay)
+static void replay_tell_findings(struct replay *replay)
 {
     struct journal_dir *dir = journal_folder(replay->parts.journal);
     const struct recover_stats *stats = recover_stats(replay->recovery);
@@ -231,30 +232,31 @@ static void tell_findings(struct replay *replay)
 }
 
 /* The first pass. What cannot be read stays where it is; 0 or the first -errno. */
-static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 {
     const size_t segments = recover_segments(replay->recovery);
     const struct recover_stats *stats = recover_stats(replay->recovery);
     int first_err = 0;
 
-    for (size_t i = 0; i < segments && !stopping(replay); i++) {
+    for (size_t i = 0; i < segments && !replay_stopping(replay); i++) {
         int err;
 
-        tell_progress(replay, i + 1);
+        replay_tell_progress(replay, i + 1);
         /* Nobody is served yet: whoever has started us wants to know how far it is. */
         if (!replay->parts.ids_known && replay->parts.reading != NULL)
             replay->parts.reading(i + 1, segments);
-        err = recover_read(replay->recovery, i, visit, replay, error);
+        err = recover_read(replay->recovery, i, replay_visit, replay, error);
         if (err == 0)
             continue;
         replay->failed = true;
         first_err = first_err == 0 ? err : first_err;
         log_error("segment cannot be read reason=\"%s\" action=keep", error);
     }
-    if (!replay->failed && !stopping(replay))
+    if (!replay->failed && !replay_stopping(replay))
         journal_adopted_all(replay->parts.journal);
-    tell_findings(replay);
-    /* release: pairs with the acquire in await_reading(); what was counted is then visible */
+    replay_tell_findings(replay);
+    /* release: pairs with the acquire in replay_await_reading(); what was counted is then visible
+     */
     atomic_store_explicit(&replay->is_read, true, memory_order_release);
     log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64
              " in_inserts=%zu dead_lettered=%zu corrupt=%" PRIu64 " unknown_stream=%" PRIu64
@@ -266,7 +268,7 @@ static int read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 }
 
 /* By insert, then by LSN. The stream counts too: the id is outside the record's checksum. */
-static int compare(const void *left, const void *right)
+static int replay_compare(const void *left, const void *right)
 {
     const struct record *a = *(struct record *const *)left, *b = *(struct record *const *)right;
     const uint64_t insert_a = record_insert_id(a), insert_b = record_insert_id(b);
@@ -279,13 +281,13 @@ static int compare(const void *left, const void *right)
 }
 
 /* Rebuilds the inserts that were frozen and hands them to the flusher. */
-static void feed_frozen(struct replay *replay)
+static void replay_feed_frozen(struct replay *replay)
 {
     size_t first = 0;
 
     if (replay->frozen_count > 1)
-        qsort(replay->frozen, replay->frozen_count, sizeof(*replay->frozen), compare);
-    while (first < replay->frozen_count && !stopping(replay)) {
+        qsort(replay->frozen, replay->frozen_count, sizeof(*replay->frozen), replay_compare);
+    while (first < replay->frozen_count && !replay_stopping(replay)) {
         const struct record *head = replay->frozen[first];
         const uint64_t insert_id = record_insert_id(head);
         struct batch *batch;
@@ -296,14 +298,14 @@ static void feed_frozen(struct replay *replay)
             last++;
         batch = batch_create(head->stream, (uint32_t)(last - first));
         if (batch == NULL) {
-            pause_ms(FEED_PAUSE_MS);
+            replay_pause_ms(FEED_PAUSE_MS);
             continue;
         }
         batch->insert_id = insert_id;
         for (size_t i = first; i < last; i++)
             batch_add(batch, replay->frozen[i]);
         flusher_submit(replay->parts.flusher, batch);
-        count(&replay->handed, last - first);
+        replay_count(&replay->handed, last - first);
         first = last;
     }
     free(replay->frozen);
@@ -318,7 +320,7 @@ static void feed_frozen(struct replay *replay)
  * over: its id may have been accepted again in its own right. However long alloyd was down, the
  * turns that the kill cut short, where two records of one id can come from, are at the end.
  */
-static size_t enter(struct replay *replay, struct record **records, size_t n)
+static size_t replay_enter(struct replay *replay, struct record **records, size_t n)
 {
     const uint64_t now_ms = clock_mono_ms();
     size_t kept = 0;
@@ -327,9 +329,9 @@ static size_t enter(struct replay *replay, struct record **records, size_t n)
         struct record *record = records[i];
         const uint16_t stream = record->stream;
 
-        if (adopt_buried(replay, record))
+        if (replay_adopt_buried(replay, record))
             continue;
-        if (!is_recent(replay, record, replay->newest_ms) ||
+        if (!replay_is_recent(replay, record, replay->newest_ms) ||
             l1_add(replay->l1, &record->hash, record->lsn, now_ms) != L1_KNOWN ||
             !replay->parts.l1_decides) {
             records[kept++] = record;
@@ -342,21 +344,21 @@ static size_t enter(struct replay *replay, struct record **records, size_t n)
 }
 
 /* Waits until n more events leave half of the ring to new ones. False: it must end. */
-static bool reserve(struct replay *replay, size_t n)
+static bool replay_reserve(struct replay *replay, size_t n)
 {
     struct ring *ring = replay->parts.ring;
 
     while (ring_depth(ring) > ring_capacity(ring) / 2 || !ring_reserve(ring, n)) {
-        if (ring_closed(ring) || stopping(replay))
+        if (ring_closed(ring) || replay_stopping(replay))
             return false;
-        pause_ms(FEED_PAUSE_MS);
-        tell_progress(replay, 0);
+        replay_pause_ms(FEED_PAUSE_MS);
+        replay_tell_progress(replay, 0);
     }
     return true;
 }
 
 /* The second pass over segment i. False: it must end. */
-static bool feed_segment(struct replay *replay, size_t i)
+static bool replay_feed_segment(struct replay *replay, size_t i)
 {
     const size_t quarter = ring_capacity(replay->parts.ring) / 4;
     const size_t max = quarter == 0 ? 1 : quarter < FEED_CHUNK ? quarter : FEED_CHUNK;
@@ -364,23 +366,23 @@ static bool feed_segment(struct replay *replay, size_t i)
     size_t taken, kept;
 
     do {
-        if (stopping(replay))
+        if (replay_stopping(replay))
             return false;
         taken = recover_take(replay->recovery, i, records, max);
-        kept = enter(replay, records, taken);
+        kept = replay_enter(replay, records, taken);
         if (kept > 0) {
-            if (!reserve(replay, kept))
+            if (!replay_reserve(replay, kept))
                 return false;
             ring_publish(replay->parts.ring, records, kept);
         }
-        count(&replay->handed, taken);
-        tell_progress(replay, 0);
+        replay_count(&replay->handed, taken);
+        replay_tell_progress(replay, 0);
     } while (taken == max);
     recover_release(replay->recovery, i);
     return true;
 }
 
-static void feed(struct replay *replay)
+static void replay_feed(struct replay *replay)
 {
     bool going = true;
 
@@ -391,10 +393,10 @@ static void feed(struct replay *replay)
                   "action=restart",
                   replay->frozen_count);
     else
-        feed_frozen(replay);
+        replay_feed_frozen(replay);
     for (size_t i = 0; going && i < recover_segments(replay->recovery); i++)
-        going = feed_segment(replay, i);
-    if (!going || stopping(replay))
+        going = replay_feed_segment(replay, i);
+    if (!going || replay_stopping(replay))
         return;
     log_info("replay handed over events=%" PRIu64 " took_ms=%" PRIu64,
              atomic_load_explicit(&replay->handed, memory_order_relaxed),
@@ -414,13 +416,13 @@ static void *replay_main(void *arg)
 
     /* Only a wish. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
-    while ((replay->l1 = l1_thread_create(replay->parts.l1)) == NULL && !stopping(replay))
-        pause_ms(FEED_PAUSE_MS);
+    while ((replay->l1 = l1_thread_create(replay->parts.l1)) == NULL && !replay_stopping(replay))
+        replay_pause_ms(FEED_PAUSE_MS);
     if (replay->l1 == NULL)
         return NULL;
     if (!replay->is_read)
-        (void)!read_segments(replay, error); /* told there */
-    feed(replay);
+        (void)!replay_read_segments(replay, error); /* told there */
+    replay_feed(replay);
     /* release: pairs with the acquire in replay_done() */
     atomic_store_explicit(&replay->done, true, memory_order_release);
     l1_thread_destroy(replay->l1);
@@ -428,14 +430,14 @@ static void *replay_main(void *arg)
 }
 
 /* Reads the journal before anybody else runs, and fills L1 from it. */
-static int read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+static int replay_read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 {
     int err;
 
     replay->l1 = l1_thread_create(replay->parts.l1);
     if (replay->l1 == NULL)
         return -ENOMEM;
-    err = read_segments(replay, error);
+    err = replay_read_segments(replay, error);
     if (err == 0 && replay->failed)
         err = -ENOMEM;
     if (err == 0)
@@ -445,7 +447,7 @@ static int read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 }
 
 /* Finds out what is in the dead-letter folder already. */
-static int read_buried(struct replay *replay, char error[JOURNAL_ERROR_MAX])
+static int replay_read_buried(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 {
     const char *dir = replay->parts.config->dead_letter_dir;
     int err = buried_read(&replay->buried, dir, replay->parts.journal);
@@ -473,15 +475,15 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
     replay->recovery = recover_open(parts->journal);
     if (replay->metrics == NULL || replay->recovery == NULL)
         goto free_replay;
-    err = read_buried(replay, error);
+    err = replay_read_buried(replay, error);
     if (err != 0)
         goto free_replay;
     if (recover_segments(replay->recovery) == 0) {
         l1_mark_complete(parts->l1);
-        tell_findings(replay);
+        replay_tell_findings(replay);
         replay->done = true;
     } else if (!parts->ids_known) {
-        err = read_now(replay, error);
+        err = replay_read_now(replay, error);
         if (err != 0)
             goto free_replay;
     }
@@ -498,14 +500,14 @@ free_replay:
 }
 
 /* A journal that is read quickly is read before anybody can ask how many events are pending. */
-static void await_reading(const struct replay *replay)
+static void replay_await_reading(const struct replay *replay)
 {
     const uint64_t until_ms = clock_mono_ms() + READING_WAIT_MS;
 
-    /* acquire: pairs with the release in read_segments() */
+    /* acquire: pairs with the release in replay_read_segments() */
     while (!atomic_load_explicit(&replay->is_read, memory_order_acquire) &&
            clock_mono_ms() < until_ms)
-        pause_ms(READING_POLL_MS);
+        replay_pause_ms(READING_POLL_MS);
 }
 
 int replay_start(struct replay *replay, struct flusher *flusher)
@@ -515,13 +517,13 @@ int replay_start(struct replay *replay, struct flusher *flusher)
     replay->parts.flusher = flusher;
     if (recover_segments(replay->recovery) == 0)
         return 0;
-    tell_progress(replay, replay->is_read ? 0 : 1);
+    replay_tell_progress(replay, replay->is_read ? 0 : 1);
     err = pthread_create(&replay->thread, NULL, replay_main, replay);
     if (err != 0)
         return -err;
     pthread_setname_np(replay->thread, "alloy-replay");
     replay->started = true;
-    await_reading(replay);
+    replay_await_reading(replay);
     return 0;
 }
 

@@ -68,57 +68,57 @@ struct worker {
     enum claims_verdict *verdicts; /* batch_max */
 };
 
-static bool is_stopping(const struct worker *worker)
+static bool worker_is_stopping(const struct worker *worker)
 {
     /* relaxed: nothing else is handed over with it */
     return atomic_load_explicit(&worker->stopping, memory_order_relaxed);
 }
 
 /* Sleeps; false: the worker must end. */
-static bool pause_ms(const struct worker *worker, uint64_t ms)
+static bool worker_pause_ms(const struct worker *worker, uint64_t ms)
 {
     struct pollfd stop = {.fd = worker->stop_fd, .events = POLLIN};
 
     (void)poll(&stop, 1, (int)ms);
-    return !is_stopping(worker);
+    return !worker_is_stopping(worker);
 }
 
-static bool must_hold(const struct worker *worker)
+static bool worker_must_hold(const struct worker *worker)
 {
     return config_current(worker->parts.config)->redis_on_failure == CONFIG_REDIS_HOLD;
 }
 
 /* Waits until Redis may be asked again or need not be any more; false: the worker must end. */
-static bool wait_for_redis(const struct worker *worker)
+static bool worker_wait_for_redis(const struct worker *worker)
 {
     for (;;) {
         uint64_t ms = claims_retry_in_ms(worker->claims, clock_mono_ms());
 
-        if (is_stopping(worker))
+        if (worker_is_stopping(worker))
             return false;
-        if (ms == 0 || !must_hold(worker))
+        if (ms == 0 || !worker_must_hold(worker))
             return true;
-        if (!pause_ms(worker, ms < HOLD_STEP_MS ? ms : HOLD_STEP_MS))
+        if (!worker_pause_ms(worker, ms < HOLD_STEP_MS ? ms : HOLD_STEP_MS))
             return false;
     }
 }
 
 /* Gets a verdict on every record; false: the worker must end. */
-static bool claim(struct worker *worker, const struct batch *batch)
+static bool worker_claim(struct worker *worker, const struct batch *batch)
 {
     while (claims_take(worker->claims, batch, worker->verdicts, clock_mono_ms()) != 0) {
-        if (is_stopping(worker))
+        if (worker_is_stopping(worker))
             return false;
-        if (!must_hold(worker))
+        if (!worker_must_hold(worker))
             return true;
-        if (!wait_for_redis(worker))
+        if (!worker_wait_for_redis(worker))
             return false;
     }
     return true;
 }
 
 /* Takes the duplicates out of the batch and out of the journal; what is left keeps its order. */
-static void sort_out(struct worker *worker, struct batch *batch)
+static void worker_sort_out(struct worker *worker, struct batch *batch)
 {
     size_t duplicates = 0;
     uint64_t unclaimed = 0;
@@ -146,7 +146,7 @@ static void sort_out(struct worker *worker, struct batch *batch)
 
 /* Hands a copy of just the size needed to the flusher, where it may stay for as long as ClickHouse
  * is away. False: the worker must end. */
-static bool submit(struct worker *worker, const struct batch *batch)
+static bool worker_submit(struct worker *worker, const struct batch *batch)
 {
     static struct log_limit limit;
     struct batch *copy;
@@ -156,7 +156,7 @@ static bool submit(struct worker *worker, const struct batch *batch)
         if (log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
             log_error("out of memory for a batch action=retry suppressed=%llu",
                       (unsigned long long)suppressed);
-        if (!pause_ms(worker, MEMORY_WAIT_MS))
+        if (!worker_pause_ms(worker, MEMORY_WAIT_MS))
             return false;
     }
     for (uint32_t i = 0; i < batch->count; i++)
@@ -168,25 +168,25 @@ static bool submit(struct worker *worker, const struct batch *batch)
 }
 
 /* Claims a batch, hands it over and empties it; false: the worker must end. */
-static bool finish(struct worker *worker, struct batch *batch)
+static bool worker_finish(struct worker *worker, struct batch *batch)
 {
-    if (!claim(worker, batch))
+    if (!worker_claim(worker, batch))
         return false;
-    sort_out(worker, batch);
-    if (batch->count > 0 && !submit(worker, batch))
+    worker_sort_out(worker, batch);
+    if (batch->count > 0 && !worker_submit(worker, batch))
         return false;
     batch->count = 0;
     batch->bytes = 0;
     return true;
 }
 
-static bool has_events(const struct open_batch *open)
+static bool worker_has_events(const struct open_batch *open)
 {
     return open->batch != NULL && open->batch->count > 0;
 }
 
-static uint64_t linger_left_ms(const struct worker *worker, const struct open_batch *open,
-                               uint64_t now_ms)
+static uint64_t worker_linger_left_ms(const struct worker *worker, const struct open_batch *open,
+                                      uint64_t now_ms)
 {
     uint64_t until_ms = open->since_ms + config_current(worker->parts.config)->worker_linger_ms;
 
@@ -194,28 +194,28 @@ static uint64_t linger_left_ms(const struct worker *worker, const struct open_ba
 }
 
 /* Finishes the batches whose first event is linger old, or all. False: the worker must end. */
-static bool finish_due(struct worker *worker, bool all)
+static bool worker_finish_due(struct worker *worker, bool all)
 {
     uint64_t now_ms = clock_mono_ms();
 
     for (size_t i = 0; i < worker->stream_count; i++) {
         struct open_batch *open = &worker->open[i];
 
-        if (has_events(open) && (all || linger_left_ms(worker, open, now_ms) == 0) &&
-            !finish(worker, open->batch))
+        if (worker_has_events(open) && (all || worker_linger_left_ms(worker, open, now_ms) == 0) &&
+            !worker_finish(worker, open->batch))
             return false;
     }
     return true;
 }
 
 /* The batch that the stream's next event goes into; NULL: the worker must end. */
-static struct batch *open_batch(struct worker *worker, uint16_t stream)
+static struct batch *worker_open_batch(struct worker *worker, uint16_t stream)
 {
     struct open_batch *open = &worker->open[stream];
 
     while (open->batch == NULL) {
         open->batch = batch_create(stream, worker->batch_max);
-        if (open->batch == NULL && !pause_ms(worker, MEMORY_WAIT_MS))
+        if (open->batch == NULL && !worker_pause_ms(worker, MEMORY_WAIT_MS))
             return NULL;
     }
     if (open->batch->count == 0)
@@ -225,18 +225,18 @@ static struct batch *open_batch(struct worker *worker, uint16_t stream)
 
 /* Adds the n records taken to their batches and finishes the full ones. False: the worker must end.
  */
-static bool distribute(struct worker *worker, size_t n)
+static bool worker_distribute(struct worker *worker, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         struct record *record = worker->taken[i];
         struct batch *batch;
 
         ALLOY_ASSERT(record->stream < worker->stream_count);
-        batch = open_batch(worker, record->stream);
+        batch = worker_open_batch(worker, record->stream);
         if (batch == NULL)
             return false;
         batch_add(batch, record);
-        if (batch->count == batch->capacity && !finish(worker, batch))
+        if (batch->count == batch->capacity && !worker_finish(worker, batch))
             return false;
     }
     return true;
@@ -244,7 +244,7 @@ static bool distribute(struct worker *worker, size_t n)
 
 /* How long the ring may sleep: until the next linger ends, or Redis is to be asked again; at most
  * wait_ms. */
-static uint64_t sleep_ns(const struct worker *worker, uint64_t wait_ms)
+static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
 {
     uint64_t now_ms = clock_mono_ms();
 
@@ -252,9 +252,9 @@ static uint64_t sleep_ns(const struct worker *worker, uint64_t wait_ms)
         const struct open_batch *open = &worker->open[i];
         uint64_t left_ms;
 
-        if (!has_events(open))
+        if (!worker_has_events(open))
             continue;
-        left_ms = linger_left_ms(worker, open, now_ms);
+        left_ms = worker_linger_left_ms(worker, open, now_ms);
         if (left_ms < wait_ms)
             wait_ms = left_ms;
     }
@@ -269,44 +269,44 @@ static uint64_t sleep_ns(const struct worker *worker, uint64_t wait_ms)
 
 /* All is handed over. What the flusher then finds to be refused comes back here, until the drain
  * is over. */
-static void serve_to_the_end(struct worker *worker)
+static void worker_serve_to_the_end(struct worker *worker)
 {
     do {
         (void)release_serve(worker->releases, clock_mono_ms());
-    } while (pause_ms(worker, DONE_STEP_MS));
+    } while (worker_pause_ms(worker, DONE_STEP_MS));
 }
 
 /* Nothing to take: sleeps, or, once the ring is closed, hands over what there is. False: all is
  * done, or the worker must end. */
-static bool idle(struct worker *worker)
+static bool worker_idle(struct worker *worker)
 {
     /* Before we look whether there is anything to let go of. */
     const uint32_t epoch = ring_epoch(worker->parts.ring);
     uint64_t release_ms;
 
     if (ring_closed(worker->parts.ring)) {
-        if (!finish_due(worker, true))
+        if (!worker_finish_due(worker, true))
             return false;
         if (ring_depth(worker->parts.ring) == 0) {
             /* release: pairs with the acquire in worker_done() */
             atomic_store_explicit(&worker->done, true, memory_order_release);
-            serve_to_the_end(worker);
+            worker_serve_to_the_end(worker);
             return false;
         }
         /* ring_wait() does not sleep on a closed ring. */
-        return pause_ms(worker, CLOSING_WAIT_MS);
+        return worker_pause_ms(worker, CLOSING_WAIT_MS);
     }
     /* A probe keeps readiness and metrics true while no event comes that would show Redis is back;
      * its outcome is in them. */
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
     release_ms = release_serve(worker->releases, clock_mono_ms());
-    ring_wait_since(worker->parts.ring, epoch, sleep_ns(worker, release_ms));
+    ring_wait_since(worker->parts.ring, epoch, worker_sleep_ns(worker, release_ms));
     return true;
 }
 
 /* L1 wants to be used by the thread that made its handle. False: the worker must end. */
-static bool prepare_releases(struct worker *worker)
+static bool worker_prepare_releases(struct worker *worker)
 {
     while (worker->releases == NULL) {
         if (worker->l1 == NULL)
@@ -319,28 +319,28 @@ static bool prepare_releases(struct worker *worker)
                 .l1 = worker->l1,
                 .l1_decides = *config_current(worker->parts.config)->redis_url == '\0',
                 .metrics = worker->metrics});
-        if (worker->releases == NULL && !pause_ms(worker, MEMORY_WAIT_MS))
+        if (worker->releases == NULL && !worker_pause_ms(worker, MEMORY_WAIT_MS))
             return false;
     }
     return true;
 }
 
-static void *run(void *arg)
+static void *worker_run(void *arg)
 {
     struct worker *worker = arg;
 
-    if (!prepare_releases(worker))
+    if (!worker_prepare_releases(worker))
         goto end;
     /* Tells a wrong redis.url or password at start rather than with the first event. */
     (void)!claims_probe(worker->claims, clock_mono_ms());
-    while (!is_stopping(worker)) {
+    while (!worker_is_stopping(worker)) {
         size_t n;
 
-        if (!finish_due(worker, false))
+        if (!worker_finish_due(worker, false))
             break;
         (void)release_serve(worker->releases, clock_mono_ms());
         n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
-        if (!(n > 0 ? distribute(worker, n) : idle(worker)))
+        if (!(n > 0 ? worker_distribute(worker, n) : worker_idle(worker)))
             break;
     }
 end:
@@ -349,7 +349,7 @@ end:
     return NULL;
 }
 
-static void free_worker(struct worker *worker)
+static void worker_free_worker(struct worker *worker)
 {
     if (worker->stop_fd >= 0)
         close(worker->stop_fd);
@@ -363,7 +363,7 @@ static void free_worker(struct worker *worker)
 }
 
 /* Makes everything that the thread needs; 0 or -errno, with whatever was made left in place. */
-static int prepare(struct worker *worker)
+static int worker_prepare(struct worker *worker)
 {
     const struct config *config = config_current(worker->parts.config);
     size_t n = config->worker_batch;
@@ -400,11 +400,11 @@ int worker_start(struct worker **out, const struct worker_parts *parts, unsigned
         return -ENOMEM;
     worker->parts = *parts;
     worker->stop_fd = -1;
-    err = prepare(worker);
+    err = worker_prepare(worker);
     if (err == 0)
-        err = -pthread_create(&worker->thread, NULL, run, worker);
+        err = -pthread_create(&worker->thread, NULL, worker_run, worker);
     if (err != 0) {
-        free_worker(worker);
+        worker_free_worker(worker);
         return err;
     }
     snprintf(name, sizeof(name), "worker-%u", number % 1000);
@@ -415,7 +415,8 @@ int worker_start(struct worker **out, const struct worker_parts *parts, unsigned
 
 bool worker_done(const struct worker *worker)
 {
-    /* acquire: pairs with the release in idle(); what the worker handed over is then visible */
+    /* acquire: pairs with the release in worker_idle(); what the worker handed over is then visible
+     */
     return atomic_load_explicit(&worker->done, memory_order_acquire);
 }
 
@@ -438,5 +439,5 @@ void worker_stop(struct worker *worker)
             until.tv_sec++;
         }
     } while (pthread_timedjoin_np(worker->thread, NULL, &until) == ETIMEDOUT);
-    free_worker(worker);
+    worker_free_worker(worker);
 }

@@ -241,6 +241,20 @@ def check_sizes(tree):
                 begin = None
 
 
+def check_statics(tree):
+    """A static function carries its module's word, and no two have one name: stack traces and perf then speak."""
+    found = {}
+    for path in tree.having(".c", under="src/"):
+        word = stem(path).split("_")[0] + "_"
+        code = re.sub(r"/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), tree.text(path), flags=re.S)
+        for function in re.finditer(r"^static [\w *]*?\b(\w+)\(", code, re.M):
+            number = code.count("\n", 0, function.start()) + 1
+            if not function[1].startswith(word):
+                yield path, number, f"{function[1]} does not begin with {word}"
+            elif found.setdefault(function[1], path) != path:
+                yield path, number, f"{function[1]} is in {found[function[1]]} too"
+
+
 def check_spdx(tree):
     """License line and header comment at the top of each source."""
     for path in tree.paths:
@@ -520,6 +534,9 @@ BAD_INPUT = [
     ("sizes", add("src/base/low.c", LONG_FUNCTION)),
     ("sizes", add("src/base/low.c", "/* " + "x" * 100 + " */\n")),
     ("sizes", add("src/base/low.c", "\nvoid six(int a, int b, int c,\n         int d, int e, int f)\n{\n}\n")),
+    ("statics", add("src/base/low.c", "\nstatic int finish(void)\n{\n    return 0;\n}\n")),
+    ("statics", add("src/base/low_two.c", "static int low_x(void)\n{\n}\n\nstatic void low_y(\n    int a)\n{\n}\n" * 2
+                    + "static int high_x(void)\n{\n}\n")),
     ("spdx", replace("src/base/low.c", "Apache-2.0", "MIT")),
     ("spdx", replace("src/base/low.c", " * low.c - ", " * high.c - ")),
     ("spdx", replace("tool", f"# {SPDX}\n", "")),
