@@ -15,6 +15,7 @@
 #include "l1_files.h"
 
 #define LOG_MODULE "l1"
+#include "alloy/files.h"
 #include "alloy/log.h"
 
 #include <dirent.h>
@@ -83,37 +84,31 @@ static int l1_files_by_number(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
+static int l1_files_list_name(void *arg, const char *found)
+{
+    struct l1_files *files = arg;
+    char name[NAME_MAX_BYTES];
+    uint32_t number, *grown;
+
+    if (sscanf(found, "l1-%10u", &number) != 1)
+        return 0;
+    l1_files_file_name(name, number);
+    if (strcmp(name, found) != 0)
+        return 0;
+    grown = reallocarray(files->numbers, files->count + 1, sizeof(*grown));
+    if (grown == NULL)
+        return -ENOMEM;
+    files->numbers = grown;
+    files->numbers[files->count++] = number;
+    return 0;
+}
+
 static int l1_files_list(struct l1_files *files)
 {
-    const int fd = openat(files->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
+    const int err = files_list(files->dir_fd, l1_files_list_name, files);
 
-    if (stream == NULL) {
-        const int err = -errno;
-
-        if (fd >= 0)
-            close(fd);
+    if (err != 0)
         return err;
-    }
-    while ((entry = readdir(stream)) != NULL) {
-        char name[NAME_MAX_BYTES];
-        uint32_t number, *grown;
-
-        if (sscanf(entry->d_name, "l1-%10u", &number) != 1)
-            continue;
-        l1_files_file_name(name, number);
-        if (strcmp(name, entry->d_name) != 0)
-            continue;
-        grown = reallocarray(files->numbers, files->count + 1, sizeof(*grown));
-        if (grown == NULL) {
-            closedir(stream);
-            return -ENOMEM;
-        }
-        files->numbers = grown;
-        files->numbers[files->count++] = number;
-    }
-    closedir(stream);
     if (files->count > 1)
         qsort(files->numbers, files->count, sizeof(*files->numbers), l1_files_by_number);
     if (files->count > 0)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "alloy/clock.h"
+#include "alloy/text.h"
 
 #define LINE_BYTES 4096     /* of a written line, newline included */
 #define CUT_BYTES 24        /* kept free for a closing quote, the mark of a cut line and its end */
@@ -54,46 +55,16 @@ static void log_put_text(struct line *line, const char *text)
     log_put(line, text, strlen(text));
 }
 
-/* Length of the UTF-8 character at data, 0 where there is none (RFC 3629). */
-static size_t log_utf8_len(const unsigned char *data, size_t len)
-{
-    size_t need = data[0] < 0xc2 ? 0 : data[0] < 0xe0 ? 2 : data[0] < 0xf0 ? 3 : 4;
-
-    if (data[0] < 0x80)
-        return 1;
-    if (need == 0 || data[0] > 0xf4 || need > len)
-        return 0;
-    for (size_t i = 1; i < need; i++)
-        if ((data[i] & 0xc0) != 0x80)
-            return 0;
-    if ((data[0] == 0xe0 && data[1] < 0xa0) || (data[0] == 0xed && data[1] > 0x9f) ||
-        (data[0] == 0xf0 && data[1] < 0x90) || (data[0] == 0xf4 && data[1] > 0x8f))
-        return 0;
-    return need;
-}
-
 /* Puts bytes inside a quoted string: legal JSON, which logfmt readers understand too. */
 static void log_put_escaped(struct line *line, const char *data, size_t len)
 {
-    while (len > 0) {
-        unsigned char c = (unsigned char)data[0];
-        size_t taken = log_utf8_len((const unsigned char *)data, len);
-        char escape[8];
+    char escaped[TEXT_ESCAPE_MAX];
+    size_t taken;
 
-        if (c == '"' || c == '\\') {
-            log_put(line, (const char[]){'\\', (char)c}, 2);
-        } else if (c == '\n') {
-            log_put(line, "\\n", 2);
-        } else if (c < 0x20 || c == 0x7f) {
-            log_put(line, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", c));
-        } else if (taken == 0) {
-            log_put(line, "\\ufffd", 6);
-            taken = 1;
-        } else {
-            log_put(line, data, taken);
-        }
-        data += taken;
-        len -= taken;
+    for (; len > 0; data += taken, len -= taken) {
+        size_t n = text_escape(data, len, &taken, escaped);
+
+        log_put(line, escaped, n);
     }
 }
 

@@ -611,8 +611,8 @@ struct listener {
     void *arg;
 };
 
-static PRINTF_LIKE(3, 4) void tell(const struct listener *listener, bool restart,
-                                   const char *format, ...)
+static PRINTF_LIKE(3, 4) void config_tell(const struct listener *listener, bool restart,
+                                          const char *format, ...)
 {
     char key[INI_LINE_MAX + 32];
     va_list args;
@@ -635,13 +635,13 @@ static void config_compare_stream(const struct config_stream *a, const struct co
                                   const struct listener *listener)
 {
     if (strcmp(a->path, b->path) != 0)
-        tell(listener, true, "stream.%s.path", a->name);
+        config_tell(listener, true, "stream.%s.path", a->name);
     if (strcmp(a->database, b->database) != 0 || strcmp(a->table, b->table) != 0)
-        tell(listener, true, "stream.%s.table", a->name);
+        config_tell(listener, true, "stream.%s.table", a->name);
     if (!config_same_fields(a, b))
-        tell(listener, true, "stream.%s.id", a->name);
+        config_tell(listener, true, "stream.%s.id", a->name);
     if (a->ttl_ms != b->ttl_ms)
-        tell(listener, false, "stream.%s.ttl", a->name);
+        config_tell(listener, false, "stream.%s.ttl", a->name);
 }
 
 static void config_compare_streams(const struct config *before, const struct config *after,
@@ -652,13 +652,13 @@ static void config_compare_streams(const struct config *before, const struct con
         int other = config_find_stream(after, stream->name);
 
         if (other < 0)
-            tell(listener, true, "stream.%s", stream->name);
+            config_tell(listener, true, "stream.%s", stream->name);
         else
             config_compare_stream(stream, &after->streams[other], listener);
     }
     for (size_t i = 0; i < after->stream_count; i++)
         if (config_find_stream(before, after->streams[i].name) < 0)
-            tell(listener, true, "stream.%s", after->streams[i].name);
+            config_tell(listener, true, "stream.%s", after->streams[i].name);
 }
 
 static const char *config_find_setting(const struct config *config, const char *name)
@@ -677,11 +677,11 @@ static void config_compare_settings(const struct config *before, const struct co
         const char *value = config_find_setting(after, setting->name);
 
         if (value == NULL || strcmp(value, setting->value) != 0)
-            tell(listener, true, "clickhouse." SETTING_PREFIX "%s", setting->name);
+            config_tell(listener, true, "clickhouse." SETTING_PREFIX "%s", setting->name);
     }
     for (size_t i = 0; i < after->setting_count; i++)
         if (config_find_setting(before, after->settings[i].name) == NULL)
-            tell(listener, true, "clickhouse." SETTING_PREFIX "%s", after->settings[i].name);
+            config_tell(listener, true, "clickhouse." SETTING_PREFIX "%s", after->settings[i].name);
 }
 
 static bool config_same_value(const struct config *a, const struct config *b,
@@ -702,11 +702,11 @@ void config_compare(const struct config *before, const struct config *after,
         const struct config_key *key = &config_keys[i];
 
         if (!config_same_value(before, after, key))
-            tell(&listener, !key->reload, "%s.%s", key->section, key->name);
+            config_tell(&listener, !key->reload, "%s.%s", key->section, key->name);
         else if (key == file && *before->clickhouse_password_file != '\0' &&
                  strcmp(before->clickhouse_password_resolved,
                         after->clickhouse_password_resolved) != 0)
-            tell(&listener, true, "%s.%s", key->section, key->name); /* what it holds */
+            config_tell(&listener, true, "%s.%s", key->section, key->name); /* what it holds */
     }
     config_compare_settings(before, after, &listener);
     config_compare_streams(before, after, &listener);

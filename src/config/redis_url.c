@@ -14,6 +14,7 @@
 #include <sys/un.h>
 
 #include "host_port.h"
+#include "alloy/text.h"
 
 #define DEFAULT_PORT 6379
 #define DATABASE_DIGITS_MAX 9
@@ -21,14 +22,6 @@
 #define PATH_MAX_LEN (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 2)
 
 static const char out_of_memory[] = "out of memory";
-
-static int redis_url_hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* Sets *out to an owned string, or returns what is wrong: a bad escape, or a NUL in it. */
 static const char *redis_url_decode(struct slice text, char **out)
@@ -42,8 +35,8 @@ static const char *redis_url_decode(struct slice text, char **out)
         int byte = (unsigned char)text.data[i];
 
         if (byte == '%') {
-            int high = i + 2 < text.len ? redis_url_hex_digit(text.data[i + 1]) : -1;
-            int low = i + 2 < text.len ? redis_url_hex_digit(text.data[i + 2]) : -1;
+            int high = i + 2 < text.len ? text_hex_digit(text.data[i + 1]) : -1;
+            int low = i + 2 < text.len ? text_hex_digit(text.data[i + 2]) : -1;
 
             if (high < 0 || low < 0 || (high | low) == 0)
                 return "credentials must have special characters as %XX";

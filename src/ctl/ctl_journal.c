@@ -21,6 +21,7 @@
 #include "alloy/clock.h"
 #include "alloy/journal_dir.h"
 #include "alloy/segment.h"
+#include "alloy/files.h"
 
 #define ISO_MAX 25
 #define STREAMS_MAX 1024 /* names in all segments together: streams come and go */
@@ -70,8 +71,8 @@ static const char *ctl_journal_state_name(uint16_t state)
     }
 }
 
-static PRINTF_LIKE(4, 5) void tell_problem(struct walk *walk, uint32_t number, size_t offset,
-                                           const char *format, ...)
+static PRINTF_LIKE(4, 5) void ctl_journal_tell_problem(struct walk *walk, uint32_t number,
+                                                       size_t offset, const char *format, ...)
 {
     char name[SEGMENT_NAME_MAX];
     va_list args;
@@ -144,11 +145,11 @@ static void ctl_journal_take_record(struct walk *walk, const struct segment *seg
 
     walk->records++;
     if (ctl_journal_state_name(word) == NULL)
-        tell_problem(walk, segment->number, record_offset(record), "record has the state %#x",
-                     word);
+        ctl_journal_tell_problem(walk, segment->number, record_offset(record),
+                                 "record has the state %#x", word);
     if (state == RECORD_LIVE && !record_insert_id_valid(record))
-        tell_problem(walk, segment->number, record_offset(record),
-                     "record does not match the check of its insert id");
+        ctl_journal_tell_problem(walk, segment->number, record_offset(record),
+                                 "record does not match the check of its insert id");
     ctl_journal_add_to_sum(&walk->segment, record, state);
     if (sum != NULL)
         ctl_journal_add_to_sum(sum, record, state);
@@ -193,8 +194,9 @@ static size_t ctl_journal_read_records(struct walk *walk, const struct segment *
                 ctl_journal_is_whole_now(segment, before))
                 offset = before;
             else
-                tell_problem(walk, segment->number, before, "%s; %zu bytes to the next one",
-                             ctl_journal_diagnose(segment, before), offset - before);
+                ctl_journal_tell_problem(walk, segment->number, before,
+                                         "%s; %zu bytes to the next one",
+                                         ctl_journal_diagnose(segment, before), offset - before);
             break;
         case SEGMENT_TORN:
             /* In this order: a record that has its state is whole, if it is not broken. */
@@ -202,8 +204,8 @@ static size_t ctl_journal_read_records(struct walk *walk, const struct segment *
             if (ctl_journal_is_whole_now(segment, offset))
                 break;
             if (finished)
-                tell_problem(walk, segment->number, offset, "%s, and none follows",
-                             ctl_journal_diagnose(segment, offset));
+                ctl_journal_tell_problem(walk, segment->number, offset, "%s, and none follows",
+                                         ctl_journal_diagnose(segment, offset));
             return offset;
         case SEGMENT_END:
             return offset;
@@ -254,7 +256,7 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
                           : err == -EPROTO ? "the segment is of another version of alloyd"
                                            : strerror(-err);
 
-        tell_problem(walk, file->number, 0, "%s", why);
+        ctl_journal_tell_problem(walk, file->number, 0, "%s", why);
         if (!walk->verify)
             fprintf(walk->out, "%10u  %s\n", file->number, why);
         return;
@@ -262,8 +264,8 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
     walk->segment = (struct sum){0};
     size = ((const struct segment_header *)segment->base)->size;
     if (segment->limit < size)
-        tell_problem(walk, file->number, segment->limit, "the file ends here, not at %" PRIu64,
-                     size);
+        ctl_journal_tell_problem(walk, file->number, segment->limit,
+                                 "the file ends here, not at %" PRIu64, size);
     end = ctl_journal_read_records(walk, segment);
     if (!walk->verify) {
         fprintf(walk->out, "%10u %12zu %12" PRIu64, file->number, end, size);
@@ -273,28 +275,19 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
 }
 
 /* Segments that a start has set aside wait for somebody to look at them. */
-static void ctl_journal_find_set_aside(struct walk *walk)
+static int ctl_journal_tell_set_aside(void *arg, const char *found)
 {
-    int fd = openat(walk->folder.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
+    struct walk *walk = arg;
     char name[SEGMENT_NAME_MAX];
     unsigned number;
 
-    if (stream == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    while ((entry = readdir(stream)) != NULL) {
-        if (sscanf(entry->d_name, "segment-%10u", &number) != 1)
-            continue;
-        segment_name(name, number, "alj.corrupt");
-        if (strcmp(name, entry->d_name) == 0)
-            tell_problem(walk, number, 0, "set aside as %s: something in it could not be believed",
-                         name);
-    }
-    closedir(stream);
+    if (sscanf(found, "segment-%10u", &number) != 1)
+        return 0;
+    segment_name(name, number, "alj.corrupt");
+    if (strcmp(name, found) == 0)
+        ctl_journal_tell_problem(walk, number, 0,
+                                 "set aside as %s: something in it could not be believed", name);
+    return 0;
 }
 
 static void ctl_journal_print_owner(const struct walk *walk)
@@ -360,7 +353,7 @@ int ctl_journal_inspect(const char *dir, FILE *out)
         total.live_bytes += sum->live_bytes;
         total.live += sum->live;
     }
-    ctl_journal_find_set_aside(&walk);
+    (void)!files_list(walk.folder.fd, ctl_journal_tell_set_aside, &walk);
     fprintf(out, "\n%" PRIu64 " record%s, %" PRIu64 " of them LIVE, %" PRIu64 " byte%s\n",
             walk.records, ctl_plural(walk.records), total.live, total.live_bytes,
             ctl_plural(total.live_bytes));
@@ -380,7 +373,7 @@ int ctl_journal_verify(const char *dir, FILE *out)
     walk.verify = true;
     for (size_t i = 0; i < walk.folder.file_count; i++)
         ctl_journal_read_segment(&walk, &walk.folder.files[i]);
-    ctl_journal_find_set_aside(&walk);
+    (void)!files_list(walk.folder.fd, ctl_journal_tell_set_aside, &walk);
     fprintf(out, "%" PRIu64 " segment%s, %" PRIu64 " record%s, %" PRIu64 " problem%s\n",
             walk.segments, ctl_plural(walk.segments), walk.records, ctl_plural(walk.records),
             walk.problems, ctl_plural(walk.problems));

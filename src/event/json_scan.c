@@ -14,6 +14,7 @@
  * Runs on: any thread. Owns: nothing; the body is the caller's.
  */
 #include "alloy/json_scan.h"
+#include "alloy/text.h"
 
 #include <endian.h>
 #include <string.h>
@@ -52,17 +53,6 @@ static const char *json_fail(struct json_scan *scan, const char *at, const char 
 static inline bool json_is_digit(char c)
 {
     return c >= '0' && c <= '9';
-}
-
-static inline int json_hex_digit(char c)
-{
-    if (json_is_digit(c))
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
 }
 
 static inline const char *json_skip_space(const char *at, const char *end)
@@ -173,7 +163,7 @@ static int json_escape_unit(const char *at, const char *end)
                 return UNIT_INVALID;
             continue;
         }
-        const int digit = json_hex_digit(at[i]);
+        const int digit = text_hex_digit(at[i]);
         if (digit < 0)
             return UNIT_INVALID;
         unit = unit << 4 | digit;

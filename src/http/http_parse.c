@@ -11,6 +11,7 @@
  * Owns: nothing; slices lie in the caller's buffer.
  */
 #include "alloy/http_parse.h"
+#include "alloy/text.h"
 
 #include <string.h>
 
@@ -621,16 +622,6 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
     return result;
 }
 
-static int http_hex_value(char byte)
-{
-    char lower = (char)(byte | 0x20);
-
-    if (http_is_digit(byte)) {
-        return byte - '0';
-    }
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 static enum chunk_state http_chunk_refuse(struct http_chunked *chunked, const char *problem)
 {
     chunked->problem = problem;
@@ -640,7 +631,7 @@ static enum chunk_state http_chunk_refuse(struct http_chunked *chunked, const ch
 /* One byte of a chunk's size: 1*HEXDIG, then its CR or an extension. */
 static enum chunk_state http_size_step(struct http_chunked *chunked, char byte)
 {
-    int digit = http_hex_value(byte);
+    int digit = text_hex_digit(byte);
 
     if (digit >= 0) {
         if (chunked->remaining > LENGTH_MAX >> 4) {

@@ -10,6 +10,7 @@
 #include "alloy/reply.h"
 
 #include "alloy/waiter.h"
+#include "alloy/text.h"
 
 #include <string.h>
 #include <time.h>
@@ -44,26 +45,16 @@ static void reply_put_number(struct text *text, uint64_t number)
     reply_put(text, digits + at, sizeof(digits) - at);
 }
 
-/* The inside of a JSON string. Control bytes become \u00XX; other bytes go through as they are. */
 static void reply_put_escaped(struct text *text, const char *message)
 {
-    static const char hex[] = "0123456789abcdef";
-    size_t len = strnlen(message, REPLY_MESSAGE_MAX);
+    const size_t len = strnlen(message, REPLY_MESSAGE_MAX);
+    char escaped[TEXT_ESCAPE_MAX];
+    size_t taken;
 
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)message[i];
+    for (size_t at = 0; at < len; at += taken) {
+        size_t n = text_escape(message + at, len - at, &taken, escaped);
 
-        if (byte == '"' || byte == '\\') {
-            char pair[2] = {'\\', (char)byte};
-
-            reply_put(text, pair, sizeof(pair));
-        } else if (byte < 0x20) {
-            char escape[6] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
-
-            reply_put(text, escape, sizeof(escape));
-        } else {
-            reply_put(text, message + i, 1);
-        }
+        reply_put(text, escaped, n);
     }
 }
 

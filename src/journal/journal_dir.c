@@ -13,6 +13,7 @@
 #include "alloy/journal_dir.h"
 
 #define LOG_MODULE "journal"
+#include "alloy/files.h"
 #include "alloy/log.h"
 #include "alloy/segment.h"
 
@@ -53,27 +54,6 @@ static int journal_dir_fail(char *error, int err, const char *path, const char *
     return err;
 }
 
-/* Makes the folder and those above it. */
-static int journal_dir_make_path(const char *path)
-{
-    char *copy = strdup(path);
-    int err = 0;
-
-    if (copy == NULL)
-        return -ENOMEM;
-    for (char *slash = strchr(copy + 1, '/'); err == 0 && slash != NULL;
-         slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(copy, 0755) != 0 && errno != EEXIST)
-            err = -errno;
-        *slash = '/';
-    }
-    if (err == 0 && mkdir(copy, 0700) != 0 && errno != EEXIST)
-        err = -errno;
-    free(copy);
-    return err;
-}
-
 static int journal_dir_open_folder(struct journal_dir *dir, char *error)
 {
     int err, above;
@@ -83,7 +63,7 @@ static int journal_dir_open_folder(struct journal_dir *dir, char *error)
         return 0;
     if (errno != ENOENT)
         return journal_dir_fail(error, -errno, dir->path, "cannot be opened");
-    err = journal_dir_make_path(dir->path);
+    err = files_make_path(dir->path, 0700, 0755);
     if (err != 0)
         return journal_dir_fail(error, err, dir->path, "cannot be made");
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -158,8 +138,9 @@ static int journal_dir_add_damaged(struct journal_dir *dir, uint32_t number)
 }
 
 /* Lists a segment; with the lock held, removes a file that was never finished. */
-static int journal_dir_list_name(struct journal_dir *dir, const char *found)
+static int journal_dir_list_name(void *arg, const char *found)
 {
+    struct journal_dir *dir = arg;
     char name[SEGMENT_NAME_MAX];
     unsigned number;
     struct stat st;
@@ -184,36 +165,13 @@ static int journal_dir_list_name(struct journal_dir *dir, const char *found)
 
 static int journal_dir_list_files(struct journal_dir *dir, char *error)
 {
-    const int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    int err = 0;
+    const int err = files_list(dir->fd, journal_dir_list_name, dir);
 
-    if (stream == NULL) {
-        err = -errno;
-        if (fd >= 0)
-            close(fd);
-        return journal_dir_fail(error, err, dir->path, "cannot be read");
-    }
-    while (err == 0 && (errno = 0, entry = readdir(stream)) != NULL)
-        err = journal_dir_list_name(dir, entry->d_name);
-    if (err == 0 && errno != 0)
-        err = -errno;
-    closedir(stream);
     if (err != 0)
         return journal_dir_fail(error, err, dir->path, "cannot be read");
     if (dir->file_count > 1)
         qsort(dir->files, dir->file_count, sizeof(*dir->files), journal_dir_by_number);
     return 0;
-}
-
-static int journal_dir_write_all(int fd, const void *data, size_t len)
-{
-    const ssize_t put = pwrite(fd, data, len, 0);
-
-    if (put < 0)
-        return -errno;
-    return put == (ssize_t)len ? 0 : -ENOSPC;
 }
 
 /*
@@ -237,7 +195,7 @@ static int journal_dir_write_instance(struct journal_dir *dir, uint64_t segment_
     fd = openat(dir->fd, INSTANCE_TMP, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    err = journal_dir_write_all(fd, &file, sizeof(file));
+    err = files_write_all(fd, &file, sizeof(file));
     if (err == 0 && fsync(fd) != 0)
         err = -errno;
     close(fd);

@@ -28,9 +28,11 @@
 #include <unistd.h>
 
 #include "alloy/clock.h"
+#include "alloy/files.h"
 #include "alloy/letters.h"
 #define LOG_MODULE "dead_letter"
 #include "alloy/log.h"
+#include "alloy/text.h"
 
 #define FILE_BYTES_MAX (64u << 20)
 #define MESSAGE_MAX 1024 /* bytes of ClickHouse's message that are kept */
@@ -56,46 +58,21 @@ struct dead_letter {
     size_t next_file; /* to be given up when all are open */
 };
 
-/* Creates path and its parents. 0 or -errno. */
-static int dead_letter_make_dirs(const char *path)
+static int dead_letter_measure_file(void *arg, const char *name)
 {
-    char part[PATH_MAX];
-    size_t len = strlen(path);
+    struct dead_letter *dead_letter = arg;
+    struct stat st;
 
-    if (len == 0 || len >= sizeof(part))
-        return len == 0 ? -EINVAL : -ENAMETOOLONG;
-    memcpy(part, path, len + 1);
-    for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0750) != 0 && errno != EEXIST)
-            return -errno;
-        *slash = '/';
-    }
-    return mkdir(part, 0750) != 0 && errno != EEXIST ? -errno : 0;
+    if (fstatat(dead_letter->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+        dead_letter->folder_bytes += (uint64_t)st.st_size;
+    return 0;
 }
 
 /* Sums the sizes of the folder's files. 0 or -errno. */
 static int dead_letter_measure_folder(struct dead_letter *dead_letter)
 {
-    int fd = openat(dead_letter->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
-    struct stat st;
-
-    if (dir == NULL) {
-        int err = -errno;
-        if (fd >= 0)
-            close(fd);
-        return err;
-    }
     dead_letter->folder_bytes = 0;
-    while ((entry = readdir(dir)) != NULL) {
-        if (fstatat(dead_letter->dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(st.st_mode))
-            dead_letter->folder_bytes += (uint64_t)st.st_size;
-    }
-    closedir(dir);
-    return 0;
+    return files_list(dead_letter->dir_fd, dead_letter_measure_file, dead_letter);
 }
 
 /* Opens the folder that the path leads to, creating it where it is missing, in place of the one
@@ -103,7 +80,7 @@ static int dead_letter_measure_folder(struct dead_letter *dead_letter)
 static int dead_letter_open_folder(struct dead_letter *dead_letter)
 {
     const int before = dead_letter->dir_fd;
-    int err = dead_letter_make_dirs(dead_letter->dir);
+    int err = files_make_path(dead_letter->dir, 0750, 0750);
     int fd;
 
     if (err != 0)
@@ -248,50 +225,16 @@ static struct file *dead_letter_get_file(struct dead_letter *dead_letter,
     return NULL;
 }
 
-/* Length of the valid UTF-8 character at text, 0 when it is none (RFC 3629). */
-static size_t dead_letter_utf8_length(const unsigned char *text, size_t len)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t want = text[0] < 0x80   ? 1
-                  : text[0] < 0xc0 ? 0
-                  : text[0] < 0xe0 ? 2
-                  : text[0] < 0xf0 ? 3
-                  : text[0] < 0xf8 ? 4
-                                   : 0;
-    uint32_t value;
-
-    if (want <= 1)
-        return want;
-    if (want > len)
-        return 0;
-    value = text[0] & (0x7fu >> want);
-    for (size_t i = 1; i < want; i++) {
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-        value = value << 6 | (text[i] & 0x3fu);
-    }
-    if (value < smallest[want] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
-        return 0;
-    return want;
-}
-
-/* Writes text as the inside of a JSON string; bytes that are not UTF-8 become U+FFFD. */
+/* Writes text as the inside of a JSON string; bytes that are not UTF-8 become \ufffd. */
 static void dead_letter_put_escaped(FILE *out, struct slice text)
 {
-    const unsigned char *at = (const unsigned char *)text.data;
-    const unsigned char *end = at + text.len;
+    char escaped[TEXT_ESCAPE_MAX];
+    size_t taken;
 
-    while (at < end) {
-        size_t len = dead_letter_utf8_length(at, (size_t)(end - at));
-        if (len == 0)
-            fputs("\xef\xbf\xbd", out);
-        else if (*at == '"' || *at == '\\')
-            fprintf(out, "\\%c", *at);
-        else if (*at < 0x20)
-            fprintf(out, "\\u%04x", *at);
-        else
-            fwrite(at, 1, len, out);
-        at += len == 0 ? 1 : len;
+    for (size_t at = 0; at < text.len; at += taken) {
+        size_t n = text_escape(text.data + at, text.len - at, &taken, escaped);
+
+        fwrite(escaped, 1, n, out);
     }
 }
 
@@ -355,25 +298,11 @@ static char *dead_letter_format_lines(struct record *const *records, size_t n,
     return text;
 }
 
-static int dead_letter_write_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        text += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 /* Appends and syncs; on an error the file is as it was. */
 static int dead_letter_append(struct dead_letter *dead_letter, struct file *file, const char *text,
                               size_t len)
 {
-    int err = dead_letter_write_all(file->fd, text, len);
+    int err = files_write_all(file->fd, text, len);
 
     if (err == 0 && fdatasync(file->fd) != 0)
         err = -EIO;

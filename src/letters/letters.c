@@ -9,6 +9,7 @@
  * Owns: the list of files and the open folder.
  */
 #include "alloy/letters.h"
+#include "alloy/files.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -57,8 +58,9 @@ static int letters_by_name(const void *left, const void *right)
 }
 
 /* Adds one entry of the folder, unless it is something else. 0 or -ENOMEM. */
-static int letters_add_file(struct letters *letters, const char *name)
+static int letters_add_file(void *arg, const char *name)
 {
+    struct letters *letters = arg;
     struct letters_file file;
     struct letters_file *grown;
     struct stat st;
@@ -79,28 +81,12 @@ static int letters_add_file(struct letters *letters, const char *name)
 
 int letters_open(struct letters *letters, const char *dir)
 {
-    DIR *stream;
-    struct dirent *entry;
-    int err = 0;
-    int fd;
+    int err;
 
     *letters = (struct letters){.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (letters->dir_fd < 0)
         return -errno;
-    fd = openat(letters->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    stream = fd < 0 ? NULL : fdopendir(fd);
-    if (stream == NULL) {
-        err = -errno;
-        if (fd >= 0)
-            close(fd);
-        letters_close(letters);
-        return err;
-    }
-    while (err == 0 && (errno = 0, entry = readdir(stream)) != NULL)
-        err = letters_add_file(letters, entry->d_name);
-    if (err == 0)
-        err = -errno;
-    closedir(stream);
+    err = files_list(letters->dir_fd, letters_add_file, letters);
     if (err != 0) {
         letters_close(letters);
         return err;

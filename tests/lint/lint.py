@@ -247,7 +247,7 @@ def check_statics(tree):
     for path in tree.having(".c", under="src/"):
         word = stem(path).split("_")[0] + "_"
         code = re.sub(r"/\*.*?\*/", lambda m: "\n" * m[0].count("\n"), tree.text(path), flags=re.S)
-        for function in re.finditer(r"^static [\w *]*?\b(\w+)\(", code, re.M):
+        for function in re.finditer(r"^static (?:[A-Z_]+\([^)]*\) )?[\w *]*?\b(\w+)\(", code, re.M):
             number = code.count("\n", 0, function.start()) + 1
             if not function[1].startswith(word):
                 yield path, number, f"{function[1]} does not begin with {word}"
