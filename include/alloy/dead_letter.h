@@ -25,6 +25,36 @@ struct dead_letter;
 MUST_CHECK int dead_letter_open(struct dead_letter **dead_letter, const char *dir);
 void dead_letter_close(struct dead_letter *dead_letter);
 
+#define DEAD_LETTER_MESSAGE_MAX 1024 /* bytes of ClickHouse's message that are kept */
+
+/* A refused record, and why. */
+struct dead_letter_line {
+    struct record *record;
+    const char *stream;
+    int code;             /* ClickHouse's exception code */
+    struct slice message; /* as ClickHouse gave it; cut and escaped in the line */
+    int err;              /* set: 0: written and synced; or as dead_letter_write_lines() returns */
+};
+
+/* What the lines of a group have in common. */
+struct dead_letter_order {
+    uint64_t real_ms;
+    uint64_t instance_id; /* of the journal */
+    uint64_t max_bytes;   /* of the folder */
+};
+
+/* The part of a message that is kept. */
+struct slice dead_letter_cut(struct slice message);
+/*
+ * Writes a group of lines, of any streams and for any reasons, and syncs each file once. Sets each
+ * line's err; a line that was not written left nothing behind. Returns 0, or the first line's
+ * error: -ENOSPC: max_bytes reached or disk full (a shorter line of the group may be written), else
+ * -EIO. Owner thread; blocks.
+ */
+MUST_CHECK int dead_letter_write_lines(struct dead_letter *dead_letter,
+                                       struct dead_letter_line *lines, size_t n,
+                                       const struct dead_letter_order *order);
+
 struct dead_letter_reason {
     const char *stream;
     int code;             /* ClickHouse's exception code */
@@ -33,8 +63,7 @@ struct dead_letter_reason {
     uint64_t instance_id; /* of the journal */
 };
 
-/* Writes n records and syncs. 0; -ENOSPC: max_bytes reached or disk full, -EIO: nothing counts as
- * written (a torn tail is cut off). Owner thread. */
+/* Writes n records for one reason, one after the other, and syncs each. Owner thread. */
 MUST_CHECK int dead_letter_write(struct dead_letter *dead_letter, struct record *const *records,
                                  size_t n, const struct dead_letter_reason *reason,
                                  uint64_t max_bytes);

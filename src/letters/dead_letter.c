@@ -2,16 +2,18 @@
 /*
  * dead_letter.c - events that ClickHouse refuses, kept as NDJSON with the reason.
  *
- * Lines are gathered in memory, written by one loop of write(2) and synced; whatever goes wrong on
- * the way, the file is cut back to where it was, so that nothing is half there.
+ * A group of lines costs one sync for each file. A line that cannot be written whole is cut off
+ * again, and when a sync fails the file is cut back to where the sync before it left it: a line
+ * that does not count as written must not stay, since its record will be written again.
  *
- * Files belong to the operator as well, who may read, move or remove them at any time. So before
- * each append we make sure, under the file's lock, that its name still leads to it; who renames it
- * under the same lock (alloyctl does) has all its lines and will get no more. The folder as a whole
- * is theirs too: where its path has come to lead elsewhere, or nowhere, it is opened again.
+ * Files belong to the operator as well, who may read, move or remove them at any time. So we take a
+ * file's lock and make sure that its name still leads to it, and hold the lock until the sync:
+ * alloyctl renames a file under the same lock, and has then all its lines. The folder is the
+ * operator's too: when its path leads elsewhere, or nowhere, we open it again before the next
+ * group.
  *
  * Runs on: one thread.
- * Owns: the folder's size, the open files, the buffer of lines.
+ * Owns: the folder's size and the open files.
  */
 #include "alloy/dead_letter.h"
 
@@ -35,17 +37,19 @@
 #include "alloy/text.h"
 
 #define FILE_BYTES_MAX (64u << 20)
-#define MESSAGE_MAX 1024 /* bytes of ClickHouse's message that are kept */
-#define STREAM_MAX 64    /* with its NUL */
-#define FILES_MAX 64     /* streams */
-#define FOLDER_PART 8    /* a file may be this part of max_bytes */
+#define STREAM_MAX 64 /* with its NUL */
+#define FILES_MAX 64  /* streams */
+#define FOLDER_PART 8 /* a file may be this part of max_bytes */
 #define MS_PER_DAY 86400000u
+#define LINE_WAITS 1    /* dead_letter_line.err, while a group is written: not tried yet */
+#define LINE_UNSYNCED 2 /* written, and lost if the sync fails */
 
 /* The open file of a stream. */
 struct file {
     int fd; /* -1: none */
     uint64_t bytes;
-    uint64_t day; /* since 1970, UTC */
+    uint64_t synced; /* of bytes: these are on the disk */
+    uint64_t day;    /* since 1970, UTC */
     char stream[STREAM_MAX];
     char name[NAME_MAX + 1];
 };
@@ -56,6 +60,14 @@ struct dead_letter {
     uint64_t folder_bytes; /* of all regular files, when last measured, and written since */
     struct file files[FILES_MAX];
     size_t next_file; /* to be given up when all are open */
+};
+
+/* The lines of one call. Only one file at a time has lines that are not synced. */
+struct group {
+    struct dead_letter_line *lines;
+    size_t count;
+    const struct dead_letter_order *order;
+    bool measured; /* the folder was found full, and measured again */
 };
 
 static int dead_letter_measure_file(void *arg, const char *name)
@@ -144,17 +156,16 @@ static bool dead_letter_was_used(const struct dead_letter *dead_letter, const ch
 /* Opens <stream>-<UTC time>-<n>.ndjson, with the first n from 1 that is free, locked. 0 or -errno.
  */
 static int dead_letter_open_file(struct dead_letter *dead_letter, struct file *file,
-                                 const struct dead_letter_reason *reason)
+                                 const char *stream, uint64_t real_ms)
 {
-    time_t seconds = (time_t)(reason->real_ms / 1000);
+    time_t seconds = (time_t)(real_ms / 1000);
     char when[32];
     struct tm tm;
 
     gmtime_r(&seconds, &tm);
     strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &tm);
     for (unsigned n = 1; n < 100000; n++) {
-        snprintf(file->name, sizeof(file->name), "%s-%s-%u" LETTERS_SUFFIX, reason->stream, when,
-                 n);
+        snprintf(file->name, sizeof(file->name), "%s-%s-%u" LETTERS_SUFFIX, stream, when, n);
         if (dead_letter_was_used(dead_letter, file->name))
             continue;
         file->fd = openat(dead_letter->dir_fd, file->name,
@@ -166,9 +177,9 @@ static int dead_letter_open_file(struct dead_letter *dead_letter, struct file *f
     }
     if (file->fd < 0)
         return -EEXIST;
-    file->bytes = 0;
-    file->day = reason->real_ms / MS_PER_DAY;
-    snprintf(file->stream, sizeof(file->stream), "%s", reason->stream);
+    file->bytes = file->synced = 0;
+    file->day = real_ms / MS_PER_DAY;
+    snprintf(file->stream, sizeof(file->stream), "%s", stream);
     (void)flock(file->fd, LOCK_EX | LOCK_NB);
     /* The name must be on disk before the records leave the journal. */
     return fsync(dead_letter->dir_fd) == 0 ? 0 : -errno;
@@ -202,27 +213,6 @@ static struct file *dead_letter_find_file(struct dead_letter *dead_letter, const
         dead_letter_close_file(unused);
     }
     return unused;
-}
-
-/* The file that len more bytes of a stream go to, open and locked; NULL with errno set. */
-static struct file *dead_letter_get_file(struct dead_letter *dead_letter,
-                                         const struct dead_letter_reason *reason, size_t len,
-                                         uint64_t max_bytes)
-{
-    const uint64_t part = max_bytes / FOLDER_PART;
-    const uint64_t limit = part < FILE_BYTES_MAX ? part : FILE_BYTES_MAX;
-    struct file *file = dead_letter_find_file(dead_letter, reason->stream);
-
-    if (file->fd >= 0 && (file->bytes + len > limit || file->day != reason->real_ms / MS_PER_DAY ||
-                          !dead_letter_still_ours(dead_letter, file)))
-        dead_letter_close_file(file);
-    if (file->fd >= 0)
-        return file;
-    errno = -dead_letter_open_file(dead_letter, file, reason);
-    if (errno == 0)
-        return file;
-    dead_letter_close_file(file);
-    return NULL;
 }
 
 /* Writes text as the inside of a JSON string; bytes that are not UTF-8 become \ufffd. */
@@ -261,11 +251,10 @@ static void dead_letter_put_event(FILE *out, const struct record *record)
     }
 }
 
-/* Returns owned lines for the records, or NULL when memory ran out. */
-static char *dead_letter_format_lines(struct record *const *records, size_t n,
-                                      const struct dead_letter_reason *reason, size_t *len)
+/* Returns the owned line of a record, or NULL when memory ran out. */
+static char *dead_letter_format_line(const struct dead_letter_line *line,
+                                     const struct dead_letter_order *order, size_t *len)
 {
-    struct slice message = reason->message;
     char *text = NULL;
     FILE *out = open_memstream(&text, len);
     char when[32];
@@ -273,23 +262,15 @@ static char *dead_letter_format_lines(struct record *const *records, size_t n,
 
     if (out == NULL)
         return NULL;
-    if (message.len > MESSAGE_MAX) {
-        message.len = MESSAGE_MAX;
-        /* Not in the middle of a character. */
-        while (message.len > 0 && ((unsigned char)message.data[message.len] & 0xc0) == 0x80)
-            message.len--;
-    }
-    clock_format_iso(reason->real_ms, when);
-    for (size_t i = 0; i < n; i++) {
-        fprintf(out,
-                "{\"time\":\"%s\",\"lsn\":\"%016" PRIx64 "%016" PRIx64
-                "\",\"stream\":\"%s\",\"code\":%d,\"message\":\"",
-                when, reason->instance_id, records[i]->lsn, reason->stream, reason->code);
-        dead_letter_put_escaped(out, message);
-        fputs("\",\"event\":", out);
-        dead_letter_put_event(out, records[i]);
-        fputs("}\n", out);
-    }
+    clock_format_iso(order->real_ms, when);
+    fprintf(out,
+            "{\"time\":\"%s\",\"lsn\":\"%016" PRIx64 "%016" PRIx64
+            "\",\"stream\":\"%s\",\"code\":%d,\"message\":\"",
+            when, order->instance_id, line->record->lsn, line->stream, line->code);
+    dead_letter_put_escaped(out, dead_letter_cut(line->message));
+    fputs("\",\"event\":", out);
+    dead_letter_put_event(out, line->record);
+    fputs("}\n", out);
     failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) {
         free(text);
@@ -298,26 +279,125 @@ static char *dead_letter_format_lines(struct record *const *records, size_t n,
     return text;
 }
 
-/* Appends and syncs; on an error the file is as it was. */
+/* Appends a line, which counts when it is synced; on an error the file is as it was. */
 static int dead_letter_append(struct dead_letter *dead_letter, struct file *file, const char *text,
                               size_t len)
 {
     int err = files_write_all(file->fd, text, len);
 
-    if (err == 0 && fdatasync(file->fd) != 0)
-        err = -EIO;
-    if (err != 0) {
-        /* After a failed sync or cut the file cannot be trusted: it is left, and not reopened. */
-        if (ftruncate(file->fd, (off_t)file->bytes) != 0 || err == -EIO)
-            dead_letter_close_file(file);
-        else
-            (void)flock(file->fd, LOCK_UN);
-        return err;
-    }
+    /* What cannot be cut off is torn; nothing may follow it. */
+    if (err != 0)
+        return ftruncate(file->fd, (off_t)file->bytes) == 0 ? err : -EIO;
     file->bytes += len;
     dead_letter->folder_bytes += len;
-    (void)flock(file->fd, LOCK_UN);
     return 0;
+}
+
+/* Syncs a file, and lets go of its lock: its lines that are not synced are written now, or none of
+ * them is. */
+static void dead_letter_sync_file(struct dead_letter *dead_letter, struct group *group,
+                                  struct file *file)
+{
+    int err = 0;
+
+    if (file->bytes > file->synced && fdatasync(file->fd) != 0) {
+        err = -EIO;
+        dead_letter->folder_bytes -= file->bytes - file->synced;
+        (void)ftruncate(file->fd, (off_t)file->synced);
+        /* After a failed sync nobody knows what is on the disk: the file gets no more lines. */
+        dead_letter_close_file(file);
+    } else {
+        file->synced = file->bytes;
+        (void)flock(file->fd, LOCK_UN);
+    }
+    for (size_t i = 0; i < group->count; i++)
+        if (group->lines[i].err == LINE_UNSYNCED)
+            group->lines[i].err = err;
+}
+
+/* Whether len more bytes fit under the cap. 0, -ENOSPC or another -errno. */
+static int dead_letter_find_room(struct dead_letter *dead_letter, struct group *group, size_t len)
+{
+    int err = 0;
+
+    /* Somebody may have made room since we looked. */
+    if (dead_letter->folder_bytes + len > group->order->max_bytes && !group->measured) {
+        err = dead_letter_measure_folder(dead_letter);
+        group->measured = true;
+    }
+    if (err == 0 && dead_letter->folder_bytes + len > group->order->max_bytes)
+        err = -ENOSPC;
+    return err;
+}
+
+/* True when an open file takes len more bytes of the day. */
+static bool dead_letter_takes(const struct file *file, const struct dead_letter_order *order,
+                              size_t len)
+{
+    const uint64_t part = order->max_bytes / FOLDER_PART;
+    const uint64_t limit = part < FILE_BYTES_MAX ? part : FILE_BYTES_MAX;
+
+    return file->bytes + len <= limit && file->day == order->real_ms / MS_PER_DAY;
+}
+
+/*
+ * Writes the line to the file of its stream, which *current is when it is open and locked. Syncs
+ * what the file has before another file takes its place. 0; -ENOSPC: it does not fit, and the
+ * stream's next one may; or another -errno.
+ */
+static int dead_letter_write_line(struct dead_letter *dead_letter, struct group *group,
+                                  struct dead_letter_line *line, struct file **current)
+{
+    size_t len = 0;
+    char *text = dead_letter_format_line(line, group->order, &len);
+    int err = text == NULL ? -ENOMEM : dead_letter_find_room(dead_letter, group, len);
+
+    if (err == 0 && *current != NULL && !dead_letter_takes(*current, group->order, len)) {
+        dead_letter_sync_file(dead_letter, group, *current);
+        *current = NULL;
+    }
+    if (err == 0 && *current == NULL) {
+        struct file *file = dead_letter_find_file(dead_letter, line->stream);
+
+        if (file->fd >= 0 && (!dead_letter_takes(file, group->order, len) ||
+                              !dead_letter_still_ours(dead_letter, file)))
+            dead_letter_close_file(file);
+        if (file->fd < 0)
+            err = dead_letter_open_file(dead_letter, file, line->stream, group->order->real_ms);
+        if (err != 0)
+            dead_letter_close_file(file);
+        else
+            *current = file;
+    }
+    if (err == 0)
+        err = dead_letter_append(dead_letter, *current, text, len);
+    free(text);
+    return err;
+}
+
+/* Writes the lines of one stream, from the given one on. */
+static void dead_letter_write_stream(struct dead_letter *dead_letter, struct group *group,
+                                     size_t from)
+{
+    const char *stream = group->lines[from].stream;
+    struct file *file = NULL;
+    int err = 0;
+
+    for (size_t i = from; i < group->count; i++) {
+        struct dead_letter_line *line = &group->lines[i];
+
+        if (line->err != LINE_WAITS || strcmp(line->stream, stream) != 0)
+            continue;
+        /* Only the cap has room for a shorter line where a longer one did not fit. */
+        if (err == 0 || err == -ENOSPC)
+            err = dead_letter_write_line(dead_letter, group, line, &file);
+        line->err = err != 0 ? err : LINE_UNSYNCED;
+    }
+    if (file == NULL)
+        return;
+    dead_letter_sync_file(dead_letter, group, file);
+    if (err == -EIO)
+        dead_letter_close_file(file);
 }
 
 int dead_letter_open(struct dead_letter **dead_letter, const char *dir)
@@ -353,31 +433,53 @@ void dead_letter_close(struct dead_letter *dead_letter)
     free(dead_letter);
 }
 
+struct slice dead_letter_cut(struct slice message)
+{
+    if (message.len <= DEAD_LETTER_MESSAGE_MAX)
+        return message;
+    message.len = DEAD_LETTER_MESSAGE_MAX;
+    /* Not in the middle of a character. */
+    while (message.len > 0 && ((unsigned char)message.data[message.len] & 0xc0) == 0x80)
+        message.len--;
+    return message;
+}
+
+int dead_letter_write_lines(struct dead_letter *dead_letter, struct dead_letter_line *lines,
+                            size_t n, const struct dead_letter_order *order)
+{
+    struct group group = {.lines = lines, .count = n, .order = order};
+    int err = dead_letter_follow_folder(dead_letter);
+    int result = 0;
+
+    for (size_t i = 0; i < n; i++)
+        lines[i].err = err == 0 ? LINE_WAITS : err;
+    for (size_t i = 0; i < n; i++)
+        if (lines[i].err == LINE_WAITS)
+            dead_letter_write_stream(dead_letter, &group, i);
+    for (size_t i = 0; i < n; i++) {
+        if (lines[i].err != 0)
+            lines[i].err = lines[i].err == -ENOSPC || lines[i].err == -EDQUOT ? -ENOSPC : -EIO;
+        if (result == 0)
+            result = lines[i].err;
+    }
+    return result;
+}
+
 int dead_letter_write(struct dead_letter *dead_letter, struct record *const *records, size_t n,
                       const struct dead_letter_reason *reason, uint64_t max_bytes)
 {
-    size_t len = 0;
-    char *text = dead_letter_format_lines(records, n, reason, &len);
-    struct file *file;
-    int err;
+    const struct dead_letter_order order = {reason->real_ms, reason->instance_id, max_bytes};
+    int err = 0;
 
-    if (text == NULL)
-        return -EIO;
-    err = dead_letter_follow_folder(dead_letter);
-    if (err == 0 && dead_letter->folder_bytes + len > max_bytes) {
-        /* Somebody may have made room since we looked. */
-        err = dead_letter_measure_folder(dead_letter);
-        if (err == 0 && dead_letter->folder_bytes + len > max_bytes)
-            err = -ENOSPC;
+    for (size_t i = 0; err == 0 && i < n; i++) {
+        struct dead_letter_line line = {.record = records[i],
+                                        .stream = reason->stream,
+                                        .code = reason->code,
+                                        .message = reason->message};
+
+        err = dead_letter_write_lines(dead_letter, &line, 1, &order);
     }
-    if (err == 0) {
-        file = dead_letter_get_file(dead_letter, reason, len, max_bytes);
-        err = file == NULL ? -errno : dead_letter_append(dead_letter, file, text, len);
-    }
-    free(text);
-    if (err != 0)
-        return err == -ENOSPC || err == -EDQUOT ? -ENOSPC : -EIO;
-    return 0;
+    return err;
 }
 
 uint64_t dead_letter_bytes(const struct dead_letter *dead_letter)

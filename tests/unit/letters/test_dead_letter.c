@@ -24,6 +24,18 @@
 #define REAL_MS 1769860800123ull /* 2026-01-31T12:00:00.123Z */
 
 static uint64_t real_ms;
+static int syncs;        /* since the test began */
+static int sync_to_fail; /* the n-th; 0: none */
+
+/* In place of libc's: the disk of these tests. */
+int fdatasync(int fd)
+{
+    (void)fd;
+    if (++syncs != sync_to_fail)
+        return 0;
+    errno = EIO;
+    return -1;
+}
 
 struct world {
     struct dead_letter *dead_letter;
@@ -36,6 +48,7 @@ static int setup(void **state)
     struct world *world = calloc(1, sizeof(*world));
 
     real_ms = REAL_MS;
+    syncs = sync_to_fail = 0;
     snprintf(world->dir, sizeof(world->dir), "/tmp/test_dead_letter.XXXXXX");
     assert_non_null(mkdtemp(world->dir));
     snprintf(world->deep, sizeof(world->deep), "%s/x/y", world->dir);
@@ -75,23 +88,33 @@ static struct record *make_record(const char *text)
     return record;
 }
 
-static struct dead_letter_reason reason_of(const char *stream, const char *message)
+static struct dead_letter_line line_of(const char *stream, const char *message, const char *event)
 {
-    return (struct dead_letter_reason){.stream = stream,
-                                       .code = 27,
-                                       .message = {message, strlen(message)},
-                                       .real_ms = real_ms,
-                                       .instance_id = 0xab};
+    return (struct dead_letter_line){.record = make_record(event),
+                                     .stream = stream,
+                                     .code = 27,
+                                     .message = {message, strlen(message)}};
+}
+
+/* Writes lines and frees their records. */
+static int write_lines(struct world *world, struct dead_letter_line *lines, size_t n,
+                       uint64_t max_bytes)
+{
+    const struct dead_letter_order order = {real_ms, 0xab, max_bytes};
+    int err = dead_letter_write_lines(world->dead_letter, lines, n, &order);
+
+    for (size_t i = 0; i < n; i++)
+        free(lines[i].record);
+    return err;
 }
 
 static int write_one(struct world *world, const char *stream, const char *message,
                      const char *event, uint64_t max_bytes)
 {
-    struct record *record = make_record(event);
-    const struct dead_letter_reason reason = reason_of(stream, message);
-    int err = dead_letter_write(world->dead_letter, &record, 1, &reason, max_bytes);
+    struct dead_letter_line line = line_of(stream, message, event);
+    int err = write_lines(world, &line, 1, max_bytes);
 
-    free(record);
+    assert_int_equal(line.err, err);
     return err;
 }
 
@@ -181,22 +204,6 @@ static void a_long_message_is_cut_between_characters(void **state)
     free(text);
 }
 
-static void several_records_are_several_lines(void **state)
-{
-    struct world *world = *state;
-    struct record *records[] = {make_record("{\"i\":1}"), make_record("{\"i\":2}")};
-    const struct dead_letter_reason reason = reason_of("a", "m");
-    char *text;
-
-    assert_int_equal(dead_letter_write(world->dead_letter, records, 2, &reason, 4096), 0);
-    text = text_of(world, FILE_1);
-    assert_non_null(strstr(text, "{\"i\":1}}\n{\"time\""));
-    assert_non_null(strstr(text, "{\"i\":2}}\n"));
-    free(text);
-    free(records[0]);
-    free(records[1]);
-}
-
 #define FILE_2 "a-20260131T120000Z-2.ndjson"
 
 static size_t lines_of(struct world *world, const char *name)
@@ -208,6 +215,112 @@ static size_t lines_of(struct world *world, const char *name)
         lines += *at == '\n';
     free(text);
     return lines;
+}
+
+/* Expects the values of "v" in the lines of a file, one letter each. */
+static void assert_values(struct world *world, const char *name, const char *expected)
+{
+    char *text = text_of(world, name);
+    char values[64] = "";
+
+    for (const char *at = text; (at = strstr(at, "{\"v\":\"")) != NULL; at++)
+        strncat(values, at + 6, 1);
+    assert_string_equal(values, expected);
+    free(text);
+}
+
+static void a_group_costs_one_sync_for_each_file(void **state)
+{
+    struct world *world = *state;
+    struct dead_letter_line lines[] = {
+        line_of("a", "first", "{\"v\":\"1\"}"), line_of("b", "second", "{\"v\":\"2\"}"),
+        line_of("a", "third", "{\"v\":\"3\"}"), line_of("a", "", "{\"v\":\"4\"}"),
+        line_of("b", "fifth", "{\"v\":\"5\"}"),
+    };
+    char *text;
+
+    lines[2].code = 53;
+    assert_int_equal(write_lines(world, lines, ARRAY_LEN(lines), 65536), 0);
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        assert_int_equal(lines[i].err, 0);
+    assert_int_equal(syncs, 2);
+    assert_values(world, FILE_1, "134");
+    assert_values(world, "b-20260131T120000Z-1.ndjson", "25");
+    text = text_of(world, FILE_1);
+    assert_non_null(strstr(text, "\"code\":27,\"message\":\"first\",\"event\":{\"v\":\"1\"}}\n"));
+    assert_non_null(strstr(text, "\"code\":53,\"message\":\"third\",\"event\":{\"v\":\"3\"}}\n"));
+    free(text);
+}
+
+static void a_group_goes_on_in_the_next_file(void **state)
+{
+    struct world *world = *state;
+    struct dead_letter_line lines[5];
+    uint64_t line;
+
+    assert_int_equal(write_one(world, "a", "", "{\"v\":\"0\"}", 65536), 0);
+    line = dead_letter_bytes(world->dead_letter);
+    for (int i = 0; i < 5; i++)
+        lines[i] = line_of("a", "",
+                           (const char *[]){"{\"v\":\"1\"}", "{\"v\":\"2\"}", "{\"v\":\"3\"}",
+                                            "{\"v\":\"4\"}", "{\"v\":\"5\"}"}[i]);
+    syncs = 0;
+    assert_int_equal(write_lines(world, lines, 5, 8 * 3 * line), 0);
+    assert_values(world, FILE_1, "012");
+    assert_values(world, FILE_2, "345");
+    assert_int_equal(syncs, 2);
+    assert_int_equal(dead_letter_bytes(world->dead_letter), 6 * line);
+}
+
+static void of_a_group_that_does_not_fit_the_lines_that_do_are_written(void **state)
+{
+    struct world *world = *state;
+    char longer[256] = "{\"v\":\"2";
+    struct dead_letter_line lines[4];
+    uint64_t line;
+
+    assert_int_equal(write_one(world, "a", "", "{\"v\":\"0\"}", 65536), 0);
+    line = dead_letter_bytes(world->dead_letter);
+    memset(longer + 7, 'x', 200);
+    strcpy(longer + 207, "\"}");
+    lines[0] = line_of("a", "", "{\"v\":\"1\"}");
+    lines[1] = line_of("a", "", longer);
+    lines[2] = line_of("b", "", "{\"v\":\"3\"}");
+    lines[3] = line_of("a", "", "{\"v\":\"4\"}");
+    assert_int_equal(write_lines(world, lines, 4, 3 * line), -ENOSPC);
+    assert_int_equal(lines[0].err, 0);
+    assert_int_equal(lines[1].err, -ENOSPC);
+    assert_int_equal(lines[2].err, -ENOSPC); /* its stream's turn comes after the first one's */
+    assert_int_equal(lines[3].err, 0);
+    assert_int_equal(dead_letter_bytes(world->dead_letter), 3 * line);
+    assert_values(world, "a-20260131T120000Z-1.ndjson", "0");
+    assert_values(world, "a-20260131T120000Z-2.ndjson", "1");
+    assert_values(world, "a-20260131T120000Z-3.ndjson", "4");
+}
+
+static void a_group_whose_sync_fails_leaves_nothing_in_that_file(void **state)
+{
+    struct world *world = *state;
+    struct dead_letter_line lines[3];
+    uint64_t line;
+
+    assert_int_equal(write_one(world, "a", "", "{\"v\":\"0\"}", 65536), 0);
+    line = dead_letter_bytes(world->dead_letter);
+    lines[0] = line_of("a", "", "{\"v\":\"1\"}");
+    lines[1] = line_of("b", "", "{\"v\":\"2\"}");
+    lines[2] = line_of("a", "", "{\"v\":\"3\"}");
+    sync_to_fail = syncs + 1;
+    assert_int_equal(write_lines(world, lines, 3, 65536), -EIO);
+    assert_int_equal(lines[0].err, -EIO);
+    assert_int_equal(lines[1].err, 0);
+    assert_int_equal(lines[2].err, -EIO);
+    assert_values(world, FILE_1, "0");
+    assert_values(world, "b-20260131T120000Z-1.ndjson", "2");
+    assert_int_equal(dead_letter_bytes(world->dead_letter), 2 * line);
+    /* Nobody knows what a failed sync has left: the stream begins another file. */
+    assert_int_equal(write_one(world, "a", "", "{\"v\":\"1\"}", 65536), 0);
+    assert_values(world, FILE_1, "0");
+    assert_values(world, FILE_2, "1");
 }
 
 static void each_stream_has_its_own_file(void **state)
@@ -346,6 +459,7 @@ static void a_torn_tail_is_cut_off(void **state)
     struct world *world = *state;
     struct rlimit old;
     struct rlimit low;
+    struct dead_letter_line lines[3];
     char *before;
     char *after;
 
@@ -360,6 +474,22 @@ static void a_torn_tail_is_cut_off(void **state)
     after = text_of(world, FILE_1);
     assert_string_equal(before, after);
     assert_int_equal(write_one(world, "a", "", "{}", 65536), 0);
+    free(after);
+    free(before);
+    /* Of a group the lines before it are whole. */
+    before = text_of(world, FILE_1);
+    for (int i = 0; i < 3; i++)
+        lines[i] = line_of("a", "", "{}");
+    low.rlim_cur = strlen(before) / 2 * 3 + 5;
+    setrlimit(RLIMIT_FSIZE, &low);
+    assert_int_equal(write_lines(world, lines, 3, 65536), -EIO);
+    setrlimit(RLIMIT_FSIZE, &old);
+    assert_int_equal(lines[0].err, 0);
+    assert_int_equal(lines[1].err, -EIO);
+    assert_int_equal(lines[2].err, -EIO);
+    assert_int_equal(lines_of(world, FILE_1), 3);
+    after = text_of(world, FILE_1);
+    assert_int_equal(strlen(after), strlen(before) / 2 * 3);
     free(before);
     free(after);
 }
@@ -449,7 +579,10 @@ int main(void)
         TEST(line_breaks_between_tokens_become_spaces),
         TEST(a_message_is_escaped_and_made_valid_utf8),
         TEST(a_long_message_is_cut_between_characters),
-        TEST(several_records_are_several_lines),
+        TEST(a_group_costs_one_sync_for_each_file),
+        TEST(a_group_goes_on_in_the_next_file),
+        TEST(of_a_group_that_does_not_fit_the_lines_that_do_are_written),
+        TEST(a_group_whose_sync_fails_leaves_nothing_in_that_file),
         TEST(each_stream_has_its_own_file),
         TEST(a_file_of_an_earlier_life_is_not_reused),
         TEST(a_file_is_an_eighth_of_the_folder_at_most),

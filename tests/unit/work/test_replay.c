@@ -730,15 +730,19 @@ static void of_two_records_of_an_id_the_one_that_may_be_inserted_is_kept(void **
 static void a_record_in_the_dead_letter_folder_is_only_released(void **state)
 {
     struct dead_letter *dead_letter;
-    struct dead_letter_reason reason = {.stream = "orders", .message = {"m", 1}};
+    struct dead_letter_line lines[2];
+    struct dead_letter_order order = {.max_bytes = 1 << 20};
 
     (void)state;
     write_events(0, 0, 4);
     (void)stamp(1, 1);
-    reason.instance_id = journal_instance_id(journal);
-    reason.real_ms = clock_real_ms();
+    order.instance_id = journal_instance_id(journal);
+    order.real_ms = clock_real_ms();
+    for (int i = 0; i < 2; i++)
+        lines[i] = (struct dead_letter_line){
+            .record = written[1 + i], .stream = "orders", .message = {"m", 1}};
     assert_int_equal(dead_letter_open(&dead_letter, letter_dir), 0);
-    assert_int_equal(dead_letter_write(dead_letter, &written[1], 2, &reason, 1 << 20), 0);
+    assert_int_equal(dead_letter_write_lines(dead_letter, lines, 2, &order), 0);
     dead_letter_close(dead_letter);
     end_life();
     read_back(1000);

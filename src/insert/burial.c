@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * burial.c - the thread that writes refused rows to the dead-letter folder.
+ *
+ * It takes all rows that wait, up to a bound, and writes them as one group: a sync for each file,
+ * not for each row. In this order, so that a crash at any point is put right by the next start:
+ *
+ *   1. the group's lines are synced. Before that the row is sent again and refused again;
+ *   2. who waits for the event is told why, since the record may be DEAD right after 3;
+ *   3. the record goes to the release queue (release.h), which frees its id and marks it DEAD. A
+ *      start after 1 finds the line (buried.h) and goes on from here.
+ *
+ * When a row cannot be written (the folder is full or broken, the release queue is full) all that
+ * wait are parked: /readyz tells why, and they are offered again after a pause. They keep their
+ * order, and what a group could not write goes back to the head of the queue.
+ *
+ * Runs on: burial_submit() any thread; the rest on a thread of its own.
+ * Owns: the waiting rows with their messages, and the dead-letter folder.
+ */
+#define LOG_MODULE "burial"
+
+#include "burial.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+
+#include "alloy/clock.h"
+#include "alloy/dead_letter.h"
+#include "alloy/kill_point.h"
+#include "alloy/log.h"
+#include "alloy/waiter.h"
+
+#define GROUP_MAX 1024          /* rows */
+#define GROUP_BYTES (16u << 20) /* or so: no more rows are taken beyond it */
+#define RETRY_MS 5000
+#define LOG_INTERVAL_MS 60000
+
+/* A refused row that waits. */
+struct row {
+    struct row *next;
+    struct record *record;
+    struct release_item *item; /* room in the release queue, while its group is written */
+    int code;
+    size_t len;
+    char message[];
+};
+
+struct row_list {
+    struct row *first;
+    struct row **end; /* where the next one is linked */
+};
+
+struct burial {
+    struct burial_parts parts; /* set before start, constant after */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    /* under lock */
+    struct row_list waiting;
+    size_t count;  /* waiting, or in the group that is being written */
+    size_t parked; /* of these, the oldest, which the folder did not take; the gauge */
+    bool holding;  /* the folder takes nothing: a new row is parked */
+    bool stop;
+    /* burial thread only */
+    struct dead_letter *dead_letter;
+    int parked_err; /* why rows were parked the last time; 0: never */
+    struct log_limit limit;
+    struct row *rows[GROUP_MAX]; /* the group */
+    struct dead_letter_line lines[GROUP_MAX];
+};
+
+static void burial_list_init(struct row_list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+}
+
+/* Counts the parked rows. Under the lock, so that the gauge never goes back to an older figure. */
+static void burial_set_parked(struct burial *burial, size_t parked)
+{
+    burial->parked = parked;
+    METRIC_GAUGE_SET(burial->parts.metrics, dead_letter_parked, (int64_t)parked);
+}
+
+/* Sleeps until there is a row to write, and its time has come, or the end. Under the lock. */
+static void burial_wait(struct burial *burial, uint64_t retry_at_ms)
+{
+    const struct timespec until = {.tv_sec = (time_t)(retry_at_ms / 1000),
+                                   .tv_nsec = (long)(retry_at_ms % 1000 * CLOCK_NS_PER_MS)};
+
+    while (!burial->stop && burial->waiting.first == NULL)
+        pthread_cond_wait(&burial->wake, &burial->lock);
+    while (!burial->stop && clock_mono_ms() < retry_at_ms)
+        pthread_cond_timedwait(&burial->wake, &burial->lock, &until);
+}
+
+/* Waits for rows, and moves the oldest into the group. Returns how many; 0: the end. */
+static size_t burial_take(struct burial *burial, uint64_t retry_at_ms)
+{
+    struct row_list *waiting = &burial->waiting;
+    size_t bytes = 0;
+    size_t n = 0;
+
+    pthread_mutex_lock(&burial->lock);
+    burial_wait(burial, retry_at_ms);
+    while (!burial->stop && n < GROUP_MAX && bytes < GROUP_BYTES && waiting->first != NULL) {
+        bytes += waiting->first->record->body_length;
+        burial->rows[n++] = waiting->first;
+        waiting->first = waiting->first->next;
+    }
+    if (waiting->first == NULL)
+        waiting->end = &waiting->first;
+    pthread_mutex_unlock(&burial->lock);
+    return n;
+}
+
+/* Puts rows[0] .. rows[n - 1] back before all others. Under the lock. */
+static void burial_put_back(struct burial *burial, size_t n)
+{
+    struct row_list *waiting = &burial->waiting;
+
+    while (n-- > 0) {
+        struct row *row = burial->rows[n];
+
+        if (waiting->first == NULL)
+            waiting->end = &row->next;
+        row->next = waiting->first;
+        waiting->first = row;
+    }
+}
+
+/* Writes the first n rows of the group, for which there is room in the release queue. */
+static int burial_write_lines(struct burial *burial, size_t n)
+{
+    const struct config *config = config_current(burial->parts.config);
+    const struct dead_letter_order order = {
+        .real_ms = clock_real_ms(),
+        .instance_id = journal_instance_id(burial->parts.journal),
+        .max_bytes = config->dead_letter_max_bytes_bytes,
+    };
+    int err;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct row *row = burial->rows[i];
+
+        burial->lines[i] = (struct dead_letter_line){
+            .record = row->record,
+            .stream = config->streams[row->record->stream].name,
+            .code = row->code,
+            .message = {row->message, row->len},
+        };
+    }
+    err = dead_letter_write_lines(burial->dead_letter, burial->lines, n, &order);
+    METRIC_GAUGE_SET(burial->parts.metrics, dead_letter_bytes,
+                     (int64_t)dead_letter_bytes(burial->dead_letter));
+    return err;
+}
+
+/* The row's line is safe: hands the record on. */
+static void burial_let_go(struct burial *burial, struct row *row)
+{
+    const struct config *config = config_current(burial->parts.config);
+    struct waiter_table *waiters = journal_waiters(burial->parts.journal);
+    const uint64_t ttl_ms = config->streams[row->record->stream].ttl_ms;
+
+    KILL_POINT("dead_letter_written");
+    /* Whoever waits for the event hears of it when the record is DEAD, and then why. */
+    if (waiters != NULL)
+        waiter_reason(waiters, row->record, row->code, (struct slice){row->message, row->len});
+    release_push(burial->parts.release, row->item, row->record, clock_mono_ms() + ttl_ms);
+    free(row);
+}
+
+/* Writes the group of n rows. What was not written moves to rows[0] .. rows[*kept - 1]. Returns 0,
+ * or why a row was not written; -EAGAIN: the release queue is full. */
+static int burial_write_group(struct burial *burial, size_t n, size_t *kept)
+{
+    struct release *release = burial->parts.release;
+    size_t prepared = 0;
+    int err = 0;
+
+    *kept = 0;
+    while (prepared < n && (burial->rows[prepared]->item = release_prepare(release)) != NULL)
+        prepared++;
+    if (prepared > 0)
+        err = burial_write_lines(burial, prepared);
+    if (err == 0 && prepared < n)
+        err = -EAGAIN;
+    for (size_t i = 0; i < n; i++) {
+        struct row *row = burial->rows[i];
+
+        if (i < prepared && burial->lines[i].err == 0) {
+            burial_let_go(burial, row);
+            continue;
+        }
+        if (i < prepared)
+            release_cancel(release, row->item);
+        burial->rows[(*kept)++] = row;
+    }
+    if (n > *kept)
+        burial->parts.settled(burial->parts.arg, n - *kept);
+    return err;
+}
+
+/* Rows must wait: says why. */
+static void burial_tell_held(struct burial *burial, int err)
+{
+    const char *dir = config_current(burial->parts.config)->dead_letter_dir;
+    char why[HEALTH_TEXT_MAX];
+    uint64_t suppressed = 0;
+
+    if (err == -EAGAIN)
+        snprintf(why, sizeof(why), "too many ids wait for Redis to be forgotten");
+    else if (err == -ENOSPC)
+        snprintf(why, sizeof(why), "dead_letter.max_bytes or the disk of %s is used up", dir);
+    else
+        snprintf(why, sizeof(why), "%s cannot be written: %s", dir, strerror(-err));
+    health_raise(burial->parts.health, "dead_letter", false,
+                 "refused events stay in the journal: %s", why);
+    if (err != burial->parked_err ||
+        log_limit_pass(&burial->limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
+        log_error("refused events stay in the journal reason=\"%s\" suppressed=%" PRIu64, why,
+                  suppressed);
+    burial->parked_err = err;
+}
+
+/*
+ * Ends the turn of a group of n rows, of which the first `kept` of rows[] were not written, for
+ * err. Returns true when the last parked row has gone.
+ */
+static bool burial_settle_group(struct burial *burial, size_t n, size_t kept, int err)
+{
+    const size_t written = n - kept;
+    size_t parked;
+    bool last;
+
+    pthread_mutex_lock(&burial->lock);
+    burial_put_back(burial, kept);
+    burial->count -= written;
+    burial->holding = err != 0;
+    parked = burial->parked;
+    if (err != 0)
+        parked = burial->count;
+    else
+        parked -= parked < written ? parked : written; /* they are the oldest */
+    last = parked == 0 && burial->parked > 0;
+    burial_set_parked(burial, parked);
+    pthread_mutex_unlock(&burial->lock);
+    return last;
+}
+
+static void *burial_run(void *arg)
+{
+    struct burial *burial = arg;
+    uint64_t retry_at_ms = 0;
+    size_t n;
+
+    while ((n = burial_take(burial, retry_at_ms)) > 0) {
+        const uint64_t pause_ms = config_current(burial->parts.config)->clickhouse_retry_max_ms;
+        size_t kept;
+        int err = burial_write_group(burial, n, &kept);
+        bool last = burial_settle_group(burial, n, kept, err);
+
+        /* Outside the lock: a log that nobody reads must not stop who submits. */
+        if (err != 0) {
+            burial_tell_held(burial, err);
+            retry_at_ms = clock_mono_ms() + (pause_ms < RETRY_MS ? pause_ms : RETRY_MS);
+        } else if (last) {
+            health_clear(burial->parts.health, "dead_letter");
+            log_info("no refused event is left in the journal");
+        }
+    }
+    return NULL;
+}
+
+static void burial_destroy(struct burial *burial)
+{
+    while (burial->waiting.first != NULL) {
+        struct row *row = burial->waiting.first;
+
+        burial->waiting.first = row->next;
+        free(row);
+    }
+    dead_letter_close(burial->dead_letter);
+    pthread_cond_destroy(&burial->wake);
+    pthread_mutex_destroy(&burial->lock);
+    free(burial);
+}
+
+int burial_start(struct burial **burial, const struct burial_parts *parts,
+                 char error[FLUSHER_ERROR_MAX])
+{
+    const char *dir = config_current(parts->config)->dead_letter_dir;
+    struct burial *started = calloc(1, sizeof(*started));
+    pthread_condattr_t monotonic;
+    int err;
+
+    snprintf(error, FLUSHER_ERROR_MAX,
+             "cannot start the thread for dead letters: out of memory or threads");
+    if (started == NULL)
+        return -ENOMEM;
+    started->parts = *parts;
+    burial_list_init(&started->waiting);
+    pthread_mutex_init(&started->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&started->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    err = dead_letter_open(&started->dead_letter, dir);
+    if (err != 0) {
+        snprintf(error, FLUSHER_ERROR_MAX, "cannot use dead-letter folder %s: %s", dir,
+                 strerror(-err));
+        goto destroy_started;
+    }
+    METRIC_GAUGE_SET(parts->metrics, dead_letter_bytes,
+                     (int64_t)dead_letter_bytes(started->dead_letter));
+    err = -pthread_create(&started->thread, NULL, burial_run, started);
+    if (err != 0)
+        goto destroy_started;
+    pthread_setname_np(started->thread, "alloy-burial");
+    *burial = started;
+    return 0;
+
+destroy_started:
+    burial_destroy(started);
+    return err;
+}
+
+int burial_submit(struct burial *burial, struct record *record, int code, struct slice message)
+{
+    const struct slice kept = dead_letter_cut(message);
+    struct row *row = malloc(sizeof(*row) + kept.len);
+    bool taken;
+
+    if (row == NULL)
+        return -ENOBUFS;
+    *row = (struct row){.record = record, .code = code, .len = kept.len};
+    if (kept.len > 0)
+        memcpy(row->message, kept.data, kept.len);
+    pthread_mutex_lock(&burial->lock);
+    taken = burial->count < BURIAL_MAX;
+    if (taken) {
+        burial->count++;
+        *burial->waiting.end = row;
+        burial->waiting.end = &row->next;
+        if (burial->holding)
+            burial_set_parked(burial, burial->parked + 1);
+        pthread_cond_signal(&burial->wake);
+    }
+    pthread_mutex_unlock(&burial->lock);
+    if (taken)
+        return 0;
+    free(row);
+    return -ENOBUFS;
+}
+
+void burial_stop(struct burial *burial)
+{
+    if (burial == NULL)
+        return;
+    pthread_mutex_lock(&burial->lock);
+    burial->stop = true;
+    pthread_cond_signal(&burial->wake);
+    pthread_mutex_unlock(&burial->lock);
+    pthread_join(burial->thread, NULL);
+    burial_destroy(burial);
+}
