@@ -17,24 +17,20 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* Tells what was found broken, lets the log out, and aborts. Any thread; never blocks for long. */
+_Noreturn void base_abort(const char *what, const char *file, int line);
+
 /*
  * Stays on in release builds. For our own bugs only: never for input, disk, Redis or ClickHouse.
  */
-#define ALLOY_ASSERT(condition)                                                             \
-    do {                                                                                    \
-        if (unlikely(!(condition))) {                                                       \
-            fprintf(stderr, "alloyd: assertion failed: %s (%s:%d)\n", #condition, __FILE__, \
-                    __LINE__);                                                              \
-            abort();                                                                        \
-        }                                                                                   \
+#define ALLOY_ASSERT(condition)                         \
+    do {                                                \
+        if (unlikely(!(condition)))                     \
+            base_abort(#condition, __FILE__, __LINE__); \
     } while (0)
 
 /* Marks what a switch over every value of an enum can never reach. */
-#define ALLOY_UNREACHABLE(what)                                                              \
-    do {                                                                                     \
-        fprintf(stderr, "alloyd: assertion failed: %s (%s:%d)\n", what, __FILE__, __LINE__); \
-        abort();                                                                             \
-    } while (0)
+#define ALLOY_UNREACHABLE(what) base_abort(what, __FILE__, __LINE__)
 
 /* Bytes that somebody else owns; not terminated by a NUL. */
 struct slice {

@@ -16,6 +16,7 @@
 #include <event2/buffer.h>
 
 #include "alloy/clock.h"
+#include "alloy/log.h"
 
 #define READS_MAX 8 /* of figures that move meanwhile */
 
@@ -180,6 +181,9 @@ static void exposition_write_others(const struct front_parts *parts, struct evbu
         {{"alloy_journal_bytes_max", "", "Most bytes the journal may take."},
          "gauge",
          journal_bytes_max(parts->journal)},
+        {{"alloy_log_dropped_total", "", "Log lines that standard error did not take."},
+         "counter",
+         log_dropped()},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(others); i++)

@@ -7,21 +7,24 @@
  * and no byte of a value can begin a second line or close a string early. No allocation: this must
  * work when memory is what has run out.
  *
- * Runs on: any thread. Owns: nothing; standard error is the process's.
+ * Runs on: any thread; log_start() and log_stop() the main thread. Owns: nothing.
  */
 #include "alloy/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "alloy/clock.h"
 #include "alloy/text.h"
+#include "log_sink.h"
 
-#define LINE_BYTES 4096     /* of a written line, newline included */
+#define LINE_BYTES LOG_SINK_LINE_MAX
 #define CUT_BYTES 24        /* kept free for a closing quote, the mark of a cut line and its end */
 #define RENDERED_BYTES 4096 /* of text and pairs as the caller formatted them */
 #define ISO_BYTES 25
@@ -31,13 +34,17 @@
 struct line {
     char data[LINE_BYTES];
     size_t len;
+    size_t fields; /* where they begin, behind the priority */
     bool cut;
 };
 
 static const char *const level_words[] = {"error", "warn", "info", "debug"};
+/* As sd-daemon(3) has them; systemd's journal takes them off again. */
+static const char *const level_priorities[] = {"<3>", "<4>", "<6>", "<7>"};
 
 static _Atomic int level_in_force = LOG_LEVEL_INFO;
 static _Atomic int format_in_force = LOG_FORMAT_LOGFMT;
+static _Atomic bool priorities_in_force;
 
 /* Puts all of it or nothing, so that an escape is never halved. */
 static void log_put(struct line *line, const char *data, size_t len)
@@ -138,7 +145,7 @@ static void log_put_field(struct line *line, enum log_format format, struct slic
     bool quotes = json || quoted || log_needs_quotes(value.data, value.len);
     size_t before = line->len;
 
-    if (before > 0)
+    if (before > line->fields)
         log_put(line, json ? "," : " ", 1);
     else if (json)
         log_put(line, "{", 1);
@@ -201,18 +208,39 @@ int log_enabled(enum log_level level)
     return (int)level <= atomic_load_explicit(&level_in_force, memory_order_relaxed);
 }
 
-void log_write(enum log_level level, const char *module, const char *format, ...)
+/* Puts the line together out of what the caller formatted. */
+static void log_render(struct line *line, enum log_level level, const char *module,
+                       const char *rendered)
 {
     enum log_format form =
         (enum log_format)atomic_load_explicit(&format_in_force, memory_order_relaxed);
+    const char *pairs = log_find_pairs(rendered);
+    size_t text_len = (size_t)(pairs - rendered);
+    char now[ISO_BYTES];
+
+    while (text_len > 0 && rendered[text_len - 1] == ' ')
+        text_len--;
+    clock_format_iso(clock_real_ms(), now);
+    line->len = 0;
+    line->cut = false;
+    if (atomic_load_explicit(&priorities_in_force, memory_order_relaxed))
+        log_put_text(line, level_priorities[level]);
+    line->fields = line->len;
+    log_put_word(line, form, "time", now);
+    log_put_word(line, form, "level", level_words[level]);
+    log_put_word(line, form, "module", module);
+    log_put_field(line, form, (struct slice){"msg", 3}, (struct slice){rendered, text_len}, true);
+    log_put_pairs(line, form, pairs);
+    line->cut = line->cut || strlen(rendered) == RENDERED_BYTES - 1;
+    log_finish(line, form);
+}
+
+void log_write(enum log_level level, const char *module, const char *format, ...)
+{
     int saved_errno = errno;
     char rendered[RENDERED_BYTES];
-    char now[ISO_BYTES];
-    struct line line = {.len = 0};
-    const char *pairs;
-    size_t text_len;
+    struct line line;
     va_list args;
-    ssize_t written;
     int wanted;
 
     if (!log_enabled(level))
@@ -220,26 +248,59 @@ void log_write(enum log_level level, const char *module, const char *format, ...
     va_start(args, format);
     wanted = vsnprintf(rendered, sizeof(rendered), format, args);
     va_end(args);
-    if (wanted < 0)
-        return;
-
-    pairs = log_find_pairs(rendered);
-    text_len = (size_t)(pairs - rendered);
-    while (text_len > 0 && rendered[text_len - 1] == ' ')
-        text_len--;
-    clock_format_iso(clock_real_ms(), now);
-
-    log_put_word(&line, form, "time", now);
-    log_put_word(&line, form, "level", level_words[level]);
-    log_put_word(&line, form, "module", module);
-    log_put_field(&line, form, (struct slice){"msg", 3}, (struct slice){rendered, text_len}, true);
-    log_put_pairs(&line, form, pairs);
-    line.cut = line.cut || (size_t)wanted >= sizeof(rendered);
-    log_finish(&line, form);
-    /* One write, so that lines of two threads never mix; where it fails there is nobody to tell. */
-    written = write(STDERR_FILENO, line.data, line.len);
-    (void)written;
+    if (wanted >= 0) {
+        log_render(&line, level, module, rendered);
+        log_sink_put(line.data, line.len);
+    }
     errno = saved_errno;
+}
+
+/* Tells of lines that are missing, whatever level is in force. */
+static size_t log_render_gap(uint64_t count, char out[LOG_SINK_LINE_MAX])
+{
+    char rendered[128];
+    struct line line;
+
+    snprintf(rendered, sizeof(rendered),
+             "log lines dropped, since standard error took no more lines=%" PRIu64, count);
+    log_render(&line, LOG_LEVEL_WARN, "log", rendered);
+    memcpy(out, line.data, line.len);
+    return line.len;
+}
+
+/* Whether standard error goes to systemd's journal: JOURNAL_STREAM, which its children inherit,
+ * names the stream that systemd gave, and standard error may have been redirected since. */
+static bool log_goes_to_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    char own[64];
+    struct stat status;
+
+    if (stream == NULL || fstat(STDERR_FILENO, &status) != 0)
+        return false;
+    snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(stream, own) == 0;
+}
+
+int log_start(void)
+{
+    atomic_store_explicit(&priorities_in_force, log_goes_to_journal(), memory_order_relaxed);
+    return log_sink_start(log_render_gap);
+}
+
+void log_stop(unsigned wait_ms)
+{
+    log_sink_stop(wait_ms);
+}
+
+void log_flush(unsigned wait_ms)
+{
+    log_sink_flush(wait_ms);
+}
+
+uint64_t log_dropped(void)
+{
+    return log_sink_dropped();
 }
 
 int log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms,

@@ -33,6 +33,7 @@
 #define DRAIN_POLL_MS 5
 #define IDLE_POLL_MS 1000
 #define WORKERS_MAX 64
+#define LOG_STOP_MS 1000 /* for lines that are not written yet */
 
 _Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX,
                "one error buffer serves every start");
@@ -444,7 +445,7 @@ static int daemon_drain(struct daemon *daemon)
 int daemon_run(struct config *config, const struct daemon_options *options)
 {
     struct daemon daemon = {.options = options};
-    int status = 1;
+    int status = 1, err;
 
     atomic_store_explicit(&daemon.config.current, config, memory_order_release);
     log_configure((enum log_level)config->log_level, (enum log_format)config->log_format);
@@ -455,6 +456,9 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     sigaddset(&daemon.signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &daemon.signals, NULL);
 
+    err = log_start();
+    if (err != 0)
+        log_warn("lines are written by who logs them error=\"%s\"", strerror(-err));
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
     if (daemon_start(&daemon) == 0) {
@@ -465,5 +469,6 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     }
     daemon_stop(&daemon);
     log_info("stopped status=%d", status);
+    log_stop(LOG_STOP_MS);
     return status;
 }

@@ -4,10 +4,18 @@
 #include "alloy/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include "alloy/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -229,6 +237,272 @@ static void lines_of_threads_never_mix(void **state)
     assert_int_equal(lines, THREADS * 200);
 }
 
+/* ---- the writer's thread */
+
+static int pipe_ends[2];
+
+/* Standard error goes into a pipe that nobody reads, from here on. */
+static void stall(int flags)
+{
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    assert_int_equal(pipe2(pipe_ends, 0), 0);
+    assert_int_equal(fcntl(pipe_ends[1], F_SETFL, flags), 0);
+    saved_stderr = dup(STDERR_FILENO);
+    dup2(pipe_ends[1], STDERR_FILENO);
+    close(pipe_ends[1]);
+}
+
+static void unstall(void)
+{
+    dup2(saved_stderr, STDERR_FILENO);
+    close(saved_stderr);
+    close(pipe_ends[0]);
+}
+
+static size_t read_some(char *out, size_t size)
+{
+    struct pollfd readable = {.fd = pipe_ends[0], .events = POLLIN};
+    ssize_t n = 0;
+
+    if (poll(&readable, 1, 2000) == 1)
+        n = read(pipe_ends[0], out, size);
+    assert_true(n > 0);
+    return (size_t)n;
+}
+
+/* Reads what the pipe gives until the line is there, and returns all of it. */
+static const char *read_until(const char *line)
+{
+    static char text[4 << 20];
+    size_t len = 0;
+
+    do {
+        len += read_some(text + len, sizeof(text) - 1 - len);
+        text[len] = '\0';
+    } while (strstr(text, line) == NULL || text[len - 1] != '\n');
+    return text;
+}
+
+static void log_many(size_t from, size_t to)
+{
+    static char filler[512];
+
+    memset(filler, 'x', sizeof(filler) - 1);
+    for (; from < to; from++)
+        log_info("line n=%zu filler=%s", from, filler);
+}
+
+/* Checks that lines are whole and in order, and that each gap tells how many are missing there. */
+static void assert_order(const char *text, size_t next, size_t end)
+{
+    while (*text != '\0') {
+        const char *stop = strchr(text, '\n');
+        size_t n;
+
+        assert_non_null(stop);
+        assert_memory_equal(text, "time=", 5);
+        if (sscanf(text + 5 + TIME_LEN, " level=info module=test msg=\"line\" n=%zu ", &n) == 1)
+            assert_int_equal(n, next++);
+        else if (sscanf(text + 5 + TIME_LEN,
+                        " level=warn module=log msg=\"log lines dropped, since standard error took "
+                        "no more\" lines=%zu",
+                        &n) == 1)
+            next += n;
+        text = stop + 1;
+    }
+    assert_int_equal(next, end);
+}
+
+static void a_reader_that_stalls_holds_up_nobody(void **state)
+{
+    const int flags[] = {0, O_NONBLOCK};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        const uint64_t dropped_before = log_dropped();
+        uint64_t started_ms;
+        const char *text;
+
+        stall(flags[i]);
+        assert_int_equal(log_start(), 0);
+        started_ms = clock_mono_ms();
+        log_many(0, 4000); /* twice what buffer and pipe hold */
+        assert_in_range(clock_mono_ms() - started_ms, 0, 2000);
+        assert_in_range(log_dropped() - dropped_before, 1, 3000);
+        text = read_until("dropped");
+        assert_order(text, 0, 4000);
+        log_many(4000, 4010);
+        assert_order(read_until(" n=4009 "), 4000, 4010);
+        log_stop(1000);
+        unstall();
+    }
+}
+
+static void stop_writes_what_is_left_and_then_lines_are_direct(void **state)
+{
+    (void)state;
+    capture(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    assert_int_equal(log_start(), 0);
+    log_many(0, 1500);
+    log_stop(5000);
+    log_many(1500, 1502);
+    assert_order(release(), 0, 1502);
+}
+
+static void flush_waits_until_all_is_written(void **state)
+{
+    (void)state;
+    capture(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    assert_int_equal(log_start(), 0);
+    log_many(0, 1500);
+    log_flush(5000);
+    assert_order(release(), 0, 1500);
+    log_stop(1000);
+}
+
+static void what_standard_error_refuses_is_counted(void **state)
+{
+    const uint64_t dropped_before = log_dropped();
+
+    (void)state;
+    stall(0);
+    close(pipe_ends[0]);
+    assert_int_equal(log_start(), 0); /* its thread has SIGPIPE blocked */
+    log_many(0, 5);
+    log_flush(1000);
+    log_stop(1000);
+    assert_int_equal(log_dropped() - dropped_before, 5);
+    pipe_ends[0] = dup(STDERR_FILENO);
+    unstall();
+}
+
+/* Runs end in a child whose standard error is a pipe; returns how it ended. */
+static int in_child(void (*end)(void))
+{
+    struct rlimit no_core = {0, 0};
+    int status;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        alarm(20);
+        if (log_start() != 0)
+            _exit(99);
+        log_many(0, 50);
+        end();
+        _exit(98);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void fail_assertion(void)
+{
+    ALLOY_ASSERT(pipe_ends[0] < 0);
+}
+
+static void crash(void)
+{
+    raise(SIGSEGV);
+}
+
+static void fill_and_fail_assertion(void)
+{
+    log_many(50, 4000);
+    ALLOY_ASSERT(pipe_ends[0] < 0);
+}
+
+static void fill_and_stop(void)
+{
+    log_many(50, 4000);
+    log_stop(100);
+    log_many(0, 4000);
+    _exit(7);
+}
+
+static void a_crash_loses_no_line(void **state)
+{
+    static const struct {
+        void (*end)(void);
+        int signal;
+    } ends[] = {{fail_assertion, SIGABRT}, {abort, SIGABRT}, {crash, SIGSEGV}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        int status;
+        const char *text;
+
+        stall(0);
+        status = in_child(ends[i].end);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), ends[i].signal);
+        text = read_until(" n=49 ");
+        if (i == 0)
+            assert_non_null(strstr(text, "alloyd: assertion failed: pipe_ends[0] < 0 ("));
+        else
+            assert_order(text, 0, 50);
+        unstall();
+    }
+}
+
+static void a_stalled_reader_holds_up_no_end(void **state)
+{
+    int status;
+
+    (void)state;
+    stall(0);
+    status = in_child(fill_and_stop);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+    unstall();
+    stall(0);
+    status = in_child(fill_and_fail_assertion);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+    unstall();
+}
+
+static void priorities_are_told_to_the_journal_alone(void **state)
+{
+    static const char *const expected[] = {"<3>time=", "<4>time=", "<6>time=", "<7>time="};
+    struct stat status;
+    char stream[64];
+    const char *line;
+
+    (void)state;
+    for (int format = LOG_FORMAT_LOGFMT; format <= LOG_FORMAT_JSON; format++) {
+        for (int journal = 0; journal < 2; journal++) {
+            capture(LOG_LEVEL_DEBUG, (enum log_format)format);
+            assert_int_equal(fstat(STDERR_FILENO, &status), 0);
+            snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)status.st_dev,
+                     (uintmax_t)status.st_ino + !journal);
+            setenv("JOURNAL_STREAM", stream, 1);
+            assert_int_equal(log_start(), 0);
+            for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++)
+                log_write((enum log_level)level, "test", "text");
+            log_stop(1000);
+            line = release();
+            for (size_t i = 0; i < ARRAY_LEN(expected); i++, line = strchr(line, '\n') + 1) {
+                const char *text = expected[i] + (journal ? 0 : 3);
+
+                assert_memory_equal(line, text, journal ? 3 : 0);
+                assert_int_equal(line[journal ? 3 : 0], format == LOG_FORMAT_JSON ? '{' : 't');
+            }
+        }
+    }
+    unsetenv("JOURNAL_STREAM");
+    capture(LOG_LEVEL_DEBUG, LOG_FORMAT_LOGFMT);
+    assert_int_equal(log_start(), 0);
+    log_error("x");
+    log_stop(1000);
+    assert_memory_equal(release(), "time=", 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +517,13 @@ int main(void)
         cmocka_unit_test(errno_survives_a_log_line),
         cmocka_unit_test(limit_passes_once_an_interval_and_counts_the_rest),
         cmocka_unit_test(lines_of_threads_never_mix),
+        cmocka_unit_test(a_reader_that_stalls_holds_up_nobody),
+        cmocka_unit_test(stop_writes_what_is_left_and_then_lines_are_direct),
+        cmocka_unit_test(flush_waits_until_all_is_written),
+        cmocka_unit_test(what_standard_error_refuses_is_counted),
+        cmocka_unit_test(a_crash_loses_no_line),
+        cmocka_unit_test(a_stalled_reader_holds_up_no_end),
+        cmocka_unit_test(priorities_are_told_to_the_journal_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
