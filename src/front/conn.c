@@ -52,17 +52,7 @@ static const struct refusal refuse_journal_error = {503, "overloaded",
                                                     "The journal cannot be written."};
 static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
 
-void conn_enqueue(struct conn *conn, enum queue_id queue)
-{
-    struct conn_set *set = conn->set;
-
-    TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
-    conn->queue = queue;
-    conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
-    TAILQ_INSERT_TAIL(&set->queues[queue], conn, queued);
-}
-
-void conn_close(struct conn *conn)
+static void conn_close(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct conn_shared *shared = set->parts.shared;
@@ -112,6 +102,10 @@ static bool conn_make_room(struct conn *conn)
     case CONN_HEAD:
     case CONN_DROP:
     case CONN_DROP_CHUNKED:
+    case CONN_HELD:
+    case CONN_WAITING:
+    case CONN_TOLD:
+    case CONN_CLOSING:
     case CONN_LINGER:
         break;
     }
@@ -177,7 +171,7 @@ static enum read_result conn_read_some(struct conn *conn)
 static void conn_event(evutil_socket_t fd, short what, void *arg);
 
 /* Watches the socket for something else from now on. False: it cannot be watched at all. */
-bool conn_watch(struct conn *conn, short what)
+static bool conn_watch(struct conn *conn, short what)
 {
     int fd = event_get_fd(&conn->event);
 
@@ -197,7 +191,7 @@ static bool conn_flush(struct conn *conn)
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     if (n > 0)
-        conn_enqueue(conn, QUEUE_FLUSH);
+        turn_enqueue(conn, QUEUE_FLUSH);
     conn->out_sent += (size_t)n;
     if (conn->out_sent < conn->out_len)
         return true;
@@ -247,8 +241,8 @@ static void conn_finish(struct conn *conn)
     }
     buffer_release(&conn->set->pool, &conn->buffer);
     shutdown(event_get_fd(&conn->event), SHUT_WR);
-    conn->state = CONN_LINGER;
-    conn_enqueue(conn, QUEUE_LINGER);
+    conn_move(conn, CONN_LINGER);
+    turn_enqueue(conn, QUEUE_LINGER);
 }
 
 /* Decides what the connection waits for now that its answers are on their way. */
@@ -260,14 +254,16 @@ static void conn_settle(struct conn *conn, bool answered)
 
     if (conn->out) {
         if (conn->queue != QUEUE_FLUSH)
-            conn_enqueue(conn, QUEUE_FLUSH);
+            turn_enqueue(conn, QUEUE_FLUSH);
         return;
     }
     if (unlikely(conn->waiter != NULL)) {
         conn_wait_settle(conn);
         return;
     }
-    if (conn->closing || (set->draining && conn->state == CONN_HEAD && empty)) {
+    if (set->draining && conn->state == CONN_HEAD && empty)
+        conn_move(conn, CONN_CLOSING);
+    if (conn->state == CONN_CLOSING) {
         conn->stalled = false;
         conn_finish(conn);
         return;
@@ -279,7 +275,7 @@ static void conn_settle(struct conn *conn, bool answered)
     if (conn->state == CONN_HEAD)
         queue = conn->begun_ns == 0 || conn->stalled ? QUEUE_IDLE : QUEUE_HEAD;
     if (answered || conn->queue != queue)
-        conn_enqueue(conn, queue);
+        turn_enqueue(conn, queue);
 }
 
 static const struct refusal *conn_refusal_of_verdict(enum admission_verdict verdict)
@@ -302,6 +298,21 @@ static const struct refusal *conn_refusal_of_verdict(enum admission_verdict verd
     }
     ALLOY_UNREACHABLE("an unknown verdict");
     return NULL;
+}
+
+/* No request is being read. */
+static bool conn_is_between(const struct conn *conn)
+{
+    return conn->state == CONN_HEAD || conn->state == CONN_HELD || conn->state == CONN_TOLD;
+}
+
+/* Puts what is known about a request that waited into its reply. */
+static void conn_end_waiting(struct conn *conn, struct reply *reply)
+{
+    conn_wait_resolve(conn, reply);
+    if (conn->edge && !conn_watch(conn, EV_READ))
+        conn->keep_alive = false;
+    conn->edge = false;
 }
 
 /* Writes one answer to out and counts it; returns its length, 0 when it has to wait. */
@@ -336,12 +347,14 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         }
     }
     if (unlikely(answer->kind == ANSWER_WAITED))
-        conn_wait_resolve(conn, reply);
+        conn_end_waiting(conn, reply);
     /* The last answer before a drain closes the connection; nothing more may begin behind it. */
-    if (draining && answer->next == CONN_NO_ANSWER && conn->state == CONN_HEAD &&
+    if (draining && answer->next == CONN_NO_ANSWER && conn_is_between(conn) &&
         buffer_len(&conn->buffer) == 0) {
         reply->close = true;
-        conn->closing = true;
+        conn->keep_alive = false;
+        if (conn->state == CONN_HEAD)
+            conn_move(conn, CONN_CLOSING);
     }
     metrics_add(&metrics->http_codes[reply->status], 1);
     METRIC_OBSERVE_NS(metrics, http_request, now_ns - answer->begun_ns);
@@ -367,11 +380,10 @@ static void conn_send_answers(struct conn *conn, uint64_t now_ns)
         at = answer->next;
     }
     conn->answer_count = 0;
-    if (unlikely(conn->held)) {
-        conn->held = false;
-        /* Refused after all: what stands behind it goes on. */
-        if (!conn->waiter && !conn->closing && buffer_len(&conn->buffer) > 0)
-            conn->stalled = true;
+    /* Told, or refused after all: what stands behind it goes on in the next turn. */
+    if (unlikely(conn->state == CONN_HELD || (conn->state == CONN_TOLD && !conn->waiter))) {
+        request_leave(conn);
+        conn->stalled = conn->state == CONN_HEAD && buffer_len(&conn->buffer) > 0;
     }
     if (len > 0 && !conn_send_or_keep(conn, set->scratch, len)) {
         conn->stalled = false;
@@ -379,6 +391,19 @@ static void conn_send_answers(struct conn *conn, uint64_t now_ns)
         return;
     }
     conn_settle(conn, answered);
+}
+
+/* A waiting connection's socket is watched for a reset alone once more bytes, or the end of them,
+ * are there: level-triggered that would spin. */
+static void conn_wait_event(struct conn *conn)
+{
+    if (!conn_wait_client_lives(conn)) {
+        conn_close(conn);
+    } else if (!conn->edge) {
+        conn->edge = true;
+        if (!conn_watch(conn, EV_READ | EV_ET))
+            conn_close(conn);
+    }
 }
 
 static void conn_event(evutil_socket_t fd, short what, void *arg)
@@ -419,6 +444,7 @@ static void conn_refuse_accepted(struct conn *conn)
     reply_date_update(&set->date, clock_real_ms());
     len = reply_write(&reply, &set->date, set->scratch);
     metrics_add(&set->parts.metrics->http_codes[reply.status], 1);
+    conn_move(conn, CONN_CLOSING);
     conn->lingering = set->refused_count <= LINGER_REFUSED_MAX;
     /* A new socket's send buffer is empty; where even that fails there is nobody to tell. */
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
@@ -611,4 +637,18 @@ void conn_drain(struct conn_set *set)
         }
     }
     set->draining = true;
+}
+
+void conn_stop_waiting(struct conn_set *set)
+{
+    for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++) {
+        struct conn *conn;
+
+        while ((conn = TAILQ_FIRST(&set->queues[i]))) {
+            /* Nothing behind it is looked at any more. */
+            conn->keep_alive = false;
+            conn_wait_expire(conn);
+            conn_turn_end(set);
+        }
+    }
 }

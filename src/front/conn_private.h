@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn_private.h - what conn.c (sockets, time-outs, turns) and request.c (bytes to requests) share:
- * the connection and the set it belongs to.
+ * conn_private.h - the connection, its states, and the set it belongs to.
+ *
+ * conn.c (sockets, time-outs) calls request.c (bytes to requests) and conn_wait.c (requests that
+ * wait for ClickHouse); all three call turn.c (what is noted for the turn's end). Nobody calls
+ * back: what happened is in the connection's state, or is returned.
  *
  * Runs on: the front-end thread that owns the set.
  */
@@ -25,13 +28,31 @@
 #define CONN_TURN_BYTES_MAX (4ul << 20) /* of bodies in one turn; the last one may exceed it */
 #define CONN_NO_ANSWER UINT32_MAX
 
+/*
+ * What a connection is doing. Each request begins and ends at HEAD:
+ *
+ *            .--> BODY, CHUNKED ---------------.
+ *   HEAD ----+--> DROP, DROP_CHUNKED ----------+--> HEAD, or CLOSING
+ *            '------- refused -----------------'
+ *
+ * but a request with ack=clickhouse takes the longer way home:
+ *
+ *   BODY, CHUNKED --> HELD --> WAITING --> TOLD --> HEAD, or CLOSING
+ *                      '------ refused -----------^
+ *
+ * and a connection ends CLOSING --> (LINGER) --> closed.
+ */
 enum conn_state {
     CONN_HEAD,         /* of the next request: waiting for it, or part of it is there */
     CONN_BODY,         /* its length is known */
     CONN_CHUNKED,      /* the same, chunked */
     CONN_DROP,         /* the body of a request that will be refused, length known */
     CONN_DROP_CHUNKED, /* the same, chunked */
-    CONN_LINGER,       /* everything is said: reads and drops until the client closes */
+    CONN_HELD,    /* an answer that may have to wait is noted: nothing behind it is looked at */
+    CONN_WAITING, /* for ClickHouse */
+    CONN_TOLD,    /* all is known about the request that waited, or its answer is noted already */
+    CONN_CLOSING, /* takes no more requests; is closed once all is sent */
+    CONN_LINGER,  /* everything is said: reads and drops until the client closes */
 };
 
 enum queue_id {
@@ -72,7 +93,6 @@ struct conn {
     enum queue_id queue;
     bool touched;   /* in set->touched */
     bool stalled;   /* holds input that the last turn had no room for */
-    bool closing;   /* takes no more requests; closed once all is sent */
     bool lingering; /* the close is a lingering one */
     bool refused;   /* over max_connections, and not counted in shared->connections */
     bool spare;     /* idle when the drain began: no longer counted there either */
@@ -90,9 +110,7 @@ struct conn {
     struct http_chunked chunked;
     struct reply refusal; /* what a dropped request will be answered */
     /* A request with ack=clickhouse is the last one looked at until it is answered. */
-    bool held;             /* its answer was noted in this turn */
-    struct waiter *waiter; /* it was accepted and waits */
-    bool waited;           /* all is known about it, or its answer is noted already */
+    struct waiter *waiter; /* in the states WAITING and TOLD */
     bool listed;           /* in set->waited */
     bool edge;             /* its socket is watched for a reset alone */
     TAILQ_ENTRY(conn) waited_next;
@@ -149,36 +167,71 @@ static inline bool conn_turn_is_full(const struct conn *conn)
            set->answer_count + 2 > CONN_TURN_ANSWERS_MAX || set->turn_bytes >= CONN_TURN_BYTES_MAX;
 }
 
-/* conn.c, for conn_wait.c */
-void conn_close(struct conn *conn);
-void conn_enqueue(struct conn *conn, enum queue_id queue);
-MUST_CHECK bool conn_watch(struct conn *conn, short what);
+/* The states that may follow each state: the diagram above enum conn_state. */
+#define CONN_TO(state) (1u << (state))
+static const unsigned conn_moves[] = {
+    [CONN_HEAD] = CONN_TO(CONN_BODY) | CONN_TO(CONN_CHUNKED) | CONN_TO(CONN_DROP) |
+                  CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_CLOSING),
+    [CONN_BODY] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+    [CONN_CHUNKED] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+    [CONN_DROP] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
+    [CONN_DROP_CHUNKED] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
+    [CONN_HELD] = CONN_TO(CONN_WAITING) | CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
+    [CONN_WAITING] = CONN_TO(CONN_TOLD),
+    [CONN_TOLD] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
+    [CONN_CLOSING] = CONN_TO(CONN_LINGER),
+    [CONN_LINGER] = 0,
+};
+
+/* The one place where a connection's state changes. What must be true in the new state is true
+ * before the call. */
+static inline void conn_move(struct conn *conn, enum conn_state next)
+{
+    ALLOY_ASSERT(conn_moves[conn->state] & CONN_TO(next));
+    ALLOY_ASSERT((conn->waiter != NULL) == (next == CONN_WAITING || next == CONN_TOLD));
+    ALLOY_ASSERT(next != CONN_LINGER || (!conn->out && !conn->buffer.data));
+    conn->state = next;
+}
+
+/* turn.c */
+
+/* Moves the connection to the end of a queue, where its time begins anew. */
+void turn_enqueue(struct conn *conn, enum queue_id queue);
+/* Has the connection settled at the turn's end. */
+void turn_touch(struct conn *conn);
+/* Notes an answer: the turn has room for it. */
+struct answer *turn_answer(struct conn *conn);
+
+/* request.c */
+
+/* Takes what the buffer holds as far as it goes and the turn has room: notes answers, hands events
+ * to admission. The connection is settled at the turn's end. */
+void request_advance(struct conn *conn);
+/* The connection's last answer is on its way: it takes the next request, or is closed. */
+void request_leave(struct conn *conn);
+/* Notes an answer, after which the connection is closed: what the client sends from here on is not
+ * looked at. Needs room in the turn. */
+void request_refuse(struct conn *conn, const struct refusal *refusal);
+/* The part of an answer that says refusal. */
+struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
+
+/* conn_wait.c */
 
 /* The connection's last answer waits from now on. Takes waiter. */
 void conn_wait_begin(struct conn *conn, const struct answer *answer, struct waiter *waiter);
 /* Decides what a waiting connection waits for after its other answers are on their way. */
 void conn_wait_settle(struct conn *conn);
-/* Something has happened on the socket of a waiting connection. */
-void conn_wait_event(struct conn *conn);
+/* Something has happened on the socket of a waiting connection: whether its client is still there.
+ */
+bool conn_wait_client_lives(const struct conn *conn);
 /* Notes the answers of requests about which all is known, as far as the turn has room. */
 void conn_wait_collect(struct conn_set *set);
-/* Notes the answer of a request whose time is up. */
+/* Notes the answer of a request with what is known now. */
 void conn_wait_expire(struct conn *conn);
 /* Ends the waiting: puts what is known into the reply, whose rejections are lent until
  * conn_wait_drop(). */
 void conn_wait_resolve(struct conn *conn, struct reply *reply);
 /* Forgets the waiting request, if there is one. */
 void conn_wait_drop(struct conn *conn);
-
-/* Notes an answer: the turn has room for it. */
-struct answer *request_answer(struct conn *conn);
-/* Takes what the buffer holds as far as it goes and the turn has room: notes answers, hands events
- * to admission. The connection is settled at the turn's end. */
-void request_advance(struct conn *conn);
-/* Notes an answer, after which the connection is closed: what the client sends from here on is not
- * looked at. Needs room in the turn. */
-void request_refuse(struct conn *conn, const struct refusal *refusal);
-/* The part of an answer that says refusal. */
-struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
 
 #endif

@@ -25,10 +25,10 @@ void conn_wait_begin(struct conn *conn, const struct answer *answer, struct wait
 {
     struct conn_shared *shared = conn->set->parts.shared;
 
-    ALLOY_ASSERT(conn->held && conn->waiter == NULL && answer->next == CONN_NO_ANSWER);
+    ALLOY_ASSERT(answer->next == CONN_NO_ANSWER);
     conn->waiter = waiter;
     waiter_set_owner(waiter, conn);
-    conn->waited = false;
+    conn_move(conn, CONN_WAITING);
     conn->wait_begun_ns = answer->begun_ns;
     conn->wait_accepted = answer->reply.accepted;
     conn->wait_duplicates = answer->reply.duplicates;
@@ -56,45 +56,35 @@ void conn_wait_settle(struct conn *conn)
 
     if (buffer_len(&conn->buffer) == 0)
         buffer_release(&conn->set->pool, &conn->buffer);
-    conn->stalled = false;
     if (conn->queue != queue)
-        conn_enqueue(conn, queue);
+        turn_enqueue(conn, queue);
     /* What became known while the socket was full can be said now. */
-    if (conn->waited && !conn->listed)
+    if (conn->state == CONN_TOLD && !conn->listed)
         conn_wait_list(conn);
 }
 
-void conn_wait_event(struct conn *conn)
+bool conn_wait_client_lives(const struct conn *conn)
 {
     int error = 0;
     socklen_t len = sizeof(error);
 
-    if (getsockopt(event_get_fd(&conn->event), SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
-        error == 0) {
-        if (conn->edge)
-            return;
-        conn->edge = true;
-        if (conn_watch(conn, EV_READ | EV_ET))
-            return;
-    }
-    conn_close(conn);
+    return getsockopt(event_get_fd(&conn->event), SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
+           error == 0;
 }
 
-/* Notes the answer. */
-static void conn_wait_answer_waited(struct conn *conn)
+void conn_wait_expire(struct conn *conn)
 {
-    struct answer *answer = request_answer(conn);
+    struct answer *answer = turn_answer(conn);
 
     conn_wait_unlist(conn);
-    conn->waited = true;
+    if (conn->state == CONN_WAITING)
+        conn_move(conn, CONN_TOLD);
     answer->kind = ANSWER_WAITED;
     answer->begun_ns = conn->wait_begun_ns;
     answer->reply = (struct reply){.close = !conn->keep_alive,
                                    .keep_alive = conn->keep_alive && conn->old,
                                    .accepted = conn->wait_accepted,
                                    .duplicates = conn->wait_duplicates};
-    /* What stands behind it goes on in the next turn. */
-    conn->stalled = !conn->closing && buffer_len(&conn->buffer) > 0;
 }
 
 void conn_wait_collect(struct conn_set *set)
@@ -105,19 +95,14 @@ void conn_wait_collect(struct conn_set *set)
     while ((waiter = waiter_inbox_take(set->parts.inbox))) {
         conn = waiter_owner(waiter);
         /* Its time may have run out in this very turn. */
-        if (conn->waited)
+        if (conn->state == CONN_TOLD)
             continue;
-        conn->waited = true;
+        conn_move(conn, CONN_TOLD);
         if (!conn->out)
             conn_wait_list(conn);
     }
     while ((conn = TAILQ_FIRST(&set->waited)) && !conn_turn_is_full(conn))
-        conn_wait_answer_waited(conn);
-}
-
-void conn_wait_expire(struct conn *conn)
-{
-    conn_wait_answer_waited(conn);
+        conn_wait_expire(conn);
 }
 
 void conn_wait_resolve(struct conn *conn, struct reply *reply)
@@ -139,9 +124,6 @@ void conn_wait_resolve(struct conn *conn, struct reply *reply)
         reply->rejections = outcome.rejections;
         break;
     }
-    if (conn->edge && !conn_watch(conn, EV_READ))
-        conn->closing = true;
-    conn->edge = false;
 }
 
 void conn_wait_drop(struct conn *conn)
@@ -153,23 +135,7 @@ void conn_wait_drop(struct conn *conn)
     conn_wait_unlist(conn);
     waiter_destroy(conn->waiter);
     conn->waiter = NULL;
-    conn->waited = false;
     conn->set->waiting_count--;
     atomic_fetch_sub_explicit(&shared->waiting, 1, memory_order_relaxed);
     METRIC_GAUGE_ADD(shared->metrics, http_waiting, -1);
-}
-
-void conn_stop_waiting(struct conn_set *set)
-{
-    for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++) {
-        struct conn *conn;
-
-        while ((conn = TAILQ_FIRST(&set->queues[i]))) {
-            /* Nothing behind it is looked at any more. */
-            conn->closing = true;
-            conn->keep_alive = false;
-            conn_wait_answer_waited(conn);
-            conn_turn_end(set);
-        }
-    }
 }

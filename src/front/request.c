@@ -31,47 +31,32 @@ static const struct refusal refuse_head = {431, "head_too_large",
                                            "The head is larger than server.max_head."};
 static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
 
-/* Has the connection settled at the turn's end. */
-static void request_touch(struct conn *conn)
+void request_leave(struct conn *conn)
 {
-    if (conn->touched)
+    if (!conn->keep_alive) {
+        conn_move(conn, CONN_CLOSING);
         return;
-    conn->touched = true;
-    SLIST_INSERT_HEAD(&conn->set->touched, conn, touched_next);
-}
-
-/* Notes an answer. There is room: conn_turn_is_full() was asked before the request was looked at.
- */
-struct answer *request_answer(struct conn *conn)
-{
-    struct conn_set *set = conn->set;
-    uint32_t at = set->answer_count++;
-    struct answer *answer = &set->answers[at];
-
-    ALLOY_ASSERT(at < CONN_TURN_ANSWERS_MAX);
-    memset(answer, 0, sizeof(*answer));
-    answer->next = CONN_NO_ANSWER;
-    answer->begun_ns = conn->begun_ns ? conn->begun_ns : conn_turn_ns(set);
-    if (conn->answer_count++ == 0)
-        conn->first = at;
-    else
-        set->answers[conn->last].next = at;
-    conn->last = at;
-    request_touch(conn);
-    return answer;
+    }
+    conn_move(conn, CONN_HEAD);
+    if (buffer_len(&conn->buffer) > 0)
+        conn->begun_ns = conn_turn_ns(conn->set);
 }
 
 /* Ends the request being read; what follows in the buffer is the next one. */
-static void request_end(struct conn *conn, bool keep_alive)
+static void request_end(struct conn *conn)
 {
-    conn->state = CONN_HEAD;
     conn->scanned = 0;
     conn->begun_ns = 0;
     conn->refusal = (struct reply){0};
-    if (!keep_alive)
-        conn->closing = true;
-    else if (buffer_len(&conn->buffer) > 0)
-        conn->begun_ns = conn_turn_ns(conn->set);
+    request_leave(conn);
+}
+
+/* The same, where the answer may have to wait. */
+static void request_end_held(struct conn *conn)
+{
+    conn->scanned = 0;
+    conn->begun_ns = 0;
+    conn_move(conn, CONN_HELD);
 }
 
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal)
@@ -86,19 +71,19 @@ struct reply request_reply(const struct conn *conn, const struct refusal *refusa
 /* Answers and closes: what the client sends from here on is not looked at. */
 void request_refuse(struct conn *conn, const struct refusal *refusal)
 {
-    struct answer *answer = request_answer(conn);
+    struct answer *answer = turn_answer(conn);
 
     conn->keep_alive = false;
     answer->reply = request_reply(conn, refusal);
     answer->reply.head_only = conn->refusal.head_only;
     conn->lingering = true;
-    request_end(conn, false);
+    request_end(conn);
 }
 
 static void request_refuse_dropped(struct conn *conn)
 {
-    request_answer(conn)->reply = conn->refusal;
-    request_end(conn, conn->keep_alive);
+    turn_answer(conn)->reply = conn->refusal;
+    request_end(conn);
 }
 
 static const struct refusal *request_refusal_of_scan(enum json_scan_result result,
@@ -126,13 +111,15 @@ static const struct refusal *request_refusal_of_scan(enum json_scan_result resul
     return NULL;
 }
 
-/* A whole body: hands its events to admission, or notes what is wrong with it. */
-static void request_judge_body(struct conn *conn, const char *body, size_t len)
+/* A whole body: hands its events to admission, or notes what is wrong with it. Returns true when
+ * the answer may have to wait. */
+static bool request_judge_body(struct conn *conn, const char *body, size_t len)
 {
     struct conn_set *set = conn->set;
     struct admission *admission = set->parts.admission;
     struct json_scan *scan = &set->scan;
-    struct answer *answer = request_answer(conn);
+    struct answer *answer = turn_answer(conn);
+    struct refusal own = {400, NULL, NULL};
     struct json_scan_event event;
     enum json_scan_result result;
 
@@ -145,30 +132,41 @@ static void request_judge_body(struct conn *conn, const char *body, size_t len)
         admission_event(admission, &event);
     if (result == JSON_SCAN_END) {
         answer->kind = ANSWER_ADMISSION;
-        conn->held = conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
         answer->reply = (struct reply){
             .status = 202, .close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
-    } else {
-        struct refusal own = {400, NULL, scan->problem};
-
-        admission_drop(admission);
-        answer->reply = request_reply(conn, request_refusal_of_scan(result, &own));
-        answer->reply.has_place = result != JSON_SCAN_EMPTY;
-        answer->reply.event = scan->index;
-        answer->reply.offset = scan->error_offset;
+        return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
     }
+    own.message = scan->problem;
+    admission_drop(admission);
+    answer->reply = request_reply(conn, request_refusal_of_scan(result, &own));
+    answer->reply.has_place = result != JSON_SCAN_EMPTY;
+    answer->reply.event = scan->index;
+    answer->reply.offset = scan->error_offset;
+    return false;
+}
+
+/* A body is whole: judges it and lets go of its request, which ends at next. */
+static void request_take_body(struct conn *conn, struct slice body, size_t next)
+{
+    bool held = request_judge_body(conn, body.data, body.len);
+
+    conn->buffer.start = next;
+    if (unlikely(held))
+        request_end_held(conn);
+    else
+        request_end(conn);
 }
 
 static bool request_advance_body(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     size_t body_len = (size_t)conn->body_len;
+    size_t at;
 
     if (buffer_len(buffer) - conn->head_len < body_len)
         return false;
-    request_judge_body(conn, buffer->data + buffer->start + conn->head_len, body_len);
-    buffer->start += conn->head_len + body_len;
-    request_end(conn, conn->keep_alive);
+    at = buffer->start + conn->head_len;
+    request_take_body(conn, (struct slice){buffer->data + at, body_len}, at + body_len);
     return true;
 }
 
@@ -195,9 +193,8 @@ static bool request_advance_chunked(struct conn *conn)
         buffer->end = (size_t)(body + chunked->decoded - buffer->data);
         return false;
     }
-    request_judge_body(conn, body, chunked->decoded);
-    buffer->start = (size_t)(raw + consumed - buffer->data);
-    request_end(conn, conn->keep_alive);
+    request_take_body(conn, (struct slice){body, chunked->decoded},
+                      (size_t)(raw + consumed - buffer->data));
     return true;
 }
 
@@ -289,7 +286,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
     conn->refusal.head_only = request->method == HTTP_HEAD;
     conn->body_len = request->chunked ? 0 : request->content_length;
     conn->chunked = (struct http_chunked){0};
-    conn->state = request->chunked ? CONN_DROP_CHUNKED : CONN_DROP;
+    conn_move(conn, request->chunked ? CONN_DROP_CHUNKED : CONN_DROP);
     return true;
 }
 
@@ -320,10 +317,10 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     }
     if (request->expect_continue && !conn->old && buffer_len(&conn->buffer) == conn->head_len &&
         (request->chunked || request->content_length > 0))
-        request_answer(conn)->kind = ANSWER_CONTINUE;
+        turn_answer(conn)->kind = ANSWER_CONTINUE;
     conn->body_len = request->content_length;
     conn->chunked = (struct http_chunked){0};
-    conn->state = request->chunked ? CONN_CHUNKED : CONN_BODY;
+    conn_move(conn, request->chunked ? CONN_CHUNKED : CONN_BODY);
     return true;
 }
 
@@ -370,8 +367,8 @@ void request_advance(struct conn *conn)
 {
     bool more = true;
 
-    while (more && !conn->closing && !conn->held) {
-        if (conn_turn_is_full(conn)) {
+    while (more) {
+        if (conn->state <= CONN_DROP_CHUNKED && conn_turn_is_full(conn)) {
             /* A body can be whole with nothing behind it, so this is no matter of bytes left. */
             conn->stalled = true;
             break;
@@ -392,10 +389,14 @@ void request_advance(struct conn *conn)
         case CONN_DROP_CHUNKED:
             more = request_advance_drop_chunked(conn);
             break;
+        case CONN_HELD:
+        case CONN_WAITING:
+        case CONN_TOLD:
+        case CONN_CLOSING:
         case CONN_LINGER:
             more = false;
             break;
         }
     }
-    request_touch(conn);
+    turn_touch(conn);
 }
