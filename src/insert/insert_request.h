@@ -40,6 +40,19 @@ char *insert_request_url(const struct config *config, const struct config_stream
  */
 char *insert_request_probe_url(const struct config *config, const struct config_stream *stream);
 
+/*
+ * The same with the table's UUID, the time of its last change (seconds), and the begin of
+ * engine_full. Read by table_facts_read(). Returns owned (free()); NULL: out of memory.
+ */
+char *insert_request_table_url(const struct config *config, const struct config_stream *stream);
+/*
+ * URL that asks for the table's columns, at most TABLE_COLUMNS_MAX, as TabSeparated rows: position
+ * from 1, what the answer is about (in the first row: number of columns, and the settings that say
+ * which column a field meets), name, begin of the type, default_kind. No rows: no table, or not to
+ * be seen. Read by table_columns_read(). Returns owned (free()); NULL: out of memory.
+ */
+char *insert_request_columns_url(const struct config *config, const struct config_stream *stream);
+
 /* True when user or password are set: they go in the headers X-ClickHouse-User and
  * X-ClickHouse-Key, and credentials in clickhouse.url are left out. */
 bool insert_request_uses_headers(const struct config *config);
