@@ -33,6 +33,7 @@ struct claims_parts {
 enum claims_verdict {
     CLAIM_OWNED,     /* this record owns its id */
     CLAIM_DUPLICATE, /* another record does */
+    CLAIM_STRANGE,   /* the key holds what no alloyd has written: nobody can tell */
     CLAIM_UNKNOWN,   /* Redis did not tell */
 };
 
@@ -54,16 +55,17 @@ MUST_CHECK int claims_take(struct claims *claims, const struct batch *batch,
                            enum claims_verdict *verdicts, uint64_t now_ms);
 /*
  * Gives up the claims of n records of one stream, so that their ids are new again; claims that
- * other records hold stay. 0, or -EAGAIN as claims_take(): some may not be released; try again.
- * Owner thread.
+ * other records hold stay. 0 when Redis answered for all: released[i] is false where it refused;
+ * -EAGAIN as claims_take(): some may not be released. Try again. Owner thread.
  */
 MUST_CHECK int claims_release(struct claims *claims, struct record *const *records, size_t n,
-                              uint64_t now_ms);
-/* Connects if need be and asks Redis for a sign of life, so that alloy_redis_up and the condition
- * "redis" are true without traffic. 0, or -EAGAIN as claims_take(). Owner thread. */
+                              bool *released, uint64_t now_ms);
+/* Connects if need be and does what a claim needs (MGET, SET EX NX) on keys of no event, so that
+ * alloy_redis_up and the condition "redis" are true without traffic. 0, or -EAGAIN as
+ * claims_take(). Owner thread. */
 MUST_CHECK int claims_probe(struct claims *claims, uint64_t now_ms);
 
-/* True from a failed exchange to the next one that succeeds. Owner thread. */
+/* True from a failed exchange until a claim has been proved to be possible. Owner thread. */
 bool claims_down(const struct claims *claims);
 /* Milliseconds until the breaker lets the next try through; 0: now. Owner thread. */
 uint64_t claims_retry_in_ms(const struct claims *claims, uint64_t now_ms);

@@ -9,13 +9,17 @@
  * there can be up to 1/8 more than capacity, never beyond. At most 80 bytes an id, table included.
  *
  * An id has an owner: the record that was accepted with it, by its LSN. So whoever finds an event
- * in the journal of an earlier life can tell whether it is the one that was accepted.
+ * in the journal of an earlier life can tell whether it is the one that was accepted. Where ids are
+ * shared with other alloyd (l1_share()) one of theirs is not known: only their claims can say
+ * whether it still is.
+ *
+ * A stream whose own ttl is shorter than L1's has its ids known for just that time.
  *
  * With a folder (l1_attach()) hashes and owners lie in mapped files, and a later life knows the
  * ids, after kill -9 too.
  *
- * The one home of liburcu. Every thread that calls l1_contains(), l1_add() or l1_remove() has made
- * its own l1_thread and is registered with RCU by that.
+ * The one home of liburcu. Every thread that looks up, adds or removes has made its own l1_thread
+ * and is registered with RCU by that.
  */
 #ifndef ALLOY_L1_H
 #define ALLOY_L1_H
@@ -26,6 +30,7 @@
 
 #include "alloy/base.h"
 #include "alloy/event_id.h"
+#include "alloy/metrics.h"
 
 struct l1;
 struct l1_thread;
@@ -58,6 +63,12 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms);
 MUST_CHECK int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
                          struct l1_loaded *loaded);
 void l1_mark_complete(struct l1 *l1);
+/* There is a second level, so that another alloyd can own an id. Before the first thread. */
+void l1_share(struct l1 *l1);
+/* Has ids of a stream known for ttl_ms, where that is less than L1's own ttl. Any thread. */
+void l1_set_stream_ttl(struct l1 *l1, size_t stream, uint64_t ttl_ms);
+/* For how long ids of a stream are known. Any thread. */
+uint64_t l1_stream_ttl_ms(const struct l1 *l1, size_t stream);
 /* What the folder will hold must not be believed after a loss of power: not all events are on disk.
  */
 void l1_distrust(struct l1 *l1);
@@ -70,19 +81,32 @@ void l1_destroy(struct l1 *l1);
 struct l1_thread *l1_thread_create(struct l1 *l1);
 void l1_thread_destroy(struct l1_thread *thread);
 
-/* True when the id is known; an id whose generation has expired may be known until l1_maintain()
- * has unlinked it. Owner thread; never blocks. */
-bool l1_contains(struct l1_thread *thread, const struct hash128 *hash);
-/*
- * Adds the id, owned by the record of this LSN, unless it is known; of threads that race for one id
- * exactly one gets L1_ADDED. When the slabs are used up the oldest generation is evicted here, if
- * l1_maintain() did not come first; memory failure evicts too, so this cannot fail. Owner thread.
+/* True when an event with this id is a duplicate. An id whose generation has expired may be known
+ * until l1_maintain() has unlinked it, but not beyond its stream's ttl. Owner thread; never blocks.
  */
+bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,
+              uint64_t now_ms);
+/*
+ * Adds the id, owned by the record of this LSN, unless it is known in that sense; of threads that
+ * race for one id exactly one gets L1_ADDED. When the slabs are used up the oldest generation is
+ * evicted here, if l1_maintain() did not come first; memory failure evicts too, so this cannot
+ * fail. Owner thread.
+ */
+enum l1_result l1_enter(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,
+                        uint64_t lsn, uint64_t now_ms);
+/* The same unless the id is there at all, however old and whoever owns it. Owner thread. */
 enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn,
                       uint64_t now_ms);
 /* The LSN of the record that owns the id, 0 where that is another alloyd's; false: not known. Owner
  * thread. */
 bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *lsn);
+/* True when the id is there at all. Owner thread. */
+static inline bool l1_contains(struct l1_thread *thread, const struct hash128 *hash)
+{
+    uint64_t lsn;
+
+    return l1_owner(thread, hash, &lsn);
+}
 /* The record of this LSN has turned out a duplicate: if it owns the id, another alloyd's does from
  * now on. Owner thread. */
 void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn);

@@ -82,7 +82,7 @@ static void admission_events_reserve(struct admission *admission, size_t want)
 }
 
 /* Looks every id up and sorts out requests that no waiting could ever make fit. */
-static void admission_judge(struct admission *admission, struct request *request)
+static void admission_judge(struct admission *admission, struct request *request, uint64_t now_ms)
 {
     size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
 
@@ -97,7 +97,7 @@ static void admission_judge(struct admission *admission, struct request *request
             event->entry.id.data = admission->ids + event->id_at;
         event->entry.hash = event_id_hash(&admission->parts.stream_keys[request->stream],
                                           event->entry.id.data, event->entry.id.len);
-        event->known = l1_contains(admission->parts.l1, &event->entry.hash);
+        event->known = l1_knows(admission->parts.l1, request->stream, &event->entry.hash, now_ms);
         if (event->known)
             continue;
         if (journal_entry_bytes(&event->entry) > bytes_max)
@@ -195,8 +195,8 @@ static size_t admission_enter(struct admission *admission, struct request *reque
 
         if (event->known)
             continue;
-        if (l1_add(admission->parts.l1, &event->entry.hash, event->record->lsn, now_ms) ==
-            L1_ADDED) {
+        if (l1_enter(admission->parts.l1, request->stream, &event->entry.hash, event->record->lsn,
+                     now_ms) == L1_ADDED) {
             admission->records[n++] = event->record;
             continue;
         }
@@ -376,7 +376,7 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
     size_t n = 0;
 
     for (size_t r = 0; r < requests; r++)
-        admission_judge(admission, &admission->requests[r]);
+        admission_judge(admission, &admission->requests[r], now_ms);
 
     KILL_POINT("admission_judged");
     /* One reservation for the turn; only when that does not fit is each request tried alone. */

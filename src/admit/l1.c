@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l1.c - the ids that this process has accepted lately.
+ * l1.c - the ids that this process has accepted lately: how they are kept, and for how long.
+ * l1_ids.c looks them up and adds them.
  *
  * One cds_lfht (liburcu) over the nodes of all generations. A generation is an array of nodes and a
  * slab of as many entries, carved in chunks, one chunk a thread, so that an add takes the lock once
@@ -27,23 +28,17 @@
  * ThreadSanitizer does not see liburcu's ordering. What two threads touch of a node or a header is
  * therefore atomic here, though liburcu's barriers alone would do.
  *
- * Runs on: l1_contains(), l1_add(), l1_remove() any thread with an l1_thread; l1_maintain() the
+ * Runs on: what takes an l1_thread, the thread that made it; l1_maintain() the
  * janitor; the rest as in the header.
  * Owns: the table and the slabs.
  */
 #include "alloy/l1.h"
 
-#include "alloy/kill_point.h"
-#include "l1_files.h"
+#include "l1_private.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
-#define URCU_API_MAP
-#include <urcu/urcu-memb.h>
-#include <urcu/rculfhash.h>
 
 #define GENERATIONS 16      /* full ones at capacity */
 #define SPARE_GENERATIONS 2 /* beyond capacity, until somebody has evicted */
@@ -51,60 +46,6 @@
 #define CHUNK_MAX 64     /* nodes that a thread carves at once */
 #define CHUNK_PART 256   /* ... but no more than this part of a generation */
 #define UNLINK_BATCH 256 /* nodes in one read section: grace periods of others stay short */
-
-struct node {
-    struct cds_lfht_node link;
-    _Atomic(struct l1_entry *) entry; /* of the same index; set when its chunk is carved */
-};
-_Static_assert(sizeof(struct node) + sizeof(struct l1_entry) == 48,
-               "80 bytes an id, table included, depend on it");
-
-struct generation {
-    /* constant */
-    struct l1_slab *slab;
-    uint32_t file; /* number of the slab's file; 0: in memory alone */
-    /* under the lock */
-    struct generation *next; /* sealed: the next younger; dying: the next to be reclaimed */
-    size_t used;             /* nodes carved; constant after sealing */
-    uint64_t opened_ms;      /* its age counts from here; moves on while it is empty */
-    bool counted;            /* dying before its ttl: its ids count as evicted */
-    struct node nodes[];
-};
-
-struct l1 {
-    /* constant after creation */
-    struct cds_lfht *table;
-    uint64_t ttl_ms;
-    size_t capacity;
-    size_t generation_nodes;
-    size_t chunk_nodes;
-    struct l1_files *files; /* NULL: memory alone */
-    bool distrusted;        /* by whoever destroys */
-    uint64_t epoch_ms;      /* from the callers' time to the generations' */
-    /* read by adders, written under the lock */
-    CACHE_ALIGNED _Atomic uint64_t serial; /* moves when the current generation is sealed */
-    /* any thread */
-    CACHE_ALIGNED _Atomic int64_t entries;
-    _Atomic uint64_t evicted;
-    /* under the lock */
-    CACHE_ALIGNED pthread_mutex_t lock;
-    pthread_cond_t reclaimed;
-    bool reclaiming;
-    struct generation *current; /* NULL: none could be opened yet */
-    struct generation *oldest;  /* sealed, linked to the younger ones */
-    struct generation *youngest;
-    struct generation *spare; /* free, all zero, or NULL */
-    size_t nodes;             /* carved and not freed, in all generations */
-};
-
-/* Its owner's alone. */
-struct l1_thread {
-    struct l1 *l1;
-    struct generation *generation; /* of the chunk; stale once serial has moved */
-    struct node *next;             /* rest of the chunk */
-    struct node *end;
-    uint64_t serial; /* of the generation */
-};
 
 /* A thread may hold several l1_threads, and a janitor none: it is registered with RCU once. */
 static _Thread_local unsigned int rcu_users;
@@ -122,25 +63,14 @@ static void l1_rcu_leave(void)
         rcu_unregister_thread();
 }
 
-/* Zero marks an unused node; the one hash that would look like it moves aside. */
-static struct hash128 l1_node_key(const struct hash128 *hash)
+/* Makes the stamp wrap around no earlier than after four times the ttl. */
+static unsigned l1_stamp_shift(uint64_t ttl_ms)
 {
-    return (struct hash128){.lo = hash->lo, .hi = hash->lo || hash->hi ? hash->hi : 1};
-}
+    unsigned shift = 0;
 
-static void l1_entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)
-{
-    atomic_store_explicit(&entry->lsn, lsn, memory_order_relaxed);
-    atomic_store_explicit(&entry->lo, key.lo, memory_order_relaxed);
-    KILL_POINT("l1_entry_half");
-    /* release: pairs with the acquire in l1_node_matches() */
-    atomic_store_explicit(&entry->hi, key.hi, memory_order_release);
-}
-
-static struct hash128 l1_entry_key(const struct l1_entry *entry)
-{
-    return (struct hash128){.lo = atomic_load_explicit(&entry->lo, memory_order_relaxed),
-                            .hi = atomic_load_explicit(&entry->hi, memory_order_relaxed)};
+    while ((STAMP_MASK << shift) / 4 < ttl_ms)
+        shift++;
+    return shift;
 }
 
 static bool l1_entry_used(const struct l1_entry *entry)
@@ -148,24 +78,6 @@ static bool l1_entry_used(const struct l1_entry *entry)
     const struct hash128 key = l1_entry_key(entry);
 
     return key.lo || key.hi;
-}
-
-static struct l1_entry *l1_entry_of(const struct cds_lfht_node *link)
-{
-    const struct node *node = caa_container_of(link, const struct node, link);
-
-    /* acquire: pairs with the release in l1_carve() */
-    return atomic_load_explicit(&node->entry, memory_order_acquire);
-}
-
-static int l1_node_matches(struct cds_lfht_node *link, const void *key)
-{
-    const struct l1_entry *entry = l1_entry_of(link);
-    const struct hash128 *hash = key;
-
-    /* acquire: pairs with the release in l1_entry_set() */
-    return atomic_load_explicit(&entry->hi, memory_order_acquire) == hash->hi &&
-           atomic_load_explicit(&entry->lo, memory_order_relaxed) == hash->lo;
 }
 
 static void *l1_map_zeros(size_t size)
@@ -193,8 +105,10 @@ static bool l1_slab_create(const struct l1 *l1, struct generation *generation)
 {
     if (l1->files) {
         generation->slab = l1_files_create(l1->files, l1->generation_nodes, &generation->file);
-        if (generation->slab)
+        if (generation->slab) {
+            generation->slab->stamp_shift = l1->stamp_shift;
             return true;
+        }
         generation->file = 0;
     }
     generation->slab = l1_map_zeros(l1_slab_bytes(l1->generation_nodes));
@@ -243,19 +157,6 @@ static void l1_generation_clear(struct generation *generation)
     generation->used = 0;
     generation->opened_ms = 0;
     generation->counted = false;
-}
-
-/* Adders of many threads may come with slightly different times; the latest wins. Stores at most
- * once in a millisecond, so that the line stays shared. */
-static void l1_note_youngest(struct generation *generation, uint64_t now_ms)
-{
-    _Atomic uint64_t *youngest_ms = &generation->slab->youngest_ms;
-    uint64_t seen = atomic_load_explicit(youngest_ms, memory_order_relaxed);
-
-    while (seen < now_ms &&
-           !atomic_compare_exchange_weak_explicit(youngest_ms, &seen, now_ms, memory_order_relaxed,
-                                                  memory_order_relaxed))
-        ;
 }
 
 static bool l1_is_expired(const struct l1 *l1, const struct generation *generation, uint64_t now_ms)
@@ -396,9 +297,7 @@ static void l1_reclaim(struct l1 *l1, struct generation *dying)
     pthread_cond_broadcast(&l1->reclaimed);
 }
 
-/* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section.
- */
-static void l1_refill(struct l1_thread *thread, uint64_t now_ms)
+void l1_refill(struct l1_thread *thread, uint64_t now_ms)
 {
     struct l1 *l1 = thread->l1;
 
@@ -445,7 +344,8 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
     l1 = aligned_alloc(CACHE_LINE, sizeof(*l1));
     if (!l1)
         return NULL;
-    *l1 = (struct l1){.ttl_ms = ttl_ms, .capacity = capacity};
+    *l1 =
+        (struct l1){.ttl_ms = ttl_ms, .capacity = capacity, .stamp_shift = l1_stamp_shift(ttl_ms)};
     l1->generation_nodes = capacity < GENERATIONS ? 1 : capacity / GENERATIONS;
     l1->chunk_nodes = l1->generation_nodes / CHUNK_PART;
     if (l1->chunk_nodes < 1)
@@ -468,6 +368,20 @@ free_l1:
     return NULL;
 }
 
+/* When an id of an earlier life was added, on the clock by which its slab's youngest came at
+ * youngest_ms. */
+static uint64_t l1_added_ms(const struct l1_slab *slab, const struct l1_entry *entry,
+                            uint64_t youngest_ms)
+{
+    const uint64_t stamp = atomic_load_explicit(&entry->hi, memory_order_relaxed) & STAMP_MASK;
+
+    if (slab->version < L1_SLAB_VERSION)
+        return youngest_ms;
+    return youngest_ms -
+           l1_stamp_age(stamp, atomic_load_explicit(&slab->youngest_ms, memory_order_relaxed),
+                        slab->stamp_shift);
+}
+
 /* Adds what one slab of an earlier life knows, as a generation of its age. */
 static size_t l1_load_slab(struct l1_thread *thread, const struct l1_slab *slab,
                            uint64_t youngest_ms)
@@ -481,7 +395,8 @@ static size_t l1_load_slab(struct l1_thread *thread, const struct l1_slab *slab,
         const uint64_t lsn = atomic_load_explicit(&entry->lsn, memory_order_relaxed);
 
         if ((hash.lo || hash.hi) &&
-            l1_add(thread, &hash, lsn, youngest_ms - l1->epoch_ms) == L1_ADDED)
+            l1_add(thread, &hash, lsn, l1_added_ms(slab, entry, youngest_ms) - l1->epoch_ms) ==
+                L1_ADDED)
             added++;
     }
     pthread_mutex_lock(&l1->lock);
@@ -613,123 +528,6 @@ void l1_thread_destroy(struct l1_thread *thread)
         return;
     l1_rcu_leave();
     free(thread);
-}
-
-bool l1_contains(struct l1_thread *thread, const struct hash128 *hash)
-{
-    struct hash128 key = l1_node_key(hash);
-    struct cds_lfht_iter iter;
-
-    rcu_read_lock();
-    cds_lfht_lookup(thread->l1->table, key.lo, l1_node_matches, &key, &iter);
-    rcu_read_unlock();
-    return cds_lfht_iter_get_node(&iter) != NULL;
-}
-
-/* In a read section. False: the chunk is used up, or its generation sealed. */
-static bool l1_has_node(const struct l1_thread *thread)
-{
-    /* acquire: pairs with the release in l1_seal() */
-    return thread->next < thread->end &&
-           thread->serial == atomic_load_explicit(&thread->l1->serial, memory_order_acquire);
-}
-
-/* In a read section. What l1_add() says of an id that is known. */
-static enum l1_result l1_known_as(const struct cds_lfht_node *link, uint64_t lsn)
-{
-    return atomic_load_explicit(&l1_entry_of(link)->lsn, memory_order_relaxed) == lsn ? L1_OWN
-                                                                                      : L1_KNOWN;
-}
-
-enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn,
-                      uint64_t now_ms)
-{
-    struct l1 *l1 = thread->l1;
-    struct hash128 key = l1_node_key(hash);
-    const uint64_t added_ms = now_ms + l1->epoch_ms;
-
-    rcu_read_lock();
-    while (unlikely(!l1_has_node(thread))) {
-        rcu_read_unlock();
-        l1_refill(thread, added_ms);
-        rcu_read_lock();
-    }
-    struct node *node = thread->next;
-    struct l1_entry *entry = l1_entry_of(&node->link);
-    l1_entry_set(entry, key, lsn);
-    const struct cds_lfht_node *link =
-        cds_lfht_add_unique(l1->table, key.lo, l1_node_matches, &key, &node->link);
-    if (link != &node->link) {
-        const enum l1_result result = l1_known_as(link, lsn);
-
-        /* Never linked, so the next add may have it at once. */
-        l1_entry_set(entry, (struct hash128){0}, 0);
-        rcu_read_unlock();
-        return result;
-    }
-    thread->next++;
-    l1_note_youngest(thread->generation, added_ms);
-    rcu_read_unlock();
-    atomic_fetch_add_explicit(&l1->entries, 1, memory_order_relaxed);
-    return L1_ADDED;
-}
-
-/* In a read section. NULL: not known. */
-static struct l1_entry *l1_look_up(struct l1_thread *thread, const struct hash128 *hash)
-{
-    struct hash128 key = l1_node_key(hash);
-    struct cds_lfht_iter iter;
-    struct cds_lfht_node *link;
-
-    cds_lfht_lookup(thread->l1->table, key.lo, l1_node_matches, &key, &iter);
-    link = cds_lfht_iter_get_node(&iter);
-    return link ? l1_entry_of(link) : NULL;
-}
-
-bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *lsn)
-{
-    const struct l1_entry *entry;
-
-    rcu_read_lock();
-    entry = l1_look_up(thread, hash);
-    if (entry)
-        *lsn = atomic_load_explicit(&entry->lsn, memory_order_relaxed);
-    rcu_read_unlock();
-    return entry != NULL;
-}
-
-void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn)
-{
-    struct l1_entry *entry;
-
-    rcu_read_lock();
-    entry = l1_look_up(thread, hash);
-    /* relaxed: whoever must see it takes the journal's lock after the record's segment has gone */
-    if (entry)
-        atomic_compare_exchange_strong_explicit(&entry->lsn, &lsn, 0, memory_order_relaxed,
-                                                memory_order_relaxed);
-    rcu_read_unlock();
-}
-
-bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
-{
-    struct l1 *l1 = thread->l1;
-    struct hash128 key = l1_node_key(hash);
-    struct cds_lfht_iter iter;
-    bool removed = false;
-
-    rcu_read_lock();
-    cds_lfht_lookup(l1->table, key.lo, l1_node_matches, &key, &iter);
-    struct cds_lfht_node *link = cds_lfht_iter_get_node(&iter);
-    if (link)
-        removed = cds_lfht_del(l1->table, link) == 0;
-    /* The file has to forget it too. In the read section, so that the slab is still there. */
-    if (removed)
-        l1_entry_set(l1_entry_of(link), (struct hash128){0}, 0);
-    rcu_read_unlock();
-    if (removed)
-        atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
-    return removed;
 }
 
 /* Makes the next generation before it is needed, so that nobody waits for its file. One in memory

@@ -28,7 +28,7 @@
 
 #define SLAB_MAGIC "ALLOYL1G"
 #define STATE_MAGIC "ALLOYL1S"
-#define FORMAT_VERSION 1
+#define STATE_VERSION 1
 #define STATE_NAME "l1-state"
 #define NAME_MAX_BYTES 32
 #define BOOT_ID_BYTES 36
@@ -137,7 +137,7 @@ static bool l1_files_is_believed(const struct l1_files *files, const char boot_i
         boot_id[0] != '\0' && memcmp(state->boot_id, boot_id, BOOT_ID_BYTES) == 0;
 
     return memcmp(state->magic, STATE_MAGIC, sizeof(state->magic)) == 0 &&
-           state->version == FORMAT_VERSION && state->instance_id == files->instance_id &&
+           state->version == STATE_VERSION && state->instance_id == files->instance_id &&
            (state->clean == 1 || same_boot);
 }
 
@@ -181,7 +181,7 @@ static int l1_files_begin_state(struct l1_files *files)
     /* First, and taken back last: killed in between, the next life must not believe the rest. */
     atomic_store_explicit(&state->recovering, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
-    state->version = FORMAT_VERSION;
+    state->version = STATE_VERSION;
     state->reserved = 0;
     state->instance_id = files->instance_id;
     state->clean = 0;
@@ -277,7 +277,8 @@ size_t l1_files_count(const struct l1_files *files)
 static bool l1_files_is_valid(const struct l1_files *files, const struct l1_slab *slab, size_t size)
 {
     return memcmp(slab->magic, SLAB_MAGIC, sizeof(slab->magic)) == 0 &&
-           slab->version == FORMAT_VERSION && slab->entry_bytes == sizeof(struct l1_entry) &&
+           (slab->version == L1_SLAB_VERSION || slab->version == 1) &&
+           slab->stamp_shift < 64 - L1_STAMP_BITS && slab->entry_bytes == sizeof(struct l1_entry) &&
            slab->instance_id == files->instance_id &&
            slab->capacity == (size - sizeof(*slab)) / sizeof(struct l1_entry) &&
            l1_slab_bytes(slab->capacity) == size;
@@ -337,7 +338,7 @@ static struct l1_slab *l1_files_make(struct l1_files *files, const char *name, s
         unlinkat(files->dir_fd, name, 0);
         return NULL;
     }
-    slab->version = FORMAT_VERSION;
+    slab->version = L1_SLAB_VERSION;
     slab->entry_bytes = sizeof(struct l1_entry);
     slab->instance_id = files->instance_id;
     slab->capacity = capacity;

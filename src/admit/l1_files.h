@@ -15,8 +15,11 @@
 
 #include "alloy/base.h"
 
-/* One id. Both words of the hash 0: unused, or removed. A kill between two stores leaves a hash
- * that no event has. */
+/* The lowest bits of an entry's hi hold no hash but the time when the id was added. */
+#define L1_STAMP_BITS 24
+
+/* One id. Both words 0: unused, or removed. A kill between two stores leaves a hash that no event
+ * has. */
 struct l1_entry {
     _Atomic uint64_t lo;
     _Atomic uint64_t hi;
@@ -31,12 +34,16 @@ struct l1_slab {
     uint64_t instance_id;
     uint64_t capacity;            /* entries */
     _Atomic uint64_t youngest_ms; /* when the last id was added, real time in a file; 0: empty */
-    uint64_t reserved[3];
+    uint64_t stamp_shift;         /* a stamp counts steps of 2^this milliseconds */
+    uint64_t reserved[2];
     struct l1_entry entries[];
 };
 _Static_assert(sizeof(struct l1_slab) == 64, "the header is part of the file format");
 
 struct l1_files;
+
+/* Files of version 1 have no stamps: these bits are the hash's there. */
+#define L1_SLAB_VERSION 2
 
 static inline size_t l1_slab_bytes(size_t capacity)
 {

@@ -6,7 +6,8 @@
  * MGET again for the SETs that lost. The last one is not idle: Redis may still have run our own SET
  * from a connection that we had given up after a time-out, between the MGET and the SET of the next
  * try. Only the value tells such a claim from somebody else's, and to take it for a duplicate would
- * lose the event.
+ * lose the event. What is then not there any more is tried once more; a key that cannot be set and
+ * cannot be read either holds something that no alloyd has written, and makes nothing a duplicate.
  *
  * Commands are built straight into one buffer and sent in windows, and a window's replies are read
  * before the next one is built: memory is bounded, and neither side can block on the other's full
@@ -15,7 +16,8 @@
  * bounds a whole exchange: a socket's own time-outs bound each read.
  *
  * Whatever goes wrong, the connection is dropped, for its replies may be out of step, and the
- * breaker opens, so that a dead Redis does not cost a time-out a batch.
+ * breaker opens, so that a dead Redis does not cost a time-out a batch. A Redis that answers and
+ * takes no claims is as good as none: up again is only one that has just taken a SET like ours.
  *
  * Runs on: the one thread that owns the struct claims; claims_cancel() any thread.
  * Owns: the connection. Verdicts and records are borrowed during a call.
@@ -44,9 +46,12 @@
 #define LOG_INTERVAL_MS 1000
 
 /* Deletes a key if it still has this value; one step in Redis, so that a claim which expires and
- * is taken by somebody else meanwhile is not deleted. */
-#define RELEASE_SCRIPT \
-    "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0"
+ * is taken by somebody else meanwhile is not deleted. A key that is no string is no claim. */
+#define RELEASE_SCRIPT                                                                  \
+    "local v=redis.pcall('GET',KEYS[1]) "                                               \
+    "if v==ARGV[1] then return redis.call('DEL',KEYS[1]) end "                          \
+    "if type(v)=='table' and v.err and not string.find(v.err,'WRONGTYPE',1,true) then " \
+    "return v end return 0"
 
 #define LITERAL(text) (text), (sizeof(text) - 1)
 
@@ -55,6 +60,16 @@ enum round {
     ROUND_SET,
     ROUND_VERIFY,
     ROUND_RELEASE,
+    ROUND_PROBE,
+    ROUND_ASK,
+};
+
+/* How a claim is deleted by its value, on this connection. */
+enum release_way {
+    RELEASE_UNKNOWN,
+    RELEASE_DELEX,   /* Redis 8.4 */
+    RELEASE_DELIFEQ, /* Valkey 9.0 */
+    RELEASE_EVAL,    /* whatever is older */
 };
 
 enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE };
@@ -63,7 +78,8 @@ struct job {
     enum job_kind kind;
     struct record *const *records;
     size_t n;
-    enum claims_verdict *verdicts;
+    enum claims_verdict *verdicts; /* JOB_TAKE */
+    bool *released;                /* JOB_RELEASE */
 };
 
 struct claims {
@@ -81,6 +97,8 @@ struct claims {
     struct backoff backoff;
     uint64_t retry_at_ms; /* in the caller's time */
     uint64_t random;
+    enum release_way release_way; /* of the connection */
+    size_t asked_ways;            /* answers to the question for it */
 
     /* the call under way */
     uint64_t timeout_ns;
@@ -90,6 +108,7 @@ struct claims {
     size_t key_head_len;
     struct record *const *records; /* a slice of at most slice_max */
     enum claims_verdict *verdicts;
+    bool *released;
     uint32_t *todo; /* indexes of records that the round is about */
 
     /* the round under way */
@@ -156,17 +175,59 @@ static void claims_put_set(struct claims *claims, const struct record *record)
     redis_link_put(claims->link, LITERAL("$2\r\nNX\r\n"));
 }
 
+/* The key of no event, since an id is never empty, which whoever may touch claims may touch. */
+static void claims_put_empty_key(struct claims *claims)
+{
+    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
+                        (struct slice){"", 0});
+}
+
 static void claims_put_release(struct claims *claims, const struct record *record)
 {
+    const struct slice none = {"", 0};
     char value[VALUE_LEN];
 
     claims_make_value(claims, record, value);
-    redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
-    redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)},
-                        (struct slice){"", 0});
-    redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
-    claims_put_key(claims, record);
-    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
+    switch (claims->release_way) {
+    case RELEASE_DELEX:
+        redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
+        claims_put_key(claims, record);
+        redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n"));
+        break;
+    case RELEASE_DELIFEQ:
+        redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
+        claims_put_key(claims, record);
+        break;
+    case RELEASE_UNKNOWN:
+    case RELEASE_EVAL:
+        redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
+        redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)}, none);
+        redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
+        claims_put_key(claims, record);
+        break;
+    }
+    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, none);
+}
+
+/* Both commands, on a key that is not there. */
+static void claims_put_question(struct claims *claims)
+{
+    redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n$1\r\n-\r\n"));
+    redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$1\r\n-\r\n"));
+}
+
+/* What claiming needs, on a key that is gone at once. */
+static void claims_put_probe(struct claims *claims)
+{
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$5\r\nprobe\r\n$2\r\nPX\r\n$1\r\n1\r\n$2\r\nNX\r\n"));
 }
 
 /* Keys that the command at `from` of this round is about. */
@@ -190,21 +251,26 @@ static void claims_put_command(struct claims *claims, size_t from, size_t count)
     case ROUND_RELEASE:
         claims_put_release(claims, claims_todo_record(claims, from));
         break;
+    case ROUND_PROBE:
+    case ROUND_ASK:
+        break;
     }
 }
 
 /* ---- replies ---- */
 
-/* A value of MGET: the claim exists. */
+/* A value of MGET: the claim exists, if it is one. */
 static void claims_judge_value(struct claims *claims, size_t at, struct slice value)
 {
     uint32_t i = claims->todo[at];
     char own[VALUE_LEN];
 
     claims_make_value(claims, claims->records[i], own);
-    claims->verdicts[i] = value.len == VALUE_LEN && memcmp(value.data, own, VALUE_LEN) == 0
-                              ? CLAIM_OWNED
-                              : CLAIM_DUPLICATE;
+    if (value.len != VALUE_LEN)
+        claims->verdicts[i] = CLAIM_STRANGE;
+    else
+        claims->verdicts[i] =
+            memcmp(value.data, own, VALUE_LEN) == 0 ? CLAIM_OWNED : CLAIM_DUPLICATE;
 }
 
 static bool claims_on_mget(struct claims *claims, const struct redis_link_element *element)
@@ -212,16 +278,15 @@ static bool claims_on_mget(struct claims *claims, const struct redis_link_elemen
     size_t at = claims->reply_from + element->index;
 
     if (element->root)
-        return element->type == REDIS_LINK_ARRAY && element->count == claims->reply_count;
+        return element->type == REDIS_LINK_ERROR ||
+               (element->type == REDIS_LINK_ARRAY && element->count == claims->reply_count);
     if (element->type == REDIS_LINK_STRING)
         claims_judge_value(claims, at, element->text);
     else if (element->type != REDIS_LINK_NIL)
         return false;
-    else if (claims->round == ROUND_LOOKUP)
-        claims->todo[claims->kept++] = claims->todo[at]; /* nobody's: SET */
     else
-        /* Gone again, or no string at all: not ours in any case. */
-        claims->verdicts[claims->todo[at]] = CLAIM_DUPLICATE;
+        /* Nobody's: SET. After a SET that lost: gone again, or no string at all. */
+        claims->todo[claims->kept++] = claims->todo[at];
     return true;
 }
 
@@ -235,11 +300,41 @@ static bool claims_on_set(struct claims *claims, const struct redis_link_element
         claims->todo[claims->kept++] = i; /* somebody was first: find out who */
         return true;
     }
+    if (element->type == REDIS_LINK_ERROR)
+        return true;
     if (element->type != REDIS_LINK_STATUS || element->text.len != 2 ||
         memcmp(element->text.data, "OK", 2) != 0)
         return false;
     claims->verdicts[i] = CLAIM_OWNED;
     return true;
+}
+
+static bool claims_on_release(struct claims *claims, const struct redis_link_element *element)
+{
+    bool *released = &claims->released[claims->todo[claims->reply_from]];
+
+    if (!element->root)
+        return false;
+    if (element->type == REDIS_LINK_INTEGER) {
+        *released = true;
+        return true;
+    }
+    /* What is no string is no claim. Where the server has the command ERR says the same. */
+    if (redis_link_is_code(element->text, "WRONGTYPE") ||
+        (redis_link_is_code(element->text, "ERR") && claims->release_way != RELEASE_EVAL))
+        *released = true;
+    return element->type == REDIS_LINK_ERROR;
+}
+
+/* DELEX is answered first, then DELIFEQ. */
+static bool claims_on_answer(struct claims *claims, const struct redis_link_element *element)
+{
+    if (claims->asked_ways == 0)
+        claims->release_way = RELEASE_EVAL;
+    if (element->type == REDIS_LINK_INTEGER && claims->release_way == RELEASE_EVAL)
+        claims->release_way = claims->asked_ways == 0 ? RELEASE_DELEX : RELEASE_DELIFEQ;
+    claims->asked_ways++;
+    return element->type == REDIS_LINK_INTEGER || element->type == REDIS_LINK_ERROR;
 }
 
 static bool claims_on_element(void *arg, const struct redis_link_element *element)
@@ -253,7 +348,11 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
     case ROUND_SET:
         return claims_on_set(claims, element);
     case ROUND_RELEASE:
-        return element->root && element->type == REDIS_LINK_INTEGER;
+        return claims_on_release(claims, element);
+    case ROUND_PROBE:
+        return true; /* an error is enough to know */
+    case ROUND_ASK:
+        return claims_on_answer(claims, element);
     }
     return false;
 }
@@ -324,6 +423,13 @@ static int claims_take_slice(struct claims *claims, size_t n)
     KILL_POINT("claims_set");
     if (err == 0)
         err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
+    /* A claim that was let go of, or ran out, between the two has left its id to us. */
+    if (err == 0)
+        err = claims_run_round(claims, ROUND_SET, claims->kept);
+    if (err == 0)
+        err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
+    for (size_t i = 0; err == 0 && i < claims->kept; i++)
+        claims->verdicts[claims->todo[i]] = CLAIM_STRANGE;
     return err;
 }
 
@@ -344,26 +450,82 @@ static void claims_begin_stream(struct claims *claims, uint16_t number)
              (unsigned long long)((stream->ttl_ms + 999) / 1000));
 }
 
+/* Sends what is built and reads n replies of a round that is about no record. */
+static int claims_converse(struct claims *claims, enum round round, size_t n)
+{
+    const uint64_t deadline_ns = clock_mono_ns() + claims->timeout_ns;
+    int err = redis_link_send(claims->link, deadline_ns);
+
+    claims->round = round;
+    for (size_t i = 0; err == 0 && i < n; i++)
+        err = redis_link_read(claims->link, deadline_ns);
+    return err;
+}
+
+/* Proves that claims can be taken, of every stream. 0, -EACCES: refused, or another -errno. */
+static int claims_prove(struct claims *claims)
+{
+    const size_t streams = config_current(claims->parts.config)->stream_count;
+    int err;
+
+    redis_link_clear(claims->link);
+    for (size_t i = 0; i < streams; i++) {
+        claims_begin_stream(claims, (uint16_t)i);
+        claims_put_probe(claims);
+    }
+    err = claims_converse(claims, ROUND_PROBE, 2 * streams);
+    return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
+}
+
+/* Finds out how this server deletes a key by its value. */
+static int claims_ask_release_way(struct claims *claims)
+{
+    int err;
+
+    if (claims->release_way != RELEASE_UNKNOWN)
+        return 0;
+    claims->asked_ways = 0;
+    redis_link_clear(claims->link);
+    claims_put_question(claims);
+    err = claims_converse(claims, ROUND_ASK, 2);
+    if (err != 0)
+        claims->release_way = RELEASE_UNKNOWN;
+    (void)redis_link_refused(claims->link); /* it does not know both */
+    return err;
+}
+
+static int claims_open(struct claims *claims)
+{
+    if (redis_link_is_open(claims->link))
+        return 0;
+    claims->release_way = RELEASE_UNKNOWN;
+    return redis_link_open(claims->link, claims->timeout_ns);
+}
+
 static int claims_perform(struct claims *claims, const struct job *job)
 {
-    int err = 0;
+    int err = claims_open(claims);
 
-    if (!redis_link_is_open(claims->link))
-        err = redis_link_open(claims->link, claims->timeout_ns);
     if (err == 0 && job->kind == JOB_PROBE)
-        return redis_link_ping(claims->link, clock_mono_ns() + claims->timeout_ns);
+        return claims_prove(claims);
+    if (err == 0 && job->kind == JOB_RELEASE)
+        err = claims_ask_release_way(claims);
     for (size_t at = 0; err == 0 && at < job->n; at += claims->slice_max) {
         size_t left = job->n - at;
         size_t n = left < claims->slice_max ? left : claims->slice_max;
 
         claims->records = job->records + at;
         claims->verdicts = job->verdicts != NULL ? job->verdicts + at : NULL;
+        claims->released = job->released != NULL ? job->released + at : NULL;
         for (size_t i = 0; i < n; i++)
             claims->todo[i] = (uint32_t)i;
         err = job->kind == JOB_TAKE ? claims_take_slice(claims, n)
                                     : claims_run_round(claims, ROUND_RELEASE, n);
     }
-    return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
+    /* A claim that cannot be deleted says nothing about those that are to be taken. */
+    if (redis_link_refused(claims->link) && err == 0 && job->kind == JOB_TAKE)
+        return -EACCES;
+    return err;
 }
 
 /* splitmix64 (Vigna); spreads the retries of many workers and daemons. */
@@ -402,23 +564,41 @@ static void claims_note_failure(struct claims *claims, uint64_t now_ms)
 static void claims_note_success(struct claims *claims)
 {
     static struct log_limit limit;
-    struct metrics *metrics = claims->parts.metrics;
     bool was_down = claims->down;
     uint64_t suppressed;
 
     backoff_reset(&claims->backoff);
     claims->retry_at_ms = 0;
     claims->down = false;
-    /* The condition is shared: whoever sees Redis back clears it for a worker that has no events to
-     * try with. Relaxed: a late view is put right by the next exchange. */
-    if (!was_down &&
-        atomic_load_explicit(&metrics->gauges[METRIC_GAUGE_redis_up], memory_order_relaxed) == 1)
-        return;
-    METRIC_GAUGE_SET(metrics, redis_up, 1);
+    METRIC_GAUGE_SET(claims->parts.metrics, redis_up, 1);
     health_clear(claims->parts.health, "redis");
     if (was_down && log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
         log_info("redis back server=%s suppressed=%llu", redis_link_name(claims->link),
                  (unsigned long long)suppressed);
+}
+
+/* True while somebody has found that Redis does not do its work. Relaxed: a late view is put right
+ * by the next exchange. */
+static bool claims_in_doubt(const struct claims *claims)
+{
+    return claims->down ||
+           atomic_load_explicit(&claims->parts.metrics->gauges[METRIC_GAUGE_redis_up],
+                                memory_order_relaxed) != 1;
+}
+
+/* A job has been done. That may have taken no SET, or none like the one that was refused: only what
+ * proves all of it ends the doubt, here for those workers too that have no events to try with. */
+static void claims_note_work(struct claims *claims)
+{
+    int err;
+
+    if (likely(!claims_in_doubt(claims)))
+        return;
+    err = claims_prove(claims);
+    if (err == 0)
+        claims_note_success(claims);
+    else if (err != -EACCES)
+        redis_link_close(claims->link); /* the next job tells */
 }
 
 /* Does a job behind the breaker. Every job can be done twice without harm. */
@@ -438,14 +618,12 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
         redis_link_close(claims->link);
         err = claims_perform(claims, job);
     }
-    if (err == 0) {
+    if (err == 0 && job->kind == JOB_PROBE)
         claims_note_success(claims);
+    else if (err == 0)
+        claims_note_work(claims);
+    if (err == 0)
         return 0;
-    }
-    /* Redis has answered, but may not run scripts, say: claims can be taken all the same, and the
-     * connection is in step. */
-    if (err == -EACCES && job->kind == JOB_RELEASE && redis_link_is_open(claims->link))
-        return -EAGAIN;
     redis_link_close(claims->link);
     if (err != -ECANCELED)
         claims_note_failure(claims, now_ms + (clock_mono_ms() - started_ms));
@@ -459,11 +637,16 @@ static bool claims_is_off(const struct claims *claims)
 
 /* ---- public ---- */
 
-/* A window, and one more command: an MGET, with its last key, or AUTH with all of the URL. */
+/* A window, and one more command: an MGET, with its last key, or AUTH with all of the URL. Or a
+ * probe: two commands a stream. */
 static size_t claims_out_capacity(const struct config *config)
 {
-    return 2 * WINDOW_BYTES + strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
-           UINT16_MAX + strlen(config->redis_url) + COMMAND_SLACK;
+    const size_t key = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX;
+    const size_t probe = 2 * config->stream_count * (key + COMMAND_SLACK);
+    const size_t window =
+        2 * WINDOW_BYTES + key + UINT16_MAX + strlen(config->redis_url) + COMMAND_SLACK;
+
+    return probe > window ? probe : window;
 }
 
 struct claims *claims_create(const struct claims_parts *parts)
@@ -526,13 +709,20 @@ int claims_take(struct claims *claims, const struct batch *batch, enum claims_ve
         now_ms);
 }
 
-int claims_release(struct claims *claims, struct record *const *records, size_t n, uint64_t now_ms)
+int claims_release(struct claims *claims, struct record *const *records, size_t n, bool *released,
+                   uint64_t now_ms)
 {
-    if (claims_is_off(claims) || n == 0)
+    bool off = claims_is_off(claims);
+
+    for (size_t i = 0; i < n; i++)
+        released[i] = off;
+    if (off || n == 0)
         return 0;
     claims_begin_stream(claims, records[0]->stream);
-    return claims_run_job(claims, &(struct job){.kind = JOB_RELEASE, .records = records, .n = n},
-                          now_ms);
+    return claims_run_job(
+        claims,
+        &(struct job){.kind = JOB_RELEASE, .records = records, .n = n, .released = released},
+        now_ms);
 }
 
 int claims_probe(struct claims *claims, uint64_t now_ms)

@@ -27,6 +27,7 @@
 #define REPLY_BYTES_MAX (4u * 1024 * 1024) /* unparsed: our values have 16 bytes */
 #define READER_KEEP_BYTES (256u * 1024)
 #define REASON_MAX 160
+#define CODE_MAX 24 /* of an error: the longest today is NOREPLICAS */
 
 enum handshake { HANDSHAKE_NONE, HANDSHAKE_AUTH, HANDSHAKE_OTHER };
 
@@ -81,24 +82,74 @@ static void *redis_tell(const redisReadTask *task, struct redis_link_element ele
     return NULL;
 }
 
-static void *redis_on_error(struct redis_link *link, const char *text, size_t len)
-{
-    /* Redis quotes the arguments of a command that it does not know: no text for AUTH. */
-    if (link->handshake == HANDSHAKE_AUTH) {
-        const char *space = memchr(text, ' ', len);
+/* What a refusal means for Alloy. Redis's own words are not repeated: they can quote the command,
+ * and with it ids and passwords. */
+static const struct {
+    const char *code;
+    const char *sentence;
+} refusals[] = {
+    {"READONLY", "it is a replica, or set to read-only, and takes no claims"},
+    {"OOM", "its memory is used up (maxmemory), and it takes no claims"},
+    {"MISCONF", "it cannot save to its disk and takes no claims"},
+    {"NOREPLICAS", "it has too few replicas and takes no claims"},
+    {"NOPERM", "its ACL refuses a command or a key that Alloy needs"},
+    {"NOAUTH", "it wants a password: redis.url has none"},
+    {"WRONGPASS", "it does not take the user or the password of redis.url"},
+    {"LOADING", "it is still reading its data"},
+    {"MASTERDOWN", "it is a replica without its master"},
+    {"CLUSTERDOWN", "its cluster is down"},
+    {"MOVED", "it is one node of a cluster, and the keys are elsewhere"},
+    {"ASK", "it is one node of a cluster, and the keys are elsewhere"},
+    {"CROSSSLOT", "it is a cluster, and takes no keys of several slots at once"},
+    {"TRYAGAIN", "its cluster is moving keys"},
+    {"BUSY", "it runs a script that does not end"},
+    {"WRONGTYPE", "a key of Alloy holds something else"},
+    {"ERR", "it does not know, or does not accept, a command that Alloy needs"},
+};
 
-        len = space != NULL ? (size_t)(space - text) : 0;
-    }
+/* The code that an error begins with, as Redis writes them: capitals. Else empty. */
+static struct slice redis_error_code(const char *text, size_t len)
+{
+    size_t n = 0;
+
+    while (n < len && text[n] >= 'A' && text[n] <= 'Z')
+        n++;
+    if (n > CODE_MAX || (n < len && text[n] != ' ' && text[n] != '\r'))
+        n = 0;
+    return (struct slice){text, n};
+}
+
+static void redis_note_refusal(struct redis_link *link, struct slice code)
+{
+    const char *sentence = "it refuses a command";
+
+    for (size_t i = 0; i < ARRAY_LEN(refusals); i++)
+        if (redis_link_is_code(code, refusals[i].code))
+            sentence = refusals[i].sentence;
+    if (link->handshake == HANDSHAKE_AUTH && redis_link_is_code(code, "ERR"))
+        sentence = "it refuses the log-in";
+    redis_set_reason(link, "%.*s%s%s", (int)code.len, code.data, code.len > 0 ? ": " : "",
+                     sentence);
+}
+
+static void *redis_on_error(const redisReadTask *task, const char *text, size_t len)
+{
+    struct redis_link *link = task->privdata;
+    const struct slice code = redis_error_code(text, len);
+
+    /* The first of an exchange is the cause of the others. */
     if (!link->refused)
-        redis_set_reason(link, "%.*s", (int)(len < REASON_MAX ? len : REASON_MAX), text);
+        redis_note_refusal(link, code);
     link->refused = true;
-    return &reply_made;
+    if (link->handshake != HANDSHAKE_NONE)
+        return &reply_made;
+    return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_ERROR, .text = code});
 }
 
 static void *redis_on_string(const redisReadTask *task, char *data, size_t len)
 {
     if (task->type == REDIS_REPLY_ERROR)
-        return redis_on_error(task->privdata, data, len);
+        return redis_on_error(task, data, len);
     return redis_tell(task, (struct redis_link_element){.type = task->type == REDIS_REPLY_STATUS
                                                                     ? REDIS_LINK_STATUS
                                                                     : REDIS_LINK_STRING,
@@ -187,7 +238,7 @@ static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
 
 /* ---- connecting ---- */
 
-/* Sends AUTH, SELECT or PING, built already, and waits for the answer. */
+/* Sends AUTH or SELECT, built already, and waits for the answer. */
 static int redis_command(struct redis_link *link, enum handshake handshake, uint64_t deadline_ns)
 {
     int err;
@@ -418,14 +469,6 @@ int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
         if (err != 0)
             return err;
     }
-}
-
-int redis_link_ping(struct redis_link *link, uint64_t deadline_ns)
-{
-    redis_link_clear(link);
-    redis_link_put_array(link, 1);
-    redis_link_put_bulk(link, redis_text_slice("PING"), nothing);
-    return redis_command(link, HANDSHAKE_OTHER, deadline_ns);
 }
 
 bool redis_link_refused(struct redis_link *link)

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string.h>
+
 #include "alloy/base.h"
 
 enum redis_link_type {
@@ -21,6 +23,7 @@ enum redis_link_type {
     REDIS_LINK_NIL,
     REDIS_LINK_INTEGER,
     REDIS_LINK_ARRAY,
+    REDIS_LINK_ERROR,
 };
 
 struct redis_link_element {
@@ -28,12 +31,18 @@ struct redis_link_element {
     bool root;         /* the reply itself, not an element of an array */
     size_t index;      /* in the array; 0 for the root */
     size_t count;      /* of an array's elements */
-    struct slice text; /* status and string; lent until the callback returns */
+    struct slice text; /* status, string, and an error's code; lent until the callback returns */
 };
 
-/* Called for each element as it is parsed, an array before its elements; errors are kept to
- * redis_link_refused(). False: this is no answer to what was asked; the exchange then fails. */
+/* Called for each element as it is parsed, an array before its elements. False: this is no answer
+ * to what was asked; the exchange then fails. */
 typedef bool (*redis_link_element_fn)(void *arg, const struct redis_link_element *element);
+
+/* Whether an error's code is this one. */
+static inline bool redis_link_is_code(struct slice code, const char *name)
+{
+    return code.len == strlen(name) && memcmp(code.data, name, code.len) == 0;
+}
 
 struct redis_link;
 
@@ -64,12 +73,11 @@ void redis_link_put_bulk(struct redis_link *link, struct slice first, struct sli
  */
 MUST_CHECK int redis_link_send(struct redis_link *link, uint64_t deadline_ns);
 MUST_CHECK int redis_link_read(struct redis_link *link, uint64_t deadline_ns);
-/* PING and its answer; -EACCES: refused. */
-MUST_CHECK int redis_link_ping(struct redis_link *link, uint64_t deadline_ns);
 
 /* True when some reply since the last call was an error. */
 bool redis_link_refused(struct redis_link *link);
-/* Why the last failure or refusal was: never holds the password. Lent until the next call. */
+/* Why the last failure or refusal was: the error's code and a sentence of our own, since Redis
+ * quotes ids and passwords. Lent until the next call. */
 const char *redis_link_reason(const struct redis_link *link);
 /* host:port or unix:/path. Lent. */
 const char *redis_link_name(const struct redis_link *link);

@@ -7,7 +7,9 @@
  * record is DEAD. L1 comes after the claim: until then it keeps a corrected event out of the ring,
  * where it would meet the old claim and be dropped as a duplicate.
  *
- * A claim that Redis does not let go of is tried again until it has run out by itself.
+ * A claim that Redis does not let go of is tried again until it has run out by itself. While Redis
+ * is away a server keeps what it has in hand. A claim that Redis answers for and refuses goes to
+ * the end of a second queue, so that it holds up no other.
  *
  * Runs on: release_prepare() to release_pending() any thread; a server on its worker.
  * Owns: the items, until their records are DEAD.
@@ -26,6 +28,7 @@
 
 #define SLICE_MAX 256 /* records that a server has in hand */
 #define RETRY_MIN_MS 200
+#define REFUSED_RETRY_MS 1000 /* between two tries of claims that Redis refuses to release */
 #define LOG_INTERVAL_MS 60000
 
 struct release_item {
@@ -34,14 +37,19 @@ struct release_item {
     uint64_t until_ms;
 };
 
+struct release_queue {
+    struct release_item *first;
+    struct release_item **end;
+};
+
 struct release {
     struct ring *ring; /* constant, like the next */
     struct metrics *metrics;
     _Atomic uint64_t pending; /* any thread */
     pthread_mutex_t lock;
     /* under lock */
-    struct release_item *first;
-    struct release_item **end;
+    struct release_queue fresh;
+    struct release_queue refused; /* by Redis, once or more often; the longest ago first */
 };
 
 /* Its worker's alone. */
@@ -49,7 +57,8 @@ struct release_server {
     struct release_server_parts parts;
     struct release_item *held[SLICE_MAX]; /* of the same stream stand together as they came */
     size_t held_count;
-    uint64_t retry_at_ms;
+    uint64_t retry_at_ms;   /* of what it holds */
+    uint64_t refused_at_ms; /* when it looks at the refused ones again */
     struct log_limit limit;
 };
 
@@ -61,6 +70,27 @@ static void release_count_pending(struct release *release, int64_t n)
     METRIC_GAUGE_ADD(release->metrics, dead_letter_releasing, n);
 }
 
+/* Under the lock. */
+static void release_append(struct release_queue *queue, struct release_item *item)
+{
+    item->next = NULL;
+    *queue->end = item;
+    queue->end = &item->next;
+}
+
+/* Under the lock. NULL: empty. */
+static struct release_item *release_pop(struct release_queue *queue)
+{
+    struct release_item *item = queue->first;
+
+    if (item == NULL)
+        return NULL;
+    queue->first = item->next;
+    if (queue->first == NULL)
+        queue->end = &queue->first;
+    return item;
+}
+
 struct release *release_create(struct ring *ring, struct metrics *metrics)
 {
     struct release *release = calloc(1, sizeof(*release));
@@ -69,21 +99,22 @@ struct release *release_create(struct ring *ring, struct metrics *metrics)
         return NULL;
     release->ring = ring;
     release->metrics = metrics;
-    release->end = &release->first;
+    release->fresh.end = &release->fresh.first;
+    release->refused.end = &release->refused.first;
     pthread_mutex_init(&release->lock, NULL);
     return release;
 }
 
 void release_destroy(struct release *release)
 {
+    struct release_item *item;
+
     if (release == NULL)
         return;
-    while (release->first != NULL) {
-        struct release_item *item = release->first;
-
-        release->first = item->next;
+    while ((item = release_pop(&release->fresh)) != NULL)
         free(item);
-    }
+    while ((item = release_pop(&release->refused)) != NULL)
+        free(item);
     pthread_mutex_destroy(&release->lock);
     free(release);
 }
@@ -115,8 +146,7 @@ void release_push(struct release *release, struct release_item *item, struct rec
 {
     *item = (struct release_item){.record = record, .until_ms = until_ms};
     pthread_mutex_lock(&release->lock);
-    *release->end = item;
-    release->end = &item->next;
+    release_append(&release->fresh, item);
     pthread_mutex_unlock(&release->lock);
     ring_wake(release->ring);
 }
@@ -137,20 +167,32 @@ uint64_t release_pending(const struct release *release)
     return atomic_load_explicit(&release->pending, memory_order_acquire);
 }
 
-/* Moves up to max items out of the queue; returns how many. */
-static size_t release_take(struct release *release, struct release_item **items, size_t max)
+/* Moves what fits out of a queue into the server's hands. */
+static void release_take(struct release_server *server, struct release_queue *queue)
 {
-    size_t n = 0;
+    struct release_item *item;
+
+    pthread_mutex_lock(&server->parts.release->lock);
+    while (server->held_count < SLICE_MAX && (item = release_pop(queue)) != NULL)
+        server->held[server->held_count++] = item;
+    pthread_mutex_unlock(&server->parts.release->lock);
+}
+
+static bool release_has_refused(struct release *release)
+{
+    bool any;
 
     pthread_mutex_lock(&release->lock);
-    while (n < max && release->first != NULL) {
-        items[n++] = release->first;
-        release->first = release->first->next;
-    }
-    if (release->first == NULL)
-        release->end = &release->first;
+    any = release->refused.first != NULL;
     pthread_mutex_unlock(&release->lock);
-    return n;
+    return any;
+}
+
+static void release_set_aside(struct release *release, struct release_item *item)
+{
+    pthread_mutex_lock(&release->lock);
+    release_append(&release->refused, item);
+    pthread_mutex_unlock(&release->lock);
 }
 
 /* True when L1 has the id for another record: after a crash a corrected event may have come before
@@ -182,18 +224,23 @@ static void release_let_go(struct release_server *server, struct release_item *i
 static size_t release_serve_run(struct release_server *server, size_t from, size_t to, size_t kept)
 {
     struct record *records[SLICE_MAX];
+    bool released[SLICE_MAX];
     uint64_t now_ms = clock_mono_ms();
     size_t stay = 0;
     int err;
 
     for (size_t i = from; i < to; i++)
         records[i - from] = server->held[i]->record;
-    err = claims_release(server->parts.claims, records, to - from, now_ms);
+    err = claims_release(server->parts.claims, records, to - from, released, now_ms);
     for (size_t i = from; i < to; i++) {
-        if (err == 0 || server->held[i]->until_ms <= now_ms)
-            release_let_go(server, server->held[i]);
+        struct release_item *item = server->held[i];
+
+        if (released[i - from] || item->until_ms <= now_ms)
+            release_let_go(server, item);
+        else if (err == 0)
+            release_set_aside(server->parts.release, item);
         else
-            server->held[kept + stay++] = server->held[i];
+            server->held[kept + stay++] = item;
     }
     return stay;
 }
@@ -216,44 +263,74 @@ void release_server_destroy(struct release_server *server)
     free(server);
 }
 
-/* Redis did not let go of some claims. Returns how long to wait. */
-static uint64_t release_wait_for_redis(struct release_server *server, uint64_t now_ms)
+static void release_tell_waiting(struct release_server *server, uint64_t now_ms)
 {
-    uint64_t wait_ms = claims_retry_in_ms(server->parts.claims, now_ms);
     uint64_t suppressed;
 
-    if (wait_ms < RETRY_MIN_MS)
-        wait_ms = RETRY_MIN_MS;
-    server->retry_at_ms = now_ms + wait_ms;
     if (log_limit_pass(&server->limit, now_ms, LOG_INTERVAL_MS, &suppressed))
         log_warn("ids of dead-lettered events are not forgotten yet events=%llu "
                  "reason=\"Redis does not release their claims\" action=retry suppressed=%llu",
                  (unsigned long long)release_pending(server->parts.release),
                  (unsigned long long)suppressed);
+}
+
+/* Redis is away, and what is held stays so. Returns how long to wait. */
+static uint64_t release_wait_for_redis(struct release_server *server, uint64_t now_ms)
+{
+    uint64_t wait_ms = claims_retry_in_ms(server->parts.claims, now_ms);
+
+    if (wait_ms < RETRY_MIN_MS)
+        wait_ms = RETRY_MIN_MS;
+    server->retry_at_ms = now_ms + wait_ms;
+    release_tell_waiting(server, now_ms);
     return wait_ms;
+}
+
+/* Serves what is held, run by run; false: Redis is away. */
+static bool release_serve_held(struct release_server *server)
+{
+    size_t kept = 0;
+
+    for (size_t from = 0, to; from < server->held_count; from = to) {
+        const uint16_t stream = server->held[from]->record->stream;
+
+        for (to = from + 1; to < server->held_count; to++)
+            if (server->held[to]->record->stream != stream)
+                break;
+        kept += release_serve_run(server, from, to, kept);
+    }
+    server->held_count = kept;
+    return kept == 0;
+}
+
+/* How long until the refused ones are to be tried again; UINT64_MAX: there are none. */
+static uint64_t release_refused_wait(struct release_server *server, uint64_t now_ms)
+{
+    if (!release_has_refused(server->parts.release))
+        return UINT64_MAX;
+    release_tell_waiting(server, now_ms);
+    return server->refused_at_ms > now_ms ? server->refused_at_ms - now_ms : 0;
 }
 
 uint64_t release_serve(struct release_server *server, uint64_t now_ms)
 {
+    struct release *release = server->parts.release;
+
+    if (release_pending(release) == 0)
+        return UINT64_MAX;
     if (server->held_count > 0 && now_ms < server->retry_at_ms)
         return server->retry_at_ms - now_ms;
+    /* One slice of the refused ones at a time, beside fresh ones: they may be many. */
+    if (now_ms >= server->refused_at_ms && server->held_count == 0 &&
+        release_has_refused(release)) {
+        server->refused_at_ms = now_ms + REFUSED_RETRY_MS;
+        release_take(server, &release->refused);
+    }
     for (;;) {
-        size_t kept = 0;
-
+        release_take(server, &release->fresh);
         if (server->held_count == 0)
-            server->held_count = release_take(server->parts.release, server->held, SLICE_MAX);
-        if (server->held_count == 0)
-            return UINT64_MAX;
-        for (size_t from = 0, to; from < server->held_count; from = to) {
-            const uint16_t stream = server->held[from]->record->stream;
-
-            for (to = from + 1; to < server->held_count; to++)
-                if (server->held[to]->record->stream != stream)
-                    break;
-            kept += release_serve_run(server, from, to, kept);
-        }
-        server->held_count = kept;
-        if (kept > 0)
+            return release_refused_wait(server, now_ms);
+        if (!release_serve_held(server))
             return release_wait_for_redis(server, now_ms);
     }
 }

@@ -89,6 +89,14 @@ static int daemon_open_journal(struct daemon *daemon, char error[JOURNAL_ERROR_M
                         error);
 }
 
+static void daemon_tell_l1_ttls(struct daemon *daemon)
+{
+    const struct config *config = daemon_current(daemon);
+
+    for (size_t i = 0; i < config->stream_count; i++)
+        l1_set_stream_ttl(daemon->l1, i, config->streams[i].ttl_ms);
+}
+
 /* Makes L1, and loads what earlier lives knew. ids_known: none of that can be missing. */
 static int daemon_open_l1(struct daemon *daemon, bool *ids_known)
 {
@@ -104,6 +112,9 @@ static int daemon_open_l1(struct daemon *daemon, bool *ids_known)
     daemon->l1 = l1_create(config->l1_capacity, config->l1_ttl_ms, now_ms);
     if (daemon->l1 == NULL)
         return -ENOMEM;
+    if (config->redis_url[0] != '\0')
+        l1_share(daemon->l1);
+    daemon_tell_l1_ttls(daemon);
     if (config->journal_mode == CONFIG_JOURNAL_MEMORY)
         return 0;
     err = l1_attach(daemon->l1, &folder, now_ms, &loaded);
@@ -319,6 +330,7 @@ static void daemon_reload(struct daemon *daemon)
     } else {
         config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
         config_publish(&daemon->config, next);
+        daemon_tell_l1_ttls(daemon);
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
         ring_wake(daemon->ring); /* a shorter linger counts from now on */

@@ -128,11 +128,11 @@ static void replay_tell_progress(struct replay *replay, size_t segment)
         log_info("replaying events=%" PRIu64 " handed_over=%" PRIu64, found, handed);
 }
 
-/* Whether a record came less than L1's ttl before until_ms. */
+/* Whether a record came less than the time for which L1 knows its id before until_ms. */
 static bool replay_is_recent(const struct replay *replay, const struct record *record,
                              uint64_t until_ms)
 {
-    return record->received_ms + replay->parts.l1_ttl_ms > until_ms;
+    return record->received_ms + l1_stream_ttl_ms(replay->parts.l1, record->stream) > until_ms;
 }
 
 /*
@@ -143,15 +143,22 @@ static bool replay_is_recent(const struct replay *replay, const struct record *r
 static void replay_remember(struct replay *replay, const struct record *record, uint16_t state)
 {
     const uint64_t now_ms = clock_mono_ms();
+    uint64_t added_ms = now_ms;
 
     if (state != RECORD_LIVE && state != RECORD_INSERTED)
         return;
-    if (l1_add(replay->l1, &record->hash, record->lsn, now_ms) != L1_KNOWN)
+    /* A stream's own ttl counts from when the event came, not from now. */
+    if (l1_stream_ttl_ms(replay->parts.l1, record->stream) < replay->parts.l1_ttl_ms &&
+        record->received_ms < replay->real_ms)
+        added_ms -= replay->real_ms - record->received_ms < now_ms
+                        ? replay->real_ms - record->received_ms
+                        : now_ms;
+    if (l1_add(replay->l1, &record->hash, record->lsn, added_ms) != L1_KNOWN)
         return;
     /* Of two records with one id the one that has been sent won, whichever was read first. */
     if (state == RECORD_INSERTED || record_insert_id(record) != 0) {
         l1_remove(replay->l1, &record->hash);
-        l1_add(replay->l1, &record->hash, record->lsn, now_ms);
+        l1_add(replay->l1, &record->hash, record->lsn, added_ms);
     }
 }
 

@@ -38,6 +38,7 @@
 #define STOP_STEP_MS 10
 #define DONE_STEP_MS 10 /* between two looks at the queue of dead-lettered records, in a drain */
 #define LOG_INTERVAL_MS 10000
+#define STRANGE_INTERVAL_MS 60000
 
 /* The batch of one stream that is being filled. */
 struct open_batch {
@@ -117,11 +118,25 @@ static bool worker_claim(struct worker *worker, const struct batch *batch)
     return true;
 }
 
+/* Their events are inserted: what no alloyd has written makes nothing a duplicate. */
+static void worker_tell_strange(struct worker *worker, uint16_t stream, uint64_t n)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+
+    METRIC_ADD(worker->metrics, redis_strange_keys, n);
+    if (n > 0 && log_limit_pass(&limit, clock_mono_ms(), STRANGE_INTERVAL_MS, &suppressed))
+        log_warn("keys of claims hold something else stream=%s events=%llu "
+                 "action=\"insert without a claim\" suppressed=%llu",
+                 config_current(worker->parts.config)->streams[stream].name, (unsigned long long)n,
+                 (unsigned long long)suppressed);
+}
+
 /* Takes the duplicates out of the batch and out of the journal; what is left keeps its order. */
 static void worker_sort_out(struct worker *worker, struct batch *batch)
 {
     size_t duplicates = 0;
-    uint64_t unclaimed = 0;
+    uint64_t unclaimed = 0, strange = 0;
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < batch->count; i++) {
@@ -129,12 +144,13 @@ static void worker_sort_out(struct worker *worker, struct batch *batch)
             worker->duplicates[duplicates++] = batch->records[i];
             continue;
         }
-        if (worker->verdicts[i] == CLAIM_UNKNOWN)
-            unclaimed++;
+        unclaimed += worker->verdicts[i] == CLAIM_UNKNOWN;
+        strange += worker->verdicts[i] == CLAIM_STRANGE;
         batch->records[kept++] = batch->records[i];
     }
     batch->count = kept;
     METRIC_ADD(worker->metrics, events_unclaimed, unclaimed);
+    worker_tell_strange(worker, batch->stream, strange);
     if (duplicates == 0)
         return;
     KILL_POINT("worker_duplicates");

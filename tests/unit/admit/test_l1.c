@@ -124,7 +124,9 @@ static void added_id_is_known_until_removed(void **state)
 
 static void hashes_that_share_one_word_differ(void **state)
 {
-    const struct hash128 hashes[] = {{0, 0}, {0, 2}, {7, 0}, {7, 2}, {7, UINT64_MAX}, {8, 2}};
+    /* Of hi the upper 40 bits count. */
+    const uint64_t two = 2ull << 24;
+    const struct hash128 hashes[] = {{0, 0}, {0, two}, {7, 0}, {7, two}, {7, UINT64_MAX}, {8, two}};
     struct l1 *l1 = l1_create(100, TTL_MS, 0);
     struct l1_thread *thread = l1_thread_create(l1);
 

@@ -194,6 +194,7 @@ struct fake {
     size_t script_len;
     atomic_bool stop;
     atomic_int connections;
+    char heard[4][256]; /* SCRIPT: how the first things received began */
 };
 
 static inline void fake_script(struct fake *fake, int fd)
@@ -201,6 +202,8 @@ static inline void fake_script(struct fake *fake, int fd)
     char in[65536];
 
     for (size_t i = 0; i < fake->script_len && recv(fd, in, sizeof(in), 0) > 0; i++) {
+        if (i < ARRAY_LEN(fake->heard))
+            memcpy(fake->heard[i], in, sizeof(fake->heard[i]));
         if (send(fd, fake->script[i].data, fake->script[i].len, MSG_NOSIGNAL) < 0)
             return;
     }

@@ -135,15 +135,50 @@ static void an_id_of_the_longest_length_fits(void **state)
     assert_all(CLAIM_OWNED);
 }
 
-static void a_key_that_is_no_string_is_a_duplicate(void **state)
+static bool released[RECORDS_MAX];
+
+static int release(void)
+{
+    return claims_release(claims, batch->records, batch->count, released, clock_mono_ms());
+}
+
+static void a_key_that_holds_no_claim_makes_no_duplicate(void **state)
 {
     (void)state;
     admin_do("LPUSH alloy:events:list 1");
+    admin_do("HSET alloy:events:hash a 1");
+    admin_do("SADD alloy:events:set 1");
     admin_do("SET alloy:events:short 1");
+    admin_do("SET alloy:events:long 0123456789abcdefg");
     add_record("list");
+    add_record("hash");
+    add_record("set");
     add_record("short");
+    add_record("long");
     assert_int_equal(take(), 0);
-    assert_all(CLAIM_DUPLICATE);
+    assert_all(CLAIM_STRANGE);
+    assert_int_equal(admin_integer("LLEN alloy:events:list"), 1); /* nobody touched it */
+    assert_int_equal(release(), 0);
+    for (uint32_t i = 0; i < batch->count; i++)
+        assert_true(released[i]);
+    assert_int_equal(admin_integer("LLEN alloy:events:list"), 1);
+    assert_int_equal(errors(), 0);
+}
+
+/* It was there when our SET lost, and nobody's when we looked whose it is. */
+static void a_claim_that_goes_in_between_leaves_its_id_to_us(void **state)
+{
+    static const struct slice script[] = {
+        {LITERAL("*1\r\n$-1\r\n")},
+        {LITERAL("$-1\r\n")},
+        {LITERAL("*1\r\n$-1\r\n")},
+        {LITERAL("+OK\r\n")},
+    };
+
+    (void)state;
+    add_record("a");
+    assert_int_equal(take_scripted(script, ARRAY_LEN(script)), 0);
+    assert_all(CLAIM_OWNED);
 }
 
 static void without_a_url_every_record_is_owned(void **state)
@@ -282,7 +317,7 @@ static void an_error_reply_is_a_failure_of_the_claims_and_never_a_duplicate(void
 
 static void what_was_answered_before_the_failure_stays_known(void **state)
 {
-    static const struct slice reply = {LITERAL("*2\r\n$1\r\nx\r\n")};
+    static const struct slice reply = {LITERAL("*2\r\n$16\r\n0123456789abcdef\r\n")};
 
     (void)state;
     add_record("a");
@@ -316,7 +351,7 @@ static void released_ids_are_new_again_and_others_stay(void **state)
     admin_do("SET alloy:events:theirs 0123456789abcdef");
     add_record("theirs");
     add_record("nobodys");
-    assert_int_equal(claims_release(claims, batch->records, batch->count, clock_mono_ms()), 0);
+    assert_int_equal(release(), 0);
     assert_int_equal(admin_integer("EXISTS alloy:events:mine"), 0);
     assert_int_equal(admin_integer("EXISTS alloy:events:theirs"), 1);
     batch->records[0]->lsn = next_lsn++;
@@ -330,6 +365,154 @@ static void a_probe_tells_whether_redis_is_there(void **state)
     assert_int_equal(gauge_up(), 0);
     assert_int_equal(claims_probe(claims, clock_mono_ms()), 0);
     assert_int_equal(gauge_up(), 1);
+}
+
+/* Ways in which a Redis answers PING, and MGET, and takes no claim; and back. */
+static const struct {
+    const char *break_it;
+    const char *mend_it;
+    const char *code;
+} deaf[] = {
+    {"REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"},
+    {"CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"},
+    {"ACL SETUSER default -set", "ACL SETUSER default +set", "NOPERM"},
+    {"ACL SETUSER default resetkeys %%R~*", "ACL SETUSER default resetkeys ~*", "NOPERM"},
+    {"CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "NOREPLICAS"},
+};
+
+/* The default user may not do without what admin_do() needs, so each case mends itself. */
+static void what_answers_and_takes_no_claim_is_not_up_until_it_does(void **state)
+{
+    (void)state;
+    config.redis_timeout_ms = 2000;
+    config.streams[0].ttl_ms = 60000;
+    add_record("known");
+    assert_int_equal(take(), 0);
+    assert_int_equal(gauge_up(), 1);
+    for (size_t i = 0; i < ARRAY_LEN(deaf); i++) {
+        empty_batch();
+        add_record("known");
+        add_numbered(deaf[i].code, (int)i, (int)i + 1);
+        admin_do(deaf[i].break_it);
+        assert_int_equal(take(), -EAGAIN);
+        assert_int_equal(gauge_up(), 0);
+        assert_non_null(strstr(redis_condition().text, deaf[i].code));
+        for (int look = 0; look < 3; look++) {
+            wait_breaker();
+            assert_int_equal(claims_probe(claims, clock_mono_ms()), -EAGAIN);
+            assert_int_equal(gauge_up(), 0);
+        }
+        /* Duplicates alone are known without a SET, which proves nothing. */
+        free(batch->records[--batch->count]);
+        wait_breaker();
+        assert_int_equal(take(), 0);
+        assert_all(CLAIM_DUPLICATE);
+        assert_int_equal(gauge_up(), 0);
+        assert_true(redis_condition().up);
+        admin_do(deaf[i].mend_it);
+        wait_breaker();
+        assert_int_equal(take(), 0);
+        assert_int_equal(gauge_up(), 1);
+        assert_false(redis_condition().up);
+        assert_false(claims_down(claims));
+    }
+}
+
+/* Redis's words can hold ids. */
+static void what_redis_says_is_not_repeated(void **state)
+{
+    static const char *const words[] = {
+        "-ERR unknown command 'SET', with args beginning with: 'alloy:events:secret' 'x'\r\n",
+        "-NOPERM this user has no permissions to access the 'alloy:events:secret' key\r\n",
+        "-secret\r\n",
+        "-SECRET-secret is a strange word\r\n",
+        "-\r\n",
+        "-ABCDEFGHIJKLMNOPQRSTUVWXYZsecret\r\n",
+    };
+
+    (void)state;
+    add_record("a");
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        const struct slice script = {words[i], strlen(words[i])};
+
+        assert_int_equal(take_scripted(&script, 1), -EAGAIN);
+        assert_true(redis_condition().up);
+        assert_null(strcasestr(redis_condition().text, "secret"));
+    }
+}
+
+/* A server that has a command to delete a key by its value; the words that it is asked in are
+ * looked at too. */
+static void a_claim_is_released_by_the_servers_own_command_where_there_is_one(void **state)
+{
+    static const struct {
+        const char *ways;
+        const char *command;
+    } servers[] = {
+        {":0\r\n-ERR unknown command 'DELIFEQ'\r\n",
+         "*4\r\n$5\r\nDELEX\r\n$14\r\nalloy:events:a\r\n$4\r\nIFEQ\r\n$16\r\n"},
+        {":0\r\n:0\r\n", "*4\r\n$5\r\nDELEX\r\n"},
+        {"-ERR unknown command 'DELEX'\r\n:0\r\n",
+         "*3\r\n$7\r\nDELIFEQ\r\n$14\r\nalloy:events:a\r\n$16\r\n"},
+        {"-ERR unknown command\r\n-ERR unknown command\r\n", "*5\r\n$4\r\nEVAL\r\n"},
+        {"-NOPERM no\r\n-ERR unknown command\r\n", "*5\r\n$4\r\nEVAL\r\n"},
+    };
+
+    (void)state;
+    add_record("a");
+    add_record("b");
+    for (size_t i = 0; i < ARRAY_LEN(servers); i++) {
+        const struct slice script[] = {{servers[i].ways, strlen(servers[i].ways)},
+                                       {LITERAL(":1\r\n:0\r\n")}};
+        struct fake fake = {.mode = FAKE_SCRIPT, .script = script, .script_len = 2};
+
+        fake_start(&fake);
+        assert_int_equal(release(), 0);
+        fake_end(&fake);
+        assert_true(released[0] && released[1]);
+        assert_memory_equal(fake.heard[1], servers[i].command, strlen(servers[i].command));
+    }
+    assert_int_equal(errors(), 0);
+}
+
+static void a_claim_that_cannot_be_released_holds_up_no_other(void **state)
+{
+    static const char *const refusals[] = {"-NOPERM no\r\n", "-READONLY no\r\n"};
+
+    (void)state;
+    add_record("a");
+    add_record("b");
+    add_record("c");
+    for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
+        char replies[64];
+        const struct slice script[] = {
+            {LITERAL(":0\r\n-ERR\r\n")},
+            {replies, (size_t)snprintf(replies, sizeof(replies), ":1\r\n%s:1\r\n", refusals[i])}};
+        struct fake fake = {.mode = FAKE_SCRIPT, .script = script, .script_len = 2};
+
+        fake_start(&fake);
+        assert_int_equal(release(), 0);
+        fake_end(&fake);
+        assert_true(released[0] && !released[1] && released[2]);
+    }
+    assert_int_equal(errors(), 0);
+}
+
+static void a_key_of_another_type_is_no_claim_that_could_be_released(void **state)
+{
+    static const struct slice script[] = {
+        {LITERAL(":0\r\n-ERR\r\n")},
+        {LITERAL("-ERR Key should be of string type if conditions are specified\r\n"
+                 "-WRONGTYPE no\r\n")}};
+    struct fake fake = {.mode = FAKE_SCRIPT, .script = script, .script_len = 2};
+
+    (void)state;
+    add_record("a");
+    add_record("b");
+    fake_start(&fake);
+    assert_int_equal(release(), 0);
+    fake_end(&fake);
+    assert_true(released[0] && released[1]);
 }
 
 static void after_a_cancel_redis_is_left_alone(void **state)
@@ -370,7 +553,8 @@ int main(void)
         TEST(ids_may_hold_any_byte),
         TEST(chunks_windows_and_slices_keep_verdicts_with_their_records),
         TEST(an_id_of_the_longest_length_fits),
-        TEST(a_key_that_is_no_string_is_a_duplicate),
+        TEST(a_key_that_holds_no_claim_makes_no_duplicate),
+        TEST(a_claim_that_goes_in_between_leaves_its_id_to_us),
         TEST(without_a_url_every_record_is_owned),
         TEST(a_dead_redis_costs_one_try_until_the_breaker_lets_the_next_through),
         TEST(the_breaker_waits_longer_each_time_up_to_two_seconds),
@@ -381,6 +565,11 @@ int main(void)
         TEST(an_answer_after_the_time_out_is_not_taken_for_the_next),
         TEST(released_ids_are_new_again_and_others_stay),
         TEST(a_probe_tells_whether_redis_is_there),
+        TEST(what_answers_and_takes_no_claim_is_not_up_until_it_does),
+        TEST(what_redis_says_is_not_repeated),
+        TEST(a_claim_is_released_by_the_servers_own_command_where_there_is_one),
+        TEST(a_claim_that_cannot_be_released_holds_up_no_other),
+        TEST(a_key_of_another_type_is_no_claim_that_could_be_released),
         TEST(after_a_cancel_redis_is_left_alone),
         TEST(a_reload_of_chunk_and_ttl_takes_effect),
     };
