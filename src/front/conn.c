@@ -26,8 +26,10 @@
 
 #include <event2/event.h>
 
-#define BLOCK_MIN (16ul << 10)       /* receive block */
-#define CHUNKED_ROOM_MIN (4ul << 10) /* worth a read of a chunked body */
+#define BLOCK_MIN (16ul << 10)    /* receive block */
+#define BODY_ROOM_MIN (4ul << 10) /* worth a read of a body */
+#define BODY_GROWTH 4             /* of a buffer that a body has filled */
+#define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a fault a page */
 #define LINGER_MS 2000
 #define LINGER_BYTES_MAX (1ul << 20)
 #define LINGER_REFUSED_MAX 64 /* connections over max_connections that are closed gently */
@@ -77,27 +79,40 @@ static void conn_close(struct conn *conn)
     free(conn);
 }
 
+/*
+ * How much a buffer must hold for a body of at most max bytes, head included, to go on. It grows
+ * with what has arrived and not with what the client says will come: who announces 8 MiB and sends
+ * nothing must not use up server.max_buffers.
+ */
+static size_t conn_body_room(const struct buffer *buffer, size_t max)
+{
+    if (buffer->size - buffer->end >= BODY_ROOM_MIN)
+        return 0;
+    if (max <= buffer->size)
+        return max;
+    if (buffer->start > 0 && buffer_len(buffer) + BODY_ROOM_MIN <= buffer->size)
+        return buffer->size;
+    return max / BODY_GROWTH < buffer->size ? max : buffer->size * BODY_GROWTH;
+}
+
 /* Makes room for a read. Nothing of the buffer is borrowed: the connection has no answer noted. */
 static bool conn_make_room(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
     size_t want = set->head_max;
-    size_t room_max;
 
     if (!buffer->data)
         return buffer_take(&set->pool, buffer);
     switch (conn->state) {
     case CONN_BODY:
         want = conn->head_len + (size_t)conn->body_len;
+        if (want > buffer->size)
+            want = conn_body_room(buffer, want);
         break;
     case CONN_CHUNKED:
-        room_max = conn->head_len + set->body_max + set->pool.block_bytes;
-        if (buffer->size - buffer->end >= CHUNKED_ROOM_MIN)
-            return true;
-        want = buffer_len(buffer) + CHUNKED_ROOM_MIN;
-        if (want > buffer->size)
-            want = buffer->size * 2 < room_max ? buffer->size * 2 : room_max;
+        want = conn->head_len + set->body_max + set->pool.block_bytes;
+        want = conn_body_room(buffer, want);
         break;
     case CONN_HEAD:
     case CONN_DROP:
@@ -141,6 +156,7 @@ static enum read_result conn_read_some(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
+    size_t room;
     ssize_t n;
 
     if (conn_turn_is_full(conn))
@@ -149,7 +165,9 @@ static enum read_result conn_read_some(struct conn *conn)
         request_refuse(conn, &refuse_memory);
         return READ_SOME;
     }
-    n = read(event_get_fd(&conn->event), buffer->data + buffer->end, buffer->size - buffer->end);
+    room = buffer->size - buffer->end;
+    n = read(event_get_fd(&conn->event), buffer->data + buffer->end,
+             room < READ_MAX ? room : READ_MAX);
     if (n > 0) {
         buffer->end += (size_t)n;
         if (conn->begun_ns == 0) {
