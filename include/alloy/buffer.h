@@ -50,8 +50,8 @@ struct buffer {
 
 /* Gives an empty buffer a block. False: over the budget or out of memory. */
 MUST_CHECK bool buffer_take(struct buffer_pool *pool, struct buffer *buffer);
-/* Moves the content to the front of a new piece of size bytes, which holds it. False: over the
- * budget or out of memory, and nothing has changed. */
+/* Moves the content of a buffer that holds memory to the front of a larger piece of size bytes.
+ * False: over the budget or out of memory, and the content is unchanged. */
 MUST_CHECK bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size);
 /* Moves the content to the front. */
 void buffer_compact(struct buffer *buffer);

@@ -26,11 +26,13 @@
 
 #include <event2/event.h>
 
-#define BLOCK_MIN (16ul << 10)       /* receive block */
-#define CHUNKED_ROOM_MIN (4ul << 10) /* worth a read of a chunked body */
-#define LINGER_MS 2000
-#define LINGER_BYTES_MAX (1ul << 20)
-#define LINGER_REFUSED_MAX 64 /* connections over max_connections that are closed gently */
+#define BLOCK_MIN (16ul << 10)    /* receive block */
+#define BODY_ROOM_MIN (4ul << 10) /* worth a read of a body */
+#define BODY_GROWTH 4             /* of a buffer that a body has filled */
+#define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a fault a page */
+#define LINGER_IDLE_MS 5000       /* without a byte from the client */
+#define LINGER_MAX_MS 30000       /* however much it sends */
+#define LINGER_DRAIN_MS 2000      /* each of the two, once the drain has begun */
 #define BLOCKS_CACHED_MAX 256
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
@@ -68,7 +70,7 @@ static void conn_close(struct conn *conn)
         buffer_budget_give(&shared->budget, conn->out_len);
     }
     if (conn->refused) {
-        set->refused_count--;
+        atomic_fetch_sub_explicit(&shared->refused, 1, memory_order_relaxed);
     } else {
         if (!conn->spare)
             atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
@@ -77,27 +79,40 @@ static void conn_close(struct conn *conn)
     free(conn);
 }
 
+/*
+ * How much a buffer must hold for a body of at most max bytes, head included, to go on. It grows
+ * with what has arrived and not with what the client says will come: who announces 8 MiB and sends
+ * nothing must not use up server.max_buffers.
+ */
+static size_t conn_body_room(const struct buffer *buffer, size_t max)
+{
+    if (buffer->size - buffer->end >= BODY_ROOM_MIN)
+        return 0;
+    if (max <= buffer->size)
+        return max;
+    if (buffer->start > 0 && buffer_len(buffer) + BODY_ROOM_MIN <= buffer->size)
+        return buffer->size;
+    return max / BODY_GROWTH < buffer->size ? max : buffer->size * BODY_GROWTH;
+}
+
 /* Makes room for a read. Nothing of the buffer is borrowed: the connection has no answer noted. */
 static bool conn_make_room(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
     size_t want = set->head_max;
-    size_t room_max;
 
     if (!buffer->data)
         return buffer_take(&set->pool, buffer);
     switch (conn->state) {
     case CONN_BODY:
         want = conn->head_len + (size_t)conn->body_len;
+        if (want > buffer->size)
+            want = conn_body_room(buffer, want);
         break;
     case CONN_CHUNKED:
-        room_max = conn->head_len + set->body_max + set->pool.block_bytes;
-        if (buffer->size - buffer->end >= CHUNKED_ROOM_MIN)
-            return true;
-        want = buffer_len(buffer) + CHUNKED_ROOM_MIN;
-        if (want > buffer->size)
-            want = buffer->size * 2 < room_max ? buffer->size * 2 : room_max;
+        want = conn->head_len + set->body_max + set->pool.block_bytes;
+        want = conn_body_room(buffer, want);
         break;
     case CONN_HEAD:
     case CONN_DROP:
@@ -117,19 +132,20 @@ static bool conn_make_room(struct conn *conn)
     return true;
 }
 
+/* Drops what the client still sends. Closed earlier, the kernel would answer its bytes with a
+ * reset, and a client that sends all of its request before it reads would never see our answer. */
 static void conn_linger_read(struct conn *conn)
 {
     struct conn_set *set = conn->set;
+    uint64_t max_ms = set->draining ? LINGER_DRAIN_MS : LINGER_MAX_MS;
     ssize_t n = read(event_get_fd(&conn->event), set->scratch, sizeof(set->scratch));
 
-    if (n > 0) {
-        conn->lingered += (size_t)n;
-        if (conn->lingered <= LINGER_BYTES_MAX)
-            return;
-    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    }
-    conn_close(conn);
+    if (n > 0)
+        turn_enqueue(conn, QUEUE_LINGER);
+    if (n <= 0 || conn->since_ms - conn->linger_begun_ms >= max_ms)
+        conn_close(conn);
 }
 
 enum read_result {
@@ -141,6 +157,7 @@ static enum read_result conn_read_some(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
+    size_t room;
     ssize_t n;
 
     if (conn_turn_is_full(conn))
@@ -149,7 +166,9 @@ static enum read_result conn_read_some(struct conn *conn)
         request_refuse(conn, &refuse_memory);
         return READ_SOME;
     }
-    n = read(event_get_fd(&conn->event), buffer->data + buffer->end, buffer->size - buffer->end);
+    room = buffer->size - buffer->end;
+    n = read(event_get_fd(&conn->event), buffer->data + buffer->end,
+             room < READ_MAX ? room : READ_MAX);
     if (n > 0) {
         buffer->end += (size_t)n;
         if (conn->begun_ns == 0) {
@@ -243,6 +262,7 @@ static void conn_finish(struct conn *conn)
     shutdown(event_get_fd(&conn->event), SHUT_WR);
     conn_move(conn, CONN_LINGER);
     turn_enqueue(conn, QUEUE_LINGER);
+    conn->linger_begun_ms = conn->since_ms;
 }
 
 /* Decides what the connection waits for now that its answers are on their way. */
@@ -438,6 +458,7 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
 static void conn_refuse_accepted(struct conn *conn)
 {
     struct conn_set *set = conn->set;
+    const struct conn_shared *shared = set->parts.shared;
     struct reply reply = request_reply(conn, &refuse_connection);
     size_t len;
 
@@ -445,7 +466,8 @@ static void conn_refuse_accepted(struct conn *conn)
     len = reply_write(&reply, &set->date, set->scratch);
     metrics_add(&set->parts.metrics->http_codes[reply.status], 1);
     conn_move(conn, CONN_CLOSING);
-    conn->lingering = set->refused_count <= LINGER_REFUSED_MAX;
+    conn->lingering =
+        atomic_load_explicit(&shared->refused, memory_order_relaxed) <= shared->refused_max;
     /* A new socket's send buffer is empty; where even that fails there is nobody to tell. */
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
         conn->lingering = false;
@@ -513,7 +535,7 @@ void conn_accept(struct conn_set *set, int fd)
         shared->connections_max) {
         atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
         conn->refused = true;
-        set->refused_count++;
+        atomic_fetch_add_explicit(&shared->refused, 1, memory_order_relaxed);
     } else {
         METRIC_GAUGE_ADD(shared->metrics, http_connections, 1);
     }
@@ -598,7 +620,7 @@ void conn_expire(struct conn_set *set)
         [QUEUE_HEAD] = config->server_head_timeout_ms,
         [QUEUE_BODY] = config->server_body_timeout_ms,
         [QUEUE_FLUSH] = config->server_idle_timeout_ms,
-        [QUEUE_LINGER] = LINGER_MS,
+        [QUEUE_LINGER] = set->draining ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 

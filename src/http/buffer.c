@@ -3,7 +3,8 @@
  * buffer.c - memory for requests being received.
  *
  * A pool keeps a few free blocks, which stay counted: taking one back costs no atomic. Whatever is
- * larger than a block comes from malloc and goes back at once.
+ * larger than a block comes from malloc and goes back at once. What is counted is what is held,
+ * except for one piece a thread while realloc() copies it.
  *
  * Runs on: a pool and its buffers, their front-end thread; the budget, any thread.
  * Owns: the free blocks.
@@ -76,20 +77,30 @@ bool buffer_take(struct buffer_pool *pool, struct buffer *buffer)
 bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size)
 {
     size_t len = buffer_len(buffer);
+    bool is_block = buffer->size == pool->block_bytes;
+    /* A piece gives its own bytes back, and realloc() then moves pages where malloc() would copy
+     * them; a block goes back to the pool. */
+    size_t more = is_block ? size : size - buffer->size;
     char *data;
 
     /* A piece of a block's size would be taken for a block when it is released: never smaller. */
-    ALLOY_ASSERT(size >= len && size > pool->block_bytes);
-    if (!buffer_budget_take(pool->budget, size))
+    ALLOY_ASSERT(size > buffer->size && size > pool->block_bytes);
+    if (!buffer_budget_take(pool->budget, more))
         return false;
-    data = malloc(size);
+    if (is_block) {
+        data = malloc(size);
+    } else {
+        buffer_compact(buffer);
+        data = realloc(buffer->data, size);
+    }
     if (!data) {
-        buffer_budget_give(pool->budget, size);
+        buffer_budget_give(pool->budget, more);
         return false;
     }
-    if (len > 0)
+    if (is_block) {
         memcpy(data, buffer->data + buffer->start, len);
-    buffer_release(pool, buffer);
+        buffer_release(pool, buffer);
+    }
     *buffer = (struct buffer){.data = data, .size = size, .end = len};
     return true;
 }

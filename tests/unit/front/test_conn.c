@@ -2,209 +2,7 @@
 /*
  * test_conn.c - connections over socket pairs, with the real admission behind them.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <event2/event.h>
-
-#include "alloy/clock.h"
-#include "conn.h"
-
-#define TURNS_MAX 20000
-#define MAX_HEAD 1024
-#define MAX_BODY 100000
-
-static struct config config;
-static struct config_ref config_ref;
-static struct route_table routes;
-static struct event_id_key key;
-static struct conn_shared shared;
-static struct ring *ring;
-static struct journal *journal;
-static struct journal_writer *writer;
-static struct l1 *l1;
-static struct l1_thread *l1_thread;
-static struct metrics *metrics;
-static struct metrics_thread *thread;
-static struct admission *admission;
-static struct waiter_table *waiters;
-static struct waiter_inbox *inbox;
-static int wake_fd;
-static struct event_base *base;
-static struct conn_set *set;
-static int client = -1;
-static bool closed; /* the server has closed, or said that it sends no more */
-static char got[1 << 20];
-static size_t got_len;
-
-static void make_parts(size_t ring_capacity)
-{
-    char error[JOURNAL_ERROR_MAX];
-    static const char *const names[] = {"s"};
-    const struct journal_options options = {.segment_bytes = 1 << 20,
-                                            .max_bytes = 8 << 20,
-                                            .sync = JOURNAL_SYNC_NEVER,
-                                            .writer_count = 1,
-                                            .stream_names = names,
-                                            .stream_count = 1,
-                                            .waiters = waiters};
-
-    ring = ring_create(ring_capacity);
-    assert_int_equal(journal_open(&journal, &options, error), 0);
-    writer = journal_writer_create(journal);
-    l1 = l1_create(100000, 600000, clock_mono_ms());
-    l1_thread = l1_thread_create(l1);
-    metrics = metrics_create();
-    thread = metrics_thread_create(metrics);
-    event_id_key_derive(journal_secret(journal), "s", &key);
-    admission = admission_create(&(struct admission_parts){.ring = ring,
-                                                           .journal = journal,
-                                                           .writer = writer,
-                                                           .l1 = l1_thread,
-                                                           .metrics = thread,
-                                                           .stream_keys = &key,
-                                                           .inbox = inbox});
-    base = event_base_new();
-}
-
-static void connect_client(void)
-{
-    int pair[2];
-
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    client = pair[0];
-    closed = false;
-    conn_accept(set, pair[1]);
-}
-
-static int start(void **state)
-{
-    (void)state;
-    config = (struct config){
-        .server_max_connections = 2,
-        .server_max_head_bytes = MAX_HEAD,
-        .server_max_body_bytes = MAX_BODY,
-        .server_max_buffers_bytes = 1 << 20,
-        .server_head_timeout_ms = 3600000,
-        .server_body_timeout_ms = 3600000,
-        .server_idle_timeout_ms = 3600000,
-        .streams = {{.name = "s", .path = "/v1/s", .id_fields = {"id"}, .id_count = 1}},
-        .stream_count = 1};
-    atomic_store(&config_ref.current, &config);
-    waiters = waiter_table_create(2, 1000);
-    wake_fd = eventfd(0, EFD_NONBLOCK);
-    inbox = waiter_inbox_create(waiters, wake_fd);
-    make_parts(1000);
-    route_init(&routes, &config);
-    shared = (struct conn_shared){.config = &config_ref,
-                                  .routes = &routes,
-                                  .metrics = metrics,
-                                  .budget = {.max = config.server_max_buffers_bytes},
-                                  .connections_max = config.server_max_connections};
-    set = conn_set_create(&(struct conn_parts){.shared = &shared,
-                                               .base = base,
-                                               .admission = admission,
-                                               .metrics = thread,
-                                               .thread_count = 1,
-                                               .inbox = inbox});
-    assert_non_null(set);
-    connect_client();
-    return 0;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    conn_set_destroy(set);
-    /* Whatever happened, nothing is held when all is closed. */
-    assert_int_equal(atomic_load(&shared.budget.used), 0);
-    assert_int_equal(atomic_load(&shared.connections), 0);
-    assert_int_equal(atomic_load(&shared.waiting), 0);
-    event_base_free(base);
-    admission_destroy(admission);
-    l1_thread_destroy(l1_thread);
-    journal_writer_destroy(writer);
-    ring_close(ring);
-    l1_destroy(l1);
-    journal_close(journal);
-    ring_destroy(ring);
-    metrics_destroy(metrics);
-    waiter_inbox_destroy(inbox);
-    waiter_table_destroy(waiters);
-    close(wake_fd);
-    close(client);
-    return 0;
-}
-
-static void turn(void)
-{
-    conn_turn_begin(set);
-    event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-    conn_turn_end(set);
-}
-
-static void receive(void)
-{
-    ssize_t n = recv(client, got + got_len, sizeof(got) - 1 - got_len, 0);
-
-    if (n > 0)
-        got_len += (size_t)n;
-    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        closed = true;
-    got[got_len] = '\0';
-}
-
-/* Sends all of it and runs turns until nothing moves any more. */
-static const char *talk_bytes(const char *data, size_t len)
-{
-    size_t sent = 0;
-
-    got_len = 0;
-    for (int i = 0, idle = 0; idle < 8; i++) {
-        ssize_t n = len > sent ? send(client, data + sent, len - sent, MSG_NOSIGNAL) : 0;
-        size_t before = got_len;
-
-        assert_true(i < TURNS_MAX);
-        if (n > 0)
-            sent += (size_t)n;
-        else if (n < 0 && errno != EAGAIN)
-            len = sent;
-        turn();
-        receive();
-        idle = n > 0 || got_len > before ? 0 : idle + 1;
-    }
-    return got;
-}
-
-static const char *talk(const char *text)
-{
-    return talk_bytes(text, strlen(text));
-}
-
-#define EXPECT(answer, text) assert_non_null(strstr((answer), (text)))
-#define HEAD "POST /v1/s HTTP/1.1\r\nHost: a\r\n"
-
-static size_t count(const char *text, const char *what)
-{
-    size_t n = 0;
-
-    while ((text = strstr(text, what))) {
-        n++;
-        text += strlen(what);
-    }
-    return n;
-}
+#include "conn_fixture.h"
 
 static void an_event_is_accepted_and_again_a_duplicate(void **state)
 {
@@ -483,6 +281,31 @@ static void without_buffers_left_the_answer_is_503(void **state)
     buffer_budget_give(&shared.budget, 1 << 20);
 }
 
+static void a_body_that_is_only_announced_takes_no_memory(void **state)
+{
+    static const char announced[] = HEAD "Content-Length: 100000\r\n\r\n{\"id\":";
+    int first = client;
+    int others[40];
+
+    (void)state;
+    shared.connections_max = ARRAY_LEN(others) + 1;
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        connect_client();
+        others[i] = client;
+        assert_int_equal(send(client, announced, sizeof(announced) - 1, 0), sizeof(announced) - 1);
+        turn();
+        assert_int_equal(send(client, "1", 1, 0), 1);
+        turn();
+    }
+    client = first;
+    EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "\"accepted\":1,");
+    assert_in_range(atomic_load(&shared.budget.used), 0, 41 * 16384);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        close(others[i]);
+    turn();
+    turn();
+}
+
 static void slow_clients_get_408_and_idle_ones_are_closed_silently(void **state)
 {
     static const char *const parts[] = {"POST /v1", HEAD "Content-Length: 8\r\n\r\n{", ""};
@@ -589,175 +412,6 @@ static void a_request_that_arrived_before_the_drain_is_answered(void **state)
     assert_true(closed);
 }
 
-#define WAIT(query, prefer, id) \
-    "POST /v1/s" query " HTTP/1.1\r\nHost: a\r\n" prefer "Content-Length: 8\r\n\r\n{\"id\":" id "}"
-
-/* What worker and flusher would do: takes everything out of the ring and out of LIVE. */
-static void finish(enum record_state state)
-{
-    struct record *records[64];
-    size_t n = ring_take(ring, records, 64);
-
-    journal_finish(journal, records, n, state);
-}
-
-static void a_waiting_request_is_answered_when_its_events_are_inserted(void **state)
-{
-    (void)state;
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "1")), "");
-    assert_int_equal(atomic_load(&shared.waiting), 1);
-    finish(RECORD_INSERTED);
-    EXPECT(talk(""), "HTTP/1.1 200 OK\r\n");
-    EXPECT(got, "{\"accepted\":1,\"duplicates\":0}");
-    assert_int_equal(atomic_load(&shared.waiting), 0);
-    /* Who lost that answer asks again; and the connection is as good as new. */
-    EXPECT(talk(WAIT("", "Prefer: respond-async, wait=5\r\n", "1")), "HTTP/1.1 200 OK\r\n");
-    EXPECT(got, "{\"accepted\":0,\"duplicates\":1}");
-    /* An original that nobody waited for can still be waited for. */
-    EXPECT(talk(WAIT("", "", "2")), "HTTP/1.1 202 ");
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "2")), "");
-    finish(RECORD_INSERTED);
-    EXPECT(talk(""), "HTTP/1.1 200 OK\r\n");
-    EXPECT(talk(WAIT("", "", "3")), "HTTP/1.1 202 ");
-    finish(RECORD_INSERTED);
-    EXPECT(talk(WAIT("?ack=clickhouse", "", "3")), "HTTP/1.1 200 OK\r\n");
-    assert_false(closed);
-}
-
-static void a_rejected_event_is_422_and_says_which(void **state)
-{
-    static const char body[] = "{\"id\":1} {\"id\":2} {\"id\":3} {\"id\":2}";
-    struct record *records[3];
-    char request[256];
-
-    (void)state;
-    snprintf(request, sizeof(request),
-             "POST /v1/s?ack=clickhouse HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n%s",
-             strlen(body), body);
-    assert_string_equal(talk(request), "");
-    assert_int_equal(ring_take(ring, records, 3), 3);
-    waiter_reason(waiters, records[1], 27, (struct slice){"no \"date\"", 9});
-    journal_finish(journal, records, 2, RECORD_DEAD);
-    assert_string_equal(talk(""), "");
-    journal_finish(journal, records + 2, 1, RECORD_INSERTED);
-    EXPECT(talk(""), "HTTP/1.1 422 ");
-    EXPECT(got, "{\"error\":\"rejected\",\"message\":\"ClickHouse rejected 3 of the request's "
-                "events (1 of them a duplicate of a rejected event). ");
-    EXPECT(got, "\"rejected\":[{\"event\":0,\"code\":0,\"message\":\"It was rejected before.\"},"
-                "{\"event\":1,\"code\":27,\"message\":\"no \\\"date\\\"\"},"
-                "{\"event\":3,\"duplicate\":true,\"code\":27,\"message\":\"no "
-                "\\\"date\\\"\"}]}");
-    assert_int_equal(atomic_load(&shared.waiting), 0);
-}
-
-static void what_is_pipelined_behind_a_waiting_request_waits_too(void **state)
-{
-    (void)state;
-    EXPECT(talk(WAIT("", "", "1") WAIT("?ack=clickhouse", "", "2") WAIT("", "", "3")
-                    WAIT("?ack=clickhouse", "", "4") WAIT("?ack=none", "", "5")),
-           "HTTP/1.1 202 ");
-    assert_int_equal(count(got, "HTTP/1.1 "), 1);
-    /* More of it arrives meanwhile, and does not make the loop spin for ever. */
-    assert_string_equal(talk(WAIT("", "", "6")), "");
-    finish(RECORD_INSERTED);
-    talk("");
-    assert_int_equal(count(got, "HTTP/1.1 "), 2);
-    assert_true(strstr(got, "HTTP/1.1 200") < strstr(got, "HTTP/1.1 202"));
-    finish(RECORD_INSERTED);
-    talk("");
-    assert_int_equal(count(got, "HTTP/1.1 200"), 1);
-    assert_int_equal(count(got, "HTTP/1.1 202"), 2);
-    assert_false(closed);
-}
-
-static void time_that_runs_out_is_202(void **state)
-{
-    (void)state;
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "Prefer: wait=1\r\n", "1")), "");
-    for (uint64_t until = clock_mono_ms() + 5000; got_len == 0 && clock_mono_ms() < until;) {
-        conn_expire(set);
-        turn();
-        receive();
-    }
-    EXPECT(got, "HTTP/1.1 202 ");
-    assert_int_equal(count(got, "HTTP/1.1 "), 1);
-    finish(RECORD_INSERTED);
-    assert_string_equal(talk(""), "");
-    EXPECT(talk(WAIT("?ack=clickhouse", "", "1")), "HTTP/1.1 200 ");
-}
-
-/* Both at once: its events are inserted in the turn in which its time is up. */
-static void a_request_is_answered_once(void **state)
-{
-    uint64_t until = clock_mono_ms() + 1100;
-
-    (void)state;
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "Prefer: wait=1\r\n", "1")), "");
-    while (clock_mono_ms() < until)
-        turn();
-    finish(RECORD_INSERTED);
-    conn_expire(set);
-    EXPECT(talk(""), "HTTP/1.1 200 ");
-    assert_int_equal(count(got, "HTTP/1.1 "), 1);
-}
-
-static void one_waiting_request_too_many_is_503_and_leaves_nothing(void **state)
-{
-    static const char more[] = WAIT("?ack=clickhouse", "", "3");
-    int first = client, second;
-
-    (void)state;
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "1")), "");
-    config.server_max_connections = shared.connections_max = 3;
-    connect_client();
-    second = client;
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "2")), "");
-    connect_client();
-    /* What stands behind the refused one is served all the same. */
-    EXPECT(talk(WAIT("?ack=clickhouse", "", "3") WAIT("", "", "4")), "HTTP/1.1 503 ");
-    EXPECT(got, "\"overloaded\"");
-    EXPECT(got, "HTTP/1.1 202 ");
-    assert_false(closed);
-    finish(RECORD_INSERTED);
-    assert_string_equal(talk(""), "");
-    assert_string_equal(talk(more), "");
-    finish(RECORD_INSERTED);
-    EXPECT(talk(""), "{\"accepted\":1,\"duplicates\":0}");
-    close(first);
-    close(second);
-}
-
-static void a_client_that_goes_away_leaves_no_waiter_behind(void **state)
-{
-    (void)state;
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "1") "rest"), "");
-    assert_int_equal(shutdown(client, SHUT_WR), 0);
-    assert_string_equal(talk(""), "");
-    assert_int_equal(atomic_load(&shared.waiting), 1);
-    finish(RECORD_INSERTED);
-    EXPECT(talk(""), "HTTP/1.1 200 ");
-    connect_client();
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "2")), "");
-    close(client);
-    client = -1;
-    for (int i = 0; i < 5; i++)
-        turn();
-    finish(RECORD_INSERTED);
-    for (int i = 0; i < 5; i++)
-        turn();
-    assert_int_equal(atomic_load(&shared.waiting), 0);
-    /* Whoever is still waiting at the end is told what is known. */
-    connect_client();
-    assert_string_equal(talk(WAIT("?ack=clickhouse", "", "3")), "");
-    conn_drain(set);
-    conn_stop_waiting(set);
-    EXPECT(talk(""), "HTTP/1.1 202 ");
-    EXPECT(got, "Connection: close");
-    assert_true(closed);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -777,17 +431,11 @@ int main(void)
         TEST(a_full_ring_is_503_and_leaves_nothing),
         TEST(one_connection_too_many_is_told_so),
         TEST(without_buffers_left_the_answer_is_503),
+        TEST(a_body_that_is_only_announced_takes_no_memory),
         TEST(slow_clients_get_408_and_idle_ones_are_closed_silently),
         TEST(a_client_that_does_not_read_is_held_back_and_then_served),
         TEST(a_drain_finishes_what_has_begun_and_closes_the_idle),
         TEST(a_request_that_arrived_before_the_drain_is_answered),
-        TEST(a_waiting_request_is_answered_when_its_events_are_inserted),
-        TEST(a_rejected_event_is_422_and_says_which),
-        TEST(what_is_pipelined_behind_a_waiting_request_waits_too),
-        TEST(time_that_runs_out_is_202),
-        TEST(a_request_is_answered_once),
-        TEST(one_waiting_request_too_many_is_503_and_leaves_nothing),
-        TEST(a_client_that_goes_away_leaves_no_waiter_behind),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

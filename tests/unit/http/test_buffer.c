@@ -66,6 +66,11 @@ static void growing_keeps_the_content_and_a_failure_changes_nothing(void **state
     buffer.start = 3;
     buffer_compact(&buffer);
     assert_memory_equal(buffer.data, "lo", 2);
+    buffer.start = 1;
+    assert_false(buffer_grow(&pool, &buffer, 165));
+    assert_true(buffer_grow(&pool, &buffer, 164));
+    assert_memory_equal(buffer.data, "o", 1);
+    assert_int_equal(atomic_load(&budget.used), 164);
     buffer_release(&pool, &buffer);
     buffer_pool_fini(&pool);
     assert_int_equal(atomic_load(&budget.used), 0);
