@@ -7,8 +7,10 @@
  *
  * Runs on: main thread. Owns: nothing.
  */
-#include "config_private.h"
+#include "config_check.h"
 
+#include "config_loader.h"
+#include "config_value.h"
 #include "host_port.h"
 #include "alloy/redis_url.h"
 
