@@ -20,12 +20,14 @@
 
 #include "alloy/admin.h"
 #include "alloy/clock.h"
+#include "alloy/event_log.h"
 #include "alloy/flusher.h"
 #include "alloy/front.h"
 #include "alloy/janitor.h"
 #include "alloy/log.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
+#include "limits.h"
 #include "sdnotify.h"
 #include "signals.h"
 #include "alloy/waiter.h"
@@ -456,6 +458,8 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     }
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
+    event_log_install();
+    limits_raise_files(config);
     err = daemon_start(&daemon);
     if (err == -ECANCELED) {
         log_info("stopped before serving");

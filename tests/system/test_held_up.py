@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -202,3 +203,40 @@ def test_one_signal_during_the_start_ends_it_after_the_segment(starting):
     assert "stopped before serving" in starting.log()
     starting.start(ready=False)
     assert starting.books()["pending"] == starting.pending
+
+
+# ---- open files
+
+
+def open_files(alloyd):
+    """Soft and hard limit."""
+    line = re.search(r"^Max open files +(\d+) +(\d+)", pathlib.Path(f"/proc/{alloyd.pid}/limits").read_text(), re.M)
+    return int(line[1]), int(line[2])
+
+
+def spawn_limited(alloyd, soft, hard):
+    """Has alloyd start with these limits of open files."""
+    def spawn(argv, env=None):
+        with open(alloyd.log_path, "ab") as log:
+            alloyd.popen = subprocess.Popen(["prlimit", f"--nofile={soft}:{hard}", *map(str, argv)], stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, env=dict(os.environ, **(env or {})))
+    alloyd.spawn = spawn
+
+
+def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": 400}))
+    spawn_limited(alloyd, 256, 4096)
+    alloyd.start()
+    soft, hard = open_files(alloyd)
+    assert 400 < soft < 600 and hard == 4096
+    assert re.search(r"level=info .*limit of open files raised\" from=256 to=%d$" % soft, alloyd.log(), re.M)
+
+
+def test_too_few_open_files_are_told_with_the_figure(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": 400}))
+    spawn_limited(alloyd, 256, 300)
+    alloyd.start()
+    assert open_files(alloyd) == (300, 300)
+    line = re.search(r"level=warn .*too few open files allowed\" limit=300 needed=(\d+) connections_fit=(\d+)"
+                     r" max_connections=400", alloyd.log())
+    assert line and 100 < int(line[2]) == 300 - (int(line[1]) - 400) < 300
