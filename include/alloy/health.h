@@ -4,7 +4,8 @@
  *
  * A condition is raised by the module that notices it and cleared by the same module. It either
  * blocks (alloyd should get no traffic: draining, a journal that cannot be written, a stream whose
- * table is missing) or is a warning (Redis away while on_failure = pass).
+ * table is missing) or is a warning (Redis away while on_failure = pass). What would not fit,
+ * though there is room for all that can be, is counted and told as "more".
  *
  * Runs on: any thread; one mutex, taken only when a condition changes or is read. Raising a
  * condition that is already up with the same text costs one lock and changes nothing.
@@ -16,9 +17,16 @@
 #include <stddef.h>
 
 #include "alloy/base.h"
+#include "alloy/metrics.h"
 
-#define HEALTH_CONDITIONS_MAX 256
-#define HEALTH_KEY_MAX 96
+/* What can be up at once: every kind of every stream, every thread that hangs, and what the process
+ * has once. A kind of a stream is a key like "clickhouse.NAME.window". */
+#define HEALTH_STREAM_KINDS_MAX 16
+#define HEALTH_THREADS_MAX 160
+#define HEALTH_OTHERS_MAX 64
+#define HEALTH_CONDITIONS_MAX \
+    (METRIC_STREAMS_MAX * HEALTH_STREAM_KINDS_MAX + HEALTH_THREADS_MAX + HEALTH_OTHERS_MAX)
+#define HEALTH_KEY_MAX 128 /* the longest name of a stream, and 64 bytes around it */
 #define HEALTH_TEXT_MAX 512
 
 struct health;
@@ -32,7 +40,8 @@ void health_raise(struct health *health, const char *key, bool blocking, const c
 /* Clears it; nothing happens when it is not up. */
 void health_clear(struct health *health, const char *key);
 
-/* Calls visit for each condition that is up, in order of its key, under the lock. */
+/* Calls visit for each condition that is up, in order of its key and "more" last, under the lock.
+ */
 typedef void (*health_visit_fn)(void *arg, const char *key, bool blocking, const char *text);
 void health_visit(struct health *health, health_visit_fn visit, void *arg);
 /* True when no blocking condition is up. */

@@ -37,8 +37,9 @@ struct replay_parts {
     struct flusher *flusher;     /* may be set as late as replay_start() */
     struct health *health;
     struct metrics *metrics;
-    /* Told of each segment that replay_read() reads, from 1; NULL: nobody is. */
-    void (*reading)(size_t segment, size_t segments);
+    /* Told of each segment that replay_read() is about to read, from 1; false: it must not, and
+     * returns -ECANCELED. NULL: nobody is. */
+    bool (*reading)(size_t segment, size_t segments);
 };
 
 /* Reads the journal unless ids_known. Returns 0 and an owned replay (replay_stop()), or -errno with

@@ -2,7 +2,7 @@
 /*
  * health.c - what is wrong right now, as told by /readyz.
  *
- * A small sorted array under one mutex: a handful of conditions, changed a few times an hour.
+ * A sorted array under one mutex: mostly a handful of conditions, changed a few times an hour.
  *
  * Runs on: any thread. Owns: the conditions and copies of their texts.
  */
@@ -23,6 +23,9 @@ struct health {
     /* under the mutex, sorted by key */
     struct condition conditions[HEALTH_CONDITIONS_MAX];
     size_t count;
+    /* raised while the array was full, since there was room the last time */
+    size_t left_out;
+    size_t left_out_blocking;
 };
 
 /* Returns the first index whose key is not below key: its place, whether it is there or not. */
@@ -70,14 +73,17 @@ void health_raise(struct health *health, const char *key, bool blocking, const c
 
     pthread_mutex_lock(&health->mutex);
     i = health_find(health, raised.key);
-    if (!health_is_at(health, i, raised.key)) {
-        /* Keys are ours: a handful, and a few for each of at most 64 streams. */
-        ALLOY_ASSERT(health->count < HEALTH_CONDITIONS_MAX);
+    if (health_is_at(health, i, raised.key)) {
+        health->conditions[i] = raised;
+    } else if (health->count < HEALTH_CONDITIONS_MAX) {
         memmove(&health->conditions[i + 1], &health->conditions[i],
                 (health->count - i) * sizeof(raised));
+        health->conditions[i] = raised;
         health->count++;
+    } else {
+        health->left_out++;
+        health->left_out_blocking += blocking;
     }
-    health->conditions[i] = raised;
     pthread_mutex_unlock(&health->mutex);
 }
 
@@ -93,6 +99,8 @@ void health_clear(struct health *health, const char *key)
         health->count--;
         memmove(&health->conditions[i], &health->conditions[i + 1],
                 (health->count - i) * sizeof(health->conditions[0]));
+        /* There is room: whoever was left out raises again. */
+        health->left_out = health->left_out_blocking = 0;
     }
     pthread_mutex_unlock(&health->mutex);
 }
@@ -105,14 +113,23 @@ void health_visit(struct health *health, health_visit_fn visit, void *arg)
 
         visit(arg, condition->key, condition->blocking, condition->text);
     }
+    if (health->left_out > 0) {
+        char text[HEALTH_TEXT_MAX];
+
+        snprintf(text, sizeof(text),
+                 "%zu times something more was wrong than fits here; see the log",
+                 health->left_out);
+        visit(arg, "more", health->left_out_blocking > 0, text);
+    }
     pthread_mutex_unlock(&health->mutex);
 }
 
 bool health_ready(struct health *health)
 {
-    bool ready = true;
+    bool ready;
 
     pthread_mutex_lock(&health->mutex);
+    ready = health->left_out_blocking == 0;
     for (size_t i = 0; i < health->count; i++)
         ready = ready && !health->conditions[i].blocking;
     pthread_mutex_unlock(&health->mutex);

@@ -7,8 +7,10 @@
  *
  * Runs on: main thread. Owns: nothing.
  */
-#include "config_private.h"
+#include "config_check.h"
 
+#include "config_loader.h"
+#include "config_value.h"
 #include "host_port.h"
 #include "alloy/redis_url.h"
 
@@ -21,6 +23,7 @@
 #define AUTO_FILE_BYTES (8ull << 30)
 #define AUTO_MEMORY_BYTES (512ull << 20)
 #define PASSWORD_MAX 1024
+#define OTHER_MAPS 2048 /* libraries, stacks, memory, L1 */
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 /* One place in a comma-separated list: [at, at + len), white space trimmed. */
@@ -403,6 +406,55 @@ static void config_check_resolve_threads(struct config_loader *loader)
             config_check_at_least(config_check_at_most(cpus / 2, AUTO_THREADS_MAX), 1);
 }
 
+/* Most segments that the kernel lets this process map; where nobody knows, as many as one likes. */
+static uint64_t config_check_segments_max(void)
+{
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+    uint64_t maps;
+    bool known;
+
+    if (file == NULL)
+        return UINT64_MAX / 2;
+    known = fscanf(file, "%" SCNu64, &maps) == 1;
+    fclose(file);
+    if (!known)
+        return UINT64_MAX / 2;
+    return maps > 2 * OTHER_MAPS ? maps - OTHER_MAPS : OTHER_MAPS;
+}
+
+/* Each segment is a mapping: a journal that fills would meet the kernel's limit before max_bytes,
+ * and be full of a sudden. */
+static void config_check_check_maps(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    const uint64_t segments = config->journal_max_bytes_bytes / config->journal_segment_bytes;
+    const uint64_t most = config_check_segments_max();
+    const int place = loader->key_places[KEY_journal_segment];
+    uint64_t least = config->journal_segment_bytes;
+    char text[CONFIG_VALUE_MAX];
+
+    if (segments <= most)
+        return;
+    while (config->journal_max_bytes_bytes / least > most)
+        least *= 2;
+    config_value_format(&config_keys[KEY_journal_segment], least, text);
+    config_problem(loader, place != PLACE_NONE ? place : loader->key_places[KEY_journal_max_bytes],
+                   "journal.max_bytes takes %" PRIu64 " segments of journal.segment, each a memory"
+                   " mapping, and the kernel gives a process %" PRIu64 ": set journal.segment to %s"
+                   " or more, or the sysctl vm.max_map_count to %" PRIu64,
+                   segments, most + OTHER_MAPS, text, segments + OTHER_MAPS);
+}
+
+/* What `auto` is, where the other keys ask for no more. */
+static uint64_t config_check_auto_bytes(const struct config *config, bool in_memory)
+{
+    const uint64_t bytes = in_memory ? AUTO_MEMORY_BYTES : AUTO_FILE_BYTES;
+    const uint64_t most = config_check_segments_max();
+
+    return bytes / config->journal_segment_bytes <= most ? bytes
+                                                         : most * config->journal_segment_bytes;
+}
+
 static void config_check_check_journal(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -413,7 +465,7 @@ static void config_check_check_journal(struct config_loader *loader)
 
     if (config->journal_max_bytes_bytes == 0)
         config->journal_max_bytes_bytes =
-            config_check_at_least(in_memory ? AUTO_MEMORY_BYTES : AUTO_FILE_BYTES, needed);
+            config_check_at_least(config_check_auto_bytes(config, in_memory), needed);
     if (config->journal_max_bytes_bytes < needed) {
         config_value_format(&config_keys[KEY_journal_max_bytes], needed, text);
         config_problem(loader, loader->key_places[KEY_journal_max_bytes],
@@ -421,6 +473,7 @@ static void config_check_check_journal(struct config_loader *loader)
                        " journal.segment, with %" PRIu64 " threads",
                        text, config->server_threads);
     }
+    config_check_check_maps(loader);
     if (!in_memory && *config->journal_dir == '\0')
         config_problem(loader, loader->key_places[KEY_journal_dir], "journal.dir is empty");
     if (*config->dead_letter_dir == '\0')

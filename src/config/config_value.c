@@ -7,7 +7,7 @@
  *
  * Runs on: main thread. Owns: nothing.
  */
-#include "config_private.h"
+#include "config_value.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  * Start goes against the flow of events, from ClickHouse to the socket, so that nothing arrives
  * before there is somebody to take it; a drain goes with the flow, from the socket to ClickHouse.
  *
- * Runs on: the main thread. All others have TERM, INT and HUP blocked.
+ * Runs on: the main thread.
  * Owns: every part of the daemon.
  */
 #define LOG_MODULE "daemon"
@@ -20,13 +20,16 @@
 
 #include "alloy/admin.h"
 #include "alloy/clock.h"
+#include "alloy/event_log.h"
 #include "alloy/flusher.h"
 #include "alloy/front.h"
 #include "alloy/janitor.h"
 #include "alloy/log.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
+#include "limits.h"
 #include "sdnotify.h"
+#include "signals.h"
 #include "alloy/waiter.h"
 #include "alloy/worker.h"
 
@@ -35,13 +38,15 @@
 #define WORKERS_MAX 64
 #define LOG_STOP_MS 1000 /* for lines that are not written yet */
 
+_Static_assert(CONFIG_STREAMS_MAX <= METRIC_STREAMS_MAX &&
+                   CONFIG_STREAM_NAME_MAX + 64 < HEALTH_KEY_MAX,
+               "health has room for every kind of every stream");
 _Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX,
                "one error buffer serves every start");
 
 struct daemon {
     const struct daemon_options *options;
     struct config_ref config;
-    sigset_t signals;
     /* in the order of their start */
     struct health *health;
     struct metrics *metrics;
@@ -147,6 +152,14 @@ static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX]
     return admin_start(&daemon->admin, &parts, error);
 }
 
+/* Between two segments. Nothing has been accepted yet, and the journal stays as it is: who is told
+ * to stop need not read the rest, which can take minutes. */
+static bool daemon_reading(size_t segment, size_t segments)
+{
+    sdnotify_reading(segment, segments);
+    return !signals_stop_wanted();
+}
+
 /* The parts that hold events: journal, ring, L1, and what an earlier life left. */
 static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
@@ -190,7 +203,7 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
                                              .config = config,
                                              .health = daemon->health,
                                              .metrics = daemon->metrics,
-                                             .reading = sdnotify_reading},
+                                             .reading = daemon_reading},
                       error);
     if (err != 0)
         return err;
@@ -245,6 +258,7 @@ static int daemon_start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX]
     return err;
 }
 
+/* 0, -ECANCELED when it was told to stop while it read the journal, or another -errno. */
 static int daemon_start(struct daemon *daemon)
 {
     char error[JOURNAL_ERROR_MAX] = "";
@@ -255,7 +269,7 @@ static int daemon_start(struct daemon *daemon)
         err = daemon_start_back(daemon, error);
     if (err == 0)
         err = daemon_start_front(daemon, error);
-    if (err != 0)
+    if (err != 0 && err != -ECANCELED)
         log_error("cannot start reason=\"%s\"", error);
     return err;
 }
@@ -340,16 +354,6 @@ static void daemon_reload(struct daemon *daemon)
     sdnotify_ready();
 }
 
-/* Waits for a signal; 0 when none came within timeout_ms. */
-static int daemon_next_signal(const struct daemon *daemon, uint64_t timeout_ms)
-{
-    const struct timespec timeout = {.tv_sec = (time_t)(timeout_ms / 1000),
-                                     .tv_nsec = (long)(timeout_ms % 1000 * CLOCK_NS_PER_MS)};
-    int signal_number = sigtimedwait(&daemon->signals, NULL, &timeout);
-
-    return signal_number > 0 ? signal_number : 0;
-}
-
 /* Serves until TERM or INT. */
 static void daemon_serve(struct daemon *daemon)
 {
@@ -357,14 +361,13 @@ static void daemon_serve(struct daemon *daemon)
     const uint64_t timeout_ms = watchdog_ms > 0 ? watchdog_ms : IDLE_POLL_MS;
 
     for (;;) {
-        switch (daemon_next_signal(daemon, timeout_ms)) {
-        case SIGHUP:
+        switch (signals_wait(timeout_ms)) {
+        case SIGNALS_RELOAD:
             daemon_reload(daemon);
             break;
-        case SIGTERM:
-        case SIGINT:
+        case SIGNALS_STOP:
             return;
-        default:
+        case SIGNALS_NONE:
             if (watchdog_ms > 0)
                 sdnotify_watchdog();
         }
@@ -397,21 +400,16 @@ static bool daemon_flusher_drained(const struct daemon *daemon)
     return flusher_pending(daemon->flusher) == 0 && release_pending(daemon->release) == 0;
 }
 
-/* Waits until drained() or the deadline. A second TERM or INT exits at once. */
+/* Waits until drained() or the deadline. */
 static bool daemon_wait_until(const struct daemon *daemon, bool (*drained)(const struct daemon *),
                               uint64_t deadline_ms)
 {
-    while (!drained(daemon)) {
-        uint64_t now_ms = clock_mono_ms();
-        int signal_number;
+    const struct timespec step = {.tv_nsec = DRAIN_POLL_MS * (long)CLOCK_NS_PER_MS};
 
-        if (now_ms >= deadline_ms)
+    while (!drained(daemon)) {
+        if (clock_mono_ms() >= deadline_ms)
             return false;
-        signal_number = daemon_next_signal(daemon, DRAIN_POLL_MS);
-        if (signal_number == SIGTERM || signal_number == SIGINT) {
-            log_warn("second signal signal=%d action=exit_at_once", signal_number);
-            _exit(1);
-        }
+        (void)nanosleep(&step, NULL);
     }
     return true;
 }
@@ -462,18 +460,23 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     atomic_store_explicit(&daemon.config.current, config, memory_order_release);
     log_configure((enum log_level)config->log_level, (enum log_format)config->log_format);
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&daemon.signals);
-    sigaddset(&daemon.signals, SIGTERM);
-    sigaddset(&daemon.signals, SIGINT);
-    sigaddset(&daemon.signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &daemon.signals, NULL);
-
-    err = log_start();
-    if (err != 0)
-        log_warn("lines are written by who logs them error=\"%s\"", strerror(-err));
+    err = signals_start();
+    if (err == 0)
+        err = log_start();
+    if (err != 0) {
+        log_error("cannot start reason=\"no thread for signals or the log: %s\"", strerror(-err));
+        config_destroy(config);
+        return 1;
+    }
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
-    if (daemon_start(&daemon) == 0) {
+    event_log_install();
+    limits_raise_files(config);
+    err = daemon_start(&daemon);
+    if (err == -ECANCELED) {
+        log_info("stopped before serving");
+        status = 0;
+    } else if (err == 0) {
         log_info("serving");
         sdnotify_ready();
         daemon_serve(&daemon);

@@ -250,8 +250,9 @@ static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_
 
         replay_tell_progress(replay, i + 1);
         /* Nobody is served yet: whoever has started us wants to know how far it is. */
-        if (!replay->parts.ids_known && replay->parts.reading != NULL)
-            replay->parts.reading(i + 1, segments);
+        if (!replay->parts.ids_known && replay->parts.reading != NULL &&
+            !replay->parts.reading(i + 1, segments))
+            return -ECANCELED;
         err = recover_read(replay->recovery, i, replay_visit, replay, error);
         if (err == 0)
             continue;

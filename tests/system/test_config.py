@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line and the configuration file, from outside."""
 
+import pathlib
 import re
 import socket
 import subprocess
@@ -41,6 +42,20 @@ def problems(path, *options):
     return found
 
 
+def test_segments_and_mappings(ini):
+    """A segment is a mapping: what vm.max_map_count does not allow is refused with the figures."""
+    most = int(pathlib.Path("/proc/sys/vm/max_map_count").read_text())
+    fitting = (most - 2048) * 64
+    assert problems(ini(f"{STREAM}[journal]\nsegment = 64KiB\nmax_bytes = {fitting}KiB")) == []
+    (line, message), = problems(ini(f"{STREAM}[journal]\nsegment = 64KiB\nmax_bytes = {fitting + 64}KiB"))
+    assert line == 4 and f"takes {most - 2047} segments" in message and f"gives a process {most}:" in message
+    assert "set journal.segment to 128KiB or more, or the sysctl vm.max_map_count to" in message
+    if most == 65530:  # the usual one
+        assert problems(ini(f"{STREAM}[journal]\nsegment = 64KiB\nmax_bytes = 8GiB"))
+        assert problems(ini(f"{STREAM}[journal]\nsegment = 256KiB\nmax_bytes = 8GiB")) == []
+    assert problems(ini(f"{STREAM}[journal]\nsegment = 64KiB")) == []  # auto takes what there is
+
+
 # What is added to STREAM, from line 3 on, and the line at fault.
 WRONG = {
     "unknown_section": ("[nonsense]\nx = 1", 3),
@@ -75,6 +90,8 @@ WRONG = {
     "bad_second_address": ("[server]\nlisten = 127.0.0.1:1, [::1:2", 4),
     "relative_unix_path": ("[server]\nlisten = unix:x", 4),
     "one_address_twice": ("[admin]\nlisten = 127.0.0.1:8080", 4),
+    "segments_beyond_the_kernels_mappings": ("[journal]\nsegment = 64KiB\nmax_bytes = 1024GiB", 4),
+    "max_bytes_beyond_the_kernels_mappings": ("[journal]\nmax_bytes = 1048576GiB", 4),
     "redis_scheme": ("[redis]\nurl = http://127.0.0.1", 4),
     "redis_escape": ("[redis]\nurl = redis://u:%zz@h", 4),
     "redis_database": ("[redis]\nurl = redis://h/x", 4),

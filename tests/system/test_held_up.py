@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that cannot be held up: by who reads its log, by a hanging thread, by a long start."""
 
+import contextlib
 import fcntl
 import os
+import pathlib
+import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -131,3 +135,108 @@ def test_lines_have_their_priority_where_they_go_to_the_journal(make_alloyd):
         assert line.startswith(words[line.split()[1].removeprefix("level=")] + "time="), line
     alloyd.start(env={"JOURNAL_STREAM": "1:2"})
     assert alloyd.log().splitlines()[-1].startswith("time=")
+
+
+# ---- a start that takes long
+
+
+class FullSocket:
+    """A socket of systemd that takes no message: main hangs in the first one that it sends."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.env = {"NOTIFY_SOCKET": str(path)}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sender.sendto(b"x", str(path))
+
+    def take_all(self, while_true):
+        """Reads until the condition no longer holds; the messages that are not ours."""
+        self.socket.settimeout(0.05)
+        messages = []
+        while while_true():
+            with contextlib.suppress(TimeoutError):
+                messages.append(self.socket.recv(65536))
+        return [message for message in messages if message != b"x"]
+
+
+@pytest.fixture
+def starting(make_alloyd, tmp_path):
+    """An alloyd that hangs in its start, as it reads the first of many segments of an earlier life."""
+    nowhere = f"http://127.0.0.1:{harness.free_port()}"
+    alloyd = make_alloyd(sections_for(None, None, "default.events", clickhouse={"url": nowhere}, drain={"timeout": "0s"},
+                                      journal={"segment": "64KiB", "max_bytes": "64MiB"}))
+    alloyd.start(ready=False)
+    for n in range(20):
+        assert alloyd.post("\n".join(harness.event(f"{n}-{i}") for i in range(200))).status == 202
+    alloyd.pending = alloyd.books()["pending"]
+    alloyd.kill()
+    for path in pathlib.Path(alloyd.sections["journal"]["dir"]).glob("l1-*"):
+        path.unlink()
+    alloyd.systemd = FullSocket(tmp_path / "full")
+    alloyd.spawn_only(alloyd.systemd.env)
+    harness.wait_until(lambda: alloyd.health(), alloyd.log)
+    yield alloyd
+    alloyd.systemd.socket.close()
+
+
+@pytest.mark.parametrize("first, second", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM),
+                                           (signal.SIGTERM, signal.SIGINT)])
+def test_a_second_signal_during_the_start_exits_at_once(starting, first, second):
+    starting.allow_exit = {0, 1}
+    starting.signal(first)
+    time.sleep(0.2)  # two that are sent in one moment are one to the kernel
+    starting.signal(second)
+    assert starting.wait(5) == 1
+    assert "second signal" in starting.log()
+
+
+def test_one_signal_during_the_start_ends_it_after_the_segment(starting):
+    starting.signal(signal.SIGHUP)  # is none
+    starting.signal(signal.SIGTERM)
+    messages = starting.systemd.take_all(starting.alive)
+    assert starting.wait(5) == 0
+    assert len(messages) == 1 and b"segment 1 of " in messages[0]
+    assert "stopped before serving" in starting.log()
+    starting.start(ready=False)
+    assert starting.books()["pending"] == starting.pending
+
+
+# ---- open files
+
+
+def open_files(alloyd):
+    """Soft and hard limit."""
+    line = re.search(r"^Max open files +(\d+) +(\d+)", pathlib.Path(f"/proc/{alloyd.pid}/limits").read_text(), re.M)
+    return int(line[1]), int(line[2])
+
+
+def spawn_limited(alloyd, soft, hard):
+    """Has alloyd start with these limits of open files."""
+    def spawn(argv, env=None):
+        with open(alloyd.log_path, "ab") as log:
+            alloyd.popen = subprocess.Popen(["prlimit", f"--nofile={soft}:{hard}", *map(str, argv)], stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, env=dict(os.environ, **(env or {})))
+    alloyd.spawn = spawn
+
+
+def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": 400}))
+    spawn_limited(alloyd, 256, 4096)
+    alloyd.start()
+    soft, hard = open_files(alloyd)
+    assert 400 < soft < 600 and hard == 4096
+    assert re.search(r"level=info .*limit of open files raised\" from=256 to=%d$" % soft, alloyd.log(), re.M)
+
+
+def test_too_few_open_files_are_told_with_the_figure(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": 400}))
+    spawn_limited(alloyd, 256, 300)
+    alloyd.start()
+    assert open_files(alloyd) == (300, 300)
+    line = re.search(r"level=warn .*too few open files allowed\" limit=300 needed=(\d+) connections_fit=(\d+)"
+                     r" max_connections=400", alloyd.log())
+    assert line and 100 < int(line[2]) == 300 - (int(line[1]) - 400) < 300

@@ -107,19 +107,86 @@ static void long_keys_and_texts_are_cut_and_can_still_be_cleared(void **state)
     health_destroy(health);
 }
 
-static void there_is_room_for_the_promised_number(void **state)
+/* Counts conditions into the size_t at arg, and checks their order but for "more". */
+static void count_in_order(void *arg, const char *key, bool blocking, const char *text)
+{
+    static char last[HEALTH_KEY_MAX];
+    size_t *count = arg;
+
+    (void)blocking;
+    (void)text;
+    if (*count > 0 && strcmp(key, "more") != 0)
+        assert_true(strcmp(last, key) < 0);
+    snprintf(last, sizeof(last), "%s", key);
+    ++*count;
+}
+
+static size_t count_conditions(struct health *health)
+{
+    size_t count = 0;
+
+    health_visit(health, count_in_order, &count);
+    return count;
+}
+
+static void every_stream_may_have_every_kind_under_its_longest_name(void **state)
 {
     struct health *health = health_create();
-    char key[16];
+    char name[64], key[2 * HEALTH_KEY_MAX];
+    size_t count = 0;
+
+    (void)state;
+    for (unsigned stream = 0; stream < METRIC_STREAMS_MAX; stream++) {
+        memset(name, 'n', 61);
+        snprintf(name + 61, 3, "%02u", stream);
+        for (unsigned kind = 0; kind < HEALTH_STREAM_KINDS_MAX; kind++, count++) {
+            snprintf(key, sizeof(key), "clickhouse.%s.and_a_long_kind_%02u", name, kind);
+            health_raise(health, key, true, "x");
+        }
+    }
+    assert_int_equal(count_conditions(health), count);
+    while (count-- > 0) {
+        snprintf(name + 61, 3, "%02u", (unsigned)count / HEALTH_STREAM_KINDS_MAX);
+        snprintf(key, sizeof(key), "clickhouse.%s.and_a_long_kind_%02u", name,
+                 (unsigned)count % HEALTH_STREAM_KINDS_MAX);
+        health_clear(health, key);
+    }
+    assert_int_equal(count_conditions(health), 0);
+    assert_true(health_ready(health));
+    health_destroy(health);
+}
+
+static void append_more(void *arg, const char *key, bool blocking, const char *text)
+{
+    if (strcmp(key, "more") == 0)
+        append(arg, key, blocking, text);
+}
+
+static void what_does_not_fit_is_counted_and_told(void **state)
+{
+    struct health *health = health_create();
+    char seen[2048] = "", key[32];
 
     (void)state;
     for (int i = HEALTH_CONDITIONS_MAX - 1; i >= 0; i--) {
-        snprintf(key, sizeof(key), "k%03d", i);
-        health_raise(health, key, i == 255, "x");
+        snprintf(key, sizeof(key), "k%05d", i);
+        health_raise(health, key, false, "x");
     }
-    assert_false(health_ready(health));
-    health_clear(health, "k255");
+    assert_int_equal(count_conditions(health), HEALTH_CONDITIONS_MAX);
     assert_true(health_ready(health));
+    health_raise(health, "a", false, "x");
+    assert_true(health_ready(health));
+    health_raise(health, "z", true, "x");
+    assert_false(health_ready(health));
+    health_raise(health, "k00000", false, "still reworded");
+    health_visit(health, append_more, seen);
+    assert_string_equal(seen,
+                        "more=2 times something more was wrong than fits here; see the log! ");
+    health_clear(health, "k00001");
+    assert_true(health_ready(health));
+    health_raise(health, "z", true, "x");
+    assert_false(health_ready(health));
+    assert_int_equal(count_conditions(health), HEALTH_CONDITIONS_MAX);
     health_destroy(health);
 }
 
@@ -160,7 +227,8 @@ int main(void)
         cmocka_unit_test(raising_again_rewords_and_can_begin_to_block),
         cmocka_unit_test(conditions_are_visited_in_the_order_of_their_keys),
         cmocka_unit_test(long_keys_and_texts_are_cut_and_can_still_be_cleared),
-        cmocka_unit_test(there_is_room_for_the_promised_number),
+        cmocka_unit_test(every_stream_may_have_every_kind_under_its_longest_name),
+        cmocka_unit_test(what_does_not_fit_is_counted_and_told),
         cmocka_unit_test(threads_do_not_disturb_each_other),
     };
 

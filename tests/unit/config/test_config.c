@@ -314,6 +314,10 @@ static void auto_follows_cpus_mode_and_segment(void **state)
     config = load_with(STREAM "[journal]\nmode = memory\nsegment = 1GiB", NULL, 0, 2);
     assert_int_equal(config->journal_max_bytes_bytes, 3ull << 30);
     config_destroy(config);
+    /* nor what the kernel maps */
+    config = load_with(STREAM "[journal]\nsegment = 64KiB", NULL, 0, 2);
+    assert_in_range(config->journal_max_bytes_bytes, 1, 8ull << 30);
+    config_destroy(config);
 }
 
 static void addresses_of_every_kind_are_read(void **state)
@@ -424,6 +428,9 @@ static void try_value(const char *section, const char *key, const char *value, b
     snprintf(override, sizeof(override), "%s.%s=%s", section, key, value);
     overrides[count++] = override;
     config = load_with(STREAM, overrides, count, CPUS);
+    /* How many segments a machine can map is not the key's bound. */
+    if (config == NULL && strcmp(key, "max_bytes") == 0 && strstr(problems, "vm.max_map_count"))
+        return;
     if ((config != NULL) != good)
         fail_msg("%s: expected to be %s: %s", override, good ? "taken" : "refused", problems);
     config_destroy(config);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_private.h - what the three files of the configuration share: config.c (load, dump,
- * compare, publish), config_value.c (numbers and their units), config_check.c (addresses, streams,
- * whatever concerns more than one key).
+ * config_loader.h - what reading and checking a configuration stand on: the rows of the keys, and
+ * how a problem is told.
  */
-#ifndef ALLOY_CONFIG_PRIVATE_H
-#define ALLOY_CONFIG_PRIVATE_H
+#ifndef ALLOY_CONFIG_LOADER_H
+#define ALLOY_CONFIG_LOADER_H
 
 #include "alloy/config.h"
 
@@ -50,6 +49,8 @@ enum config_stream_key {
 };
 extern const char *const config_stream_keys[STREAM_KEY_COUNT];
 
+#define CONFIG_MASK "********" /* stands for a secret */
+
 /* Where a value was given: a line of the file, the override -place - 1, or nowhere. */
 #define PLACE_NONE 0
 
@@ -76,22 +77,5 @@ void config_problem(struct config_loader *loader, int place, const char *format,
     PRINTF_LIKE(3, 4);
 /* strdup(), or NULL and a problem. */
 char *config_copy(struct config_loader *loader, const char *text, size_t len);
-
-#define CONFIG_VALUE_MAX 64 /* bytes of a formatted value */
-#define CONFIG_WHY_MAX 200  /* bytes of a sentence that tells why a value is refused */
-
-/* Reads text as key's kind (not STR). Returns true, or false with the reason in why. */
-bool config_value_parse(const struct config_key *key, const char *text, uint64_t *value,
-                        char why[CONFIG_WHY_MAX]);
-/* Writes value as the file would have it, in the largest unit that divides it. */
-void config_value_format(const struct config_key *key, uint64_t value, char out[CONFIG_VALUE_MAX]);
-
-/* True for at least one letter, digit or character of more, and nothing else. */
-bool config_is_name(const char *text, size_t len, const char *more);
-/* The part of url between "user:" and "@host"; empty where there is none. */
-struct slice config_url_password(const char *url);
-
-/* Resolves what is `auto` or inherited, fills streams and addresses, and reports what is wrong. */
-void config_check(struct config_loader *loader);
 
 #endif

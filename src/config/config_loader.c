@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_loader.c - what reading and checking a configuration stand on: the rows of the keys, and
+ * how a problem is told.
+ *
+ * Runs on: main thread. Owns: nothing.
+ */
+#include "config_loader.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+/* The reload column of config_keys.def. */
+#define RESTART false
+#define RELOAD true
+
+#define ROW(section_, key, field, ...)                                                            \
+    {                                                                                             \
+        .section = #section_, .name = #key, .offset = offsetof(struct config, field), __VA_ARGS__ \
+    }
+
+const struct config_key config_keys[CONFIG_KEY_COUNT] = {
+#define KEY_STR(section, key, default_, reload_, help)                               \
+    ROW(section, key, section##_##key, .kind = KIND_STR, .default_text = (default_), \
+        .reload = (reload_)),
+#define KEY_SECRET(section, key, default_, reload_, help)                            \
+    ROW(section, key, section##_##key, .kind = KIND_STR, .default_text = (default_), \
+        .reload = (reload_), .secret = true),
+#define KEY_UINT(section, key, default_, min_, max_, reload_, help)                   \
+    ROW(section, key, section##_##key, .kind = KIND_UINT, .default_text = (default_), \
+        .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_AUTO(section, key, min_, max_, reload_, help)                         \
+    ROW(section, key, section##_##key, .kind = KIND_UINT, .default_text = "auto", \
+        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_SIZE(section, key, default_, min_, max_, reload_, help)                           \
+    ROW(section, key, section##_##key##_bytes, .kind = KIND_SIZE, .default_text = (default_), \
+        .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_AUTO_SIZE(section, key, min_, max_, reload_, help)                            \
+    ROW(section, key, section##_##key##_bytes, .kind = KIND_SIZE, .default_text = "auto", \
+        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_MSEC(section, key, default_, min_, max_, reload_, help)                        \
+    ROW(section, key, section##_##key##_ms, .kind = KIND_MSEC, .default_text = (default_), \
+        .min = (min_), .max = (max_), .reload = (reload_)),
+#define KEY_BOOL(section, key, default_, reload_, help)                               \
+    ROW(section, key, section##_##key, .kind = KIND_BOOL, .default_text = (default_), \
+        .words = "off,on", .reload = (reload_)),
+#define KEY_ENUM(section, key, default_, words_, reload_, help)                       \
+    ROW(section, key, section##_##key, .kind = KIND_ENUM, .default_text = (default_), \
+        .words = (words_), .reload = (reload_)),
+#include "alloy/config_keys.def"
+};
+
+const char *const config_stream_keys[STREAM_KEY_COUNT] = {"path", "table", "id", "ttl"};
+
+/* Writes an override as problems name it: a secret's value stays out, however it was spelled. */
+static void config_print_override(FILE *out, const char *override)
+{
+    size_t key_len = strcspn(override, "=");
+    bool secret = false;
+
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
+        secret = secret || (config_keys[i].secret && memmem(override, key_len, config_keys[i].name,
+                                                            strlen(config_keys[i].name)) != NULL);
+    if (secret && override[key_len] == '=')
+        fprintf(out, "--set %.*s=" CONFIG_MASK ": ", (int)key_len, override);
+    else
+        fprintf(out, "--set %s: ", override);
+}
+
+void config_problem(struct config_loader *loader, int place, const char *format, ...)
+{
+    va_list args;
+
+    loader->problem_count++;
+    if (place < 0)
+        config_print_override(loader->problems, loader->overrides[-place - 1]);
+    else if (place > 0)
+        fprintf(loader->problems, "%s:%d: ", loader->path, place);
+    else
+        fprintf(loader->problems, "%s: ", loader->path);
+    va_start(args, format);
+    vfprintf(loader->problems, format, args);
+    va_end(args);
+    fputc('\n', loader->problems);
+}
+
+char *config_copy(struct config_loader *loader, const char *text, size_t len)
+{
+    char *copy = strndup(text, len);
+
+    if (copy == NULL) {
+        loader->out_of_memory = true;
+        config_problem(loader, PLACE_NONE, "out of memory");
+    }
+    return copy;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * signals.c - hears TERM, INT and HUP in every phase of the process, whatever main is doing.
+ *
+ * A signal that is pending already does not become pending twice: a main thread that reads a
+ * journal for a minute would find one TERM where an operator has sent two. So a thread of its own
+ * takes each as it comes, counts, and exits at the second without asking anybody.
+ *
+ * Runs on: its own thread, which lives as long as the process; signals_start() and signals_wait()
+ * main. Owns: the descriptor that wakes main.
+ */
+#define LOG_MODULE "signals"
+#include "signals.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "alloy/log.h"
+
+#define LAST_LINE_MS 100 /* how long an exit at once waits for its own line to be written */
+
+static struct {
+    sigset_t taken; /* constant after signals_start(), like the next */
+    int wake_fd;
+    _Atomic bool stop;   /* release in the thread, acquire in main */
+    _Atomic bool reload; /* the same */
+} signals;
+
+static void signals_wake_main(_Atomic bool *wish)
+{
+    const uint64_t one = 1;
+
+    atomic_store_explicit(wish, true, memory_order_release);
+    (void)!write(signals.wake_fd, &one, sizeof(one));
+}
+
+static void *signals_main(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        const int number = sigwaitinfo(&signals.taken, NULL);
+
+        if (number == SIGHUP) {
+            signals_wake_main(&signals.reload);
+        } else if (number > 0 && !signals_stop_wanted()) {
+            signals_wake_main(&signals.stop);
+        } else if (number > 0) {
+            log_warn("second signal signal=%d action=exit_at_once", number);
+            log_flush(LAST_LINE_MS);
+            _exit(1);
+        }
+    }
+    return NULL;
+}
+
+int signals_start(void)
+{
+    sigset_t all, taken_too;
+    pthread_t thread;
+    int err;
+
+    sigemptyset(&signals.taken);
+    sigaddset(&signals.taken, SIGTERM);
+    sigaddset(&signals.taken, SIGINT);
+    sigaddset(&signals.taken, SIGHUP);
+    signals.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (signals.wake_fd < 0)
+        return -errno;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &taken_too);
+    err = -pthread_create(&thread, NULL, signals_main, NULL);
+    sigaddset(&taken_too, SIGTERM);
+    sigaddset(&taken_too, SIGINT);
+    sigaddset(&taken_too, SIGHUP);
+    pthread_sigmask(SIG_SETMASK, &taken_too, NULL);
+    if (err != 0)
+        return err;
+    pthread_setname_np(thread, "alloy-signals");
+    pthread_detach(thread);
+    return 0;
+}
+
+enum signals_wish signals_wait(uint64_t timeout_ms)
+{
+    struct pollfd woken = {.fd = signals.wake_fd, .events = POLLIN};
+    uint64_t count;
+
+    (void)poll(&woken, 1, timeout_ms < INT32_MAX ? (int)timeout_ms : INT32_MAX);
+    (void)!read(signals.wake_fd, &count, sizeof(count));
+    if (signals_stop_wanted())
+        return SIGNALS_STOP;
+    return atomic_exchange_explicit(&signals.reload, false, memory_order_acquire) ? SIGNALS_RELOAD
+                                                                                  : SIGNALS_NONE;
+}
+
+bool signals_stop_wanted(void)
+{
+    return atomic_load_explicit(&signals.stop, memory_order_acquire);
+}
