@@ -96,7 +96,7 @@ static bool flusher_probe_split_row(struct slice body, struct slice fields[PROBE
 
 static bool flusher_probe_copy_field(char out[FLUSHER_PROBE_FIELD_MAX], struct slice field)
 {
-    if (field.len >= FLUSHER_PROBE_FIELD_MAX)
+    if (field.len >= FLUSHER_PROBE_FIELD_MAX || memchr(field.data, '\0', field.len) != NULL)
         return false;
     snprintf(out, FLUSHER_PROBE_FIELD_MAX, "%.*s", field.len == 0 ? 1 : (int)field.len,
              field.len == 0 ? "-" : field.data);

@@ -116,6 +116,15 @@ static void anything_else_is_no_answer(void **state)
         assert_false(read_probe(texts[i], &probe));
 }
 
+static void a_field_with_a_nul_is_no_answer(void **state)
+{
+    static const char text[] = "26.7.2.1\t1\tRep\0lacingMergeTree\t0\t1000\t0\n";
+    struct flusher_probe probe;
+
+    (void)state;
+    assert_false(flusher_probe_read((struct slice){text, sizeof(text) - 1}, &probe));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +132,7 @@ int main(void)
         cmocka_unit_test(only_a_plain_merge_tree_needs_a_window),
         cmocka_unit_test(what_the_server_said_is_kept_for_the_log),
         cmocka_unit_test(anything_else_is_no_answer),
+        cmocka_unit_test(a_field_with_a_nul_is_no_answer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

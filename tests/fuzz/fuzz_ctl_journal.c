@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fuzz_ctl_journal.c - alloyctl journal inspect and verify over any bytes in a segment file.
+ *
+ * The first byte chooses as in fuzz_recover.c: bit 0, the bytes lie over the whole file, header
+ * included, else behind a good header; bit 1, what looks like a record gets its right place and
+ * checksum; bit 2, the file ends with the bytes; bit 3, the header's checksum is made right.
+ */
+#include "ctl.h"
+
+#include "alloy/journal.h"
+#include "alloy/journal_dir.h"
+#include "alloy/log.h"
+#include "alloy/segment.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define FILE_BYTES SEGMENT_BYTES_MIN
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static char folder[64];
+static char path[128];
+static char header[SEGMENT_HEADER_BYTES];
+static char image[FILE_BYTES];
+
+static void remove_folder(void)
+{
+    static const char *const files[] = {"instance", "instance.tmp", "lock"};
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY);
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        unlinkat(fd, files[i], 0);
+    close(fd);
+    unlink(path);
+    rmdir(folder);
+}
+
+/* Has a journal make a folder and the header of its first segment. */
+static void start(void)
+{
+    static const char *const names[] = {"orders", "clicks"};
+    const struct journal_options options = {.dir = folder,
+                                            .segment_bytes = SEGMENT_BYTES_MIN,
+                                            .max_bytes = 2 * SEGMENT_BYTES_MIN,
+                                            .writer_count = 1,
+                                            .stream_names = names,
+                                            .stream_count = ARRAY_LEN(names)};
+    char error[JOURNAL_ERROR_MAX], name[SEGMENT_NAME_MAX];
+    struct journal *journal;
+    int fd;
+
+    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
+    strcpy(folder, "/dev/shm/alloy-fuzz-XXXXXX");
+    ALLOY_ASSERT(mkdtemp(folder) != NULL);
+    ALLOY_ASSERT(journal_open(&journal, &options, error) == 0);
+    segment_name(name, 1, "alj");
+    fd = openat(journal_segments(journal)->dir_fd, name, O_RDONLY | O_CLOEXEC);
+    ALLOY_ASSERT(fd >= 0 && pread(fd, header, sizeof(header), 0) == (ssize_t)sizeof(header));
+    close(fd);
+    journal_close(journal);
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    atexit(remove_folder);
+}
+
+static void repair_records(void)
+{
+    const size_t from = offsetof(struct record, lsn);
+
+    for (size_t at = SEGMENT_HEADER_BYTES; at + sizeof(struct record) < FILE_BYTES; at += 8) {
+        struct record *record = (struct record *)(image + at);
+        size_t used;
+
+        if (record->magic != RECORD_MAGIC)
+            continue;
+        record->lsn = (uint64_t)1 << 32 | at;
+        used = sizeof(*record) + record->body_length % FILE_BYTES;
+        if (record->id_offset == record->body_length)
+            used += record->id_length;
+        if (at + used <= FILE_BYTES)
+            record->checksum = (uint32_t)XXH3_64bits(image + at + from, used - from);
+    }
+}
+
+static size_t build(const uint8_t *data, size_t size)
+{
+    const unsigned choice = data[0];
+    const size_t begin = (choice & 1) ? 0 : SEGMENT_HEADER_BYTES;
+    struct segment_header *head = (struct segment_header *)image;
+
+    data++;
+    size--;
+    memset(image, 0, sizeof(image));
+    memcpy(image, header, sizeof(header));
+    if (size > FILE_BYTES - begin)
+        size = FILE_BYTES - begin;
+    memcpy(image + begin, data, size);
+    if (choice & 2)
+        repair_records();
+    if (choice & 8)
+        head->checksum = XXH3_64bits(head, offsetof(struct segment_header, checksum));
+    return (choice & 4) ? begin + size : FILE_BYTES;
+}
+
+/* Runs one command; returns its exit status and owned *text. */
+static int run(int (*command)(const char *dir, FILE *out), char **text)
+{
+    size_t len = 0;
+    FILE *out = open_memstream(text, &len);
+    int status;
+
+    ALLOY_ASSERT(out != NULL);
+    status = command(folder, out);
+    ALLOY_ASSERT(fclose(out) == 0);
+    ALLOY_ASSERT(strlen(*text) == len);
+    return status;
+}
+
+/* The number before the last place of word: a stream's name may hold it too. */
+static unsigned long long number_before(const char *text, const char *word)
+{
+    const char *at = strstr(text, word);
+
+    ALLOY_ASSERT(at != NULL && at > text);
+    for (const char *next; (next = strstr(at + 1, word)) != NULL;)
+        at = next;
+    for (at--; at > text && at[-1] >= '0' && at[-1] <= '9';)
+        at--;
+    return strtoull(at, NULL, 10);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *inspected, *verified;
+    const char *sums;
+    size_t length;
+    int fd, status;
+
+    if (size < 1)
+        return 0;
+    if (folder[0] == '\0')
+        start();
+    length = build(data, size);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ALLOY_ASSERT(fd >= 0 && write(fd, image, length) == (ssize_t)length);
+    close(fd);
+
+    status = run(ctl_journal_verify, &verified);
+    ALLOY_ASSERT(run(ctl_journal_inspect, &inspected) == status);
+    /* The last line of each counts the same. */
+    sums = memrchr(verified, '\n', strlen(verified) - 1);
+    sums = sums != NULL ? sums : verified;
+    ALLOY_ASSERT((number_before(sums, " problem") > 0) == (status != EXIT_SUCCESS));
+    ALLOY_ASSERT(number_before(sums, " record") == number_before(inspected, " record"));
+    free(inspected);
+    free(verified);
+    return 0;
+}
