@@ -232,11 +232,13 @@ def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(make_alloyd):
     assert re.search(r"level=info .*limit of open files raised\" from=256 to=%d$" % soft, alloyd.log(), re.M)
 
 
-def test_too_few_open_files_are_told_with_the_figure(make_alloyd):
-    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": 400}))
-    spawn_limited(alloyd, 256, 300)
+@pytest.mark.parametrize("wanted, hard, level", [(400, 300, "warn"), (65536, 300, "warn"), (65536, 10000, "info"),
+                                                 (65535, 10000, "warn")])
+def test_too_few_open_files_are_told_with_the_figure(make_alloyd, wanted, hard, level):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": wanted}))
+    spawn_limited(alloyd, 256, hard)
     alloyd.start()
-    assert open_files(alloyd) == (300, 300)
-    line = re.search(r"level=warn .*too few open files allowed\" limit=300 needed=(\d+) connections_fit=(\d+)"
-                     r" max_connections=400", alloyd.log())
-    assert line and 100 < int(line[2]) == 300 - (int(line[1]) - 400) < 300
+    assert open_files(alloyd) == (hard, hard)
+    line = re.search(r"level=%s .*too few open files allowed\" limit=%d needed=(\d+) connections_fit=(\d+)"
+                     r" max_connections=%d " % (level, hard, wanted), alloyd.log())
+    assert line and hard - 200 < int(line[2]) == hard - (int(line[1]) - wanted) < hard
