@@ -18,11 +18,12 @@
 
 #include "alloy/base.h"
 #include "alloy/metrics.h"
+#include "alloy/pulse.h"
 
 /* What can be up at once: every kind of every stream, every thread that hangs, and what the process
  * has once. A kind of a stream is a key like "clickhouse.NAME.window". */
 #define HEALTH_STREAM_KINDS_MAX 16
-#define HEALTH_THREADS_MAX 160
+#define HEALTH_THREADS_MAX PULSE_THREADS_MAX
 #define HEALTH_OTHERS_MAX 64
 #define HEALTH_CONDITIONS_MAX \
     (METRIC_STREAMS_MAX * HEALTH_STREAM_KINDS_MAX + HEALTH_THREADS_MAX + HEALTH_OTHERS_MAX)

@@ -25,6 +25,7 @@
 #include <jansson.h>
 
 #include "alloy/clock.h"
+#include "alloy/pulse.h"
 #include "dashboard.h"
 #include "exposition.h"
 #include "gate.h"
@@ -52,6 +53,7 @@ struct admin {
     struct evhttp *http;
     struct gate *gate;
     struct event *stop;
+    struct event *beat;
     int stop_fd;
     pthread_t thread;
     /* admin thread only */
@@ -474,12 +476,22 @@ static void admin_on_stop(evutil_socket_t fd, short what, void *arg)
     event_base_loopbreak(admin->base);
 }
 
+static void admin_on_beat(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+    pulse_beat(0);
+}
+
 static void *admin_thread_main(void *arg)
 {
     struct admin *admin = arg;
 
     pthread_setname_np(pthread_self(), "admin");
+    pulse_join("admin");
     event_base_dispatch(admin->base);
+    pulse_leave();
     return NULL;
 }
 
@@ -497,7 +509,9 @@ static int admin_loop_create(struct admin *admin)
         return -ENOMEM;
     admin->http = evhttp_new(admin->base);
     admin->stop = event_new(admin->base, admin->stop_fd, EV_READ, admin_on_stop, admin);
-    if (!admin->http || !admin->stop || event_add(admin->stop, NULL) != 0)
+    admin->beat = event_new(admin->base, -1, EV_PERSIST, admin_on_beat, NULL);
+    if (!admin->http || !admin->stop || event_add(admin->stop, NULL) != 0 || !admin->beat ||
+        event_add(admin->beat, &(struct timeval){.tv_sec = 1}) != 0)
         return -ENOMEM;
     evhttp_set_allowed_methods(admin->http, ALL_METHODS);
     evhttp_set_max_headers_size(admin->http, HEAD_MAX);
@@ -540,6 +554,8 @@ static void admin_free(struct admin *admin)
     gate_destroy(admin->gate);
     if (admin->http)
         evhttp_free(admin->http);
+    if (admin->beat)
+        event_free(admin->beat);
     if (admin->stop)
         event_free(admin->stop);
     if (admin->base)

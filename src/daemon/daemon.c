@@ -25,6 +25,7 @@
 #include "alloy/front.h"
 #include "alloy/janitor.h"
 #include "alloy/log.h"
+#include "alloy/pulse.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
 #include "limits.h"
@@ -34,7 +35,9 @@
 #include "alloy/worker.h"
 
 #define DRAIN_POLL_MS 5
-#define IDLE_POLL_MS 1000
+#define LOOK_MS 500        /* between two looks at the threads */
+#define SILENT_MS 30000    /* a thread hangs; under systemd: as long as WatchdogSec */
+#define SILENT_MIN_MS 3000 /* they sleep for up to a second */
 #define WORKERS_MAX 64
 #define LOG_STOP_MS 1000 /* for lines that are not written yet */
 
@@ -354,12 +357,33 @@ static void daemon_reload(struct daemon *daemon)
     sdnotify_ready();
 }
 
-/* Serves until TERM or INT. */
+/* What pulse_look() tells. */
+static void daemon_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
+{
+    struct daemon *daemon = arg;
+    char key[HEALTH_KEY_MAX];
+
+    snprintf(key, sizeof(key), "thread.%s", name);
+    if (silent_ms == 0) {
+        log_warn("thread goes on thread=%s", name);
+        health_clear(daemon->health, key);
+        return;
+    }
+    log_error("thread hangs thread=%s silent_ms=%" PRIu64, name, silent_ms);
+    health_raise(daemon->health, key, true,
+                 "The thread %s hangs: restart alloyd, and tell its developers.", name);
+}
+
+/* Serves until TERM or INT. Pings systemd only while no thread hangs. */
 static void daemon_serve(struct daemon *daemon)
 {
-    const uint64_t watchdog_ms = sdnotify_watchdog_ms();
-    const uint64_t timeout_ms = watchdog_ms > 0 ? watchdog_ms : IDLE_POLL_MS;
+    const uint64_t ping_ms = sdnotify_watchdog_ms();
+    const uint64_t timeout_ms = ping_ms > 0 && ping_ms / 2 < LOOK_MS ? ping_ms / 2 : LOOK_MS;
+    uint64_t bound_ms = ping_ms > 0 ? 2 * ping_ms : SILENT_MS;
+    uint64_t pinged_ms = 0, now_ms;
 
+    if (bound_ms < SILENT_MIN_MS)
+        bound_ms = SILENT_MIN_MS;
     for (;;) {
         switch (signals_wait(timeout_ms)) {
         case SIGNALS_RELOAD:
@@ -368,8 +392,13 @@ static void daemon_serve(struct daemon *daemon)
         case SIGNALS_STOP:
             return;
         case SIGNALS_NONE:
-            if (watchdog_ms > 0)
-                sdnotify_watchdog();
+            break;
+        }
+        now_ms = clock_mono_ms();
+        if (pulse_look(now_ms, bound_ms, daemon_tell_pulse, daemon) == 0 && ping_ms > 0 &&
+            now_ms >= pinged_ms + ping_ms) {
+            sdnotify_watchdog();
+            pinged_ms = now_ms;
         }
     }
 }

@@ -14,6 +14,11 @@
 
 #include "alloy/log.h"
 
+/* The default of server.max_connections stands for "plenty": nobody has asked for just that many,
+ * and this many are plenty too. */
+#define CONNECTIONS_DEFAULT 65536
+#define CONNECTIONS_PLENTY 8192
+
 /* Descriptors besides those of clients. */
 #define FILES_FIXED                                                                                \
     64                   /* standard streams, journal, L1, dead letters, clients of the admin port \
@@ -32,10 +37,12 @@ static uint64_t limits_files_beside_clients(const struct config *config)
 
 void limits_raise_files(const struct config *config)
 {
+    const uint64_t wanted = config->server_max_connections;
     const uint64_t beside = limits_files_beside_clients(config);
-    const uint64_t needed = config->server_max_connections + beside;
+    const uint64_t needed = wanted + beside;
     struct rlimit files;
-    uint64_t before;
+    uint64_t before, fit;
+    enum log_level level;
 
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= needed)
         return;
@@ -45,13 +52,16 @@ void limits_raise_files(const struct config *config)
         log_warn("limit of open files cannot be raised error=\"%s\"", strerror(errno));
         files.rlim_cur = before;
     }
-    if (files.rlim_cur >= needed)
+    if (files.rlim_cur >= needed) {
         log_info("limit of open files raised from=%" PRIu64 " to=%" PRIu64, before, needed);
-    else
-        log_warn("too few open files allowed limit=%" PRIu64 " needed=%" PRIu64
-                 " connections_fit=%" PRIu64 " max_connections=%" PRIu64
-                 " action=\"raise LimitNOFILE or ulimit -n, or lower server.max_connections\"",
-                 (uint64_t)files.rlim_cur, needed,
-                 files.rlim_cur > beside ? (uint64_t)files.rlim_cur - beside : 0,
-                 config->server_max_connections);
+        return;
+    }
+    fit = files.rlim_cur > beside ? files.rlim_cur - beside : 0;
+    level = wanted == CONNECTIONS_DEFAULT && fit >= CONNECTIONS_PLENTY ? LOG_LEVEL_INFO
+                                                                       : LOG_LEVEL_WARN;
+    log_write(level, LOG_MODULE,
+              "too few open files allowed limit=%" PRIu64 " needed=%" PRIu64
+              " connections_fit=%" PRIu64 " max_connections=%" PRIu64
+              " action=\"raise LimitNOFILE or ulimit -n, or lower server.max_connections\"",
+              (uint64_t)files.rlim_cur, needed, fit, wanted);
 }

@@ -30,6 +30,7 @@
 #include "alloy/clock.h"
 #include "conn.h"
 #include "alloy/listener.h"
+#include "alloy/pulse.h"
 #include "alloy/route.h"
 #define LOG_MODULE "front"
 #include "alloy/log.h"
@@ -223,6 +224,7 @@ static void front_run(struct front_thread *thread)
         if (!thread->drained && atomic_load_explicit(&front->draining, memory_order_acquire))
             front_drain_thread(thread);
         busy = conn_turn_begin(thread->conns);
+        pulse_beat(0);
         event_base_loop(thread->base, busy ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
         conn_turn_end(thread->conns);
         if (thread->tick_due) {
@@ -357,8 +359,10 @@ static void *front_thread_main(void *arg)
     err = front_thread_prepare(thread);
     thread->start_error = err;
     sem_post(&thread->started);
+    pulse_join(name);
     if (err == 0)
         front_run(thread);
+    pulse_leave();
     front_thread_clear(thread);
     return NULL;
 }

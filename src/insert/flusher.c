@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "alloy/clock.h"
+#include "alloy/pulse.h"
 #include "alloy/event_id.h"
 #include "insert_request.h"
 #include "alloy/kill_point.h"
@@ -360,9 +361,11 @@ static void *flusher_run(void *arg)
     struct flusher *flusher = arg;
     int running;
 
+    pulse_join("flusher");
     /* acquire: pairs with the release in flusher_stop() */
     while (!atomic_load_explicit(&flusher->stop, memory_order_acquire)) {
         uint64_t now;
+        pulse_beat(0);
         curl_multi_perform(flusher->multi, &running);
         flusher_finish_transfers(flusher);
         flusher_take_inbox(flusher);
@@ -377,6 +380,7 @@ static void *flusher_run(void *arg)
         /* What was just added makes this return at once. */
         curl_multi_poll(flusher->multi, NULL, 0, flusher_next_due(flusher, now), NULL);
     }
+    pulse_leave();
     return NULL;
 }
 

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "alloy/clock.h"
+#include "alloy/pulse.h"
 
 /* Longest sleep: L1 expires in steps of this, and a finished segment is removed within it. */
 #define INTERVAL_MS 50
@@ -28,15 +29,18 @@ static void *janitor_main(void *arg)
 {
     struct janitor *janitor = arg;
 
+    pulse_join("janitor");
     /* relaxed: the flag carries no data; journal_wake() ends the sleep */
     while (!atomic_load_explicit(&janitor->stop, memory_order_relaxed)) {
         uint64_t now_ms = clock_mono_ms();
 
+        pulse_beat(0);
         journal_maintain(janitor->journal, now_ms,
                          config_current(janitor->config)->journal_sync_interval_ms);
         l1_maintain(janitor->l1, now_ms);
         journal_wait(janitor->journal, INTERVAL_MS);
     }
+    pulse_leave();
     return NULL;
 }
 

@@ -38,6 +38,7 @@
 #include "alloy/batch.h"
 #include "alloy/buried.h"
 #include "alloy/clock.h"
+#include "alloy/pulse.h"
 #include "alloy/journal_dir.h"
 #include "alloy/log.h"
 #include "alloy/recover.h"
@@ -87,6 +88,7 @@ static void replay_pause_ms(uint64_t ms)
     struct timespec wait = {.tv_sec = (time_t)(ms / 1000),
                             .tv_nsec = (long)(ms % 1000 * CLOCK_NS_PER_MS)};
 
+    pulse_beat(0);
     nanosleep(&wait, NULL);
 }
 
@@ -199,6 +201,7 @@ static void replay_visit(void *arg, struct record *record)
     struct replay *replay = arg;
     const uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
 
+    pulse_beat(0);
     if (record->received_ms > replay->newest_ms && record->received_ms <= replay->real_ms)
         replay->newest_ms = record->received_ms;
     if (!replay->parts.ids_known && replay_is_recent(replay, record, replay->real_ms))
@@ -422,18 +425,21 @@ static void *replay_main(void *arg)
     struct replay *replay = arg;
     char error[JOURNAL_ERROR_MAX];
 
+    pulse_join("replay");
     /* Only a wish. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
     while ((replay->l1 = l1_thread_create(replay->parts.l1)) == NULL && !replay_stopping(replay))
         replay_pause_ms(FEED_PAUSE_MS);
     if (replay->l1 == NULL)
-        return NULL;
+        goto end;
     if (!replay->is_read)
         (void)!replay_read_segments(replay, error); /* told there */
     replay_feed(replay);
     /* release: pairs with the acquire in replay_done() */
     atomic_store_explicit(&replay->done, true, memory_order_release);
     l1_thread_destroy(replay->l1);
+end:
+    pulse_leave();
     return NULL;
 }
 

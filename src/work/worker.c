@@ -16,6 +16,7 @@
 #include "alloy/batch.h"
 #include "alloy/claims.h"
 #include "alloy/clock.h"
+#include "alloy/pulse.h"
 #include "alloy/kill_point.h"
 #define LOG_MODULE "worker"
 #include "alloy/log.h"
@@ -39,6 +40,8 @@
 #define DONE_STEP_MS 10 /* between two looks at the queue of dead-lettered records, in a drain */
 #define LOG_INTERVAL_MS 10000
 #define STRANGE_INTERVAL_MS 60000
+/* Exchanges with Redis, each up to redis.timeout, between two reports of a worker. */
+#define EXCHANGES_MAX 10
 
 /* The batch of one stream that is being filled. */
 struct open_batch {
@@ -53,6 +56,7 @@ struct worker {
     pthread_t thread;
     size_t stream_count;
     uint32_t batch_max;
+    char name[16];
     int stop_fd; /* eventfd: readable once the worker must end */
 
     /* any thread */
@@ -75,11 +79,18 @@ static bool worker_is_stopping(const struct worker *worker)
     return atomic_load_explicit(&worker->stopping, memory_order_relaxed);
 }
 
+/* Reports in, and that what comes next may wait for Redis. */
+static void worker_beat(const struct worker *worker)
+{
+    pulse_beat(EXCHANGES_MAX * config_current(worker->parts.config)->redis_timeout_ms);
+}
+
 /* Sleeps; false: the worker must end. */
 static bool worker_pause_ms(const struct worker *worker, uint64_t ms)
 {
     struct pollfd stop = {.fd = worker->stop_fd, .events = POLLIN};
 
+    worker_beat(worker);
     (void)poll(&stop, 1, (int)ms);
     return !worker_is_stopping(worker);
 }
@@ -317,6 +328,8 @@ static bool worker_idle(struct worker *worker)
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
     release_ms = release_serve(worker->releases, clock_mono_ms());
+    if (release_ms > PULSE_SLEEP_MAX_MS)
+        release_ms = PULSE_SLEEP_MAX_MS;
     ring_wait_since(worker->parts.ring, epoch, worker_sleep_ns(worker, release_ms));
     return true;
 }
@@ -345,6 +358,7 @@ static void *worker_run(void *arg)
 {
     struct worker *worker = arg;
 
+    pulse_join(worker->name);
     if (!worker_prepare_releases(worker))
         goto end;
     /* Tells a wrong redis.url or password at start rather than with the first event. */
@@ -352,6 +366,7 @@ static void *worker_run(void *arg)
     while (!worker_is_stopping(worker)) {
         size_t n;
 
+        worker_beat(worker);
         if (!worker_finish_due(worker, false))
             break;
         (void)release_serve(worker->releases, clock_mono_ms());
@@ -362,6 +377,7 @@ static void *worker_run(void *arg)
 end:
     release_server_destroy(worker->releases);
     l1_thread_destroy(worker->l1);
+    pulse_leave();
     return NULL;
 }
 
@@ -409,12 +425,12 @@ static int worker_prepare(struct worker *worker)
 int worker_start(struct worker **out, const struct worker_parts *parts, unsigned number)
 {
     struct worker *worker = calloc(1, sizeof(*worker));
-    char name[16];
     int err;
 
     if (worker == NULL)
         return -ENOMEM;
     worker->parts = *parts;
+    snprintf(worker->name, sizeof(worker->name), "worker-%u", number % 1000);
     worker->stop_fd = -1;
     err = worker_prepare(worker);
     if (err == 0)
@@ -423,8 +439,7 @@ int worker_start(struct worker **out, const struct worker_parts *parts, unsigned
         worker_free_worker(worker);
         return err;
     }
-    snprintf(name, sizeof(name), "worker-%u", number % 1000);
-    pthread_setname_np(worker->thread, name);
+    pthread_setname_np(worker->thread, worker->name);
     *out = worker;
     return 0;
 }

@@ -2,6 +2,7 @@
 """A process that cannot be held up: by who reads its log, by a hanging thread, by a long start."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import pathlib
@@ -232,11 +233,85 @@ def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(make_alloyd):
     assert re.search(r"level=info .*limit of open files raised\" from=256 to=%d$" % soft, alloyd.log(), re.M)
 
 
-def test_too_few_open_files_are_told_with_the_figure(make_alloyd):
-    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": 400}))
-    spawn_limited(alloyd, 256, 300)
+@pytest.mark.parametrize("wanted, hard, level", [(400, 300, "warn"), (65536, 300, "warn"), (65536, 10000, "info"),
+                                                 (65535, 10000, "warn")])
+def test_too_few_open_files_are_told_with_the_figure(make_alloyd, wanted, hard, level):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"max_connections": wanted}))
+    spawn_limited(alloyd, 256, hard)
     alloyd.start()
-    assert open_files(alloyd) == (300, 300)
-    line = re.search(r"level=warn .*too few open files allowed\" limit=300 needed=(\d+) connections_fit=(\d+)"
-                     r" max_connections=400", alloyd.log())
-    assert line and 100 < int(line[2]) == 300 - (int(line[1]) - 400) < 300
+    assert open_files(alloyd) == (hard, hard)
+    line = re.search(r"level=%s .*too few open files allowed\" limit=%d needed=(\d+) connections_fit=(\d+)"
+                     r" max_connections=%d " % (level, hard, wanted), alloyd.log())
+    assert line and hard - 200 < int(line[2]) == hard - (int(line[1]) - wanted) < hard
+
+
+# ---- threads that hang
+
+PTRACE_ATTACH, PTRACE_DETACH, WALL = 16, 17, 0x40000000
+
+
+@contextlib.contextmanager
+def hanging(alloyd, name):
+    """One thread of alloyd stands still; all others go on. strace(1) could do no more than slow it down."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    tid, = (int(task.name) for task in pathlib.Path(f"/proc/{alloyd.pid}/task").iterdir()
+            if (task / "comm").read_text().strip() == name)
+    if libc.ptrace(PTRACE_ATTACH, tid, None, None) != 0:
+        pytest.skip("ptrace(2) is not allowed here")
+    os.waitpid(tid, WALL)
+    try:
+        yield
+    finally:
+        libc.ptrace(PTRACE_DETACH, tid, None, None)
+
+
+@pytest.mark.parametrize("thread, reason", [("front-1", "front-1"), ("worker-0", "worker-0"), ("alloy-flusher", "flusher"),
+                                            ("alloy-janitor", "janitor")])
+def test_a_thread_that_hangs_is_named_and_systemd_is_not_pinged(make_alloyd, redis, clickhouse, table, tmp_path, thread,
+                                                                reason):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+
+        def pings():
+            count = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    count += b"WATCHDOG=1" in systemd.recv(4096)
+            return count
+
+        alloyd = make_alloyd(sections_for(redis, clickhouse, table))
+        alloyd.start(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"})
+        assert alloyd.post(harness.event("a")).status == 202
+        alloyd.settled()
+        with hanging(alloyd, thread):
+            ready = harness.wait_until(lambda: pings() >= 0 and (r := alloyd.admin("/readyz")).status == 503 and r,
+                                       alloyd.log, 30)
+            assert f"thread.{reason}" in [r["key"] for r in ready.json["reasons"] if r["blocking"]]
+            assert re.search(rf'level=error .*msg="thread hangs" thread={reason} silent_ms=\d+$', alloyd.log(), re.M)
+            pings()
+            time.sleep(2.5)  # more than an interval
+            assert pings() == 0
+        harness.wait_until(alloyd.readyz, alloyd.log)
+        harness.wait_until(pings, alloyd.log)
+        assert f'msg="thread goes on" thread={reason}' in alloyd.log()
+
+
+def test_the_admin_thread_is_looked_at_too(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events"))
+    alloyd.start(env={"NOTIFY_SOCKET": "/nonexistent", "WATCHDOG_USEC": "2000000"})
+    with hanging(alloyd, "admin"):
+        harness.wait_until(lambda: 'msg="thread hangs" thread=admin' in alloyd.log(), alloyd.log, 30)
+    harness.wait_until(alloyd.readyz, alloyd.log)
+
+
+def test_no_thread_hangs_that_only_has_nothing_to_do(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table))
+    alloyd.start(env={"NOTIFY_SOCKET": "/nonexistent", "WATCHDOG_USEC": "2000000"})
+    time.sleep(6)  # twice the bound
+    alloyd.signal(signal.SIGSTOP)  # nor does one whose whole process was stopped
+    time.sleep(4)
+    alloyd.signal(signal.SIGCONT)
+    time.sleep(1)
+    assert alloyd.readyz() and "thread hangs" not in alloyd.log()
