@@ -176,8 +176,11 @@ char *insert_request_probe_url(const struct config *config, const struct config_
                                "SELECT version(), count(), any(engine), any(partition_key != ''), "
                                "any(extract(engine_full, "
                                "'non_replicated_deduplication_window = (\\\\d+)')), "
-                               "any(length(dependencies_table)) FROM system.tables "
-                               "WHERE database = ");
+                               "any(length(dependencies_table)), "
+                               "any(if(toUInt128(uuid) != 0, toString(uuid), "
+                               "extract(arrayElement(data_paths, 1), "
+                               "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))) "
+                               "FROM system.tables WHERE database = ");
     insert_request_put_quoted(out, '\'', stream->database);
     insert_request_put_encoded(out, " AND name = ");
     insert_request_put_quoted(out, '\'', stream->table);
