@@ -48,8 +48,9 @@
 #define RETRY_MAX_MS 2000
 #define STALE_MS 12000 /* a mark that somebody uses is renewed twice in this time */
 #define STAMP_MAX 40
-#define LOST_MAX 3 /* SETs that found a key which MGET does not find: it is no string */
-#define SHOWN_MAX 110
+#define LOST_MAX 3   /* SETs that found a key which MGET does not find: it is no string */
+#define SHOWN_MAX 64 /* of an identity in /readyz; the log has all of it */
+#define NAME_SHOWN_MAX 40
 #define COMMAND_SLACK 256
 
 #define LITERAL(text) (text), (sizeof(text) - 1)
@@ -92,6 +93,7 @@ struct mark_look {
     bool lost;                            /* SET NX found that somebody was first */
     char identity[MARK_IDENTITY_MAX + 1]; /* as it was when the look began */
     char mark[MARK_IDENTITY_MAX + 1];     /* "": none */
+    char name[MARK_IDENTITY_MAX + 1];     /* of the mark's table, after a space */
     char stamp[STAMP_MAX + 1];            /* of the mark: changes with each renewal */
     char member[MARK_IDENTITY_MAX + 1];
 };
@@ -103,7 +105,8 @@ struct mark_stream {
     /* under the lock */
     char identity[MARK_IDENTITY_MAX + 1]; /* "": not known */
     char foreign[MARK_IDENTITY_MAX + 1];  /* FOREIGN: whose they are */
-    bool told;                            /* that it goes on without the check */
+    char foreign_name[MARK_IDENTITY_MAX + 1];
+    bool told; /* that it goes on without the check */
     /* thread only */
     struct mark_look look;
     unsigned lost;                    /* looks in a row that ended so */
@@ -197,17 +200,20 @@ static uint32_t mark_number_of(const char *identity)
 static void mark_tell_foreign(struct marks *marks, const struct mark_stream *stream, size_t others)
 {
     const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
-    const char *name = mark_config_of(marks, stream)->name;
+    const struct config_stream *of = mark_config_of(marks, stream);
+    const char *name = of->name;
     char more[64] = "";
 
     if (others > 0)
         snprintf(more, sizeof(more), " (and %zu other streams)", others);
-    health_raise(marks->parts.health, "redis.foreign", true,
-                 "stream %s%s: the keys in Redis belong to table %.*s, and this alloyd inserts "
-                 "into %.*s: set redis.key_prefix = %s%08x: here; or, if that table is gone for "
-                 "good, delete the key %s#table:%s. Until then events are kept",
-                 name, more, SHOWN_MAX, stream->foreign, SHOWN_MAX, stream->identity, prefix,
-                 mark_number_of(stream->identity), prefix, name);
+    health_raise(
+        marks->parts.health, "redis.foreign", true,
+        "stream %s%s: the keys in Redis belong to table%.*s (%.*s), and this alloyd inserts "
+        "into %.*s.%.*s (%.*s): set redis.key_prefix = %s%08x: here; or, if that table is gone for "
+        "good, delete the key %s#table:%s. Until then events are kept",
+        name, more, NAME_SHOWN_MAX, stream->foreign_name, SHOWN_MAX, stream->foreign,
+        NAME_SHOWN_MAX, of->database, NAME_SHOWN_MAX, of->table, SHOWN_MAX, stream->identity,
+        prefix, mark_number_of(stream->identity), prefix, name);
 }
 
 /* Under the lock. */
@@ -256,14 +262,15 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
 {
     const bool fresh = !member && stream->look.mark[0] == '\0';
     const char *identity = stream->look.identity;
-    char ttl[24], stamp[STAMP_MAX + 1] = "";
+    const struct config_stream *of = mark_config_of(marks, stream);
+    char ttl[24], stamp[MARK_IDENTITY_MAX] = "";
 
     snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)(stream->ttl_s + MARGIN_S));
     redis_link_put_array(marks->link, fresh ? 6 : 5);
     redis_link_put(marks->link, LITERAL("$3\r\nSET\r\n"));
     mark_put_key(marks, stream, member);
     if (!member)
-        snprintf(stamp, sizeof(stamp), " %016llx.%llx",
+        snprintf(stamp, sizeof(stamp), " %s.%s %016llx.%llx", of->database, of->table,
                  (unsigned long long)marks->parts.instance_id, (unsigned long long)clock_mono_ns());
     redis_link_put_bulk(marks->link, (struct slice){identity, strlen(identity)},
                         (struct slice){stamp, strlen(stamp)});
@@ -275,14 +282,26 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
 
 /* ---- replies ---- */
 
-/* The table's name, and behind the last space what changes with each renewal. */
+/* Takes the last word off a value; empty where there is but one. */
+static struct slice mark_cut_word(struct slice *value)
+{
+    const char *space = memrchr(value->data, ' ', value->len);
+    const size_t len = space == NULL ? value->len : (size_t)(space - value->data);
+    const struct slice word = {value->data + len, value->len - len};
+
+    value->len = len;
+    return word;
+}
+
+/* A mark is the table's identity, its name for people, and what changes with each renewal. */
 static void mark_read_mark(struct mark_look *look, struct slice value)
 {
-    const char *space = memrchr(value.data, ' ', value.len);
-    const size_t len = space == NULL ? value.len : (size_t)(space - value.data);
+    const struct slice stamp = mark_cut_word(&value);
+    const struct slice name = mark_cut_word(&value);
 
-    mark_copy(look->mark, (struct slice){value.data, len});
-    snprintf(look->stamp, sizeof(look->stamp), "%.*s", (int)(value.len - len), value.data + len);
+    snprintf(look->stamp, sizeof(look->stamp), "%.*s", (int)stamp.len, stamp.data);
+    mark_copy(look->mark, value);
+    mark_copy(look->name, name);
     /* Somebody has set it to nothing: that is no table of ours. */
     if (look->mark[0] == '\0')
         look->mark[0] = '?';
@@ -442,11 +461,13 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
         return true;
     }
     memcpy(stream->foreign, look->mark, sizeof(stream->foreign));
+    memcpy(stream->foreign_name, look->name, sizeof(stream->foreign_name));
     mark_move(stream, MARK_FOREIGN);
     if (before != MARK_FOREIGN)
-        log_error("keys in redis belong to another table stream=%s theirs=\"%s\" ours=\"%s\" "
+        log_error("keys in redis belong to another table stream=%s theirs=\"%s%s\" ours=\"%s\" "
                   "action=\"keep the events and claim nothing\"",
-                  mark_config_of(marks, stream)->name, stream->foreign, stream->identity);
+                  mark_config_of(marks, stream)->name, stream->foreign, stream->foreign_name,
+                  stream->identity);
     return true;
 }
 
@@ -528,7 +549,7 @@ static void mark_free(struct marks *marks)
 static size_t mark_out_capacity(const struct config *config)
 {
     const size_t command = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
-                           MARK_IDENTITY_MAX + COMMAND_SLACK;
+                           2 * MARK_IDENTITY_MAX + COMMAND_SLACK;
 
     return 2 * config->stream_count * command + strlen(config->redis_url) + COMMAND_SLACK;
 }
