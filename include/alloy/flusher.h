@@ -31,6 +31,10 @@ struct flusher_parts {
     struct health *health;
     struct metrics *metrics;
     struct release *release; /* where dead-lettered records go on to */
+    /* Is told the text that names the table behind a stream, whenever ClickHouse has told it: its
+     * Keeper path where it is replicated, else its UUID. Flusher thread; NULL: nobody wants it. */
+    void (*table_identity)(void *arg, size_t stream, const char *identity);
+    void *arg;
 };
 
 /*

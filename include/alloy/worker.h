@@ -17,6 +17,7 @@
 #include "alloy/health.h"
 #include "alloy/journal.h"
 #include "alloy/l1.h"
+#include "alloy/mark.h"
 #include "alloy/metrics.h"
 #include "alloy/release.h"
 #include "alloy/ring.h"
@@ -32,6 +33,7 @@ struct worker_parts {
     struct metrics *metrics;
     struct l1 *l1;
     struct release *release;
+    struct marks *marks; /* whether a stream's claims may be taken; NULL: they may */
 };
 
 /* Starts a thread. Returns 0 and an owned worker (worker_stop()), or -errno. */

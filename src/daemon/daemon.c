@@ -25,6 +25,7 @@
 #include "alloy/front.h"
 #include "alloy/janitor.h"
 #include "alloy/log.h"
+#include "alloy/mark.h"
 #include "alloy/pulse.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
@@ -60,6 +61,7 @@ struct daemon {
     struct release *release;
     struct janitor *janitor;
     struct replay *replay;
+    struct marks *marks; /* NULL: no second level, or no table */
     struct flusher *flusher;
     struct worker *workers[WORKERS_MAX];
     size_t worker_count;
@@ -214,16 +216,41 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     return janitor_start(&daemon->janitor, &daemon->config, daemon->journal, daemon->l1);
 }
 
+/* Nothing to look after without a second level, nor where events go to no table. */
+static int daemon_start_marks(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
+{
+    const struct config *config = daemon_current(daemon);
+
+    if (config->redis_url[0] == '\0' || strncmp(config->clickhouse_url, "discard:", 8) == 0)
+        return 0;
+    snprintf(error, JOURNAL_ERROR_MAX, "cannot start the thread that looks after marks in Redis");
+    return marks_start(&daemon->marks,
+                       &(struct marks_parts){.config = &daemon->config,
+                                             .health = daemon->health,
+                                             .ring = daemon->ring,
+                                             .instance_id = journal_instance_id(daemon->journal)});
+}
+
+static void daemon_tell_identity(void *arg, size_t stream, const char *identity)
+{
+    marks_tell(arg, stream, identity);
+}
+
 static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     int err;
 
+    err = daemon_start_marks(daemon, error);
+    if (err != 0)
+        return err;
     err = flusher_start(&daemon->flusher,
                         &(struct flusher_parts){.config = &daemon->config,
                                                 .journal = daemon->journal,
                                                 .health = daemon->health,
                                                 .metrics = daemon->metrics,
-                                                .release = daemon->release},
+                                                .release = daemon->release,
+                                                .table_identity = daemon_tell_identity,
+                                                .arg = daemon->marks},
                         error);
     if (err != 0)
         return err;
@@ -236,7 +263,8 @@ static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
                                                   .health = daemon->health,
                                                   .metrics = daemon->metrics,
                                                   .l1 = daemon->l1,
-                                                  .release = daemon->release},
+                                                  .release = daemon->release,
+                                                  .marks = daemon->marks},
                            (unsigned)i);
         if (err != 0) {
             snprintf(error, JOURNAL_ERROR_MAX, "cannot start a worker: %s", strerror(-err));
@@ -287,6 +315,7 @@ static void daemon_stop(struct daemon *daemon)
         worker_stop(daemon->workers[i]);
     if (daemon->flusher != NULL)
         flusher_stop(daemon->flusher);
+    marks_stop(daemon->marks);
     admin_stop(daemon->admin);
     janitor_stop(daemon->janitor);
     release_destroy(daemon->release);

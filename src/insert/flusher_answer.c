@@ -618,6 +618,8 @@ static void flusher_answer_on_probe_row(struct flusher *flusher, size_t stream,
     struct lane *lane = &flusher->lanes[stream];
     char text[HEALTH_MESSAGE_MAX];
 
+    if (probe->table_exists && flusher->parts.table_identity != NULL)
+        flusher->parts.table_identity(flusher->parts.arg, stream, probe->uuid);
     flusher_answer_decide(flusher, stream, probe, NULL);
     if (probe->table_exists) {
         backoff_reset(&lane->probe_backoff);
@@ -664,6 +666,8 @@ static void flusher_answer_on_probe(struct flusher *flusher, struct transfer *tr
     if (class == INSERT_MISCONFIGURED && transfer->answer.exception_code != CODE_ACCESS_DENIED &&
         lane->fault != LANE_FAULT_INSERT)
         flusher_answer_raise_lane(flusher, stream, LANE_FAULT_PROBE, message);
+    if (flusher->parts.table_identity != NULL)
+        flusher->parts.table_identity(flusher->parts.arg, stream, "");
     flusher_answer_decide(flusher, stream, NULL, message);
 }
 

@@ -19,7 +19,7 @@
 #include <string.h>
 
 #define VERSION_PARTS 4
-#define PROBE_FIELDS 6
+#define PROBE_FIELDS 7
 
 /* First releases, branch by branch, in which async inserts into partitioned tables are sound. The
  * last branch stands for all later ones. */
@@ -127,7 +127,8 @@ bool flusher_probe_read(struct slice body, struct flusher_probe *probe)
     if (!flusher_probe_split_row(body, fields) || fields[0].len == 0 ||
         !flusher_probe_copy_field(probe->version, fields[0]) ||
         !flusher_probe_copy_field(probe->engine, fields[2]) ||
-        !flusher_probe_copy_field(probe->window, fields[4]))
+        !flusher_probe_copy_field(probe->window, fields[4]) ||
+        !flusher_probe_copy_field(probe->uuid, fields[6]))
         return false;
     probe->table_exists = !flusher_probe_equals(fields[1], "0");
     probe->partitioned = !flusher_probe_equals(fields[3], "0");

@@ -18,6 +18,7 @@ struct flusher_probe {
     char version[FLUSHER_PROBE_FIELD_MAX]; /* these three as the server gave them; "-": nothing */
     char engine[FLUSHER_PROBE_FIELD_MAX];
     char window[FLUSHER_PROBE_FIELD_MAX];
+    char uuid[FLUSHER_PROBE_FIELD_MAX];
     bool table_exists;
     bool partitioned;
     bool has_views;    /* materialized views may read it */

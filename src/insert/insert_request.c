@@ -192,8 +192,19 @@ char *insert_request_probe_url(const struct config *config, const struct config_
     if (out == NULL)
         return NULL;
     insert_request_put_base(out, config);
-    insert_request_put_encoded(out, TABLE_QUESTION " FROM system.tables WHERE ");
-    insert_request_put_where(out, stream, "name");
+    /* Aggregates, so that one row comes, and with it the version, even where no table is. */
+    insert_request_put_encoded(out,
+                               "SELECT version(), count(), any(engine), any(partition_key != ''), "
+                               "any(extract(engine_full, "
+                               "'non_replicated_deduplication_window = (\\\\d+)')), "
+                               "any(length(dependencies_table)), "
+                               "any(if(toUInt128(uuid) != 0, toString(uuid), "
+                               "extract(arrayElement(data_paths, 1), "
+                               "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))) "
+                               "FROM system.tables WHERE database = ");
+    insert_request_put_quoted(out, '\'', stream->database);
+    insert_request_put_encoded(out, " AND name = ");
+    insert_request_put_quoted(out, '\'', stream->table);
     insert_request_put_encoded(out, " FORMAT TabSeparated");
     insert_request_put_setting(out, "wait_end_of_query", "1");
     return insert_request_finish(out, &text);

@@ -6,6 +6,8 @@
  *
  * A worker holds at most one batch a stream and what it took from the ring last. While it waits
  * for Redis (redis.on_failure = hold) it takes nothing more: the ring fills, and clients get 503.
+ * Where a stream's claims must not be taken (mark.h) its events wait here, beside those of others:
+ * pointers to records, as many as the journal holds.
  * Whatever it holds is LIVE in the journal, so it may be stopped at any point.
  *
  * Runs on: a thread of its own; worker_start(), worker_done() and worker_stop() any other.
@@ -20,6 +22,7 @@
 #include "alloy/kill_point.h"
 #define LOG_MODULE "worker"
 #include "alloy/log.h"
+#include "alloy/mark.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -47,6 +50,14 @@
 struct open_batch {
     struct batch *batch; /* NULL until the stream's first event; then reused */
     uint64_t since_ms;   /* when its first event was added; a reload may change the linger */
+    struct batch *kept;  /* what must not be claimed yet, oldest first */
+    struct batch *kept_last;
+};
+
+enum worker_claimed {
+    WORKER_CLAIMED, /* verdicts are there, or the batch goes on without */
+    WORKER_KEEPS,   /* not yet */
+    WORKER_ENDS,
 };
 
 struct worker {
@@ -115,18 +126,44 @@ static bool worker_wait_for_redis(const struct worker *worker)
     }
 }
 
-/* Gets a verdict on every record; false: the worker must end. */
-static bool worker_claim(struct worker *worker, const struct batch *batch)
+/* Asks for verdicts once; 0, -EAGAIN: Redis does not tell, or -EBUSY: the stream's events must
+ * wait. */
+static int worker_try_claim(struct worker *worker, const struct batch *batch)
 {
-    while (claims_take(worker->claims, batch, worker->verdicts, clock_mono_ms()) != 0) {
-        if (worker_is_stopping(worker))
-            return false;
-        if (!worker_must_hold(worker))
-            return true;
-        if (!worker_wait_for_redis(worker))
-            return false;
+    const uint64_t now_ms = clock_mono_ms();
+
+    switch (marks_ask(worker->parts.marks, batch->stream, now_ms)) {
+    case MARKS_CLAIM:
+        return claims_take(worker->claims, batch, worker->verdicts, now_ms);
+    case MARKS_KEEP:
+        return -EBUSY;
+    case MARKS_UNSEEN:
+        break;
     }
-    return true;
+    /* If Redis is there the mark will be seen in an instant. */
+    if (claims_probe(worker->claims, now_ms) == 0)
+        return -EBUSY;
+    for (uint32_t i = 0; i < batch->count; i++)
+        worker->verdicts[i] = CLAIM_UNKNOWN;
+    return -EAGAIN;
+}
+
+/* Gets a verdict on every record. */
+static enum worker_claimed worker_claim(struct worker *worker, const struct batch *batch)
+{
+    int err;
+
+    while ((err = worker_try_claim(worker, batch)) != 0) {
+        if (worker_is_stopping(worker))
+            return WORKER_ENDS;
+        if (err == -EBUSY)
+            return WORKER_KEEPS;
+        if (!worker_must_hold(worker))
+            return WORKER_CLAIMED;
+        if (!worker_wait_for_redis(worker))
+            return WORKER_ENDS;
+    }
+    return WORKER_CLAIMED;
 }
 
 /* Their events are inserted: what no alloyd has written makes nothing a duplicate. */
@@ -171,21 +208,31 @@ static void worker_sort_out(struct worker *worker, struct batch *batch)
     METRIC_STREAM_ADD(worker->metrics, batch->stream, duplicate_l2, duplicates);
 }
 
-/* Hands a copy of just the size needed to the flusher, where it may stay for as long as ClickHouse
- * is away. False: the worker must end. */
-static bool worker_submit(struct worker *worker, const struct batch *batch)
+/* A batch, sooner or later. NULL: the worker must end. */
+static struct batch *worker_new_batch(struct worker *worker, uint16_t stream, uint32_t capacity)
 {
     static struct log_limit limit;
-    struct batch *copy;
+    struct batch *batch;
     uint64_t suppressed;
 
-    while ((copy = batch_create(batch->stream, batch->count)) == NULL) {
+    while ((batch = batch_create(stream, capacity)) == NULL) {
         if (log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
             log_error("out of memory for a batch action=retry suppressed=%llu",
                       (unsigned long long)suppressed);
         if (!worker_pause_ms(worker, MEMORY_WAIT_MS))
-            return false;
+            return NULL;
     }
+    return batch;
+}
+
+/* Hands a copy of just the size needed to the flusher, where it may stay for as long as ClickHouse
+ * is away. False: the worker must end. */
+static bool worker_submit(struct worker *worker, const struct batch *batch)
+{
+    struct batch *copy = worker_new_batch(worker, batch->stream, batch->count);
+
+    if (copy == NULL)
+        return false;
     for (uint32_t i = 0; i < batch->count; i++)
         batch_add(copy, batch->records[i]);
     KILL_POINT("worker_claimed");
@@ -194,17 +241,107 @@ static bool worker_submit(struct worker *worker, const struct batch *batch)
     return true;
 }
 
-/* Claims a batch, hands it over and empties it; false: the worker must end. */
+/* Puts a batch's records behind those of its stream that wait. False: the worker must end. */
+static bool worker_keep(struct worker *worker, const struct batch *batch)
+{
+    struct open_batch *open = &worker->open[batch->stream];
+
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (open->kept == NULL || open->kept_last->count == open->kept_last->capacity) {
+            struct batch *next = worker_new_batch(worker, batch->stream, worker->batch_max);
+
+            if (next == NULL)
+                return false;
+            if (open->kept == NULL)
+                open->kept = next;
+            else
+                open->kept_last->next = next;
+            open->kept_last = next;
+        }
+        batch_add(open->kept_last, batch->records[i]);
+    }
+    return true;
+}
+
+/* Hands over what is unique of a batch that has its verdicts. False: the worker must end. */
+static bool worker_hand_over(struct worker *worker, struct batch *batch)
+{
+    worker_sort_out(worker, batch);
+    return batch->count == 0 || worker_submit(worker, batch);
+}
+
+/* Claims a batch, hands it over or keeps its records, and empties it; false: the worker must end.
+ */
 static bool worker_finish(struct worker *worker, struct batch *batch)
 {
-    if (!worker_claim(worker, batch))
-        return false;
-    worker_sort_out(worker, batch);
-    if (batch->count > 0 && !worker_submit(worker, batch))
+    bool done = false;
+
+    switch (worker_claim(worker, batch)) {
+    case WORKER_CLAIMED:
+        done = worker_hand_over(worker, batch);
+        break;
+    case WORKER_KEEPS:
+        done = worker_keep(worker, batch);
+        break;
+    case WORKER_ENDS:
+        break;
+    }
+    if (!done)
         return false;
     batch->count = 0;
     batch->bytes = 0;
     return true;
+}
+
+/* Tries the oldest kept batch of each stream: one at a time, so that the ring is taken from
+ * meanwhile. False: the worker must end. */
+static bool worker_finish_kept(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->stream_count; i++) {
+        struct open_batch *open = &worker->open[i];
+        struct batch *batch = open->kept;
+        enum worker_claimed claimed;
+
+        if (likely(batch == NULL))
+            continue;
+        claimed = worker_claim(worker, batch);
+        if (claimed == WORKER_KEEPS)
+            continue;
+        if (claimed == WORKER_ENDS || !worker_hand_over(worker, batch))
+            return false;
+        open->kept = batch->next;
+        free(batch);
+    }
+    return true;
+}
+
+/* How long until kept batches are to be tried again; ring_wake() tells when a stream may go on. */
+static uint64_t worker_kept_wait_ms(const struct worker *worker, uint64_t now_ms)
+{
+    uint64_t wait_ms = UINT64_MAX;
+
+    for (size_t i = 0; i < worker->stream_count; i++) {
+        if (worker->open[i].kept == NULL)
+            continue;
+        switch (marks_ask(worker->parts.marks, i, now_ms)) {
+        case MARKS_CLAIM:
+            return 0;
+        case MARKS_UNSEEN:
+            wait_ms = HOLD_STEP_MS;
+            break;
+        case MARKS_KEEP:
+            break;
+        }
+    }
+    return wait_ms;
+}
+
+static bool worker_has_kept(const struct worker *worker)
+{
+    for (size_t i = 0; i < worker->stream_count; i++)
+        if (worker->open[i].kept != NULL)
+            return true;
+    return false;
 }
 
 static bool worker_has_events(const struct open_batch *open)
@@ -274,7 +411,10 @@ static bool worker_distribute(struct worker *worker, size_t n)
 static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
 {
     uint64_t now_ms = clock_mono_ms();
+    const uint64_t kept_ms = worker_kept_wait_ms(worker, now_ms);
 
+    if (kept_ms < wait_ms)
+        wait_ms = kept_ms;
     for (size_t i = 0; i < worker->stream_count; i++) {
         const struct open_batch *open = &worker->open[i];
         uint64_t left_ms;
@@ -314,7 +454,7 @@ static bool worker_idle(struct worker *worker)
     if (ring_closed(worker->parts.ring)) {
         if (!worker_finish_due(worker, true))
             return false;
-        if (ring_depth(worker->parts.ring) == 0) {
+        if (ring_depth(worker->parts.ring) == 0 && !worker_has_kept(worker)) {
             /* release: pairs with the acquire in worker_done() */
             atomic_store_explicit(&worker->done, true, memory_order_release);
             worker_serve_to_the_end(worker);
@@ -367,7 +507,7 @@ static void *worker_run(void *arg)
         size_t n;
 
         worker_beat(worker);
-        if (!worker_finish_due(worker, false))
+        if (!worker_finish_kept(worker) || !worker_finish_due(worker, false))
             break;
         (void)release_serve(worker->releases, clock_mono_ms());
         n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
@@ -385,8 +525,15 @@ static void worker_free_worker(struct worker *worker)
 {
     if (worker->stop_fd >= 0)
         close(worker->stop_fd);
-    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++)
+    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++) {
         free(worker->open[i].batch);
+        while (worker->open[i].kept != NULL) {
+            struct batch *batch = worker->open[i].kept;
+
+            worker->open[i].kept = batch->next;
+            free(batch);
+        }
+    }
     claims_destroy(worker->claims);
     free(worker->taken);
     free(worker->duplicates);

@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mark.c - which table stands behind a stream's claims.
+ *
+ * The mark is the key <key_prefix>#table:<stream>, whose value names the table. A stream's name
+ * holds no '#', so that no claim has such a key. Who finds no mark sets it (SET NX: of two that
+ * begin together one wins); who finds its own table renews it; who finds another's claims nothing.
+ *
+ * The mark outlives every claim that was taken under it: it is renewed for the stream's ttl and
+ * MARGIN_S more, and claims may be taken for no longer than LEASE_MS after the look that renewed
+ * it. So a deployment that comes later finds the mark as long as there is a claim to stumble over,
+ * and once both have gone the keys are free.
+ *
+ * A table that is dropped and made again has a new identity and the same deployment. An alloyd that
+ * is told so while it runs replaces the mark, if that still names the table before: the others of
+ * the deployment will be told too, and until then find a mark that they do not know. Told at a
+ * start it may have been configured anew, for another deployment. So each alloyd keeps a second
+ * key, <key_prefix>#member:<stream>:<instance id>, with the table whose mark it has held last, and
+ * replaces a mark that names that one once nobody has renewed it for STALE_MS. For this each
+ * renewal writes something new behind the table's name.
+ *
+ * Replacing and renewing are plain SETs after the look: only members of one deployment do either to
+ * one mark, and whatever order they come in, the last one that is told has its way.
+ *
+ * Runs on: a thread of its own; marks_tell() and marks_ask() any other.
+ * Owns: the connection, and what is known of each stream.
+ */
+#include "alloy/mark.h"
+
+#include "alloy/backoff.h"
+#include "alloy/clock.h"
+#define LOG_MODULE "mark"
+#include "alloy/log.h"
+#include "redis_link.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define LEASE_MS 30000
+#define MARGIN_S 120
+#define LOOK_MS 5000         /* between two looks at marks that we hold */
+#define LOOK_FOREIGN_MS 2000 /* ... at another's */
+#define RETRY_MIN_MS 100     /* while Redis does not tell */
+#define RETRY_MAX_MS 2000
+#define STALE_MS 12000 /* a mark that somebody uses is renewed twice in this time */
+#define STAMP_MAX 40
+#define LOST_MAX 3   /* SETs that found a key which MGET does not find: it is no string */
+#define SHOWN_MAX 64 /* of an identity in /readyz; the log has all of it */
+#define NAME_SHOWN_MAX 40
+#define COMMAND_SLACK 256
+
+#define LITERAL(text) (text), (sizeof(text) - 1)
+
+/*
+ *              told                 ours
+ *   UNTOLD ----------> UNSEEN -----------------> HELD
+ *      | told ""       ^  |  \ ^                 | ^
+ *      v               |  |   \ \ told anew      | |
+ *   UNCHECKED <--------|--+    v \               v |
+ *      ^     no right  |      FOREIGN <------------+
+ *      +---------------+--------------------------/ (HELD, no right)
+ *
+ * A look can take UNCHECKED to HELD or FOREIGN, once there is an identity and the right to look.
+ * HELD counts until its lease ends.
+ */
+enum mark_state {
+    MARK_UNTOLD,    /* the table is not known yet */
+    MARK_UNCHECKED, /* it cannot be known, or the mark not be read: on without the check */
+    MARK_UNSEEN,    /* the table is known, and Redis has not been asked since */
+    MARK_HELD,      /* the mark names this table */
+    MARK_FOREIGN,   /* it names another */
+    MARK_STATES,
+};
+
+static const bool mark_moves[MARK_STATES][MARK_STATES] = {
+    [MARK_UNTOLD] = {[MARK_UNCHECKED] = true, [MARK_UNSEEN] = true},
+    [MARK_UNCHECKED] = {[MARK_UNSEEN] = true, [MARK_HELD] = true, [MARK_FOREIGN] = true},
+    [MARK_UNSEEN] = {[MARK_UNCHECKED] = true, [MARK_HELD] = true, [MARK_FOREIGN] = true},
+    [MARK_HELD] = {[MARK_UNCHECKED] = true, [MARK_UNSEEN] = true, [MARK_FOREIGN] = true},
+    [MARK_FOREIGN] = {[MARK_UNSEEN] = true, [MARK_HELD] = true},
+};
+
+/* What one look finds of a stream. The thread's alone. */
+struct mark_look {
+    bool asked;                           /* there is an identity to ask with */
+    bool answered;                        /* ... and an answer */
+    bool writing;                         /* a SET of the mark is under way, for us */
+    bool refused;                         /* for want of rights */
+    bool lost;                            /* SET NX found that somebody was first */
+    char identity[MARK_IDENTITY_MAX + 1]; /* as it was when the look began */
+    char mark[MARK_IDENTITY_MAX + 1];     /* "": none */
+    char name[MARK_IDENTITY_MAX + 1];     /* of the mark's table, after a space */
+    char stamp[STAMP_MAX + 1];            /* of the mark: changes with each renewal */
+    char member[MARK_IDENTITY_MAX + 1];
+};
+
+struct mark_stream {
+    /* written under the lock, read by any thread */
+    _Atomic(enum mark_state) state;
+    _Atomic uint64_t lease_ms; /* when HELD ends, in the time of clock_mono_ms() */
+    /* under the lock */
+    char identity[MARK_IDENTITY_MAX + 1]; /* "": not known */
+    char foreign[MARK_IDENTITY_MAX + 1];  /* FOREIGN: whose they are */
+    char foreign_name[MARK_IDENTITY_MAX + 1];
+    bool told; /* that it goes on without the check */
+    /* thread only */
+    struct mark_look look;
+    unsigned lost;                    /* looks in a row that ended so */
+    uint64_t ttl_s;                   /* the longest that a claim of this life was taken for */
+    char held[MARK_IDENTITY_MAX + 1]; /* whose mark we have held in this life */
+    char stamp[STAMP_MAX + 1];        /* of the mark, as seen last */
+    uint64_t stamp_since_ms;          /* when it was first seen so */
+};
+
+struct marks {
+    struct marks_parts parts; /* constant, like the next three */
+    struct redis_link *link;
+    size_t stream_count;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    /* under the lock */
+    bool stop;
+    bool news; /* somebody has told something */
+    /* thread only */
+    struct backoff backoff;
+    struct mark_stream *reading; /* whose reply is read */
+    bool read_mark;              /* WRITE: the reply is about the mark, not the member */
+    bool writes;                 /* replies are those of SETs */
+    struct mark_stream streams[];
+};
+
+static const struct slice nothing = {"", 0};
+
+static const struct config_stream *mark_config_of(const struct marks *marks,
+                                                  const struct mark_stream *stream)
+{
+    return &config_current(marks->parts.config)->streams[stream - marks->streams];
+}
+
+/* Copies what comes from outside so that it can stand in a log line between quotes. */
+static void mark_copy(char to[MARK_IDENTITY_MAX + 1], struct slice from)
+{
+    const size_t len = from.len < MARK_IDENTITY_MAX ? from.len : MARK_IDENTITY_MAX;
+
+    for (size_t i = 0; i < len; i++) {
+        const char c = from.data[i];
+
+        to[i] = c < ' ' || c > '~' || c == '"' || c == '\\' ? '?' : c;
+    }
+    to[len] = '\0';
+}
+
+/* ---- states ---- */
+
+static enum mark_state mark_state_of(const struct mark_stream *stream)
+{
+    /* acquire: pairs with the release in mark_move(); the lease is then visible */
+    return atomic_load_explicit(&stream->state, memory_order_acquire);
+}
+
+/* Under the lock. */
+static void mark_move(struct mark_stream *stream, enum mark_state next)
+{
+    const enum mark_state now = mark_state_of(stream);
+
+    if (now == next)
+        return;
+    ALLOY_ASSERT(mark_moves[now][next]);
+    ALLOY_ASSERT(next == MARK_UNCHECKED || stream->identity[0] != '\0');
+    /* release: pairs with the acquire in mark_state_of() */
+    atomic_store_explicit(&stream->state, next, memory_order_release);
+}
+
+/* Under the lock. */
+static void mark_go_unchecked(struct marks *marks, struct mark_stream *stream, const char *reason)
+{
+    mark_move(stream, MARK_UNCHECKED);
+    if (!stream->told)
+        log_warn("claims are taken without a look at whose they are stream=%s reason=\"%s\"",
+                 mark_config_of(marks, stream)->name, reason);
+    stream->told = true;
+}
+
+/* A prefix that all alloyd of this table are told alike, and those of another table are not. */
+static uint32_t mark_number_of(const char *identity)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+
+    for (; *identity != '\0'; identity++)
+        hash = (hash ^ (unsigned char)*identity) * 16777619u;
+    return hash;
+}
+
+/* Under the lock. */
+static void mark_tell_foreign(struct marks *marks, const struct mark_stream *stream, size_t others)
+{
+    const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
+    const struct config_stream *of = mark_config_of(marks, stream);
+    const char *name = of->name;
+    char more[64] = "";
+
+    if (others > 0)
+        snprintf(more, sizeof(more), " (and %zu other streams)", others);
+    health_raise(
+        marks->parts.health, "redis.foreign", true,
+        "stream %s%s: the keys in Redis belong to table%.*s (%.*s), and this alloyd inserts "
+        "into %.*s.%.*s (%.*s): set redis.key_prefix = %s%08x: here; or, if that table is gone for "
+        "good, delete the key %s#table:%s. Until then events are kept",
+        name, more, NAME_SHOWN_MAX, stream->foreign_name, SHOWN_MAX, stream->foreign,
+        NAME_SHOWN_MAX, of->database, NAME_SHOWN_MAX, of->table, SHOWN_MAX, stream->identity,
+        prefix, mark_number_of(stream->identity), prefix, name);
+}
+
+/* Under the lock. */
+static void mark_tell_health(struct marks *marks)
+{
+    const struct mark_stream *first = NULL;
+    size_t foreign = 0;
+
+    for (size_t i = 0; i < marks->stream_count; i++) {
+        if (mark_state_of(&marks->streams[i]) != MARK_FOREIGN)
+            continue;
+        if (foreign++ == 0)
+            first = &marks->streams[i];
+    }
+    if (first != NULL)
+        mark_tell_foreign(marks, first, foreign - 1);
+    else
+        health_clear(marks->parts.health, "redis.foreign");
+}
+
+/* ---- commands ---- */
+
+static void mark_put_key(struct marks *marks, const struct mark_stream *stream, bool member)
+{
+    const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
+    const char *name = mark_config_of(marks, stream)->name;
+    char rest[CONFIG_STREAM_NAME_MAX + 64];
+
+    if (member)
+        snprintf(rest, sizeof(rest), "#member:%s:%016llx", name,
+                 (unsigned long long)marks->parts.instance_id);
+    else
+        snprintf(rest, sizeof(rest), "#table:%s", name);
+    redis_link_put_bulk(marks->link, (struct slice){prefix, strlen(prefix)},
+                        (struct slice){rest, strlen(rest)});
+}
+
+static void mark_put_look(struct marks *marks, const struct mark_stream *stream)
+{
+    redis_link_put(marks->link, LITERAL("*3\r\n$4\r\nMGET\r\n"));
+    mark_put_key(marks, stream, false);
+    mark_put_key(marks, stream, true);
+}
+
+static void mark_put_set(struct marks *marks, const struct mark_stream *stream, bool member)
+{
+    const bool fresh = !member && stream->look.mark[0] == '\0';
+    const char *identity = stream->look.identity;
+    const struct config_stream *of = mark_config_of(marks, stream);
+    char ttl[24], stamp[MARK_IDENTITY_MAX] = "";
+
+    snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)(stream->ttl_s + MARGIN_S));
+    redis_link_put_array(marks->link, fresh ? 6 : 5);
+    redis_link_put(marks->link, LITERAL("$3\r\nSET\r\n"));
+    mark_put_key(marks, stream, member);
+    if (!member)
+        snprintf(stamp, sizeof(stamp), " %s.%s %016llx.%llx", of->database, of->table,
+                 (unsigned long long)marks->parts.instance_id, (unsigned long long)clock_mono_ns());
+    redis_link_put_bulk(marks->link, (struct slice){identity, strlen(identity)},
+                        (struct slice){stamp, strlen(stamp)});
+    redis_link_put(marks->link, LITERAL("$2\r\nEX\r\n"));
+    redis_link_put_bulk(marks->link, (struct slice){ttl, strlen(ttl)}, nothing);
+    if (fresh)
+        redis_link_put(marks->link, LITERAL("$2\r\nNX\r\n"));
+}
+
+/* ---- replies ---- */
+
+/* Takes the last word off a value; empty where there is but one. */
+static struct slice mark_cut_word(struct slice *value)
+{
+    const char *space = memrchr(value->data, ' ', value->len);
+    const size_t len = space == NULL ? value->len : (size_t)(space - value->data);
+    const struct slice word = {value->data + len, value->len - len};
+
+    value->len = len;
+    return word;
+}
+
+/* A mark is the table's identity, its name for people, and what changes with each renewal. */
+static void mark_read_mark(struct mark_look *look, struct slice value)
+{
+    const struct slice stamp = mark_cut_word(&value);
+    const struct slice name = mark_cut_word(&value);
+
+    snprintf(look->stamp, sizeof(look->stamp), "%.*s", (int)stamp.len, stamp.data);
+    mark_copy(look->mark, value);
+    mark_copy(look->name, name);
+    /* Somebody has set it to nothing: that is no table of ours. */
+    if (look->mark[0] == '\0')
+        look->mark[0] = '?';
+}
+
+static bool mark_on_look(struct mark_look *look, const struct redis_link_element *element)
+{
+    if (element->root) {
+        look->answered = element->type == REDIS_LINK_ARRAY && element->count == 2;
+        return look->answered;
+    }
+    if (element->type == REDIS_LINK_STRING && element->index == 0)
+        mark_read_mark(look, element->text);
+    else if (element->type == REDIS_LINK_STRING)
+        mark_copy(look->member, element->text);
+    return element->type == REDIS_LINK_STRING || element->type == REDIS_LINK_NIL;
+}
+
+static bool mark_on_element(void *arg, const struct redis_link_element *element)
+{
+    struct marks *marks = arg;
+    struct mark_look *look = &marks->reading->look;
+
+    if (element->type == REDIS_LINK_ERROR) {
+        look->answered = false;
+        look->refused |= redis_link_is_code(element->text, "NOPERM");
+        return true;
+    }
+    if (!marks->writes)
+        return mark_on_look(look, element);
+    if (element->type == REDIS_LINK_NIL && marks->read_mark)
+        look->lost = true;
+    return element->root && (element->type == REDIS_LINK_STATUS || element->type == REDIS_LINK_NIL);
+}
+
+/* ---- a look ---- */
+
+/* Copies what there is to ask with. False: nothing. */
+static bool mark_begin_look(struct marks *marks)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&marks->lock);
+    marks->news = false;
+    for (size_t i = 0; i < marks->stream_count; i++) {
+        struct mark_stream *stream = &marks->streams[i];
+        const uint64_t ttl_s = (mark_config_of(marks, stream)->ttl_ms + 999) / 1000;
+
+        stream->look = (struct mark_look){.asked = stream->identity[0] != '\0'};
+        memcpy(stream->look.identity, stream->identity, sizeof(stream->identity));
+        if (stream->ttl_s < ttl_s)
+            stream->ttl_s = ttl_s;
+        any |= stream->look.asked;
+    }
+    pthread_mutex_unlock(&marks->lock);
+    return any;
+}
+
+/* Sends what is built and reads the replies: one a stream that was asked about, or, of SETs, two.
+ */
+static int mark_exchange(struct marks *marks, bool writes, uint64_t deadline_ns)
+{
+    int err = redis_link_send(marks->link, deadline_ns);
+
+    marks->writes = writes;
+    for (size_t i = 0; err == 0 && i < marks->stream_count; i++) {
+        marks->reading = &marks->streams[i];
+        if (writes ? !marks->reading->look.writing : !marks->reading->look.asked)
+            continue;
+        marks->read_mark = true;
+        err = redis_link_read(marks->link, deadline_ns);
+        marks->read_mark = false;
+        if (err == 0 && writes)
+            err = redis_link_read(marks->link, deadline_ns);
+    }
+    return err;
+}
+
+/* True when the mark has not been renewed for long. */
+static bool mark_is_stale(struct mark_stream *stream, uint64_t now_ms)
+{
+    const struct mark_look *look = &stream->look;
+
+    if (strcmp(stream->stamp, look->stamp) != 0 || stream->stamp_since_ms == 0) {
+        memcpy(stream->stamp, look->stamp, sizeof(stream->stamp));
+        stream->stamp_since_ms = now_ms;
+    }
+    return now_ms - stream->stamp_since_ms >= STALE_MS;
+}
+
+/* Whether the mark is this table's, nobody's, or that of the table that this one has replaced. */
+static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
+{
+    const struct mark_look *look = &stream->look;
+    const bool stale = mark_is_stale(stream, now_ms);
+
+    return look->mark[0] == '\0' || strcmp(look->mark, look->identity) == 0 ||
+           strcmp(look->mark, stream->held) == 0 ||
+           (stale && strcmp(look->mark, look->member) == 0);
+}
+
+/* Looks, and sets what is to be set. 0 or -errno. */
+static int mark_look_at_all(struct marks *marks)
+{
+    const uint64_t timeout_ns =
+        config_current(marks->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
+    int err = redis_link_is_open(marks->link) ? 0 : redis_link_open(marks->link, timeout_ns);
+
+    if (err != 0)
+        return err;
+    redis_link_clear(marks->link);
+    for (size_t i = 0; i < marks->stream_count; i++)
+        if (marks->streams[i].look.asked)
+            mark_put_look(marks, &marks->streams[i]);
+    err = mark_exchange(marks, false, clock_mono_ns() + timeout_ns);
+    if (err != 0)
+        return err;
+    redis_link_clear(marks->link);
+    for (size_t i = 0; i < marks->stream_count; i++) {
+        struct mark_look *look = &marks->streams[i].look;
+
+        look->writing =
+            look->asked && look->answered && mark_is_for_us(&marks->streams[i], clock_mono_ms());
+        if (!look->writing)
+            continue;
+        mark_put_set(marks, &marks->streams[i], false);
+        mark_put_set(marks, &marks->streams[i], true);
+    }
+    return mark_exchange(marks, true, clock_mono_ns() + timeout_ns);
+}
+
+/* Under the lock. What the look has found of one stream; false: it must be looked at again soon. */
+static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint64_t began_ms)
+{
+    const struct mark_look *look = &stream->look;
+    const enum mark_state before = mark_state_of(stream);
+
+    /* Told something else meanwhile. */
+    if (!look->asked || strcmp(look->identity, stream->identity) != 0)
+        return true;
+    stream->lost = look->lost ? stream->lost + 1 : 0;
+    if (look->refused || stream->lost >= LOST_MAX) {
+        if (before != MARK_FOREIGN)
+            mark_go_unchecked(marks, stream,
+                              look->refused ? "no right to the mark in Redis"
+                                            : "the key of the mark holds something else");
+        return true;
+    }
+    if (!look->answered || look->lost)
+        return false;
+    if (look->writing) {
+        atomic_store_explicit(&stream->lease_ms, began_ms + LEASE_MS, memory_order_relaxed);
+        memcpy(stream->held, look->identity, sizeof(stream->held));
+        mark_move(stream, MARK_HELD);
+        if (before == MARK_FOREIGN)
+            log_info("keys are this table's now stream=%s", mark_config_of(marks, stream)->name);
+        return true;
+    }
+    memcpy(stream->foreign, look->mark, sizeof(stream->foreign));
+    memcpy(stream->foreign_name, look->name, sizeof(stream->foreign_name));
+    mark_move(stream, MARK_FOREIGN);
+    if (before != MARK_FOREIGN)
+        log_error("keys in redis belong to another table stream=%s theirs=\"%s%s\" ours=\"%s\" "
+                  "action=\"keep the events and claim nothing\"",
+                  mark_config_of(marks, stream)->name, stream->foreign, stream->foreign_name,
+                  stream->identity);
+    return true;
+}
+
+/* Takes over what a look has found. Returns how long to wait before the next one. */
+static uint64_t mark_finish_look(struct marks *marks, int err, uint64_t began_ms)
+{
+    uint64_t wait_ms = LOOK_MS;
+    bool settled = err == 0, wake = false;
+
+    pthread_mutex_lock(&marks->lock);
+    for (size_t i = 0; err == 0 && i < marks->stream_count; i++) {
+        struct mark_stream *stream = &marks->streams[i];
+        const enum mark_state before = mark_state_of(stream);
+
+        settled = mark_conclude(marks, stream, began_ms) && settled;
+        wake |= mark_state_of(stream) != before;
+        if (mark_state_of(stream) == MARK_FOREIGN)
+            wait_ms = LOOK_FOREIGN_MS;
+    }
+    mark_tell_health(marks);
+    pthread_mutex_unlock(&marks->lock);
+    if (wake)
+        ring_wake(marks->parts.ring);
+    if (settled) {
+        backoff_reset(&marks->backoff);
+        return wait_ms;
+    }
+    return backoff_next(&marks->backoff, RETRY_MIN_MS, RETRY_MAX_MS, clock_mono_ns());
+}
+
+/* Sleeps until somebody tells something, or wait_ms are over. False: the thread must end. */
+static bool mark_sleep(struct marks *marks, uint64_t wait_ms)
+{
+    const uint64_t until_ns = clock_mono_ns() + wait_ms * CLOCK_NS_PER_MS;
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
+    bool go_on;
+    int err = 0;
+
+    pthread_mutex_lock(&marks->lock);
+    while (!marks->stop && !marks->news && err == 0)
+        err = pthread_cond_timedwait(&marks->wake, &marks->lock, &until);
+    go_on = !marks->stop;
+    pthread_mutex_unlock(&marks->lock);
+    return go_on;
+}
+
+static void *mark_run(void *arg)
+{
+    struct marks *marks = arg;
+    uint64_t wait_ms;
+
+    do {
+        const uint64_t began_ms = clock_mono_ms();
+
+        wait_ms = LOOK_MS;
+        if (mark_begin_look(marks)) {
+            const int err = mark_look_at_all(marks);
+
+            if (err != 0)
+                redis_link_close(marks->link);
+            (void)redis_link_refused(marks->link);
+            wait_ms = mark_finish_look(marks, err, began_ms);
+        }
+    } while (mark_sleep(marks, wait_ms));
+    return NULL;
+}
+
+/* ---- public ---- */
+
+static void mark_free(struct marks *marks)
+{
+    redis_link_destroy(marks->link);
+    pthread_cond_destroy(&marks->wake);
+    pthread_mutex_destroy(&marks->lock);
+    free(marks);
+}
+
+static size_t mark_out_capacity(const struct config *config)
+{
+    const size_t command = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
+                           2 * MARK_IDENTITY_MAX + COMMAND_SLACK;
+
+    return 2 * config->stream_count * command + strlen(config->redis_url) + COMMAND_SLACK;
+}
+
+int marks_start(struct marks **out, const struct marks_parts *parts)
+{
+    const struct config *config = config_current(parts->config);
+    struct marks *marks =
+        calloc(1, sizeof(*marks) + config->stream_count * sizeof(marks->streams[0]));
+    pthread_condattr_t attributes;
+    int err;
+
+    if (marks == NULL)
+        return -ENOMEM;
+    marks->parts = *parts;
+    marks->stream_count = config->stream_count;
+    pthread_mutex_init(&marks->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&marks->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    marks->link =
+        redis_link_create(config->redis_url, mark_out_capacity(config), mark_on_element, marks);
+    err = marks->link == NULL ? -EINVAL : -pthread_create(&marks->thread, NULL, mark_run, marks);
+    if (err != 0) {
+        mark_free(marks);
+        return err;
+    }
+    pthread_setname_np(marks->thread, "alloy-marks");
+    *out = marks;
+    return 0;
+}
+
+void marks_stop(struct marks *marks)
+{
+    if (marks == NULL)
+        return;
+    pthread_mutex_lock(&marks->lock);
+    marks->stop = true;
+    pthread_cond_signal(&marks->wake);
+    pthread_mutex_unlock(&marks->lock);
+    pthread_join(marks->thread, NULL);
+    mark_free(marks);
+}
+
+void marks_tell(struct marks *marks, size_t number, const char *identity)
+{
+    struct mark_stream *stream;
+    char text[MARK_IDENTITY_MAX + 1];
+
+    if (marks == NULL)
+        return;
+    ALLOY_ASSERT(number < marks->stream_count);
+    stream = &marks->streams[number];
+    mark_copy(text, (struct slice){identity, strlen(identity)});
+    /* Tables of some databases have a UUID of zeros, all of them the same. */
+    if (text[strspn(text, "0-")] == '\0')
+        text[0] = '\0';
+    pthread_mutex_lock(&marks->lock);
+    /* Who has known the table once and may not ask any more goes on with that. */
+    if (text[0] == '\0' && mark_state_of(stream) == MARK_UNTOLD) {
+        mark_go_unchecked(marks, stream, "ClickHouse does not tell which table it is");
+        ring_wake(marks->parts.ring);
+    } else if (text[0] != '\0' && strcmp(text, stream->identity) != 0) {
+        memcpy(stream->identity, text, sizeof(text));
+        mark_move(stream, MARK_UNSEEN);
+        marks->news = true;
+        pthread_cond_signal(&marks->wake);
+    }
+    pthread_mutex_unlock(&marks->lock);
+}
+
+enum marks_verdict marks_ask(const struct marks *marks, size_t number, uint64_t now_ms)
+{
+    const struct mark_stream *stream;
+
+    if (marks == NULL)
+        return MARKS_CLAIM;
+    stream = &marks->streams[number];
+    switch (mark_state_of(stream)) {
+    case MARK_UNTOLD:
+    case MARK_FOREIGN:
+        return MARKS_KEEP;
+    case MARK_UNCHECKED:
+        return MARKS_CLAIM;
+    case MARK_HELD:
+        if (now_ms < atomic_load_explicit(&stream->lease_ms, memory_order_relaxed))
+            return MARKS_CLAIM;
+        return MARKS_UNSEEN;
+    case MARK_UNSEEN:
+    case MARK_STATES:
+        break;
+    }
+    return MARKS_UNSEEN;
+}
