@@ -303,7 +303,7 @@ static void dead_letter_sync_file(struct dead_letter *dead_letter, struct group 
     if (file->bytes > file->synced && fdatasync(file->fd) != 0) {
         err = -EIO;
         dead_letter->folder_bytes -= file->bytes - file->synced;
-        (void)ftruncate(file->fd, (off_t)file->synced);
+        (void)!ftruncate(file->fd, (off_t)file->synced);
         /* After a failed sync nobody knows what is on the disk: the file gets no more lines. */
         dead_letter_close_file(file);
     } else {
