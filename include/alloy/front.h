@@ -36,6 +36,15 @@ struct front_parts {
 };
 
 #define FRONT_ERROR_MAX 512
+/* Connections of the admin port; one more takes the place of the oldest. */
+#define FRONT_ADMIN_CONNECTIONS_MAX 32
+
+/*
+ * Descriptors that clients must leave to the rest of the process: journal, dead letters, Redis,
+ * ClickHouse, the admin port, the front's own. A limit (RLIMIT_NOFILE) below this and
+ * server.max_connections together means fewer connections than configured. Any thread.
+ */
+size_t front_descriptor_reserve(const struct config *config);
 
 /*
  * Binds every address of server.listen for every thread, then starts the threads. Returns 0 and an

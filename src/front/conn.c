@@ -30,9 +30,9 @@
 #define BODY_ROOM_MIN (4ul << 10) /* worth a read of a body */
 #define BODY_GROWTH 4             /* of a buffer that a body has filled */
 #define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a fault a page */
-#define LINGER_MS 2000
-#define LINGER_BYTES_MAX (1ul << 20)
-#define LINGER_REFUSED_MAX 64 /* connections over max_connections that are closed gently */
+#define LINGER_IDLE_MS 5000       /* without a byte from the client */
+#define LINGER_MAX_MS 30000       /* however much it sends */
+#define LINGER_DRAIN_MS 2000      /* each of the two, once the drain has begun */
 #define BLOCKS_CACHED_MAX 256
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
@@ -70,7 +70,7 @@ static void conn_close(struct conn *conn)
         buffer_budget_give(&shared->budget, conn->out_len);
     }
     if (conn->refused) {
-        set->refused_count--;
+        atomic_fetch_sub_explicit(&shared->refused, 1, memory_order_relaxed);
     } else {
         if (!conn->spare)
             atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
@@ -132,19 +132,20 @@ static bool conn_make_room(struct conn *conn)
     return true;
 }
 
+/* Drops what the client still sends. Closed earlier, the kernel would answer its bytes with a
+ * reset, and a client that sends all of its request before it reads would never see our answer. */
 static void conn_linger_read(struct conn *conn)
 {
     struct conn_set *set = conn->set;
+    uint64_t max_ms = set->draining ? LINGER_DRAIN_MS : LINGER_MAX_MS;
     ssize_t n = read(event_get_fd(&conn->event), set->scratch, sizeof(set->scratch));
 
-    if (n > 0) {
-        conn->lingered += (size_t)n;
-        if (conn->lingered <= LINGER_BYTES_MAX)
-            return;
-    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    }
-    conn_close(conn);
+    if (n > 0)
+        turn_enqueue(conn, QUEUE_LINGER);
+    if (n <= 0 || conn->since_ms - conn->linger_begun_ms >= max_ms)
+        conn_close(conn);
 }
 
 enum read_result {
@@ -261,6 +262,7 @@ static void conn_finish(struct conn *conn)
     shutdown(event_get_fd(&conn->event), SHUT_WR);
     conn_move(conn, CONN_LINGER);
     turn_enqueue(conn, QUEUE_LINGER);
+    conn->linger_begun_ms = conn->since_ms;
 }
 
 /* Decides what the connection waits for now that its answers are on their way. */
@@ -456,6 +458,7 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
 static void conn_refuse_accepted(struct conn *conn)
 {
     struct conn_set *set = conn->set;
+    const struct conn_shared *shared = set->parts.shared;
     struct reply reply = request_reply(conn, &refuse_connection);
     size_t len;
 
@@ -463,7 +466,8 @@ static void conn_refuse_accepted(struct conn *conn)
     len = reply_write(&reply, &set->date, set->scratch);
     metrics_add(&set->parts.metrics->http_codes[reply.status], 1);
     conn_move(conn, CONN_CLOSING);
-    conn->lingering = set->refused_count <= LINGER_REFUSED_MAX;
+    conn->lingering =
+        atomic_load_explicit(&shared->refused, memory_order_relaxed) <= shared->refused_max;
     /* A new socket's send buffer is empty; where even that fails there is nobody to tell. */
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
         conn->lingering = false;
@@ -531,7 +535,7 @@ void conn_accept(struct conn_set *set, int fd)
         shared->connections_max) {
         atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
         conn->refused = true;
-        set->refused_count++;
+        atomic_fetch_add_explicit(&shared->refused, 1, memory_order_relaxed);
     } else {
         METRIC_GAUGE_ADD(shared->metrics, http_connections, 1);
     }
@@ -616,7 +620,7 @@ void conn_expire(struct conn_set *set)
         [QUEUE_HEAD] = config->server_head_timeout_ms,
         [QUEUE_BODY] = config->server_body_timeout_ms,
         [QUEUE_FLUSH] = config->server_idle_timeout_ms,
-        [QUEUE_LINGER] = LINGER_MS,
+        [QUEUE_LINGER] = set->draining ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 

@@ -34,6 +34,8 @@ struct conn_shared {
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;
+    _Atomic size_t refused; /* open, and over connections_max; relaxed, the same */
+    size_t refused_max;     /* that are closed gently */
     _Atomic size_t waiting; /* connections that wait for ClickHouse; relaxed, the same */
 };
 

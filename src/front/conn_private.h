@@ -122,7 +122,7 @@ struct conn {
     /* bytes that the socket did not take */
     char *out;
     size_t out_len, out_sent;
-    size_t lingered; /* bytes dropped after the end */
+    uint64_t linger_begun_ms; /* in the state LINGER */
 };
 
 TAILQ_HEAD(conn_queue, conn);
@@ -137,7 +137,6 @@ struct conn_set {
     STAILQ_HEAD(, conn) stalled;
     struct conn_queue waited; /* can be answered as soon as a turn has room */
     size_t waiting_count;     /* connections with a waiter */
-    size_t refused_count;
     bool draining;
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */

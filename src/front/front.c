@@ -21,6 +21,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,6 +34,15 @@
 #define LOG_MODULE "front"
 #include "alloy/log.h"
 
+/* Descriptors: of libraries, log, journal, dead letters and what is open for a moment; of a
+ * front-end thread: epoll, two eventfds, a connection that is being refused; of a worker: its link
+ * to Redis and what looks after it; of an insert: its connection, and the name that is looked up.
+ */
+#define DESCRIPTORS_OTHER 64
+#define DESCRIPTORS_THREAD 4
+#define DESCRIPTORS_WORKER 2
+#define DESCRIPTORS_INSERT 2
+#define REFUSED_MAX 64      /* connections without a place that are refused gently, at most */
 #define ACCEPTS_MAX 64      /* connections accepted from one listener in one turn */
 #define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */
 #define TICK_MIN_MS 10
@@ -387,6 +397,41 @@ static void front_threads_stop(struct front *front, unsigned count)
     }
 }
 
+size_t front_descriptor_reserve(const struct config *config)
+{
+    /* An address may be several, as localhost is. */
+    size_t listeners =
+        2 * (config->server_threads * config->server_address_count + config->admin_address_count);
+
+    return DESCRIPTORS_OTHER + listeners + FRONT_ADMIN_CONNECTIONS_MAX +
+           DESCRIPTORS_THREAD * config->server_threads +
+           DESCRIPTORS_WORKER * config->worker_threads +
+           DESCRIPTORS_INSERT * config->clickhouse_max_inflight + config->stream_count;
+}
+
+/* Shares the descriptors that the others leave out to connections, and to those that are refused.
+ */
+static void front_connections_limit(struct conn_shared *shared, const struct config *config)
+{
+    const size_t reserve = front_descriptor_reserve(config);
+    struct rlimit limit;
+    size_t room = SIZE_MAX;
+
+    shared->connections_max = config->server_max_connections;
+    shared->refused_max = REFUSED_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return;
+    /* Where even the reserve is not there, both sides get a part. */
+    room = limit.rlim_cur - reserve;
+    if (limit.rlim_cur < reserve || room < limit.rlim_cur / 4)
+        room = limit.rlim_cur / 4;
+    if (shared->refused_max > room / 4)
+        shared->refused_max = room / 4;
+    room -= shared->refused_max;
+    if (shared->connections_max > room)
+        shared->connections_max = room;
+}
+
 int front_start(struct front **out, const struct front_parts *parts, char error[FRONT_ERROR_MAX])
 {
     const struct config *config = config_current(parts->config);
@@ -408,7 +453,7 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     front->shared.routes = &front->routes;
     front->shared.metrics = parts->metrics;
     front->shared.budget.max = config->server_max_buffers_bytes;
-    front->shared.connections_max = config->server_max_connections;
+    front_connections_limit(&front->shared, config);
     err = listener_open_all(&front->listeners, config->server_addresses,
                             config->server_address_count, front->thread_count, error);
     if (err != 0)

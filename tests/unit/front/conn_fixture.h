@@ -114,7 +114,8 @@ static inline int start(void **state)
                                   .routes = &routes,
                                   .metrics = metrics,
                                   .budget = {.max = config.server_max_buffers_bytes},
-                                  .connections_max = config.server_max_connections};
+                                  .connections_max = config.server_max_connections,
+                                  .refused_max = 4};
     set = conn_set_create(&(struct conn_parts){.shared = &shared,
                                                .base = base,
                                                .admission = admission,
@@ -133,6 +134,7 @@ static inline int stop(void **state)
     /* Whatever happened, nothing is held when all is closed. */
     assert_int_equal(atomic_load(&shared.budget.used), 0);
     assert_int_equal(atomic_load(&shared.connections), 0);
+    assert_int_equal(atomic_load(&shared.refused), 0);
     assert_int_equal(atomic_load(&shared.waiting), 0);
     event_base_free(base);
     admission_destroy(admission);
