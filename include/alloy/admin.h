@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin.h - the admin port: /healthz, /readyz, /stats, /metrics and the dashboard at /, on evhttp
- * in a thread of its own. The one home of jansson.
+ * admin.h - the admin port: /healthz, /readyz, /stats, /metrics, the dashboard at /, and
+ * POST /streams/NAME/bury; on evhttp in a thread of its own. The one home of jansson.
  */
 #ifndef ALLOY_ADMIN_H
 #define ALLOY_ADMIN_H
@@ -12,9 +12,17 @@
 
 struct admin;
 
+struct admin_parts {
+    struct front_parts front;
+    /* Has the events of a stream that ClickHouse refuses written to the dead letters. Returns 0, or
+     * -ENOENT: there is no such stream. NULL: cannot be asked for. Called by the admin thread. */
+    int (*bury)(void *arg, const char *stream);
+    void *bury_arg;
+};
+
 /* Returns 0 and an owned admin (admin_stop()), or -errno with a sentence in error. With
  * admin.listen empty: 0 and NULL. */
-MUST_CHECK int admin_start(struct admin **admin, const struct front_parts *parts,
+MUST_CHECK int admin_start(struct admin **admin, const struct admin_parts *parts,
                            char error[FRONT_ERROR_MAX]);
 void admin_stop(struct admin *admin); /* NULL is fine */
 

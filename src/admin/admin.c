@@ -27,6 +27,7 @@
 #include "alloy/clock.h"
 #include "dashboard.h"
 #include "exposition.h"
+#include "gate.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
@@ -39,13 +40,17 @@
     (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
      EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH)
 
-static const char paths_text[] = "/healthz\n/readyz\n/stats\n/metrics\n/\n";
+#define TEXT "text/plain; charset=utf-8"
+
+static const char paths_text[] =
+    "/healthz\n/readyz\n/stats\n/metrics\n/\n/streams/NAME/bury (POST)\n";
 
 struct admin {
-    struct front_parts parts;
+    struct admin_parts parts;
     struct listener_list listeners;
     struct event_base *base;
     struct evhttp *http;
+    struct gate *gate;
     struct event *stop;
     int stop_fd;
     pthread_t thread;
@@ -60,11 +65,20 @@ static void admin_answer(struct evhttp_request *request, int status, const char 
 
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
+    if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+        /* evhttp would send the body, which the client takes for the next answer. */
+        char len[24];
+
+        snprintf(len, sizeof(len), "%zu", evbuffer_get_length(body));
+        evhttp_add_header(headers, "Content-Length", len);
+        body = NULL;
+    }
     evhttp_send_reply(request, status, NULL, body);
 }
 
-static void admin_answer_text(struct evhttp_request *request, int status, const char *type,
-                              const char *text)
+/* data is constant. */
+static void admin_answer_constant(struct evhttp_request *request, int status, const char *type,
+                                  struct slice data)
 {
     struct evbuffer *body = evbuffer_new();
 
@@ -72,9 +86,14 @@ static void admin_answer_text(struct evhttp_request *request, int status, const 
         evhttp_send_error(request, 500, NULL);
         return;
     }
-    evbuffer_add_reference(body, text, strlen(text), NULL, NULL);
+    evbuffer_add_reference(body, data.data, data.len, NULL, NULL);
     admin_answer(request, status, type, body);
     evbuffer_free(body);
+}
+
+static void admin_answer_text(struct evhttp_request *request, int status, const char *text)
+{
+    admin_answer_constant(request, status, TEXT, (struct slice){text, strlen(text)});
 }
 
 static int admin_append_json(const char *data, size_t len, void *arg)
@@ -171,12 +190,12 @@ static json_t *admin_json_counter(uint64_t value)
 static void admin_serve_health(struct admin *admin, struct evhttp_request *request)
 {
     (void)admin;
-    admin_answer_text(request, 200, "text/plain; charset=utf-8", "ok\n");
+    admin_answer_text(request, 200, "ok\n");
 }
 
 static void admin_serve_ready(struct admin *admin, struct evhttp_request *request)
 {
-    struct readiness readiness = admin_readiness_read(&admin->parts);
+    struct readiness readiness = admin_readiness_read(&admin->parts.front);
 
     admin_answer_json(
         request, readiness.ready ? 200 : 503,
@@ -221,7 +240,7 @@ static json_t *admin_stats_stream(const struct exposition_view *view, size_t str
 
 static json_t *admin_stats_streams(const struct admin *admin)
 {
-    const struct config *config = config_current(admin->parts.config);
+    const struct config *config = config_current(admin->parts.front.config);
     json_t *streams = json_object();
 
     for (size_t i = 0; i < config->stream_count; i++)
@@ -298,7 +317,7 @@ static json_t *admin_stats_dead_letter(const struct exposition_view *view)
 
 static void admin_serve_stats(struct admin *admin, struct evhttp_request *request)
 {
-    const struct front_parts *parts = &admin->parts;
+    const struct front_parts *parts = &admin->parts.front;
     const struct exposition_view *view = &admin->view;
     struct readiness readiness;
     json_t *stats;
@@ -332,44 +351,118 @@ static void admin_serve_metrics(struct admin *admin, struct evhttp_request *requ
         evhttp_send_error(request, 500, NULL);
         return;
     }
-    exposition_read(&admin->view, &admin->parts);
-    exposition_write(&admin->view, &admin->parts, body);
+    exposition_read(&admin->view, &admin->parts.front);
+    exposition_write(&admin->view, &admin->parts.front, body);
     admin_answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", body);
     evbuffer_free(body);
 }
 
 static void admin_serve_dashboard(struct admin *admin, struct evhttp_request *request)
 {
+    const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+    const struct dashboard_file *file = dashboard_find(path);
+
     (void)admin;
-    admin_answer_text(request, 200, "text/html; charset=utf-8", dashboard_html);
+    evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Security-Policy",
+                      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+                      " base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    admin_answer_constant(request, 200, file->type, (struct slice){file->data, file->len});
+}
+
+/* Finds NAME in "/streams/NAME/bury"; an empty slice: path is another. */
+static struct slice admin_buried_stream(const char *path)
+{
+    static const char before[] = "/streams/", after[] = "/bury";
+    const size_t fixed = strlen(before) + strlen(after);
+    size_t len = strlen(path);
+
+    if (len <= fixed || strncmp(path, before, strlen(before)) != 0 ||
+        strcmp(path + len - strlen(after), after) != 0)
+        return (struct slice){NULL, 0};
+    return (struct slice){path + strlen(before), len - fixed};
+}
+
+/* Lets refused events go to the dead letters. */
+static void admin_serve_bury(struct admin *admin, struct evhttp_request *request)
+{
+    const struct admin_parts *parts = &admin->parts;
+    const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+    const struct slice stream = admin_buried_stream(path);
+    const char *control =
+        evhttp_find_header(evhttp_request_get_input_headers(request), "Alloy-Control");
+    char name[CONFIG_STREAM_NAME_MAX + 1];
+    int err = -ENOENT;
+
+    /* A web page that the operator happens to look at can post here, but cannot set a header. */
+    if (!control || strcmp(control, "1") != 0) {
+        admin_answer_text(request, 403, "This needs the header Alloy-Control: 1.\n");
+        return;
+    }
+    if (!parts->bury) {
+        admin_answer_text(request, 501, "Nothing here can be buried.\n");
+        return;
+    }
+    if (stream.len < sizeof(name)) {
+        memcpy(name, stream.data, stream.len);
+        name[stream.len] = '\0';
+        err = parts->bury(parts->bury_arg, name);
+    }
+    if (err == -ENOENT)
+        admin_answer_text(request, 404, "There is no such stream.\n");
+    else if (err != 0)
+        admin_answer_text(request, 500, "It could not be asked for.\n");
+    else
+        admin_answer_json(request, 200, json_pack("{s:b}", "asked", 1));
+}
+
+/* What there is at a path. */
+struct admin_page {
+    const char *path;
+    bool post;
+    void (*serve)(struct admin *admin, struct evhttp_request *request);
+};
+
+static const struct admin_page *admin_find_page(const char *path)
+{
+    static const struct admin_page pages[] = {
+        {"/healthz", false, admin_serve_health},
+        {"/readyz", false, admin_serve_ready},
+        {"/stats", false, admin_serve_stats},
+        {"/metrics", false, admin_serve_metrics},
+    };
+    static const struct admin_page file = {"", false, admin_serve_dashboard};
+    static const struct admin_page bury = {"", true, admin_serve_bury};
+
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++)
+        if (strcmp(path, pages[i].path) == 0)
+            return &pages[i];
+    if (dashboard_find(path))
+        return &file;
+    return admin_buried_stream(path).len > 0 ? &bury : NULL;
 }
 
 static void admin_on_request(struct evhttp_request *request, void *arg)
 {
-    static const struct {
-        const char *path;
-        void (*serve)(struct admin *admin, struct evhttp_request *request);
-    } pages[] = {
-        {"/healthz", admin_serve_health}, {"/readyz", admin_serve_ready},
-        {"/stats", admin_serve_stats},    {"/metrics", admin_serve_metrics},
-        {"/", admin_serve_dashboard},
-    };
     struct admin *admin = arg;
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+    const struct admin_page *page = path ? admin_find_page(path) : NULL;
     enum evhttp_cmd_type method = evhttp_request_get_command(request);
 
-    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
-        if (!path || strcmp(path, pages[i].path) != 0)
-            continue;
-        if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) {
-            pages[i].serve(admin, request);
-            return;
-        }
-        evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", "GET, HEAD");
-        admin_answer_text(request, 405, "text/plain; charset=utf-8", "Only GET and HEAD.\n");
+    if (!page) {
+        admin_answer_text(request, 404, paths_text);
         return;
     }
-    admin_answer_text(request, 404, "text/plain; charset=utf-8", paths_text);
+    if (page->post ? method == EVHTTP_REQ_POST
+                   : method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) {
+        page->serve(admin, request);
+        return;
+    }
+    evhttp_add_header(evhttp_request_get_output_headers(request), "Allow",
+                      page->post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS");
+    if (method == EVHTTP_REQ_OPTIONS)
+        evhttp_send_reply(request, 204, NULL, NULL);
+    else
+        admin_answer_text(request, 405, page->post ? "Only POST.\n" : "Only GET and HEAD.\n");
 }
 
 static void admin_on_stop(evutil_socket_t fd, short what, void *arg)
@@ -411,7 +504,8 @@ static int admin_loop_create(struct admin *admin)
     evhttp_set_max_body_size(admin->http, BODY_MAX);
     evhttp_set_timeout(admin->http, TIMEOUT_S);
     evhttp_set_gencb(admin->http, admin_on_request, admin);
-    return 0;
+    admin->gate = gate_create(admin->base, admin->http, FRONT_ADMIN_CONNECTIONS_MAX);
+    return admin->gate ? 0 : -ENOMEM;
 }
 
 /* evhttp takes the sockets. */
@@ -420,8 +514,10 @@ static int admin_listeners_add(struct admin *admin)
     for (size_t i = 0; i < admin->listeners.count; i++) {
         struct listener *listener = &admin->listeners.items[i];
 
-        if (evhttp_accept_socket(admin->http, listener->fd) != 0)
-            return -ENOMEM;
+        int err = gate_add(admin->gate, listener->fd);
+
+        if (err != 0)
+            return err;
         listener->fd = -1;
     }
     return 0;
@@ -441,6 +537,7 @@ static int admin_thread_start(struct admin *admin)
 
 static void admin_free(struct admin *admin)
 {
+    gate_destroy(admin->gate);
     if (admin->http)
         evhttp_free(admin->http);
     if (admin->stop)
@@ -453,9 +550,9 @@ static void admin_free(struct admin *admin)
     free(admin);
 }
 
-int admin_start(struct admin **out, const struct front_parts *parts, char error[FRONT_ERROR_MAX])
+int admin_start(struct admin **out, const struct admin_parts *parts, char error[FRONT_ERROR_MAX])
 {
-    const struct config *config = config_current(parts->config);
+    const struct config *config = config_current(parts->front.config);
     struct admin *admin;
     int err;
 
@@ -469,7 +566,7 @@ int admin_start(struct admin **out, const struct front_parts *parts, char error[
     }
     admin->parts = *parts;
     admin->stop_fd = -1;
-    health_raise(parts->health, "starting", true, "The event port does not listen yet.");
+    health_raise(parts->front.health, "starting", true, "The event port does not listen yet.");
     admin->view.started_ms = clock_mono_ms();
     err = listener_open_all(&admin->listeners, config->admin_addresses, config->admin_address_count,
                             1, error);

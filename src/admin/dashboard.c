@@ -1,120 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dashboard.c - the page at / of the admin port.
+ * dashboard.c - the page at / of the admin port: src/admin/dashboard/, which the build embeds.
  *
  * It loads nothing from elsewhere, so it works behind any tunnel and says nothing to third parties.
  *
- * Runs on: constant data.
+ * Runs on: any thread; constant data.
  * Owns: nothing.
  */
 #include "dashboard.h"
 
-/* clang-format off */
-const char dashboard_html[] =
-    "<!doctype html>\n"
-    "<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Alloy</title>\n"
-    "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-    "<meta name=\"color-scheme\" content=\"light dark\">\n"
-    "<style>\n"
-    "body{font:14px/1.5 system-ui,sans-serif;max-width:72rem;margin:1.5rem auto;padding:0 1rem}\n"
-    "h1{font-size:1.2rem;display:inline}h2{font-size:1rem;margin:1.5rem 0 .3rem}\n"
-    "table{border-collapse:collapse;width:100%}\n"
-    "th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid #8884}\n"
-    "th:first-child,td:first-child{text-align:left}td{font-variant-numeric:tabular-nums}\n"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:.6rem}\n"
-    ".tile{border:1px solid #8886;border-radius:.4rem;padding:.5rem .7rem}\n"
-    ".tile b{display:block;font-size:1.2rem;font-variant-numeric:tabular-nums}\n"
-    "meter{width:100%}.good{color:#2a8a3e}.bad{color:#c0392b}small{opacity:.7}\n"
-    "</style></head><body>\n"
-    "<h1>Alloy</h1> <span id=\"state\"></span> <small id=\"about\"></small>\n"
-    "<ul id=\"reasons\"></ul>\n"
-    "<div class=\"tiles\" id=\"tiles\"></div>\n"
-    "<h2>Books</h2>\n"
-    "<table><thead><tr><th>stream<th>received<th>accepted<th>duplicates L1<th>duplicates L2\n"
-    "<th>rejected<th>inserted<th>dead-lettered<th>pending</tr></thead>\n"
-    "<tbody id=\"books\"></tbody></table>\n"
-    "<h2>Answers</h2>\n"
-    "<table><thead><tr><th>status<th>total<th>per second</tr></thead>\n"
-    "<tbody id=\"codes\"></tbody></table>\n"
-    "<script>\n"
-    "\"use strict\";\n"
-    "let last = null;\n"
-    "const $ = id => document.getElementById(id);\n"
-    "const num = n => Math.round(n).toLocaleString(\"en\");\n"
-    "const mib = n => (n / 1048576).toFixed(1) + \" MiB\";\n"
-    "function row(cells) {\n"
-    "  const tr = document.createElement(\"tr\");\n"
-    "  for (const c of cells) tr.insertCell().textContent = c;\n"
-    "  return tr;\n"
-    "}\n"
-    "function tile(name, value, part) {\n"
-    "  const div = document.createElement(\"div\"), b = document.createElement(\"b\");\n"
-    "  div.className = \"tile\";\n"
-    "  b.textContent = value;\n"
-    "  div.append(name, b);\n"
-    "  if (part !== undefined) {\n"
-    "    const m = document.createElement(\"meter\");\n"
-    "    m.value = part; m.high = .8;\n"
-    "    div.append(m);\n"
-    "  }\n"
-    "  return div;\n"
-    "}\n"
-    "const sum = (s, f) => Object.values(s.streams).reduce((n, x) => n + f(x.books), 0);\n"
-    "function rate(now, f) {\n"
-    "  const dt = last ? now.uptime - last.uptime : 0;\n"
-    "  return dt > 0 ? Math.max(0, (f(now) - f(last)) / dt) : 0;\n"
-    "}\n"
-    "function latency(now, f) {\n"
-    "  const n = last ? f(now).count - f(last).count : 0;\n"
-    "  return n > 0 ? ((f(now).sum - f(last).sum) / n * 1000).toFixed(2) + \" ms\" : \"-\";\n"
-    "}\n"
-    "function show(s) {\n"
-    "  $(\"state\").textContent = s.ready ? \"ready\" : \"not ready\";\n"
-    "  $(\"state\").className = s.ready ? \"good\" : \"bad\";\n"
-    "  $(\"about\").textContent = \"version \" + s.version + \", up \" + num(s.uptime) + \" s\";\n"
-    "  $(\"reasons\").replaceChildren(...s.reasons.map(r => {\n"
-    "    const li = document.createElement(\"li\");\n"
-    "    li.textContent = r.key + \": \" + r.text;\n"
-    "    if (r.blocking) li.className = \"bad\";\n"
-    "    return li;\n"
-    "  }));\n"
-    "  $(\"tiles\").replaceChildren(\n"
-    "    tile(\"events received /s\", num(rate(s, x => sum(x, b => b.received)))),\n"
-    "    tile(\"events accepted /s\", num(rate(s, x => sum(x, b => b.accepted)))),\n"
-    "    tile(\"rows inserted /s\", num(rate(s, x => sum(x, b => b.inserted)))),\n"
-    "    tile(\"request time\", latency(s, x => x.http.seconds)),\n"
-    "    tile(\"connections\", num(s.http.connections)),\n"
-    "    tile(\"waiting requests\", num(s.http.waiting)),\n"
-    "    tile(\"ring\", num(s.ring.depth) + \" / \" + num(s.ring.capacity),\n"
-    "      s.ring.depth / s.ring.capacity),\n"
-    "    tile(\"journal\", mib(s.journal.bytes) + \" / \" + mib(s.journal.bytes_max),\n"
-    "      s.journal.bytes / s.journal.bytes_max),\n"
-    "    tile(\"ids in L1\", num(s.l1.entries)),\n"
-    "    tile(\"Redis \" + (s.redis.up ? \"up\" : \"down\"), latency(s, x => x.redis.seconds)),\n"
-    "    tile(\"ClickHouse \" + (s.clickhouse.up ? \"up\" : \"down\"),\n"
-    "      latency(s, x => x.clickhouse.seconds)),\n"
-    "    tile(\"inserts in flight\", num(s.clickhouse.inflight)),\n"
-    "    tile(\"dead letters\", mib(s.dead_letter.bytes) +\n"
-    "      (s.dead_letter.parked ? \", \" + num(s.dead_letter.parked) + \" parked\" : \"\")),\n"
-    "    tile(\"last insert\", s.clickhouse.last_insert_age.toFixed(1) + \" s ago\"));\n"
-    "  $(\"books\").replaceChildren(...Object.entries(s.streams).map(([name, x]) => {\n"
-    "    const b = x.books;\n"
-    "    return row([name, ...[b.received, b.accepted, b.duplicates.l1, b.duplicates.l2,\n"
-    "      b.rejected, b.inserted, b.dead_lettered, b.pending].map(num)]);\n"
-    "  }));\n"
-    "  $(\"codes\").replaceChildren(...Object.entries(s.http.codes).map(([code, n]) =>\n"
-    "    row([code, num(n), num(rate(s, x => x.http.codes[code] || 0))])));\n"
-    "  last = s;\n"
-    "}\n"
-    "async function poll() {\n"
-    "  try {\n"
-    "    show(await (await fetch(\"stats\", {cache: \"no-store\"})).json());\n"
-    "  } catch (e) {\n"
-    "    $(\"state\").textContent = \"no answer\";\n"
-    "    $(\"state\").className = \"bad\";\n"
-    "  }\n"
-    "  setTimeout(poll, 1000);\n"
-    "}\n"
-    "poll();\n"
-    "</script></body></html>\n";
-/* clang-format on */
+#include <string.h>
+
+#include "alloy/base.h"
+
+static const char dashboard_page[] = {
+#include "index.html.inc"
+};
+static const char dashboard_style[] = {
+#include "style.css.inc"
+};
+static const char dashboard_script[] = {
+#include "app.js.inc"
+};
+
+static const struct dashboard_file dashboard_files[] = {
+    {"/", "text/html; charset=utf-8", dashboard_page, sizeof(dashboard_page)},
+    {"/style.css", "text/css; charset=utf-8", dashboard_style, sizeof(dashboard_style)},
+    {"/app.js", "text/javascript; charset=utf-8", dashboard_script, sizeof(dashboard_script)},
+};
+
+const struct dashboard_file *dashboard_find(const char *path)
+{
+    for (size_t i = 0; i < ARRAY_LEN(dashboard_files); i++)
+        if (strcmp(path, dashboard_files[i].path) == 0)
+            return &dashboard_files[i];
+    return NULL;
+}

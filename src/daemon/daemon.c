@@ -130,7 +130,7 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
 
 static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
-    const struct front_parts parts = daemon_front_parts(daemon);
+    const struct admin_parts parts = {.front = daemon_front_parts(daemon)};
 
     return admin_start(&daemon->admin, &parts, error);
 }

@@ -334,8 +334,10 @@ class Page(html.parser.HTMLParser):
         self.links += [value for key, value in attributes if key in ("src", "href", "action", "srcset", "data")]
 
 
-def test_the_dashboard_is_one_page_that_asks_nobody_else(alloyd):
+def test_the_dashboard_loads_its_own_files_and_nothing_else(alloyd):
     answer = alloyd.admin("/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
     assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/html")
     text = answer.body.decode()
     page = Page()
@@ -343,19 +345,37 @@ def test_the_dashboard_is_one_page_that_asks_nobody_else(alloyd):
     assert {"html", "head", "title", "body"} <= page.tags and text.lower().startswith("<!doctype html>")
     for link in page.links:
         assert not re.match(r"(?i)(https?:)?//", link or ""), link
+        assert alloyd.admin("/" + link).status == 200, link
+    for link, kind in (("/style.css", "text/css"), ("/app.js", "text/javascript")):
+        part = alloyd.admin(link)
+        assert part.headers["Content-Type"].startswith(kind) and link[1:] in page.links
+        text += part.body.decode()
     outside = [url for url in re.findall(r"(?i)(?:https?:)?//[a-z0-9][\w.-]*\.[a-z]{2,}", text) if "www.w3.org" not in url]
     assert outside == [] and "@import" not in text
     assert "stats" in text or "metrics" in text
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/stats", "/metrics", "/"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/stats", "/metrics", "/", "/style.css", "/app.js"])
 def test_only_get_and_head(alloyd, path):
-    for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
         answer = alloyd.admin(path, method)
-        assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD", (method, answer)
+        assert answer.status == (204 if method == "OPTIONS" else 405), (method, answer)
+        assert answer.headers["Allow"] == "GET, HEAD, OPTIONS", (method, answer)
     head, get = alloyd.admin(path, "HEAD"), alloyd.admin(path)
     assert head.status == get.status == 200 and head.body == b"" and get.body
     assert head.headers["Content-Type"] == get.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("path, status", [("/healthz", 200), ("/stats", 200), ("/", 200), ("/nothing", 404)])
+def test_no_byte_follows_the_head_of_an_answer_to_head(alloyd, path, status):
+    with socket.create_connection(("127.0.0.1", alloyd.admin_port), harness.DEADLINE) as s:
+        for _ in range(2):
+            s.sendall(f"HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += s.recv(65536)
+            assert head.startswith(b"HTTP/1.1 %d " % status) and head.endswith(b"\r\n\r\n")
+            assert re.search(rb"\r\nContent-Length: [1-9]", head)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/v1/events", "/metrics2", "//", "/../etc/passwd", "/%2e%2e/x"])
