@@ -21,6 +21,9 @@
 /* Above these a turn was unusually large, and its memory is given back. */
 #define EVENTS_KEPT 4096
 #define IDS_KEPT (64 * 1024)
+/* One step of admission_commit_some(): about a millisecond. */
+#define STEP_EVENTS 1000
+#define STEP_BYTES (256 * 1024)
 
 struct event {
     struct journal_entry entry;
@@ -38,6 +41,13 @@ struct request {
     struct admission_result result;
 };
 
+/* What admission_commit_some() does next. */
+enum commit_step {
+    COMMIT_LOOK_UP,
+    COMMIT_APPEND,
+    COMMIT_ENTER,
+};
+
 struct admission {
     struct admission_parts parts;
     struct event *events;
@@ -50,6 +60,10 @@ struct admission {
     /* one place for each event: the commit's work space */
     size_t *sizes;
     struct record **records;
+    /* admission_commit_some() */
+    enum commit_step step;
+    size_t step_at;      /* the event that is next */
+    size_t record_count; /* in records, of those entered */
 };
 
 /* Grows an array to hold at least want elements. Without memory for a few KiB nothing can go on. */
@@ -81,16 +95,14 @@ static void admission_events_reserve(struct admission *admission, size_t want)
     ALLOY_ASSERT(admission->sizes != NULL && admission->records != NULL);
 }
 
-/* Looks every id up and sorts out requests that no waiting could ever make fit. */
-static void admission_judge(struct admission *admission, struct request *request)
+/* Looks the ids of events [from, to) up; one that no waiting could ever make fit refuses its
+ * request. */
+static void admission_look_up(struct admission *admission, struct request *request, size_t from,
+                              size_t to)
 {
     size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
 
-    request->result.verdict = ADMISSION_TOO_LARGE;
-    if (request->count > ring_capacity(admission->parts.ring))
-        return;
-    request->result.verdict = ADMISSION_ACCEPTED;
-    for (size_t i = request->first; i < request->first + request->count; i++) {
+    for (size_t i = from; i < to; i++) {
         struct event *event = &admission->events[i];
 
         if (!event->entry.id_verbatim)
@@ -103,6 +115,20 @@ static void admission_judge(struct admission *admission, struct request *request
         if (journal_entry_bytes(&event->entry) > bytes_max)
             request->result.verdict = ADMISSION_TOO_LARGE;
     }
+}
+
+/* False: the request has more events than can ever be taken, and is refused. */
+static bool admission_judge_count(const struct admission *admission, struct request *request)
+{
+    bool fits = request->count <= ring_capacity(admission->parts.ring);
+
+    request->result.verdict = fits ? ADMISSION_ACCEPTED : ADMISSION_TOO_LARGE;
+    return fits;
+}
+
+/* What decides beside the events, after all of them were looked up. */
+static void admission_judge_rest(struct admission *admission, struct request *request)
+{
     if (ring_closed(admission->parts.ring))
         request->result.verdict = ADMISSION_DRAINING;
     if (unlikely(request->ack == ADMISSION_ACK_CLICKHOUSE) &&
@@ -111,6 +137,14 @@ static void admission_judge(struct admission *admission, struct request *request
         if (request->result.waiter == NULL)
             request->result.verdict = ADMISSION_WAITING_FULL;
     }
+}
+
+static void admission_judge(struct admission *admission, struct request *request)
+{
+    if (!admission_judge_count(admission, request))
+        return;
+    admission_look_up(admission, request, request->first, request->first + request->count);
+    admission_judge_rest(admission, request);
 }
 
 /*
@@ -146,6 +180,13 @@ static enum admission_verdict admission_reserve(struct admission *admission, siz
     return ADMISSION_ACCEPTED;
 }
 
+static void admission_append_event(struct admission *admission, struct event *event,
+                                   uint64_t real_ms)
+{
+    if (!event->known)
+        event->record = journal_writer_append(admission->parts.writer, &event->entry, real_ms);
+}
+
 /* Appends what admission_reserve() has made room for. */
 static void admission_append(struct admission *admission, size_t first, size_t last,
                              uint64_t real_ms)
@@ -155,13 +196,8 @@ static void admission_append(struct admission *admission, size_t first, size_t l
 
         if (request->result.verdict != ADMISSION_ACCEPTED)
             continue;
-        for (size_t i = request->first; i < request->first + request->count; i++) {
-            struct event *event = &admission->events[i];
-
-            if (!event->known)
-                event->record =
-                    journal_writer_append(admission->parts.writer, &event->entry, real_ms);
-        }
+        for (size_t i = request->first; i < request->first + request->count; i++)
+            admission_append_event(admission, &admission->events[i], real_ms);
     }
 }
 
@@ -182,15 +218,14 @@ static void admission_give_up(struct admission *admission, struct request *reque
     ring_cancel(admission->parts.ring, n);
 }
 
-/* Enters a request's ids into L1 and collects the winners behind the n records already in
- * records[]. */
-static size_t admission_enter(struct admission *admission, struct request *request, size_t n,
-                              uint64_t now_ms)
+/* Enters the ids of events [from, to) into L1 and collects the winners' records behind the n that
+ * are there already. */
+static size_t admission_enter_events(struct admission *admission, size_t from, size_t to, size_t n,
+                                     uint64_t now_ms)
 {
     size_t lost = 0;
-    const size_t before = n;
 
-    for (size_t i = request->first; i < request->first + request->count; i++) {
+    for (size_t i = from; i < to; i++) {
         struct event *event = &admission->events[i];
 
         if (event->known)
@@ -206,9 +241,24 @@ static size_t admission_enter(struct admission *admission, struct request *reque
     }
     if (lost > 0)
         ring_cancel(admission->parts.ring, lost);
-    request->result.accepted = (uint32_t)(n - before);
-    request->result.duplicates = (uint32_t)(request->count - (n - before));
     return n;
+}
+
+static void admission_set_counts(struct request *request, size_t accepted)
+{
+    request->result.accepted = (uint32_t)accepted;
+    request->result.duplicates = (uint32_t)(request->count - accepted);
+}
+
+/* The same for a whole request, which then knows how many were new. */
+static size_t admission_enter(struct admission *admission, struct request *request, size_t n,
+                              uint64_t now_ms)
+{
+    const size_t all = admission_enter_events(admission, request->first,
+                                              request->first + request->count, n, now_ms);
+
+    admission_set_counts(request, all - n);
+    return all;
 }
 
 /* Has the waiter told of a duplicate, by the record that owns the id. */
@@ -291,6 +341,38 @@ static void admission_count(const struct admission *admission, const struct requ
         METRIC_STREAM_ADD(metrics, stream, rejected_waiting_full, request->count);
         break;
     }
+}
+
+/* The request is decided: counts it, and has its waiter told or dropped. */
+static void admission_conclude(struct admission *admission, struct request *request)
+{
+    admission_count(admission, request);
+    if (likely(request->result.waiter == NULL))
+        return;
+    if (request->result.verdict == ADMISSION_ACCEPTED)
+        admission_watch(admission, request);
+    else
+        admission_drop_waiter(request);
+}
+
+/* The journal has the request's events: forces them to disk where that was promised. */
+static void admission_sync_one(struct admission *admission, struct request *request)
+{
+    if (journal_writer_sync(admission->parts.writer) != 0 ||
+        (admission->ack_disk && journal_sync_appended(admission->parts.journal) != 0))
+        admission_give_up(admission, request);
+}
+
+/* The next event behind a step that begins at step_at and appends at most STEP_BYTES. */
+static size_t admission_append_some(struct admission *admission, size_t to, uint64_t real_ms)
+{
+    size_t at = admission->step_at;
+
+    for (size_t bytes = 0; at < to && bytes < STEP_BYTES; at++) {
+        bytes += journal_entry_bytes(&admission->events[at].entry);
+        admission_append_event(admission, &admission->events[at], real_ms);
+    }
+    return at;
 }
 
 struct admission *admission_create(const struct admission_parts *parts)
@@ -409,18 +491,64 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
 
         if (request->result.verdict == ADMISSION_ACCEPTED)
             n = admission_enter(admission, request, n, now_ms);
-        admission_count(admission, request);
-        if (unlikely(request->result.waiter != NULL)) {
-            if (request->result.verdict == ADMISSION_ACCEPTED)
-                admission_watch(admission, request);
-            else
-                admission_drop_waiter(request);
-        }
+        admission_conclude(admission, request);
     }
     KILL_POINT("admission_entered");
     if (n > 0)
         ring_publish(admission->parts.ring, admission->records, n);
     KILL_POINT("admission_published");
+}
+
+bool admission_commit_some(struct admission *admission, uint64_t now_ms, uint64_t real_ms)
+{
+    struct request *request = &admission->requests[0];
+    const size_t end = request->count;
+    const size_t at = admission->step_at;
+    const size_t to = end - at > STEP_EVENTS ? at + STEP_EVENTS : end;
+    bool decided = false;
+
+    ALLOY_ASSERT(admission->request_count == 1);
+    switch (admission->step) {
+    case COMMIT_LOOK_UP:
+        if (at == 0 && !admission_judge_count(admission, request)) {
+            decided = true;
+            break;
+        }
+        admission_look_up(admission, request, at, to);
+        admission->step_at = to;
+        if (to < end)
+            return false;
+        admission_judge_rest(admission, request);
+        if (request->result.verdict == ADMISSION_ACCEPTED)
+            request->result.verdict = admission_reserve(admission, 0, 1);
+        admission->step = COMMIT_APPEND;
+        decided = request->result.verdict != ADMISSION_ACCEPTED;
+        break;
+    case COMMIT_APPEND:
+        admission->step_at = admission_append_some(admission, to, real_ms);
+        if (admission->step_at < end)
+            return false;
+        admission_sync_one(admission, request);
+        admission->step = COMMIT_ENTER;
+        decided = request->result.verdict != ADMISSION_ACCEPTED;
+        break;
+    case COMMIT_ENTER:
+        admission->record_count =
+            admission_enter_events(admission, at, to, admission->record_count, now_ms);
+        admission->step_at = to;
+        if (to < end)
+            return false;
+        admission_set_counts(request, admission->record_count);
+        decided = true;
+        break;
+    }
+    admission->step_at = 0;
+    if (!decided)
+        return false;
+    admission_conclude(admission, request);
+    if (admission->record_count > 0)
+        ring_publish(admission->parts.ring, admission->records, admission->record_count);
+    return true;
 }
 
 struct admission_result admission_result(const struct admission *admission, size_t request)
@@ -435,6 +563,9 @@ void admission_reset(struct admission *admission)
     admission->request_count = 0;
     admission->id_bytes = 0;
     admission->ack_disk = false;
+    admission->step = COMMIT_LOOK_UP;
+    admission->step_at = 0;
+    admission->record_count = 0;
     if (admission->event_capacity > EVENTS_KEPT) {
         free(admission->events);
         free(admission->sizes);

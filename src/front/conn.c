@@ -117,6 +117,7 @@ static bool conn_make_room(struct conn *conn)
     case CONN_HEAD:
     case CONN_DROP:
     case CONN_DROP_CHUNKED:
+    case CONN_LARGE:
     case CONN_HELD:
     case CONN_WAITING:
     case CONN_TOLD:
@@ -281,6 +282,13 @@ static void conn_settle(struct conn *conn, bool answered)
         conn_wait_settle(conn);
         return;
     }
+    if (unlikely(conn->state == CONN_LARGE)) {
+        conn->stalled = true;
+        STAILQ_INSERT_TAIL(&set->large, conn, stalled_next);
+        if (conn->queue != QUEUE_BODY)
+            turn_enqueue(conn, QUEUE_BODY);
+        return;
+    }
     if (set->draining && conn->state == CONN_HEAD && empty)
         conn_move(conn, CONN_CLOSING);
     if (conn->state == CONN_CLOSING) {
@@ -349,8 +357,11 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         memcpy(out, REPLY_CONTINUE, sizeof(REPLY_CONTINUE) - 1);
         return sizeof(REPLY_CONTINUE) - 1;
     }
-    if (answer->kind == ANSWER_ADMISSION) {
-        struct admission_result result = admission_result(set->parts.admission, answer->request);
+    if (answer->kind == ANSWER_ADMISSION || unlikely(answer->kind == ANSWER_LARGE)) {
+        struct admission_result result =
+            likely(answer->kind == ANSWER_ADMISSION)
+                ? admission_result(set->parts.admission, answer->request)
+                : set->large_result;
         const struct refusal *refusal = conn_refusal_of_verdict(result.verdict);
 
         reply->accepted = result.accepted;
@@ -497,6 +508,7 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
         TAILQ_INIT(&set->queues[i]);
     SLIST_INIT(&set->touched);
     STAILQ_INIT(&set->stalled);
+    STAILQ_INIT(&set->large);
     TAILQ_INIT(&set->waited);
     return set;
 }
@@ -505,6 +517,7 @@ void conn_set_destroy(struct conn_set *set)
 {
     if (!set)
         return;
+    request_finish_large(set);
     for (int i = 0; i < QUEUE_COUNT; i++) {
         struct conn *conn;
 
@@ -551,6 +564,8 @@ bool conn_turn_begin(struct conn_set *set)
     STAILQ_HEAD(, conn) stalled = STAILQ_HEAD_INITIALIZER(stalled);
     struct conn *conn;
 
+    if (unlikely(!STAILQ_EMPTY(&set->large)))
+        request_advance_large(set);
     if (unlikely(set->waiting_count > 0))
         conn_wait_collect(set);
     STAILQ_CONCAT(&stalled, &set->stalled);
@@ -559,7 +574,7 @@ bool conn_turn_begin(struct conn_set *set)
         conn->stalled = false;
         request_advance(conn);
     }
-    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited);
+    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited) || !STAILQ_EMPTY(&set->large);
 }
 
 void conn_turn_end(struct conn_set *set)

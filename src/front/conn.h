@@ -43,6 +43,7 @@ struct conn_parts {
     struct conn_shared *shared;
     struct event_base *base;
     struct admission *admission;
+    struct admission *large; /* for large bodies, one at a time; see admission_commit_some() */
     struct metrics_thread *metrics;
     size_t thread_count;
     struct waiter_inbox *inbox;

@@ -25,7 +25,8 @@
 
 #define CONN_PIPELINE_MAX 64            /* answers to one connection in one turn */
 #define CONN_TURN_ANSWERS_MAX 4096      /* answers of one turn */
-#define CONN_TURN_BYTES_MAX (4ul << 20) /* of bodies in one turn; the last one may exceed it */
+#define CONN_TURN_BYTES_MAX (1ul << 20) /* of bodies in one turn; the last one may exceed it */
+#define CONN_LARGE_MIN (256ul << 10)    /* a longer body is judged over turns */
 #define CONN_NO_ANSWER UINT32_MAX
 
 /*
@@ -35,10 +36,14 @@
  *   HEAD ----+--> DROP, DROP_CHUNKED ----------+--> HEAD, or CLOSING
  *            '------- refused -----------------'
  *
- * but a request with ack=clickhouse takes the longer way home:
+ * but a large body is judged over several turns first,
  *
- *   BODY, CHUNKED --> HELD --> WAITING --> TOLD --> HEAD, or CLOSING
- *                      '------ refused -----------^
+ *   BODY, CHUNKED --> LARGE --> HEAD, HELD, or CLOSING
+ *
+ * and a request with ack=clickhouse takes the longer way home:
+ *
+ *   BODY, CHUNKED, LARGE --> HELD --> WAITING --> TOLD --> HEAD, or CLOSING
+ *                             '------ refused -----------^
  *
  * and a connection ends CLOSING --> (LINGER) --> closed.
  */
@@ -48,6 +53,7 @@ enum conn_state {
     CONN_CHUNKED,      /* the same, chunked */
     CONN_DROP,         /* the body of a request that will be refused, length known */
     CONN_DROP_CHUNKED, /* the same, chunked */
+    CONN_LARGE,        /* its body is whole, and judged piece by piece */
     CONN_HELD,    /* an answer that may have to wait is noted: nothing behind it is looked at */
     CONN_WAITING, /* for ClickHouse */
     CONN_TOLD,    /* all is known about the request that waited, or its answer is noted already */
@@ -76,10 +82,17 @@ struct refusal {
 /* One answer of this turn. */
 struct answer {
     struct reply reply;
-    enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_CONTINUE, ANSWER_WAITED } kind;
+    enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_LARGE, ANSWER_CONTINUE, ANSWER_WAITED } kind;
     uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
     size_t request;    /* its number in admission */
     uint64_t begun_ns; /* when the request's first byte was read */
+};
+
+/* How far the large body is whose turn it is: the first of set->large. */
+enum large_step {
+    LARGE_NEXT, /* nothing has been done yet */
+    LARGE_SCAN,
+    LARGE_COMMIT,
 };
 
 struct conn {
@@ -108,6 +121,8 @@ struct conn {
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
+    struct slice large;   /* in the state LARGE: the body, which does not move */
+    size_t large_end;     /* and where its request ends in the buffer */
     struct reply refusal; /* what a dropped request will be answered */
     /* A request with ack=clickhouse is the last one looked at until it is answered. */
     struct waiter *waiter; /* in the states WAITING and TOLD */
@@ -135,8 +150,12 @@ struct conn_set {
     struct conn_queue queues[QUEUE_COUNT];
     SLIST_HEAD(, conn) touched; /* to be settled at the turn's end */
     STAILQ_HEAD(, conn) stalled;
-    struct conn_queue waited; /* can be answered as soon as a turn has room */
-    size_t waiting_count;     /* connections with a waiter */
+    STAILQ_HEAD(, conn) large; /* in the state LARGE; they count as stalled */
+    enum large_step large_step;
+    struct json_scan large_scan;
+    struct admission_result large_result; /* of the one answered in this turn */
+    struct conn_queue waited;             /* can be answered as soon as a turn has room */
+    size_t waiting_count;                 /* connections with a waiter */
     bool draining;
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */
@@ -171,8 +190,11 @@ static inline bool conn_turn_is_full(const struct conn *conn)
 static const unsigned conn_moves[] = {
     [CONN_HEAD] = CONN_TO(CONN_BODY) | CONN_TO(CONN_CHUNKED) | CONN_TO(CONN_DROP) |
                   CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_CLOSING),
-    [CONN_BODY] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
-    [CONN_CHUNKED] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+    [CONN_BODY] =
+        CONN_TO(CONN_HEAD) | CONN_TO(CONN_LARGE) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+    [CONN_LARGE] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+    [CONN_CHUNKED] =
+        CONN_TO(CONN_HEAD) | CONN_TO(CONN_LARGE) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_DROP] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
     [CONN_DROP_CHUNKED] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
     [CONN_HELD] = CONN_TO(CONN_WAITING) | CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
@@ -206,6 +228,11 @@ struct answer *turn_answer(struct conn *conn);
 /* Takes what the buffer holds as far as it goes and the turn has room: notes answers, hands events
  * to admission. The connection is settled at the turn's end. */
 void request_advance(struct conn *conn);
+/* Takes the large body whose turn it is one step further; its connection is settled at the turn's
+ * end once it is judged. */
+void request_advance_large(struct conn_set *set);
+/* Brings a commit that has begun to its end. Nobody is told. */
+void request_finish_large(struct conn_set *set);
 /* The connection's last answer is on its way: it takes the next request, or is closed. */
 void request_leave(struct conn *conn);
 /* Notes an answer, after which the connection is closed: what the client sends from here on is not

@@ -76,6 +76,8 @@ struct front_thread {
     struct l1_thread *l1;
     struct waiter_inbox *inbox;
     struct admission *admission;
+    struct journal_writer *large_writer;
+    struct admission *large; /* for large bodies, which other requests overtake */
     struct conn_set *conns;
 };
 
@@ -283,16 +285,18 @@ static int front_thread_prepare(struct front_thread *thread)
 {
     struct front *front = thread->front;
     struct metrics_thread *metrics = metrics_thread_create(front->parts.metrics);
+    struct admission_parts parts;
     int err = front_loop_create(thread);
 
     if (err != 0)
         return err;
     thread->writer = journal_writer_create(front->parts.journal);
+    thread->large_writer = journal_writer_create(front->parts.journal);
     thread->l1 = l1_thread_create(front->parts.l1);
     thread->inbox = waiter_inbox_create(front->parts.waiters, thread->wake_fd);
-    if (!metrics || !thread->writer || !thread->l1 || !thread->inbox)
+    if (!metrics || !thread->writer || !thread->large_writer || !thread->l1 || !thread->inbox)
         return -ENOMEM;
-    thread->admission = admission_create(&(struct admission_parts){
+    parts = (struct admission_parts){
         .ring = front->parts.ring,
         .journal = front->parts.journal,
         .writer = thread->writer,
@@ -300,13 +304,17 @@ static int front_thread_prepare(struct front_thread *thread)
         .metrics = metrics,
         .stream_keys = front->stream_keys,
         .inbox = thread->inbox,
-    });
-    if (!thread->admission)
+    };
+    thread->admission = admission_create(&parts);
+    parts.writer = thread->large_writer;
+    thread->large = admission_create(&parts);
+    if (!thread->admission || !thread->large)
         return -ENOMEM;
     thread->conns = conn_set_create(&(struct conn_parts){
         .shared = &front->shared,
         .base = thread->base,
         .admission = thread->admission,
+        .large = thread->large,
         .metrics = metrics,
         .thread_count = front->thread_count,
         .inbox = thread->inbox,
@@ -321,11 +329,13 @@ static void front_thread_clear(struct front_thread *thread)
     front_listeners_close(thread);
     free(thread->listeners);
     conn_set_destroy(thread->conns);
-    if (thread->admission)
-        admission_destroy(thread->admission);
+    admission_destroy(thread->large);
+    admission_destroy(thread->admission);
     waiter_inbox_destroy(thread->inbox);
     if (thread->l1)
         l1_thread_destroy(thread->l1);
+    if (thread->large_writer)
+        journal_writer_destroy(thread->large_writer);
     if (thread->writer)
         journal_writer_destroy(thread->writer);
     if (thread->tick)

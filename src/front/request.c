@@ -9,12 +9,18 @@
  * Slices of the buffer are lent to admission, so a connection with answers noted neither reads nor
  * moves its buffer until the turn's end.
  *
+ * A body of 8 MiB takes tens of milliseconds to judge, in which no other connection of the thread
+ * would be served. Such bodies are judged one at a time, a step each turn, in an admission of their
+ * own. Nothing of a request is kept before all of it was scanned, as with every other.
+ *
  * Runs on: the front-end thread that owns the connection's set.
  * Owns: nothing.
  */
 #include "conn_private.h"
 
 #include <string.h>
+
+#define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
 
 static const struct refusal refuse_not_found = {404, "not_found", "No stream has this path."};
 static const struct refusal refuse_method = {405, "method_not_allowed",
@@ -111,6 +117,24 @@ static const struct refusal *request_refusal_of_scan(enum json_scan_result resul
     return NULL;
 }
 
+/* Notes what an answer to a scanned body says, and returns true when it may have to wait. */
+static bool request_say(const struct conn *conn, struct answer *answer,
+                        const struct json_scan *scan, enum json_scan_result result)
+{
+    struct refusal own = {400, NULL, scan->problem};
+
+    if (result == JSON_SCAN_END) {
+        answer->reply = (struct reply){
+            .status = 202, .close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
+        return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
+    }
+    answer->reply = request_reply(conn, request_refusal_of_scan(result, &own));
+    answer->reply.has_place = result != JSON_SCAN_EMPTY;
+    answer->reply.event = scan->index;
+    answer->reply.offset = scan->error_offset;
+    return false;
+}
+
 /* A whole body: hands its events to admission, or notes what is wrong with it. Returns true when
  * the answer may have to wait. */
 static bool request_judge_body(struct conn *conn, const char *body, size_t len)
@@ -119,7 +143,6 @@ static bool request_judge_body(struct conn *conn, const char *body, size_t len)
     struct admission *admission = set->parts.admission;
     struct json_scan *scan = &set->scan;
     struct answer *answer = turn_answer(conn);
-    struct refusal own = {400, NULL, NULL};
     struct json_scan_event event;
     enum json_scan_result result;
 
@@ -130,31 +153,34 @@ static bool request_judge_body(struct conn *conn, const char *body, size_t len)
     json_scan_init(scan, &set->parts.shared->routes->routes[conn->stream].fields, body, len);
     while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
         admission_event(admission, &event);
-    if (result == JSON_SCAN_END) {
+    if (result == JSON_SCAN_END)
         answer->kind = ANSWER_ADMISSION;
-        answer->reply = (struct reply){
-            .status = 202, .close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
-        return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
-    }
-    own.message = scan->problem;
-    admission_drop(admission);
-    answer->reply = request_reply(conn, request_refusal_of_scan(result, &own));
-    answer->reply.has_place = result != JSON_SCAN_EMPTY;
-    answer->reply.event = scan->index;
-    answer->reply.offset = scan->error_offset;
-    return false;
+    else
+        admission_drop(admission);
+    return request_say(conn, answer, scan, result);
 }
 
-/* A body is whole: judges it and lets go of its request, which ends at next. */
-static void request_take_body(struct conn *conn, struct slice body, size_t next)
+/* Lets go of a request that was judged and ends at next. */
+static void request_end_judged(struct conn *conn, bool held, size_t next)
 {
-    bool held = request_judge_body(conn, body.data, body.len);
-
     conn->buffer.start = next;
     if (unlikely(held))
         request_end_held(conn);
     else
         request_end(conn);
+}
+
+/* A body is whole: judges it and lets go of its request, which ends at next; or leaves it for the
+ * next turns. */
+static void request_take_body(struct conn *conn, struct slice body, size_t next)
+{
+    if (unlikely(body.len > CONN_LARGE_MIN)) {
+        conn->large = body;
+        conn->large_end = next;
+        conn_move(conn, CONN_LARGE);
+        return;
+    }
+    request_end_judged(conn, request_judge_body(conn, body.data, body.len), next);
 }
 
 static bool request_advance_body(struct conn *conn)
@@ -235,6 +261,86 @@ static bool request_advance_drop_chunked(struct conn *conn)
     }
     request_refuse_dropped(conn);
     return true;
+}
+
+/* Scans on from where the last turn stopped. JSON_SCAN_EVENT: there is more. */
+static enum json_scan_result request_scan_large(struct conn_set *set)
+{
+    struct json_scan *scan = &set->large_scan;
+    const size_t until = scan->offset + LARGE_SCAN_BYTES;
+    enum json_scan_result result;
+    struct json_scan_event event;
+
+    do {
+        result = json_scan_next(scan, &event);
+        if (result != JSON_SCAN_EVENT)
+            break;
+        admission_event(set->parts.large, &event);
+    } while (scan->offset < until);
+    return result;
+}
+
+/* The large body is judged: notes the answer, and goes on behind it. */
+static void request_end_large(struct conn *conn, enum json_scan_result result)
+{
+    struct conn_set *set = conn->set;
+    struct answer *answer = turn_answer(conn);
+    bool held = request_say(conn, answer, &set->large_scan, result);
+
+    if (result == JSON_SCAN_END) {
+        answer->kind = ANSWER_LARGE;
+        set->large_result = admission_result(set->parts.large, 0);
+    }
+    admission_reset(set->parts.large);
+    set->large_step = LARGE_NEXT;
+    STAILQ_REMOVE_HEAD(&set->large, stalled_next);
+    conn->stalled = false;
+    request_end_judged(conn, held, conn->large_end);
+    request_advance(conn);
+}
+
+static bool request_commit_large(struct conn_set *set)
+{
+    return admission_commit_some(set->parts.large, conn_turn_ns(set) / CLOCK_NS_PER_MS,
+                                 clock_real_ms());
+}
+
+void request_advance_large(struct conn_set *set)
+{
+    struct conn *conn = STAILQ_FIRST(&set->large);
+    enum json_scan_result result;
+
+    switch (set->large_step) {
+    case LARGE_NEXT:
+        admission_open(set->parts.large, conn->stream);
+        admission_ack(set->parts.large, conn->ack.kind);
+        json_scan_init(&set->large_scan, &set->parts.shared->routes->routes[conn->stream].fields,
+                       conn->large.data, conn->large.len);
+        set->large_step = LARGE_SCAN;
+        return;
+    case LARGE_SCAN:
+        result = request_scan_large(set);
+        if (result == JSON_SCAN_END)
+            set->large_step = LARGE_COMMIT;
+        else if (result != JSON_SCAN_EVENT)
+            request_end_large(conn, result);
+        return;
+    case LARGE_COMMIT:
+        if (request_commit_large(set))
+            request_end_large(conn, JSON_SCAN_END);
+        return;
+    }
+}
+
+void request_finish_large(struct conn_set *set)
+{
+    if (set->large_step == LARGE_COMMIT) {
+        while (!request_commit_large(set))
+            ;
+        waiter_destroy(admission_result(set->parts.large, 0).waiter);
+    }
+    admission_reset(set->parts.large);
+    set->large_step = LARGE_NEXT;
 }
 
 /* What the answer is to wait for; most requests do not say. */
@@ -389,6 +495,7 @@ void request_advance(struct conn *conn)
         case CONN_DROP_CHUNKED:
             more = request_advance_drop_chunked(conn);
             break;
+        case CONN_LARGE:
         case CONN_HELD:
         case CONN_WAITING:
         case CONN_TOLD:

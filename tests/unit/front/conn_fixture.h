@@ -26,7 +26,12 @@
 
 #define TURNS_MAX 20000
 #define MAX_HEAD 1024
+/* A test program may want more. */
+#ifndef MAX_BODY
 #define MAX_BODY 100000
+#define MAX_BUFFERS (1 << 20)
+#define RING_CAPACITY 1000
+#endif
 
 static struct config config;
 static struct config_ref config_ref;
@@ -41,6 +46,8 @@ static struct l1_thread *l1_thread;
 static struct metrics *metrics;
 static struct metrics_thread *thread;
 static struct admission *admission;
+static struct journal_writer *large_writer;
+static struct admission *large;
 static struct waiter_table *waiters;
 static struct waiter_inbox *inbox;
 static int wake_fd;
@@ -78,6 +85,14 @@ static inline void make_parts(size_t ring_capacity)
                                                            .metrics = thread,
                                                            .stream_keys = &key,
                                                            .inbox = inbox});
+    large_writer = journal_writer_create(journal);
+    large = admission_create(&(struct admission_parts){.ring = ring,
+                                                       .journal = journal,
+                                                       .writer = large_writer,
+                                                       .l1 = l1_thread,
+                                                       .metrics = thread,
+                                                       .stream_keys = &key,
+                                                       .inbox = inbox});
     base = event_base_new();
 }
 
@@ -98,7 +113,7 @@ static inline int start(void **state)
         .server_max_connections = 2,
         .server_max_head_bytes = MAX_HEAD,
         .server_max_body_bytes = MAX_BODY,
-        .server_max_buffers_bytes = 1 << 20,
+        .server_max_buffers_bytes = MAX_BUFFERS,
         .server_head_timeout_ms = 3600000,
         .server_body_timeout_ms = 3600000,
         .server_idle_timeout_ms = 3600000,
@@ -108,7 +123,7 @@ static inline int start(void **state)
     waiters = waiter_table_create(2, 1000);
     wake_fd = eventfd(0, EFD_NONBLOCK);
     inbox = waiter_inbox_create(waiters, wake_fd);
-    make_parts(1000);
+    make_parts(RING_CAPACITY);
     route_init(&routes, &config);
     shared = (struct conn_shared){.config = &config_ref,
                                   .routes = &routes,
@@ -119,6 +134,7 @@ static inline int start(void **state)
     set = conn_set_create(&(struct conn_parts){.shared = &shared,
                                                .base = base,
                                                .admission = admission,
+                                               .large = large,
                                                .metrics = thread,
                                                .thread_count = 1,
                                                .inbox = inbox});
@@ -138,8 +154,10 @@ static inline int stop(void **state)
     assert_int_equal(atomic_load(&shared.waiting), 0);
     event_base_free(base);
     admission_destroy(admission);
+    admission_destroy(large);
     l1_thread_destroy(l1_thread);
     journal_writer_destroy(writer);
+    journal_writer_destroy(large_writer);
     ring_close(ring);
     l1_destroy(l1);
     journal_close(journal);
