@@ -81,10 +81,10 @@ size_t admission_pending(const struct admission *admission);
 /* Decides over all requests of the turn. now_ms monotonic, real_ms real time. */
 void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t real_ms);
 /*
- * The same in steps of about a millisecond, for one large request alone: an admission that it does
- * not share, with a journal_writer of its own, since other commits of the thread come in between.
- * Returns true when it is decided. Once begun it is called until then, also where nobody waits for
- * the answer any more: room that was reserved is given back by nobody else.
+ * The same in steps of less than a millisecond, for one large request alone: an admission that it
+ * does not share, with a journal_writer of its own, since other commits of the thread come in
+ * between. Returns true when it is decided. Once begun it is called until then, also where nobody
+ * waits for the answer any more: room that was reserved is given back by nobody else.
  */
 MUST_CHECK bool admission_commit_some(struct admission *admission, uint64_t now_ms,
                                       uint64_t real_ms);

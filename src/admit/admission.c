@@ -21,9 +21,9 @@
 /* Above these a turn was unusually large, and its memory is given back. */
 #define EVENTS_KEPT 4096
 #define IDS_KEPT (64 * 1024)
-/* One step of admission_commit_some(): about a millisecond. */
-#define STEP_EVENTS 1000
-#define STEP_BYTES (256 * 1024)
+/* One step of admission_commit_some(): some tenths of a millisecond. */
+#define STEP_EVENTS 500
+#define STEP_BYTES (128 * 1024)
 
 struct event {
     struct journal_entry entry;

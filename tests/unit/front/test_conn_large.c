@@ -8,7 +8,7 @@
 #include "conn_fixture.h"
 
 #define EVENTS 30000
-#define EVENT_BYTES 34 /* and three to spare */
+#define EVENT_BYTES 36
 
 static char body[EVENTS * EVENT_BYTES + 1];
 static char request[sizeof(body) + 4096];
