@@ -209,12 +209,7 @@ ADMIT = [
     l1_rcu_leave();""",
            "a reader looks at a slab that has been given back", ("l1",)),
     Mutant("l1_remove_in_file", "src/admit",
-           """    if (removed)
-        l1_entry_set(l1_entry_of(link), (struct hash128){0}, 0);
-    rcu_read_unlock();
-    if (removed)""",
-           """    rcu_read_unlock();
-    if (removed)""",
+           "l1_entry_set(l1_entry_of(link), (struct hash128){0}, 0);", ";",
            "a dead-lettered id is known again after a restart", ("l1", "l1_files")),
     Mutant("l1_disown_other", "src/admit",
            """        atomic_compare_exchange_strong_explicit(&entry->lsn, &lsn, 0, memory_order_relaxed,
@@ -327,9 +322,9 @@ LETTERS = [
            "while (stop < end && *stop != '\\n' && *stop != '\\r')", "while (stop < end)",
            "an event over several lines makes several broken letters", ("dead_letter",)),
     Mutant("dead_letter_full", "src/letters",
-           "dead_letter->folder_bytes + len > max_bytes)\n            err = -ENOSPC;",
-           "false)\n            err = -ENOSPC;",
-           "dead_letter.max_bytes bounds nothing", ("dead_letter",)),
+           "dead_letter->folder_bytes += (uint64_t)st.st_size;", ";",
+           "what lies in the folder already does not count against dead_letter.max_bytes",
+           ("dead_letter",)),
     Mutant("dead_letter_half_character", "src/letters",
            "while (message.len > 0 && ((unsigned char)message.data[message.len] & 0xc0) == 0x80)",
            "while (false)",
@@ -387,11 +382,9 @@ CLAIMS = [
     Mutant("claims_ttl", "src/claims",
            "(stream->ttl_ms + 999) / 1000)", "stream->ttl_ms / 1000)",
            "Redis forgets an id before its ttl", ("claims",)),
-    Mutant("claims_verify", "src/claims",
-           """    if (err == 0)
-        err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
-""", "",
-           "a claim of our own, set before a lost answer, is nobody's", ("claims",)),
+    Mutant("claims_own_record", "src/claims",
+           "memcmp(value.data, own, VALUE_LEN) == 0", "memcmp(value.data, own, 8) == 0",
+           "every claim of this alloyd is taken for the record's own: doubled rows", ("claims",)),
     Mutant("redis_reason_auth", "src/claims",
            "link->handshake == HANDSHAKE_AUTH", "link->handshake == HANDSHAKE_AUTH + 9",
            "Redis quotes the password, and it stands in the log", ("redis_link", "claims")),
