@@ -237,6 +237,25 @@ static void a_record_that_was_never_finished_is_no_problem(void **state)
     atomic_store(&world->records[RECORDS - 1]->state, RECORD_LIVE);
 }
 
+static void a_broken_insert_id_of_a_pending_record_is_found(void **state)
+{
+    struct world *world = *state;
+    const size_t length = world->records[0]->length;
+    const uint64_t pending = SEGMENT_HEADER_BYTES + 2 * length;
+
+    abandon(world);
+    for (size_t at = 0; at < sizeof(uint64_t); at++) {
+        flip(world, pending + offsetof(struct record, insert_id) + at);
+        assert_says(world, ctl_journal_verify, 1,
+                    "record does not match the check of its insert id");
+        assert_says(world, ctl_journal_verify, 1, " 20 records, 1 problem\n");
+        flip(world, pending + offsetof(struct record, insert_id) + at);
+    }
+    /* Of a finished one nobody asks it. */
+    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, insert_id));
+    assert_says(world, ctl_journal_verify, 0, " 20 records, 0 problems\n");
+}
+
 static void what_is_no_journal_is_refused(void **state)
 {
     (void)state;
@@ -255,6 +274,7 @@ int main(void)
         TEST(an_impossible_state_and_a_broken_header_are_found),
         TEST(a_file_cut_off_or_set_aside_is_found),
         TEST(a_record_that_was_never_finished_is_no_problem),
+        TEST(a_broken_insert_id_of_a_pending_record_is_found),
         cmocka_unit_test(what_is_no_journal_is_refused),
     };
 
