@@ -12,7 +12,8 @@
 #include <string.h>
 
 #include "alloy/config.h"
-#include "config_private.h"
+#include "config_loader.h"
+#include "config_value.h"
 
 static const struct config_key size_key = {
     .kind = KIND_SIZE, .min = 1024, .max = (uint64_t)1 << 50, .automatic = true};
