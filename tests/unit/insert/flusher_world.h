@@ -130,8 +130,11 @@ static int setup(void **state)
 
 static void start(struct world *world)
 {
-    const struct flusher_parts parts = {&world->ref, world->journal, world->health, world->metrics,
-                                        world->release};
+    const struct flusher_parts parts = {.config = &world->ref,
+                                        .journal = world->journal,
+                                        .health = world->health,
+                                        .metrics = world->metrics,
+                                        .release = world->release};
 
     assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
 }

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher_probe.h - what the flusher makes of a server and a table before it inserts: may inserts
+ * table_facts.h - what the flusher makes of a server and a table before it inserts: may inserts
  * be async there, and does the table deduplicate. Pure.
  *
  * Runs on: any thread.
  */
-#ifndef ALLOY_FLUSHER_PROBE_H
-#define ALLOY_FLUSHER_PROBE_H
+#ifndef ALLOY_TABLE_FACTS_H
+#define ALLOY_TABLE_FACTS_H
 
 #include <stdbool.h>
 
 #include "alloy/base.h"
 
-#define FLUSHER_PROBE_FIELD_MAX 64
+#define TABLE_FACTS_FIELD_MAX 64
 
-struct flusher_probe {
-    char version[FLUSHER_PROBE_FIELD_MAX]; /* these three as the server gave them; "-": nothing */
-    char engine[FLUSHER_PROBE_FIELD_MAX];
-    char window[FLUSHER_PROBE_FIELD_MAX];
+struct table_facts {
+    char version[TABLE_FACTS_FIELD_MAX]; /* these three as the server gave them; "-": nothing */
+    char engine[TABLE_FACTS_FIELD_MAX];
+    char window[TABLE_FACTS_FIELD_MAX];
+    char identity[TABLE_FACTS_FIELD_MAX];
+    char modified[TABLE_FACTS_FIELD_MAX];
+    bool stores_rows;
     bool table_exists;
     bool partitioned;
     bool has_views;    /* materialized views may read it */
@@ -29,6 +32,6 @@ struct flusher_probe {
 };
 
 /* Reads the answer to insert_request_probe_url(). False: it is not such an answer. */
-bool flusher_probe_read(struct slice body, struct flusher_probe *probe);
+bool table_facts_read(struct slice body, struct table_facts *probe);
 
 #endif
