@@ -97,6 +97,39 @@ int apart_cut(struct apart *apart, struct insert *insert, int64_t row)
     return err;
 }
 
+static bool apart_knows(const struct apart *apart, uint64_t shape)
+{
+    for (size_t i = 0; i < apart->shape_count; i++) {
+        if (apart->shapes[i] == shape)
+            return true;
+    }
+    return false;
+}
+
+struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given_up)
+{
+    const struct insert_cutting cutting = {
+        .cut = INSERT_CUT_SHAPE, .shapes = apart->shapes, .shape_count = apart->shape_count};
+    struct insert *parts[2];
+
+    /* Only while that is the rule: a shape may be that of good rows too. */
+    if (apart->refused_alone < APART_TRUSTED || apart->shape_count == 0)
+        return insert;
+    if (insert->count > 1 && insert_cut(insert, &cutting, parts) == 0) {
+        parts[0]->part = false;
+        parts[1]->aside = true;
+        parts[1]->alike = true;
+        insert_list_push_front(&apart->suspects, parts[1]);
+        return parts[0];
+    }
+    if (!given_up || !apart_knows(apart, insert_row_shape(insert_records(insert)[0])))
+        return insert;
+    insert->aside = true;
+    insert->alike = true;
+    insert_list_push_front(&apart->suspects, insert);
+    return NULL;
+}
+
 void apart_add_likely(struct apart *apart, struct insert *insert)
 {
     insert->aside = true;
@@ -109,15 +142,6 @@ void apart_put_off(struct apart *apart, struct insert *insert)
     /* Who waits for this one's answer might wait long. */
     insert_settle(insert, false);
     insert_list_push_back(&apart->again, insert);
-}
-
-static bool apart_knows(const struct apart *apart, uint64_t shape)
-{
-    for (size_t i = 0; i < apart->shape_count; i++) {
-        if (apart->shapes[i] == shape)
-            return true;
-    }
-    return false;
 }
 
 void apart_note_refused(struct apart *apart, const struct insert *insert)

@@ -42,6 +42,12 @@ void apart_clear(struct apart *apart); /* what it holds stays LIVE */
  * still has it.
  */
 MUST_CHECK int apart_cut(struct apart *apart, struct insert *insert, int64_t row);
+/*
+ * Takes a new insert, which no one has refused, and returns what should be sent of it: the rows
+ * that do not look like what was refused alone last, while the others go the way of suspects.
+ * given_up: none of those are tried, and all may stay here; NULL then.
+ */
+struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given_up);
 /* Takes the parts of an insert that was too large. */
 void apart_add_likely(struct apart *apart, struct insert *insert);
 /* Takes one that goes again as it is, at its time. */

@@ -212,6 +212,7 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         .async = insert->async,
         .alone = insert->alone,
         .ignore_views = insert->ignore_views,
+        .unhurried = insert->unhurried,
     };
     if (flusher_post(flusher, insert->stream, insert,
                      insert_request_url(config, &config->streams[insert->stream], &request)) != 0) {
@@ -274,7 +275,8 @@ static bool flusher_start_one(struct flusher *flusher, struct lane *lane, bool a
         if (!lane_due(lane, now) || !flusher_has_slot(flusher, lane, false, now))
             return false;
         insert = lane_next(lane, now, config->clickhouse_retry_max_ms);
-        if (insert == NULL) /* out of memory: no failure of ClickHouse's */
+        if (insert == NULL && lane->state != LANE_REFUSES)
+            /* Out of memory: no failure of ClickHouse's. */
             lane->retry_at_ms = now + config->clickhouse_retry_max_ms;
     }
     if (insert == NULL)
@@ -300,6 +302,21 @@ static void flusher_start_inserts(struct flusher *flusher, uint64_t now)
     }
 }
 
+/* A server that answers a question while an insert is out is there, and gives it more time. */
+static void flusher_ask_meanwhile(struct flusher *flusher)
+{
+    const uint64_t quiet_ns = flusher_config(flusher)->clickhouse_timeout_ms * 1000000ull / 2;
+    const uint64_t now_ns = clock_mono_ns();
+
+    for (const struct transfer *transfer = flusher->active; transfer != NULL;
+         transfer = transfer->next) {
+        struct lane *lane = &flusher->lanes[transfer->stream];
+        if (transfer->insert != NULL && !lane->probing &&
+            now_ns - transfer->started_ns > quiet_ns && lane->asked_ns < transfer->started_ns)
+            lane->probe_at_ms = 0;
+    }
+}
+
 static void flusher_start_probes(struct flusher *flusher, uint64_t now)
 {
     const struct config *config = flusher_config(flusher);
@@ -309,7 +326,8 @@ static void flusher_start_probes(struct flusher *flusher, uint64_t now)
         if (lane->probing || now < lane->probe_at_ms)
             continue;
         lane->probing = true;
-        if (flusher_post(flusher, i, NULL, insert_request_probe_url(config, &config->streams[i])) !=
+        lane->asked_ns = clock_mono_ns();
+        if (flusher_post(flusher, i, NULL, insert_request_table_url(config, &config->streams[i])) !=
             0) {
             lane->probing = false;
             lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
@@ -320,7 +338,8 @@ static void flusher_start_probes(struct flusher *flusher, uint64_t now)
 /* Milliseconds until something is due of itself. */
 static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 {
-    uint64_t due = now + POLL_MAX_MS;
+    const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms;
+    uint64_t due = now + (timeout_ms / 4 < POLL_MAX_MS ? timeout_ms / 4 : POLL_MAX_MS);
 
     if (flusher->discard)
         return POLL_MAX_MS;
@@ -360,6 +379,7 @@ static void *flusher_run(void *arg)
         now = clock_mono_ms();
         if (!flusher->discard) {
             flusher_bury_wanted(flusher);
+            flusher_ask_meanwhile(flusher);
             flusher_start_probes(flusher, now);
             flusher_start_inserts(flusher, now);
         }

@@ -89,13 +89,14 @@ static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
         return;
     lane_move(lane, LANE_REFUSES);
     lane->canary_at_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
+    lane->fresh_from_ms = 0;
     flusher_tell_kept(flusher, lane);
 }
 
 void flusher_act_review(struct flusher *flusher, struct lane *lane)
 {
-    const bool same = lane->success_ns != 0 && lane->facts_read &&
-                      lane->facts.modified[0] != '\0' && lane->success_version == lane->version;
+    const bool same = lane->success_ns != 0 && lane->facts_read && lane->facts.modified_s != 0 &&
+                      lane->success_version == lane->version;
 
     if (lane->apart.kept.first == NULL)
         return;
@@ -107,6 +108,7 @@ void flusher_act_review(struct flusher *flusher, struct lane *lane)
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane)
 {
     apart_bury(&lane->apart);
+    lane->canary_at_ms = 0;
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
 }
@@ -158,6 +160,7 @@ static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
     if (flusher->answered_ns > transfer->started_ns && insert->doublings < DOUBLINGS_MAX)
         insert->doublings++;
     lane->slow_ns = insert->answered_ns;
+    insert->unhurried = !transfer->answer.timed_out;
     insert->aside = true;
     lane_shrink(lane, insert, 2);
     flusher_tell_slow(flusher, lane, insert);
@@ -266,6 +269,10 @@ static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
     insert_move(insert, INSERT_REFUSED);
     flusher_act_settle_slow(lane, insert);
     insert_settle(insert, false);
+    if (lane->state == LANE_REFUSES) {
+        lane->answers = true;
+        lane_back_off(lane, &wait, false);
+    }
     if (verdict == INSERT_VERDICT_BURY || verdict == INSERT_VERDICT_KEEP) {
         flusher_tell_refused(flusher, lane, insert, verdict == INSERT_VERDICT_BURY);
         flusher_act_refused_alone(flusher, lane, transfer, verdict == INSERT_VERDICT_BURY);
@@ -301,7 +308,8 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
     insert->answered_ns = clock_mono_ns();
     if (!reading->definite || reading->class == INSERT_DONE)
         return;
-    if (insert->code != reading->code || insert->refusals == 0) {
+    /* A part has been refused with the insert that it was cut out of. */
+    if (insert->code != reading->code || insert->refused_ns == 0) {
         insert->refused_ns = insert->answered_ns;
         insert->refusals = 0;
     }
@@ -325,8 +333,8 @@ static struct insert_evidence flusher_act_evidence(const struct lane *lane,
         .others_went = lane->success_ns > insert->refused_ns,
         .views = !known || lane->facts.has_views,
         .stores = !lane->facts_read || !lane->facts.table_exists || lane->facts.stores_rows,
-        .facts_missing = !lane->facts_known &&
-                         insert->answered_ns - insert->refused_ns < FACTS_WAIT_MS * 1000000ull,
+        .facts_missing =
+            !lane->facts_known && insert->answered_ns - lane->lost_ns < FACTS_WAIT_MS * 1000000ull,
     };
 }
 

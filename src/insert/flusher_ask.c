@@ -28,6 +28,8 @@ void flusher_ask_anew(struct flusher *flusher, struct lane *lane)
 
     if (lane->facts_known || !lane->facts_read)
         lane->fresh_from_ms = mode == CONFIG_ASYNC_AUTO ? clock_mono_ms() + FRESH_WAIT_MS : 0;
+    if (lane->facts_known || lane->lost_ns == 0)
+        lane->lost_ns = clock_mono_ns();
     lane->facts_known = false;
     lane->async = mode == CONFIG_ASYNC_ON;
     if (!lane->probing)
@@ -97,7 +99,7 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     char text[LANE_MESSAGE_MAX];
 
     if (!lane->facts_read || strcmp(lane->facts.identity, facts->identity) != 0 ||
-        strcmp(lane->facts.modified, facts->modified) != 0)
+        lane->facts.modified_s != facts->modified_s)
         lane->version++;
     lane->facts = *facts;
     lane->facts_read = true;

@@ -69,7 +69,8 @@ void flusher_tell_up(struct flusher *flusher, bool up, const char *error)
 /* Whether the stream's events can go nowhere until a human acts. */
 static bool flusher_tell_is_stuck(const struct lane *lane)
 {
-    return lane->fault != LANE_FAULT_NONE || lane->state == LANE_REFUSES;
+    return lane->fault != LANE_FAULT_NONE ||
+           (lane->state == LANE_REFUSES && !lane_takes_rows(lane));
 }
 
 /* Raises one lane's reasons anew. */
@@ -89,11 +90,12 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
     lane->kept_told = lane->state == LANE_REFUSES || rows > 0;
     flusher_tell_key(key, flusher, lane, "refuses");
     if (lane->state == LANE_REFUSES)
-        health_raise(flusher->parts.health, key, all,
-                     "table %s.%s refuses every row of the stream (code %d): %" PRIu64
-                     " events are kept and tried now and then; correct the table, or let them go "
-                     "to the dead letters with: alloyctl bury %s",
-                     of->database, of->table, lane->refusal_code, rows, of->name);
+        health_raise(
+            flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
+            "table %s.%s refuses every row of the stream (code %d): %" PRIu64
+            " events are kept, a few of them tried now and then; correct the table, or let them go "
+            "to the dead letters with: alloyctl bury %s",
+            of->database, of->table, lane->refusal_code, rows, of->name);
     else if (rows > 0)
         health_raise(flusher->parts.health, key, false,
                      "table %s.%s has refused events by themselves (code %d), and has taken no "

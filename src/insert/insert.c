@@ -199,6 +199,7 @@ static struct insert *insert_part_create(const struct insert *whole, size_t begi
         .hints = whole->distrust ? 0 : whole->hints,
         .bad_shape = whole->bad_shape,
         .code = whole->code,
+        .refused_ns = whole->refused_ns,
     };
     for (size_t i = 0; i < count; i++)
         part->bytes += insert_records(part)[i]->body_length;

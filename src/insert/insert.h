@@ -65,6 +65,7 @@ struct insert {
     bool alone;        /* sent again so that the server cannot join it with others' */
     bool ignore_views; /* materialized views may have refused it: goes in without them */
     bool view_blamed;  /* nobody else can have refused it */
+    bool unhurried;    /* the server has stopped it for want of time, and may not again */
     /* how it is taken apart: see insert_cut() */
     bool aside;              /* beside its lane */
     bool part;               /* came out of another insert */

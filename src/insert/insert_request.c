@@ -34,6 +34,15 @@ static const struct config_setting fixed_settings[] = {
     {"max_insert_delayed_streams_for_parallel_write", "100000"},
 };
 
+/* Aggregates, so that one row comes, and with it the version, even where no table is. */
+#define TABLE_QUESTION                                                                            \
+    "SELECT version(), count(), any(engine), any(partition_key != ''), any(extract(engine_full, " \
+    "'non_replicated_deduplication_window = (\\\\d+)')), any(length(dependencies_table))"
+
+/* Which column a field meets depends on these. */
+static const char *const name_settings[] = {"input_format_column_name_matching_mode",
+                                            "input_format_import_nested_json"};
+
 static void insert_request_put_encoded(FILE *out, const char *text)
 {
     for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
@@ -159,10 +168,27 @@ char *insert_request_url(const struct config *config, const struct config_stream
     /* Last: of two settings of one name ClickHouse takes the later. */
     for (size_t i = 0; i < config->setting_count; i++)
         insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
+    if (request->unhurried) {
+        insert_request_put_setting(out, "max_execution_time", "0");
+        insert_request_put_setting(out, "min_execution_speed", "0");
+        insert_request_put_setting(out, "min_execution_speed_bytes", "0");
+    }
     return insert_request_finish(out, &text);
 }
 
-char *insert_request_probe_url(const struct config *config, const struct config_stream *stream)
+/* Writes "database = '...' AND <column> = '...'". */
+static void insert_request_put_where(FILE *out, const struct config_stream *stream,
+                                     const char *column)
+{
+    insert_request_put_encoded(out, "database = ");
+    insert_request_put_quoted(out, '\'', stream->database);
+    insert_request_put_encoded(out, " AND ");
+    insert_request_put_encoded(out, column);
+    insert_request_put_encoded(out, " = ");
+    insert_request_put_quoted(out, '\'', stream->table);
+}
+
+char *insert_request_table_url(const struct config *config, const struct config_stream *stream)
 {
     char *text = NULL;
     size_t len = 0;
@@ -171,17 +197,41 @@ char *insert_request_probe_url(const struct config *config, const struct config_
     if (out == NULL)
         return NULL;
     insert_request_put_base(out, config);
-    /* Aggregates, so that one row comes, and with it the version, even where no table is. */
     insert_request_put_encoded(out,
-                               "SELECT version(), count(), any(engine), any(partition_key != ''), "
-                               "any(extract(engine_full, "
-                               "'non_replicated_deduplication_window = (\\\\d+)')), "
-                               "any(length(dependencies_table)) FROM system.tables "
-                               "WHERE database = ");
-    insert_request_put_quoted(out, '\'', stream->database);
-    insert_request_put_encoded(out, " AND name = ");
-    insert_request_put_quoted(out, '\'', stream->table);
+                               TABLE_QUESTION ", any(toString(uuid)), "
+                                              "any(toUnixTimestamp(metadata_modification_time)), "
+                                              "any(substring(engine_full, 1, 1024)) "
+                                              "FROM system.tables WHERE ");
+    insert_request_put_where(out, stream, "name");
     insert_request_put_encoded(out, " FORMAT TabSeparated");
     insert_request_put_setting(out, "wait_end_of_query", "1");
+    return insert_request_finish(out, &text);
+}
+
+char *insert_request_columns_url(const struct config *config, const struct config_stream *stream)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    insert_request_put_base(out, config);
+    insert_request_put_encoded(out, "SELECT position, if(position = 1, concat(toString((SELECT "
+                                    "count() FROM system.columns WHERE ");
+    insert_request_put_where(out, stream, "table");
+    /* A setting that the server does not know gives "". */
+    insert_request_put_encoded(
+        out, ")), ' ', (SELECT any(value) FROM system.settings WHERE name = "
+             "'input_format_column_name_matching_mode'), ' ', (SELECT any(value) FROM "
+             "system.settings WHERE name = 'input_format_import_nested_json')), ''), name, "
+             "substring(type, 1, 64), default_kind FROM system.columns WHERE ");
+    insert_request_put_where(out, stream, "table");
+    insert_request_put_encoded(out, " ORDER BY position LIMIT 1000 FORMAT TabSeparated");
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    for (size_t i = 0; i < config->setting_count; i++)
+        for (size_t j = 0; j < ARRAY_LEN(name_settings); j++)
+            if (strcmp(config->settings[i].name, name_settings[j]) == 0)
+                insert_request_put_setting(out, name_settings[j], config->settings[i].value);
     return insert_request_finish(out, &text);
 }

@@ -177,60 +177,43 @@ static bool lane_fresh_due(const struct lane *lane, uint64_t now_ms)
     return lane->backoff.failures == 0 || (lane->answers && lane->waiting.count < LANE_WAITING_MAX);
 }
 
+/* What was refused is tried again, a little of it, when nothing else is out. */
 static bool lane_canary_due(const struct lane *lane, uint64_t now_ms)
 {
     if (lane->out + lane->apart.out > 0 || now_ms < lane->canary_at_ms)
         return false;
     return lane->apart.kept.first != NULL ||
-           (lane->state == LANE_REFUSES && (lane->batches != NULL || lane->waiting.first != NULL ||
-                                            apart_due(&lane->apart, now_ms, false)));
+           (lane->state == LANE_REFUSES && apart_due(&lane->apart, now_ms, false));
 }
 
 bool lane_due(const struct lane *lane, uint64_t now_ms)
 {
-    if (lane->state == LANE_REFUSES)
-        return lane_canary_due(lane, now_ms);
-    if (now_ms < lane->retry_at_ms)
-        return false;
     /* After a failure, and while merges catch up: one after the other. */
-    if ((lane->state == LANE_TROUBLED || lane->pace_ms > 0) && lane->out > 0)
+    if ((lane->state != LANE_WELL || lane->pace_ms > 0) && lane->out > 0)
         return false;
-    return lane_waiting_due(lane, now_ms) || lane_fresh_due(lane, now_ms) ||
-           lane_canary_due(lane, now_ms);
-}
-
-/* A few rows by which the table shows whether it takes any: new ones rather than refused ones. */
-static struct insert *lane_canary(struct lane *lane, uint64_t now_ms)
-{
-    struct insert *insert = insert_list_take_due(&lane->waiting, now_ms, LOOK);
-
-    if (insert == NULL && lane->state == LANE_REFUSES && lane->batches != NULL)
-        insert = lane_build(lane, CANARY_ROWS);
-    if (insert != NULL) {
-        /* It is judged by its first refusal. */
-        insert->part = true;
-        if (insert->code == 0)
-            insert->code = lane->refusal_code;
-        return insert;
-    }
-    return lane->state == LANE_REFUSES && lane->apart.kept.first == NULL
-               ? apart_take_few(&lane->apart, CANARY_ROWS)
-               : apart_take_kept(&lane->apart);
+    if (now_ms >= lane->retry_at_ms &&
+        (lane_waiting_due(lane, now_ms) || lane_fresh_due(lane, now_ms)))
+        return true;
+    return lane_canary_due(lane, now_ms);
 }
 
 struct insert *lane_next(struct lane *lane, uint64_t now_ms, uint64_t canary_ms)
 {
-    const bool fresh = lane->state != LANE_REFUSES && lane_fresh_due(lane, now_ms);
+    const bool fresh = now_ms >= lane->retry_at_ms && lane_fresh_due(lane, now_ms);
     struct insert *insert = NULL;
 
-    if (lane->state != LANE_REFUSES) {
-        if (!fresh || !lane->fresh_turn || lane->backoff.failures == 0)
-            insert = insert_list_take_due(&lane->waiting, now_ms, LOOK);
-        if (insert != NULL || fresh)
-            return insert != NULL ? insert : lane_build(lane, lane->rows_max);
+    if (now_ms >= lane->retry_at_ms && (!fresh || !lane->fresh_turn || lane->backoff.failures == 0))
+        insert = insert_list_take_due(&lane->waiting, now_ms, LOOK);
+    if (insert == NULL && fresh) {
+        insert = lane_build(lane, lane->rows_max);
+        if (insert != NULL && insert->state == INSERT_GATHERED)
+            insert = apart_sift(&lane->apart, insert, lane->state == LANE_REFUSES);
     }
+    if (insert != NULL || fresh)
+        return insert;
     lane->canary_at_ms = now_ms + canary_ms;
-    return lane_canary(lane, now_ms);
+    return lane->apart.kept.first != NULL ? apart_take_kept(&lane->apart)
+                                          : apart_take_few(&lane->apart, CANARY_ROWS);
 }
 
 uint64_t lane_next_due(const struct lane *lane, uint64_t now_ms)
@@ -315,10 +298,16 @@ void lane_slow_down(struct lane *lane, const struct lane_wait *wait)
 
 void lane_judged(struct lane *lane)
 {
+    if (lane->state == LANE_REFUSES)
+        return;
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = 0;
-    if (lane->state == LANE_TROUBLED)
-        lane_move(lane, LANE_WELL);
+    lane_move(lane, LANE_WELL);
+}
+
+bool lane_takes_rows(const struct lane *lane)
+{
+    return lane->success_ns != 0 && lane->success_version == lane->version;
 }
 
 void lane_succeed(struct lane *lane, const struct insert *insert)

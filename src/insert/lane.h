@@ -37,7 +37,7 @@
 enum lane_state {
     LANE_WELL,
     LANE_TROUBLED, /* one insert at a time, after a back-off */
-    LANE_REFUSES,  /* the table takes no row: a few are tried now and then, all others stay */
+    LANE_REFUSES,  /* the table takes no row: what it has refused stays, new rows are tried */
 };
 
 /* Who has raised the health condition of a lane: only the same may clear it. */
@@ -57,7 +57,7 @@ struct lane {
     struct backoff backoff;
     uint64_t retry_at_ms;
     uint64_t pace_ms;      /* between an insert that succeeds and the next; 0: none */
-    uint64_t canary_at_ms; /* the next try of what was refused alone; REFUSES: of anything */
+    uint64_t canary_at_ms; /* the next try of what was refused alone */
     uint64_t failed_id;    /* of the last insert that only a human could help; 0: none since */
     bool answers;          /* the last failure was ClickHouse's own word */
     bool fresh_turn;       /* the next try of a lane in trouble is a new insert */
@@ -72,6 +72,8 @@ struct lane {
     bool facts_known;         /* of the server that answers now, or that it does not tell */
     bool facts_read;          /* facts holds an answer */
     uint64_t facts_ns;        /* when that was asked for */
+    uint64_t lost_ns;         /* since when they are not known */
+    uint64_t asked_ns;        /* when the last question went */
     uint32_t version;         /* changes with the table */
     uint32_t success_version; /* at success_ns */
     struct backoff probe_backoff;
@@ -129,6 +131,8 @@ void lane_back_off(struct lane *lane, const struct lane_wait *wait, bool longest
 void lane_slow_down(struct lane *lane, const struct lane_wait *wait);
 /* ClickHouse works: it has judged rows. */
 void lane_judged(struct lane *lane);
+/* The table, unchanged since, has taken rows of the stream in this life. */
+bool lane_takes_rows(const struct lane *lane);
 /* Rows of the stream went in. */
 void lane_succeed(struct lane *lane, const struct insert *insert);
 

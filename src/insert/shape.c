@@ -16,12 +16,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define RUNS_MAX 16 /* of a string, that count; a string with letters and more runs is prose */
+#include "members.h"
 
-struct cursor {
-    const char *at;
-    const char *end;
-};
+#define RUNS_MAX 16 /* of a string, that count; a string with letters and more runs is prose */
 
 /* What stands in a string. */
 struct classes {
@@ -57,54 +54,6 @@ static bool shape_is_digit(char c)
 static bool shape_is_letter(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static void shape_skip_space(struct cursor *cursor)
-{
-    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' ||
-                                        *cursor->at == '\r' || *cursor->at == '\n'))
-        cursor->at++;
-}
-
-/* The byte that comes next, behind white space; '\0': the end. */
-static char shape_peek(struct cursor *cursor)
-{
-    shape_skip_space(cursor);
-    return cursor->at < cursor->end ? *cursor->at : '\0';
-}
-
-/* Takes a string, of which the cursor is at the quote. Returns its inside. */
-static struct slice shape_take_string(struct cursor *cursor)
-{
-    const char *from = ++cursor->at;
-    struct slice inside;
-
-    while (cursor->at < cursor->end && *cursor->at != '"')
-        cursor->at += *cursor->at == '\\' && cursor->end - cursor->at > 1 ? 2 : 1;
-    inside = (struct slice){from, (size_t)(cursor->at - from)};
-    if (cursor->at < cursor->end)
-        cursor->at++;
-    return inside;
-}
-
-/* Takes the rest of an object or array, whose first bracket is behind us. */
-static void shape_skip_nested(struct cursor *cursor)
-{
-    size_t depth = 1;
-
-    while (cursor->at < cursor->end && depth > 0) {
-        const char byte = *cursor->at;
-
-        if (byte == '"') {
-            (void)shape_take_string(cursor);
-            continue;
-        }
-        cursor->at++;
-        if (byte == '{' || byte == '[')
-            depth++;
-        else if (byte == '}' || byte == ']')
-            depth--;
-    }
 }
 
 static void shape_add_run(struct classes *classes, char class)
@@ -181,115 +130,99 @@ static void shape_put_digits(uint64_t *hash, size_t digits)
     shape_put(hash, (unsigned char)('0' + i));
 }
 
-/* Takes a number, true, false, null, or what else stands there, which ends at a comma, a closing
- * bracket or white space. length: whether that of a number counts. */
-static void shape_put_word(uint64_t *hash, struct cursor *cursor, bool length)
+/* A number, true, false, null, or what else stands there. length: whether that of a number counts.
+ */
+static void shape_put_word(uint64_t *hash, struct slice word, bool length)
 {
-    const char *from = cursor->at;
     size_t digits = 0;
     bool point = false, exponent = false;
 
-    while (cursor->at < cursor->end && memchr(",]} \t\r\n", *cursor->at, 7) == NULL) {
-        digits += shape_is_digit(*cursor->at) && !point && !exponent;
-        point |= *cursor->at == '.';
-        exponent |= *cursor->at == 'e' || *cursor->at == 'E';
-        cursor->at++;
-    }
-    if (cursor->at == from)
-        return;
-    if (*from != '-' && !shape_is_digit(*from)) {
-        shape_put(hash, (unsigned char)*from); /* t, f, n */
+    if (word.data[0] != '-' && !shape_is_digit(word.data[0])) {
+        shape_put(hash, (unsigned char)word.data[0]); /* t, f, n */
         return;
     }
-    shape_put(hash, *from == '-' ? '-' : '+');
+    for (size_t i = 0; i < word.len; i++) {
+        digits += shape_is_digit(word.data[i]) && !point && !exponent;
+        point |= word.data[i] == '.';
+        exponent |= word.data[i] == 'e' || word.data[i] == 'E';
+    }
+    shape_put(hash, word.data[0] == '-' ? '-' : '+');
     shape_put(hash, (unsigned char)('0' + point + 2 * exponent));
     if (length)
         shape_put_digits(hash, digits);
 }
 
-/* Puts the kind of a value that lies in another, and takes it. */
-static void shape_put_kind(uint64_t *hash, struct cursor *cursor)
+/* The inside of a string's quotes. */
+static struct slice shape_inside(struct slice string)
 {
-    const char byte = shape_peek(cursor);
+    const bool closed = string.len > 1 && string.data[string.len - 1] == '"';
 
-    if (byte == '"') {
-        shape_put(hash, shape_take_string(cursor).len == 0 ? '\'' : '"');
-    } else if (byte == '{' || byte == '[') {
-        shape_put(hash, (unsigned char)byte);
-        cursor->at++;
-        shape_skip_nested(cursor);
-    } else {
-        shape_put_word(hash, cursor, false);
-    }
+    return (struct slice){string.data + 1, string.len - 1 - closed};
 }
 
-/* Puts the name of a member. Inside a value, names with digits are often ids. */
-static void shape_put_key(uint64_t *hash, struct slice key, bool nested)
+/* The kind of a value that lies in another. */
+static void shape_put_kind(uint64_t *hash, struct slice value)
+{
+    if (value.data[0] == '"')
+        shape_put(hash, shape_inside(value).len == 0 ? '\'' : '"');
+    else if (value.data[0] == '{' || value.data[0] == '[')
+        shape_put(hash, (unsigned char)value.data[0]);
+    else
+        shape_put_word(hash, value, false);
+}
+
+/* The name of a member. Inside a value, names with digits are often ids. */
+static void shape_put_name(uint64_t *hash, struct slice name, bool nested)
 {
     struct classes classes = {.run_count = 0};
 
     shape_put(hash, 'k');
     if (nested)
-        shape_classify(key, &classes);
+        shape_classify(name, &classes);
     if (classes.digits)
-        shape_put_string(hash, key);
+        shape_put_string(hash, name);
     else
-        shape_put_bytes(hash, key.data, key.len);
+        shape_put_bytes(hash, name.data, name.len);
     shape_put(hash, ':');
 }
 
-/* Takes a key and the colon behind it. False: the object ends here. */
-static bool shape_take_key(struct cursor *cursor, struct slice *key)
+static void shape_put_value(uint64_t *hash, struct slice value)
 {
-    if (shape_peek(cursor) == ',')
-        cursor->at++;
-    if (shape_peek(cursor) != '"')
-        return false;
-    *key = shape_take_string(cursor);
-    if (shape_peek(cursor) == ':')
-        cursor->at++;
-    return true;
-}
+    struct members inside;
+    struct slice name, nested;
 
-static void shape_put_value(uint64_t *hash, struct cursor *cursor)
-{
-    const char byte = shape_peek(cursor);
-    struct slice key;
-
-    if (byte == '"') {
-        shape_put_string(hash, shape_take_string(cursor));
-    } else if (byte == '[') {
-        shape_put(hash, '[');
-        cursor->at++;
-        shape_put_kind(hash, cursor);
-        shape_skip_nested(cursor);
-    } else if (byte == '{') {
-        shape_put(hash, '{');
-        cursor->at++;
-        while (shape_take_key(cursor, &key)) {
-            shape_put_key(hash, key, true);
-            shape_put_kind(hash, cursor);
-        }
-        shape_skip_nested(cursor);
-        shape_put(hash, '}');
-    } else {
-        shape_put_word(hash, cursor, true);
+    if (value.data[0] == '"') {
+        shape_put_string(hash, shape_inside(value));
+        return;
     }
+    if (value.data[0] != '{' && value.data[0] != '[') {
+        shape_put_word(hash, value, true);
+        return;
+    }
+    shape_put(hash, (unsigned char)value.data[0]);
+    members_open(&inside, value);
+    if (value.data[0] == '[') {
+        if (members_next_element(&inside, &nested))
+            shape_put_kind(hash, nested);
+        return;
+    }
+    while (members_next(&inside, &name, &nested)) {
+        shape_put_name(hash, name, true);
+        shape_put_kind(hash, nested);
+    }
+    shape_put(hash, '}');
 }
 
 uint64_t shape_of(struct slice event)
 {
-    struct cursor cursor = {event.data, event.data + event.len};
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    struct slice key;
+    struct members members;
+    struct slice name, value;
 
-    if (event.len == 0)
-        return hash;
-    if (shape_peek(&cursor) == '{')
-        cursor.at++;
-    while (shape_take_key(&cursor, &key)) {
-        shape_put_key(&hash, key, false);
-        shape_put_value(&hash, &cursor);
+    members_open(&members, event);
+    while (members_next(&members, &name, &value)) {
+        shape_put_name(&hash, name, false);
+        shape_put_value(&hash, value);
     }
     return hash;
 }

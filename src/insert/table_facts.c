@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table_facts.c - may inserts be async on this server and table, and does the table deduplicate.
+ * table_facts.c - what is to be known of a server and a table before Alloy inserts.
  *
  * An async insert is safe where three things hold. The answer says how many rows were written:
  * before 26.4.1 it says 0, whatever happened (ClickHouse #57768, #99879), so done cannot be told
@@ -14,12 +14,21 @@
  */
 #include "table_facts.h"
 
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "alloy/text.h"
+#include "members.h"
+
 #define VERSION_PARTS 4
-#define PROBE_FIELDS 6
+#define FACTS_FIELDS 9
+#define COLUMN_FIELDS 5
+#define ENGINE_FULL_MAX 1024  /* as much as the question asks for */
+#define NAME_ROOM 1024        /* for a field's name; a longer one is not compared */
+#define NAME_TOLD_MAX 32      /* bytes of a name that are told */
+#define NAMES_TOLD_MAX 4      /* of a kind */
+#define EVENT_FIELDS_MAX 1000 /* that are compared */
+#define NO_UUID "00000000-0000-0000-0000-000000000000"
 
 /* First releases, branch by branch, in which async inserts into partitioned tables are sound. The
  * last branch stands for all later ones. */
@@ -30,6 +39,38 @@ static const unsigned partitions_fixed[][VERSION_PARTS] = {
     {26, 7, 0, 0},
 };
 static const unsigned async_counted[VERSION_PARTS] = {26, 4, 1, 0};
+
+/*
+ * Engines that keep what an insert leaves, beside the MergeTree family. Of all others an insert may
+ * be done though the row is nowhere (Null), or may have gone to tables that we cannot see from here
+ * (Distributed, MaterializedView, Kafka): there a refusal by a view is taken for the row's.
+ */
+static const char *const storing_engines[] = {
+    "Log",
+    "TinyLog",
+    "StripeLog",
+    "Memory",
+    "Buffer",
+    "Set",
+    "Join",
+    "KeeperMap",
+    "EmbeddedRocksDB",
+    "File",
+    "URL",
+    "S3",
+    "GCS",
+    "OSS",
+    "COSN",
+    "HDFS",
+    "AzureBlobStorage",
+    "MySQL",
+    "PostgreSQL",
+    "SQLite",
+    "MongoDB",
+    "Redis",
+    "ODBC",
+    "JDBC",
+};
 
 static int table_facts_version_compare(const unsigned *a, const unsigned *b, size_t parts)
 {
@@ -74,24 +115,51 @@ static bool table_facts_equals(struct slice text, const char *word)
     return text.len == strlen(word) && table_facts_begins(text, word);
 }
 
-/* Cuts one row at its tabs. False: not PROBE_FIELDS fields and a newline. */
-static bool table_facts_split_row(struct slice body, struct slice fields[PROBE_FIELDS])
+/* Cuts the next row of TabSeparated at its tabs, and takes it off body. False: it has not count
+ * fields and a newline. */
+static bool table_facts_split_row(struct slice *body, struct slice *fields, size_t count)
 {
-    const char *at = body.data;
-    const char *end = body.len == 0 ? NULL : memchr(body.data, '\n', body.len);
+    const char *at = body->data;
+    const char *end = body->len == 0 ? NULL : memchr(body->data, '\n', body->len);
 
     if (end == NULL)
         return false;
-    for (size_t i = 0; i < PROBE_FIELDS; i++) {
+    for (size_t i = 0; i < count; i++) {
         const char *stop = memchr(at, '\t', (size_t)(end - at));
-        if ((stop == NULL) != (i == PROBE_FIELDS - 1))
+
+        if ((stop == NULL) != (i == count - 1))
             return false;
         if (stop == NULL)
             stop = end;
         fields[i] = (struct slice){at, (size_t)(stop - at)};
         at = stop + 1;
     }
+    *body = (struct slice){end + 1, body->len - (size_t)(end + 1 - body->data)};
     return true;
+}
+
+/* Writes a field of TabSeparated without its escapes to out, which has room for it and a NUL.
+ * Returns its length. */
+static size_t table_facts_unescape(struct slice field, char *out)
+{
+    static const char letters[] = "bfrnt0", bytes[] = "\b\f\r\n\t";
+    size_t len = 0;
+
+    for (size_t i = 0; i < field.len; i++) {
+        char byte = field.data[i];
+
+        if (byte == '\\' && i + 1 < field.len) {
+            const char *known;
+
+            byte = field.data[++i];
+            known = byte == '\0' ? NULL : strchr(letters, byte);
+            if (known != NULL)
+                byte = bytes[known - letters];
+        }
+        out[len++] = byte;
+    }
+    out[len] = '\0';
+    return len;
 }
 
 static bool table_facts_copy_field(char out[TABLE_FACTS_FIELD_MAX], struct slice field)
@@ -103,44 +171,359 @@ static bool table_facts_copy_field(char out[TABLE_FACTS_FIELD_MAX], struct slice
     return true;
 }
 
-static const char *table_facts_async_unsafe(const struct table_facts *probe, bool merge_tree)
+/* A number of digits and nothing else; false: it is none, or too large. */
+static bool table_facts_read_number(struct slice text, uint64_t *value)
+{
+    *value = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+        *value = *value * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    return text.len > 0 && text.len < 19;
+}
+
+static const char *table_facts_async_unsafe(const struct table_facts *facts, bool merge_tree)
 {
     unsigned version[VERSION_PARTS];
 
-    if (!table_facts_version_read(probe->version, version))
+    if (!table_facts_version_read(facts->version, version))
         return "this version of ClickHouse is not known";
-    if (!probe->counts_async)
+    if (!facts->counts_async)
         return "this version of ClickHouse does not tell how many rows an async insert has written";
     /* What stands behind a Distributed table or a view cannot be seen from here. */
-    if ((probe->partitioned || !merge_tree) && !table_facts_version_partitions_fixed(version))
+    if ((facts->partitioned || !merge_tree) && !table_facts_version_partitions_fixed(version))
         return "this version of ClickHouse can lose async inserts into partitioned tables";
     return NULL;
 }
 
-bool table_facts_read(struct slice body, struct table_facts *probe)
+static bool table_facts_stores_rows(struct slice engine, bool merge_tree)
 {
-    struct slice fields[PROBE_FIELDS];
+    bool stores = merge_tree || table_facts_begins(engine, "Iceberg") ||
+                  table_facts_begins(engine, "DeltaLake");
+
+    for (size_t i = 0; i < ARRAY_LEN(storing_engines); i++)
+        stores = stores || table_facts_equals(engine, storing_engines[i]);
+    return stores;
+}
+
+/* The first argument of an engine, where that is a string, without its quotes. engine_full is
+ * "ReplicatedMergeTree('/path', '{replica}') ORDER BY ..."; false: there is none. */
+static bool table_facts_first_argument(const char *engine_full, char *out)
+{
+    const char *at = strchr(engine_full, '(');
+
+    if (at == NULL || strchr(engine_full, ' ') < at || *++at != '\'')
+        return false;
+    for (at++; *at != '\0' && *at != '\''; at++) {
+        if (*at == '\\' && at[1] != '\0')
+            at++;
+        *out++ = *at;
+    }
+    *out = '\0';
+    return *at == '\'';
+}
+
+/* Writes path with uuid for {uuid}. False: it is too long. */
+static bool table_facts_expand(const char *path, const char *uuid,
+                               char out[TABLE_FACTS_IDENTITY_MAX])
+{
+    static const char macro[] = "{uuid}";
+    size_t len = 0;
+
+    while (*path != '\0') {
+        const bool found = strncmp(path, macro, strlen(macro)) == 0;
+        const size_t n = found ? strlen(uuid) : 1;
+
+        if (len + n >= TABLE_FACTS_IDENTITY_MAX)
+            return false;
+        memcpy(out + len, found ? uuid : path, n);
+        len += n;
+        path += found ? strlen(macro) : 1;
+    }
+    out[len] = '\0';
+    return len > 0;
+}
+
+static void table_facts_identify(struct table_facts *facts, struct slice uuid,
+                                 struct slice engine_full)
+{
+    char text[ENGINE_FULL_MAX + 1], path[ENGINE_FULL_MAX + 1];
+    const bool known = uuid.len == strlen(NO_UUID) && !table_facts_equals(uuid, NO_UUID);
+    char name[sizeof(NO_UUID)] = "";
+
+    if (known)
+        memcpy(name, uuid.data, uuid.len);
+    if (engine_full.len < sizeof(text) && (table_facts_begins(engine_full, "Replicated") ||
+                                           table_facts_begins(engine_full, "Shared"))) {
+        (void)table_facts_unescape(engine_full, text);
+        /* A path that holds an unknown UUID would be the same for every table. */
+        if (table_facts_first_argument(text, path) && (known || strstr(path, "{uuid}") == NULL) &&
+            table_facts_expand(path, name, facts->identity))
+            return;
+    }
+    snprintf(facts->identity, sizeof(facts->identity), "%s", name);
+}
+
+bool table_facts_read(struct slice body, struct table_facts *facts)
+{
+    struct slice fields[FACTS_FIELDS];
     unsigned version[VERSION_PARTS];
     bool merge_tree;
 
-    *probe = (struct table_facts){.table_exists = false};
-    if (!table_facts_split_row(body, fields) || fields[0].len == 0 ||
-        !table_facts_copy_field(probe->version, fields[0]) ||
-        !table_facts_copy_field(probe->engine, fields[2]) ||
-        !table_facts_copy_field(probe->window, fields[4]))
+    *facts = (struct table_facts){.table_exists = false};
+    if (!table_facts_split_row(&body, fields, FACTS_FIELDS) || fields[0].len == 0 ||
+        !table_facts_copy_field(facts->version, fields[0]) ||
+        !table_facts_copy_field(facts->engine, fields[2]) ||
+        !table_facts_copy_field(facts->window, fields[4]))
         return false;
-    probe->stores_rows = !table_facts_equals(fields[2], "Null");
-    snprintf(probe->modified, sizeof(probe->modified), "%.*s", 20, "m");
-    probe->table_exists = !table_facts_equals(fields[1], "0");
-    probe->partitioned = !table_facts_equals(fields[3], "0");
-    probe->counts_async = table_facts_version_read(probe->version, version) &&
+    facts->table_exists = !table_facts_equals(fields[1], "0");
+    facts->partitioned = !table_facts_equals(fields[3], "0");
+    facts->counts_async = table_facts_version_read(facts->version, version) &&
                           table_facts_version_compare(version, async_counted, VERSION_PARTS) >= 0;
     merge_tree = table_facts_ends(fields[2], "MergeTree");
     /* What stands behind any other engine cannot be seen from here. */
-    probe->has_views = !merge_tree || !table_facts_equals(fields[5], "0");
-    probe->async_unsafe = table_facts_async_unsafe(probe, merge_tree);
-    probe->window_unset = merge_tree && !table_facts_begins(fields[2], "Replicated") &&
+    facts->has_views = !merge_tree || !table_facts_equals(fields[5], "0");
+    facts->stores_rows = table_facts_stores_rows(fields[2], merge_tree);
+    facts->async_unsafe = table_facts_async_unsafe(facts, merge_tree);
+    facts->window_unset = merge_tree && !table_facts_begins(fields[2], "Replicated") &&
                           !table_facts_begins(fields[2], "Shared") &&
                           (fields[4].len == 0 || table_facts_equals(fields[4], "0"));
+    if (!table_facts_read_number(fields[7], &facts->modified_s))
+        facts->modified_s = 0;
+    if (facts->table_exists)
+        table_facts_identify(facts, fields[6], fields[8]);
     return true;
+}
+
+/* ---- columns ---- */
+
+/* "COLUMNS MODE NESTED": how many the table has, and two settings, of which a server may know
+ * neither. False: it is something else. */
+static bool table_facts_read_header(struct slice field, struct table_columns *columns,
+                                    uint64_t *total)
+{
+    char text[TABLE_FACTS_FIELD_MAX], mode[TABLE_FACTS_FIELD_MAX] = "";
+    const char *nested = NULL;
+    size_t digits;
+
+    if (field.len >= sizeof(text))
+        return false;
+    (void)table_facts_unescape(field, text);
+    digits = strcspn(text, " ");
+    if (!table_facts_read_number((struct slice){text, digits}, total) || text[digits] == '\0')
+        return false;
+    nested = strchr(text + digits + 1, ' ');
+    if (nested == NULL)
+        return false;
+    snprintf(mode, sizeof(mode), "%.*s", (int)(nested - (text + digits + 1)), text + digits + 1);
+    columns->ignore_case = strcmp(mode, "auto") == 0 || strcmp(mode, "ignore_case") == 0;
+    columns->nested_json = strcmp(nested, " 1") == 0;
+    return true;
+}
+
+static bool table_facts_is_nullable(const char *type)
+{
+    static const char *const begins[] = {"Nullable(", "LowCardinality(Nullable(", "Dynamic",
+                                         "Variant("};
+
+    for (size_t i = 0; i < ARRAY_LEN(begins); i++)
+        if (strncmp(type, begins[i], strlen(begins[i])) == 0)
+            return true;
+    return false;
+}
+
+struct table_columns *table_columns_read(struct slice body)
+{
+    /* A row has a tab or a newline after each field. */
+    const size_t rows_max = body.len / COLUMN_FIELDS;
+    const size_t room = rows_max < TABLE_COLUMNS_MAX ? rows_max : TABLE_COLUMNS_MAX;
+    const size_t head = sizeof(struct table_columns) + room * sizeof(struct table_column);
+    struct table_columns *columns = calloc(1, head + body.len + 2);
+    struct slice fields[COLUMN_FIELDS];
+    uint64_t total = 0, position;
+    char *text;
+
+    if (columns == NULL)
+        return NULL;
+    text = (char *)columns + head;
+    while (columns->count < room && table_facts_split_row(&body, fields, COLUMN_FIELDS)) {
+        struct table_column *column = &columns->columns[columns->count];
+
+        /* A gap: the middle of a long answer is cut out, and the row before is of two halves. */
+        if (!table_facts_read_number(fields[0], &position) || position != columns->count + 1) {
+            columns->count -= columns->count > 0;
+            break;
+        }
+        if (columns->count == 0 && !table_facts_read_header(fields[1], columns, &total))
+            break;
+        column->name = text;
+        text += table_facts_unescape(fields[2], text) + 1;
+        column->type = text;
+        text += table_facts_unescape(fields[3], text) + 1;
+        column->kind = fields[4].len == 0                         ? TABLE_COLUMN_ORDINARY
+                       : table_facts_equals(fields[4], "DEFAULT") ? TABLE_COLUMN_DEFAULT
+                                                                  : TABLE_COLUMN_NOT_INSERTED;
+        column->nullable = table_facts_is_nullable(column->type);
+        columns->count++;
+    }
+    columns->partial = columns->count < total;
+    if (columns->count > 0)
+        return columns;
+    free(columns);
+    return NULL;
+}
+
+/* ---- an event beside the columns ---- */
+
+/* Names that are told, at most so many. */
+struct names {
+    char text[NAMES_TOLD_MAX * (NAME_TOLD_MAX + 2) + 32];
+    size_t len;
+    size_t count;
+};
+
+struct comparison {
+    const struct table_columns *columns;
+    bool filled[TABLE_COLUMNS_MAX];
+    size_t fields; /* compared */
+    size_t met;
+    struct names unmet;
+};
+
+/* Adds a name. Control characters, quotes, and what is no UTF-8 become '?', and so a name cannot
+ * end a line of the log, nor a value in it. */
+static void table_facts_add_name(struct names *names, const char *name)
+{
+    size_t left = strlen(name);
+    size_t told = 0;
+
+    if (names->count++ >= NAMES_TOLD_MAX)
+        return;
+    if (names->count > 1)
+        names->len += (size_t)sprintf(names->text + names->len, ", ");
+    while (left > 0) {
+        const size_t n = text_utf8_len(name, left);
+        const bool plain = n > 1 || (n == 1 && (unsigned char)*name >= ' ' && *name != '"' &&
+                                     *name != '\\' && *name != 0x7f);
+
+        if (told + (n == 0 ? 1 : n) > NAME_TOLD_MAX - 3) {
+            names->len += (size_t)sprintf(names->text + names->len, "...");
+            return;
+        }
+        memcpy(names->text + names->len, plain ? name : "?", plain ? n : 1);
+        names->len += plain ? n : 1;
+        told += plain ? n : 1;
+        name += n == 0 ? 1 : n;
+        left -= n == 0 ? 1 : n;
+    }
+    names->text[names->len] = '\0';
+}
+
+static void table_facts_end_names(struct names *names)
+{
+    if (names->count > NAMES_TOLD_MAX)
+        sprintf(names->text + names->len, " and %zu more", names->count - NAMES_TOLD_MAX);
+}
+
+/* ClickHouse folds ASCII alone. */
+static bool table_facts_same_name(const char *a, const char *b, bool ignore_case)
+{
+    for (; *a != '\0' || *b != '\0'; a++, b++) {
+        const bool letter = (*a | 0x20) >= 'a' && (*a | 0x20) <= 'z';
+
+        if (*a != *b && (!ignore_case || !letter || (*a ^ *b) != 0x20))
+            return false;
+    }
+    return true;
+}
+
+/* The column that a field of this name fills; as ClickHouse, of the same case before any case.
+ * NULL: none. */
+static const struct table_column *table_facts_find_column(const struct table_columns *columns,
+                                                          const char *name)
+{
+    for (int ignore_case = 0; ignore_case <= columns->ignore_case; ignore_case++)
+        for (size_t i = 0; i < columns->count; i++)
+            if (columns->columns[i].kind != TABLE_COLUMN_NOT_INSERTED &&
+                table_facts_same_name(columns->columns[i].name, name, ignore_case))
+                return &columns->columns[i];
+    return NULL;
+}
+
+/* True when columns stand for the members of an object with this name. */
+static bool table_facts_is_nested(const struct table_columns *columns, const char *name)
+{
+    const size_t len = strlen(name);
+
+    for (size_t i = 0; columns->nested_json && i < columns->count; i++)
+        if (strncmp(columns->columns[i].name, name, len) == 0 &&
+            columns->columns[i].name[len] == '.')
+            return true;
+    return false;
+}
+
+static void table_facts_compare_field(struct comparison *comparison, const char *name)
+{
+    const struct table_column *column = table_facts_find_column(comparison->columns, name);
+
+    comparison->fields++;
+    if (column == NULL) {
+        table_facts_add_name(&comparison->unmet, name);
+        return;
+    }
+    comparison->met++;
+    comparison->filled[column - comparison->columns->columns] = true;
+}
+
+static void table_facts_compare_fields(struct comparison *comparison, struct slice event)
+{
+    struct members members, inside;
+    struct slice key, value, inner, unused;
+    char name[NAME_ROOM];
+    size_t len;
+
+    members_open(&members, event);
+    while (comparison->fields < EVENT_FIELDS_MAX && members_next(&members, &key, &value)) {
+        len = members_decode(key, name, sizeof(name));
+        /* No column has a NUL in its name. */
+        if (len == sizeof(name) || strlen(name) != len)
+            continue;
+        if (value.data[0] != '{' || !table_facts_is_nested(comparison->columns, name)) {
+            table_facts_compare_field(comparison, name);
+            continue;
+        }
+        name[len++] = '.';
+        members_open(&inside, value);
+        while (comparison->fields < EVENT_FIELDS_MAX && members_next(&inside, &inner, &unused))
+            if (len < sizeof(name) &&
+                members_decode(inner, name + len, sizeof(name) - len) < sizeof(name) - len)
+                table_facts_compare_field(comparison, name);
+    }
+}
+
+void table_facts_compare(const struct table_columns *columns, struct slice event,
+                         char out[TABLE_FACTS_TEXT_MAX])
+{
+    struct comparison comparison = {.columns = columns};
+    struct names unfilled = {.count = 0};
+    bool whole;
+
+    out[0] = '\0';
+    table_facts_compare_fields(&comparison, event);
+    /* A field may meet a column that we were not told of, and a column a field beyond the bound. */
+    whole = !columns->partial && comparison.fields < EVENT_FIELDS_MAX;
+    for (size_t i = 0; i < columns->count; i++)
+        if (columns->columns[i].kind == TABLE_COLUMN_ORDINARY && !columns->columns[i].nullable &&
+            !comparison.filled[i])
+            table_facts_add_name(&unfilled, columns->columns[i].name);
+    table_facts_end_names(&comparison.unmet);
+    table_facts_end_names(&unfilled);
+    if (whole && comparison.unmet.count > 0)
+        snprintf(out, TABLE_FACTS_TEXT_MAX, "%s meet no column and are dropped: %s",
+                 comparison.met == 0 ? "all fields of an event" : "fields", comparison.unmet.text);
+    if (comparison.fields < EVENT_FIELDS_MAX && unfilled.count > 0)
+        snprintf(out + strlen(out), TABLE_FACTS_TEXT_MAX - strlen(out),
+                 "%scolumns without a default that no field fills: %s", out[0] == '\0' ? "" : "; ",
+                 unfilled.text);
 }

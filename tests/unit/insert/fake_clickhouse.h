@@ -355,7 +355,7 @@ static void *accept_loop(void *arg)
     return NULL;
 }
 
-#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\n"
+#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\tu\t1\te\n"
 
 static void fake_start(struct fake *fake)
 {

@@ -395,7 +395,7 @@ static void a_bad_row_of_a_table_with_views_is_found_and_no_view_blamed(void **s
 {
     struct world *world = *state;
 
-    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t1000\t1\n");
+    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t1000\t1\tu\t1\te\n");
     start(world);
     submit(world, 0, 8, 3);
     wait_empty(world);
@@ -471,8 +471,8 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
         bool async;
     } cases[] = {
         {PROBE_PLAIN, true},
-        {"26.4.5.150\t1\tMergeTree\t1\t1000\t0\n", false},
-        {"26.3.1.1\t1\tMergeTree\t0\t1000\t0\n", false},
+        {"26.4.5.150\t1\tMergeTree\t1\t1000\t0\tu\t1\te\n", false},
+        {"26.3.1.1\t1\tMergeTree\t0\t1000\t0\tu\t1\te\n", false},
         {"no such answer", false},
     };
     struct world *world = *state;
@@ -489,12 +489,12 @@ static void auto_is_async_only_where_the_probe_says_so(void **state)
         flusher_stop(world->flusher);
     }
     /* No stream is left, so that this alloyd should get no traffic. */
-    fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\t0\n");
+    fake_set_probe(&world->fake, "26.7.2.1\t0\t\t0\t\t0\tu\t1\te\n");
     start(world);
     WAIT_FOR(is_up(world, "clickhouse.a") && is_up(world, "clickhouse.b") &&
              !health_ready(world->health));
     flusher_stop(world->flusher);
-    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t\t0\n");
+    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t\t0\tu\t1\te\n");
     start(world);
     WAIT_FOR(is_up(world, "clickhouse.a.window"));
 }
