@@ -42,11 +42,23 @@ void apart_clear(struct apart *apart)
 
 static void apart_queue(struct apart *apart, struct insert *parts[2], bool first_likely)
 {
-    insert_list_push_front(&apart->suspects, parts[1]);
+    if (parts[1]->alike)
+        insert_list_push_back(&apart->suspects, parts[1]);
+    else
+        insert_list_push_front(&apart->suspects, parts[1]);
     if (first_likely)
         insert_list_push_back(&apart->likely, parts[0]);
     else
         insert_list_push_front(&apart->suspects, parts[0]);
+}
+
+static bool apart_knows(const struct apart *apart, uint64_t shape)
+{
+    for (size_t i = 0; i < apart->shape_count; i++) {
+        if (apart->shapes[i] == shape)
+            return true;
+    }
+    return false;
 }
 
 /* Cuts by the shapes that are known to be bad, if that gives two parts. */
@@ -66,6 +78,8 @@ static int apart_cut_shapes(struct apart *apart, struct insert *insert)
         err = insert_cut(insert, &cutting, parts);
         if (err == 0)
             parts[1]->alike = true;
+        else if (err == -ENOENT)
+            insert->alike = apart_knows(apart, insert_row_shape(insert_records(insert)[0]));
     }
     if (err == 0)
         apart_queue(apart, parts, true);
@@ -97,15 +111,6 @@ int apart_cut(struct apart *apart, struct insert *insert, int64_t row)
     return err;
 }
 
-static bool apart_knows(const struct apart *apart, uint64_t shape)
-{
-    for (size_t i = 0; i < apart->shape_count; i++) {
-        if (apart->shapes[i] == shape)
-            return true;
-    }
-    return false;
-}
-
 struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given_up)
 {
     const struct insert_cutting cutting = {
@@ -113,27 +118,27 @@ struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given
     struct insert *parts[2];
 
     /* Only while that is the rule: a shape may be that of good rows too. */
-    if (apart->refused_alone < APART_TRUSTED || apart->shape_count == 0)
+    if (apart->alike_refused < ALIKE_SINGLY || apart->shape_count == 0)
         return insert;
     if (insert->count > 1 && insert_cut(insert, &cutting, parts) == 0) {
         parts[0]->part = false;
         parts[1]->aside = true;
         parts[1]->alike = true;
-        insert_list_push_front(&apart->suspects, parts[1]);
+        insert_list_push_back(&apart->suspects, parts[1]);
         return parts[0];
     }
     if (!given_up || !apart_knows(apart, insert_row_shape(insert_records(insert)[0])))
         return insert;
     insert->aside = true;
     insert->alike = true;
-    insert_list_push_front(&apart->suspects, insert);
+    insert_list_push_back(&apart->suspects, insert);
     return NULL;
 }
 
 void apart_add_likely(struct apart *apart, struct insert *insert)
 {
     insert->aside = true;
-    insert_list_push_back(&apart->likely, insert);
+    insert_list_push_front(&apart->likely, insert);
 }
 
 void apart_put_off(struct apart *apart, struct insert *insert)
@@ -142,6 +147,36 @@ void apart_put_off(struct apart *apart, struct insert *insert)
     /* Who waits for this one's answer might wait long. */
     insert_settle(insert, false);
     insert_list_push_back(&apart->again, insert);
+}
+
+/* A new shape is known to be bad: what looks different goes first, and what looks alike last. */
+static void apart_sort(struct apart *apart)
+{
+    const struct insert_cutting cutting = {
+        .cut = INSERT_CUT_SHAPE, .shapes = apart->shapes, .shape_count = apart->shape_count};
+    struct insert_list unexplored, alike;
+    struct insert *parts[2];
+
+    insert_list_init(&unexplored);
+    insert_list_init(&alike);
+    while (apart->suspects.first != NULL) {
+        struct insert *insert = insert_list_pop(&apart->suspects);
+        if (insert->alike || insert->state != INSERT_GATHERED) {
+            insert_list_push_back(&alike, insert);
+        } else if (insert->count > 1 && insert_cut(insert, &cutting, parts) == 0) {
+            parts[1]->alike = true;
+            insert_list_push_back(&apart->likely, parts[0]);
+            insert_list_push_back(&alike, parts[1]);
+        } else if (apart_knows(apart, insert_row_shape(insert_records(insert)[0]))) {
+            insert_settle(insert, false);
+            insert->alike = true;
+            insert_list_push_back(&alike, insert);
+        } else {
+            insert_list_push_back(&unexplored, insert);
+        }
+    }
+    insert_list_append(&apart->suspects, &unexplored);
+    insert_list_append(&apart->suspects, &alike);
 }
 
 void apart_note_refused(struct apart *apart, const struct insert *insert)
@@ -156,6 +191,7 @@ void apart_note_refused(struct apart *apart, const struct insert *insert)
     apart->shape_next = (apart->shape_next + 1) % APART_SHAPES;
     if (apart->shape_count < APART_SHAPES)
         apart->shape_count++;
+    apart_sort(apart);
 }
 
 void apart_note_success(struct apart *apart, const struct insert *insert)
@@ -191,6 +227,9 @@ struct insert *apart_next(struct apart *apart, uint64_t now_ms, bool again)
 {
     struct insert *insert = again ? NULL : insert_list_take_due(&apart->likely, now_ms, LOOK);
 
+    /* Where good rows may still be goes before what was refused already. */
+    if (insert == NULL && !again && apart->suspects.first != NULL && !apart->suspects.first->alike)
+        insert = apart_next_suspect(apart, now_ms);
     if (insert == NULL)
         insert = insert_list_take_due(&apart->again, now_ms, LOOK);
     return insert != NULL || again ? insert : apart_next_suspect(apart, now_ms);

@@ -48,7 +48,8 @@ MUST_CHECK int apart_cut(struct apart *apart, struct insert *insert, int64_t row
  * given_up: none of those are tried, and all may stay here; NULL then.
  */
 struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given_up);
-/* Takes the parts of an insert that was too large. */
+/* Takes one that goes before all others: a part of an insert that was too large, or one whose next
+ * answer decides. */
 void apart_add_likely(struct apart *apart, struct insert *insert);
 /* Takes one that goes again as it is, at its time. */
 void apart_put_off(struct apart *apart, struct insert *insert);

@@ -37,7 +37,9 @@ void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record 
 /* Puts it where it waits for its next try. */
 static void flusher_act_queue(struct lane *lane, struct insert *insert, bool first)
 {
-    if (insert->aside)
+    if (insert->aside && first)
+        apart_add_likely(&lane->apart, insert);
+    else if (insert->aside)
         apart_put_off(&lane->apart, insert);
     else if (first)
         insert_list_push_front(&lane->waiting, insert);

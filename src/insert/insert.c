@@ -180,6 +180,7 @@ static size_t insert_order(struct insert *insert, const struct insert_cutting *c
     return 0;
 }
 
+/* A part has a token of its own, and is synchronous: then a refusal of it is its own. */
 static struct insert *insert_part_create(const struct insert *whole, size_t begin, size_t count)
 {
     struct insert *part = malloc(sizeof(*part));
@@ -191,7 +192,6 @@ static struct insert *insert_part_create(const struct insert *whole, size_t begi
         .begin = whole->begin + begin,
         .count = count,
         .stream = whole->stream,
-        .async = whole->async,
         .aside = whole->aside,
         .part = true,
         .distrust = whole->distrust,
