@@ -244,6 +244,17 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
     return true;
 }
 
+/* Takes the time of the rows, and answers if they are too many. */
+static bool is_too_large(const struct fake *fake, int fd, size_t rows)
+{
+    if (fake->row_us > 0)
+        pause_ms((long)rows * fake->row_us / 1000);
+    if (fake->rows_fit == 0 || rows <= fake->rows_fit)
+        return false;
+    answer(fd, 500, "X-ClickHouse-Exception-Code: 241\r\n", "Code: 241. DB::Exception: x");
+    return true;
+}
+
 /* One insert. False: the connection is to be closed. */
 static bool on_insert(struct fake *fake, int fd, const char *url, const char *body, size_t len)
 {
@@ -282,10 +293,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
                  "Code: 27. DB::Exception: Cannot parse \"(at row 1)\": (at row %zu)",
                  fake->name_wrong_row ? bad % rows + 1 : bad);
     pthread_mutex_unlock(&fake->lock);
-    if (mode == FAKE_OK && fake->row_us > 0)
-        pause_ms((long)rows * fake->row_us / 1000);
-    if (mode == FAKE_OK && fake->rows_fit > 0 && rows > fake->rows_fit) {
-        answer(fd, 500, "X-ClickHouse-Exception-Code: 241\r\n", "Code: 241. DB::Exception: x");
+    if (mode == FAKE_OK && is_too_large(fake, fd, rows)) {
         keep = true;
     } else if (mode == FAKE_OK && bad > 0) {
         answer(fd, 400, header, text);
