@@ -50,6 +50,17 @@ void flusher_submit(struct flusher *flusher, struct batch *batch);
 /* Events that have been submitted and are neither inserted nor in the dead-letter folder: those are
  * counted by release_pending(), with no gap between. Any thread. */
 uint64_t flusher_pending(const struct flusher *flusher);
+/* Lets the events of a stream that its table has refused, and that are kept for that, go to the
+ * dead letters; never those of an insert that may be in ClickHouse. 0 or -EINVAL: no such stream.
+ * Any thread; returns at once. */
+int flusher_bury(struct flusher *flusher, size_t stream);
+
+/* What flusher_visit() calls; it may put another record in the place of *record. */
+typedef void (*flusher_visit_fn)(void *arg, struct record **record);
+/* Visits each record here that is not on its way to ClickHouse and not in an insert that an answer
+ * is still missing for. Flusher thread. */
+void flusher_visit(struct flusher *flusher, flusher_visit_fn visit, void *arg);
+
 /* Ends the thread (inserts in flight are cut off; their records stay LIVE and stamped), joins it
  * and frees everything. */
 void flusher_stop(struct flusher *flusher);

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher.c - brings batches to ClickHouse: freezes inserts, posts them, decides over the answers.
+ * flusher.c - brings batches to ClickHouse: shares out the inserts that may be out, freezes them,
+ * posts them, and hands the answers on.
  *
- * Each stream has a lane: batches that gather, and inserts that wait to be sent (again). While
- * max_inflight inserts are out batches gather, so inserts grow with the load and with an outage.
- * A lane that has failed sends one old insert at a time, after its back-off, and begins no new one
- * until that succeeds; inserts that wait take no slot, so a stuck stream does not hold up others.
- * One whose table has too many parts goes on one insert at a time, with a pause after each, so that
- * merges catch up; the pause doubles with each refusal and shrinks with each success.
+ * Each stream has a lane (lane.h), and beside it a place where refused inserts are taken apart
+ * (apart.h). max_inflight is shared: what is in trouble or taken apart holds no more than half of
+ * it while others have work, a lane in trouble has one insert of its own out, and the last one
+ * goes to a lane that has none. So a stuck or slow table does not slow the others.
  *
- * Runs on: the flusher thread; flusher_submit() and flusher_pending() any thread.
- * Owns: batches from submission on, inserts, the multi handle, the dead-letter folder.
+ * Runs on: the flusher thread; flusher_submit(), flusher_pending() and flusher_bury() any thread.
+ * Owns: batches from submission on, inserts, the multi handle.
  */
 #define LOG_MODULE "flusher"
 
@@ -23,19 +22,14 @@
 #include "alloy/clock.h"
 #include "alloy/pulse.h"
 #include "alloy/event_id.h"
+#include "flusher_act.h"
+#include "flusher_ask.h"
+#include "flusher_tell.h"
 #include "insert_request.h"
 #include "alloy/kill_point.h"
 
-#define INSERT_ROWS_MAX 100000
-#define INSERT_BYTES_MAX (32u << 20)
 #define POLL_MAX_MS 1000
-#define LOG_INTERVAL_MS 60000
-
-static void flusher_insert_list_destroy(struct insert_list *list)
-{
-    while (list->first != NULL)
-        insert_destroy(insert_list_pop(list));
-}
+#define BURY_RETRY_MS 100
 
 /* Takes a transfer from the idle ones, or a new one; NULL: out of memory. */
 static struct transfer *flusher_transfer_get(struct flusher *flusher)
@@ -63,7 +57,9 @@ static int flusher_post(struct flusher *flusher, size_t stream, struct insert *i
         free(url);
         return -ENOMEM;
     }
-    transfer_begin(transfer, url, insert, flusher_config(flusher)->clickhouse_timeout_ms);
+    transfer_begin(transfer, url, insert,
+                   flusher_config(flusher)->clickhouse_timeout_ms
+                       << (insert == NULL ? 0 : insert->doublings));
     transfer->stream = (uint16_t)stream;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
@@ -85,6 +81,35 @@ static void flusher_take_off(struct flusher *flusher, struct transfer *transfer)
     curl_multi_remove_handle(flusher->multi, transfer->easy);
 }
 
+/* True when ClickHouse, and not only something before it, has answered. */
+static bool flusher_has_answered(const struct insert_answer *answer)
+{
+    return !answer->transport_failed && (answer->status < 500 || answer->exception_code != 0 ||
+                                         insert_answer_body_code(answer->body) != 0);
+}
+
+static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
+{
+    struct lane *lane = &flusher->lanes[transfer->stream];
+    const bool answered = flusher_has_answered(&transfer->answer);
+    const bool lost = transfer->answer.transport_failed && !transfer->answer.timed_out;
+    char text[LANE_MESSAGE_MAX];
+
+    if (answered)
+        flusher->answered_ns = clock_mono_ns();
+    /* An insert that takes too long says nothing about the server. */
+    if (answered || lost || flusher->answered_ns < transfer->started_ns)
+        flusher_tell_up(flusher, answered, flusher_tell_words(transfer, text));
+    if (transfer->insert == NULL) {
+        flusher_ask_answered(flusher, transfer);
+        flusher_act_review(flusher, lane);
+        return;
+    }
+    flusher_act(flusher, transfer);
+    if (lost)
+        flusher_ask_anew(flusher, lane);
+}
+
 static void flusher_finish_transfers(struct flusher *flusher)
 {
     CURLMsg *message;
@@ -97,15 +122,14 @@ static void flusher_finish_transfers(struct flusher *flusher)
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
         transfer_end(transfer, message->data.result);
         flusher_take_off(flusher, transfer);
-        flusher_answer(flusher, transfer);
+        flusher_answered(flusher, transfer);
         flusher_transfer_put(flusher, transfer);
     }
 }
 
 static void flusher_discard(struct flusher *flusher, struct batch *batch)
 {
-    flusher_count_insert(flusher, batch->stream, batch->count);
-    flusher_finish_records(flusher, batch->records, batch->count, RECORD_INSERTED);
+    flusher_act_inserted(flusher, batch->stream, batch->records, batch->count);
     free(batch);
 }
 
@@ -124,118 +148,29 @@ static void flusher_take_inbox(struct flusher *flusher)
     }
     while (oldest != NULL) {
         struct batch *batch = oldest;
-        struct lane *lane = &flusher->lanes[batch->stream];
         oldest = batch->next;
-        batch->next = NULL;
-        if (flusher->discard) {
+        if (flusher->discard)
             flusher_discard(flusher, batch);
-            continue;
-        }
-        *lane->batches_end = batch;
-        lane->batches_end = &batch->next;
+        else
+            lane_add_batch(&flusher->lanes[batch->stream], batch);
     }
 }
 
-static void flusher_drop_first_batch(struct lane *lane)
+/* Hands the burial what it has not taken yet, and lets go of what a human does not want kept. */
+static void flusher_bury_wanted(struct flusher *flusher)
 {
-    struct batch *batch = lane->batches;
+    uint64_t wanted =
+        atomic_load_explicit(&flusher->bury_wanted, memory_order_relaxed) == 0
+            ? 0
+            : atomic_exchange_explicit(&flusher->bury_wanted, 0, memory_order_relaxed);
 
-    lane->batches = batch->next;
-    if (lane->batches == NULL)
-        lane->batches_end = &lane->batches;
-    lane->head_taken = 0;
-    free(batch);
-}
-
-/* Records of the first batch that fit an insert by their bytes: at least one. */
-static uint32_t flusher_fitting(const struct lane *lane, uint64_t *bytes)
-{
-    const struct batch *batch = lane->batches;
-    uint32_t n = 0;
-
-    *bytes = 0;
-    for (uint32_t i = lane->head_taken; i < batch->count; i++, n++) {
-        uint64_t more = batch->records[i]->body_length;
-        if (n > 0 && (n == INSERT_ROWS_MAX || *bytes + more > INSERT_BYTES_MAX))
-            break;
-        *bytes += more;
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        struct lane *lane = &flusher->lanes[i];
+        if ((wanted >> i & 1) != 0)
+            flusher_act_bury_all(flusher, lane);
+        else if (lane->apart.burying.first != NULL)
+            flusher_act_bury(flusher, lane);
     }
-    return n;
-}
-
-/*
- * Rows of the insert that the lane's batches give now. whole: batches that go in whole; 0: a piece
- * of the first, or the frozen insert that replay found.
- */
-static size_t flusher_measure(const struct lane *lane, size_t *whole)
-{
-    const struct batch *batch = lane->batches;
-    uint64_t bytes = 0;
-    size_t rows = 0;
-
-    *whole = 0;
-    if (batch->insert_id != 0)
-        return batch->count;
-    for (; batch != NULL && batch->insert_id == 0; batch = batch->next) {
-        uint32_t count = batch->count - (*whole == 0 ? lane->head_taken : 0);
-        if (rows + count > INSERT_ROWS_MAX || bytes + batch->bytes > INSERT_BYTES_MAX)
-            break;
-        rows += count;
-        bytes += batch->bytes;
-        ++*whole;
-    }
-    return *whole > 0 ? rows : flusher_fitting(lane, &bytes);
-}
-
-/* Builds the next insert from batches that have gathered; NULL: out of memory. */
-static struct insert *flusher_build(struct flusher *flusher, size_t stream)
-{
-    struct lane *lane = &flusher->lanes[stream];
-    size_t whole;
-    size_t rows = flusher_measure(lane, &whole);
-    struct insert *insert = insert_create((uint16_t)stream, rows);
-
-    if (insert == NULL)
-        return NULL;
-    insert->async = lane->async;
-    if (lane->batches->insert_id != 0) {
-        insert->id = lane->batches->insert_id;
-        insert->async = (insert->id & INSERT_ID_ASYNC) != 0;
-        insert->stamped = true;
-        insert->uncertain = true;
-        whole = 1;
-    }
-    if (whole == 0) {
-        uint64_t bytes;
-        uint32_t n = flusher_fitting(lane, &bytes);
-        insert_add(insert, lane->batches->records + lane->head_taken, n, bytes);
-        lane->batches->bytes -= bytes;
-        lane->head_taken += n;
-        if (lane->head_taken == lane->batches->count)
-            flusher_drop_first_batch(lane);
-    }
-    for (; whole > 0; whole--) {
-        const struct batch *batch = lane->batches;
-        insert_add(insert, batch->records + lane->head_taken, batch->count - lane->head_taken,
-                   batch->bytes);
-        flusher_drop_first_batch(lane);
-    }
-    return insert;
-}
-
-/* True when the lane has something to send and may. */
-static bool flusher_lane_ready(const struct lane *lane, uint64_t now)
-{
-    if (now < lane->retry_at_ms)
-        return false;
-    /* After a failure, and while an insert is being taken apart: one after the other. */
-    if ((lane->backoff.failures > 0 || lane->part_count > 0 || lane->pace_ms > 0) &&
-        lane->inflight_count > 0)
-        return false;
-    if (lane->waiting.first != NULL)
-        return true;
-    /* What is known of the table decides how a new insert goes, and what a refusal means. */
-    return lane->batches != NULL && lane->backoff.failures == 0 && lane->probed;
 }
 
 /* Draws and stamps the id where there is none yet. 0 or -EIO. */
@@ -245,11 +180,14 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
 
     if (insert->stamped)
         return 0;
-    if (insert->id == 0)
+    if (insert->id == 0) {
         insert->id =
             journal_next_insert_id(flusher->parts.journal) | (insert->async ? INSERT_ID_ASYNC : 0);
+        insert_move(insert, INSERT_FROZEN);
+    }
     KILL_POINT("insert_drawn");
-    if (journal_stamp(flusher->parts.journal, insert->records, insert->count, insert->id) != 0) {
+    if (journal_stamp(flusher->parts.journal, insert_records(insert), insert->count, insert->id) !=
+        0) {
         if (log_limit_pass(&flusher->stamp_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
             log_error("journal cannot hold an insert's id action=retry suppressed=%" PRIu64, held);
         return -EIO;
@@ -259,25 +197,14 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
     return 0;
 }
 
-/* Sends the next insert of a lane that is ready. */
-static void flusher_start_insert(struct flusher *flusher, size_t stream)
+static void flusher_send(struct flusher *flusher, struct insert *insert)
 {
     const struct config *config = flusher_config(flusher);
-    struct lane *lane = &flusher->lanes[stream];
-    struct insert *insert;
+    struct lane *lane = &flusher->lanes[insert->stream];
     struct insert_request request;
 
-    insert = lane->waiting.first != NULL ? insert_list_pop(&lane->waiting)
-                                         : flusher_build(flusher, stream);
-    if (insert == NULL) {
-        /* Out of memory: no failure of ClickHouse's. */
-        lane->retry_at_ms = clock_mono_ms() + config->clickhouse_retry_max_ms;
-        return;
-    }
-    if (insert->suspect && insert->count > 1 && flusher_cut(flusher, insert, true, -1) == 0)
-        return;
     if (flusher_freeze(flusher, insert) != 0) {
-        flusher_keep(flusher, insert, true);
+        flusher_act_unsent(flusher, insert);
         return;
     }
     request = (struct insert_request){
@@ -286,19 +213,78 @@ static void flusher_start_insert(struct flusher *flusher, size_t stream)
         .async = insert->async,
         .alone = insert->alone,
         .ignore_views = insert->ignore_views,
+        .unhurried = insert->unhurried,
     };
-    if (flusher_post(flusher, stream, insert,
-                     insert_request_url(config, &config->streams[stream], &request)) != 0) {
-        flusher_keep(flusher, insert, true);
+    if (flusher_post(flusher, insert->stream, insert,
+                     insert_request_url(config, &config->streams[insert->stream], &request)) != 0) {
+        flusher_act_unsent(flusher, insert);
         return;
     }
-    /* It is no longer the one that its leader's answer could spare us. */
-    if (insert->leader != NULL) {
-        insert->leader->follower = NULL;
-        insert->leader = NULL;
+    insert_move(insert, INSERT_SENT);
+    if (insert->aside)
+        lane->apart.out++;
+    else
+        lane->out++;
+}
+
+static bool flusher_in_trouble(const struct lane *lane)
+{
+    return lane->state != LANE_WELL || lane->pace_ms > 0;
+}
+
+/* Whether one more insert of the lane may be out, beside it or its own. */
+static bool flusher_has_slot(const struct flusher *flusher, const struct lane *lane, bool aside,
+                             uint64_t now)
+{
+    const size_t max = flusher_config(flusher)->clickhouse_max_inflight;
+    const size_t half = max / 2 > 0 ? max / 2 : 1;
+    size_t out = 0;
+    size_t trouble = 0;
+    bool others_idle = false;
+    bool others_due = false;
+
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        const struct lane *other = &flusher->lanes[i];
+        out += other->out + other->apart.out;
+        trouble += other->apart.out + (flusher_in_trouble(other) ? other->out : 0);
+        if (other == lane)
+            continue;
+        others_idle = others_idle || other->out + other->apart.out == 0;
+        others_due = others_due || (!flusher_in_trouble(other) && lane_due(other, now));
     }
-    lane->inflight_count++;
-    flusher->inflight_count++;
+    if (out >= max || (aside && lane->apart.out >= half))
+        return false;
+    if ((aside || flusher_in_trouble(lane)) && trouble >= half && others_due)
+        return false;
+    /* A table can get stuck at any time, with all that is out then. */
+    return out + 1 < max || max == 1 || lane->out + lane->apart.out == 0 || !others_idle;
+}
+
+/* Begins an insert of the lane, its own or beside it; false: it has none, or may not. */
+static bool flusher_start_one(struct flusher *flusher, struct lane *lane, bool aside, uint64_t now)
+{
+    const struct config *config = flusher_config(flusher);
+    const bool again = lane->state == LANE_REFUSES;
+    struct insert *insert;
+
+    if (aside) {
+        if ((!lane->answers && now < lane->retry_at_ms) || !apart_due(&lane->apart, now, again) ||
+            !flusher_has_slot(flusher, lane, true, now))
+            return false;
+        insert = apart_next(&lane->apart, now, again);
+    } else {
+        if (!lane_due(lane, now) || !flusher_has_slot(flusher, lane, false, now))
+            return false;
+        insert = lane_next(lane, now, config->clickhouse_retry_max_ms);
+        if (insert == NULL && lane->state != LANE_REFUSES)
+            /* Out of memory: no failure of ClickHouse's. */
+            lane->retry_at_ms = now + config->clickhouse_retry_max_ms;
+    }
+    if (insert == NULL)
+        return false;
+    lane->aside_turn = !aside;
+    flusher_send(flusher, insert);
+    return true;
 }
 
 /* Fills the free slots, stream by stream in turn. */
@@ -306,16 +292,29 @@ static void flusher_start_inserts(struct flusher *flusher, uint64_t now)
 {
     size_t passed = 0;
 
-    while (passed < flusher->lane_count &&
-           flusher->inflight_count < flusher_config(flusher)->clickhouse_max_inflight) {
-        size_t stream = flusher->next_lane;
-        flusher->next_lane = (stream + 1) % flusher->lane_count;
-        if (flusher_lane_ready(&flusher->lanes[stream], now)) {
-            flusher_start_insert(flusher, stream);
+    while (passed < flusher->lane_count) {
+        struct lane *lane = &flusher->lanes[flusher->next_lane];
+        flusher->next_lane = (flusher->next_lane + 1) % flusher->lane_count;
+        if (flusher_start_one(flusher, lane, lane->aside_turn, now) ||
+            flusher_start_one(flusher, lane, !lane->aside_turn, now))
             passed = 0;
-        } else {
+        else
             passed++;
-        }
+    }
+}
+
+/* A server that answers a question while an insert is out is there, and gives it more time. */
+static void flusher_ask_meanwhile(struct flusher *flusher)
+{
+    const uint64_t quiet_ns = flusher_config(flusher)->clickhouse_timeout_ms * 1000000ull / 2;
+    const uint64_t now_ns = clock_mono_ns();
+
+    for (const struct transfer *transfer = flusher->active; transfer != NULL;
+         transfer = transfer->next) {
+        struct lane *lane = &flusher->lanes[transfer->stream];
+        if (transfer->insert != NULL && !lane->probing &&
+            now_ns - transfer->started_ns > quiet_ns && lane->asked_ns < transfer->started_ns)
+            lane->probe_at_ms = 0;
     }
 }
 
@@ -328,7 +327,8 @@ static void flusher_start_probes(struct flusher *flusher, uint64_t now)
         if (lane->probing || now < lane->probe_at_ms)
             continue;
         lane->probing = true;
-        if (flusher_post(flusher, i, NULL, insert_request_probe_url(config, &config->streams[i])) !=
+        lane->asked_ns = clock_mono_ns();
+        if (flusher_post(flusher, i, NULL, insert_request_table_url(config, &config->streams[i])) !=
             0) {
             lane->probing = false;
             lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
@@ -339,21 +339,31 @@ static void flusher_start_probes(struct flusher *flusher, uint64_t now)
 /* Milliseconds until something is due of itself. */
 static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 {
-    uint64_t due = now + POLL_MAX_MS;
+    const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms;
+    uint64_t due = now + (timeout_ms / 4 < POLL_MAX_MS ? timeout_ms / 4 : POLL_MAX_MS);
 
     if (flusher->discard)
         return POLL_MAX_MS;
-    if (flusher->parked.first != NULL && flusher->parked_at_ms < due)
-        due = flusher->parked_at_ms;
     for (size_t i = 0; i < flusher->lane_count; i++) {
         const struct lane *lane = &flusher->lanes[i];
+        const uint64_t lane_ms = lane_next_due(lane, now);
         if (!lane->probing && lane->probe_at_ms < due)
             due = lane->probe_at_ms;
-        if ((lane->waiting.first != NULL || lane->batches != NULL) && lane->retry_at_ms > now &&
-            lane->retry_at_ms < due)
-            due = lane->retry_at_ms;
+        if (lane_ms < due)
+            due = lane_ms;
+        if (lane->apart.burying.first != NULL && now + BURY_RETRY_MS < due)
+            due = now + BURY_RETRY_MS;
     }
     return due > now ? (int)(due - now) : 0;
+}
+
+static size_t flusher_count_out(const struct flusher *flusher)
+{
+    size_t out = 0;
+
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        out += flusher->lanes[i].out + flusher->lanes[i].apart.out;
+    return out;
 }
 
 static void *flusher_run(void *arg)
@@ -371,12 +381,13 @@ static void *flusher_run(void *arg)
         flusher_take_inbox(flusher);
         now = clock_mono_ms();
         if (!flusher->discard) {
-            flusher_retry_parked(flusher, now);
+            flusher_bury_wanted(flusher);
+            flusher_ask_meanwhile(flusher);
             flusher_start_probes(flusher, now);
             flusher_start_inserts(flusher, now);
         }
         METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
-                         (int64_t)flusher->inflight_count);
+                         (int64_t)flusher_count_out(flusher));
         /* What was just added makes this return at once. */
         curl_multi_poll(flusher->multi, NULL, 0, flusher_next_due(flusher, now), NULL);
     }
@@ -399,29 +410,35 @@ static void flusher_destroy(struct flusher *flusher)
         transfer_destroy(transfer);
     }
     flusher_take_inbox(flusher);
-    for (size_t i = 0; i < flusher->lane_count; i++) {
-        while (flusher->lanes[i].batches != NULL)
-            flusher_drop_first_batch(&flusher->lanes[i]);
-        flusher_insert_list_destroy(&flusher->lanes[i].waiting);
-    }
-    flusher_insert_list_destroy(&flusher->parked);
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        lane_clear(&flusher->lanes[i]);
+    burial_stop(flusher->burial);
     curl_multi_cleanup(flusher->multi);
     curl_slist_free_all(flusher->headers);
-    dead_letter_close(flusher->dead_letter);
     free(flusher);
 }
 
-static void flusher_init_lanes(struct flusher *flusher, const struct config *config)
+static void flusher_settled(void *arg, uint64_t n)
 {
-    flusher->lane_count = config->stream_count;
-    for (size_t i = 0; i < flusher->lane_count; i++) {
-        struct lane *lane = &flusher->lanes[i];
-        lane->batches_end = &lane->batches;
-        insert_list_init(&lane->waiting);
-        lane->async = config->clickhouse_async_insert == CONFIG_ASYNC_ON;
-        lane->counted = true;
-        lane->views = true;
-    }
+    struct flusher *flusher = arg;
+
+    /* release: pairs with the acquire in flusher_pending(); release_pending() has counted them */
+    atomic_fetch_sub_explicit(&flusher->pending, n, memory_order_release);
+}
+
+static int flusher_start_burial(struct flusher *flusher, char error[FLUSHER_ERROR_MAX])
+{
+    const struct burial_parts parts = {
+        .config = flusher->parts.config,
+        .journal = flusher->parts.journal,
+        .health = flusher->parts.health,
+        .metrics = flusher->parts.metrics,
+        .release = flusher->parts.release,
+        .settled = flusher_settled,
+        .arg = flusher,
+    };
+
+    return flusher->discard ? 0 : burial_start(&flusher->burial, &parts, error);
 }
 
 int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
@@ -438,8 +455,11 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->parts = *parts;
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
     started->up = -1;
-    insert_list_init(&started->parked);
-    flusher_init_lanes(started, config);
+    started->lane_count = config->stream_count;
+    for (size_t i = 0; i < started->lane_count; i++) {
+        lane_init(&started->lanes[i], (uint16_t)i);
+        flusher_ask_anew(started, &started->lanes[i]);
+    }
     event_id_random(&started->random, sizeof(started->random));
     started->random |= 1; /* xorshift would stay at 0 */
     curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -448,17 +468,9 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->counters = metrics_thread_create(parts->metrics);
     if (started->multi == NULL || started->headers == NULL || started->counters == NULL)
         goto destroy_started;
-    if (!started->discard) {
-        err = dead_letter_open(&started->dead_letter, config->dead_letter_dir);
-        if (err != 0) {
-            snprintf(error, FLUSHER_ERROR_MAX, "cannot use dead-letter folder %s: %s",
-                     config->dead_letter_dir, strerror(-err));
-            goto destroy_started;
-        }
-    }
-    if (started->dead_letter != NULL)
-        METRIC_GAUGE_SET(parts->metrics, dead_letter_bytes,
-                         (int64_t)dead_letter_bytes(started->dead_letter));
+    err = flusher_start_burial(started, error);
+    if (err != 0)
+        goto destroy_started;
     METRIC_GAUGE_SET(parts->metrics, clickhouse_up, started->discard);
     err = -pthread_create(&started->thread, NULL, flusher_run, started);
     if (err != 0)
@@ -491,8 +503,45 @@ void flusher_submit(struct flusher *flusher, struct batch *batch)
 
 uint64_t flusher_pending(const struct flusher *flusher)
 {
-    /* acquire: pairs with the release in flusher_finish_records() */
+    /* acquire: pairs with the releases in flusher_act_inserted() and flusher_settled() */
     return atomic_load_explicit(&flusher->pending, memory_order_acquire);
+}
+
+int flusher_bury(struct flusher *flusher, size_t stream)
+{
+    if (stream >= flusher->lane_count)
+        return -EINVAL;
+    atomic_fetch_or_explicit(&flusher->bury_wanted, UINT64_C(1) << stream, memory_order_relaxed);
+    curl_multi_wakeup(flusher->multi);
+    return 0;
+}
+
+struct flusher_visit {
+    flusher_visit_fn visit;
+    void *arg;
+};
+
+static void flusher_visit_insert(void *arg, struct insert *insert)
+{
+    const struct flusher_visit *visit = arg;
+
+    for (size_t i = 0; i < insert->count; i++)
+        visit->visit(visit->arg, &insert_records(insert)[i]);
+}
+
+void flusher_visit(struct flusher *flusher, flusher_visit_fn visit, void *arg)
+{
+    struct flusher_visit visiting = {visit, arg};
+
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        struct lane *lane = &flusher->lanes[i];
+        uint32_t from = lane->head_taken;
+        for (struct batch *batch = lane->batches; batch != NULL; batch = batch->next, from = 0) {
+            for (uint32_t k = from; k < batch->count; k++)
+                visit(arg, &batch->records[k]);
+        }
+        lane_visit(lane, flusher_visit_insert, &visiting);
+    }
 }
 
 void flusher_stop(struct flusher *flusher)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert.c - a frozen insert: its bytes, and how it is taken apart.
+ * insert.c - an insert: its states, its bytes, and how it is cut in two.
+ *
+ * A cut moves no rows to another array: it orders the rows of the insert's range so that each part
+ * has a range of its own. So however many parts there are, a row costs one pointer.
  *
  * One bad row in n is found with at most 2 * log2(n) + 2 inserts, the first included. Halving costs
  * two inserts a level when the bad row is in the first half, and one when it is not: a clean first
  * half proves the second bad without sending it. A row that a message names costs one insert when
- * the message is wrong; it is then not believed again. Messages are nearly always right, so a bad
- * row normally costs two inserts more than a good one; but as each try sends all the other rows
- * again, after INSERT_HINTS bad rows we halve.
+ * the message is wrong; it is then not believed again.
  *
  * Runs on: flusher thread.
  * Owns: the array of pointers. The records belong to the journal.
@@ -17,14 +18,69 @@
 #include <errno.h>
 #include <string.h>
 
+#include "shape.h"
+
 #define INSERT_HINTS 4
+#define STATE(state) (1u << (state))
+
+/* Where each state may lead. */
+static const unsigned insert_moves[] = {
+    [INSERT_GATHERED] = STATE(INSERT_FROZEN) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
+    [INSERT_FROZEN] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
+    [INSERT_SENT] = STATE(INSERT_PUT_OFF) | STATE(INSERT_REFUSED) | STATE(INSERT_ENDED),
+    [INSERT_PUT_OFF] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
+    [INSERT_REFUSED] =
+        STATE(INSERT_SENT) | STATE(INSERT_KEPT) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
+    [INSERT_KEPT] = STATE(INSERT_REFUSED) | STATE(INSERT_BURYING),
+    [INSERT_BURYING] = STATE(INSERT_ENDED),
+    [INSERT_ENDED] = 0,
+};
+
+static void insert_check(const struct insert *insert)
+{
+    switch (insert->state) {
+    case INSERT_GATHERED:
+        ALLOY_ASSERT(insert->id == 0 && !insert->stamped && !insert->doubt);
+        break;
+    case INSERT_FROZEN:
+        ALLOY_ASSERT(insert->id != 0);
+        break;
+    case INSERT_SENT:
+        ALLOY_ASSERT(insert->id != 0 && insert->stamped);
+        break;
+    case INSERT_PUT_OFF:
+        ALLOY_ASSERT(insert->id != 0);
+        break;
+    case INSERT_REFUSED:
+    case INSERT_KEPT:
+    case INSERT_BURYING:
+        ALLOY_ASSERT(!insert->doubt);
+        break;
+    case INSERT_ENDED:
+        break;
+    }
+}
+
+void insert_move(struct insert *insert, enum insert_state to)
+{
+    ALLOY_ASSERT((insert_moves[insert->state] & STATE(to)) != 0);
+    insert->state = to;
+    insert_check(insert);
+}
 
 struct insert *insert_create(uint16_t stream, size_t capacity)
 {
-    struct insert *insert = malloc(sizeof(*insert) + capacity * sizeof(insert->records[0]));
+    struct insert *insert = malloc(sizeof(*insert));
+    struct insert_rows *rows = malloc(sizeof(*rows) + capacity * sizeof(rows->records[0]));
 
-    if (insert != NULL)
-        *insert = (struct insert){.stream = stream, .capacity = capacity, .hints = INSERT_HINTS};
+    if (insert == NULL || rows == NULL) {
+        free(insert);
+        free(rows);
+        return NULL;
+    }
+    rows->refs = 1;
+    rows->capacity = capacity;
+    *insert = (struct insert){.stream = stream, .rows = rows, .hints = INSERT_HINTS};
     return insert;
 }
 
@@ -32,14 +88,16 @@ void insert_destroy(struct insert *insert)
 {
     if (insert == NULL)
         return;
+    if (--insert->rows->refs == 0)
+        free(insert->rows);
     free(insert->message);
     free(insert);
 }
 
 void insert_add(struct insert *insert, struct record *const *records, size_t n, uint64_t bytes)
 {
-    ALLOY_ASSERT(n <= insert->capacity - insert->count);
-    memcpy(insert->records + insert->count, records, n * sizeof(records[0]));
+    ALLOY_ASSERT(insert->begin == 0 && n <= insert->rows->capacity - insert->count);
+    memcpy(insert->rows->records + insert->count, records, n * sizeof(records[0]));
     insert->count += n;
     insert->bytes += bytes;
 }
@@ -49,7 +107,7 @@ size_t insert_read(struct insert *insert, char *out, size_t room)
     size_t copied = 0;
 
     while (copied < room && insert->read_row < insert->count) {
-        const struct record *record = insert->records[insert->read_row];
+        const struct record *record = insert_records(insert)[insert->read_row];
         size_t n = record->body_length - insert->read_offset;
         if (n > room - copied)
             n = room - copied;
@@ -70,56 +128,116 @@ void insert_rewind(struct insert *insert)
     insert->read_offset = 0;
 }
 
-static uint64_t insert_sum_bytes(struct record *const *records, size_t n)
+uint64_t insert_row_shape(const struct record *record)
 {
-    uint64_t bytes = 0;
+    const uint64_t shape =
+        shape_of((struct slice){record->body, record->body_length - 1}); /* but for the newline */
 
-    for (size_t i = 0; i < n; i++)
-        bytes += records[i]->body_length;
-    return bytes;
+    return shape == 0 ? 1 : shape;
 }
 
-static void insert_add_range(struct insert *part, const struct insert *whole, size_t begin,
-                             size_t end)
+static bool insert_is_of_shape(const struct record *record, const struct insert_cutting *cutting)
 {
-    insert_add(part, whole->records + begin, end - begin,
-               insert_sum_bytes(whole->records + begin, end - begin));
+    const uint64_t shape = insert_row_shape(record);
+
+    for (size_t i = 0; i < cutting->shape_count; i++) {
+        if (cutting->shapes[i] == shape)
+            return true;
+    }
+    return false;
 }
 
-int insert_part(struct insert *insert, bool bad_row, int64_t row, struct insert *parts[2])
+static void insert_swap(struct record **a, struct record **b)
 {
-    bool named = row >= 0 && (uint64_t)row < insert->count && insert->hints > 0;
-    size_t first_count = named ? 1 : insert->count / 2;
+    struct record *kept = *a;
+
+    *a = *b;
+    *b = kept;
+}
+
+/* Orders the rows so that the first part's come first; returns how many these are. */
+static size_t insert_order(struct insert *insert, const struct insert_cutting *cutting)
+{
+    struct record **records = insert_records(insert);
+    size_t first = 0;
+
+    switch (cutting->cut) {
+    case INSERT_CUT_ROW:
+        insert_swap(&records[0], &records[cutting->at]);
+        return 1;
+    case INSERT_CUT_HALF:
+        return insert->count / 2;
+    case INSERT_CUT_FIRST:
+        return cutting->at;
+    case INSERT_CUT_SHAPE:
+        for (size_t i = 0; i < insert->count; i++) {
+            if (!insert_is_of_shape(records[i], cutting))
+                insert_swap(&records[first++], &records[i]);
+        }
+        return first;
+    }
+    ALLOY_UNREACHABLE("an insert_cut of no name");
+    return 0;
+}
+
+/* A part has a token of its own, and is synchronous: then a refusal of it is its own. */
+static struct insert *insert_part_create(const struct insert *whole, size_t begin, size_t count)
+{
+    struct insert *part = malloc(sizeof(*part));
+
+    if (part == NULL)
+        return NULL;
+    *part = (struct insert){
+        .rows = whole->rows,
+        .begin = whole->begin + begin,
+        .count = count,
+        .stream = whole->stream,
+        .aside = whole->aside,
+        .part = true,
+        .distrust = whole->distrust,
+        .alike = whole->alike,
+        .hints = whole->distrust ? 0 : whole->hints,
+        .bad_shape = whole->bad_shape,
+        .code = whole->code,
+        .refused_ns = whole->refused_ns,
+    };
+    for (size_t i = 0; i < count; i++)
+        part->bytes += insert_records(part)[i]->body_length;
+    return part;
+}
+
+int insert_cut(struct insert *insert, const struct insert_cutting *cutting, struct insert *parts[2])
+{
+    const size_t count = insert_order(insert, cutting);
     struct insert *first;
     struct insert *second;
 
     ALLOY_ASSERT(insert->count >= 2);
-    first = insert_create(insert->stream, first_count);
-    second = insert_create(insert->stream, insert->count - first_count);
+    if (count == 0 || count == insert->count)
+        return -ENOENT;
+    first = insert_part_create(insert, 0, count);
+    second = insert_part_create(insert, count, insert->count - count);
     if (first == NULL || second == NULL) {
-        insert_destroy(first);
-        insert_destroy(second);
+        free(first);
+        free(second);
         return -ENOMEM;
     }
-    if (named) {
-        insert_add_range(first, insert, (size_t)row, (size_t)row + 1);
-        insert_add_range(second, insert, 0, (size_t)row);
-        insert_add_range(second, insert, (size_t)row + 1, insert->count);
-        second->hints = (uint8_t)(insert->hints - 1);
-    } else {
-        insert_add_range(first, insert, 0, first_count);
-        insert_add_range(second, insert, first_count, insert->count);
+    insert->rows->refs += 2;
+    if (cutting->cut == INSERT_CUT_ROW) {
+        first->hinted = true;
+        if (second->hints > 0)
+            second->hints--;
+        second->bad_shape = insert_row_shape(insert_records(first)[0]);
+    } else if (cutting->cut == INSERT_CUT_SHAPE) {
+        first->bad_shape = second->bad_shape = 0;
+        second->alike = cutting->shape_count == 1;
     }
-    if (insert->distrust)
-        first->hints = second->hints = 0;
-    first->part = second->part = true;
-    first->distrust = second->distrust = insert->distrust;
-    first->hinted = named;
-    if (bad_row) {
+    if (cutting->bad_row) {
         first->follower = second;
         second->leader = first;
     }
     insert_settle(insert, false);
+    insert_move(insert, INSERT_ENDED);
     insert_destroy(insert);
     parts[0] = first;
     parts[1] = second;
@@ -138,10 +256,78 @@ void insert_settle(struct insert *insert, bool clean)
         insert->follower = NULL;
         if (clean) {
             follower->suspect = true;
+            follower->bad_shape = 0;
             if (insert->hinted) {
                 follower->distrust = true;
                 follower->hints = 0;
             }
         }
     }
+}
+
+void insert_list_init(struct insert_list *list)
+{
+    *list = (struct insert_list){.end = &list->first};
+}
+
+void insert_list_push_back(struct insert_list *list, struct insert *insert)
+{
+    insert->next = NULL;
+    *list->end = insert;
+    list->end = &insert->next;
+    list->count++;
+}
+
+void insert_list_push_front(struct insert_list *list, struct insert *insert)
+{
+    if (list->first == NULL)
+        list->end = &insert->next;
+    insert->next = list->first;
+    list->first = insert;
+    list->count++;
+}
+
+/* Takes out the one that *link points to. */
+static struct insert *insert_list_take(struct insert_list *list, struct insert **link)
+{
+    struct insert *insert = *link;
+
+    *link = insert->next;
+    if (*link == NULL)
+        list->end = link;
+    insert->next = NULL;
+    list->count--;
+    return insert;
+}
+
+struct insert *insert_list_pop(struct insert_list *list)
+{
+    return insert_list_take(list, &list->first);
+}
+
+struct insert *insert_list_take_due(struct insert_list *list, uint64_t now_ms, size_t look)
+{
+    for (struct insert **link = &list->first; *link != NULL && look > 0;
+         link = &(*link)->next, look--) {
+        /* What its leader's answer may spare us is not sent before that. */
+        if (now_ms >= (*link)->due_ms && (*link)->leader == NULL)
+            return insert_list_take(list, link);
+    }
+    return NULL;
+}
+
+void insert_list_append(struct insert_list *list, struct insert_list *other)
+{
+    if (other->first == NULL)
+        return;
+    *list->end = other->first;
+    list->end = other->end;
+    list->count += other->count;
+    insert_list_init(other);
+}
+
+void insert_list_clear(struct insert_list *list)
+{
+    while (list->first != NULL)
+        insert_destroy(insert_list_pop(list));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert.h - a frozen insert: the rows that go to ClickHouse under one token, read as one stream of
- * bytes straight from the journal, and cut into parts when a row of it is refused.
+ * insert.h - the rows that go to ClickHouse under one token, read as one stream of bytes straight
+ * from the journal, and cut into parts when a row of it is refused.
  *
  * Runs on: flusher thread.
  */
@@ -15,55 +15,139 @@
 #include "alloy/base.h"
 #include "alloy/segment.h"
 
-struct insert {
-    struct insert *next; /* for whoever holds it */
-    uint64_t id;         /* 0 until drawn */
-    uint64_t bytes;      /* of all rows, newlines included */
-    size_t count;
+/*
+ *     GATHERED --> FROZEN --> SENT --> ENDED             in ClickHouse
+ *        |            |      ^  |  \
+ *        |            v      |  v   v
+ *        |           PUT_OFF-+  |  REFUSED --> ENDED     cut: its parts live on
+ *        |                      |   |  ^ |
+ *        |                      |   v  | +-> SENT        once more, as it is
+ *        |                      +- KEPT -+
+ *        |                          |
+ *        +------------------------> BURYING --> ENDED    its rows are with the burial
+ *
+ * PUT_OFF goes again as it is, under its token. Of what is REFUSED, KEPT or BURYING nothing is in
+ * the table: that is what lets its rows go under other tokens, or to the dead letters.
+ */
+enum insert_state {
+    INSERT_GATHERED, /* rows without an id */
+    INSERT_FROZEN,   /* an id is drawn for just these rows */
+    INSERT_SENT,
+    INSERT_PUT_OFF, /* not acknowledged */
+    INSERT_REFUSED, /* definitely, and by the table itself */
+    INSERT_KEPT,    /* refused; waits for proof that its rows are at fault, or for a human */
+    INSERT_BURYING, /* refused for good */
+    INSERT_ENDED,
+};
+
+/* The array that an insert and the parts cut out of it share: each has a range of its own. */
+struct insert_rows {
+    size_t refs;
     size_t capacity;
-    size_t read_row; /* where the next insert_read() goes on */
-    size_t read_offset;
-    /* How an insert that holds a bad row is taken apart: see insert_part(). */
-    struct insert *follower; /* holds a bad row if this one does not */
-    struct insert *leader;   /* the insert whose follower this is */
-    uint16_t stream;
-    bool stamped;      /* id is in every record */
-    bool async;        /* fixed with the id: servers keep tokens of async and other inserts apart */
-    bool uncertain;    /* it may be in ClickHouse already */
-    bool alone;        /* sent again so that the server cannot join it with others' */
-    bool ignore_views; /* materialized views may have refused it: goes in without them */
-    bool view_blamed;  /* nobody else can have refused it */
-    bool part;         /* came out of another insert */
-    bool suspect;      /* known to hold a bad row: cut it, do not send it */
-    bool hinted;       /* the one row that a message named */
-    bool distrust;     /* a message has named a wrong row before */
-    uint8_t hints;     /* named rows still to be followed before halving */
-    int code;          /* of its last refusal */
-    /* Of a single row that was refused and could not be put away yet. */
-    char *message;
     struct record *records[];
 };
 
-/* Returns owned (insert_destroy()); NULL: out of memory. */
+struct insert {
+    struct insert *next; /* for whoever holds it */
+    struct insert_rows *rows;
+    size_t begin; /* of its range in rows */
+    size_t count;
+    uint64_t id;     /* 0 until drawn */
+    uint64_t bytes;  /* of all rows, newlines included */
+    size_t read_row; /* where the next insert_read() goes on */
+    size_t read_offset;
+    enum insert_state state;
+    uint16_t stream;
+    bool stamped; /* id is in every record */
+    bool doubt;   /* it may be in ClickHouse already: it stays as it is */
+    /* how it is sent */
+    bool async;        /* fixed with the id: servers keep tokens of async and other inserts apart */
+    bool alone;        /* sent again so that the server cannot join it with others' */
+    bool ignore_views; /* materialized views may have refused it: goes in without them */
+    bool view_blamed;  /* nobody else can have refused it */
+    bool unhurried;    /* the server has stopped it for want of time, and may not again */
+    /* how it is taken apart: see insert_cut() */
+    bool aside;              /* beside its lane */
+    bool part;               /* came out of another insert */
+    bool suspect;            /* known to hold a bad row: cut it, do not send it */
+    bool hinted;             /* the one row that a message named */
+    bool distrust;           /* a message has named a wrong row before */
+    bool alike;              /* all its rows have one shape, and a row of that shape is bad */
+    uint8_t hints;           /* named rows still to be followed before halving */
+    uint64_t bad_shape;      /* of the bad row that was taken out of it; 0: none */
+    struct insert *follower; /* holds a bad row if this one does not */
+    struct insert *leader;   /* the insert whose follower this is */
+    /* what ClickHouse has said */
+    int code;             /* of its last refusal, or of the one that it was cut for */
+    uint32_t refusals;    /* definite ones in a row with that code */
+    uint32_t tries_slow;  /* that ran out of time */
+    uint32_t doublings;   /* of the time it is given */
+    uint64_t refused_ns;  /* the first of the refusals; 0: none yet */
+    uint64_t answered_ns; /* the last answer */
+    uint64_t due_ms;      /* not to be sent before */
+    bool asks;            /* it waits for what is known of the table */
+    char *message;        /* of a row that is KEPT or BURYING; NULL: the lane's last one */
+};
+
+struct insert_list {
+    struct insert *first;
+    struct insert **end; /* where the next one is linked */
+    size_t count;
+};
+
+/* Returns owned (insert_destroy()), GATHERED; NULL: out of memory. */
 struct insert *insert_create(uint16_t stream, size_t capacity);
 void insert_destroy(struct insert *insert); /* NULL is fine */
 /* Appends n records that are bytes long together. There must be room. */
 void insert_add(struct insert *insert, struct record *const *records, size_t n, uint64_t bytes);
+/* The one way from state to state. */
+void insert_move(struct insert *insert, enum insert_state to);
+
+static inline struct record **insert_records(const struct insert *insert)
+{
+    return insert->rows->records + insert->begin;
+}
 
 /* Copies the next bytes of the body, at most room; 0 at its end. */
 size_t insert_read(struct insert *insert, char *out, size_t room);
 void insert_rewind(struct insert *insert);
 
+/* Ways to cut an insert in two. */
+enum insert_cut {
+    INSERT_CUT_ROW,   /* the row at the index, and the others */
+    INSERT_CUT_HALF,  /* the smaller half first */
+    INSERT_CUT_FIRST, /* the first so many rows, and the others */
+    INSERT_CUT_SHAPE, /* the rows that are not of these shapes, and those that are */
+};
+struct insert_cutting {
+    enum insert_cut cut;
+    size_t at; /* the index, or how many rows */
+    const uint64_t *shapes;
+    size_t shape_count;
+    bool bad_row; /* some row is at fault: if the first part turns out clean, the second is suspect
+                   */
+};
 /*
- * Cuts insert, of at least two rows, in two. With row >= 0 and while hints are left: that row alone
- * and the others; else in halves, the smaller one first. Takes insert and sets both parts, which
- * have no id yet, on 0; -ENOMEM: nothing happened. bad_row: one of the rows is known to be at
- * fault, so that if the first part turns out clean the second is suspect.
+ * Cuts insert, of at least two rows and REFUSED or GATHERED. Takes insert and sets both parts,
+ * GATHERED, on 0; -ENOMEM, and -ENOENT where all rows are on one side: insert is as it was, but for
+ * the order of its rows.
  */
-MUST_CHECK int insert_part(struct insert *insert, bool bad_row, int64_t row,
-                           struct insert *parts[2]);
-/* Insert has been sent and answered, or is about to be sent: unlinks it. clean: all its rows are
- * good, so its follower is suspect. */
+MUST_CHECK int insert_cut(struct insert *insert, const struct insert_cutting *cutting,
+                          struct insert *parts[2]);
+/* Insert has been answered, or is about to be cut: unlinks it. clean: all its rows are good, so its
+ * follower is suspect. */
 void insert_settle(struct insert *insert, bool clean);
+/* The shape of the event in a record, never 0. */
+uint64_t insert_row_shape(const struct record *record);
+
+void insert_list_init(struct insert_list *list);
+void insert_list_push_back(struct insert_list *list, struct insert *insert);
+void insert_list_push_front(struct insert_list *list, struct insert *insert);
+struct insert *insert_list_pop(struct insert_list *list); /* there must be one */
+/* Takes out the first one of at most `look` that may be sent now; NULL: none. */
+struct insert *insert_list_take_due(struct insert_list *list, uint64_t now_ms, size_t look);
+/* Moves all of other to the end of list. */
+void insert_list_append(struct insert_list *list, struct insert_list *other);
+void insert_list_clear(struct insert_list *list); /* destroys them */
 
 #endif

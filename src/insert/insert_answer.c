@@ -13,54 +13,57 @@
 
 #include <string.h>
 
-struct code_class {
-    int code;
-    enum insert_class class;
+/* What an exception of a code tells. A code that is not in the table tells that this server refuses
+ * these rows, and no more. */
+enum code_kind {
+    CODE_VALUE,  /* a value that its column does not take */
+    CODE_ROW,    /* a value, or the definition that works on it */
+    CODE_LATER,  /* nothing was begun: later */
+    CODE_LARGE,  /* it needs more memory than it may have */
+    CODE_SLOW,   /* it takes longer than it may */
+    CODE_UNSURE, /* it may have gone in all the same */
+    CODE_TABLE,  /* table, rights or settings: a human's */
+    CODE_UNKNOWN,
 };
 
-/* Sorted by code (a test checks it). 252 stands for two things: see insert_answer_class_of_code().
- */
-static const struct code_class code_classes[] = {
-    {3, INSERT_RETRY},           {6, INSERT_BAD_ROWS},        {16, INSERT_MISCONFIGURED},
-    {20, INSERT_MISCONFIGURED},  {25, INSERT_BAD_ROWS},       {26, INSERT_BAD_ROWS},
-    {27, INSERT_BAD_ROWS},       {32, INSERT_BAD_ROWS},       {33, INSERT_BAD_ROWS},
-    {36, INSERT_MISCONFIGURED},  {38, INSERT_BAD_ROWS},       {41, INSERT_BAD_ROWS},
-    {43, INSERT_BAD_ROWS},       {44, INSERT_BAD_ROWS},       {47, INSERT_MISCONFIGURED},
-    {48, INSERT_MISCONFIGURED},  {53, INSERT_BAD_ROWS},       {60, INSERT_MISCONFIGURED},
-    {62, INSERT_MISCONFIGURED},  {69, INSERT_BAD_ROWS},       {70, INSERT_BAD_ROWS},
-    {72, INSERT_BAD_ROWS},       {73, INSERT_MISCONFIGURED},  {76, INSERT_RETRY},
-    {81, INSERT_MISCONFIGURED},  {115, INSERT_MISCONFIGURED}, {117, INSERT_BAD_ROWS},
-    {128, INSERT_BAD_ROWS},      {130, INSERT_BAD_ROWS},      {131, INSERT_BAD_ROWS},
-    {135, INSERT_BAD_ROWS},      {153, INSERT_BAD_ROWS},      {159, INSERT_RETRY},
-    {160, INSERT_RETRY},         {164, INSERT_MISCONFIGURED}, {173, INSERT_RETRY},
-    {190, INSERT_BAD_ROWS},      {192, INSERT_MISCONFIGURED}, {193, INSERT_MISCONFIGURED},
-    {194, INSERT_MISCONFIGURED}, {195, INSERT_MISCONFIGURED}, {201, INSERT_RETRY},
-    {202, INSERT_RETRY},         {203, INSERT_RETRY},         {204, INSERT_RETRY},
-    {209, INSERT_RETRY},         {210, INSERT_RETRY},         {216, INSERT_RETRY},
-    {218, INSERT_MISCONFIGURED}, {225, INSERT_RETRY},         {236, INSERT_RETRY},
-    {241, INSERT_RETRY},         {242, INSERT_RETRY},         {243, INSERT_RETRY},
-    {244, INSERT_RETRY},         {252, INSERT_RETRY},         {254, INSERT_RETRY},
-    {265, INSERT_RETRY},         {279, INSERT_RETRY},         {285, INSERT_RETRY},
-    {286, INSERT_RETRY},         {289, INSERT_RETRY},         {306, INSERT_BAD_ROWS},
-    {319, INSERT_RETRY},         {321, INSERT_BAD_ROWS},      {341, INSERT_RETRY},
-    {349, INSERT_BAD_ROWS},      {376, INSERT_BAD_ROWS},      {381, INSERT_MISCONFIGURED},
-    {394, INSERT_RETRY},         {395, INSERT_BAD_ROWS},      {407, INSERT_BAD_ROWS},
-    {425, INSERT_RETRY},         {427, INSERT_BAD_ROWS},      {439, INSERT_RETRY},
-    {441, INSERT_BAD_ROWS},      {452, INSERT_MISCONFIGURED}, {467, INSERT_BAD_ROWS},
-    {469, INSERT_BAD_ROWS},      {473, INSERT_RETRY},         {497, INSERT_MISCONFIGURED},
-    {499, INSERT_RETRY},         {516, INSERT_MISCONFIGURED}, {675, INSERT_BAD_ROWS},
-    {676, INSERT_BAD_ROWS},      {691, INSERT_BAD_ROWS},      {700, INSERT_RETRY},
-    {733, INSERT_RETRY},         {734, INSERT_RETRY},         {735, INSERT_RETRY},
-    {745, INSERT_RETRY},         {749, INSERT_RETRY},         {760, INSERT_BAD_ROWS},
-    {762, INSERT_RETRY},         {774, INSERT_MISCONFIGURED}, {776, INSERT_RETRY},
-    {777, INSERT_RETRY},         {778, INSERT_RETRY},         {779, INSERT_MISCONFIGURED},
-    {999, INSERT_RETRY},         {1000, INSERT_RETRY},        {1001, INSERT_RETRY},
-    {1002, INSERT_RETRY},
+struct code_entry {
+    int code;
+    enum code_kind kind;
+};
+
+/* Sorted by code (a test checks it). 252 stands for two things: see insert_answer_kind(). */
+static const struct code_entry code_entries[] = {
+    {3, CODE_UNSURE},    {6, CODE_VALUE},     {12, CODE_ROW},     {16, CODE_TABLE},
+    {20, CODE_TABLE},    {25, CODE_VALUE},    {26, CODE_VALUE},   {27, CODE_VALUE},
+    {32, CODE_VALUE},    {33, CODE_VALUE},    {36, CODE_TABLE},   {38, CODE_VALUE},
+    {41, CODE_VALUE},    {43, CODE_ROW},      {47, CODE_TABLE},   {48, CODE_TABLE},
+    {53, CODE_VALUE},    {60, CODE_TABLE},    {62, CODE_TABLE},   {69, CODE_VALUE},
+    {70, CODE_VALUE},    {72, CODE_VALUE},    {73, CODE_TABLE},   {76, CODE_UNSURE},
+    {81, CODE_TABLE},    {115, CODE_TABLE},   {117, CODE_VALUE},  {128, CODE_VALUE},
+    {130, CODE_VALUE},   {131, CODE_VALUE},   {135, CODE_VALUE},  {153, CODE_VALUE},
+    {158, CODE_LARGE},   {159, CODE_SLOW},    {160, CODE_SLOW},   {164, CODE_TABLE},
+    {173, CODE_LARGE},   {190, CODE_VALUE},   {192, CODE_TABLE},  {193, CODE_TABLE},
+    {194, CODE_TABLE},   {195, CODE_TABLE},   {201, CODE_LATER},  {202, CODE_LATER},
+    {203, CODE_UNSURE},  {204, CODE_UNSURE},  {209, CODE_UNSURE}, {210, CODE_UNSURE},
+    {216, CODE_UNSURE},  {218, CODE_TABLE},   {225, CODE_UNSURE}, {236, CODE_UNSURE},
+    {241, CODE_LARGE},   {242, CODE_UNSURE},  {243, CODE_LATER},  {244, CODE_UNSURE},
+    {252, CODE_LATER},   {254, CODE_UNSURE},  {265, CODE_UNSURE}, {279, CODE_UNSURE},
+    {285, CODE_UNSURE},  {286, CODE_UNSURE},  {289, CODE_UNSURE}, {306, CODE_ROW},
+    {307, CODE_LARGE},   {319, CODE_UNSURE},  {321, CODE_VALUE},  {341, CODE_UNSURE},
+    {349, CODE_VALUE},   {376, CODE_VALUE},   {381, CODE_TABLE},  {394, CODE_UNSURE},
+    {395, CODE_ROW},     {396, CODE_LARGE},   {407, CODE_VALUE},  {425, CODE_UNSURE},
+    {427, CODE_ROW},     {439, CODE_UNSURE},  {441, CODE_VALUE},  {452, CODE_TABLE},
+    {467, CODE_VALUE},   {469, CODE_VALUE},   {473, CODE_UNSURE}, {497, CODE_TABLE},
+    {499, CODE_UNSURE},  {516, CODE_TABLE},   {675, CODE_VALUE},  {676, CODE_VALUE},
+    {691, CODE_VALUE},   {700, CODE_UNSURE},  {733, CODE_UNSURE}, {734, CODE_UNSURE},
+    {735, CODE_UNSURE},  {745, CODE_LATER},   {749, CODE_UNSURE}, {760, CODE_ROW},
+    {762, CODE_UNSURE},  {774, CODE_TABLE},   {776, CODE_UNSURE}, {777, CODE_UNSURE},
+    {778, CODE_UNSURE},  {779, CODE_TABLE},   {999, CODE_UNSURE}, {1000, CODE_UNSURE},
+    {1001, CODE_UNSURE}, {1002, CODE_UNSURE},
 };
 
 #define CODE_BAD_ARGUMENTS 36
 #define CODE_TOO_MANY_PARTS 252
-#define STATUS_TOO_LARGE 413 /* of a proxy: ClickHouse has no such limit */
 #define TOO_MANY_PARTITIONS "Too many partitions for single INSERT block"
 
 static const char *insert_answer_find(struct slice haystack, const char *needle)
@@ -84,73 +87,137 @@ static bool insert_answer_number_at(const char *text, const char *end, uint64_t 
     return at > text;
 }
 
-static enum insert_class insert_answer_class_in_table(int code)
+static enum code_kind insert_answer_kind_in_table(int code)
 {
     size_t low = 0;
-    size_t high = ARRAY_LEN(code_classes);
+    size_t high = ARRAY_LEN(code_entries);
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (code_classes[middle].code == code)
-            return code_classes[middle].class;
-        if (code_classes[middle].code < code)
+        if (code_entries[middle].code == code)
+            return code_entries[middle].kind;
+        if (code_entries[middle].code < code)
             low = middle + 1;
         else
             high = middle;
     }
-    return INSERT_UNKNOWN;
+    return CODE_UNKNOWN;
 }
 
-/* Whether the message tells that a value was being worked on: read from a row, or computed of one.
- * A dictionary's trouble is not the value's. */
-static bool insert_answer_blames_value(int code, struct slice body)
+/* Whether the message tells that an expression was being worked out. A dictionary's trouble, or a
+ * joined table's, is not the row's. */
+static bool insert_answer_blames_function(struct slice body)
 {
-    if (insert_answer_find(body, "While executing JSONEachRow") != NULL)
-        return true;
-    return code == CODE_BAD_ARGUMENTS && insert_answer_find(body, "dictGet") == NULL &&
-           (insert_answer_find(body, "while executing 'FUNCTION") != NULL ||
-            insert_answer_find(body, "while executing function") != NULL);
+    return (insert_answer_find(body, "while executing 'FUNCTION") != NULL ||
+            insert_answer_find(body, "while executing function") != NULL) &&
+           insert_answer_find(body, "dictGet") == NULL &&
+           insert_answer_find(body, "joinGet") == NULL;
 }
 
-static enum insert_class insert_answer_class_of_code(int code, struct slice body)
+static enum code_kind insert_answer_kind(int code, struct slice body)
 {
-    const enum insert_class class = insert_answer_class_in_table(code);
+    const enum code_kind kind = insert_answer_kind_in_table(code);
 
-    if (code == CODE_TOO_MANY_PARTS && insert_answer_find(body, TOO_MANY_PARTITIONS) != NULL)
-        return INSERT_SPLIT;
     /* New codes come with new types, and a bad argument can be a column's value. */
-    if ((class == INSERT_UNKNOWN || code == CODE_BAD_ARGUMENTS) &&
-        insert_answer_blames_value(code, body))
-        return INSERT_BAD_ROWS;
-    return class;
+    if (kind == CODE_UNKNOWN && (insert_answer_find(body, "While executing JSONEachRow") != NULL ||
+                                 insert_answer_blames_function(body)))
+        return CODE_ROW;
+    if (code == CODE_BAD_ARGUMENTS &&
+        (insert_answer_find(body, "While executing JSONEachRow") != NULL ||
+         insert_answer_blames_function(body)))
+        return CODE_ROW;
+    return kind;
 }
 
-enum insert_class insert_answer_classify(const struct insert_answer *answer, uint64_t rows)
+/* What ClickHouse's exception means. */
+static struct insert_reading insert_answer_read_code(int code, struct slice body)
 {
-    int body_code;
+    struct insert_reading reading = {.code = code, .definite = true};
+
+    if (code == CODE_TOO_MANY_PARTS && insert_answer_find(body, TOO_MANY_PARTITIONS) != NULL) {
+        reading.class = INSERT_SPLIT;
+        reading.too_large = true;
+        return reading;
+    }
+    switch (insert_answer_kind(code, body)) {
+    case CODE_VALUE:
+        reading.class = INSERT_BAD_ROWS;
+        reading.sure = true;
+        break;
+    case CODE_ROW:
+        reading.class = INSERT_BAD_ROWS;
+        break;
+    case CODE_LATER:
+        reading.class = INSERT_RETRY;
+        break;
+    case CODE_LARGE:
+        reading.class = INSERT_RETRY;
+        reading.too_large = true;
+        break;
+    case CODE_SLOW:
+        /* The clock is looked at once more when all is done: only in the middle of an expression
+         * is it certain that nothing was. */
+        reading.class = INSERT_RETRY;
+        reading.too_large = true;
+        reading.definite = insert_answer_blames_function(body);
+        break;
+    case CODE_UNSURE:
+        reading.class = INSERT_RETRY;
+        reading.definite = false;
+        break;
+    case CODE_TABLE:
+        reading.class = INSERT_MISCONFIGURED;
+        break;
+    case CODE_UNKNOWN:
+        reading.class = INSERT_UNKNOWN;
+        break;
+    }
+    return reading;
+}
+
+/* Without a word of ClickHouse's: what something before it means. */
+static struct insert_reading insert_answer_read_status(long status)
+{
+    switch (status) {
+    case 413: /* ClickHouse has no such limit */
+        return (struct insert_reading){
+            .class = INSERT_SPLIT, .definite = true, .too_large = true, .sure = true};
+    case 425:
+    case 429:
+        return (struct insert_reading){.class = INSERT_RETRY, .definite = true};
+    case 408:
+        return (struct insert_reading){.class = INSERT_RETRY};
+    case 401:
+    case 403:
+    case 404:
+        return (struct insert_reading){.class = INSERT_MISCONFIGURED};
+    default:
+        return (struct insert_reading){.class = status >= 500 || status == 200 ? INSERT_RETRY
+                                                                               : INSERT_UNKNOWN};
+    }
+}
+
+struct insert_reading insert_answer_read(const struct insert_answer *answer, uint64_t rows)
+{
+    struct insert_reading reading;
+    int code = answer->exception_code;
 
     if (answer->transport_failed)
-        return INSERT_RETRY;
-    if (answer->exception_code != 0)
-        return insert_answer_class_of_code(answer->exception_code, answer->body);
-    body_code = insert_answer_body_code(answer->body);
-    if (answer->status == 200) {
-        if (body_code != 0)
-            return insert_answer_class_of_code(body_code, answer->body);
-        if (insert_answer_find(answer->body, "__exception__") != NULL)
-            return INSERT_RETRY;
-        return answer->has_summary && answer->written_rows >= rows ? INSERT_DONE : INSERT_RETRY;
-    }
+        return (struct insert_reading){.class = INSERT_RETRY, .too_large = answer->timed_out};
     /* A proxy between may have dropped the header; the body still says what ClickHouse said. */
-    if (body_code != 0)
-        return insert_answer_class_of_code(body_code, answer->body);
-    if (answer->status >= 500)
-        return INSERT_RETRY;
-    if (answer->status == STATUS_TOO_LARGE)
-        return INSERT_SPLIT;
-    if (answer->status == 401 || answer->status == 403 || answer->status == 404)
-        return INSERT_MISCONFIGURED;
-    return INSERT_UNKNOWN;
+    if (code == 0)
+        code = insert_answer_body_code(answer->body);
+    if (code != 0) {
+        reading = insert_answer_read_code(code, answer->body);
+        /* An exception behind a success is neither, unless it speaks of the rows. */
+        if (answer->status == 200 && reading.class != INSERT_BAD_ROWS)
+            reading.definite = reading.too_large = false;
+        return reading;
+    }
+    if (answer->status == 200 && insert_answer_find(answer->body, "__exception__") == NULL &&
+        answer->has_summary && answer->written_rows >= rows)
+        return (struct insert_reading){.class = INSERT_DONE, .definite = true};
+    return insert_answer_read_status(answer->status);
 }
 
 bool insert_answer_summary(struct slice value, uint64_t *written_rows)
@@ -216,12 +283,6 @@ bool insert_answer_row(struct slice body, uint64_t *row)
 bool insert_answer_blames_view(struct slice body)
 {
     return insert_answer_find(body, "while pushing to view") != NULL;
-}
-
-bool insert_answer_too_long(const struct insert_answer *answer)
-{
-    return answer->status == STATUS_TOO_LARGE && answer->exception_code == 0 &&
-           insert_answer_body_code(answer->body) == 0;
 }
 
 const char *insert_class_name(enum insert_class class)

@@ -17,22 +17,33 @@ enum insert_class {
     INSERT_DONE,          /* all rows are in ClickHouse */
     INSERT_RETRY,         /* the same rows under the same token, later */
     INSERT_BAD_ROWS,      /* some row is at fault */
-    INSERT_SPLIT,         /* too many partitions in one block, or too long: halve */
-    INSERT_MISCONFIGURED, /* keep everything, tell a human */
-    INSERT_UNKNOWN,       /* retry with the longest back-off, and say so */
+    INSERT_SPLIT,         /* too many partitions in one block, or too long */
+    INSERT_MISCONFIGURED, /* nearly always the table, rights or settings */
+    INSERT_UNKNOWN,       /* refused, and nobody can say why */
 };
 
 struct insert_answer {
     bool transport_failed; /* curl gave an error: the outcome is unknown */
+    bool timed_out;        /* for want of time */
     long status;           /* HTTP status, 0 when there was none */
     int exception_code;    /* X-ClickHouse-Exception-Code; 0: no such header */
     bool has_summary;      /* X-ClickHouse-Summary came and had written_rows */
     uint64_t written_rows;
-    struct slice body; /* the first few KiB */
+    uint64_t retry_after_ms; /* Retry-After; 0: no such header */
+    struct slice body;       /* the first few KiB */
 };
 
-/* Decides over an answer to an insert of rows rows. */
-enum insert_class insert_answer_classify(const struct insert_answer *answer, uint64_t rows);
+/* What an answer says of an insert. */
+struct insert_reading {
+    enum insert_class class;
+    int code;       /* ClickHouse's; 0: none */
+    bool definite;  /* this try has put nothing into the table, if it is the table that refuses */
+    bool sure;      /* a refused row is at fault itself, whatever becomes of others */
+    bool too_large; /* fewer rows may pass */
+};
+
+/* Reads an answer to an insert of rows rows. */
+struct insert_reading insert_answer_read(const struct insert_answer *answer, uint64_t rows);
 
 /* written_rows out of the value of X-ClickHouse-Summary; false when it is not there. */
 bool insert_answer_summary(struct slice value, uint64_t *written_rows);
@@ -43,8 +54,6 @@ bool insert_answer_row(struct slice body, uint64_t *row);
 /* Whether the message speaks of a materialized view: the table may have the rows then. Only a hint,
  * as it may quote an event. */
 bool insert_answer_blames_view(struct slice body);
-/* Whether it is a proxy's, for which the insert was too long. */
-bool insert_answer_too_long(const struct insert_answer *answer);
 /* "retry", "bad_rows", ... as in alloy_clickhouse_errors_total{class}. */
 const char *insert_class_name(enum insert_class class);
 

@@ -168,6 +168,11 @@ char *insert_request_url(const struct config *config, const struct config_stream
     /* Last: of two settings of one name ClickHouse takes the later. */
     for (size_t i = 0; i < config->setting_count; i++)
         insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
+    if (request->unhurried) {
+        insert_request_put_setting(out, "max_execution_time", "0");
+        insert_request_put_setting(out, "min_execution_speed", "0");
+        insert_request_put_setting(out, "min_execution_speed_bytes", "0");
+    }
     return insert_request_finish(out, &text);
 }
 
@@ -183,33 +188,6 @@ static void insert_request_put_where(FILE *out, const struct config_stream *stre
     insert_request_put_quoted(out, '\'', stream->table);
 }
 
-char *insert_request_probe_url(const struct config *config, const struct config_stream *stream)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
-
-    if (out == NULL)
-        return NULL;
-    insert_request_put_base(out, config);
-    /* Aggregates, so that one row comes, and with it the version, even where no table is. */
-    insert_request_put_encoded(out,
-                               "SELECT version(), count(), any(engine), any(partition_key != ''), "
-                               "any(extract(engine_full, "
-                               "'non_replicated_deduplication_window = (\\\\d+)')), "
-                               "any(length(dependencies_table)), "
-                               "any(if(toUInt128(uuid) != 0, toString(uuid), "
-                               "extract(arrayElement(data_paths, 1), "
-                               "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))) "
-                               "FROM system.tables WHERE database = ");
-    insert_request_put_quoted(out, '\'', stream->database);
-    insert_request_put_encoded(out, " AND name = ");
-    insert_request_put_quoted(out, '\'', stream->table);
-    insert_request_put_encoded(out, " FORMAT TabSeparated");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
-    return insert_request_finish(out, &text);
-}
-
 char *insert_request_table_url(const struct config *config, const struct config_stream *stream)
 {
     char *text = NULL;
@@ -220,7 +198,10 @@ char *insert_request_table_url(const struct config *config, const struct config_
         return NULL;
     insert_request_put_base(out, config);
     insert_request_put_encoded(out,
-                               TABLE_QUESTION ", any(toString(uuid)), "
+                               TABLE_QUESTION ", any(if(toUInt128(uuid) != 0, toString(uuid), "
+                                              /* Some databases keep it in the data's path alone. */
+                                              "extract(arrayElement(data_paths, 1), "
+                                              "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))), "
                                               "any(toUnixTimestamp(metadata_modification_time)), "
                                               "any(substring(engine_full, 1, 1024)) "
                                               "FROM system.tables WHERE ");

@@ -20,6 +20,7 @@ struct insert_request {
     bool async;        /* what async_insert = auto came to, for this server and table */
     bool alone;        /* async, and not to be joined with others' */
     bool ignore_views; /* what a materialized view makes of it is not asked */
+    bool unhurried;    /* the server gives it all the time it takes */
 };
 
 /*
@@ -34,15 +35,9 @@ char *insert_request_url(const struct config *config, const struct config_stream
 /*
  * URL that asks for the server's version, whether the table exists (1 or 0; also 0 when the user
  * may not see it), its engine, whether it is partitioned (1 or 0), its
- * non_replicated_deduplication_window ("" when not set) and how many materialized views read it, as
- * one TabSeparated row: short, whatever the table is. Read by flusher_probe_read(). Returns owned
- * (free()); NULL: out of memory.
- */
-char *insert_request_probe_url(const struct config *config, const struct config_stream *stream);
-
-/*
- * The same with the table's UUID, the time of its last change (seconds), and the begin of
- * engine_full. Read by table_facts_read(). Returns owned (free()); NULL: out of memory.
+ * non_replicated_deduplication_window ("" when not set), how many materialized views read it, its
+ * UUID, the time of its last change (seconds), and the begin of engine_full, as one TabSeparated
+ * row. Read by table_facts_read(). Returns owned (free()); NULL: out of memory.
  */
 char *insert_request_table_url(const struct config *config, const struct config_stream *stream);
 /*

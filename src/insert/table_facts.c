@@ -164,7 +164,7 @@ static size_t table_facts_unescape(struct slice field, char *out)
 
 static bool table_facts_copy_field(char out[TABLE_FACTS_FIELD_MAX], struct slice field)
 {
-    if (field.len >= TABLE_FACTS_FIELD_MAX)
+    if (field.len >= TABLE_FACTS_FIELD_MAX || memchr(field.data, '\0', field.len) != NULL)
         return false;
     snprintf(out, TABLE_FACTS_FIELD_MAX, "%.*s", field.len == 0 ? 1 : (int)field.len,
              field.len == 0 ? "-" : field.data);

@@ -22,6 +22,7 @@
 
 #define HEADER_CODE "X-ClickHouse-Exception-Code:"
 #define HEADER_SUMMARY "X-ClickHouse-Summary:"
+#define HEADER_RETRY_AFTER "Retry-After:"
 
 static size_t transfer_on_read(char *out, size_t size, size_t n, void *arg)
 {
@@ -88,6 +89,17 @@ static int transfer_read_code(struct slice value)
     return code == 0 ? CODE_UNREADABLE : code;
 }
 
+/* Seconds; a date, which is as legal and nowhere used here, counts as nothing. */
+static uint64_t transfer_read_seconds(struct slice value)
+{
+    uint64_t seconds = 0;
+    size_t i;
+
+    for (i = 0; i < value.len && i < 6 && value.data[i] >= '0' && value.data[i] <= '9'; i++)
+        seconds = seconds * 10 + (uint64_t)(value.data[i] - '0');
+    return seconds * 1000;
+}
+
 static size_t transfer_on_header(char *data, size_t size, size_t n, void *arg)
 {
     struct transfer *transfer = arg;
@@ -100,6 +112,8 @@ static size_t transfer_on_header(char *data, size_t size, size_t n, void *arg)
         transfer->answer.exception_code = transfer_read_code(value);
     else if (transfer_header_value(line, HEADER_SUMMARY, &value))
         transfer->answer.has_summary = insert_answer_summary(value, &transfer->answer.written_rows);
+    else if (transfer_header_value(line, HEADER_RETRY_AFTER, &value))
+        transfer->answer.retry_after_ms = transfer_read_seconds(value);
     return line.len;
 }
 
@@ -210,7 +224,12 @@ void transfer_begin(struct transfer *transfer, char *url, struct insert *insert,
 
 void transfer_end(struct transfer *transfer, CURLcode result)
 {
+    curl_off_t connected = 0;
+
     transfer->answer.transport_failed = result != CURLE_OK;
+    /* Before it is connected, time runs out for want of a server. */
+    curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+    transfer->answer.timed_out = result == CURLE_OPERATION_TIMEDOUT && connected > 0;
     transfer->answer.body = (struct slice){transfer->body, transfer->body_len};
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->answer.status);
     if (result != CURLE_OK && transfer->error[0] == '\0')

@@ -2,6 +2,7 @@
 """What Alloy or ClickHouse has refused leaves its id free: the corrected event is new."""
 
 import json
+import random
 import signal
 
 import pytest
@@ -180,3 +181,90 @@ def test_a_view_with_too_many_partitions_does_not_double_the_table(make_alloyd, 
     assert alloyd.post("\n".join(json.dumps({"event_id": f"e{i}", "v": i}) for i in range(250))).status == 202
     assert alloyd.settled()["inserted"] == 250
     assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 250
+
+
+def mixed(good, bad, good_count, bad_count):
+    rows = [(f"good{i}", good) for i in range(good_count)] + [(f"bad{i}", bad) for i in range(bad_count)]
+    random.Random(1).shuffle(rows)
+    return [json.dumps({"event_id": event_id, "v": v}) for event_id, v in rows]
+
+
+def post_all(alloyd, rows, at_once=1000):
+    for at in range(0, len(rows), at_once):
+        assert alloyd.post("\n".join(rows[at:at + at_once])).status == 202
+
+
+def reasons(alloyd):
+    return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
+
+
+def test_a_code_that_is_not_known_costs_its_row_alone(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v Int32, m UInt8 MATERIALIZED bitTest(5, v)) "
+                         f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(1, -1)).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (19, 1)
+    assert own_clickhouse.count("default.t") == 19
+    assert reasons(alloyd) == {}
+
+
+def test_an_insert_is_made_as_small_as_the_memory_limit_wants(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt64, m String MATERIALIZED repeat('x', v * 1000)) "
+                         f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.t", clickhouse={
+        "retry_max": "500ms", "setting.max_memory_usage": "50000000"})).start()
+    post_all(alloyd, mixed(10, 100000, 2000, 1))  # 20 MB altogether, and one row of 100 MB
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (2000, 1)
+    assert own_clickhouse.count("default.t") == 2000
+
+
+def test_a_view_of_a_table_that_stores_nothing_refuses_its_row_alone(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v String) ENGINE = Null")
+    own_clickhouse.query(f"CREATE TABLE default.kept (event_id String, n UInt8) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    own_clickhouse.query("CREATE MATERIALIZED VIEW default.keeper TO default.kept AS SELECT event_id, toUInt8(v) AS n FROM default.t")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    post_all(alloyd, mixed("1", "x", 2000, 1))
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (2000, 1)
+    assert own_clickhouse.count("default.kept") == 2000
+
+
+def test_what_every_row_is_refused_for_costs_none(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED throwIf(1)) "
+                         f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(1, n=50)).status == 202
+    reason = harness.wait_until(lambda: reasons(alloyd).get("clickhouse.events.refuses"), "told")
+    assert "alloyctl bury events" in reason["text"]
+    own_clickhouse.query("ALTER TABLE default.t DROP COLUMN m")
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (50, 0)
+    assert own_clickhouse.count("default.t") == 50
+    assert reasons(alloyd) == {}
+
+
+def test_good_rows_do_not_wait_for_bad_ones(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v DateTime64(3)) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    post_all(alloyd, mixed("2026-01-01T00:00:00Z", "yesterday", 100, 20000))
+    harness.wait_until(lambda: own_clickhouse.count("default.t") == 100, "good rows", 15)
+    # The table takes rows, so a stream of bad ones is no reason to send traffic elsewhere.
+    harness.wait_until(lambda: "clickhouse.events.refuses" in reasons(alloyd), "told")
+    assert alloyd.admin("/readyz").status == 200
+    assert alloyd.post('{"event_id":"later","v":"2026-01-01T00:00:00Z"}').status == 202
+    harness.wait_until(lambda: own_clickhouse.count("default.t") == 101, "a later good row", 15)
+    alloyd.kill()
+
+
+@pytest.mark.parametrize("limit", [{"timeout": "1s"}, {"setting.max_execution_time": "1"}])
+def test_an_insert_that_takes_too_long_goes_in(make_alloyd, redis, own_clickhouse, limit):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED sleepEachRow(0.002)) "
+                         f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.t", clickhouse={
+        "setting.function_sleep_max_microseconds_per_block": "100000000", **limit})).start()
+    post_all(alloyd, mixed(1, 1, 2000, 0))
+    assert alloyd.settled()["inserted"] == 2000
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 2000
+    assert reasons(alloyd) == {}

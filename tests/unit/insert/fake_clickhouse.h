@@ -51,6 +51,8 @@ enum fake_mode {
     FAKE_TOO_LONG,       /* 413, a proxy's */
     FAKE_TOO_MANY_PARTS, /* 252 */
     FAKE_OTHERS_ROW,     /* 469, whatever the rows are */
+    FAKE_TOO_BUSY,       /* 429, a proxy's */
+    FAKE_NEVER,          /* 44, whatever the rows are */
 };
 
 struct fake_request {
@@ -77,6 +79,10 @@ struct fake {
     bool name_row;          /* name the bad row */
     bool name_wrong_row;
     bool bad_partitions; /* more than 10 rows: 252, too many partitions */
+    int bad_code;        /* of the bad row; 0: 27 */
+    size_t rows_fit;     /* more rows: 241, memory; 0: all fit */
+    long row_us;         /* time that each row takes */
+    bool probe_hangs;
     const char *probe;
     int inside;
     int inside_max;
@@ -223,11 +229,29 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
         answer(fd, 500, "X-ClickHouse-Exception-Code: 469\r\n",
                "Code: 469. DB::Exception: Constraint is violated at row 3");
         return true;
+    case FAKE_TOO_BUSY:
+        answer(fd, 429, "Retry-After: 0\r\n", "slow down");
+        return true;
+    case FAKE_NEVER:
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 44\r\n",
+               "Code: 44. DB::Exception: Cannot fill a column");
+        return true;
     case FAKE_OK:
         break;
     }
     snprintf(headers, sizeof(headers), SUMMARY, rows);
     answer(fd, 200, headers, "");
+    return true;
+}
+
+/* Takes the time of the rows, and answers if they are too many. */
+static bool is_too_large(const struct fake *fake, int fd, size_t rows)
+{
+    if (fake->row_us > 0)
+        pause_ms((long)rows * fake->row_us / 1000);
+    if (fake->rows_fit == 0 || rows <= fake->rows_fit)
+        return false;
+    answer(fd, 500, "X-ClickHouse-Exception-Code: 241\r\n", "Code: 241. DB::Exception: x");
     return true;
 }
 
@@ -241,6 +265,8 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     const char *setting;
     bool refuse_parts;
     bool keep;
+    const int code = fake->bad_code == 0 ? 27 : fake->bad_code;
+    char header[64];
     char text[256];
 
     pthread_mutex_lock(&fake->lock);
@@ -260,14 +286,17 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     request->len = len;
     request->refused = mode == FAKE_OK && bad > 0;
     memcpy(request->body, body, len < BODY_KEPT ? len : BODY_KEPT);
-    snprintf(text, sizeof(text), "Code: 27. DB::Exception: Cannot parse input");
+    snprintf(text, sizeof(text), "Code: %d. DB::Exception: Cannot parse input", code);
+    snprintf(header, sizeof(header), "X-ClickHouse-Exception-Code: %d\r\n", code);
     if (fake->name_row)
         snprintf(text, sizeof(text),
                  "Code: 27. DB::Exception: Cannot parse \"(at row 1)\": (at row %zu)",
                  fake->name_wrong_row ? bad % rows + 1 : bad);
     pthread_mutex_unlock(&fake->lock);
-    if (mode == FAKE_OK && bad > 0) {
-        answer(fd, 400, "X-ClickHouse-Exception-Code: 27\r\n", text);
+    if (mode == FAKE_OK && is_too_large(fake, fd, rows)) {
+        keep = true;
+    } else if (mode == FAKE_OK && bad > 0) {
+        answer(fd, 400, header, text);
         keep = true;
     } else if (mode == FAKE_OK && refuse_parts) {
         answer(fd, 500, "X-ClickHouse-Exception-Code: 252\r\n",
@@ -327,6 +356,8 @@ static void *serve(void *arg)
                 goto out;
             have += (size_t)n;
         }
+        while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs && !conn.fake->stop)
+            pause_ms(1);
         if (strstr(url, "SELECT") != NULL)
             answer(conn.fd, 200, "", fake_probe(conn.fake));
         else
@@ -355,7 +386,7 @@ static void *accept_loop(void *arg)
     return NULL;
 }
 
-#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\n"
+#define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\tu\t1\te\n"
 
 static void fake_start(struct fake *fake)
 {

@@ -174,7 +174,7 @@ static struct batch *make_batch(struct world *world, uint16_t stream, uint32_t n
     for (uint32_t i = 0; i < n; i++) {
         char text[128];
         int len = snprintf(text, sizeof(text), "{\"event_id\":\"%c%" PRIu64 "\",\"v\":\"%s\"}",
-                           'a' + stream, ++world->submitted, (int64_t)i == bad ? "BAD" : "x");
+                           'a' + stream, ++world->submitted, (int64_t)i == bad ? "BAD!" : "x");
         const struct journal_entry entry = {
             .text = {text, (size_t)len},
             .id = {text + 13, strcspn(text + 13, "\"")},

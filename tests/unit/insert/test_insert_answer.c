@@ -28,20 +28,20 @@ static void done_needs_status_summary_and_all_rows(void **state)
     struct insert_answer answer = good();
 
     (void)state;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_DONE);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_DONE);
     answer.written_rows = 11;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_DONE);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_DONE);
     answer.written_rows = 9;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_RETRY);
     answer = good();
     answer.has_summary = false;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_RETRY);
     answer = good();
     answer.transport_failed = true;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_RETRY);
     answer = good();
     answer.status = 204;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_UNKNOWN);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_UNKNOWN);
 }
 
 static void an_exception_behind_a_200_is_no_success(void **state)
@@ -50,14 +50,14 @@ static void an_exception_behind_a_200_is_no_success(void **state)
 
     (void)state;
     answer.exception_code = 27;
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_BAD_ROWS);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_BAD_ROWS);
     answer = good();
     answer.body = slice_of("__exception__\r\nxx\r\nCode: 60. DB::Exception: no table");
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_MISCONFIGURED);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_MISCONFIGURED);
     answer.body = slice_of("Code: 241. DB::Exception: memory");
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_RETRY);
     answer.body = slice_of("__exception__ and then nothing");
-    assert_int_equal(insert_answer_classify(&answer, 10), INSERT_RETRY);
+    assert_int_equal(insert_answer_read(&answer, 10).class, INSERT_RETRY);
 }
 
 static void without_a_code_the_status_decides(void **state)
@@ -69,17 +69,18 @@ static void without_a_code_the_status_decides(void **state)
         {500, INSERT_RETRY},         {502, INSERT_RETRY},         {504, INSERT_RETRY},
         {401, INSERT_MISCONFIGURED}, {403, INSERT_MISCONFIGURED}, {404, INSERT_MISCONFIGURED},
         {400, INSERT_UNKNOWN},       {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
+        {408, INSERT_RETRY},         {425, INSERT_RETRY},         {429, INSERT_RETRY},
     };
     struct insert_answer answer = {0};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         answer.status = cases[i].status;
-        assert_int_equal(insert_answer_classify(&answer, 1), cases[i].class);
+        assert_int_equal(insert_answer_read(&answer, 1).class, cases[i].class);
     }
     answer.status = 500;
     answer.exception_code = 27;
-    assert_int_equal(insert_answer_classify(&answer, 1), INSERT_BAD_ROWS);
+    assert_int_equal(insert_answer_read(&answer, 1).class, INSERT_BAD_ROWS);
 }
 
 static enum insert_class class_of(int code, const char *body)
@@ -87,16 +88,16 @@ static enum insert_class class_of(int code, const char *body)
     const struct insert_answer answer = {
         .status = 500, .exception_code = code, .body = slice_of(body)};
 
-    return insert_answer_classify(&answer, 1);
+    return insert_answer_read(&answer, 1).class;
 }
 
 static void every_code_is_in_its_class(void **state)
 {
-    static const int retry[] = {3,   76,  159, 160, 173, 201, 202, 203,  204,  209, 210, 216,
-                                225, 236, 241, 242, 243, 244, 252, 254,  265,  279, 285, 286,
-                                289, 319, 341, 394, 425, 439, 473, 499,  700,  733, 734, 735,
+    static const int retry[] = {3,   76,  158, 159, 160, 173, 201, 202,  203,  204, 209, 210, 216,
+                                225, 236, 241, 242, 243, 244, 252, 254,  265,  279, 285, 286, 289,
+                                307, 319, 341, 394, 396, 425, 439, 473,  499,  700, 733, 734, 735,
                                 745, 749, 762, 776, 777, 778, 999, 1000, 1001, 1002};
-    static const int bad_rows[] = {25,  26,  27,  41,  72,  117, 6,   38,  44,  53,  321, 441,
+    static const int bad_rows[] = {25,  26,  27,  41,  72,  117, 6,   38,  12,  53,  321, 441,
                                    676, 32,  306, 467, 469, 33,  69,  70,  128, 130, 131, 190,
                                    349, 407, 760, 43,  135, 153, 376, 395, 427, 675, 691};
     static const int misconfigured[] = {16,  20,  36,  47,  48,  60,  62,  73,  81,  115, 164,
@@ -133,25 +134,69 @@ static void a_message_that_blames_a_value_makes_a_bad_row(void **state)
     assert_int_equal(class_of(9876, parsing), INSERT_BAD_ROWS);
     assert_int_equal(class_of(9876, "Code: 9876. DB::Exception: Whatever"), INSERT_UNKNOWN);
     assert_int_equal(class_of(36, computing), INSERT_BAD_ROWS);
-    /* What a function stumbles over need not be its value. */
-    assert_int_equal(class_of(9876, computing), INSERT_UNKNOWN);
+    assert_int_equal(class_of(9876, computing), INSERT_BAD_ROWS);
+    assert_int_equal(class_of(9876, looking_up), INSERT_UNKNOWN);
     assert_int_equal(class_of(36, looking_up), INSERT_MISCONFIGURED);
     /* What is known to pass, or to need a human, does: a message may quote an event. */
     assert_int_equal(class_of(241, parsing), INSERT_RETRY);
     assert_int_equal(class_of(60, parsing), INSERT_MISCONFIGURED);
 }
 
-static void a_view_and_a_proxy_are_told_by_their_words(void **state)
+static void a_view_is_told_by_its_words(void **state)
 {
-    const struct insert_answer proxy = {.status = 413, .body = slice_of("<html>")};
-    const struct insert_answer clickhouse = {
-        .status = 413, .exception_code = 241, .body = slice_of("Code: 241. DB::Exception: x")};
-
     (void)state;
     assert_true(insert_answer_blames_view(slice_of("...': while pushing to view default.mv. (X)")));
     assert_false(insert_answer_blames_view(slice_of("Code: 6.")));
-    assert_true(insert_answer_too_long(&proxy));
-    assert_false(insert_answer_too_long(&clickhouse));
+}
+
+static struct insert_reading read_code(int code, const char *body)
+{
+    const struct insert_answer answer = {
+        .status = 500, .exception_code = code, .body = slice_of(body)};
+
+    return insert_answer_read(&answer, 1);
+}
+
+/* What is not definite may be in ClickHouse, and is never cut. */
+static void only_what_was_never_begun_or_was_judged_is_definite(void **state)
+{
+    static const int definite[] = {6, 12, 27, 44, 49, 60, 202, 241, 252, 395, 469, 745};
+    static const int unsure[] = {3, 159, 160, 209, 210, 225, 242, 319, 394, 999, 1001};
+    struct insert_answer answer = {.status = 200, .exception_code = 241};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(definite); i++)
+        assert_true(read_code(definite[i], "").definite);
+    for (size_t i = 0; i < ARRAY_LEN(unsure); i++)
+        assert_false(read_code(unsure[i], "").definite);
+    assert_false(insert_answer_read(&answer, 1).definite);
+    assert_true(
+        read_code(159, "Code: 159. DB::Exception: x: while executing 'FUNCTION sleep'").definite);
+    for (long status = 400; status < 600; status++) {
+        answer = (struct insert_answer){.status = status};
+        assert_int_equal(insert_answer_read(&answer, 1).definite,
+                         status == 413 || status == 425 || status == 429);
+    }
+    answer = (struct insert_answer){.transport_failed = true, .timed_out = true, .status = 413};
+    assert_false(insert_answer_read(&answer, 1).definite);
+}
+
+static void fewer_rows_help_against_limits(void **state)
+{
+    const struct insert_answer proxy = {.status = 413, .body = slice_of("<html>")};
+    const struct insert_answer late = {.transport_failed = true, .timed_out = true};
+
+    (void)state;
+    assert_true(read_code(241, "").too_large);
+    assert_true(read_code(159, "").too_large);
+    assert_false(read_code(202, "").too_large);
+    assert_true(insert_answer_read(&proxy, 1).too_large);
+    assert_true(insert_answer_read(&proxy, 1).sure);
+    assert_true(insert_answer_read(&late, 1).too_large);
+    assert_true(read_code(27, "").sure);
+    assert_false(read_code(12, "").sure);
+    assert_false(read_code(395, "").sure);
+    assert_false(read_code(9876, "While executing JSONEachRowRowInputFormat").sure);
 }
 
 static void code_252_is_two_things(void **state)
@@ -225,7 +270,9 @@ int main(void)
         cmocka_unit_test(without_a_code_the_status_decides),
         cmocka_unit_test(every_code_is_in_its_class),
         cmocka_unit_test(a_message_that_blames_a_value_makes_a_bad_row),
-        cmocka_unit_test(a_view_and_a_proxy_are_told_by_their_words),
+        cmocka_unit_test(a_view_is_told_by_its_words),
+        cmocka_unit_test(only_what_was_never_begun_or_was_judged_is_definite),
+        cmocka_unit_test(fewer_rows_help_against_limits),
         cmocka_unit_test(code_252_is_two_things),
         cmocka_unit_test(the_summary_is_read_quoted_and_bare),
         cmocka_unit_test(the_code_is_read_out_of_a_body),

@@ -126,20 +126,8 @@ static void a_password_is_never_in_a_url(void **state)
     url = url_of(&config, false);
     assert_null(strstr(url, "hunter2"));
     free(url);
-    url = insert_request_probe_url(&config, &stream);
+    url = insert_request_table_url(&config, &stream);
     assert_null(strstr(url, "hunter2"));
-    free(url);
-}
-
-static void a_probe_quotes_names_as_literals(void **state)
-{
-    struct config config = config_of("http://h");
-    const struct config_stream quoted = {.database = (char *)"d", .table = (char *)"o'k\\"};
-    char *url = insert_request_probe_url(&config, &quoted);
-
-    (void)state;
-    assert_has(url, "http://h/?query=SELECT%20version%28%29");
-    assert_has(url, "database%20%3D%20%27d%27%20AND%20name%20%3D%20%27o%5C%27k%5C%5C%27%20FORMAT");
     free(url);
 }
 
@@ -174,7 +162,6 @@ int main(void)
         cmocka_unit_test(settings_of_the_user_come_last_and_encoded),
         cmocka_unit_test(path_and_query_of_the_url_stay_and_credentials_give_way),
         cmocka_unit_test(a_password_is_never_in_a_url),
-        cmocka_unit_test(a_probe_quotes_names_as_literals),
         cmocka_unit_test(the_questions_about_a_table_quote_names_as_literals),
     };
 

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flusher_act.c - acts on answers to inserts, as insert_judge.c judges them: rows finished, sent
+ * again, taken apart, kept or handed to the burial.
+ *
+ * Runs on: flusher thread.
+ * Owns: nothing of its own; see flusher.c.
+ */
+#include "flusher_act.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "alloy/clock.h"
+#include "flusher_tell.h"
+#include "insert_judge.h"
+#include "alloy/kill_point.h"
+
+#define MESSAGE_MAX 1024
+#define DOUBLINGS_MAX 5 /* of clickhouse.timeout */
+#define FACTS_WAIT_MS 2000
+#define CODE_TOO_MANY_PARTS 252
+
+void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record *const *records,
+                          size_t n)
+{
+    METRIC_STREAM_ADD(flusher->counters, stream, inserted, n);
+    METRIC_ADD(flusher->counters, clickhouse_inserts, 1);
+    METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_last_insert_ms, (int64_t)clock_mono_ms());
+    KILL_POINT("insert_answered");
+    journal_finish(flusher->parts.journal, records, n, RECORD_INSERTED);
+    KILL_POINT("insert_finished");
+    /* release: pairs with the acquire in flusher_pending() */
+    atomic_fetch_sub_explicit(&flusher->pending, n, memory_order_release);
+}
+
+/* Puts it where it waits for its next try. */
+static void flusher_act_queue(struct lane *lane, struct insert *insert, bool first)
+{
+    if (insert->aside && first)
+        apart_add_likely(&lane->apart, insert);
+    else if (insert->aside)
+        apart_put_off(&lane->apart, insert);
+    else if (first)
+        insert_list_push_front(&lane->waiting, insert);
+    else
+        insert_list_push_back(&lane->waiting, insert);
+}
+
+/* Once it is known what became of it. */
+static void flusher_act_settle_slow(struct lane *lane, struct insert *insert)
+{
+    if (insert->tries_slow == 0)
+        return;
+    insert->tries_slow = 0;
+    insert->doublings = 0;
+    lane->slow_count--;
+}
+
+void flusher_act_bury(struct flusher *flusher, struct lane *lane)
+{
+    struct insert_list *list = &lane->apart.burying;
+
+    while (list->first != NULL) {
+        struct insert *insert = list->first;
+        const char *text = insert->message != NULL ? insert->message : lane->refusal;
+        /* From the end, so that what the burial does not take yet is still one insert. */
+        while (insert->count > 0 &&
+               burial_submit(flusher->burial, insert_records(insert)[insert->count - 1],
+                             insert->code, (struct slice){text, strlen(text)}) == 0)
+            insert->count--;
+        if (insert->count > 0)
+            return;
+        insert_list_pop(list);
+        insert_move(insert, INSERT_ENDED);
+        insert_destroy(insert);
+    }
+}
+
+/* The table takes no row, or nothing is left to try: what it has refused stays. */
+static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
+{
+    const struct apart *apart = &lane->apart;
+    const bool tried = apart->out == 0 && lane->out == 0 && lane->waiting.first == NULL &&
+                       apart->likely.first == NULL && apart->suspects.first == NULL &&
+                       apart->again.first == NULL;
+
+    if (lane->state == LANE_REFUSES ||
+        (apart->refused_alone < APART_GIVEN_UP &&
+         !(tried && apart->kept.first != NULL && apart->refused_alone >= APART_TRUSTED)))
+        return;
+    lane_move(lane, LANE_REFUSES);
+    lane->canary_at_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
+    lane->fresh_from_ms = 0;
+    flusher_tell_kept(flusher, lane);
+}
+
+void flusher_act_review(struct flusher *flusher, struct lane *lane)
+{
+    const bool same = lane->success_ns != 0 && lane->facts_read && lane->facts.modified_s != 0 &&
+                      lane->success_version == lane->version;
+
+    if (lane->apart.kept.first == NULL)
+        return;
+    apart_review(&lane->apart, lane->success_ns, same ? lane->facts_ns : 0);
+    flusher_act_bury(flusher, lane);
+    flusher_tell_kept(flusher, lane);
+}
+
+void flusher_act_bury_all(struct flusher *flusher, struct lane *lane)
+{
+    apart_bury(&lane->apart);
+    lane->canary_at_ms = 0;
+    flusher_act_bury(flusher, lane);
+    flusher_tell_kept(flusher, lane);
+}
+
+/* Until the next try of an insert that was refused while its lane goes on. */
+static uint64_t flusher_act_pause(const struct insert *insert, const struct lane_wait *wait)
+{
+    const uint64_t pause = wait->min_ms << (insert->refusals < 10 ? insert->refusals : 10);
+
+    return pause < wait->max_ms ? pause : wait->max_ms;
+}
+
+static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct insert *insert,
+                             uint64_t started_ns)
+{
+    const uint64_t took_ns = clock_mono_ns() - started_ns;
+    const struct lane_wait wait = flusher_wait(flusher);
+
+    METRIC_OBSERVE_NS(flusher->counters, clickhouse_insert, took_ns);
+    flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
+    flusher_act_settle_slow(lane, insert);
+    lane_grow(lane, insert, took_ns / 1000000, flusher_config(flusher)->clickhouse_timeout_ms);
+    lane_succeed(lane, insert);
+    if (insert->ignore_views && insert->view_blamed)
+        flusher_tell_view(flusher, lane, insert);
+    flusher_tell_success(flusher, lane);
+    /* The table takes rows: what it has refused need not wait for a human. */
+    for (struct insert *other = lane->waiting.first; other != NULL; other = other->next) {
+        const uint64_t due_ms = clock_mono_ms() + flusher_act_pause(other, &wait);
+        if (other->due_ms > due_ms)
+            other->due_ms = due_ms;
+    }
+    insert_settle(insert, true);
+    insert_move(insert, INSERT_ENDED);
+    insert_destroy(insert);
+    flusher_act_review(flusher, lane);
+}
+
+/* Time ran out: it is given more, beside the lane, and new inserts are smaller. */
+static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
+                             const struct transfer *transfer)
+{
+    struct insert *insert = transfer->insert;
+
+    if (insert->tries_slow++ == 0)
+        lane->slow_count++;
+    /* Longer only if it is this insert, and not ClickHouse, that gives no answer: a connection
+     * that has died is not worth the wait. */
+    if (flusher->answered_ns > transfer->started_ns && insert->doublings < DOUBLINGS_MAX)
+        insert->doublings++;
+    lane->slow_ns = insert->answered_ns;
+    insert->unhurried = !transfer->answer.timed_out;
+    insert->aside = true;
+    lane_shrink(lane, insert, 2);
+    flusher_tell_slow(flusher, lane, insert);
+}
+
+/* Nothing but time, or a human, can help: the same rows under the same token. */
+static void flusher_act_again(struct flusher *flusher, struct lane *lane,
+                              const struct transfer *transfer, const struct insert_reading *reading)
+{
+    struct insert *insert = transfer->insert;
+    struct lane_wait wait = flusher_wait(flusher);
+    const bool slow = reading->too_large && !reading->definite;
+    const bool stuck = (reading->class == INSERT_UNKNOWN && !reading->definite) ||
+                       reading->class == INSERT_MISCONFIGURED || reading->class == INSERT_SPLIT;
+    const uint64_t now = clock_mono_ms();
+    const uint64_t asked = transfer->answer.retry_after_ms;
+
+    insert->doubt = insert->doubt || !reading->definite;
+    insert_move(insert, INSERT_PUT_OFF);
+    lane->answers =
+        !transfer->answer.transport_failed && (reading->code != 0 || transfer->answer.status < 500);
+    insert->due_ms = 0;
+    if (asked > wait.min_ms)
+        wait.min_ms = asked < wait.max_ms ? asked : wait.max_ms;
+    if (slow) {
+        flusher_act_slow(flusher, lane, transfer);
+        insert->due_ms = now + wait.min_ms;
+    } else if (stuck) {
+        /* The lane itself waits when that has become of a second insert as well. */
+        insert->due_ms = now + wait.max_ms - wait.random % (wait.max_ms / 2 + 1);
+        flusher_tell_insert_fault(flusher, lane, transfer, reading);
+        if (!insert->aside && lane->failed_id != 0 && lane->failed_id != insert->id)
+            lane_back_off(lane, &wait, true);
+        lane->failed_id = insert->id;
+    } else if (insert->aside && lane->answers) {
+        insert->due_ms = now + flusher_act_pause(insert, &wait);
+    } else {
+        lane_back_off(lane, &wait, false);
+        if (insert->aside)
+            insert->due_ms = lane->retry_at_ms;
+    }
+    if (reading->class == INSERT_RETRY && reading->code == CODE_TOO_MANY_PARTS)
+        lane_slow_down(lane, &wait);
+    lane->fresh_turn = !lane->fresh_turn;
+    if (!stuck && !slow) {
+        lane->retries += lane->answers;
+        flusher_tell_retry(flusher, lane, transfer, reading);
+    }
+    insert_settle(insert, false);
+    flusher_act_queue(lane, insert, false);
+}
+
+void flusher_act_unsent(struct flusher *flusher, struct insert *insert)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+    const struct lane_wait wait = flusher_wait(flusher);
+
+    if (insert->state == INSERT_FROZEN)
+        insert_move(insert, INSERT_PUT_OFF);
+    insert->due_ms = clock_mono_ms() + wait.max_ms;
+    flusher_act_queue(lane, insert, false);
+    lane_back_off(lane, &wait, true);
+}
+
+/* A row that was refused alone. */
+static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane,
+                                      const struct transfer *transfer, bool bury)
+{
+    struct insert *insert = transfer->insert;
+    const struct slice body = transfer->answer.body;
+
+    if (insert->message == NULL) /* a row counts once */
+        apart_note_refused(&lane->apart, insert);
+    free(insert->message);
+    insert->message = strndup(body.data, body.len < MESSAGE_MAX ? body.len : MESSAGE_MAX);
+    lane->refusal_code = insert->code;
+    flusher_tell_words(transfer, lane->refusal);
+    if (bury) {
+        insert_move(insert, INSERT_BURYING);
+        insert_list_push_back(&lane->apart.burying, insert);
+        flusher_act_bury(flusher, lane);
+        return;
+    }
+    /* What lies before the refusal proves something if the table is still the same. */
+    if (lane->probe_at_ms > 0 && !lane->probing && lane->success_ns != 0)
+        lane->probe_at_ms = 0;
+    insert_move(insert, INSERT_KEPT);
+    if (lane->apart.kept.first == NULL)
+        lane->canary_at_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
+    insert_list_push_back(&lane->apart.kept, insert);
+    flusher_act_review(flusher, lane);
+}
+
+/* Nothing of the insert is in the table: its rows may go under other tokens. */
+static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
+                                const struct transfer *transfer, enum insert_verdict verdict)
+{
+    static const struct insert_cutting halve = {.cut = INSERT_CUT_HALF};
+    struct insert *insert = transfer->insert;
+    const struct lane_wait wait = flusher_wait(flusher);
+    struct insert *parts[2];
+    uint64_t row;
+    bool cut;
+
+    insert->doubt = false;
+    insert_move(insert, INSERT_REFUSED);
+    flusher_act_settle_slow(lane, insert);
+    insert_settle(insert, false);
+    if (lane->state == LANE_REFUSES) {
+        lane->answers = true;
+        lane_back_off(lane, &wait, false);
+    }
+    if (verdict == INSERT_VERDICT_BURY || verdict == INSERT_VERDICT_KEEP) {
+        flusher_tell_refused(flusher, lane, insert, verdict == INSERT_VERDICT_BURY);
+        flusher_act_refused_alone(flusher, lane, transfer, verdict == INSERT_VERDICT_BURY);
+    } else if (verdict == INSERT_VERDICT_CUT) {
+        lane->refusal_code = insert->code;
+        flusher_tell_words(transfer, lane->refusal);
+        cut = apart_cut(&lane->apart, insert,
+                        insert_answer_row(transfer->answer.body, &row) && row < insert->count
+                            ? (int64_t)row
+                            : -1) == 0;
+        if (!cut)
+            flusher_act_unsent(flusher, insert);
+    } else {
+        lane_shrink(lane, insert, 2);
+        if (insert_cut(insert, &halve, parts) != 0) {
+            flusher_act_unsent(flusher, insert);
+        } else if (parts[0]->aside) {
+            apart_add_likely(&lane->apart, parts[0]);
+            apart_add_likely(&lane->apart, parts[1]);
+        } else {
+            insert_list_push_front(&lane->waiting, parts[1]);
+            insert_list_push_front(&lane->waiting, parts[0]);
+        }
+        /* Where memory is short for all, smaller inserts alone do not help. */
+        if (transfer->answer.status != 413 && lane->retries++ > 0)
+            lane_back_off(lane, &wait, false);
+    }
+}
+
+/* Counts refusals that tell the same of the same rows. */
+static void flusher_act_note(struct insert *insert, const struct insert_reading *reading)
+{
+    insert->answered_ns = clock_mono_ns();
+    if (!reading->definite || reading->class == INSERT_DONE)
+        return;
+    /* A part has been refused with the insert that it was cut out of. */
+    if (insert->code != reading->code || insert->refused_ns == 0) {
+        insert->refused_ns = insert->answered_ns;
+        insert->refusals = 0;
+    }
+    insert->code = reading->code;
+    insert->refusals++;
+}
+
+static struct insert_evidence flusher_act_evidence(const struct lane *lane,
+                                                   const struct insert *insert, bool expected)
+{
+    const bool known = lane->facts_known && lane->facts_read && lane->facts.table_exists;
+
+    return (struct insert_evidence){
+        .count = insert->count,
+        .doubt = insert->doubt,
+        .async = insert->async,
+        .alone = insert->alone,
+        .ignore_views = insert->ignore_views,
+        .expected = expected,
+        .refusals = insert->refusals,
+        .others_went = lane->success_ns > insert->refused_ns,
+        .views = !known || lane->facts.has_views,
+        .stores = !lane->facts_read || !lane->facts.table_exists || lane->facts.stores_rows,
+        .facts_missing =
+            !lane->facts_known && insert->answered_ns - lane->lost_ns < FACTS_WAIT_MS * 1000000ull,
+    };
+}
+
+static void flusher_act_prove(struct lane *lane, struct insert *insert,
+                              const struct insert_evidence *evidence, bool blames_view)
+{
+    const bool alone = insert_judge_alone(evidence);
+
+    insert->view_blamed = blames_view || !alone;
+    insert->ignore_views = insert->ignore_views || insert_judge_ignore_views(evidence, blames_view);
+    insert->alone = insert->alone || alone;
+    insert_move(insert, INSERT_PUT_OFF);
+    insert->due_ms = 0;
+    flusher_act_queue(lane, insert, true);
+}
+
+void flusher_act(struct flusher *flusher, struct transfer *transfer)
+{
+    struct insert *insert = transfer->insert;
+    struct lane *lane = &flusher->lanes[insert->stream];
+    /* Some answers to async inserts never tell how many rows were written. */
+    const bool counted =
+        !insert->async || (flusher_config(flusher)->clickhouse_wait_for_async_insert &&
+                           (!lane->facts_read || lane->facts.counts_async));
+    const struct insert_reading reading =
+        insert_answer_read(&transfer->answer, counted ? insert->count : 0);
+    const bool expected = insert->part && insert->code == reading.code;
+    const bool blames_view = insert_answer_blames_view(transfer->answer.body);
+    struct insert_evidence evidence;
+    enum insert_verdict verdict;
+
+    if (insert->aside)
+        lane->apart.out--;
+    else
+        lane->out--;
+    if (reading.class == INSERT_BAD_ROWS || reading.class == INSERT_SPLIT)
+        lane_judged(lane);
+    flusher_tell_error(flusher, reading.class);
+    flusher_act_note(insert, &reading);
+    evidence = flusher_act_evidence(lane, insert, expected);
+    verdict = insert_judge(&reading, &evidence, blames_view);
+    switch (verdict) {
+    case INSERT_VERDICT_DONE:
+        flusher_act_done(flusher, lane, insert, transfer->started_ns);
+        break;
+    case INSERT_VERDICT_ASK:
+        if (!lane->probing)
+            lane->probe_at_ms = 0;
+        insert_move(insert, INSERT_PUT_OFF);
+        insert->due_ms = clock_mono_ms() + FACTS_WAIT_MS;
+        insert->asks = true;
+        insert->aside = true;
+        flusher_act_queue(lane, insert, false);
+        break;
+    case INSERT_VERDICT_PROVE:
+        flusher_act_prove(lane, insert, &evidence, blames_view);
+        break;
+    case INSERT_VERDICT_ASIDE:
+        insert->aside = true;
+        flusher_act_again(flusher, lane, transfer, &reading);
+        break;
+    case INSERT_VERDICT_AGAIN:
+        flusher_act_again(flusher, lane, transfer, &reading);
+        break;
+    case INSERT_VERDICT_HALVE:
+    case INSERT_VERDICT_CUT:
+    case INSERT_VERDICT_BURY:
+    case INSERT_VERDICT_KEEP:
+        flusher_act_refused(flusher, lane, transfer, verdict);
+        break;
+    }
+    flusher_act_give_up(flusher, lane);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flusher_act.h - what an answer to an insert leads to.
+ *
+ * Runs on: flusher thread.
+ */
+#ifndef ALLOY_FLUSHER_ACT_H
+#define ALLOY_FLUSHER_ACT_H
+
+#include "flusher_private.h"
+
+/* Deals with a transfer of an insert that has ended and is off the multi handle; takes its insert.
+ */
+void flusher_act(struct flusher *flusher, struct transfer *transfer);
+/* Takes an insert that could not be sent, for later. */
+void flusher_act_unsent(struct flusher *flusher, struct insert *insert);
+/* Looks at what a lane keeps, after an answer about its table; and hands the burial what it takes.
+ */
+void flusher_act_review(struct flusher *flusher, struct lane *lane);
+void flusher_act_bury(struct flusher *flusher, struct lane *lane);
+/* Lets go of what the lane's table has refused. */
+void flusher_act_bury_all(struct flusher *flusher, struct lane *lane);
+/* Ends the stay of inserted records in Alloy, and counts them. */
+void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record *const *records,
+                          size_t n);
+
+#endif

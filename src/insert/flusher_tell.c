@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flusher_tell.c - what /readyz and the log are told about inserts.
+ *
+ * One stuck stream must not take the others' traffic away, so what stops a stream blocks only where
+ * no stream is left.
+ *
+ * Runs on: flusher thread.
+ * Owns: the conditions clickhouse and clickhouse.*.
+ */
+#define LOG_MODULE "flusher"
+
+#include "flusher_tell.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "alloy/clock.h"
+
+#define RETRIES_QUIET 5  /* in a row, before /readyz has them */
+#define TIMEOUTS_QUIET 2 /* the same for time-outs of one insert */
+
+static void flusher_tell_key(char key[HEALTH_KEY_MAX], const struct flusher *flusher,
+                             const struct lane *lane, const char *what)
+{
+    snprintf(key, HEALTH_KEY_MAX, "clickhouse.%s%s%s", flusher_stream(flusher, lane)->name,
+             *what == '\0' ? "" : ".", what);
+}
+
+const char *flusher_tell_words(const struct transfer *transfer, char out[LANE_MESSAGE_MAX])
+{
+    struct slice body = transfer->answer.body;
+    size_t len = body.len < LANE_MESSAGE_MAX - 1 ? body.len : LANE_MESSAGE_MAX - 1;
+
+    if (transfer->answer.status == 0) {
+        snprintf(out, LANE_MESSAGE_MAX, "%s", transfer->error);
+        return out;
+    }
+    if (transfer->answer.transport_failed || len == 0) {
+        snprintf(out, LANE_MESSAGE_MAX, "%s (HTTP status %ld)", transfer->error,
+                 transfer->answer.status);
+        return out;
+    }
+    for (size_t i = 0; i < len; i++)
+        out[i] = (unsigned char)body.data[i] < ' ' || body.data[i] == '"' ? ' ' : body.data[i];
+    while (len > 0 && out[len - 1] == ' ')
+        len--;
+    out[len] = '\0';
+    return out;
+}
+
+void flusher_tell_up(struct flusher *flusher, bool up, const char *error)
+{
+    if (up)
+        health_clear(flusher->parts.health, "clickhouse");
+    else
+        health_raise(flusher->parts.health, "clickhouse", false, "ClickHouse does not answer: %s",
+                     error);
+    METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_up, up);
+    if (flusher->up == up)
+        return;
+    if (!up)
+        log_warn("clickhouse is down error=\"%s\"", error);
+    else
+        log_info("clickhouse is up");
+    flusher->up = up;
+}
+
+/* Whether the stream's events can go nowhere until a human acts. */
+static bool flusher_tell_is_stuck(const struct lane *lane)
+{
+    return lane->fault != LANE_FAULT_NONE ||
+           (lane->state == LANE_REFUSES && !lane_takes_rows(lane));
+}
+
+/* Raises one lane's reasons anew. */
+static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool all)
+{
+    const uint64_t rows = lane->apart.kept.first == NULL && lane->state != LANE_REFUSES
+                              ? 0
+                              : apart_rows(&lane->apart);
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    char key[HEALTH_KEY_MAX];
+
+    flusher_tell_key(key, flusher, lane, "");
+    if (lane->fault == LANE_FAULT_NONE)
+        health_clear(flusher->parts.health, key);
+    else
+        health_raise(flusher->parts.health, key, all, "%s", lane->fault_text);
+    lane->kept_told = lane->state == LANE_REFUSES || rows > 0;
+    flusher_tell_key(key, flusher, lane, "refuses");
+    if (lane->state == LANE_REFUSES)
+        health_raise(
+            flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
+            "table %s.%s refuses every row of the stream (code %d): %" PRIu64
+            " events are kept, a few of them tried now and then; correct the table, or let them go "
+            "to the dead letters with: alloyctl bury %s",
+            of->database, of->table, lane->refusal_code, rows, of->name);
+    else if (rows > 0)
+        health_raise(flusher->parts.health, key, false,
+                     "table %s.%s has refused events by themselves (code %d), and has taken no "
+                     "other since: %" PRIu64 " are kept until it does; correct the table, or let "
+                     "them go to the dead letters with: alloyctl bury %s",
+                     of->database, of->table, lane->refusal_code, rows, of->name);
+    else
+        health_clear(flusher->parts.health, key);
+}
+
+/* One lane is stuck, or no longer: that may change what the others' reasons mean. */
+static void flusher_tell_lanes(struct flusher *flusher)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        all = all && flusher_tell_is_stuck(&flusher->lanes[i]);
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        flusher_tell_lane(flusher, &flusher->lanes[i], all);
+}
+
+void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fault fault,
+                        const char *text)
+{
+    if (fault == LANE_FAULT_NONE && lane->fault == LANE_FAULT_NONE)
+        return;
+    if (fault == LANE_FAULT_NONE)
+        log_info("stream is well again stream=%s", flusher_stream(flusher, lane)->name);
+    lane->fault = fault;
+    snprintf(lane->fault_text, sizeof(lane->fault_text), "%s", text);
+    flusher_tell_lanes(flusher);
+}
+
+void flusher_tell_insert_fault(struct flusher *flusher, struct lane *lane,
+                               const struct transfer *transfer,
+                               const struct insert_reading *reading)
+{
+    const char *name = flusher_stream(flusher, lane)->name;
+    const long status = transfer->answer.status;
+    char message[LANE_MESSAGE_MAX];
+    uint64_t held;
+
+    if (reading->class == INSERT_UNKNOWN) {
+        /* Not its words: they may quote an event. */
+        snprintf(message, sizeof(message),
+                 "inserts fail in a way that alloyd does not know (code %d, HTTP status %ld)",
+                 reading->code, status);
+        if (log_limit_pass(&lane->unknown_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+            log_error("insert failed in an unknown way stream=%s code=%d status=%ld action=retry "
+                      "suppressed=%" PRIu64,
+                      name, reading->code, status, held);
+    } else {
+        flusher_tell_words(transfer, message);
+        if (log_limit_pass(&lane->misconfigured_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+            log_error("insert refused, waiting for a human stream=%s code=%d status=%ld "
+                      "message=\"%s\" suppressed=%" PRIu64,
+                      name, reading->code, status, message, held);
+    }
+    flusher_tell_fault(flusher, lane, LANE_FAULT_INSERT, message);
+}
+
+void flusher_tell_retry(struct flusher *flusher, struct lane *lane, const struct transfer *transfer,
+                        const struct insert_reading *reading)
+{
+    char key[HEALTH_KEY_MAX];
+    uint64_t held;
+
+    if (log_limit_pass(&lane->retry_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_warn("insert failed stream=%s code=%d status=%ld error=\"%s\" action=retry "
+                 "suppressed=%" PRIu64,
+                 flusher_stream(flusher, lane)->name, reading->code, transfer->answer.status,
+                 transfer->error, held);
+    if (lane->retries < RETRIES_QUIET)
+        return;
+    lane->retries_told = true;
+    flusher_tell_key(key, flusher, lane, "retry");
+    health_raise(flusher->parts.health, key, false,
+                 "ClickHouse, or a proxy before it, has put inserts off %" PRIu32
+                 " times in a row (code %d, HTTP status %ld): look there for memory, parts, quotas "
+                 "and limits",
+                 lane->retries, reading->code, transfer->answer.status);
+}
+
+void flusher_tell_slow(struct flusher *flusher, struct lane *lane, const struct insert *insert)
+{
+    char key[HEALTH_KEY_MAX];
+
+    if (insert->tries_slow < TIMEOUTS_QUIET)
+        return;
+    flusher_tell_key(key, flusher, lane, "slow");
+    lane->slow_told = true;
+    health_raise(flusher->parts.health, key, false,
+                 "an insert of %zu rows has run out of time %" PRIu32
+                 " times; it is given more each time, and new ones are smaller: look at the load "
+                 "and the link of ClickHouse, or raise clickhouse.timeout",
+                 insert->count, insert->tries_slow);
+}
+
+void flusher_tell_refused(struct flusher *flusher, struct lane *lane, const struct insert *insert,
+                          bool buried)
+{
+    uint64_t held;
+
+    if (log_limit_pass(&lane->refused_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_warn("row refused stream=%s code=%d action=%s suppressed=%" PRIu64,
+                 flusher_stream(flusher, lane)->name, insert->code, buried ? "dead_letter" : "keep",
+                 held);
+}
+
+void flusher_tell_kept(struct flusher *flusher, struct lane *lane)
+{
+    const bool refuses = lane->state == LANE_REFUSES;
+
+    flusher_tell_lanes(flusher);
+    if (refuses == lane->refuses_told)
+        return;
+    lane->refuses_told = refuses;
+    if (refuses)
+        log_error("table refuses every row, all are kept stream=%s code=%d events=%" PRIu64,
+                  flusher_stream(flusher, lane)->name, lane->refusal_code,
+                  apart_rows(&lane->apart));
+    else
+        log_info("table takes rows again stream=%s", flusher_stream(flusher, lane)->name);
+}
+
+void flusher_tell_view(struct flusher *flusher, struct lane *lane, const struct insert *insert)
+{
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    char key[HEALTH_KEY_MAX];
+    uint64_t held;
+
+    METRIC_ADD(flusher->counters, clickhouse_view_errors, 1);
+    flusher_tell_key(key, flusher, lane, "view");
+    health_raise(
+        flusher->parts.health, key, false,
+        "a materialized view has refused inserts that table %s.%s has (code %d), and lacks "
+        "all their rows",
+        of->database, of->table, insert->code);
+    if (log_limit_pass(&lane->view_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_error("materialized view lacks an insert that the table has stream=%s table=%s.%s "
+                  "code=%d rows=%zu suppressed=%" PRIu64,
+                  of->name, of->database, of->table, insert->code, insert->count, held);
+}
+
+void flusher_tell_success(struct flusher *flusher, struct lane *lane)
+{
+    char key[HEALTH_KEY_MAX];
+
+    flusher_tell_fault(flusher, lane, LANE_FAULT_NONE, "");
+    if (lane->retries_told) {
+        lane->retries_told = false;
+        flusher_tell_key(key, flusher, lane, "retry");
+        health_clear(flusher->parts.health, key);
+    }
+    if (lane->slow_told && lane->slow_count == 0) {
+        lane->slow_told = false;
+        flusher_tell_key(key, flusher, lane, "slow");
+        health_clear(flusher->parts.health, key);
+    }
+    if (lane->kept_told)
+        flusher_tell_kept(flusher, lane);
+}
+
+void flusher_tell_finding(struct flusher *flusher, const struct lane *lane, const char *what,
+                          const char *text, bool news)
+{
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    char key[HEALTH_KEY_MAX];
+
+    flusher_tell_key(key, flusher, lane, what);
+    if (text == NULL) {
+        health_clear(flusher->parts.health, key);
+        return;
+    }
+    health_raise(flusher->parts.health, key, false, "table %s.%s: %s", of->database, of->table,
+                 text);
+    if (news)
+        log_warn("table is not as it should be stream=%s table=%s.%s reason=\"%s\"", of->name,
+                 of->database, of->table, text);
+}
+
+void flusher_tell_error(struct flusher *flusher, enum insert_class class)
+{
+    switch (class) {
+    case INSERT_DONE:
+        break;
+    case INSERT_RETRY:
+        METRIC_ADD(flusher->counters, clickhouse_errors_retry, 1);
+        break;
+    case INSERT_BAD_ROWS:
+        METRIC_ADD(flusher->counters, clickhouse_errors_bad_rows, 1);
+        break;
+    case INSERT_SPLIT:
+        METRIC_ADD(flusher->counters, clickhouse_errors_split, 1);
+        break;
+    case INSERT_MISCONFIGURED:
+        METRIC_ADD(flusher->counters, clickhouse_errors_misconfigured, 1);
+        break;
+    case INSERT_UNKNOWN:
+        METRIC_ADD(flusher->counters, clickhouse_errors_unknown, 1);
+        break;
+    }
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lane.c - a stream's place in the flusher.
+ *
+ * While all inserts that may be out are out batches gather, so inserts grow with the load and with
+ * an outage, up to the size that has passed: that shrinks with each insert that was too large or
+ * too slow, and grows by an eighth with each success at its limit.
+ *
+ * A lane that has failed sends one insert at a time, after its back-off. While ClickHouse gives no
+ * answer it begins no new one; when it has refused an insert, the next try is a new one, so that
+ * what only one insert meets does not hold up the others.
+ *
+ * Runs on: flusher thread.
+ * Owns: batches from submission on, and the inserts in its lists.
+ */
+#include "lane.h"
+
+#include "alloy/clock.h"
+
+#define STATE(state) (1u << (state))
+#define LOOK 16
+#define PACE_SHRINK 4  /* a success takes a fourth off the pause */
+#define GROWTH 8       /* a success at the limit adds an eighth */
+#define CANARY_ROWS 16 /* of what the table has refused so far */
+#define TIME_SHARE 4   /* an insert should take no more than this part of its time-out */
+#define TIME_GROWS 8   /* and inserts grow while they take less than this part */
+#define BYTES_MIN 4096
+
+/* Where each state may lead. */
+static const unsigned lane_moves[] = {
+    [LANE_WELL] = STATE(LANE_WELL) | STATE(LANE_TROUBLED) | STATE(LANE_REFUSES),
+    [LANE_TROUBLED] = STATE(LANE_WELL) | STATE(LANE_TROUBLED) | STATE(LANE_REFUSES),
+    [LANE_REFUSES] = STATE(LANE_WELL) | STATE(LANE_REFUSES),
+};
+
+void lane_init(struct lane *lane, uint16_t stream)
+{
+    lane->stream = stream;
+    lane->batches_end = &lane->batches;
+    insert_list_init(&lane->waiting);
+    apart_init(&lane->apart);
+    lane->rows_max = LANE_ROWS_MAX;
+    lane->bytes_max = LANE_BYTES_MAX;
+    lane->version = 1;
+}
+
+void lane_move(struct lane *lane, enum lane_state to)
+{
+    ALLOY_ASSERT((lane_moves[lane->state] & STATE(to)) != 0);
+    lane->state = to;
+    ALLOY_ASSERT(to != LANE_WELL || lane->backoff.failures == 0);
+}
+
+static void lane_drop_first_batch(struct lane *lane)
+{
+    struct batch *batch = lane->batches;
+
+    lane->batches = batch->next;
+    if (lane->batches == NULL)
+        lane->batches_end = &lane->batches;
+    lane->head_taken = 0;
+    free(batch);
+}
+
+void lane_clear(struct lane *lane)
+{
+    while (lane->batches != NULL)
+        lane_drop_first_batch(lane);
+    insert_list_clear(&lane->waiting);
+    apart_clear(&lane->apart);
+}
+
+void lane_add_batch(struct lane *lane, struct batch *batch)
+{
+    batch->next = NULL;
+    *lane->batches_end = batch;
+    lane->batches_end = &batch->next;
+}
+
+/* Records of the first batch that fit an insert: at least one. */
+static uint32_t lane_fitting(const struct lane *lane, size_t rows_max, uint64_t *bytes)
+{
+    const struct batch *batch = lane->batches;
+    uint32_t n = 0;
+
+    *bytes = 0;
+    for (uint32_t i = lane->head_taken; i < batch->count; i++, n++) {
+        uint64_t more = batch->records[i]->body_length;
+        if (n > 0 && (n >= rows_max || *bytes + more > lane->bytes_max))
+            break;
+        *bytes += more;
+    }
+    return n;
+}
+
+/*
+ * Rows of the insert that the lane's batches give now. whole: batches that go in whole; 0: a piece
+ * of the first, or the frozen insert that replay found.
+ */
+static size_t lane_measure(const struct lane *lane, size_t rows_max, size_t *whole)
+{
+    const struct batch *batch = lane->batches;
+    uint64_t bytes = 0;
+    size_t rows = 0;
+
+    *whole = 0;
+    if (batch->insert_id != 0)
+        return batch->count;
+    for (; batch != NULL && batch->insert_id == 0; batch = batch->next) {
+        uint32_t count = batch->count - (*whole == 0 ? lane->head_taken : 0);
+        if (rows + count > rows_max || bytes + batch->bytes > lane->bytes_max)
+            break;
+        rows += count;
+        bytes += batch->bytes;
+        ++*whole;
+    }
+    return *whole > 0 ? rows : lane_fitting(lane, rows_max, &bytes);
+}
+
+/* Builds the next insert from batches that have gathered. There is one. NULL: out of memory. */
+static struct insert *lane_build(struct lane *lane, size_t rows_max)
+{
+    size_t whole;
+    size_t rows = lane_measure(lane, rows_max, &whole);
+    struct insert *insert = insert_create(lane->stream, rows);
+
+    if (insert == NULL)
+        return NULL;
+    insert->async = lane->async;
+    if (lane->batches->insert_id != 0) {
+        insert->id = lane->batches->insert_id;
+        insert->async = (insert->id & INSERT_ID_ASYNC) != 0;
+        insert->stamped = true;
+        insert_move(insert, INSERT_FROZEN);
+        insert->doubt = true;
+        whole = 1;
+    }
+    if (whole == 0) {
+        uint64_t bytes;
+        uint32_t n = lane_fitting(lane, rows_max, &bytes);
+        insert_add(insert, lane->batches->records + lane->head_taken, n, bytes);
+        lane->batches->bytes -= bytes;
+        lane->head_taken += n;
+        if (lane->head_taken == lane->batches->count)
+            lane_drop_first_batch(lane);
+    }
+    for (; whole > 0; whole--) {
+        const struct batch *batch = lane->batches;
+        insert_add(insert, batch->records + lane->head_taken, batch->count - lane->head_taken,
+                   batch->bytes);
+        lane_drop_first_batch(lane);
+    }
+    return insert;
+}
+
+static bool lane_waiting_due(const struct lane *lane, uint64_t now_ms)
+{
+    size_t look = LOOK;
+
+    for (const struct insert *insert = lane->waiting.first; insert != NULL && look > 0;
+         insert = insert->next, look--) {
+        if (now_ms >= insert->due_ms)
+            return true;
+    }
+    return false;
+}
+
+/* Whether a new insert may be begun. How it goes waits for what is known of the table only where
+ * that decides. */
+static bool lane_fresh_due(const struct lane *lane, uint64_t now_ms)
+{
+    if (lane->batches == NULL || now_ms < lane->fresh_from_ms)
+        return false;
+    /* Each of them would be one more that cannot be made smaller any more. */
+    if (lane->slow_count >= LANE_WAITING_MAX && lane->slow_ns > lane->success_ns)
+        return false;
+    return lane->backoff.failures == 0 || (lane->answers && lane->waiting.count < LANE_WAITING_MAX);
+}
+
+/* What was refused is tried again, a little of it, when nothing else is out. */
+static bool lane_canary_due(const struct lane *lane, uint64_t now_ms)
+{
+    if (lane->out + lane->apart.out > 0 || now_ms < lane->canary_at_ms)
+        return false;
+    return lane->apart.kept.first != NULL ||
+           (lane->state == LANE_REFUSES && apart_due(&lane->apart, now_ms, false));
+}
+
+bool lane_due(const struct lane *lane, uint64_t now_ms)
+{
+    /* After a failure, and while merges catch up: one after the other. */
+    if ((lane->state != LANE_WELL || lane->pace_ms > 0) && lane->out > 0)
+        return false;
+    if (now_ms >= lane->retry_at_ms &&
+        (lane_waiting_due(lane, now_ms) || lane_fresh_due(lane, now_ms)))
+        return true;
+    return lane_canary_due(lane, now_ms);
+}
+
+struct insert *lane_next(struct lane *lane, uint64_t now_ms, uint64_t canary_ms)
+{
+    const bool fresh = now_ms >= lane->retry_at_ms && lane_fresh_due(lane, now_ms);
+    struct insert *insert = NULL;
+
+    if (now_ms >= lane->retry_at_ms && (!fresh || !lane->fresh_turn || lane->backoff.failures == 0))
+        insert = insert_list_take_due(&lane->waiting, now_ms, LOOK);
+    if (insert == NULL && fresh) {
+        insert = lane_build(lane, lane->rows_max);
+        if (insert != NULL && insert->state == INSERT_GATHERED)
+            insert = apart_sift(&lane->apart, insert, lane->state == LANE_REFUSES);
+    }
+    if (insert != NULL || fresh)
+        return insert;
+    lane->canary_at_ms = now_ms + canary_ms;
+    return lane->apart.kept.first != NULL ? apart_take_kept(&lane->apart)
+                                          : apart_take_few(&lane->apart, CANARY_ROWS);
+}
+
+uint64_t lane_next_due(const struct lane *lane, uint64_t now_ms)
+{
+    uint64_t due = apart_next_due(&lane->apart);
+    size_t look = LOOK;
+
+    for (const struct insert *insert = lane->waiting.first; insert != NULL && look > 0;
+         insert = insert->next, look--) {
+        if (insert->due_ms > now_ms && insert->due_ms < due)
+            due = insert->due_ms;
+    }
+    if ((lane->waiting.first != NULL || lane->batches != NULL) && lane->retry_at_ms > now_ms &&
+        lane->retry_at_ms < due)
+        due = lane->retry_at_ms;
+    if (lane->batches != NULL && lane->fresh_from_ms > now_ms && lane->fresh_from_ms < due)
+        due = lane->fresh_from_ms;
+    if ((lane->state == LANE_REFUSES || lane->apart.kept.first != NULL) &&
+        lane->canary_at_ms > now_ms && lane->canary_at_ms < due)
+        due = lane->canary_at_ms;
+    return due;
+}
+
+void lane_shrink(struct lane *lane, const struct insert *insert, size_t divisor)
+{
+    const size_t rows = insert->count / divisor > 0 ? insert->count / divisor : 1;
+    const uint64_t bytes =
+        insert->bytes / divisor > BYTES_MIN ? insert->bytes / divisor : BYTES_MIN;
+
+    if (rows < lane->rows_max)
+        lane->rows_max = rows;
+    if (bytes < lane->bytes_max)
+        lane->bytes_max = bytes;
+}
+
+void lane_grow(struct lane *lane, const struct insert *insert, uint64_t took_ms,
+               uint64_t timeout_ms)
+{
+    const uint64_t wanted_ms = timeout_ms / TIME_SHARE;
+
+    if (took_ms > wanted_ms && wanted_ms > 0) {
+        lane_shrink(lane, insert, (size_t)(took_ms / wanted_ms) + 1);
+        return;
+    }
+    if (took_ms > timeout_ms / TIME_GROWS)
+        return;
+    /* It was as large as it may be, or nearly. */
+    if (insert->count >= lane->rows_max - lane->rows_max / GROWTH)
+        lane->rows_max += lane->rows_max / GROWTH + 1;
+    if (insert->bytes >= lane->bytes_max - lane->bytes_max / GROWTH)
+        lane->bytes_max += lane->bytes_max / GROWTH + 1;
+    if (lane->rows_max > LANE_ROWS_MAX)
+        lane->rows_max = LANE_ROWS_MAX;
+    if (lane->bytes_max > LANE_BYTES_MAX)
+        lane->bytes_max = LANE_BYTES_MAX;
+}
+
+void lane_back_off(struct lane *lane, const struct lane_wait *wait, bool longest)
+{
+    const uint64_t now = clock_mono_ms();
+    uint64_t until;
+
+    /* Inserts that were out together fail together: that is one failure. */
+    if (lane->retry_at_ms > now && !longest)
+        return;
+    until = now + backoff_next(&lane->backoff, longest ? wait->max_ms : wait->min_ms, wait->max_ms,
+                               wait->random);
+    if (until > lane->retry_at_ms)
+        lane->retry_at_ms = until;
+    if (lane->state == LANE_WELL)
+        lane_move(lane, LANE_TROUBLED);
+}
+
+void lane_slow_down(struct lane *lane, const struct lane_wait *wait)
+{
+    uint64_t pace = lane->pace_ms * 2;
+
+    if (pace < wait->min_ms)
+        pace = wait->min_ms;
+    lane->pace_ms = pace < wait->max_ms ? pace : wait->max_ms;
+}
+
+void lane_judged(struct lane *lane)
+{
+    if (lane->state == LANE_REFUSES)
+        return;
+    backoff_reset(&lane->backoff);
+    lane->retry_at_ms = 0;
+    lane_move(lane, LANE_WELL);
+}
+
+bool lane_takes_rows(const struct lane *lane)
+{
+    return lane->success_ns != 0 && lane->success_version == lane->version;
+}
+
+void lane_succeed(struct lane *lane, const struct insert *insert)
+{
+    backoff_reset(&lane->backoff);
+    lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
+    lane->pace_ms -= (lane->pace_ms + PACE_SHRINK - 1) / PACE_SHRINK;
+    lane->failed_id = 0;
+    lane->retries = 0;
+    lane->success_ns = clock_mono_ns();
+    lane->success_version = lane->version;
+    apart_note_success(&lane->apart, insert);
+    lane_move(lane, LANE_WELL);
+}
+
+void lane_visit(struct lane *lane, apart_visit_fn visit, void *arg)
+{
+    for (struct insert *insert = lane->waiting.first; insert != NULL; insert = insert->next)
+        visit(arg, insert);
+    apart_visit(&lane->apart, visit, arg);
+}
