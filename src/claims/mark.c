@@ -590,6 +590,8 @@ int marks_start(struct marks **out, const struct marks_parts *parts)
         marks->streams[i].own = true;
         snprintf(marks->streams[i].identity, sizeof(marks->streams[i].identity),
                  OWN_IDENTITY "%016llx", (unsigned long long)parts->instance_id);
+        /* An earlier life may have set it. */
+        memcpy(marks->streams[i].held, marks->streams[i].identity, sizeof(marks->streams[i].held));
     }
     pthread_mutex_init(&marks->lock, NULL);
     pthread_condattr_init(&attributes);
