@@ -19,6 +19,10 @@
  * replaces a mark that names that one once nobody has renewed it for STALE_MS. For this each
  * renewal writes something new behind the table's name.
  *
+ * While ClickHouse is away at a start nobody knows the table. Where there is no mark yet an alloyd
+ * then sets one that names itself, and replaces it when it is told; where there is one it waits,
+ * and so do others before such a mark, as long as it is renewed.
+ *
  * Replacing and renewing are plain SETs after the look: only members of one deployment do either to
  * one mark, and whatever order they come in, the last one that is told has its way.
  *
@@ -48,6 +52,7 @@
 #define RETRY_MAX_MS 2000
 #define STALE_MS 12000 /* a mark that somebody uses is renewed twice in this time */
 #define STAMP_MAX 40
+#define OWN_IDENTITY "instance-" /* and the instance id: the table is not known yet */
 #define LOST_MAX 3   /* SETs that found a key which MGET does not find: it is no string */
 #define SHOWN_MAX 64 /* of an identity in /readyz; the log has all of it */
 #define NAME_SHOWN_MAX 40
@@ -64,8 +69,8 @@
  *      ^     no right  |      FOREIGN <------------+
  *      +---------------+--------------------------/ (HELD, no right)
  *
- * A look can take UNCHECKED to HELD or FOREIGN, once there is an identity and the right to look.
- * HELD counts until its lease ends.
+ * A look can take UNCHECKED to HELD or FOREIGN, once there is an identity and the right to look,
+ * and UNTOLD to HELD, by a mark that names the instance. HELD counts until its lease ends.
  */
 enum mark_state {
     MARK_UNTOLD,    /* the table is not known yet */
@@ -77,7 +82,7 @@ enum mark_state {
 };
 
 static const bool mark_moves[MARK_STATES][MARK_STATES] = {
-    [MARK_UNTOLD] = {[MARK_UNCHECKED] = true, [MARK_UNSEEN] = true},
+    [MARK_UNTOLD] = {[MARK_UNCHECKED] = true, [MARK_UNSEEN] = true, [MARK_HELD] = true},
     [MARK_UNCHECKED] = {[MARK_UNSEEN] = true, [MARK_HELD] = true, [MARK_FOREIGN] = true},
     [MARK_UNSEEN] = {[MARK_UNCHECKED] = true, [MARK_HELD] = true, [MARK_FOREIGN] = true},
     [MARK_HELD] = {[MARK_UNCHECKED] = true, [MARK_UNSEEN] = true, [MARK_FOREIGN] = true},
@@ -107,6 +112,7 @@ struct mark_stream {
     char foreign[MARK_IDENTITY_MAX + 1];  /* FOREIGN: whose they are */
     char foreign_name[MARK_IDENTITY_MAX + 1];
     bool told; /* that it goes on without the check */
+    bool own;  /* identity is the instance's: the table is not known */
     /* thread only */
     struct mark_look look;
     unsigned lost;                    /* looks in a row that ended so */
@@ -392,6 +398,12 @@ static bool mark_is_stale(struct mark_stream *stream, uint64_t now_ms)
     return now_ms - stream->stamp_since_ms >= STALE_MS;
 }
 
+/* Somebody who does not know his table yet has set it, and is there. */
+static bool mark_is_passing(struct mark_stream *stream, uint64_t now_ms)
+{
+    return strncmp(stream->look.mark, LITERAL(OWN_IDENTITY)) == 0 && !mark_is_stale(stream, now_ms);
+}
+
 /* Whether the mark is this table's, nobody's, or that of the table that this one has replaced. */
 static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
 {
@@ -439,12 +451,14 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
     const struct mark_look *look = &stream->look;
     const enum mark_state before = mark_state_of(stream);
 
+    if (look->writing && look->answered && !look->lost)
+        memcpy(stream->held, look->identity, sizeof(stream->held));
     /* Told something else meanwhile. */
     if (!look->asked || strcmp(look->identity, stream->identity) != 0)
         return true;
     stream->lost = look->lost ? stream->lost + 1 : 0;
     if (look->refused || stream->lost >= LOST_MAX) {
-        if (before != MARK_FOREIGN)
+        if (before != MARK_FOREIGN && !stream->own)
             mark_go_unchecked(marks, stream,
                               look->refused ? "no right to the mark in Redis"
                                             : "the key of the mark holds something else");
@@ -454,10 +468,16 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
         return false;
     if (look->writing) {
         atomic_store_explicit(&stream->lease_ms, began_ms + LEASE_MS, memory_order_relaxed);
-        memcpy(stream->held, look->identity, sizeof(stream->held));
         mark_move(stream, MARK_HELD);
         if (before == MARK_FOREIGN)
             log_info("keys are this table's now stream=%s", mark_config_of(marks, stream)->name);
+        return true;
+    }
+    /* Of what is another's we cannot say more before we know what is ours. */
+    if (before == MARK_UNTOLD || mark_is_passing(stream, began_ms))
+        return stream->own;
+    if (stream->own) {
+        mark_move(stream, MARK_UNSEEN);
         return true;
     }
     memcpy(stream->foreign, look->mark, sizeof(stream->foreign));
@@ -566,6 +586,13 @@ int marks_start(struct marks **out, const struct marks_parts *parts)
         return -ENOMEM;
     marks->parts = *parts;
     marks->stream_count = config->stream_count;
+    for (size_t i = 0; i < marks->stream_count; i++) {
+        marks->streams[i].own = true;
+        snprintf(marks->streams[i].identity, sizeof(marks->streams[i].identity),
+                 OWN_IDENTITY "%016llx", (unsigned long long)parts->instance_id);
+        /* An earlier life may have set it. */
+        memcpy(marks->streams[i].held, marks->streams[i].identity, sizeof(marks->streams[i].held));
+    }
     pthread_mutex_init(&marks->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -610,10 +637,13 @@ void marks_tell(struct marks *marks, size_t number, const char *identity)
         text[0] = '\0';
     pthread_mutex_lock(&marks->lock);
     /* Who has known the table once and may not ask any more goes on with that. */
-    if (text[0] == '\0' && mark_state_of(stream) == MARK_UNTOLD) {
+    if (text[0] == '\0' && stream->own) {
+        stream->own = false;
+        stream->identity[0] = '\0';
         mark_go_unchecked(marks, stream, "ClickHouse does not tell which table it is");
         ring_wake(marks->parts.ring);
     } else if (text[0] != '\0' && strcmp(text, stream->identity) != 0) {
+        stream->own = false;
         memcpy(stream->identity, text, sizeof(text));
         mark_move(stream, MARK_UNSEEN);
         marks->news = true;

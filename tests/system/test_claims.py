@@ -215,6 +215,10 @@ def test_kept_events_go_on_when_the_keys_are_free(make_alloyd, own_redis, clickh
 
 
 def test_with_clickhouse_away_at_start_events_are_taken_and_nothing_is_claimed(make_alloyd, own_redis, own_clickhouse):
+    """There is a mark, and who knows whether it is ours."""
+    identity = own_clickhouse.rows("SELECT extract(data_paths[1], '/store/.../([^/]*)/') FROM system.tables "
+                                   "WHERE database = 'default' AND name = 'events'")[0][0]
+    own_redis.command("SET", "alloy:#table:events", identity)
     own_clickhouse.kill()
     sections = sections_for(own_redis, own_clickhouse, "default.events")
     sections["ring"] = {"capacity": 100}

@@ -54,7 +54,7 @@ def test_a_corrected_event_is_new(make_alloyd, redis, clickhouse, table, with_re
     books = alloyd.settled()
     assert (books["inserted"], books["dead_lettered"]) == (1, 3)
     if with_redis:
-        assert redis.command("KEYS", "*") == [b"alloy:events:good"]
+        assert redis.command("KEYS", "alloy:events:?*") == [b"alloy:events:good"]
     assert alloyd.post(harness.event("x")).json == {"accepted": 1, "duplicates": 0}
     assert alloyd.settled()["inserted"] == 2
     # The good one is still known, and the corrected one by now.
@@ -76,7 +76,7 @@ def bury_without_redis(alloyd, redis, clickhouse, event_id):
     """Leaves a record LIVE whose line is written and whose claim Redis holds: Redis is stopped."""
     clickhouse.kill()
     assert alloyd.post(bad(event_id)).json["accepted"] == 1
-    harness.wait_until(lambda: redis.command("KEYS", "*") == [b"alloy:events:" + event_id.encode()], "the claim")
+    harness.wait_until(lambda: redis.command("KEYS", "alloy:events:?*") == [b"alloy:events:" + event_id.encode()], "the claim")
     redis.signal(signal.SIGSTOP)
     clickhouse.start()
     harness.wait_until(lambda: letter_ids(alloyd) == [event_id], "the line")
@@ -95,7 +95,7 @@ def test_redis_away_keeps_the_record_until_its_claim_is_released(make_alloyd, ow
     own_redis.signal(signal.SIGCONT)
     books = alloyd.settled()
     assert books["dead_lettered"] == 1
-    assert own_redis.command("KEYS", "*") == []
+    assert own_redis.command("KEYS", "alloy:events:?*") == []
     assert alloyd.post(harness.event("x")).json == {"accepted": 1, "duplicates": 0}
     alloyd.settled()
     assert own_clickhouse.count("default.events") == 1

@@ -3,7 +3,7 @@
  * test_l1.c - tests l1.c.
  *
  * mmap() and munmap() stand here in front of the C library's: they count what l1.c maps and refuse
- * memory on demand.
+ * memory on demand. So does liburcu's synchronize_rcu(), to see when it is called.
  */
 #include "alloy/l1.h"
 #include "alloy/clock.h"
@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -574,6 +575,197 @@ static void expiry_races_with_adders_and_removers(void **state)
     run_under_load(true, 8);
 }
 
+/* ---- ids that are others', and ids of streams with a ttl of their own ---- */
+
+#define SHORT_TTL_MS 3000
+
+static bool knows(struct l1_thread *thread, uint16_t stream, uint64_t id, uint64_t now_ms)
+{
+    struct hash128 hash = hash_of(id);
+
+    return l1_knows(thread, stream, &hash, now_ms);
+}
+
+static enum l1_result enter(struct l1_thread *thread, uint16_t stream, uint64_t id, uint64_t lsn,
+                            uint64_t now_ms)
+{
+    struct hash128 hash = hash_of(id);
+
+    return l1_enter(thread, stream, &hash, lsn, now_ms);
+}
+
+static void an_id_that_is_owned_elsewhere_is_not_known_where_ids_are_shared(void **state)
+{
+    const struct hash128 hash = hash_of(1);
+
+    (void)state;
+    for (int shared = 0; shared < 2; shared++) {
+        struct l1 *l1 = l1_create(100, TTL_MS, 0);
+        struct l1_thread *thread;
+        uint64_t lsn = 0;
+
+        if (shared)
+            l1_share(l1);
+        thread = l1_thread_create(l1);
+        assert_int_equal(enter(thread, 0, 1, 77, 0), L1_ADDED);
+        assert_true(knows(thread, 0, 1, 0));
+        assert_int_equal(enter(thread, 0, 1, 78, 0), L1_KNOWN);
+        l1_disown(thread, &hash, 77);
+        assert_int_equal(knows(thread, 0, 1, 0), !shared);
+        assert_int_equal(enter(thread, 0, 1, 79, 0), shared ? L1_ADDED : L1_KNOWN);
+        assert_true(knows(thread, 0, 1, 0)); /* one has gone to ask */
+        assert_int_equal(enter(thread, 0, 1, 80, 0), L1_KNOWN);
+        assert_true(l1_owner(thread, &hash, &lsn));
+        assert_int_equal(lsn, shared ? 79 : 0);
+        assert_int_equal(l1_entries(l1), 1);
+        l1_thread_destroy(thread);
+        l1_destroy(l1);
+    }
+}
+
+static void asking_again_and_again_uses_no_nodes(void **state)
+{
+    struct l1 *l1 = l1_create(1600, TTL_MS, 0);
+    struct l1_thread *thread;
+    const struct hash128 hash = hash_of(1);
+
+    (void)state;
+    l1_share(l1);
+    thread = l1_thread_create(l1);
+    for (uint64_t lsn = 1; lsn < 50000; lsn++) {
+        assert_int_equal(enter(thread, 0, 1, lsn, 0), L1_ADDED);
+        l1_disown(thread, &hash, lsn);
+    }
+    assert_int_equal(l1_entries(l1), 1);
+    assert_int_equal(l1_evicted(l1), 0);
+    l1_thread_destroy(thread);
+    l1_destroy(l1);
+}
+
+/* Also where a ttl is so long that a stamp counts in coarse steps. */
+static void an_id_is_known_for_its_streams_ttl_and_new_after_it(void **state)
+{
+    const uint64_t ttls[] = {TTL_MS, 604800000};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ttls); i++) {
+        const uint64_t start_ms = 123456789012, step_ms = ttls[i] == TTL_MS ? 1 : 512;
+        struct l1 *l1 = l1_create(100, ttls[i], start_ms);
+        struct l1_thread *thread = l1_thread_create(l1);
+
+        l1_set_stream_ttl(l1, 1, SHORT_TTL_MS);
+        l1_set_stream_ttl(l1, 2, ttls[i] + 1);
+        assert_int_equal(l1_stream_ttl_ms(l1, 0), ttls[i]);
+        assert_int_equal(l1_stream_ttl_ms(l1, 1), SHORT_TTL_MS);
+        assert_int_equal(l1_stream_ttl_ms(l1, 2), ttls[i]);
+        for (uint16_t stream = 0; stream < 3; stream++) {
+            assert_int_equal(enter(thread, stream, stream, 7, start_ms), L1_ADDED);
+            /* by the clock of another thread */
+            assert_true(knows(thread, stream, stream, start_ms - 5));
+            assert_true(knows(thread, stream, stream, start_ms + SHORT_TTL_MS - 1));
+            assert_int_equal(enter(thread, stream, stream, 8, start_ms + SHORT_TTL_MS - 1),
+                             L1_KNOWN);
+        }
+        assert_true(knows(thread, 0, 0, start_ms + SHORT_TTL_MS + step_ms));
+        assert_true(knows(thread, 2, 2, start_ms + SHORT_TTL_MS + step_ms));
+        assert_false(knows(thread, 1, 1, start_ms + SHORT_TTL_MS + step_ms));
+        assert_int_equal(enter(thread, 1, 1, 9, start_ms + SHORT_TTL_MS + step_ms), L1_ADDED);
+        assert_true(knows(thread, 1, 1, start_ms + 2 * SHORT_TTL_MS));
+        assert_int_equal(enter(thread, 1, 1, 10, start_ms + 2 * SHORT_TTL_MS), L1_KNOWN);
+        assert_int_equal(l1_entries(l1), 3);
+        /* a reload */
+        l1_set_stream_ttl(l1, 1, UINT64_MAX);
+        assert_true(knows(thread, 1, 1, start_ms + TTL_MS - 1));
+        l1_thread_destroy(thread);
+        l1_destroy(l1);
+    }
+}
+
+/* Each thread enters every id; ids are old in one half and elsewhere in the other. */
+static void *take_over_all_ids(void *arg)
+{
+    struct shared *shared = arg;
+    struct l1_thread *thread = l1_thread_create(shared->l1);
+    uint64_t number = atomic_fetch_add(&shared->next_thread, 1);
+
+    pthread_barrier_wait(&shared->start);
+    for (uint64_t id = 0; id < shared->ids; id++)
+        if (enter(thread, 0, id, 1000 + number, SHORT_TTL_MS + (id % 2)) == L1_ADDED)
+            atomic_fetch_add(&shared->winners[id], 1);
+    l1_thread_destroy(thread);
+    return NULL;
+}
+
+static void of_racing_threads_exactly_one_takes_an_id_over(void **state)
+{
+    struct shared shared = {.ids = 30000};
+    struct l1_thread *first;
+    pthread_t threads[4];
+
+    (void)state;
+    shared.l1 = l1_create(4 * shared.ids, TTL_MS, 0);
+    l1_share(shared.l1);
+    l1_set_stream_ttl(shared.l1, 0, SHORT_TTL_MS);
+    first = l1_thread_create(shared.l1);
+    for (uint64_t id = 0; id < shared.ids; id++) {
+        const struct hash128 hash = hash_of(id);
+
+        enter(first, 0, id, 7, id % 2 == 0 ? 0 : SHORT_TTL_MS);
+        if (id % 2 == 1)
+            l1_disown(first, &hash, 7);
+    }
+    shared.winners = calloc(shared.ids, 1);
+    pthread_barrier_init(&shared.start, NULL, ARRAY_LEN(threads));
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        pthread_create(&threads[i], NULL, take_over_all_ids, &shared);
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        pthread_join(threads[i], NULL);
+    for (uint64_t id = 0; id < shared.ids; id++)
+        assert_int_equal(shared.winners[id], 1);
+    assert_int_equal(l1_entries(shared.l1), shared.ids);
+    l1_thread_destroy(first);
+    l1_destroy(shared.l1);
+    free((void *)shared.winners);
+}
+
+/* ---- grace periods ---- */
+
+/* Stands in front of liburcu's: what there is of the ids at each grace period. */
+static struct l1 *watched;
+static size_t entries_at[4], grace_periods;
+
+void urcu_memb_synchronize_rcu(void)
+{
+    static void (*real)(void);
+
+    if (!real)
+        real = (void (*)(void))(uintptr_t)dlsym(RTLD_NEXT, "urcu_memb_synchronize_rcu");
+    if (watched && grace_periods < ARRAY_LEN(entries_at))
+        entries_at[grace_periods++] = l1_entries(watched);
+    real();
+}
+
+/* Before it is unlinked, since a thread may still be adding; after it, since one may still read. */
+static void a_generation_goes_between_two_grace_periods(void **state)
+{
+    struct l1 *l1 = l1_create(1600, TTL_MS, 0);
+    struct l1_thread *thread = l1_thread_create(l1);
+
+    (void)state;
+    for (uint64_t id = 0; id < 50; id++)
+        add(thread, id, 0);
+    l1_maintain(l1, ROTATION_MS);
+    watched = l1;
+    grace_periods = 0;
+    l1_maintain(l1, TTL_MS);
+    watched = NULL;
+    assert_int_equal(grace_periods, 2);
+    assert_int_equal(entries_at[0], 50);
+    assert_int_equal(entries_at[1], 0);
+    l1_thread_destroy(thread);
+    l1_destroy(l1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -596,6 +788,11 @@ int main(void)
         cmocka_unit_test(capacity_holds_under_load_with_maintain),
         cmocka_unit_test(capacity_holds_under_load_without_maintain),
         cmocka_unit_test(expiry_races_with_adders_and_removers),
+        cmocka_unit_test(an_id_that_is_owned_elsewhere_is_not_known_where_ids_are_shared),
+        cmocka_unit_test(asking_again_and_again_uses_no_nodes),
+        cmocka_unit_test(an_id_is_known_for_its_streams_ttl_and_new_after_it),
+        cmocka_unit_test(of_racing_threads_exactly_one_takes_an_id_over),
+        cmocka_unit_test(a_generation_goes_between_two_grace_periods),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -181,6 +181,58 @@ static void ids_are_known_after_an_end_in_order_and_another_boot(void **state)
     end();
 }
 
+static void add_two_at_two_times(void)
+{
+    begin(REAL_MS);
+    l1_mark_complete(l1);
+    add(1, 0);
+    add(2, 500);
+}
+
+static bool known_of(uint16_t stream, uint64_t id, uint64_t now_ms)
+{
+    const struct hash128 hash = hash_of(id);
+
+    return l1_knows(ids, stream, &hash, now_ms);
+}
+
+/* A stream's ttl counts from when an id was added, in whatever life. */
+static void an_id_keeps_its_age_over_a_kill(void **state)
+{
+    (void)state;
+    live_and_be_killed(add_two_at_two_times);
+    for (int life = 0; life < 2; life++) {
+        begin(REAL_MS + 1000);
+        l1_set_stream_ttl(l1, 1, 1200);
+        assert_int_equal(loaded.ids, 2);
+        assert_true(known_of(1, 1, 199) && known_of(1, 2, 199));
+        assert_false(known_of(1, 1, 200));
+        assert_true(known_of(1, 2, 699));
+        assert_false(known_of(1, 2, 700));
+        assert_true(known_of(0, 1, 2000) && known_of(0, 2, 2000));
+        end();
+    }
+}
+
+/* It has no times of single ids: they are as old as the youngest. */
+static void a_file_of_version_1_is_read(void **state)
+{
+    int fd;
+
+    (void)state;
+    live_and_be_killed(add_two_at_two_times);
+    fd = openat(dir_fd, "l1-001.gen", O_RDWR);
+    assert_int_equal(pwrite(fd, "\1", 1, 8), 1);
+    close(fd);
+    begin(REAL_MS + 1000);
+    l1_set_stream_ttl(l1, 1, 1200);
+    assert_int_equal(loaded.ids, 2);
+    assert_true(known_of(1, 1, 699) && known_of(1, 2, 699));
+    assert_false(known_of(1, 1, 700) || known_of(1, 2, 700));
+    assert_int_equal(add(1, 700), L1_OWN);
+    end();
+}
+
 /* An id may be there whose event was never on the disk: its retry must not be a duplicate. */
 static void after_a_loss_of_power_nothing_is_known_until_the_journal_is_read(void **state)
 {
@@ -547,6 +599,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(ids_and_their_owners_are_known_after_a_kill),
         TEST(ids_are_known_after_an_end_in_order_and_another_boot),
+        TEST(an_id_keeps_its_age_over_a_kill),
+        TEST(a_file_of_version_1_is_read),
         TEST(after_a_loss_of_power_nothing_is_known_until_the_journal_is_read),
         TEST(what_is_distrusted_is_believed_under_this_boot_alone),
         TEST(a_first_life_is_not_complete),

@@ -14,7 +14,10 @@
 #include <stdint.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define DEADLINE_NS (60 * CLOCK_NS_PER_S)
@@ -295,6 +298,67 @@ static void no_wake_up_is_lost_in_100000_single_events(void **state)
     ring_destroy(pong);
 }
 
+/* A worker that takes one event at a time and never comes back for another. */
+struct taker {
+    struct ring *ring;
+    pthread_t thread;
+    _Atomic int tid;
+    _Atomic bool took;
+};
+
+static void *take_one(void *arg)
+{
+    struct taker *taker = arg;
+    struct record *record;
+
+    atomic_store(&taker->tid, gettid());
+    while (ring_take(taker->ring, &record, 1) == 0)
+        ring_wait(taker->ring, UINT64_MAX);
+    atomic_store(&taker->took, true);
+    return NULL;
+}
+
+static bool is_asleep(int tid)
+{
+    char path[64], text[256] = "";
+    const char *state;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+    file = fopen(path, "r");
+    (void)!fread(text, 1, sizeof(text) - 1, file);
+    fclose(file);
+    state = strrchr(text, ')');
+    return state && state[2] == 'S';
+}
+
+/* Two events wake one sleeper; it takes one of them, and is busy with it for long. */
+static void who_leaves_events_behind_passes_the_wake_up_on(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        struct ring *ring = ring_create(10);
+        struct taker takers[2] = {{.ring = ring}, {.ring = ring}};
+        const uint64_t start_ns = clock_mono_ns();
+
+        for (size_t i = 0; i < 2; i++)
+            pthread_create(&takers[i].thread, NULL, take_one, &takers[i]);
+        for (size_t i = 0; i < 2; i++)
+            while (atomic_load(&takers[i].tid) == 0 || !is_asleep(atomic_load(&takers[i].tid)))
+                sched_yield();
+        assert_true(ring_reserve(ring, 2));
+        publish(ring, 0, 2);
+        while (!atomic_load(&takers[0].took) || !atomic_load(&takers[1].took)) {
+            sched_yield();
+            if (clock_mono_ns() - start_ns > 10 * CLOCK_NS_PER_S)
+                fail_msg("an event was left, and a worker left asleep");
+        }
+        for (size_t i = 0; i < 2; i++)
+            pthread_join(takers[i].thread, NULL);
+        ring_destroy(ring);
+    }
+}
+
 /* Producers and consumers with random numbers of events and random cancellations. */
 #define PRODUCERS_MAX 4
 
@@ -449,6 +513,7 @@ int main(void)
         cmocka_unit_test(close_wakes_all_sleepers),
         cmocka_unit_test(a_wake_up_after_the_epoch_was_read_is_remembered),
         cmocka_unit_test(no_wake_up_is_lost_in_100000_single_events),
+        cmocka_unit_test(who_leaves_events_behind_passes_the_wake_up_on),
         cmocka_unit_test(one_consumer_sees_each_producers_order_without_a_gap),
         cmocka_unit_test(many_threads_lose_and_double_nothing),
         cmocka_unit_test(ring_of_one_event_works_for_many_threads),
