@@ -294,11 +294,11 @@ static void copies_are_copied_again(void **state)
     uint32_t most = 0;
 
     (void)state;
-    for (size_t round = 0; round < 24; round++) {
+    for (size_t round = 0; round < 40; round++) {
         struct record **here = live + count;
 
-        fill(journal, here, 5, 1);
-        for (size_t i = 0; i < 5; i++)
+        fill(journal, here, 3, 1);
+        for (size_t i = 0; i < 3; i++)
             lsns[count++] = here[i]->lsn;
         while (maintain(journal), journal_wants_vacating(journal)) {
             for (size_t i = 0; i < count; i++)
@@ -306,7 +306,7 @@ static void copies_are_copied_again(void **state)
                     (void)journal_move(journal, &live[i], 1);
         }
         /* All but every tenth of the older ones go. */
-        for (size_t i = 0; i + 5 < count; i++)
+        for (size_t i = 0; i + 3 < count; i++)
             if (live[i] != NULL && i % 10 != 0) {
                 journal_finish(journal, &live[i], 1, RECORD_INSERTED);
                 live[i] = NULL;
