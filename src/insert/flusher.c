@@ -335,6 +335,30 @@ static void flusher_start_probes(struct flusher *flusher, uint64_t now)
     }
 }
 
+static void flusher_visit_list(const struct insert_list *list, vacate_visit_fn visit, void *arg)
+{
+    for (struct insert *insert = list->first; insert != NULL; insert = insert->next)
+        for (size_t i = 0; i < insert->count; i++)
+            visit(arg, &insert->records[i]);
+}
+
+/* Visits what is here and not on its way. */
+static void flusher_visit(void *holder, vacate_visit_fn visit, void *arg)
+{
+    struct flusher *flusher = holder;
+
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        struct lane *lane = &flusher->lanes[i];
+        uint32_t from = lane->head_taken;
+
+        for (struct batch *batch = lane->batches; batch != NULL; batch = batch->next, from = 0)
+            for (uint32_t k = from; k < batch->count; k++)
+                visit(arg, &batch->records[k]);
+        flusher_visit_list(&lane->waiting, visit, arg);
+    }
+    flusher_visit_list(&flusher->parked, visit, arg);
+}
+
 /* Milliseconds until something is due of itself. */
 static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 {
@@ -342,6 +366,8 @@ static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 
     if (flusher->discard)
         return POLL_MAX_MS;
+    if (vacate_due_ms(&flusher->vacate) < due)
+        due = vacate_due_ms(&flusher->vacate);
     if (flusher->parked.first != NULL && flusher->parked_at_ms < due)
         due = flusher->parked_at_ms;
     for (size_t i = 0; i < flusher->lane_count; i++) {
@@ -370,6 +396,8 @@ static void *flusher_run(void *arg)
         if (!flusher->discard) {
             flusher_retry_parked(flusher, now);
             flusher_start_probes(flusher, now);
+            /* First: what is sent again now cannot move. */
+            vacate_run(&flusher->vacate, now);
             flusher_start_inserts(flusher, now);
         }
         METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
@@ -435,6 +463,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
     started->up = -1;
     insert_list_init(&started->parked);
+    vacate_init(&started->vacate, parts->journal, flusher_visit, started);
     flusher_init_lanes(started, config);
     event_id_random(&started->random, sizeof(started->random));
     started->random |= 1; /* xorshift would stay at 0 */

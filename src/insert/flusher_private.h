@@ -20,6 +20,7 @@
 #include "insert.h"
 #include "alloy/log.h"
 #include "transfer.h"
+#include "vacate.h"
 
 #define FLUSHER_FINDINGS_MAX 256
 #define HEALTH_MESSAGE_MAX 300
@@ -75,6 +76,7 @@ struct flusher {
     struct transfer *active; /* by ->next */
     struct metrics_thread *counters;
     struct dead_letter *dead_letter;
+    struct vacate vacate;
     struct insert_list parked;
     size_t parked_count;
     uint64_t parked_at_ms;

@@ -222,6 +222,10 @@ int recover_settle_moves(const struct journal_dir *dir, const struct segment_spe
         recover_choose(&rivals);
     if (err == 0 && rivals.count > 1)
         qsort(rivals.list, rivals.count, sizeof(*rivals.list), recover_by_place);
+    /* A record that is believed may be in the page cache alone: with sync = never nobody has synced
+     * what an earlier life left. */
+    if (err == 0 && rivals.count > 0 && syncfs(spec->dir_fd) != 0)
+        err = -errno;
     for (size_t i = 0; i < rivals.count && err == 0;) {
         const ssize_t marked = recover_mark_segment(&rivals, i);
 
