@@ -18,36 +18,52 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-/* Whether the segment's file is still the one that is mapped. */
-static bool journal_watch_has_file(const struct journal *journal, const struct segment *segment)
+#define WATCH_SPARES_MAX 64
+
+/* A file that should be there. */
+struct watched {
+    uint32_t number;
+    uint64_t inode;
+};
+
+static struct watched journal_watch_of(const struct segment *segment)
+{
+    return (struct watched){.number = segment->number, .inode = segment->inode};
+}
+
+/* Whether the file of that name is still the one that is mapped. */
+static bool journal_watch_is_there(const struct journal *journal, struct watched file)
 {
     char name[SEGMENT_NAME_MAX];
     struct stat st;
 
-    segment_name(name, segment->number, "alj");
+    segment_name(name, file.number, "alj");
     if (fstatat(journal->spec.dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return errno != ENOENT;
-    return st.st_ino == segment->inode;
+    return st.st_ino == file.inode;
 }
 
 /* The number of a segment without its file; 0: there is none. */
 static uint32_t journal_watch_missing(struct journal *journal)
 {
-    uint32_t missing = 0;
+    struct watched spares[WATCH_SPARES_MAX];
+    size_t count = 0;
 
-    for (struct segment *segment = journal_first_in_use(journal); segment != NULL && missing == 0;
+    /* Before those in use, as a spare that is taken meanwhile is found there. */
+    pthread_mutex_lock(&journal->lock);
+    for (struct segment *segment = journal->spares; segment != NULL && count < ARRAY_LEN(spares);
+         segment = segment->next)
+        spares[count++] = journal_watch_of(segment);
+    pthread_mutex_unlock(&journal->lock);
+    for (size_t i = 0; i < count; i++)
+        if (!journal_watch_is_there(journal, spares[i]))
+            return spares[i].number;
+    for (struct segment *segment = journal_first_in_use(journal); segment != NULL;
          segment = segment->next)
         if (atomic_load_explicit(&segment->refs, memory_order_relaxed) > 0 &&
-            !journal_watch_has_file(journal, segment))
-            missing = segment->number;
-    /* There are few, and a writer that waits here would have taken the one that is missing. */
-    pthread_mutex_lock(&journal->lock);
-    for (struct segment *segment = journal->spares; segment != NULL && missing == 0;
-         segment = segment->next)
-        if (!journal_watch_has_file(journal, segment))
-            missing = segment->number;
-    pthread_mutex_unlock(&journal->lock);
-    return missing;
+            !journal_watch_is_there(journal, journal_watch_of(segment)))
+            return segment->number;
+    return 0;
 }
 
 void journal_watch(struct journal *journal)
