@@ -94,7 +94,8 @@ static int recover_read_original(struct recover_rivals *rivals, const struct seg
 
     if (offset < SEGMENT_HEADER_BYTES || offset % RECORD_ALIGN != 0 ||
         offset + sizeof(*record) > segment->limit ||
-        segment_next(segment, &offset, &record) != SEGMENT_RECORD || record != original)
+        segment_next(segment, &offset, &record) != SEGMENT_RECORD || record != original ||
+        record->copies > 0)
         return 0;
     return recover_add_rival(rivals, segment, record);
 }
