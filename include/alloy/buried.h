@@ -21,9 +21,9 @@ struct buried {
 };
 
 /*
- * Reads the LSNs of the lines that may be of records of this journal: of its instance and of
- * segments that are still there, in files written to since the oldest of those records came. The
- * files read are synced, so that a record may be marked DEAD on the strength of its line. 0, or
+ * Reads the LSNs of the lines that may be of records of this journal: of its instance, and
+ * no older than what is still there, in files written to since the oldest of those records came.
+ * The files read are synced, so that a record may be marked DEAD on the strength of its line. 0, or
  * -errno and nothing to free. Before recover_run(), which removes segments.
  */
 MUST_CHECK int buried_read(struct buried *buried, const char *dir, struct journal *journal);

@@ -55,12 +55,6 @@ uint64_t flusher_pending(const struct flusher *flusher);
  * Any thread; returns at once. */
 int flusher_bury(struct flusher *flusher, size_t stream);
 
-/* What flusher_visit() calls; it may put another record in the place of *record. */
-typedef void (*flusher_visit_fn)(void *arg, struct record **record);
-/* Visits each record here that is not on its way to ClickHouse and not in an insert that an answer
- * is still missing for. Flusher thread. */
-void flusher_visit(struct flusher *flusher, flusher_visit_fn visit, void *arg);
-
 /* Ends the thread (inserts in flight are cut off; their records stay LIVE and stamped), joins it
  * and frees everything. */
 void flusher_stop(struct flusher *flusher);

@@ -120,6 +120,21 @@ MUST_CHECK int journal_stamp(struct journal *journal, struct record *const *reco
 uint64_t journal_next_insert_id(struct journal *journal);
 
 /*
+ * Whether there are segments to be vacated, for the few LIVE records in them keep them: then
+ * whoever holds records looks which of them journal_vacating() names, and moves those that it alone
+ * touches, a group at a time. Any thread.
+ */
+bool journal_wants_vacating(const struct journal *journal);
+bool journal_vacating(const struct journal *journal, const struct record *record);
+#define JOURNAL_MOVE_MAX 1024
+/*
+ * Moves the first of n LIVE records, as many as there is room for: they are replaced by their
+ * copies, which have the same LSN, and are on disk. Returns how many; the originals must not be
+ * touched after. n <= JOURNAL_MOVE_MAX. Any thread that holds them; blocks (syncs).
+ */
+size_t journal_move(struct journal *journal, struct record **records, size_t n);
+
+/*
  * What has become of a record of this folder: its enum record_state; 0 where its segment has gone,
  * so that it is finished, one way or another; -1 where nobody can say, as an earlier life's
  * segments are not all read yet, or some could not be. Any thread; takes the journal's lock.
@@ -133,9 +148,11 @@ uint64_t journal_live(const struct journal *journal, size_t stream);
 uint64_t journal_bytes(const struct journal *journal);
 uint64_t journal_bytes_max(const struct journal *journal);
 /* True from a reservation that failed for want of room until there is room for a new segment, and
- * for ever after a failed sync. Any thread. */
+ * for ever after a failed sync, and while files are missing. Any thread. */
 bool journal_full(const struct journal *journal);
 bool journal_failed(const struct journal *journal);
+/* True while the folder, or files in it, are not where they were: nothing is taken. Any thread. */
+bool journal_removed(const struct journal *journal);
 
 /* Spares, population, interval sync, removal. Janitor thread. Called after each journal_wait(). */
 void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_interval_ms);
@@ -150,6 +167,11 @@ const struct segment_spec *journal_segments(const struct journal *journal);
 void journal_adopt_live(struct journal *journal, size_t stream);
 /* Takes a segment of an earlier life whose refs are settled. */
 void journal_adopt(struct journal *journal, struct segment *segment);
+/* Of an earlier life: a copy that counts; those of a segment that is about to be closed do not;
+ * some could not be read. */
+void journal_adopt_copy(struct journal *journal, struct record *copy);
+void journal_forget_copies(struct journal *journal, const struct segment *segment);
+void journal_lack_copies(struct journal *journal);
 /* Every file of earlier lives has been read, or set aside. */
 void journal_adopted_all(struct journal *journal);
 /* A file of an earlier life, of this many bytes, no longer counts as such: it is gone, set aside,

@@ -58,6 +58,10 @@ MUST_CHECK int journal_dir_peek(struct journal_dir *dir, const char *path,
                                 char error[JOURNAL_DIR_ERROR_MAX]);
 void journal_dir_peek_end(struct journal_dir *dir);
 
+/* Whether the path still leads to the folder that is open and locked: 0 or -ENOENT. An instance
+ * file that was removed is written anew. Janitor. */
+MUST_CHECK int journal_dir_look(struct journal_dir *dir);
+
 /* Something of this segment cannot be believed. 0 or -ENOMEM. Any thread. */
 MUST_CHECK int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number);
 /* The same, and nobody is to read it again: it keeps its bytes under another name. 0 or -errno. Any

@@ -27,16 +27,19 @@ struct recover_stats {
 };
 
 /*
- * Called for every whole record, of any state, in order of segment and offset; LIVE ones are lent
- * until they are finished, others until return. record->stream has been checked to be an index into
- * the present streams (it is rewritten by name when the configuration's order has changed).
+ * Called for every whole record, of any state but MOVED, in order of segment and offset; LIVE ones
+ * are lent until they are finished, others until return. record->stream has been checked to be an
+ * index into the present streams (it is rewritten by name when the configuration's order has
+ * changed).
  */
 typedef void (*recover_record_fn)(void *arg, struct record *record);
 
 struct recovery;
 
-/* Returns owned (recover_close()); NULL: out of memory. Once, after journal_open(). */
-struct recovery *recover_open(struct journal *journal);
+/* Settles which copy of a moved record counts, on disk. Returns 0 and an owned recovery
+ * (recover_close()), or -errno with a sentence in error. Once, after journal_open(). */
+MUST_CHECK int recover_open(struct recovery **recovery, struct journal *journal,
+                            char error[JOURNAL_ERROR_MAX]);
 /* Lets go of every segment. */
 void recover_close(struct recovery *recovery);
 

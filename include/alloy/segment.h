@@ -33,6 +33,7 @@ enum record_state {
     RECORD_DUPLICATE = 0x0f0f, /* another record owns the id */
     RECORD_DEAD = 0x00ff,      /* in the dead-letter folder */
     RECORD_REFUSED = 0x3c3c,   /* its request was answered 503: the sync failed */
+    RECORD_MOVED = 0x5a5a,     /* its copy counts, or the record that this is a copy of */
 };
 
 /*
@@ -43,18 +44,20 @@ enum record_state {
 struct record {
     uint32_t magic;
     uint32_t length;        /* of the whole record with its padding, bytes */
-    uint32_t checksum;      /* XXH3 (low 32 bits) of lsn .. end of the canonical id */
+    uint32_t checksum;      /* XXH3 (low 32 bits) of lsn .. end of the canonical id; of a copy:
+                               seeded with its place, written like an LSN */
     _Atomic uint16_t state; /* 0: not written to its end; else enum record_state */
     uint16_t stream;        /* index into config->streams of this process; meaningless in a file */
     _Atomic uint64_t insert_id; /* 0 until it is part of an insert; sealed */
-    uint64_t lsn;               /* segment number << 32 | offset in the segment */
+    uint64_t lsn;               /* segment number << 32 | offset in the segment; a copy's is that of
+                                   the original, since it names the record for ever */
     uint64_t received_ms;       /* real time */
     struct hash128 hash;        /* of stream and id */
     uint32_t body_length;       /* of the event's bytes and the newline */
     uint32_t id_offset;         /* of the canonical id, from body */
     uint16_t id_length;
     uint16_t stream_entry; /* index into the stream table of its segment's header */
-    uint32_t reserved;     /* 0 */
+    uint32_t copies;       /* how often it was moved; 0: it lies where its LSN says */
     char body[];
 };
 _Static_assert(sizeof(struct record) == 72, "the record header is part of the file format");
@@ -107,7 +110,8 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 #define SEGMENT_BYTES_MIN ((size_t)64 << 10)
 #define SEGMENT_BYTES_MAX ((size_t)2 << 30)
 #define SEGMENT_HEADER_BYTES 8192 /* records begin here */
-#define SEGMENT_VERSION 2
+#define SEGMENT_VERSION 3
+#define SEGMENT_VERSION_MIN 2 /* the oldest that is read: it knows no copies */
 #define SEGMENT_NAME_MAX 40
 
 /*
@@ -119,13 +123,47 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 
 struct segment;
 
+/* What a segment holds; part of the file format. */
+enum segment_kind {
+    SEGMENT_EVENTS, /* records where they were accepted */
+    SEGMENT_COPIES, /* records that were moved here, and nothing else */
+};
+
+/*
+ * A segment's life. Each move belongs to one thread: the janitor's are SEALED to VACATING and back,
+ * and those to FINISHED and from it.
+ *
+ *    made --> SPARE --> FILLING -----> SEALED <--> VACATING
+ *               ^                      ^   |          |
+ *               |      opened --> RECOVERING           |
+ *               |                          v          v
+ *               +------- (in memory) ----- FINISHED <--+ --> unmapped
+ */
+enum segment_life {
+    SEGMENT_SPARE,      /* ready, and nobody's */
+    SEGMENT_FILLING,    /* a writer appends to it */
+    SEGMENT_RECOVERING, /* of an earlier life, and not handed out yet */
+    SEGMENT_SEALED,     /* its LIVE records keep it */
+    SEGMENT_VACATING,   /* the same, and whoever holds some of them is to move them */
+    SEGMENT_FINISHED,   /* nobody needs it */
+};
+
+/* A part of a segment that is to be brought to the disk with others. */
+struct segment_span {
+    struct segment_span *next;
+    struct segment *segment;
+    uint64_t round; /* the last round that touched it */
+    size_t from, to;
+};
+
 /* The first SEGMENT_HEADER_BYTES of a file; zero where nothing is said. */
 struct segment_header {
     char magic[8];
     uint32_t version;
     uint32_t header_bytes;
     uint32_t number;
-    uint32_t stream_count;
+    uint16_t stream_count;
+    uint16_t kind; /* enum segment_kind; 0 in version 2 */
     uint64_t size;
     uint64_t instance_id;
     char streams[SEGMENT_STREAMS_MAX][SEGMENT_STREAM_NAME];
@@ -139,6 +177,8 @@ struct segment {
     size_t size;  /* mapped */
     size_t limit; /* records end before it; less than size only in a file that was cut off */
     uint32_t number;
+    uint64_t inode;       /* of its file; 0: in memory */
+    uint64_t records;     /* that were ever in it; set before it is sealed */
     bool damaged;         /* holds what could not be believed: its file stays. By who recovers it */
     struct segment *next; /* in one of the journal's lists; under its lock */
     /* its writer only */
@@ -148,11 +188,13 @@ struct segment {
     struct segment *demand_next;
     size_t demanded; /* brought to the disk up to here by journal_sync_appended() */
     /* janitor only */
-    size_t synced; /* sync = interval: on disk up to here */
+    size_t synced;      /* sync = interval: on disk up to here */
+    uint64_t sealed_ms; /* when it was first seen SEALED; 0: it was not yet */
     /* flusher only */
-    struct segment *stamp_next;
-    uint64_t stamp_round; /* the last journal_stamp() that touched it */
-    size_t stamp_from, stamp_to;
+    struct segment_span stamp;
+    /* under the journal's move_lock */
+    struct segment_span marks;
+    _Atomic uint8_t life; /* enum segment_life: see segment_enter() */
     /* LIVE records and holders; the mapping may go at 0. The last subtraction releases: pairs with
      * the acquire of the janitor. */
     CACHE_ALIGNED _Atomic uint64_t refs;
@@ -164,6 +206,7 @@ struct segment {
 struct segment_spec {
     int dir_fd; /* -1: anonymous memory */
     bool sync;  /* force file and folder to the disk at creation */
+    enum segment_kind kind;
     size_t size;
     size_t align;
     uint64_t instance_id;
@@ -179,26 +222,51 @@ static inline struct segment *segment_of(const struct record *record, size_t ali
     return ((const struct segment_header *)base)->segment;
 }
 
-static inline size_t record_offset(const struct record *record)
+/* Where a record lies in its segment, which for a copy is not in its LSN. Any thread. */
+static inline size_t segment_offset(const struct segment *segment, const struct record *record)
 {
-    return (size_t)(record->lsn & UINT32_MAX);
+    return (size_t)((const char *)record - segment->base);
 }
+
+static inline uint64_t segment_lsn(const struct segment *segment, size_t offset)
+{
+    return (uint64_t)segment->number << 32 | offset;
+}
+
+static inline enum segment_kind segment_kind(const struct segment *segment)
+{
+    return (enum segment_kind)((const struct segment_header *)segment->base)->kind;
+}
+
+/* Any thread; it may be the past by the time it is looked at. */
+static inline enum segment_life segment_life(const struct segment *segment)
+{
+    /* acquire: pairs with the release in segment_enter() */
+    return (enum segment_life)atomic_load_explicit(&segment->life, memory_order_acquire);
+}
+
+/* Moves a segment on in its life: only along the diagram's arrows, and only with the refs that the
+ * new place asks for. The thread that the move belongs to. */
+void segment_enter(struct segment *segment, enum segment_life life);
 
 /* Smallest alignment that serves segments of this size. */
 size_t segment_align(size_t size);
 
 /* Makes a file of this number, or the same in memory, with all its blocks. Returns 0 and an owned
- * segment (segment_close()), or -errno with nothing left behind. Any thread. */
+ * segment (segment_close()), a spare, or -errno with nothing left behind. Any thread. */
 MUST_CHECK int segment_create(struct segment **segment, const struct segment_spec *spec,
                               uint32_t number);
 /* Memory only: makes a finished segment a new one of this number. Its sole owner. */
 void segment_renew(struct segment *segment, const struct segment_spec *spec, uint32_t number);
-/* Maps a file of an earlier life. -EBADMSG: its header is broken, or of another instance; -EPROTO:
- * it is of another version; other -errno as from open(2) and mmap(2). Returns owned. */
+/* Maps a file of an earlier life, which is then RECOVERING. -EBADMSG: its header is broken, or of
+ * another instance; -EPROTO: it is of another version; other -errno as from open(2) and mmap(2).
+ * Returns owned. */
 MUST_CHECK int segment_open(struct segment **segment, const struct segment_spec *spec,
                             uint32_t number);
-/* The same for tools: the mapping can only be read, and any alloyd may have the folder. align of
- * spec is not used. */
+/* What the file of this number holds, by its header; what cannot be believed holds events. */
+enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t number);
+/* As segment_open() for tools: the mapping can only be read, and any alloyd may have the folder.
+ * align of spec is not used. */
 MUST_CHECK int segment_peek(struct segment **segment, const struct segment_spec *spec,
                             uint32_t number);
 /* Unmaps and frees; the file stays. */
@@ -223,6 +291,9 @@ struct record_parts {
 /* Writes a record at offset, where there is room, and makes it LIVE. Its writer. */
 struct record *segment_write(struct segment *segment, size_t offset,
                              const struct record_parts *parts);
+
+/* Copies a record to offset, where there is room; the same LSN, state LIVE. Its writer. */
+struct record *segment_copy(struct segment *segment, size_t offset, const struct record *record);
 
 enum segment_step {
     SEGMENT_RECORD, /* a whole record */

@@ -179,6 +179,10 @@ static struct readiness admin_readiness_read(const struct front_parts *parts)
         admin_add_reason(&readiness, "ring.full", true, "The ring is full.");
     if (journal_failed(parts->journal))
         admin_add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
+    else if (journal_removed(parts->journal))
+        admin_add_reason(&readiness, "journal.removed", true,
+                         "The journal's folder, or files in it, were removed or replaced while in "
+                         "use: put the folder back, or let pending events go and restart alloyd.");
     else if (journal_full(parts->journal))
         admin_add_full(&readiness, parts);
     return readiness;

@@ -28,7 +28,7 @@
 
 /* The columns of a sum. */
 static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
-                                           RECORD_DEAD, RECORD_REFUSED};
+                                           RECORD_DEAD, RECORD_REFUSED,  RECORD_MOVED};
 
 /* Records of a segment or a stream. */
 struct sum {
@@ -66,6 +66,8 @@ static const char *ctl_journal_state_name(uint16_t state)
         return "DEAD";
     case RECORD_REFUSED:
         return "REFUSED";
+    case RECORD_MOVED:
+        return "MOVED";
     default:
         return NULL;
     }
@@ -95,7 +97,7 @@ static const char *ctl_journal_diagnose(const struct segment *segment, size_t of
 
     if (segment->limit - offset < sizeof(*record) || record->magic != RECORD_MAGIC)
         return "no record begins here";
-    if (record->lsn != ((uint64_t)segment->number << 32 | offset))
+    if (record->copies == 0 && record->lsn != segment_lsn(segment, offset))
         return "record is not of this place";
     if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
         return "record was never finished";
@@ -145,10 +147,10 @@ static void ctl_journal_take_record(struct walk *walk, const struct segment *seg
 
     walk->records++;
     if (ctl_journal_state_name(word) == NULL)
-        ctl_journal_tell_problem(walk, segment->number, record_offset(record),
+        ctl_journal_tell_problem(walk, segment->number, segment_offset(segment, record),
                                  "record has the state %#x", word);
     if (state == RECORD_LIVE && !record_insert_id_valid(record))
-        ctl_journal_tell_problem(walk, segment->number, record_offset(record),
+        ctl_journal_tell_problem(walk, segment->number, segment_offset(segment, record),
                                  "record does not match the check of its insert id");
     ctl_journal_add_to_sum(&walk->segment, record, state);
     if (sum != NULL)

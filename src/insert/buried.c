@@ -22,7 +22,7 @@ struct reading {
     struct buried *buried;
     size_t capacity;
     uint64_t instance_id;
-    uint64_t first_lsn; /* of the oldest segment */
+    uint64_t first_lsn; /* of a record of the journal */
 };
 
 static int buried_by_lsn(const void *left, const void *right)
@@ -31,6 +31,12 @@ static int buried_by_lsn(const void *left, const void *right)
 
     return *a < *b ? -1 : *a > *b;
 }
+
+/* What limits the lines that can be of records of the journal. */
+struct bounds {
+    uint64_t lsn; /* none is below */
+    uint64_t ms;  /* none came before; UINT64_MAX: there is none */
+};
 
 /* When the first record of a segment came, which is its oldest; 0: it does not tell. */
 static uint64_t buried_segment_begun_ms(int dir_fd, uint32_t number)
@@ -53,18 +59,51 @@ static uint64_t buried_segment_begun_ms(int dir_fd, uint32_t number)
     return record.magic == RECORD_MAGIC ? record.received_ms : 0;
 }
 
-/* No record of the journal came before this time. */
-static uint64_t buried_journal_begun_ms(const struct journal_dir *dir)
+static void buried_lower(struct bounds *bounds, uint64_t lsn, uint64_t ms)
 {
-    uint64_t begun_ms = UINT64_MAX;
+    if (lsn < bounds->lsn)
+        bounds->lsn = lsn;
+    if (ms < bounds->ms)
+        bounds->ms = ms;
+}
+
+/* Records that were moved stand in any order, and their LSNs are of segments that have gone. */
+static void buried_read_copies(struct bounds *bounds, const struct segment_spec *spec,
+                               uint32_t number)
+{
+    size_t offset = SEGMENT_HEADER_BYTES;
+    struct segment *segment;
+    struct record *record;
+
+    if (segment_peek(&segment, spec, number) != 0) {
+        *bounds = (struct bounds){0};
+        return;
+    }
+    for (;;) {
+        const enum segment_step step = segment_next(segment, &offset, &record);
+
+        if (step == SEGMENT_RECORD)
+            buried_lower(bounds, record->lsn, record->received_ms);
+        else if (step != SEGMENT_GAP)
+            break;
+    }
+    segment_close(segment);
+}
+
+static struct bounds buried_find_bounds(const struct journal_dir *dir,
+                                        const struct segment_spec *spec)
+{
+    struct bounds bounds = {UINT64_MAX, UINT64_MAX};
 
     for (size_t i = 0; i < dir->file_count; i++) {
-        uint64_t ms = buried_segment_begun_ms(dir->fd, dir->files[i].number);
+        const uint32_t number = dir->files[i].number;
 
-        if (ms < begun_ms)
-            begun_ms = ms;
+        if (segment_file_kind(spec, number) == SEGMENT_COPIES)
+            buried_read_copies(&bounds, spec, number);
+        else
+            buried_lower(&bounds, (uint64_t)number << 32, buried_segment_begun_ms(dir->fd, number));
     }
-    return begun_ms;
+    return bounds;
 }
 
 static int buried_add_line(void *arg, const struct letter *letter, struct slice line,
@@ -126,19 +165,19 @@ int buried_read(struct buried *buried, const char *dir, struct journal *journal)
     const struct journal_dir *folder = journal_folder(journal);
     struct reading reading = {.buried = buried, .instance_id = folder->instance_id};
     struct letters letters;
-    uint64_t begun_ms;
+    struct bounds bounds;
     int err;
 
     *buried = (struct buried){0};
     if (folder->file_count == 0)
         return 0;
-    reading.first_lsn = (uint64_t)folder->files[0].number << 32;
-    begun_ms = buried_journal_begun_ms(folder);
+    bounds = buried_find_bounds(folder, journal_segments(journal));
+    reading.first_lsn = bounds.lsn;
     err = letters_open(&letters, dir);
     if (err != 0)
         return err == -ENOENT ? 0 : err;
     err = buried_read_files(&reading, &letters,
-                            begun_ms > CLOCK_SLACK_MS ? begun_ms - CLOCK_SLACK_MS : 0);
+                            bounds.ms > CLOCK_SLACK_MS ? bounds.ms - CLOCK_SLACK_MS : 0);
     letters_close(&letters);
     if (err != 0)
         buried_free(buried);

@@ -336,6 +336,36 @@ static void flusher_start_probes(struct flusher *flusher, uint64_t now)
     }
 }
 
+struct flusher_walk {
+    vacate_visit_fn visit;
+    void *arg;
+};
+
+static void flusher_walk_insert(void *arg, struct insert *insert)
+{
+    const struct flusher_walk *walk = arg;
+
+    for (size_t i = 0; i < insert->count; i++)
+        walk->visit(walk->arg, &insert_records(insert)[i]);
+}
+
+/* Visits each record here that is not on its way to ClickHouse: the journal may want it moved. */
+static void flusher_walk(void *holder, vacate_visit_fn visit, void *arg)
+{
+    struct flusher *flusher = holder;
+    struct flusher_walk walk = {visit, arg};
+
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        struct lane *lane = &flusher->lanes[i];
+        uint32_t from = lane->head_taken;
+        for (struct batch *batch = lane->batches; batch != NULL; batch = batch->next, from = 0) {
+            for (uint32_t k = from; k < batch->count; k++)
+                visit(arg, &batch->records[k]);
+        }
+        lane_visit(lane, flusher_walk_insert, &walk);
+    }
+}
+
 /* Milliseconds until something is due of itself. */
 static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 {
@@ -344,6 +374,8 @@ static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 
     if (flusher->discard)
         return POLL_MAX_MS;
+    if (vacate_due_ms(&flusher->vacate) < due)
+        due = vacate_due_ms(&flusher->vacate);
     for (size_t i = 0; i < flusher->lane_count; i++) {
         const struct lane *lane = &flusher->lanes[i];
         const uint64_t lane_ms = lane_next_due(lane, now);
@@ -384,6 +416,8 @@ static void *flusher_run(void *arg)
             flusher_bury_wanted(flusher);
             flusher_ask_meanwhile(flusher);
             flusher_start_probes(flusher, now);
+            /* First: what is sent again now cannot move. */
+            vacate_run(&flusher->vacate, now);
             flusher_start_inserts(flusher, now);
         }
         METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
@@ -460,6 +494,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
         lane_init(&started->lanes[i], (uint16_t)i);
         flusher_ask_anew(started, &started->lanes[i]);
     }
+    vacate_init(&started->vacate, parts->journal, flusher_walk, started);
     event_id_random(&started->random, sizeof(started->random));
     started->random |= 1; /* xorshift would stay at 0 */
     curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -514,34 +549,6 @@ int flusher_bury(struct flusher *flusher, size_t stream)
     atomic_fetch_or_explicit(&flusher->bury_wanted, UINT64_C(1) << stream, memory_order_relaxed);
     curl_multi_wakeup(flusher->multi);
     return 0;
-}
-
-struct flusher_visit {
-    flusher_visit_fn visit;
-    void *arg;
-};
-
-static void flusher_visit_insert(void *arg, struct insert *insert)
-{
-    const struct flusher_visit *visit = arg;
-
-    for (size_t i = 0; i < insert->count; i++)
-        visit->visit(visit->arg, &insert_records(insert)[i]);
-}
-
-void flusher_visit(struct flusher *flusher, flusher_visit_fn visit, void *arg)
-{
-    struct flusher_visit visiting = {visit, arg};
-
-    for (size_t i = 0; i < flusher->lane_count; i++) {
-        struct lane *lane = &flusher->lanes[i];
-        uint32_t from = lane->head_taken;
-        for (struct batch *batch = lane->batches; batch != NULL; batch = batch->next, from = 0) {
-            for (uint32_t k = from; k < batch->count; k++)
-                visit(arg, &batch->records[k]);
-        }
-        lane_visit(lane, flusher_visit_insert, &visiting);
-    }
 }
 
 void flusher_stop(struct flusher *flusher)

@@ -19,6 +19,7 @@
 #include "burial.h"
 #include "lane.h"
 #include "transfer.h"
+#include "vacate.h"
 
 #define LOG_INTERVAL_MS 60000
 
@@ -37,6 +38,7 @@ struct flusher {
     struct transfer *idle;   /* by ->next */
     struct transfer *active; /* by ->next */
     struct metrics_thread *counters;
+    struct vacate vacate;
     size_t next_lane;
     bool discard;
     int up;               /* -1: not known yet */

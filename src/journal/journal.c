@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal.c - the writers, and the books over the journal's segments; journal_janitor.c keeps them
- * supplied.
+ * journal.c - a journal's beginning and end, and the books over its records: what is finished,
+ * stamped, on disk, and still LIVE.
  *
- * A segment is spare, then in use, then gone. In use it has refs: its LIVE records, SEGMENT_BIAS
- * while a writer holds it, and one while a writer has yet to sync it. Whoever brings refs to 0 may
- * not touch it again; the janitor removes it.
- *
- * Runs on: writers on their front-end threads; journal_finish() on any; the stamps on the flusher.
+ * Runs on: journal_finish() and the books on any thread; the stamps on the flusher.
  * Owns: every segment and the folder.
  */
 #include "journal_private.h"
@@ -27,124 +23,6 @@
 static int journal_sync_pages(void *address, size_t length)
 {
     return msync(address, length, MS_SYNC) == 0 ? 0 : -errno;
-}
-
-static size_t journal_segment_room(const struct journal *journal)
-{
-    return journal->spec.size - SEGMENT_HEADER_BYTES;
-}
-
-/* Under lock. */
-static struct segment *journal_pop_spare(struct journal *journal)
-{
-    struct segment *segment = journal->spares;
-
-    journal->spares = segment->next;
-    journal->spare_count--;
-    return segment;
-}
-
-/* Puts count segments of list into use, or back among the spares. */
-static void journal_settle_taken(struct journal *journal, struct segment *list, size_t missing,
-                                 bool use)
-{
-    pthread_mutex_lock(&journal->lock);
-    for (struct segment *segment = list; segment != NULL; segment = segment->queue_next) {
-        if (!use) {
-            journal_push_spare(journal, segment);
-            continue;
-        }
-        atomic_store_explicit(&segment->refs, SEGMENT_BIAS, memory_order_relaxed);
-        segment->next = journal->in_use;
-        journal->in_use = segment;
-        atomic_fetch_add_explicit(&journal->bytes_used, segment->size, memory_order_relaxed);
-    }
-    journal->bytes_total -= (uint64_t)missing * journal->spec.size;
-    pthread_mutex_unlock(&journal->lock);
-}
-
-/* Takes count segments into use, all or none; -ENOSPC. */
-static int journal_take_segments(struct journal *journal, size_t count, struct segment **list)
-{
-    struct segment **tail = list;
-    size_t missing;
-    int err = 0;
-
-    *list = NULL;
-    pthread_mutex_lock(&journal->lock);
-    missing = count > journal->spare_count ? count - journal->spare_count : 0;
-    if (!journal_claim_bytes(journal, missing)) {
-        pthread_mutex_unlock(&journal->lock);
-        return -ENOSPC;
-    }
-    for (size_t i = missing; i < count; i++) {
-        *tail = journal_pop_spare(journal);
-        tail = &(*tail)->queue_next;
-    }
-    *tail = NULL;
-    pthread_mutex_unlock(&journal->lock);
-    /* Rare: the janitor did not keep up. */
-    for (; missing > 0; missing--) {
-        err = journal_create_segment(journal, tail);
-        if (err != 0)
-            break;
-        tail = &(*tail)->queue_next;
-    }
-    *tail = NULL;
-    journal_settle_taken(journal, *list, missing, err == 0);
-    return err == 0 ? 0 : -ENOSPC;
-}
-
-void journal_writer_seal(struct journal_writer *writer)
-{
-    struct journal *journal = writer->journal;
-    struct segment *segment = writer->segment;
-    uint64_t drop = SEGMENT_BIAS - writer->appended_here;
-
-    if (journal->sync == JOURNAL_SYNC_ALWAYS && segment->sync_from < writer->cursor) {
-        segment->queue_next = writer->unsynced;
-        writer->unsynced = segment;
-        drop--;
-    }
-    writer->segment = NULL;
-    writer->cursor = writer->end = 0;
-    writer->appended_here = 0;
-    /* release: pairs with the acquire in remove_finished() */
-    if (atomic_fetch_sub_explicit(&segment->refs, drop, memory_order_release) == drop)
-        journal_wake(journal);
-}
-
-/* Moves on to the next reserved segment. */
-static void journal_advance(struct journal_writer *writer)
-{
-    struct segment *segment = writer->queue;
-
-    ALLOY_ASSERT(segment != NULL);
-    if (writer->segment != NULL)
-        journal_writer_seal(writer);
-    writer->queue = segment->queue_next;
-    if (writer->queue == NULL)
-        writer->queue_tail = &writer->queue;
-    writer->segment = segment;
-    writer->cursor = SEGMENT_HEADER_BYTES;
-    writer->end = segment->size;
-    writer->wake_at = 0;
-}
-
-/* Decides where the janitor is wanted next; tells it now if populated pages run low. */
-static void journal_check_populated(struct journal_writer *writer)
-{
-    const struct segment *segment = writer->segment;
-    const size_t populated = atomic_load_explicit(&segment->populated, memory_order_relaxed);
-
-    if (populated >= segment->size) {
-        writer->wake_at = SIZE_MAX;
-    } else if (populated >= writer->cursor + JOURNAL_POPULATE_LOW) {
-        writer->wake_at = populated - JOURNAL_POPULATE_LOW;
-    } else {
-        writer->wake_at = writer->cursor + JOURNAL_POPULATE_LOW / 2;
-        journal_wake(writer->journal);
-    }
 }
 
 static int journal_set_spec(struct journal *journal, const struct journal_options *options)
@@ -225,6 +103,7 @@ int journal_open(struct journal **out, const struct journal_options *options,
     };
     pthread_mutex_init(&journal->lock, NULL);
     pthread_mutex_init(&journal->sync_lock, NULL);
+    pthread_mutex_init(&journal->move_lock, NULL);
     err = journal_set_spec(journal, options);
     if (err != 0) {
         snprintf(error, JOURNAL_ERROR_MAX,
@@ -258,6 +137,7 @@ close_dir:
 close_wake:
     close(journal->wake_fd);
 free_journal:
+    pthread_mutex_destroy(&journal->move_lock);
     pthread_mutex_destroy(&journal->sync_lock);
     pthread_mutex_destroy(&journal->lock);
     free(journal);
@@ -277,6 +157,7 @@ void journal_close(struct journal *journal)
 
     ALLOY_ASSERT(journal->writers == NULL);
     (void)journal_settle(journal);
+    journal_copies_seal(journal, false);
     for (segment = journal->in_use; segment != NULL; segment = next) {
         next = segment->next;
         journal_drop_segment(journal, segment,
@@ -286,8 +167,10 @@ void journal_close(struct journal *journal)
         next = segment->next;
         journal_drop_segment(journal, segment, false);
     }
+    moved_fini(&journal->moved);
     journal_dir_close(&journal->dir);
     close(journal->wake_fd);
+    pthread_mutex_destroy(&journal->move_lock);
     pthread_mutex_destroy(&journal->sync_lock);
     pthread_mutex_destroy(&journal->lock);
     free(journal);
@@ -306,195 +189,6 @@ struct waiter_table *journal_waiters(const struct journal *journal)
 const unsigned char *journal_secret(const struct journal *journal)
 {
     return journal->dir.secret;
-}
-
-struct journal_writer *journal_writer_create(struct journal *journal)
-{
-    struct journal_writer *writer = calloc(1, sizeof(*writer));
-
-    if (writer == NULL)
-        return NULL;
-    writer->journal = journal;
-    writer->queue_tail = &writer->queue;
-    pthread_mutex_init(&writer->lock, NULL);
-    pthread_mutex_lock(&journal->lock);
-    writer->next = journal->writers;
-    journal->writers = writer;
-    pthread_mutex_unlock(&journal->lock);
-    return writer;
-}
-
-void journal_writer_destroy(struct journal_writer *writer)
-{
-    struct journal *journal = writer->journal;
-    struct journal_writer **link = &journal->writers;
-
-    pthread_mutex_lock(&journal->lock);
-    while (*link != writer)
-        link = &(*link)->next;
-    *link = writer->next;
-    for (size_t i = 0; i < SEGMENT_STREAMS_MAX; i++)
-        journal->appended[i] += atomic_load_explicit(&writer->appended[i], memory_order_relaxed);
-    pthread_mutex_unlock(&journal->lock);
-    /* Off the list, so that the janitor no longer comes. */
-    while (writer->queue != NULL)
-        journal_advance(writer);
-    if (writer->segment != NULL)
-        journal_writer_seal(writer);
-    while (writer->unsynced != NULL) {
-        struct segment *segment = writer->unsynced;
-
-        writer->unsynced = segment->queue_next;
-        atomic_fetch_sub_explicit(&segment->refs, 1, memory_order_release);
-    }
-    pthread_mutex_destroy(&writer->lock);
-    free(writer);
-}
-
-size_t journal_entry_bytes(const struct journal_entry *entry)
-{
-    return record_bytes(entry->text.len + 1, entry->id_verbatim ? 0 : entry->id.len);
-}
-
-size_t journal_entry_bytes_max(const struct journal *journal)
-{
-    return journal_segment_room(journal);
-}
-
-/* Under the writer's lock. */
-static int journal_reserve(struct journal_writer *writer, const size_t *sizes, size_t n)
-{
-    const size_t room = journal_segment_room(writer->journal);
-    struct segment *taken = NULL;
-    size_t left = writer->plan_left;
-    size_t count = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        ALLOY_ASSERT(sizes[i] <= room);
-        if (sizes[i] > left) {
-            count++;
-            left = room;
-        }
-        left -= sizes[i];
-    }
-    if (count > 0) {
-        const int err = journal_take_segments(writer->journal, count, &taken);
-
-        if (err != 0)
-            return err;
-        *writer->queue_tail = taken;
-        for (; taken != NULL; taken = taken->queue_next)
-            writer->queue_tail = &taken->queue_next;
-        journal_wake(writer->journal);
-    }
-    writer->plan_left = left;
-    /* The janitor looks under the lock, which orders this. */
-    atomic_fetch_add_explicit(&writer->pending, n, memory_order_relaxed);
-    return 0;
-}
-
-int journal_writer_reserve(struct journal_writer *writer, const size_t *sizes, size_t n)
-{
-    struct journal *journal = writer->journal;
-    int err;
-
-    if (atomic_load_explicit(&journal->failed, memory_order_relaxed))
-        return -EIO;
-    pthread_mutex_lock(&writer->lock);
-    err = journal_reserve(writer, sizes, n);
-    pthread_mutex_unlock(&writer->lock);
-    if (err != 0) {
-        atomic_store_explicit(&journal->starved, true, memory_order_relaxed);
-        journal_wake(journal);
-    }
-    return err;
-}
-
-struct record *journal_writer_append(struct journal_writer *writer,
-                                     const struct journal_entry *entry, uint64_t received_ms)
-{
-    const struct record_parts parts = {
-        .text = entry->text,
-        .id = entry->id,
-        .id_verbatim = entry->id_verbatim,
-        .stream = entry->stream,
-        .hash = entry->hash,
-        .received_ms = received_ms,
-    };
-    const size_t bytes = journal_entry_bytes(entry);
-    const size_t pending = atomic_load_explicit(&writer->pending, memory_order_relaxed);
-    _Atomic uint64_t *appended = &writer->appended[entry->stream];
-    struct record *record;
-
-    ALLOY_ASSERT(pending > 0 && entry->stream < writer->journal->spec.stream_count);
-    if (bytes > writer->end - writer->cursor)
-        journal_advance(writer);
-    /* Counted before it can be seen and finished: the books never go below zero. A plain addition,
-     * as this thread alone writes it; release: pairs with the acquire in journal_live() */
-    atomic_store_explicit(appended, atomic_load_explicit(appended, memory_order_relaxed) + 1,
-                          memory_order_release);
-    writer->appended_here++;
-    record = segment_write(writer->segment, writer->cursor, &parts);
-    writer->cursor += bytes;
-    /* release: pairs with the acquire in journal_sync_dirty() */
-    atomic_store_explicit(&writer->segment->cursor, writer->cursor, memory_order_release);
-    if (unlikely(writer->cursor >= writer->wake_at))
-        journal_check_populated(writer);
-    /* release: pairs with the acquire in reclaim_idle(), which may then take the segment */
-    atomic_store_explicit(&writer->pending, pending - 1, memory_order_release);
-    return record;
-}
-
-/* Under the writer's lock: what is sealed first, then the segment that is being filled. */
-static int journal_sync_writer(struct journal_writer *writer)
-{
-    struct journal *journal = writer->journal;
-    struct segment *segment;
-    int err = 0;
-
-    while (err == 0 && (segment = writer->unsynced) != NULL) {
-        const size_t to = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
-
-        err = journal_sync_segment(journal, segment, segment->sync_from, to);
-        if (err != 0)
-            break;
-        segment->sync_from = to;
-        writer->unsynced = segment->queue_next;
-        /* release: pairs with the acquire in remove_finished() */
-        if (atomic_fetch_sub_explicit(&segment->refs, 1, memory_order_release) == 1)
-            journal_wake(journal);
-    }
-    segment = writer->segment;
-    if (err == 0 && segment != NULL && segment->sync_from < writer->cursor) {
-        err = journal_sync_segment(journal, segment, segment->sync_from, writer->cursor);
-        if (err == 0)
-            segment->sync_from = writer->cursor;
-    }
-    return err;
-}
-
-int journal_writer_sync(struct journal_writer *writer)
-{
-    int err;
-
-    if (writer->journal->sync != JOURNAL_SYNC_ALWAYS)
-        return 0;
-    if (atomic_load_explicit(&writer->journal->failed, memory_order_relaxed))
-        return -EIO;
-    pthread_mutex_lock(&writer->lock);
-    err = journal_sync_writer(writer);
-    pthread_mutex_unlock(&writer->lock);
-    return err;
-}
-
-/* Takes count LIVE records off a segment, after the last touch of them. */
-static void journal_put_records(struct journal *journal, struct segment *segment, uint64_t count)
-{
-    /* release: pairs with the acquire in remove_finished() */
-    const uint64_t refs = atomic_fetch_sub_explicit(&segment->refs, count, memory_order_release);
-
-    if (refs == count || atomic_load_explicit(&journal->starved, memory_order_relaxed))
-        journal_wake(journal);
 }
 
 /* Holds every segment in use that somebody has appended to since the last time. Under sync_lock. */
@@ -543,7 +237,7 @@ int journal_sync_appended(struct journal *journal)
 
     if (journal->sync == JOURNAL_SYNC_ALWAYS || journal->spec.dir_fd < 0)
         return 0;
-    if (atomic_load_explicit(&journal->failed, memory_order_relaxed))
+    if (journal_sync_has_failed(journal))
         return -EIO;
     pthread_mutex_lock(&journal->sync_lock);
     /* With sync = never nobody has synced what an earlier life left. */
@@ -594,33 +288,21 @@ void journal_finish(struct journal *journal, struct record *const *records, size
     journal_put_records(journal, segment, run);
 }
 
-/* Syncs the part of each segment that this round has touched. */
-static int journal_sync_stamps(struct journal *journal, struct segment *touched)
-{
-    int err = 0;
-
-    for (; touched != NULL && err == 0; touched = touched->stamp_next)
-        err = journal_sync_segment(journal, touched, touched->stamp_from, touched->stamp_to);
-    return err;
-}
-
 int journal_stamp(struct journal *journal, struct record *const *records, size_t n,
                   uint64_t insert_id)
 {
     const bool sync = journal->sync == JOURNAL_SYNC_ALWAYS;
     const uint64_t sealed = insert_id_seal(insert_id);
     const uint64_t round = ++journal->stamp_round;
-    struct segment *touched = NULL;
+    struct segment_span *touched = NULL;
 
     /* acquire: pairs with the release in promise_more() */
     if ((insert_id & ~INSERT_ID_ASYNC) >=
         atomic_load_explicit(&journal->dir.insert_limit, memory_order_acquire))
         return -EIO;
-    if (sync && atomic_load_explicit(&journal->failed, memory_order_relaxed))
+    if (sync && journal_sync_has_failed(journal))
         return -EIO;
     for (size_t i = 0; i < n; i++) {
-        const size_t from = record_offset(records[i]);
-        const size_t to = from + sizeof(struct record);
         struct segment *segment;
 
         atomic_store_explicit(&records[i]->insert_id, sealed, memory_order_relaxed);
@@ -628,62 +310,14 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
         if (!sync)
             continue;
         segment = segment_of(records[i], journal->spec.align);
-        if (segment->stamp_round != round) {
-            segment->stamp_round = round;
-            segment->stamp_from = from;
-            segment->stamp_to = to;
-            segment->stamp_next = touched;
-            touched = segment;
-        }
-        if (from < segment->stamp_from)
-            segment->stamp_from = from;
-        if (to > segment->stamp_to)
-            segment->stamp_to = to;
+        journal_span_add(&touched, segment, &segment->stamp, records[i], round);
     }
-    return journal_sync_stamps(journal, touched);
+    return journal_sync_spans(journal, touched);
 }
 
 uint64_t journal_next_insert_id(struct journal *journal)
 {
     return journal_dir_insert_id(&journal->dir);
-}
-
-/* Under lock, which keeps the mapping. -1: there is no such record in it. */
-static int journal_state_in(const struct segment *segment, uint64_t lsn)
-{
-    const size_t offset = (size_t)(lsn & UINT32_MAX);
-    /* acquire: pairs with the release in journal_writer_append() */
-    const size_t end = atomic_load_explicit(&segment->cursor, memory_order_acquire);
-    const struct record *record = (const struct record *)(segment->base + offset);
-
-    if (offset < SEGMENT_HEADER_BYTES || offset % RECORD_ALIGN != 0 ||
-        offset + sizeof(struct record) > end || record->magic != RECORD_MAGIC ||
-        record->lsn != lsn || !record_insert_id_valid(record))
-        return -1;
-    return atomic_load_explicit(&record->state, memory_order_relaxed);
-}
-
-int journal_record_state(struct journal *journal, uint64_t lsn)
-{
-    const uint32_t number = (uint32_t)(lsn >> 32);
-    const struct segment *segment;
-    bool all_read;
-    int state;
-
-    pthread_mutex_lock(&journal->lock);
-    /* acquire: pairs with the release in journal_adopted_all() */
-    all_read = atomic_load_explicit(&journal->earlier_read, memory_order_acquire);
-    for (segment = journal->in_use; segment != NULL; segment = segment->next)
-        if (segment->number == number)
-            break;
-    if (segment != NULL)
-        state = journal_state_in(segment, lsn);
-    else
-        state = all_read ? 0 : -1;
-    pthread_mutex_unlock(&journal->lock);
-    if (state == 0 && journal_dir_is_damaged(&journal->dir, number))
-        state = -1;
-    return state;
 }
 
 uint64_t journal_live(const struct journal *journal, size_t stream)
@@ -713,12 +347,18 @@ uint64_t journal_bytes_max(const struct journal *journal)
 
 bool journal_full(const struct journal *journal)
 {
-    return atomic_load_explicit(&journal->starved, memory_order_relaxed) || journal_failed(journal);
+    return atomic_load_explicit(&journal->starved, memory_order_relaxed) ||
+           atomic_load_explicit(&journal->trouble, memory_order_relaxed) != 0;
 }
 
 bool journal_failed(const struct journal *journal)
 {
-    return atomic_load_explicit(&journal->failed, memory_order_relaxed);
+    return atomic_load_explicit(&journal->trouble, memory_order_relaxed) & JOURNAL_SYNC_FAILED;
+}
+
+bool journal_removed(const struct journal *journal)
+{
+    return atomic_load_explicit(&journal->trouble, memory_order_relaxed) & JOURNAL_REMOVED;
 }
 
 struct journal_dir *journal_folder(struct journal *journal)

@@ -362,6 +362,36 @@ void journal_dir_peek_end(struct journal_dir *dir)
     journal_dir_let_go(dir);
 }
 
+/* Whether a name, seen from the folder dir_fd, still leads to what is open as fd. */
+static bool journal_dir_leads_to(int dir_fd, const char *name, int fd)
+{
+    struct stat named, open_one;
+
+    /* What cannot be looked at is no proof. */
+    if (fstatat(dir_fd, name, &named, 0) != 0)
+        return errno != ENOENT && errno != ENOTDIR;
+    return fstat(fd, &open_one) != 0 ||
+           (named.st_ino == open_one.st_ino && named.st_dev == open_one.st_dev);
+}
+
+int journal_dir_look(struct journal_dir *dir)
+{
+    int err = 0;
+
+    /* Without the lock file a second alloyd would take the folder for its own. */
+    if (!journal_dir_leads_to(AT_FDCWD, dir->path, dir->fd) ||
+        !journal_dir_leads_to(dir->fd, "lock", dir->lock_fd))
+        return -ENOENT;
+    if (faccessat(dir->fd, INSTANCE_NAME, F_OK, 0) == 0 || errno != ENOENT)
+        return 0;
+    pthread_mutex_lock(&dir->lock);
+    err = journal_dir_promise_more(dir);
+    pthread_mutex_unlock(&dir->lock);
+    log_warn("the instance file was removed action=write_it_anew result=\"%s\"",
+             err == 0 ? "ok" : strerror(-err));
+    return 0;
+}
+
 int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number)
 {
     int err;

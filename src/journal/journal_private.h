@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal_private.h - what journal.c (writers and books) and journal_janitor.c (spares, syncs,
- * removal) share, and nobody else sees.
+ * journal_private.h - what the journal's files share, and nobody else sees. Calls go one way:
  *
- * Lock order: a writer's, then the journal's; the janitor, which needs them the other way round,
- * only tries a writer's.
+ *    journal_janitor.c  journal.c (books, stamps)
+ *        |      \          |
+ *        |   journal_writer.c, journal_move.c
+ *        |                 |
+ *        +------> journal_supply.c (segments made and dropped, syncs, the janitor's sleep)
+ *
+ * Lock order: a writer's or move_lock, then the journal's; the janitor, which needs them the other
+ * way round, only tries a writer's.
  */
 #ifndef ALLOY_JOURNAL_PRIVATE_H
 #define ALLOY_JOURNAL_PRIVATE_H
@@ -17,6 +22,7 @@
 
 #include "alloy/journal.h"
 #include "alloy/journal_dir.h"
+#include "moved.h"
 
 #define JOURNAL_POPULATE_AHEAD ((size_t)4 << 20) /* bytes the janitor populates past a cursor */
 #define JOURNAL_POPULATE_LOW ((size_t)2 << 20)   /* below this a writer wakes it */
@@ -42,6 +48,12 @@ struct journal_writer {
     _Atomic uint64_t appended[SEGMENT_STREAMS_MAX];
 };
 
+/* Why no event is taken whatever room there is. */
+enum journal_trouble {
+    JOURNAL_SYNC_FAILED = 1, /* for ever */
+    JOURNAL_REMOVED = 2,     /* the folder, or files in it, are not where they were */
+};
+
 struct journal {
     /* constant after journal_open() */
     struct segment_spec spec;
@@ -53,7 +65,7 @@ struct journal {
     int wake_fd;
     struct journal_dir dir; /* has a lock of its own */
     /* any thread */
-    _Atomic bool failed;         /* a sync failed: never true to false */
+    _Atomic unsigned trouble;    /* of enum journal_trouble */
     _Atomic bool starved;        /* a reservation failed, and there is no room yet */
     _Atomic bool wake_pending;   /* wake_fd is readable, or about to be */
     _Atomic uint64_t bytes_used; /* segments in use; written under lock */
@@ -68,24 +80,51 @@ struct journal {
     struct journal_writer *writers;
     uint64_t appended[SEGMENT_STREAMS_MAX]; /* by earlier lives and destroyed writers */
     bool creation_failing;
+    struct moved moved; /* where copied records are */
     /* under sync_lock, which is taken first */
     pthread_mutex_t sync_lock;
     bool earlier_synced; /* what earlier lives left is on disk for sure */
+    /* under move_lock, which is taken before the journal's */
+    pthread_mutex_t move_lock;
+    struct segment *copies; /* takes copies; NULL: the janitor has to make one */
+    uint64_t copied_here;   /* into it */
+    uint64_t move_round;
+    /* any thread */
+    _Atomic bool vacating; /* some segments are; by the janitor */
     /* janitor only */
     uint64_t synced_ms;
+    uint64_t watched_ms;
     bool promise_failing;
     /* flusher only */
     uint64_t stamp_round;
 };
 
+/* ---- journal_supply.c ---- */
+
 /* Makes one segment, whose bytes have been claimed; 0 or -errno, logged. Any thread. */
-MUST_CHECK int journal_create_segment(struct journal *journal, struct segment **segment);
+MUST_CHECK int journal_create_segment(struct journal *journal, enum segment_kind kind,
+                                      struct segment **segment);
 /* Under the journal's lock: whether count more segments may exist, and if so counts them. */
 bool journal_claim_bytes(struct journal *journal, size_t count);
+/* Under the journal's lock: puts a segment whose bytes are claimed into use, held by a writer. */
+void journal_use_segment(struct journal *journal, struct segment *segment);
 /* Under the journal's lock. */
 void journal_push_spare(struct journal *journal, struct segment *segment);
 /* Makes spares up to the target, as far as max_bytes and the disk allow. Janitor. */
 void journal_make_spares(struct journal *journal);
+/* Unmaps a segment; its file goes with it unless it is kept. */
+void journal_drop_segment(struct journal *journal, struct segment *segment, bool keep);
+
+/* Whether no event is to be taken. Any thread. */
+static inline bool journal_in_trouble(struct journal *journal)
+{
+    return atomic_load_explicit(&journal->trouble, memory_order_relaxed) != 0;
+}
+
+static inline bool journal_sync_has_failed(struct journal *journal)
+{
+    return atomic_load_explicit(&journal->trouble, memory_order_relaxed) & JOURNAL_SYNC_FAILED;
+}
 
 /* A sync failed: the kernel may have dropped the pages, and what is on disk is unknown for good.
  * Any thread. */
@@ -93,12 +132,36 @@ void journal_fail(struct journal *journal, const char *what, uint32_t number, in
 /* Brings a part of a segment to the disk; a failure fails the journal. 0 or -EIO. Any thread. */
 MUST_CHECK int journal_sync_segment(struct journal *journal, struct segment *segment, size_t from,
                                     size_t to);
+/* The span of a segment grows by the head of a record; list links the spans that this round has
+ * touched. */
+void journal_span_add(struct segment_span **list, struct segment *segment,
+                      struct segment_span *span, const struct record *record, uint64_t round);
+/* Brings them to the disk. 0 or -EIO. */
+MUST_CHECK int journal_sync_spans(struct journal *journal, struct segment_span *list);
 /* Brings to the disk what was appended since the last time. Janitor. */
 void journal_sync_dirty(struct journal *journal);
-/* Unmaps a segment; its file goes with it unless it is kept. */
-void journal_drop_segment(struct journal *journal, struct segment *segment, bool keep);
+/* The head of the list of segments in use: the janitor, which alone removes, may walk from it. */
+struct segment *journal_first_in_use(struct journal *journal);
+/* Takes count LIVE records, or holds, off a segment, after the last touch of them. Any thread. */
+void journal_put_records(struct journal *journal, struct segment *segment, uint64_t count);
+
+/* ---- journal_writer.c ---- */
+/* Gives up a hold of SEGMENT_BIAS on a segment to which records were appended; keep: some refs
+ * more are kept. Owner thread, or the janitor under the writer's lock. */
+void journal_seal_segment(struct journal *journal, struct segment *segment, uint64_t records,
+                          uint64_t keep);
 /* Lets go of the writer's segment; from now on its LIVE records alone keep it. Owner thread, or the
  * janitor under the writer's lock. */
 void journal_writer_seal(struct journal_writer *writer);
+
+/* ---- journal_move.c ---- */
+/* Whether a segment takes copies now; make: makes one if there is none. Janitor. */
+bool journal_copies_open(struct journal *journal, bool make);
+/* Seals the segment of copies; idle: only if nothing in it is LIVE. Janitor, or at the end. */
+void journal_copies_seal(struct journal *journal, bool idle);
+
+/* ---- journal_watch.c ---- */
+/* Looks whether the folder and the files in use are still there. Janitor. */
+void journal_watch(struct journal *journal);
 
 #endif

@@ -11,6 +11,8 @@
  */
 #include "alloy/recover.h"
 
+#include "recover_moves.h"
+
 #include "alloy/journal_dir.h"
 #define LOG_MODULE "recover"
 #include "alloy/log.h"
@@ -56,8 +58,10 @@ static void recover_count_damage(struct recovery *recovery)
 {
     recovery->stats.corrupt++;
     recovery->segment->damaged = true;
-    /* Only for what is said later of the segment's records. */
+    /* Only for what is said later of the segment's records, or of those that were moved to it. */
     (void)!journal_dir_note_damaged(recovery->dir, recovery->segment->number);
+    if (segment_kind(recovery->segment) == SEGMENT_COPIES)
+        journal_lack_copies(recovery->journal);
 }
 
 /* The record's state; what a flipped bit has made of it is undone. */
@@ -73,7 +77,7 @@ static enum record_state recover_state_of(struct recovery *recovery, struct reco
         state = RECORD_LIVE;
     recovery->stats.corrupt++;
     log_error("record with an impossible state segment=%u offset=%zu state=%#x taken_as=%s",
-              recovery->segment->number, record_offset(record), word,
+              recovery->segment->number, segment_offset(recovery->segment, record), word,
               state == RECORD_LIVE ? "live" : "finished");
     atomic_store_explicit(&record->state, (uint16_t)state, memory_order_relaxed);
     return state;
@@ -87,11 +91,16 @@ static void recover_take_record(struct recovery *recovery, struct record *record
     if (state == RECORD_LIVE && !record_insert_id_valid(record)) {
         /* It may be in ClickHouse or not, and nobody can say in which insert to ask. */
         log_error("record with a broken insert id set aside segment=%u offset=%zu",
-                  recovery->segment->number, record_offset(record));
+                  recovery->segment->number, segment_offset(recovery->segment, record));
         recover_count_damage(recovery);
         return;
     }
     recovery->stats.records++;
+    recovery->segment->records++;
+    if (state == RECORD_MOVED)
+        return;
+    if (record->copies > 0)
+        journal_adopt_copy(recovery->journal, record);
     if (state == RECORD_LIVE)
         recovery->live++;
     record->stream = stream;
@@ -192,6 +201,8 @@ static int recover_read_file(struct recovery *recovery, size_t i)
     if (recovery->live == 0) {
         const bool damaged = segment->damaged;
 
+        if (segment_kind(segment) == SEGMENT_COPIES)
+            journal_forget_copies(recovery->journal, segment);
         segment_close(segment);
         return damaged ? journal_dir_set_aside(recovery->dir, file->number)
                        : segment_unlink(recovery->spec->dir_fd, file->number);
@@ -202,22 +213,38 @@ static int recover_read_file(struct recovery *recovery, size_t i)
     return 0;
 }
 
-struct recovery *recover_open(struct journal *journal)
+int recover_open(struct recovery **out, struct journal *journal, char error[JOURNAL_ERROR_MAX])
 {
     struct journal_dir *dir = journal_folder(journal);
     struct recovery *recovery = calloc(1, sizeof(*recovery));
+    uint32_t number = 0;
+    int err = -ENOMEM;
 
+    snprintf(error, JOURNAL_ERROR_MAX, "out of memory while the journal is read");
     if (recovery == NULL)
-        return NULL;
+        return err;
     recovery->journal = journal;
     recovery->spec = journal_segments(journal);
     recovery->dir = dir;
     recovery->held = calloc(dir->file_count + 1, sizeof(struct segment *));
-    if (recovery->held == NULL) {
-        free(recovery);
-        return NULL;
+    if (recovery->held == NULL)
+        goto free_recovery;
+    err = recover_settle_moves(dir, recovery->spec, &number);
+    if (err != 0) {
+        snprintf(error, JOURNAL_ERROR_MAX,
+                 "journal folder %s: which of several copies of an event counts cannot be settled: "
+                 "segment %u: %s",
+                 dir->path, number, strerror(-err));
+        goto free_held;
     }
-    return recovery;
+    *out = recovery;
+    return 0;
+
+free_held:
+    free(recovery->held);
+free_recovery:
+    free(recovery);
+    return err;
 }
 
 void recover_close(struct recovery *recovery)
@@ -296,8 +323,10 @@ size_t recover_take(struct recovery *recovery, size_t i, struct record **records
 
 void recover_release(struct recovery *recovery, size_t i)
 {
-    if (recovery->held[i] != NULL)
+    if (recovery->held[i] != NULL) {
+        segment_enter(recovery->held[i], SEGMENT_SEALED);
         recover_put_segment(recovery->held[i], 1);
+    }
     recovery->held[i] = NULL;
     recovery->offset = 0;
 }
@@ -305,13 +334,11 @@ void recover_release(struct recovery *recovery, size_t i)
 int recover_run(struct journal *journal, recover_record_fn visit, void *arg,
                 struct recover_stats *stats, char error[JOURNAL_ERROR_MAX])
 {
-    struct recovery *recovery = recover_open(journal);
-    int err = 0;
+    struct recovery *recovery;
+    int err = recover_open(&recovery, journal, error);
 
-    if (recovery == NULL) {
-        snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
-        return -ENOMEM;
-    }
+    if (err != 0)
+        return err;
     for (size_t i = 0; err == 0 && i < recover_segments(recovery); i++)
         err = recover_read(recovery, i, visit, arg, error);
     *stats = recovery->stats;

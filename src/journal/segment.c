@@ -77,6 +77,14 @@ static uint32_t segment_record_checksum(const struct record *record, size_t used
     return (uint32_t)XXH3_64bits((const char *)record + from, used - from);
 }
 
+/* Of a copy, whose LSN does not tell its place: so the checksum does. */
+static uint32_t segment_copy_checksum(const struct record *record, size_t used, uint64_t place)
+{
+    const size_t from = offsetof(struct record, lsn);
+
+    return (uint32_t)XXH3_64bits_withSeed((const char *)record + from, used - from, place);
+}
+
 static void segment_write_header(struct segment *segment, const struct segment_spec *spec)
 {
     struct segment_header *header = (struct segment_header *)segment->base;
@@ -85,7 +93,8 @@ static void segment_write_header(struct segment *segment, const struct segment_s
         .version = SEGMENT_VERSION,
         .header_bytes = SEGMENT_HEADER_BYTES,
         .number = segment->number,
-        .stream_count = (uint32_t)spec->stream_count,
+        .stream_count = (uint16_t)spec->stream_count,
+        .kind = (uint16_t)spec->kind,
         .size = segment->size,
         .instance_id = spec->instance_id,
         .segment = segment,
@@ -99,14 +108,20 @@ static void segment_write_header(struct segment *segment, const struct segment_s
 static struct segment *segment_new(uint32_t number, size_t size, size_t align, int fd, int prot)
 {
     struct segment *segment = aligned_alloc(CACHE_LINE, sizeof(*segment));
+    struct stat st = {0};
 
     if (segment == NULL)
         return NULL;
+    if (fd >= 0 && fstat(fd, &st) != 0) {
+        free(segment);
+        return NULL;
+    }
     *segment = (struct segment){
         .base = segment_map_aligned(size, align, fd, prot),
         .size = size,
         .limit = size,
         .number = number,
+        .inode = st.st_ino,
         .sync_from = SEGMENT_HEADER_BYTES,
         .synced = SEGMENT_HEADER_BYTES,
         .cursor = SEGMENT_HEADER_BYTES,
@@ -184,7 +199,7 @@ remove_file:
 static bool segment_header_foreign(const struct segment_header *header)
 {
     return memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) == 0 &&
-           header->version != SEGMENT_VERSION &&
+           (header->version < SEGMENT_VERSION_MIN || header->version > SEGMENT_VERSION) &&
            header->checksum == segment_header_checksum(header);
 }
 
@@ -193,12 +208,14 @@ static bool segment_header_valid(const struct segment_header *header,
                                  const struct segment_spec *spec, uint32_t number)
 {
     if (memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) != 0 ||
-        header->version != SEGMENT_VERSION || header->header_bytes != SEGMENT_HEADER_BYTES ||
+        header->version < SEGMENT_VERSION_MIN || header->version > SEGMENT_VERSION ||
+        header->header_bytes != SEGMENT_HEADER_BYTES ||
         header->checksum != segment_header_checksum(header))
         return false;
     if (header->number != number || header->instance_id != spec->instance_id ||
         header->size < SEGMENT_BYTES_MIN || header->size > SEGMENT_BYTES_MAX ||
-        header->stream_count > SEGMENT_STREAMS_MAX)
+        header->stream_count > SEGMENT_STREAMS_MAX ||
+        header->kind > (header->version == SEGMENT_VERSION_MIN ? SEGMENT_EVENTS : SEGMENT_COPIES))
         return false;
     for (size_t i = 0; i < header->stream_count; i++)
         if (memchr(header->streams[i], '\0', SEGMENT_STREAM_NAME) == NULL)
@@ -236,6 +253,7 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
                            PROT_READ | (peek ? 0 : PROT_WRITE));
     if (*segment == NULL)
         return -errno;
+    (*segment)->life = SEGMENT_RECOVERING;
     (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
     /* It is about to be read whole; without it a cold file comes page by page. */
     (void)madvise((*segment)->base, (*segment)->size, MADV_WILLNEED);
@@ -250,13 +268,15 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
     const struct segment_header *header = (const struct segment_header *)segment->base;
     struct record *record = (struct record *)(segment->base + offset);
     const size_t room = segment->limit - offset;
-    size_t id_bytes;
+    const uint64_t place = segment_lsn(segment, offset);
+    size_t id_bytes, used;
 
     if (room < sizeof(*record) || record->magic != RECORD_MAGIC ||
-        record->lsn != ((uint64_t)segment->number << 32 | offset))
+        (record->copies > 0) != (header->kind == SEGMENT_COPIES) ||
+        (record->copies == 0 && record->lsn != place))
         return NULL;
     if (record->length > room || record->body_length == 0 || record->body_length > room ||
-        record->reserved != 0 || record->stream_entry >= header->stream_count)
+        record->stream_entry >= header->stream_count)
         return NULL;
     if (record->id_offset == record->body_length)
         id_bytes = record->id_length;
@@ -269,8 +289,9 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
     /* Nothing was ever promised for a record that did not come to its last store. */
     if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
         return NULL;
-    if (record->checksum !=
-        segment_record_checksum(record, sizeof(*record) + record->body_length + id_bytes))
+    used = sizeof(*record) + record->body_length + id_bytes;
+    if (record->checksum != (record->copies == 0 ? segment_record_checksum(record, used)
+                                                 : segment_copy_checksum(record, used, place)))
         return NULL;
     return record;
 }
@@ -278,12 +299,45 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
 enum record_state record_state_of(uint16_t word)
 {
     static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
-                                               RECORD_DEAD, RECORD_REFUSED};
+                                               RECORD_DEAD, RECORD_REFUSED,  RECORD_MOVED};
 
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
         if (__builtin_popcount((unsigned)(word ^ states[i])) <= 3)
             return states[i];
     return (enum record_state)0;
+}
+
+void segment_enter(struct segment *segment, enum segment_life life)
+{
+    static const unsigned allowed[] = {
+        [SEGMENT_SPARE] = 1u << SEGMENT_FILLING,
+        [SEGMENT_FILLING] = 1u << SEGMENT_SEALED,
+        [SEGMENT_RECOVERING] = 1u << SEGMENT_SEALED,
+        [SEGMENT_SEALED] = 1u << SEGMENT_VACATING | 1u << SEGMENT_FINISHED,
+        [SEGMENT_VACATING] = 1u << SEGMENT_SEALED | 1u << SEGMENT_FINISHED,
+        [SEGMENT_FINISHED] = 1u << SEGMENT_SPARE,
+    };
+    const uint64_t refs = atomic_load_explicit(&segment->refs, memory_order_relaxed);
+
+    ALLOY_ASSERT(allowed[segment_life(segment)] >> life & 1);
+    switch (life) {
+    case SEGMENT_SPARE:
+    case SEGMENT_FINISHED:
+        ALLOY_ASSERT(refs == 0);
+        break;
+    case SEGMENT_FILLING:
+        ALLOY_ASSERT(refs == SEGMENT_BIAS);
+        break;
+    case SEGMENT_SEALED: /* its writer gives up its hold after this, and may not touch it then */
+        break;
+    case SEGMENT_VACATING:
+        ALLOY_ASSERT(refs < SEGMENT_BIAS);
+        break;
+    case SEGMENT_RECOVERING:
+        ALLOY_UNREACHABLE("a segment is opened as this");
+    }
+    /* release: pairs with the acquire in segment_life() */
+    atomic_store_explicit(&segment->life, (uint8_t)life, memory_order_release);
 }
 
 size_t segment_align(size_t size)
@@ -311,7 +365,8 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
 {
     ALLOY_ASSERT(spec->dir_fd < 0 && segment->refs == 0);
     segment->number = number;
-    segment->stamp_round = 0;
+    segment->stamp.round = segment->marks.round = 0;
+    segment->sealed_ms = 0;
     atomic_store_explicit(&segment->cursor, SEGMENT_HEADER_BYTES, memory_order_relaxed);
     segment_write_header(segment, spec);
 }
@@ -340,6 +395,24 @@ int segment_open(struct segment **segment, const struct segment_spec *spec, uint
 int segment_peek(struct segment **segment, const struct segment_spec *spec, uint32_t number)
 {
     return segment_open_named(segment, spec, number, true);
+}
+
+enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t number)
+{
+    enum segment_kind kind = SEGMENT_EVENTS;
+    struct segment_header header;
+    char name[SEGMENT_NAME_MAX];
+    int fd;
+
+    segment_name(name, number, "alj");
+    fd = openat(spec->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return kind;
+    if (pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
+        segment_header_valid(&header, spec, number))
+        kind = (enum segment_kind)header.kind;
+    close(fd);
+    return kind;
 }
 
 void segment_close(struct segment *segment)
@@ -400,7 +473,7 @@ struct record *segment_write(struct segment *segment, size_t offset,
         (uint32_t)(parts->id_verbatim ? (size_t)(parts->id.data - parts->text.data) : body_length);
     record->id_length = (uint16_t)parts->id.len;
     record->stream_entry = parts->stream;
-    record->reserved = 0;
+    record->copies = 0;
     memcpy(record->body, parts->text.data, parts->text.len);
     record->body[parts->text.len] = '\n';
     memcpy(record->body + body_length, parts->id.data, id_bytes);
@@ -409,6 +482,28 @@ struct record *segment_write(struct segment *segment, size_t offset,
     /* release: a kill between any two stores leaves either no state or a whole record */
     atomic_store_explicit(&record->state, RECORD_LIVE, memory_order_release);
     return record;
+}
+
+struct record *segment_copy(struct segment *segment, size_t offset, const struct record *record)
+{
+    struct record *copy = (struct record *)(segment->base + offset);
+    const bool verbatim = record->id_offset != record->body_length;
+    const size_t used = sizeof(*copy) + record->body_length + (verbatim ? 0 : record->id_length);
+
+    copy->magic = RECORD_MAGIC;
+    copy->length = record->length;
+    copy->stream = record->stream;
+    atomic_store_explicit(&copy->insert_id,
+                          atomic_load_explicit(&record->insert_id, memory_order_relaxed),
+                          memory_order_relaxed);
+    /* From its LSN on a record is the same for ever, but for what belongs to the segment. */
+    memcpy(&copy->lsn, &record->lsn, used - offsetof(struct record, lsn));
+    copy->stream_entry = record->stream;
+    copy->copies = record->copies + 1;
+    copy->checksum = segment_copy_checksum(copy, used, segment_lsn(segment, offset));
+    /* release: as in segment_write() */
+    atomic_store_explicit(&copy->state, RECORD_LIVE, memory_order_release);
+    return copy;
 }
 
 enum segment_step segment_next(const struct segment *segment, size_t *offset,

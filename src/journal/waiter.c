@@ -286,6 +286,7 @@ static enum entry_state waiter_state_after(const struct entry *entry, enum recor
         return entry->inserted ? ENTRY_INSERTED : ENTRY_ELSEWHERE;
     case RECORD_LIVE:
     case RECORD_REFUSED:
+    case RECORD_MOVED:
         break;
     }
     ALLOY_UNREACHABLE("a record that is waited for cannot end so");

@@ -486,8 +486,10 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
     replay->log_due_ms = replay->started_ms + LOG_INTERVAL_MS;
     replay->real_ms = clock_real_ms();
     replay->metrics = metrics_thread_create(parts->metrics);
-    replay->recovery = recover_open(parts->journal);
-    if (replay->metrics == NULL || replay->recovery == NULL)
+    if (replay->metrics == NULL)
+        goto free_replay;
+    err = recover_open(&replay->recovery, parts->journal, error);
+    if (err != 0)
         goto free_replay;
     err = replay_read_buried(replay, error);
     if (err != 0)

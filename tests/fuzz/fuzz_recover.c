@@ -4,7 +4,8 @@
  *
  * The first byte chooses: bit 0, the bytes lie over the whole file, header included, else behind a
  * good header; bit 1, what looks like a record gets its right place and checksum, so that the
- * checks behind them are reached; bit 2, the file ends with the bytes.
+ * checks behind them are reached; bit 2, the file ends with the bytes; bit 3, it is a segment of
+ * copies, whose records name places that can be in it too.
  */
 #include "alloy/recover.h"
 
@@ -23,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const names[] = {"orders", "clicks"};
 static char folder[64];
-static char header[SEGMENT_HEADER_BYTES];
+static char headers[2][SEGMENT_HEADER_BYTES]; /* by enum segment_kind */
 static char image[FILE_BYTES];
 static volatile size_t touched;
 
@@ -62,6 +63,7 @@ static void make_header(void)
 {
     struct journal *journal;
     char name[SEGMENT_NAME_MAX];
+    struct segment_header *copies;
     int fd;
 
     strcpy(folder, "/dev/shm/alloy-fuzz-XXXXXX");
@@ -71,13 +73,17 @@ static void make_header(void)
     journal = open_journal();
     segment_name(name, 1, "alj");
     fd = openat(journal_segments(journal)->dir_fd, name, O_RDONLY);
-    if (fd < 0 || pread(fd, header, sizeof(header), 0) != (ssize_t)sizeof(header))
+    if (fd < 0 || pread(fd, headers[0], sizeof(headers[0]), 0) != (ssize_t)sizeof(headers[0]))
         abort();
     close(fd);
     journal_close(journal);
+    memcpy(headers[1], headers[0], sizeof(headers[0]));
+    copies = (struct segment_header *)headers[1];
+    copies->kind = SEGMENT_COPIES;
+    copies->checksum = XXH3_64bits(copies, offsetof(struct segment_header, checksum));
 }
 
-static void repair(void)
+static void repair(bool copies)
 {
     for (size_t at = SEGMENT_HEADER_BYTES; at + sizeof(struct record) < FILE_BYTES; at += 8) {
         struct record *record = (struct record *)(image + at);
@@ -86,12 +92,18 @@ static void repair(void)
 
         if (record->magic != RECORD_MAGIC)
             continue;
-        record->lsn = (uint64_t)1 << 32 | at;
+        if (copies)
+            record->copies |= 1;
+        else
+            record->lsn = (uint64_t)1 << 32 | at;
         used = sizeof(*record) + record->body_length % FILE_BYTES;
         if (record->id_offset == record->body_length)
             used += record->id_length;
         if (at + used <= FILE_BYTES)
-            record->checksum = (uint32_t)XXH3_64bits(image + at + from, used - from);
+            record->checksum =
+                (uint32_t)(copies ? XXH3_64bits_withSeed(image + at + from, used - from,
+                                                         (uint64_t)1 << 32 | at)
+                                  : XXH3_64bits(image + at + from, used - from));
     }
 }
 
@@ -118,12 +130,12 @@ static size_t build(const uint8_t *data, size_t size)
     data++;
     size--;
     memset(image, 0, sizeof(image));
-    memcpy(image, header, sizeof(header));
+    memcpy(image, headers[choice >> 3 & 1], sizeof(headers[0]));
     if (size > FILE_BYTES - at)
         size = FILE_BYTES - at;
     memcpy(image + at, data, size);
     if (choice & 2)
-        repair();
+        repair(choice & 8);
     at += size;
     return (choice & 4) ? at : FILE_BYTES;
 }

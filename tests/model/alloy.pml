@@ -25,6 +25,7 @@
  *   TRIES        requests that client 0 sends for one event at most; TRIES_1: client 1
  *   EVENTS_0, EVENTS_1   what the two clients send: a mask of events
  *   CAPACITY     of each ring
+ *   MOVES        the flusher of instance 0 may move records that it holds (journal_move())
  */
 #ifndef INSTANCES
 #define INSTANCES 1
@@ -59,6 +60,9 @@
 #ifndef EVENTS_1
 #define EVENTS_1 3
 #endif
+#ifndef MOVES
+#define MOVES 0
+#endif
 #ifndef CAPACITY
 #define CAPACITY 2
 #endif
@@ -74,6 +78,11 @@
 #define EVENTS(client) (EVENTS_0 + (client) * (EVENTS_1 - EVENTS_0))
 #define TRIES_OF(client) (TRIES + (client) * (TRIES_1 - TRIES))
 #define HOME(n) ((n) * (INSTANCES - 1)) /* instance of front n, of worker n */
+#if defined(CLAIM_BY_PLACE) && MOVES
+#define LSN(r) ((r) + 1 + HAS(moved, r) * RECORDS)
+#else
+#define LSN(r) ((r) + 1)
+#endif
 #define COUNT(events) (((events) & 1) + ((events) >> 1))
 
 /* ---- what must never be: one flag each, so that spin's message names it ---- */
@@ -94,6 +103,17 @@ byte insert_of[RECORDS]; /* 0: not part of an insert yet */
 byte stamp_synced;
 byte next_insert = 1; /* drawn by either instance: no two tokens are ever the same */
 bool journal_failed[INSTANCES];
+#if MOVES
+/* A record that was moved is the same event: its state and its insert are those of the copy, and
+ * these tell what a crash makes of the original. */
+byte copied;        /* its copy is written */
+byte moved;         /* its original is marked */
+byte copy_synced, mark_synced;
+byte stale;         /* both are LIVE: left by a crash */
+byte twins;         /* a mutant's: the other one, yet to be handed out */
+byte moving;        /* the record under way */
+byte insert_before[RECORDS]; /* of the original */
+#endif
 
 /* ---- volatile state of an instance ---- */
 mtype = { IDLE, JUDGE, RESERVE, RESERVE_JOURNAL, APPEND, SYNC, GIVE_UP, CANCEL, ENTER, LOSE,
@@ -117,7 +137,7 @@ byte worker_todo[2];  /* records for this round */
 byte worker_again[2]; /* records for the next round */
 byte worker_lost[2];  /* records whose id another record has claimed */
 
-mtype = { STAMP, SYNC_STAMP, POST, FINISH };
+mtype = { STAMP, SYNC_STAMP, POST, FINISH, MOVE_SYNC, MOVE_MARK, MOVE_SYNC_MARK, MOVE_COPY };
 mtype flusher_at[INSTANCES] = IDLE;
 byte inbox[INSTANCES];   /* records that workers have handed over */
 byte frozen[INSTANCES];  /* records that replay has handed over in their inserts */
@@ -407,7 +427,7 @@ end:
 #ifdef CLAIM_NOT_OWN_LSN
             :: HAS(worker_batch[w], r) && claim[ID(r)] != 0 ->
 #else
-            :: HAS(worker_batch[w], r) && claim[ID(r)] != 0 && claim[ID(r)] != r + 1 ->
+            :: HAS(worker_batch[w], r) && claim[ID(r)] != 0 && claim[ID(r)] != LSN(r) ->
 #endif
                 worker_lost[w] = worker_lost[w] | BIT(r)
             :: else -> skip
@@ -529,6 +549,40 @@ end:
         od;
         frozen[i] = frozen[i] & ~sending[i];
         flusher_at[i] = POST }
+#if MOVES
+    /* journal_move() of a record that is held and not in flight */
+    :: atomic { FLUSHER(IDLE) && i == 0 && ((inbox[0] | frozen[0]) & ~moved) != 0 ->
+        lowest((inbox[0] | frozen[0]) & ~moved, r);
+        moving = BIT(r);
+        insert_before[r] = insert_of[r];
+#ifdef MARK_BEFORE_COPY
+        flusher_at[0] = MOVE_MARK;
+#else
+        copied = copied | moving; /* [the store of the copy's state] */
+        flusher_at[0] = MOVE_SYNC;
+#endif
+        r = 0 }
+    :: atomic { FLUSHER(MOVE_SYNC) ->
+#if POWER && !defined(NO_SYNC_OF_COPY)
+        copy_synced = copy_synced | moving;
+#endif
+        flusher_at[0] = MOVE_MARK }
+    /* [the store of the original's state] */
+    :: atomic { FLUSHER(MOVE_MARK) ->
+        moved = moved | moving;
+#ifdef MARK_BEFORE_COPY
+        flusher_at[0] = MOVE_COPY }
+    :: atomic { FLUSHER(MOVE_COPY) ->
+        copied = copied | moving;
+#endif
+        flusher_at[0] = MOVE_SYNC_MARK }
+    :: atomic { FLUSHER(MOVE_SYNC_MARK) ->
+#if POWER && !defined(NO_SYNC_OF_MARK)
+        mark_synced = mark_synced | moving;
+#endif
+        moving = 0;
+        flusher_at[0] = IDLE }
+#endif
     /* build() and journal_next_insert_id() */
     :: atomic { FLUSHER(IDLE) && inbox[i] != 0 ->
         sending[i] = inbox[i];
@@ -603,6 +657,14 @@ end:
         feed[i] = feed[i] & ~BIT(r);
         ring[i] = ring[i] | BIT(r);
         r = 0 }
+#if MOVES
+    :: atomic { i == 0 && up[0] && (twins & ~live) != 0 ->
+        lowest(twins & ~live, r);
+        twins = twins & ~BIT(r);
+        live = live | BIT(r); inserted = inserted & ~BIT(r); insert_of[r] = 0;
+        feed[0] = feed[0] | BIT(r);
+        r = 0 }
+#endif
     od
 }
 
@@ -678,6 +740,68 @@ inline lose_flusher()
     fi;
     flusher_at[0] = IDLE; inbox[0] = 0; frozen[0] = 0; sending[0] = 0; stamping[0] = 0; token[0] = 0
 }
+
+#if MOVES
+/* The marks and copies that were not synced, before the states of what is left. A copy that is
+ * finished may have gone with its segment as well. */
+inline lose_moves(r)
+{
+    r = 0;
+    do
+    :: r == RECORDS -> break
+    :: r < RECORDS && !HAS(copied | moved, r) -> r++
+    :: r < RECORDS && HAS(copied | moved, r) ->
+        if
+        :: true -> skip
+        :: HAS(moved, r) && !HAS(mark_synced, r) -> stale = stale | BIT(r)
+        fi;
+        if
+        :: true -> skip
+        :: !HAS(copy_synced, r) || HAS(inserted, r) ->
+            /* without its copy: the original, if that is LIVE */
+            if
+            :: HAS(inserted, r) && !HAS(stale, r) -> skip
+            :: HAS(moved, r) && !HAS(stale, r) && !HAS(inserted, r) -> live = live & ~BIT(r)
+            :: !HAS(moved, r) || HAS(stale, r) ->
+                live = live | BIT(r); inserted = inserted & ~BIT(r);
+                duplicate = duplicate & ~BIT(r);
+                insert_of[r] = insert_before[r];
+                copied = copied & ~BIT(r); moved = moved & ~BIT(r); stale = stale & ~BIT(r);
+                copy_synced = copy_synced & ~BIT(r)
+            fi
+        fi;
+        r++
+    od;
+    r = 0
+}
+
+/* recover_settle_moves(): one of two is believed, the other marked, on disk. */
+inline settle_moves(r)
+{
+    stale = stale | (copied & ~moved & live);
+    r = 0;
+    do
+    :: r == RECORDS -> break
+    :: r < RECORDS ->
+        if
+        :: HAS(moved & ~copied, r) -> live = live & ~BIT(r)
+#ifdef RECOVERY_TAKES_BOTH
+        :: HAS(stale & copied, r) -> twins = twins | BIT(r)
+#endif
+        :: else -> skip
+        fi;
+        r++
+    od;
+    moved = moved | copied;
+#if POWER && !defined(NO_SYNC_AT_START)
+    copy_synced = copy_synced | copied;
+#endif
+#if POWER && !defined(NO_SYNC_OF_SETTLED)
+    mark_synced = mark_synced | moved;
+#endif
+    stale = 0; moving = 0; r = 0
+}
+#endif
 
 /* What was not synced may be gone or old, in any combination of pages. */
 inline lose_pages(r)
@@ -756,6 +880,9 @@ inline recover(r)
 #if !REDIS
     drop_doubles(r);
 #endif
+#if MOVES
+    settle_moves(r);
+#endif
     r = 0;
     do
     :: r == RECORDS -> break
@@ -802,7 +929,11 @@ end:
         lose_flusher();
 #if POWER
         if
+#if MOVES
+        :: lose_moves(r); lose_pages(r)
+#else
         :: lose_pages(r)
+#endif
         :: true -> skip
         fi
 #endif

@@ -2,6 +2,7 @@
 """What happens when something else breaks: full ring, Redis and ClickHouse away, crashes, wrong folders."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -248,6 +249,77 @@ def test_journal_full_is_503_and_recovers(make_alloyd, redis, own_clickhouse):
     assert alloyd.post("\n".join(harness.event(f"id-{posted}-{i}") for i in range(20))).json["accepted"] == 20
     alloyd.settled()
     assert own_clickhouse.count("default.events") == (posted + 1) * 20
+
+
+@pytest.mark.parametrize("sync", ["interval", "always"])
+def test_a_stuck_stream_with_little_pending_does_not_fill_the_journal(make_alloyd, redis, clickhouse, table, sync):
+    """A record of a stream without table in each segment: they move together, through a kill -9 too."""
+    late = f"{table}_late"
+    sections = sections_for(redis, clickhouse, table, stream__late={"path": "/v1/late", "table": late, "id": "event_id"},
+                            clickhouse={"retry_max": "300ms"},
+                            journal={"segment": "64KiB", "max_bytes": "2MiB", "sync": sync})
+    alloyd = make_alloyd(sections).start()
+    stop, statuses, late_ids = threading.Event(), {}, []
+    sent = []
+
+    def trickle(life):
+        connection = alloyd.client()
+        n = 0
+        while not stop.is_set():
+            late_ids.append(f"late-{life}-{n}")
+            assert harness.request(connection, harness.event(late_ids[-1]), "/v1/late").status == 202
+            n += 1
+            stop.wait(0.02)
+
+    def live(life):
+        stop.clear()
+        until = statuses.get(202, 0) + 400
+        threads = [threading.Thread(target=lambda: sent.append(load(alloyd, stop, statuses, f"busy-{life}"))),
+                   threading.Thread(target=trickle, args=(life,))]
+        for thread in threads:
+            thread.start()
+        harness.wait_until(lambda: statuses.get(202, 0) >= until or set(statuses) - {202}, "400 requests", 60)
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    live(1)
+    alloyd.settled()
+    alloyd.kill()
+    alloyd.start(ready=False)
+    harness.wait_until(lambda: alloyd.post(harness.event("again")).status == 202, "202 after the kill")
+    live(2)
+    assert set(statuses) == {202}, statuses
+    alloyd.settled()
+    assert alloyd.books("late")["pending"] == len(late_ids)
+    # What has been written would have filled it.
+    assert sum(sent) * 20 * 200 > 3 << 20
+    assert alloyd.metrics()["alloy_journal_bytes"] <= 1536 << 10
+    clickhouse.create_events(late)
+    alloyd.settled("late")
+    assert clickhouse.count(late) == clickhouse.count(late, "uniqExact(event_id)") == len(late_ids)
+    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == sum(sent) * 20 + 1
+
+
+@pytest.mark.parametrize("sync", ["interval", "always"])
+def test_a_journal_folder_that_is_removed_refuses(make_alloyd, redis, clickhouse, table, sync):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, journal={"sync": sync})).start()
+    folder = pathlib.Path(alloyd.sections["journal"]["dir"])
+    assert alloyd.post(harness.event("before")).status == 202
+    folder.rename(folder.with_name("away"))
+    harness.wait_until(lambda: b"journal.removed" in alloyd.admin("/readyz").body, "journal.removed in /readyz")
+    assert not alloyd.readyz()
+    answer = alloyd.post(harness.event("during"))
+    assert answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
+    folder.with_name("away").rename(folder)
+    harness.wait_until(alloyd.readyz, "ready again")
+    assert alloyd.post(harness.event("during")).json == {"accepted": 1, "duplicates": 0}
+    for segment in folder.glob("*.alj"):
+        segment.unlink()
+    harness.wait_until(lambda: not alloyd.readyz(), "not ready without the segments")
+    assert alloyd.post(harness.event("after")).status == 503
+    alloyd.settled()
+    assert clickhouse.count(table) == 2
 
 
 def test_a_full_disk_is_503_and_recovers(make_alloyd, redis, clickhouse, table, tmp_path):

@@ -16,11 +16,13 @@ SOURCES = sorted((harness.ROOT / "src").rglob("*.c"))
 POINTS = sorted({name for path in SOURCES for name in re.findall(r'KILL_POINT\("(\w+)"\)', path.read_text())})
 # What it takes to come by: a duplicate that only Redis knows, a row that ClickHouse refuses, full segments.
 NEEDS_FOREIGN_DUPLICATES = {"worker_duplicates"}
+MOVES = [point for point in POINTS if point.startswith("move_")]
 
 
 def test_every_step_of_the_pipeline_has_a_point():
     steps = ("admission_reserved", "admission_appended", "admission_synced", "admission_published", "answered",
-             "claims_set", "insert_stamped", "insert_answered", "finish_half", "dead_letter_written", "segment_removed")
+             "claims_set", "insert_stamped", "insert_answered", "finish_half", "dead_letter_written", "segment_removed",
+             "move_copied", "move_synced", "move_half", "move_marked", "move_done")
     assert not set(steps) - set(POINTS)
 
 
@@ -55,7 +57,7 @@ class Clients:
 
 
 @pytest.mark.parametrize("sync", ["interval", "always"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", sorted(set(POINTS) - set(MOVES)))
 def test_dies_at(make_alloyd, redis, clickhouse, table, point, sync):
     sections = sections_for(redis, clickhouse, table, worker={"linger": "5ms"},
                             journal={"sync": sync, "segment": "64KiB", "max_bytes": "16MiB"})
@@ -88,3 +90,44 @@ def test_dies_at(make_alloyd, redis, clickhouse, table, point, sync):
     assert {line["event"]["event_id"] for line in letters} == {i for i in clients.answered if i.startswith("bad")}
     # By record: the id of a refused event is free, and the retry of all requests has it refused again.
     assert len({line["lsn"] for line in letters}) == len(letters), "dead-lettered twice"
+
+
+@pytest.mark.parametrize("sync", ["never", "always"])
+@pytest.mark.parametrize("point", MOVES)
+def test_dies_while_records_move(make_alloyd, redis, clickhouse, table, point, sync):
+    """Events of a stream without table keep segments until they are moved; its table comes in the second life."""
+    late = f"{table}_late"
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, worker={"linger": "5ms"}, clickhouse={"retry_max": "300ms"},
+                                      stream__late={"path": "/v1/late", "table": late, "id": "event_id"},
+                                      journal={"sync": sync, "segment": "64KiB", "max_bytes": "1MiB"}))
+    alloyd.build = KILL_BUILD
+    alloyd.start(env={"ALLOY_KILL_POINT": f"{point}:3"})
+    posted, unsure = set(), []
+
+    def post(event_id, path, n):
+        ids = [f"{event_id}-{i}" for i in range(n)]
+        unsure.append((path, ids))
+        if alloyd.post("\n".join(map(harness.event, ids)), path).status == 202:
+            posted.update((path, i) for i in ids)
+            unsure.pop()
+
+    try:
+        for n in range(3000):
+            post(f"busy-{n}", "/v1/events", 20)
+            post(f"late-{n}", "/v1/late", 1)
+    except (OSError, harness.http.client.HTTPException):
+        pass
+    harness.wait_until(lambda: not alloyd.alive(), lambda: f"death at {point}\n{alloyd.log()[-2000:]}")
+    assert alloyd.popen.returncode == -signal.SIGKILL, alloyd.log()[-3000:]
+
+    clickhouse.create_events(late)
+    alloyd.start()
+    for path, ids in unsure:
+        body = "\n".join(map(harness.event, ids))
+        harness.wait_until(lambda path=path, body=body: alloyd.post(body, path).status == 202, "202 on the retry")
+        posted.update((path, i) for i in ids)
+    for stream, path, name in (("events", "/v1/events", table), ("late", "/v1/late", late)):
+        alloyd.settled(stream)
+        rows = [row[0] for row in clickhouse.rows(f"SELECT event_id FROM {name}")]
+        assert len(rows) == len(set(rows)), "doubled"
+        assert set(rows) == {i for p, i in posted if p == path}, "lost"

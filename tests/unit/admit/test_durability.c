@@ -431,6 +431,31 @@ static void a_failed_sync_is_a_503_that_leaves_nothing_and_no_202_follows(void *
     end();
 }
 
+/* The others were promised no more than sync says. */
+static void a_failed_sync_for_ack_disk_refuses_those_alone_who_asked(void **state)
+{
+    static const enum admission_verdict verdicts[] = {ADMISSION_ACCEPTED, ADMISSION_JOURNAL_ERROR,
+                                                      ADMISSION_ACCEPTED};
+    struct record *records[64];
+    size_t numbers[3];
+
+    (void)state;
+    begin(JOURNAL_SYNC_INTERVAL);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        numbers[i] = request(i * 2, 2);
+        if (i == 1)
+            admission_ack(admission, ADMISSION_ACK_DISK);
+    }
+    sync_result = -EIO;
+    admission_commit(admission, 0, 1000);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        assert_int_equal(admission_result(admission, numbers[i]).verdict, verdicts[i]);
+    assert_int_equal(take(records, ARRAY_LEN(records)), 4);
+    assert_int_equal(l1_entries(l1), 4);
+    assert_int_equal(journal_live(journal, 0), 4);
+    end();
+}
+
 static void with_always_an_insert_is_on_disk_before_it_may_be_sent(void **state)
 {
     static struct found found;
@@ -463,6 +488,7 @@ int main(void)
         TEST(an_event_is_published_and_its_id_known_only_after_the_sync),
         TEST(one_sync_serves_all_requests_of_a_turn),
         TEST(a_failed_sync_is_a_503_that_leaves_nothing_and_no_202_follows),
+        TEST(a_failed_sync_for_ack_disk_refuses_those_alone_who_asked),
         TEST(with_always_an_insert_is_on_disk_before_it_may_be_sent),
     };
 

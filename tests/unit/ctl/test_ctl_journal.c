@@ -130,13 +130,13 @@ static void a_journal_in_use_is_inspected_and_whole(void **state)
 {
     struct world *world = *state;
 
-    /* By state (LIVE, INSERTED, DUPLICATE, DEAD, REFUSED), bytes LIVE, and the oldest. */
+    /* By state (LIVE, INSERTED, DUPLICATE, DEAD, REFUSED, MOVED), bytes LIVE, and the oldest. */
     assert_says(world, ctl_journal_inspect, 0,
                 "\na                                             9          1          0"
-                "          0          0          792  2026-01-31T12:00:00.002Z\n");
+                "          0          0          0          792  2026-01-31T12:00:00.002Z\n");
     assert_says(world, ctl_journal_inspect, 0,
                 "\nb                                             9          0          0"
-                "          1          0          792  2026-01-31T12:00:00.003Z\n");
+                "          1          0          0          792  2026-01-31T12:00:00.003Z\n");
     assert_says(world, ctl_journal_inspect, 0, "\n20 records, 18 of them LIVE, 1584 bytes\n");
     assert_says(world, ctl_journal_inspect, 0, "(there is such a process)");
     assert_says(world, ctl_journal_verify, 0, " 20 records, 0 problems\n");

@@ -5,6 +5,7 @@
 #include "alloy/journal.h"
 
 #include "alloy/clock.h"
+#include "alloy/journal_dir.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -503,6 +504,25 @@ static void interval_sync_covers_sealed_segments_and_rests_when_idle(void **stat
     journal_close(journal);
 }
 
+static void an_insert_id_is_used_only_below_what_is_promised(void **state)
+{
+    struct journal_options options = options_of(folder, 8);
+    struct journal *journal = open_with(&options);
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct record *record = put(writer, 400);
+    const uint64_t limit = journal_folder(journal)->insert_limit;
+
+    (void)state;
+    /* A later life begins to count at the limit. */
+    assert_int_equal(journal_stamp(journal, &record, 1, limit), -EIO);
+    assert_int_equal(journal_stamp(journal, &record, 1, limit | INSERT_ID_ASYNC), -EIO);
+    assert_int_equal(record_insert_id(record), 0);
+    assert_int_equal(journal_stamp(journal, &record, 1, limit - 1), 0);
+    assert_int_equal(record_insert_id(record), limit - 1);
+    journal_writer_destroy(writer);
+    journal_close(journal);
+}
+
 static void a_full_disk_is_enospc_and_heals(void **state)
 {
     const struct journal_options options = options_of(folder, 8);
@@ -724,6 +744,7 @@ int main(void)
         TEST(sync_always_syncs_every_segment_touched_before_it_returns),
         TEST(a_failed_sync_stops_the_journal_for_good),
         TEST(interval_sync_covers_sealed_segments_and_rests_when_idle),
+        TEST(an_insert_id_is_used_only_below_what_is_promised),
         TEST(a_full_disk_is_enospc_and_heals),
         TEST(a_folder_in_use_is_refused_with_the_pid),
         TEST(numbers_are_never_given_twice),

@@ -130,7 +130,7 @@ static void a_flipped_bit_in_the_middle_is_a_gap(void **state)
 static void flipped_bits_never_make_one_state_of_another(void **state)
 {
     static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
-                                               RECORD_DEAD, RECORD_REFUSED};
+                                               RECORD_DEAD, RECORD_REFUSED,  RECORD_MOVED};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
@@ -195,6 +195,44 @@ static void a_record_copied_elsewhere_is_not_believed(void **state)
     segment_close(segment);
 }
 
+/* Its LSN does not tell its place: so its checksum does. */
+static void a_copy_is_believed_in_its_place_alone(void **state)
+{
+    struct segment *original, *copies;
+    struct record *record, *copy;
+    size_t offset = SEGMENT_HEADER_BYTES;
+
+    (void)state;
+    assert_int_equal(segment_create(&original, &spec, 3), 0);
+    spec.kind = SEGMENT_COPIES;
+    assert_int_equal(segment_create(&copies, &spec, 4), 0);
+    assert_int_equal(segment_file_kind(&spec, 3), SEGMENT_EVENTS);
+    assert_int_equal(segment_file_kind(&spec, 4), SEGMENT_COPIES);
+    record = write_text(original, &offset, "original");
+    atomic_store(&record->insert_id, insert_id_seal(9));
+    copy = segment_copy(copies, SEGMENT_HEADER_BYTES, record);
+    assert_int_equal(copy->lsn, (uint64_t)3 << 32 | SEGMENT_HEADER_BYTES);
+    assert_int_equal(record_insert_id(copy), 9);
+    assert_int_equal(copy->copies, 1);
+    memcpy(copies->base + 32768, copy, copy->length);
+    memcpy(original->base + 32768, copy, copy->length);
+    offset = SEGMENT_HEADER_BYTES;
+    assert_int_equal(segment_next(copies, &offset, &record), SEGMENT_RECORD);
+    assert_ptr_equal(record, copy);
+    assert_int_equal(segment_next(copies, &offset, &record), SEGMENT_TORN);
+    offset = SEGMENT_HEADER_BYTES;
+    assert_int_equal(segment_next(original, &offset, &record), SEGMENT_RECORD);
+    assert_int_equal(segment_next(original, &offset, &record), SEGMENT_TORN);
+    /* And no record that lies where its LSN says is believed among copies. */
+    memcpy(copies->base + SEGMENT_HEADER_BYTES, original->base + SEGMENT_HEADER_BYTES,
+           copy->length);
+    offset = SEGMENT_HEADER_BYTES;
+    assert_int_equal(segment_next(copies, &offset, &record), SEGMENT_TORN);
+    segment_close(original);
+    segment_close(copies);
+    segment_unlink(spec.dir_fd, 4);
+}
+
 static void broken_or_foreign_headers_are_refused(void **state)
 {
     struct segment *segment;
@@ -246,6 +284,7 @@ int main(void)
         TEST(a_flipped_bit_of_an_insert_id_is_noticed),
         TEST(a_record_without_its_last_store_is_a_torn_tail),
         TEST(a_record_copied_elsewhere_is_not_believed),
+        TEST(a_copy_is_believed_in_its_place_alone),
         TEST(broken_or_foreign_headers_are_refused),
         TEST(creation_failure_leaves_no_file),
     };

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal_supply.c - what all parts of the journal stand on: segments made and dropped, their bytes
+ * counted, brought to the disk, and the janitor's sleep.
+ *
+ * A segment is spare, then in use, then gone: segment.h draws its life. In use it has refs: its
+ * LIVE records, SEGMENT_BIAS while a writer holds it, and one while a writer has yet to sync it.
+ * Whoever brings refs to 0 may not touch it again; the janitor removes it.
+ *
+ * Runs on: each function says. Owns: nothing; see journal.c.
+ */
+#include "journal_private.h"
+
+#include "alloy/kill_point.h"
+#define LOG_MODULE "journal"
+#include "alloy/log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+void journal_fail(struct journal *journal, const char *what, uint32_t number, int err)
+{
+    if ((atomic_fetch_or_explicit(&journal->trouble, JOURNAL_SYNC_FAILED, memory_order_relaxed) &
+         JOURNAL_SYNC_FAILED) == 0)
+        log_error("sync failed, no more events are taken what=%s segment=%u error=\"%s\" "
+                  "action=restart",
+                  what, number, strerror(-err));
+}
+
+int journal_sync_segment(struct journal *journal, struct segment *segment, size_t from, size_t to)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int err;
+
+    from = from / page * page;
+    err = journal->sync_range(segment->base + from, to - from);
+    if (err != 0)
+        journal_fail(journal, "segment", segment->number, err);
+    return err == 0 ? 0 : -EIO;
+}
+
+void journal_span_add(struct segment_span **list, struct segment *segment,
+                      struct segment_span *span, const struct record *record, uint64_t round)
+{
+    const size_t from = segment_offset(segment, record);
+    const size_t to = from + sizeof(*record);
+
+    if (span->round != round) {
+        *span = (struct segment_span){
+            .next = *list, .segment = segment, .round = round, .from = from, .to = to};
+        *list = span;
+    }
+    if (from < span->from)
+        span->from = from;
+    if (to > span->to)
+        span->to = to;
+}
+
+int journal_sync_spans(struct journal *journal, struct segment_span *list)
+{
+    int err = 0;
+
+    for (; list != NULL && err == 0; list = list->next)
+        err = journal_sync_segment(journal, list->segment, list->from, list->to);
+    return err;
+}
+
+bool journal_claim_bytes(struct journal *journal, size_t count)
+{
+    const uint64_t bytes = (uint64_t)count * journal->spec.size;
+
+    if (journal->bytes_total + bytes > journal->max_bytes)
+        return false;
+    journal->bytes_total += bytes;
+    return true;
+}
+
+void journal_use_segment(struct journal *journal, struct segment *segment)
+{
+    atomic_store_explicit(&segment->refs, SEGMENT_BIAS, memory_order_relaxed);
+    segment_enter(segment, SEGMENT_FILLING);
+    segment->next = journal->in_use;
+    journal->in_use = segment;
+    atomic_fetch_add_explicit(&journal->bytes_used, segment->size, memory_order_relaxed);
+}
+
+void journal_push_spare(struct journal *journal, struct segment *segment)
+{
+    segment->next = journal->spares;
+    journal->spares = segment;
+    journal->spare_count++;
+}
+
+int journal_create_segment(struct journal *journal, enum segment_kind kind,
+                           struct segment **segment)
+{
+    struct segment_spec spec = journal->spec;
+    uint32_t number = 0;
+    bool turned;
+    int err;
+
+    spec.kind = kind;
+    /* A copy stands for an event that may have been synced on demand, whatever sync says. */
+    spec.sync |= kind == SEGMENT_COPIES;
+    err = journal_dir_segment_number(&journal->dir, &number);
+    if (err == 0)
+        err = segment_create(segment, &spec, number);
+    pthread_mutex_lock(&journal->lock);
+    turned = journal->creation_failing != (err != 0);
+    journal->creation_failing = err != 0;
+    pthread_mutex_unlock(&journal->lock);
+    /* Told when it begins and when it ends: it is tried again whenever room is wanted. */
+    if (turned && err != 0)
+        log_error("segment cannot be created bytes=%zu error=\"%s\" action=retry",
+                  journal->spec.size, strerror(-err));
+    else if (turned)
+        log_info("segments can be created again");
+    return err;
+}
+
+void journal_make_spares(struct journal *journal)
+{
+    for (;;) {
+        struct segment *segment;
+        bool wanted;
+        int err;
+
+        pthread_mutex_lock(&journal->lock);
+        wanted = journal->spare_count < journal->spare_target && journal_claim_bytes(journal, 1);
+        pthread_mutex_unlock(&journal->lock);
+        if (!wanted)
+            return;
+        err = journal_create_segment(journal, SEGMENT_EVENTS, &segment);
+        if (err == 0)
+            segment_populate(segment, JOURNAL_POPULATE_AHEAD);
+        pthread_mutex_lock(&journal->lock);
+        if (err == 0)
+            journal_push_spare(journal, segment);
+        else
+            journal->bytes_total -= journal->spec.size;
+        pthread_mutex_unlock(&journal->lock);
+        if (err != 0)
+            return;
+    }
+}
+
+struct segment *journal_first_in_use(struct journal *journal)
+{
+    struct segment *segment;
+
+    pthread_mutex_lock(&journal->lock);
+    segment = journal->in_use;
+    pthread_mutex_unlock(&journal->lock);
+    return segment;
+}
+
+void journal_sync_dirty(struct journal *journal)
+{
+    for (struct segment *segment = journal_first_in_use(journal); segment != NULL;
+         segment = segment->next) {
+        /* acquire: pairs with the release in journal_writer_append() */
+        const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
+
+        if (to <= segment->synced)
+            continue;
+        if (journal_sync_segment(journal, segment, segment->synced, to) != 0)
+            return;
+        segment->synced = to;
+    }
+}
+
+void journal_put_records(struct journal *journal, struct segment *segment, uint64_t count)
+{
+    /* release: pairs with the acquire in journal_janitor_unlist_finished() */
+    const uint64_t refs = atomic_fetch_sub_explicit(&segment->refs, count, memory_order_release);
+
+    if (refs == count || atomic_load_explicit(&journal->starved, memory_order_relaxed))
+        journal_wake(journal);
+}
+
+/* Unmaps a segment; its file goes with it unless it is kept, or damaged: then it is the only copy
+ * of what could not be read. */
+void journal_drop_segment(struct journal *journal, struct segment *segment, bool keep)
+{
+    const uint32_t number = segment->number;
+    const bool damaged = segment->damaged;
+    int err = 0;
+
+    segment_close(segment);
+    KILL_POINT("segment_closed");
+    if (!keep && damaged)
+        err = journal_dir_set_aside(&journal->dir, number);
+    else if (!keep && journal->spec.dir_fd >= 0)
+        err = segment_unlink(journal->spec.dir_fd, number);
+    KILL_POINT("segment_removed");
+    if (err != 0)
+        log_error("segment cannot be removed segment=%u error=\"%s\"", number, strerror(-err));
+}
+
+void journal_wait(struct journal *journal, uint64_t timeout_ms)
+{
+    struct pollfd wake = {.fd = journal->wake_fd, .events = POLLIN};
+    uint64_t count;
+
+    /* A signal or an error ends the wait early, which does no harm. */
+    if (poll(&wake, 1, timeout_ms > INT_MAX ? INT_MAX : (int)timeout_ms) > 0 &&
+        read(journal->wake_fd, &count, sizeof(count)) < 0)
+        log_debug("eventfd read error=\"%s\"", strerror(errno));
+    /* From here on a wish is written again; what was wished before is seen by the maintenance that
+     * follows. seq_cst: pairs with the exchange in journal_wake() */
+    atomic_store(&journal->wake_pending, false);
+}
+
+void journal_wake(struct journal *journal)
+{
+    const uint64_t one = 1;
+
+    if (atomic_exchange(&journal->wake_pending, true))
+        return;
+    /* It cannot be full: one is written at most between two reads. */
+    if (write(journal->wake_fd, &one, sizeof(one)) < 0)
+        log_debug("eventfd write error=\"%s\"", strerror(errno));
+}

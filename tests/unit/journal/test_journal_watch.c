@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_journal_watch.c - a folder, or files in it, that somebody removes while they are in use.
+ */
+#include "alloy/journal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SEGMENT SEGMENT_BYTES_MIN
+#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
+
+static const char *const stream_names[] = {"orders", "clicks"};
+static char folder[64];
+static char error[JOURNAL_ERROR_MAX];
+static char filler[SEGMENT];
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st;
+    (void)flag;
+    (void)ftw;
+    return remove(path);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/alloy-journal-XXXXXX");
+    memset(filler, 'x', sizeof(filler));
+    return mkdtemp(folder) == NULL ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct journal_options options_of(const char *dir, uint64_t segments)
+{
+    return (struct journal_options){
+        .dir = dir,
+        .segment_bytes = SEGMENT,
+        .max_bytes = segments * SEGMENT,
+        .sync = JOURNAL_SYNC_NEVER,
+        .writer_count = 2,
+        .stream_names = stream_names,
+        .stream_count = 2,
+    };
+}
+
+static struct journal *open_with(const struct journal_options *options)
+{
+    struct journal *journal;
+
+    if (journal_open(&journal, options, error) != 0)
+        fail_msg("%s", error);
+    return journal;
+}
+
+/* An entry whose record takes just these bytes. */
+static struct journal_entry entry_of(size_t bytes)
+{
+    return (struct journal_entry){
+        .text = {filler, bytes - sizeof(struct record) - 1},
+        .id = {filler, 5},
+        .id_verbatim = true,
+        .stream = 1,
+    };
+}
+
+static struct record *append(struct journal_writer *writer, size_t bytes)
+{
+    const struct journal_entry entry = entry_of(bytes);
+
+    return journal_writer_append(writer, &entry, 1000);
+}
+
+static struct record *put(struct journal_writer *writer, size_t bytes)
+{
+    if (journal_writer_reserve(writer, &bytes, 1) != 0)
+        return NULL;
+    return append(writer, bytes);
+}
+
+/* Looks for what was removed, one second after another. */
+static bool removed(struct journal *journal)
+{
+    static uint64_t now_ms;
+
+    journal_maintain(journal, now_ms += 1000, 100);
+    return journal_removed(journal);
+}
+
+static void a_removed_folder_is_noticed_and_refuses_until_it_is_back(void **state)
+{
+    static const char *const names[] = {"", "/lock"};
+    static const enum journal_sync modes[] = {JOURNAL_SYNC_NEVER, JOURNAL_SYNC_ALWAYS};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct journal_options options = options_of(folder, 8);
+        struct journal *journal;
+        struct journal_writer *writer;
+        char from[96], to[112];
+        const size_t size = 400;
+
+        options.sync = modes[i];
+        journal = open_with(&options);
+        writer = journal_writer_create(journal);
+        assert_non_null(put(writer, size));
+        assert_false(removed(journal));
+        snprintf(from, sizeof(from), "%s%s", folder, names[i]);
+        snprintf(to, sizeof(to), "%s.away", from);
+        assert_int_equal(rename(from, to), 0);
+        assert_true(removed(journal));
+        assert_true(journal_full(journal));
+        assert_false(journal_failed(journal));
+        assert_int_equal(journal_writer_reserve(writer, &size, 1), -EIO);
+        assert_int_equal(rename(to, from), 0);
+        assert_false(removed(journal));
+        assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
+        append(writer, size);
+        journal_writer_destroy(writer);
+        journal_close(journal);
+    }
+}
+
+static void a_removed_segment_is_noticed_and_refuses_while_it_is_needed(void **state)
+{
+    struct journal_options options = options_of(folder, 8);
+    struct journal *journal = open_with(&options);
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct record *record = put(writer, 400);
+    char name[SEGMENT_NAME_MAX], path[128];
+    const size_t size = ROOM;
+
+    (void)state;
+    segment_name(name, (uint32_t)(record->lsn >> 32), "alj");
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    assert_int_equal(unlink(path), 0);
+    assert_true(removed(journal));
+    assert_int_equal(journal_writer_reserve(writer, &size, 1), -EIO);
+    /* Another file of its name is not the one that is mapped. */
+    close(open(path, O_WRONLY | O_CREAT, 0600));
+    assert_true(removed(journal));
+    journal_finish(journal, &record, 1, RECORD_INSERTED);
+    journal_writer_destroy(writer);
+    journal_maintain(journal, 0, 0);
+    assert_false(removed(journal));
+    /* The instance file can be written anew. */
+    snprintf(path, sizeof(path), "%s/instance", folder);
+    assert_int_equal(unlink(path), 0);
+    assert_false(removed(journal));
+    assert_int_equal(access(path, F_OK), 0);
+    journal_close(journal);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(a_removed_folder_is_noticed_and_refuses_until_it_is_back),
+        TEST(a_removed_segment_is_noticed_and_refuses_while_it_is_needed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
