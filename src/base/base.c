@@ -8,7 +8,7 @@
 
 #include "log_sink.h"
 
-#define FLUSH_MS 200
+#define FLUSH_MS 1000
 
 void base_abort(const char *what, const char *file, int line)
 {

@@ -26,7 +26,7 @@
 
 #define RETRY_MS 100                      /* standard error is not ready, and does not block */
 #define RESUME_BYTES (LOG_SINK_BYTES / 4) /* after a gap: free before lines are taken again */
-#define CRASH_FLUSH_MS 200                /* how long a crash waits for its log */
+#define CRASH_FLUSH_MS 1000               /* how long a crash waits for its log */
 #define FLUSH_STEP_NS 1000000
 
 enum sink_state { SINK_DIRECT, SINK_BUFFERED, SINK_DISCARDING };
