@@ -263,8 +263,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     size_t bad = bad_row(body, len, &rows);
     enum fake_mode mode;
     const char *setting;
-    bool refuse_parts;
-    bool keep;
+    bool refuse_parts, keep;
     const int code = fake->bad_code == 0 ? 27 : fake->bad_code;
     char header[64];
     char text[256];
