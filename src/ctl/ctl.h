@@ -62,6 +62,9 @@ struct ctl_replay {
 /* dead-letter replay. */
 int ctl_replay(const struct ctl_replay *replay);
 
+/* bury: admin is where alloyd's admin port is, without a path. */
+int ctl_bury(const char *admin, const char *stream, FILE *out);
+
 /* journal inspect, verify. */
 int ctl_journal_inspect(const char *dir, FILE *out);
 int ctl_journal_verify(const char *dir, FILE *out);
@@ -73,5 +76,9 @@ enum ctl_answer { CTL_ANSWER_TAKEN, CTL_ANSWER_LATER, CTL_ANSWER_REFUSED };
 enum ctl_answer ctl_judge(long status);
 /* Reads {"accepted":A,"duplicates":D}. */
 bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates);
+
+enum ctl_buried { CTL_BURIED_NO_ANSWER, CTL_BURIED_ASKED, CTL_BURIED_EVENTS };
+/* Reads {"asked":true}, or {"asked":true,"events":N}. */
+enum ctl_buried ctl_read_buried(const char *body, uint64_t *events);
 
 #endif

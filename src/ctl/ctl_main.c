@@ -15,12 +15,13 @@
 
 #define LETTER_DIR "/var/lib/alloy/dead-letter"
 #define URL "http://127.0.0.1:8080"
+#define ADMIN_URL "http://127.0.0.1:8081"
 
-enum command { LETTERS_LIST, LETTERS_SHOW, LETTERS_REPLAY, JOURNAL_INSPECT, JOURNAL_VERIFY };
+enum command { LETTERS_LIST, LETTERS_SHOW, LETTERS_REPLAY, JOURNAL_INSPECT, JOURNAL_VERIFY, BURY };
 
 static const struct {
     const char *noun;
-    const char *verb;
+    const char *verb;    /* NULL: none, the noun is the whole command */
     const char *options; /* letters of long_options that it takes */
 } commands[] = {
     [LETTERS_LIST] = {"dead-letter", "list", ""},
@@ -28,24 +29,21 @@ static const struct {
     [LETTERS_REPLAY] = {"dead-letter", "replay", "supk"},
     [JOURNAL_INSPECT] = {"journal", "inspect", ""},
     [JOURNAL_VERIFY] = {"journal", "verify", ""},
+    [BURY] = {"bury", NULL, "d"},
 };
 
 static const struct option long_options[] = {
-    {"stream", required_argument, NULL, 's'},
-    {"code", required_argument, NULL, 'c'},
-    {"since", required_argument, NULL, 'a'},
-    {"raw", no_argument, NULL, 'r'},
-    {"url", required_argument, NULL, 'u'},
-    {"path", required_argument, NULL, 'p'},
-    {"all", no_argument, NULL, 'A'},
-    {"keep", no_argument, NULL, 'k'},
-    {"version", no_argument, NULL, 'V'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"stream", required_argument, NULL, 's'}, {"code", required_argument, NULL, 'c'},
+    {"since", required_argument, NULL, 'a'},  {"raw", no_argument, NULL, 'r'},
+    {"url", required_argument, NULL, 'u'},    {"path", required_argument, NULL, 'p'},
+    {"all", no_argument, NULL, 'A'},          {"keep", no_argument, NULL, 'k'},
+    {"admin", required_argument, NULL, 'd'},  {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
 };
 
 static const char help_text[] =
-    "alloyctl looks into the folders of alloyd, and posts refused events again.\n"
+    "alloyctl looks into the folders of alloyd, posts refused events again, and lets a stream's\n"
+    "refused events go.\n"
     "\n"
     "Usage: alloyctl dead-letter list   [DIR]\n"
     "       alloyctl dead-letter show   [--stream NAME] [--code N] [--since TIME] [--raw] [--all] "
@@ -53,6 +51,7 @@ static const char help_text[] =
     "       alloyctl dead-letter replay [--stream NAME] [--url URL] [--path PATH] [--keep] [DIR]\n"
     "       alloyctl journal inspect DIR\n"
     "       alloyctl journal verify DIR\n"
+    "       alloyctl bury STREAM [--admin URL]\n"
     "\n"
     "dead-letter: events that ClickHouse refused, in DIR (default " LETTER_DIR ")\n"
     "  list    files, events and time span, and sums by stream and code\n"
@@ -76,6 +75,12 @@ static const char help_text[] =
     "  inspect  segments and streams: records by state, bytes, and the oldest that waits\n"
     "  verify   check every checksum, and print segment and offset of each problem\n"
     "\n"
+    "bury: tells a running alloyd to give up the events of STREAM that ClickHouse refuses. alloyd\n"
+    "keeps them when it refuses every one, which /readyz tells as clickhouse.STREAM.refuses; they "
+    "go\n"
+    "to the dead letters then, and can be replayed from there.\n"
+    "  --admin URL    where alloyd's admin port is (default " ADMIN_URL ")\n"
+    "\n"
     "  -V, --version  print the version, and exit\n"
     "  -h, --help     print this text, and exit\n"
     "\n"
@@ -84,7 +89,8 @@ static const char help_text[] =
 
 struct command_line {
     enum command command;
-    const char *dir;
+    const char *word; /* what the command is about: a folder, or a stream */
+    const char *admin;
     struct ctl_show show;
     struct ctl_replay replay;
 };
@@ -118,6 +124,8 @@ static const char *ctl_main_what_it_takes(int option)
                "ago";
     case 'u':
         return "a URL such as " URL ", without a path: that goes into --path";
+    case 'd':
+        return "a URL such as " ADMIN_URL ", without a path";
     default:
         return "a path that begins with '/'";
     }
@@ -152,6 +160,9 @@ static bool ctl_main_take_option(struct command_line *line, int option)
     case 'u':
         line->replay.url = optarg;
         return ctl_is_base_url(optarg);
+    case 'd':
+        line->admin = optarg;
+        return ctl_is_base_url(optarg);
     case 'p':
         line->replay.path = optarg;
         return optarg[0] == '/';
@@ -161,8 +172,9 @@ static bool ctl_main_take_option(struct command_line *line, int option)
     }
 }
 
-/* Finds the command of the words. False: there is none, told. */
-static bool ctl_main_find_command(struct command_line *line, int count, char **words)
+/* Finds the command of the words, and *used, how many of them name it. False: there is none, told.
+ */
+static bool ctl_main_find_command(struct command_line *line, int count, char **words, int *used)
 {
     bool is_noun = false;
 
@@ -170,7 +182,8 @@ static bool ctl_main_find_command(struct command_line *line, int count, char **w
         if (strcmp(words[0], commands[i].noun) != 0)
             continue;
         is_noun = true;
-        if (count > 1 && strcmp(words[1], commands[i].verb) == 0) {
+        *used = commands[i].verb == NULL ? 1 : 2;
+        if (*used == 1 || (count > 1 && strcmp(words[1], commands[i].verb) == 0)) {
             line->command = (enum command)i;
             return true;
         }
@@ -186,18 +199,24 @@ static bool ctl_main_find_command(struct command_line *line, int count, char **w
     return false;
 }
 
-/* Takes the words: noun, verb and folder. False: told. */
+/* Takes the words: noun, verb, and a folder or a stream. False: told. */
 static bool ctl_main_take_words(struct command_line *line, int count, char **words)
 {
-    if (!ctl_main_find_command(line, count, words))
+    int used;
+
+    if (!ctl_main_find_command(line, count, words, &used))
         return false;
-    if (count > 3) {
-        fprintf(stderr, "alloyctl: unexpected argument '%s'\n", words[3]);
+    if (count > used + 1) {
+        fprintf(stderr, "alloyctl: unexpected argument '%s'\n", words[used + 1]);
         return false;
     }
-    line->dir = count == 3 ? words[2] : LETTER_DIR;
-    if (count < 3 && strcmp(words[0], "journal") == 0) {
+    line->word = count > used ? words[used] : LETTER_DIR;
+    if (count == used && strcmp(words[0], "journal") == 0) {
         fprintf(stderr, "alloyctl: journal %s: which folder?\n", words[1]);
+        return false;
+    }
+    if (line->command == BURY && (count == used || line->word[0] == '\0')) {
+        fputs("alloyctl: bury: which stream?\n", stderr);
         return false;
     }
     return true;
@@ -237,8 +256,10 @@ static int ctl_main_parse_command_line(int argc, char **argv, struct command_lin
             continue;
         for (index = 0; long_options[index].val != *letter;)
             index++;
-        fprintf(stderr, "alloyctl: %s %s does not take --%s\n", commands[line->command].noun,
-                commands[line->command].verb, long_options[index].name);
+        fprintf(stderr, "alloyctl: %s%s%s does not take --%s\n", commands[line->command].noun,
+                commands[line->command].verb == NULL ? "" : " ",
+                commands[line->command].verb == NULL ? "" : commands[line->command].verb,
+                long_options[index].name);
         return ctl_main_refuse();
     }
     return -1;
@@ -248,23 +269,25 @@ static int ctl_main_run(struct command_line *line)
 {
     switch (line->command) {
     case LETTERS_LIST:
-        return ctl_main_finish_output(ctl_letters_list(line->dir, stdout));
+        return ctl_main_finish_output(ctl_letters_list(line->word, stdout));
     case LETTERS_SHOW:
-        return ctl_main_finish_output(ctl_letters_show(line->dir, &line->show, stdout));
+        return ctl_main_finish_output(ctl_letters_show(line->word, &line->show, stdout));
     case LETTERS_REPLAY:
-        line->replay.dir = line->dir;
+        line->replay.dir = line->word;
         return ctl_replay(&line->replay);
     case JOURNAL_INSPECT:
-        return ctl_main_finish_output(ctl_journal_inspect(line->dir, stdout));
+        return ctl_main_finish_output(ctl_journal_inspect(line->word, stdout));
     case JOURNAL_VERIFY:
-        return ctl_main_finish_output(ctl_journal_verify(line->dir, stdout));
+        return ctl_main_finish_output(ctl_journal_verify(line->word, stdout));
+    case BURY:
+        return ctl_main_finish_output(ctl_bury(line->admin, line->word, stdout));
     }
     ALLOY_UNREACHABLE("a command without a case");
 }
 
 int main(int argc, char **argv)
 {
-    struct command_line line = {.replay = {.url = URL}};
+    struct command_line line = {.admin = ADMIN_URL, .replay = {.url = URL}};
     int status = ctl_main_parse_command_line(argc, argv, &line);
 
     return status < 0 ? ctl_main_run(&line) : status;

@@ -28,7 +28,7 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 LIBRARY_HOMES = {
     "event2/": {"folders": ("front", "admin")},
     "hiredis/": {"redis_link"},
-    "curl/": {"transfer", "flusher", "flusher_private", "ctl_replay"},
+    "curl/": {"transfer", "flusher", "flusher_private", "ctl_replay", "ctl_bury"},
     "urcu": {"l1"},
     "jansson.h": {"admin", "exposition"},
     "ini.h": {"ini"},

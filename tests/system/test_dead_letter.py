@@ -499,6 +499,11 @@ def test_alloyctl_tells_a_wrong_command_line():
                         (["dead-letter", "show", "--code", "x"], "--code: 'x' is not an exception code"),
                         (["dead-letter", "replay", "--url", "http://h:1/v1/x"], "without a path: that goes into --path")):
         assert told in alloyctl(*words, status=2).stderr, words
+    for words, told in ((["bury"], "bury: which stream?"), (["bury", "a", "b"], "unexpected argument 'b'"),
+                        (["bury", "a", "--admin", "http://h/x"], "--admin: 'http://h/x' is not a URL"),
+                        (["bury", "a", "--url", "http://h"], "bury does not take --url"),
+                        (["journal", "inspect", "d", "--admin", "http://h"], "journal inspect does not take --admin")):
+        assert told in alloyctl(*words, status=2).stderr, words
     assert "/nowhere" in alloyctl("journal", "verify", "/nowhere", status=1).stderr
     assert "/nowhere" in alloyctl("dead-letter", "list", "/nowhere", status=1).stderr
 
@@ -520,3 +525,38 @@ def test_the_folder_may_be_moved_or_removed_while_alloyd_runs(make_alloyd, redis
     refuse("second", 2)
     lines = [json.loads(line) for path in folder.glob("*.ndjson") for line in path.read_text().splitlines()]
     assert [line["event"]["event_id"] for line in lines] == ["second"]
+
+
+class FakeAdmin(http.server.BaseHTTPRequestHandler):
+    ANSWERS = {"/streams/a/bury": (200, b'{"asked":true}\n'), "/streams/b/bury": (200, b'{"asked":true,"events":12}\n'),
+               "/streams/odd/bury": (200, b"hello\n"), "/streams/c/bury": (403, b'{"error":"forbidden"}\n')}
+
+    def do_POST(self):
+        self.server.seen.append((self.path, self.headers["Alloy-Control"], self.headers["Content-Length"]))
+        status, body = self.ANSWERS.get(self.path, (404, b'{"error":"not_found"}\n'))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_alloyctl_bury_asks_the_admin_port_and_tells_the_answer():
+    server = http.server.HTTPServer(("127.0.0.1", 0), FakeAdmin)
+    server.seen = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        assert alloyctl("bury", "a", "--admin", url).stdout == "stream a: its refused events are let go to the dead letters\n"
+        assert alloyctl("bury", "b", "--admin", f"{url}/").stdout == "stream b: 12 events to be let go to the dead letters\n"
+        assert "(HTTP status 200): hello" in alloyctl("bury", "odd", "--admin", url, status=1).stderr
+        assert '(HTTP status 403): {"error":"forbidden"}' in alloyctl("bury", "c", "--admin", url, status=1).stderr
+        assert f"the alloyd at {url} has no stream x/ y: " in alloyctl("bury", "x/ y", "--admin", url, status=1).stderr
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server.seen[0] == ("/streams/a/bury", "1", "0")
+    assert server.seen[-1][0] == "/streams/x%2F%20y/bury"
+    assert f"{url} does not answer: " in alloyctl("bury", "a", "--admin", url, status=1).stderr

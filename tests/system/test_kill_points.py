@@ -12,7 +12,7 @@ import harness
 from conftest import sections_for
 
 KILL_BUILD = harness.ROOT / "build" / "kill-points"
-SOURCES = sorted((harness.ROOT / "src").glob("*.c"))
+SOURCES = sorted((harness.ROOT / "src").rglob("*.c"))
 POINTS = sorted({name for path in SOURCES for name in re.findall(r'KILL_POINT\("(\w+)"\)', path.read_text())})
 # What it takes to come by: a duplicate that only Redis knows, a row that ClickHouse refuses, full segments.
 NEEDS_FOREIGN_DUPLICATES = {"worker_duplicates"}

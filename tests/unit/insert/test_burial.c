@@ -53,7 +53,8 @@ int fdatasync(int fd)
     } while (0)
 
 struct world {
-    struct config config;
+    struct config configs[4]; /* the last is current; none changes while the thread may read it */
+    size_t config_count;
     struct config_ref ref;
     struct journal *journal;
     struct journal_writer *writer;
@@ -94,6 +95,7 @@ static int setup(void **state)
 {
     static const char *const names[] = {"a", "b"};
     struct world *world = calloc(1, sizeof(*world));
+    struct config *config = world->configs;
     char error[JOURNAL_ERROR_MAX];
     const struct journal_options options = {
         .segment_bytes = 8u << 20,
@@ -106,13 +108,14 @@ static int setup(void **state)
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
     snprintf(world->dir, sizeof(world->dir), "/tmp/test_burial.XXXXXX");
     assert_non_null(mkdtemp(world->dir));
-    world->config.clickhouse_retry_max_ms = 20;
-    world->config.dead_letter_dir = world->dir;
-    world->config.dead_letter_max_bytes_bytes = 64u << 20;
-    world->config.stream_count = 2;
-    world->config.streams[0].name = (char *)"a";
-    world->config.streams[1].name = (char *)"b";
-    atomic_store(&world->ref.current, &world->config);
+    config->clickhouse_retry_max_ms = 20;
+    config->dead_letter_dir = world->dir;
+    config->dead_letter_max_bytes_bytes = 64u << 20;
+    config->stream_count = 2;
+    config->streams[0].name = (char *)"a";
+    config->streams[1].name = (char *)"b";
+    world->config_count = 1;
+    atomic_store(&world->ref.current, config);
     assert_int_equal(journal_open(&world->journal, &options, error), 0);
     world->writer = journal_writer_create(world->journal);
     world->health = health_create();
@@ -148,6 +151,17 @@ static int teardown(void **state)
     rmdir(world->dir);
     free(world);
     return 0;
+}
+
+/* As after a reload. */
+static void set_cap(struct world *world, uint64_t max_bytes)
+{
+    struct config *config = &world->configs[world->config_count++];
+
+    assert_true(world->config_count <= ARRAY_LEN(world->configs));
+    *config = config[-1];
+    config->dead_letter_max_bytes_bytes = max_bytes;
+    atomic_store(&world->ref.current, config);
 }
 
 static struct record *make_record(struct world *world, uint16_t stream)
@@ -293,7 +307,7 @@ static void a_full_folder_parks_rows_until_there_is_room(void **state)
 {
     struct world *world = *state;
 
-    world->config.dead_letter_max_bytes_bytes = 10;
+    set_cap(world, 10);
     for (int i = 0; i < 3; i++)
         assert_int_equal(submit(world, 0, "m"), 0);
     WAIT_FOR(parked(world) == 3 && strstr(condition(world), "is used up") != NULL);
@@ -301,7 +315,7 @@ static void a_full_folder_parks_rows_until_there_is_room(void **state)
     WAIT_FOR(parked(world) == 4);
     assert_true(settled(world, 0));
     assert_letters(world, "a", 1, 0);
-    world->config.dead_letter_max_bytes_bytes = 1u << 20;
+    set_cap(world, 1u << 20);
     WAIT_FOR(condition(world)[0] == '\0');
     assert_true(settled(world, 4));
     assert_int_equal(parked(world), 0);
@@ -320,11 +334,11 @@ static void of_a_folder_with_little_room_the_first_rows_are_let_go(void **state)
     text = letters_of(world, "a");
     line = strlen(text);
     free(text);
-    world->config.dead_letter_max_bytes_bytes = 3 * line;
+    set_cap(world, 3 * line);
     for (int i = 0; i < 5; i++)
         assert_int_equal(submit(world, 0, "m"), 0);
     WAIT_FOR(settled(world, 3) && parked(world) == 3);
-    world->config.dead_letter_max_bytes_bytes = 1u << 20;
+    set_cap(world, 1u << 20);
     WAIT_FOR(settled(world, 6) && condition(world)[0] == '\0');
     assert_int_equal(parked(world), 0);
 }
@@ -383,14 +397,14 @@ static void at_the_end_what_waits_stays_live(void **state)
 {
     struct world *world = *state;
 
-    world->config.dead_letter_max_bytes_bytes = 10;
+    set_cap(world, 10);
     for (int i = 0; i < 3; i++)
         assert_int_equal(submit(world, 0, "m"), 0);
     WAIT_FOR(parked(world) == 3);
     burial_stop(world->burial);
     assert_true(settled(world, 0));
     assert_int_equal(journal_live(world->journal, 0), 3);
-    world->config.dead_letter_max_bytes_bytes = 1u << 20;
+    set_cap(world, 1u << 20);
     start(world);
     assert_letters(world, "a", 1, 0);
 }
@@ -398,14 +412,16 @@ static void at_the_end_what_waits_stays_live(void **state)
 static void a_folder_that_cannot_be_made_is_told(void **state)
 {
     struct world *world = *state;
-    const struct burial_parts parts = {.config = &world->ref, .metrics = world->metrics};
+    struct config config = *config_current(&world->ref);
+    struct config_ref ref;
+    const struct burial_parts parts = {.config = &ref, .metrics = world->metrics};
     struct burial *burial;
     char error[FLUSHER_ERROR_MAX];
 
-    world->config.dead_letter_dir = (char *)"/dev/null/x";
+    config.dead_letter_dir = (char *)"/dev/null/x";
+    atomic_store(&ref.current, &config);
     assert_int_equal(burial_start(&burial, &parts, error), -ENOTDIR);
     assert_string_equal(error, "cannot use dead-letter folder /dev/null/x: Not a directory");
-    world->config.dead_letter_dir = world->dir;
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl_bury.c - alloyctl bury: tells a running alloyd to let a stream's refused events go to the
+ * dead-letter folder, which it keeps when ClickHouse refuses every row of the stream.
+ *
+ * Runs on: main thread. Uses libcurl.
+ * Owns: the request.
+ */
+#include "ctl.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include <curl/curl.h>
+
+#define ANSWER_MAX 1024
+#define TIMEOUT_S 30L
+
+struct answer {
+    char text[ANSWER_MAX]; /* its begin */
+    size_t len;
+};
+
+enum ctl_buried ctl_read_buried(const char *body, uint64_t *events)
+{
+    int end = 0;
+
+    if (sscanf(body, " { \"asked\" : true , \"events\" : %" SCNu64, events) == 1)
+        return CTL_BURIED_EVENTS;
+    (void)sscanf(body, " { \"asked\" : true%n", &end);
+    return end > 0 ? CTL_BURIED_ASKED : CTL_BURIED_NO_ANSWER;
+}
+
+static size_t ctl_bury_on_answer(char *data, size_t size, size_t n, void *arg)
+{
+    struct answer *answer = arg;
+    const size_t room = ANSWER_MAX - 1 - answer->len;
+    const size_t take = size * n < room ? size * n : room;
+
+    memcpy(answer->text + answer->len, data, take);
+    answer->len += take;
+    return size * n;
+}
+
+/* The owned URL to post to; NULL: out of memory. */
+static char *ctl_bury_url(CURL *easy, const char *admin, const char *stream)
+{
+    char *name = curl_easy_escape(easy, stream, 0);
+    char *url = NULL;
+    size_t len = strlen(admin);
+
+    while (len > 0 && admin[len - 1] == '/')
+        len--;
+    if (name != NULL && asprintf(&url, "%.*s/streams/%s/bury", (int)len, admin, name) < 0)
+        url = NULL;
+    curl_free(name);
+    return url;
+}
+
+/* Prints what an answer means; returns the exit status. */
+static int ctl_bury_tell(const char *admin, const char *stream, long status, struct answer *answer,
+                         FILE *out)
+{
+    const char *line = ctl_one_line(answer->text);
+    uint64_t events;
+
+    switch (status == 200 ? ctl_read_buried(answer->text, &events) : CTL_BURIED_NO_ANSWER) {
+    case CTL_BURIED_EVENTS:
+        fprintf(out, "stream %s: %" PRIu64 " event%s to be let go to the dead letters\n", stream,
+                events, ctl_plural(events));
+        return EXIT_SUCCESS;
+    case CTL_BURIED_ASKED:
+        fprintf(out, "stream %s: its refused events are let go to the dead letters\n", stream);
+        return EXIT_SUCCESS;
+    case CTL_BURIED_NO_ANSWER:
+        break;
+    }
+    if (status == 404)
+        fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream, line);
+    else
+        fprintf(stderr, "alloyctl: %s did not let stream %s go (HTTP status %ld): %s\n", admin,
+                stream, status, line);
+    return EXIT_FAILURE;
+}
+
+/* Posts, and tells what came of it. Returns the exit status. */
+static int ctl_bury_post(CURL *easy, const char *admin, const char *stream, FILE *out)
+{
+    /* A page in somebody's browser can post, but cannot set this header. */
+    struct curl_slist *headers = curl_slist_append(NULL, "Alloy-Control: 1");
+    char *url = ctl_bury_url(easy, admin, stream);
+    char error[CURL_ERROR_SIZE] = "";
+    struct answer answer = {.len = 0};
+    CURLcode result = CURLE_OUT_OF_MEMORY;
+    long status = 0;
+
+    if (headers != NULL && url != NULL) {
+        curl_easy_setopt(easy, CURLOPT_URL, url);
+        curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
+        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, ctl_bury_on_answer);
+        curl_easy_setopt(easy, CURLOPT_WRITEDATA, &answer);
+        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT, TIMEOUT_S);
+        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(easy, CURLOPT_USERAGENT, "alloyctl/" ALLOY_VERSION);
+        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+        result = curl_easy_perform(easy);
+        curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+        /* It lies on this function's stack. */
+        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+    }
+    curl_slist_free_all(headers);
+    free(url);
+    if (result == CURLE_OK)
+        return ctl_bury_tell(admin, stream, status, &answer, out);
+    fprintf(stderr, "alloyctl: %s does not answer: %s\n", admin,
+            error[0] != '\0' ? error : curl_easy_strerror(result));
+    return EXIT_FAILURE;
+}
+
+int ctl_bury(const char *admin, const char *stream, FILE *out)
+{
+    int status = EXIT_FAILURE;
+    CURL *easy;
+
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    easy = curl_easy_init();
+    if (easy == NULL)
+        fputs("alloyctl: out of memory\n", stderr);
+    else
+        status = ctl_bury_post(easy, admin, stream, out);
+    curl_easy_cleanup(easy);
+    curl_global_cleanup();
+    return status;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_ctl_bury.c - what alloyctl makes of the answer to bury. Posting itself is in tests/system.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "ctl.h"
+
+static void only_an_answer_of_alloyd_counts(void **state)
+{
+    static const char *const others[] = {
+        "", "ok", "<html>", "{}", "{\"asked\":false}", "{\"error\":\"not_found\"}", "[true]"};
+    uint64_t events = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        assert_int_equal(ctl_read_buried(others[i], &events), CTL_BURIED_NO_ANSWER);
+    assert_int_equal(ctl_read_buried("{\"asked\":true}\n", &events), CTL_BURIED_ASKED);
+    assert_int_equal(ctl_read_buried("{ \"asked\" : true }", &events), CTL_BURIED_ASKED);
+    assert_int_equal(ctl_read_buried("{\"asked\":true,\"events\":1200}", &events),
+                     CTL_BURIED_EVENTS);
+    assert_int_equal(events, 1200);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_an_answer_of_alloyd_counts),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
