@@ -18,6 +18,7 @@
 
 #define MESSAGE_MAX 1024
 #define DOUBLINGS_MAX 5 /* of clickhouse.timeout */
+#define TRIES_BLIND 4   /* until it is doubled although nothing was answered */
 #define FACTS_WAIT_MS 2000
 #define CODE_TOO_MANY_PARTS 252
 

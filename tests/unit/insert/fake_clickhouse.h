@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,7 @@ struct fake {
     size_t rows_fit;     /* more rows: 241, memory; 0: all fit */
     long row_us;         /* time that each row takes */
     bool probe_hangs;
+    atomic_int probes; /* answered */
     const char *probe;
     int inside;
     int inside_max;
@@ -233,8 +235,7 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
         answer(fd, 429, "Retry-After: 0\r\n", "slow down");
         return true;
     case FAKE_NEVER:
-        answer(fd, 500, "X-ClickHouse-Exception-Code: 44\r\n",
-               "Code: 44. DB::Exception: Cannot fill a column");
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 44\r\n", "Code: 44. DB::Exception: x");
         return true;
     case FAKE_OK:
         break;
@@ -263,8 +264,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     size_t bad = bad_row(body, len, &rows);
     enum fake_mode mode;
     const char *setting;
-    bool refuse_parts;
-    bool keep;
+    bool refuse_parts, keep;
     const int code = fake->bad_code == 0 ? 27 : fake->bad_code;
     char header[64];
     char text[256];
@@ -358,10 +358,12 @@ static void *serve(void *arg)
         }
         while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs && !conn.fake->stop)
             pause_ms(1);
-        if (strstr(url, "SELECT") != NULL)
+        if (strstr(url, "SELECT") != NULL) {
             answer(conn.fd, 200, "", fake_probe(conn.fake));
-        else
+            atomic_fetch_add(&conn.fake->probes, 1);
+        } else {
             keep = on_insert(conn.fake, conn.fd, url, end + 4, len);
+        }
         have -= (size_t)(end + 4 - buffer) + len;
         memmove(buffer, end + 4 + len, have);
     }
