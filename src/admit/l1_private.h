@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l1_private.h - what l1.c and l1_ids.c share: nodes, generations, and how an entry is read.
+ * l1_private.h - what l1.c, l1_ids.c and l1_load.c share: nodes, generations, and how an entry is
+ * read.
  *
  * ThreadSanitizer does not see liburcu's ordering. What two threads touch of a node or a header is
  * therefore atomic here, though liburcu's barriers alone would do.
  *
- * Only those two use it.
+ * Only those three use it.
  */
 #ifndef ALLOY_L1_PRIVATE_H
 #define ALLOY_L1_PRIVATE_H
@@ -134,5 +135,10 @@ static inline void l1_note_youngest(struct generation *generation, uint64_t now_
 /* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section.
  */
 void l1_refill(struct l1_thread *thread, uint64_t now_ms);
+
+/* The current generation takes no more ids; the next add opens another. Under the lock. */
+void l1_seal(struct l1 *l1);
+/* Frees a generation that no thread can see any more; its file stays where keep is true. */
+void l1_generation_free(const struct l1 *l1, struct generation *generation, bool keep);
 
 #endif

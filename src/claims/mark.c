@@ -35,6 +35,7 @@
 #include "alloy/clock.h"
 #define LOG_MODULE "mark"
 #include "alloy/log.h"
+#include "alloy/pulse.h"
 #include "redis_link.h"
 
 #include <errno.h>
@@ -521,15 +522,19 @@ static uint64_t mark_finish_look(struct marks *marks, int err, uint64_t began_ms
 /* Sleeps until somebody tells something, or wait_ms are over. False: the thread must end. */
 static bool mark_sleep(struct marks *marks, uint64_t wait_ms)
 {
-    const uint64_t until_ns = clock_mono_ns() + wait_ms * CLOCK_NS_PER_MS;
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
-                                   .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
+    const uint64_t end_ms = clock_mono_ms() + wait_ms;
+    uint64_t now_ms;
     bool go_on;
-    int err = 0;
 
     pthread_mutex_lock(&marks->lock);
-    while (!marks->stop && !marks->news && err == 0)
-        err = pthread_cond_timedwait(&marks->wake, &marks->lock, &until);
+    while (!marks->stop && !marks->news && (now_ms = clock_mono_ms()) < end_ms) {
+        const uint64_t next_ms = now_ms + PULSE_SLEEP_MAX_MS;
+        const uint64_t until_ms = next_ms < end_ms ? next_ms : end_ms;
+        const struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                                       .tv_nsec = (long)(until_ms % 1000 * CLOCK_NS_PER_MS)};
+        pthread_cond_timedwait(&marks->wake, &marks->lock, &until);
+        pulse_beat(0);
+    }
     go_on = !marks->stop;
     pthread_mutex_unlock(&marks->lock);
     return go_on;
@@ -540,6 +545,7 @@ static void *mark_run(void *arg)
     struct marks *marks = arg;
     uint64_t wait_ms;
 
+    pulse_join("marks");
     do {
         const uint64_t began_ms = clock_mono_ms();
 
@@ -553,6 +559,7 @@ static void *mark_run(void *arg)
             wait_ms = mark_finish_look(marks, err, began_ms);
         }
     } while (mark_sleep(marks, wait_ms));
+    pulse_leave();
     return NULL;
 }
 

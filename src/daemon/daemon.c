@@ -12,6 +12,7 @@
 #include "daemon.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
@@ -61,7 +62,8 @@ struct daemon {
     struct release *release;
     struct janitor *janitor;
     struct replay *replay;
-    struct marks *marks; /* NULL: no second level, or no table */
+    struct marks *marks;          /* NULL: no second level, or no table */
+    pthread_mutex_t flusher_lock; /* held by whoever sets flusher, and by the admin thread */
     struct flusher *flusher;
     struct worker *workers[WORKERS_MAX];
     size_t worker_count;
@@ -150,9 +152,26 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
                                 .waiters = daemon->waiters};
 }
 
+/* Lets a stream's refused events go. On the admin thread, which is there before the flusher and
+ * after it. */
+static int daemon_bury(void *arg, const char *stream)
+{
+    struct daemon *daemon = arg;
+    const struct config *config = daemon_current(daemon);
+    int err = -ENOENT;
+
+    pthread_mutex_lock(&daemon->flusher_lock);
+    for (size_t i = 0; i < config->stream_count; i++)
+        if (strcmp(config->streams[i].name, stream) == 0)
+            err = daemon->flusher == NULL ? -EAGAIN : flusher_bury(daemon->flusher, i);
+    pthread_mutex_unlock(&daemon->flusher_lock);
+    return err;
+}
+
 static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
-    const struct admin_parts parts = {.front = daemon_front_parts(daemon)};
+    const struct admin_parts parts = {
+        .front = daemon_front_parts(daemon), .bury = daemon_bury, .bury_arg = daemon};
 
     return admin_start(&daemon->admin, &parts, error);
 }
@@ -236,14 +255,12 @@ static void daemon_tell_identity(void *arg, size_t stream, const char *identity)
     marks_tell(arg, stream, identity);
 }
 
-static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
+static int daemon_start_flusher(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
+    struct flusher *flusher;
     int err;
 
-    err = daemon_start_marks(daemon, error);
-    if (err != 0)
-        return err;
-    err = flusher_start(&daemon->flusher,
+    err = flusher_start(&flusher,
                         &(struct flusher_parts){.config = &daemon->config,
                                                 .journal = daemon->journal,
                                                 .health = daemon->health,
@@ -252,6 +269,20 @@ static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
                                                 .table_identity = daemon_tell_identity,
                                                 .arg = daemon->marks},
                         error);
+    if (err != 0)
+        return err;
+    pthread_mutex_lock(&daemon->flusher_lock);
+    daemon->flusher = flusher;
+    pthread_mutex_unlock(&daemon->flusher_lock);
+    return 0;
+}
+
+static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
+{
+    int err = daemon_start_marks(daemon, error);
+
+    if (err == 0)
+        err = daemon_start_flusher(daemon, error);
     if (err != 0)
         return err;
     for (size_t i = 0; i < daemon_current(daemon)->worker_threads; i++) {
@@ -305,6 +336,18 @@ static int daemon_start(struct daemon *daemon)
     return err;
 }
 
+static void daemon_stop_flusher(struct daemon *daemon)
+{
+    struct flusher *flusher;
+
+    pthread_mutex_lock(&daemon->flusher_lock);
+    flusher = daemon->flusher;
+    daemon->flusher = NULL;
+    pthread_mutex_unlock(&daemon->flusher_lock);
+    if (flusher != NULL)
+        flusher_stop(flusher);
+}
+
 /* Ends what is running, in the order of the flow, and frees it. Every part may be missing. */
 static void daemon_stop(struct daemon *daemon)
 {
@@ -313,8 +356,7 @@ static void daemon_stop(struct daemon *daemon)
     replay_stop(daemon->replay);
     for (size_t i = 0; i < daemon->worker_count; i++)
         worker_stop(daemon->workers[i]);
-    if (daemon->flusher != NULL)
-        flusher_stop(daemon->flusher);
+    daemon_stop_flusher(daemon);
     marks_stop(daemon->marks);
     admin_stop(daemon->admin);
     janitor_stop(daemon->janitor);
@@ -512,7 +554,7 @@ static int daemon_drain(struct daemon *daemon)
 
 int daemon_run(struct config *config, const struct daemon_options *options)
 {
-    struct daemon daemon = {.options = options};
+    struct daemon daemon = {.options = options, .flusher_lock = PTHREAD_MUTEX_INITIALIZER};
     int status = 1, err;
 
     atomic_store_explicit(&daemon.config.current, config, memory_order_release);

@@ -32,6 +32,7 @@
 #include "alloy/dead_letter.h"
 #include "alloy/kill_point.h"
 #include "alloy/log.h"
+#include "alloy/pulse.h"
 #include "alloy/waiter.h"
 
 #define GROUP_MAX 1024          /* rows */
@@ -89,13 +90,19 @@ static void burial_set_parked(struct burial *burial, size_t parked)
 /* Sleeps until there is a row to write, and its time has come, or the end. Under the lock. */
 static void burial_wait(struct burial *burial, uint64_t retry_at_ms)
 {
-    const struct timespec until = {.tv_sec = (time_t)(retry_at_ms / 1000),
-                                   .tv_nsec = (long)(retry_at_ms % 1000 * CLOCK_NS_PER_MS)};
+    uint64_t now_ms = clock_mono_ms();
 
-    while (!burial->stop && burial->waiting.first == NULL)
-        pthread_cond_wait(&burial->wake, &burial->lock);
-    while (!burial->stop && clock_mono_ms() < retry_at_ms)
+    while (!burial->stop && (burial->waiting.first == NULL || now_ms < retry_at_ms)) {
+        uint64_t until_ms = now_ms + PULSE_SLEEP_MAX_MS;
+
+        if (now_ms < retry_at_ms && retry_at_ms < until_ms)
+            until_ms = retry_at_ms;
+        const struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                                       .tv_nsec = (long)(until_ms % 1000 * CLOCK_NS_PER_MS)};
         pthread_cond_timedwait(&burial->wake, &burial->lock, &until);
+        pulse_beat(0);
+        now_ms = clock_mono_ms();
+    }
 }
 
 /* Waits for rows, and moves the oldest into the group. Returns how many; 0: the end. */
@@ -259,6 +266,7 @@ static void *burial_run(void *arg)
     uint64_t retry_at_ms = 0;
     size_t n;
 
+    pulse_join("burial");
     while ((n = burial_take(burial, retry_at_ms)) > 0) {
         const uint64_t pause_ms = config_current(burial->parts.config)->clickhouse_retry_max_ms;
         size_t kept;
@@ -274,6 +282,7 @@ static void *burial_run(void *arg)
             log_info("no refused event is left in the journal");
         }
     }
+    pulse_leave();
     return NULL;
 }
 

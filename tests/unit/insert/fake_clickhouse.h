@@ -173,10 +173,39 @@ static bool hanging(struct fake *fake)
     return hangs;
 }
 
+/* Answers that are always the same. */
+static const struct fake_answer {
+    int status; /* 0: not such a mode */
+    const char *headers;
+    const char *body;
+} fake_answers[] = {
+    [FAKE_VIEW] = {400, "X-ClickHouse-Exception-Code: 6\r\n",
+                   "Code: 6. DB::Exception: Cannot parse: while pushing to view default.mv. (X)"},
+    [FAKE_500] = {500, "", "oops"},
+    [FAKE_503_CODE] = {503, "X-ClickHouse-Exception-Code: 202\r\n", "Code: 202. DB::Exception: x"},
+    [FAKE_200_NO_SUMMARY] = {200, "", ""},
+    [FAKE_404_TABLE] = {404, "X-ClickHouse-Exception-Code: 60\r\n",
+                        "Code: 60. DB::Exception: Table db.t does not exist."},
+    [FAKE_UNKNOWN_CODE] = {500, "X-ClickHouse-Exception-Code: 49\r\n",
+                           "Code: 49. DB::Exception: bug"},
+    [FAKE_TOO_LONG] = {413, "", "<html>Request Entity Too Large</html>"},
+    [FAKE_TOO_MANY_PARTS] =
+        {500, "X-ClickHouse-Exception-Code: 252\r\n",
+         "Code: 252. DB::Exception: Too many parts (3001). Merges are slower than inserts."},
+    [FAKE_OTHERS_ROW] = {500, "X-ClickHouse-Exception-Code: 469\r\n",
+                         "Code: 469. DB::Exception: Constraint is violated at row 3"},
+    [FAKE_TOO_BUSY] = {429, "Retry-After: 0\r\n", "slow down"},
+    [FAKE_NEVER] = {500, "X-ClickHouse-Exception-Code: 44\r\n", "Code: 44. DB::Exception: x"},
+};
+
 static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t rows)
 {
     char headers[256];
 
+    if (mode < ARRAY_LEN(fake_answers) && fake_answers[mode].status != 0) {
+        answer(fd, fake_answers[mode].status, fake_answers[mode].headers, fake_answers[mode].body);
+        return true;
+    }
     switch (mode) {
     case FAKE_HANG:
         while (hanging(fake))
@@ -185,19 +214,9 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
     case FAKE_RESET:
     case FAKE_LOST:
         return false;
-    case FAKE_VIEW:
-        answer(fd, 400, "X-ClickHouse-Exception-Code: 6\r\n",
-               "Code: 6. DB::Exception: Cannot parse: while pushing to view default.mv. (X)");
-        return true;
     case FAKE_TRUNCATE:
         say(fd, "HTTP/1.1 200 OK\r\nContent-Len", 28);
         return false;
-    case FAKE_500:
-        answer(fd, 500, "", "oops");
-        return true;
-    case FAKE_503_CODE:
-        answer(fd, 503, "X-ClickHouse-Exception-Code: 202\r\n", "Code: 202. DB::Exception: x");
-        return true;
     case FAKE_200_CODE_HEADER:
         snprintf(headers, sizeof(headers), SUMMARY "x-clickhouse-exception-code: 241\r\n", rows);
         answer(fd, 200, headers, "");
@@ -206,38 +225,12 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
         snprintf(headers, sizeof(headers), SUMMARY, rows);
         answer(fd, 200, headers, "__exception__\r\nCode: 241. DB::Exception: memory");
         return true;
-    case FAKE_200_NO_SUMMARY:
-        answer(fd, 200, "", "");
-        return true;
     case FAKE_200_TOO_FEW:
         snprintf(headers, sizeof(headers), SUMMARY, rows - 1);
         answer(fd, 200, headers, "");
         return true;
-    case FAKE_404_TABLE:
-        answer(fd, 404, "X-ClickHouse-Exception-Code: 60\r\n",
-               "Code: 60. DB::Exception: Table db.t does not exist.");
-        return true;
-    case FAKE_UNKNOWN_CODE:
-        answer(fd, 500, "X-ClickHouse-Exception-Code: 49\r\n", "Code: 49. DB::Exception: bug");
-        return true;
-    case FAKE_TOO_LONG:
-        answer(fd, 413, "", "<html>Request Entity Too Large</html>");
-        return true;
-    case FAKE_TOO_MANY_PARTS:
-        answer(fd, 500, "X-ClickHouse-Exception-Code: 252\r\n",
-               "Code: 252. DB::Exception: Too many parts (3001). Merges are slower than inserts.");
-        return true;
-    case FAKE_OTHERS_ROW:
-        answer(fd, 500, "X-ClickHouse-Exception-Code: 469\r\n",
-               "Code: 469. DB::Exception: Constraint is violated at row 3");
-        return true;
-    case FAKE_TOO_BUSY:
-        answer(fd, 429, "Retry-After: 0\r\n", "slow down");
-        return true;
-    case FAKE_NEVER:
-        answer(fd, 500, "X-ClickHouse-Exception-Code: 44\r\n", "Code: 44. DB::Exception: x");
-        return true;
     case FAKE_OK:
+    default:
         break;
     }
     snprintf(headers, sizeof(headers), SUMMARY, rows);
