@@ -159,8 +159,9 @@ static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
     if (insert->tries_slow++ == 0)
         lane->slow_count++;
     /* Longer only if it is this insert, and not ClickHouse, that gives no answer: a connection
-     * that has died is not worth the wait. */
-    if (flusher->answered_ns > transfer->started_ns && insert->doublings < DOUBLINGS_MAX)
+     * that has died is not worth the wait. Now and then all the same: the link may be slow. */
+    if ((flusher->answered_ns > transfer->started_ns || insert->tries_slow % TRIES_BLIND == 0) &&
+        insert->doublings < DOUBLINGS_MAX)
         insert->doublings++;
     lane->slow_ns = insert->answered_ns;
     insert->unhurried = !transfer->answer.timed_out;

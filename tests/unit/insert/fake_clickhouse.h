@@ -79,11 +79,11 @@ struct fake {
     const char *mode_table; /* only inserts with this in their URL; NULL: all */
     bool name_row;          /* name the bad row */
     bool name_wrong_row;
-    bool bad_partitions; /* more than 10 rows: 252, too many partitions */
-    int bad_code;        /* of the bad row; 0: 27 */
-    size_t rows_fit;     /* more rows: 241, memory; 0: all fit */
-    long row_us;         /* time that each row takes */
-    bool probe_hangs;
+    bool bad_partitions;    /* more than 10 rows: 252, too many partitions */
+    atomic_int bad_code;    /* of the bad row; 0: 27 */
+    atomic_size_t rows_fit; /* more rows: 241, memory; 0: all fit */
+    atomic_long row_us;     /* time that each row takes */
+    atomic_bool probe_hangs;
     atomic_int probes; /* answered */
     const char *probe;
     int inside;
@@ -349,7 +349,7 @@ static void *serve(void *arg)
                 goto out;
             have += (size_t)n;
         }
-        while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs && !conn.fake->stop)
+        while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs)
             pause_ms(1);
         if (strstr(url, "SELECT") != NULL) {
             answer(conn.fd, 200, "", fake_probe(conn.fake));
@@ -402,6 +402,7 @@ static void fake_start(struct fake *fake)
 
 static void fake_stop(struct fake *fake)
 {
+    fake->probe_hangs = false;
     pthread_mutex_lock(&fake->lock);
     fake->stop = true;
     pthread_mutex_unlock(&fake->lock);
