@@ -28,6 +28,30 @@ CLIENTS = 6
 ALLOYDS = 2
 REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always")
 BAD_EVERY = 400  # one event in so many is refused by ClickHouse
+# What a refused event says: a time that is none, and a value that makes a column's expression throw.
+BAD = {"bad": {"ts": "no time"}, "throw": {"v": -1}}
+MEMORY = "&max_memory_usage=20000000"  # an insert of 2,500 rows fits, a backlog's does not
+
+
+class PipedAlloyd(harness.Alloyd):
+    """Its stderr is a pipe, whose reader stalls when told to; the log file has what was read."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.reading = threading.Event()
+        self.reading.set()
+
+    def spawn(self, argv, env=None):
+        read_fd, write_fd = os.pipe()
+        self.popen = subprocess.Popen([str(a) for a in argv], stdout=write_fd, stderr=write_fd,
+                                      stdin=subprocess.DEVNULL, env=dict(os.environ, **(env or {})))
+        os.close(write_fd)
+        threading.Thread(target=self.copy, args=(read_fd,), daemon=True).start()
+
+    def copy(self, fd):
+        with open(self.log_path, "ab", buffering=0) as log, os.fdopen(fd, "rb", buffering=0) as pipe:
+            while self.reading.wait() and (data := pipe.read(65536)):
+                log.write(data)
 
 
 class Client(threading.Thread):
@@ -43,21 +67,25 @@ class Client(threading.Thread):
         self.answered = []
         self.statuses = {}
         self.connection = None
+        # One client's stream is stuck now and then, and must not hold up the others'.
+        self.path = "/v1/stuck" if number == 0 else "/v1/events"
 
     def new_id(self):
         self.sent += 1
-        kind = "bad" if self.random.randrange(BAD_EVERY) == 0 else "id"
+        if self.path == "/v1/stuck":
+            return f"stuck-{self.number}-{self.sent}"
+        kind = self.random.choice(sorted(BAD)) if self.random.randrange(BAD_EVERY) == 0 else "id"
         return f"{kind}-{self.number}-{self.sent}"
 
     def body(self, ids):
-        return "\n".join(harness.event(i, **({"ts": "no time"} if i.startswith("bad") else {})) for i in ids)
+        return "\n".join(harness.event(i, **BAD.get(i.split("-")[0], {})) for i in ids)
 
     def post(self, body):
         try:
             if self.connection is None:
                 port = self.random.choice(self.run_.alloyds).port
                 self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            return harness.request(self.connection, body).status
+            return harness.request(self.connection, body, self.path).status
         except (OSError, http.client.HTTPException):
             if self.connection is not None:
                 self.connection.close()
@@ -66,7 +94,7 @@ class Client(threading.Thread):
 
     def run(self):
         while not self.run_.stop.is_set():
-            ids = [self.new_id() for _ in range(self.random.choice((1, 1, 5, 50)))]
+            ids = [self.new_id() for _ in range(self.random.choice((1, 1, 5, 50) if self.path == "/v1/events" else (1,)))]
             if self.answered and self.random.random() < 0.3:
                 ids += self.random.sample(self.answered, min(len(self.answered), 5))
             body = self.body(ids)
@@ -76,7 +104,7 @@ class Client(threading.Thread):
                 self.statuses[status] = self.statuses.get(status, 0) + 1
                 if status == 202:
                     self.answered.extend(ids)
-                    time.sleep(0.002)
+                    time.sleep(0.002 if self.path == "/v1/events" else 0.05)
                     if self.random.random() < 0.05:
                         self.connection.close()
                         self.connection = None
@@ -92,6 +120,7 @@ class Run:
         self.stop, self.give_up = threading.Event(), threading.Event()
         self.kills = {"alloyd": 0, "redis": 0, "clickhouse": 0}
         self.disk = self.redis = self.clickhouse = None
+        self.stuck = False
         self.alloyds = []
 
     # -- the parts
@@ -100,14 +129,18 @@ class Run:
         # always: with everysec Redis may answer before it has written, and forget claims when it is killed.
         self.redis = harness.Redis(self.folder).start(*REDIS_OPTIONS)
         self.clickhouse = harness.ClickHouse(self.folder).start()
-        self.clickhouse.create_events("default.events")
+        for table in ("events", "stuck"):
+            self.clickhouse.create_events(f"default.{table}")
+            self.clickhouse.query(f"ALTER TABLE default.{table} ADD COLUMN v Int64 DEFAULT 0, "
+                                  "ADD COLUMN m UInt8 MATERIALIZED bitTest(5, v)")
         self.proxy = Proxy(self.clickhouse.port, self.seed)
         self.mount_disk()
         self.alloyds = [self.make_alloyd(n) for n in range(ALLOYDS)]
 
     def make_alloyd(self, n):
-        return harness.Alloyd(self.folder, {
+        return PipedAlloyd(self.folder, {
             "stream.events": {"path": "/v1/events", "table": "default.events", "id": "event_id"},
+            "stream.stuck": {"path": "/v1/stuck", "table": "default.stuck", "id": "event_id"},
             "redis": {"url": self.redis.url, "on_failure": "hold", "timeout": "200ms"},
             "clickhouse": {"url": self.proxy.url, "timeout": "3s", "retry_max": "500ms"},
             "worker": {"linger": "10ms"},
@@ -152,7 +185,7 @@ class Run:
 
     def bad_answers(self):
         faults = self.random.sample(["cut", "reset", "truncate", "delay", "exception", "error500", "error503",
-                                     "refuse"], 3)
+                                     "refuse", "late", "error429"], 3)
         self.proxy.weights = {"pass": 1, **dict.fromkeys(faults, 1)}
         self.pause(0.3, 1.5)
         self.proxy.heal()
@@ -169,26 +202,54 @@ class Run:
         self.pause(0.3, 1.0)
         os.unlink(filler)
 
+    def limit_memory(self):
+        self.proxy.settings = MEMORY
+        self.pause(0.5, 2.0)
+        self.proxy.heal()
+
+    def refuse_writes(self):
+        """Redis answers reads, and refuses to write, as after a failover."""
+        self.redis.command("REPLICAOF", "127.0.0.1", "1")
+        self.pause(0.3, 1.0)
+        self.redis.command("REPLICAOF", "NO", "ONE")
+
+    def stall_log(self):
+        alloyd = self.random.choice(self.alloyds)
+        alloyd.reading.clear()
+        self.pause(0.5, 2.0)
+        alloyd.reading.set()
+
+    def stick(self):
+        """The stream that may be stuck loses its table, or has it again."""
+        self.stuck = not self.stuck
+        self.clickhouse.query("RENAME TABLE default.stuck TO default.away" if self.stuck
+                              else "RENAME TABLE default.away TO default.stuck")
+
     def schedule(self):
         actions = ([lambda: self.kill("alloyd")] * 5 + [lambda: self.kill("redis")] * 2
                    + [lambda: self.kill("clickhouse")] * 2 + [lambda: self.freeze("alloyd")]
                    + [lambda: self.freeze("redis")] + [lambda: self.freeze("clickhouse")]
-                   + [self.bad_answers] * 4 + [self.fill_disk])
+                   + [self.bad_answers] * 4 + [self.fill_disk] + [self.limit_memory] * 2
+                   + [self.refuse_writes] + [self.stall_log] + [self.stick] * 2)
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
             self.pause(0.1, 0.8)
             self.random.choice(actions)()
+        if self.stuck:
+            self.stick()
 
     # -- the proof
 
     def check(self):
-        rows = [row[0] for row in self.clickhouse.rows("SELECT event_id FROM default.events")]
+        rows = [row[0] for row in self.clickhouse.rows(
+            "SELECT event_id FROM default.events UNION ALL SELECT event_id FROM default.stuck")]
         lines = [json.loads(line) for path in sorted(self.disk.glob("dead-letter-*/*.ndjson"))
                  for line in path.read_text().splitlines()]
         letters = [line["event"]["event_id"] for line in lines]
         records = [line["lsn"] for line in lines]
         answered = {i for c in self.clients for i in c.answered}
-        good, bad = {i for i in answered if i.startswith("id")}, {i for i in answered if i.startswith("bad")}
+        bad = {i for i in answered if i.split("-")[0] in BAD}
+        good = answered - bad
         problems = []
 
         def problem(what, ids):
@@ -200,8 +261,8 @@ class Run:
         problem("refused rows lost", bad - set(letters))
         # By record, not by id: an id that was refused is free, and a client that sends it again has it refused again.
         problem("dead-lettered twice", {i for i, n in collections.Counter(records).items() if n > 1})
-        problem("good events dead-lettered", {i for i in letters if i.startswith("id")})
-        problem("refused rows in ClickHouse", {i for i in rows if i.startswith("bad")})
+        problem("good events dead-lettered", {i for i in letters if i.split("-")[0] not in BAD})
+        problem("refused rows in ClickHouse", {i for i in rows if i.split("-")[0] in BAD})
         return problems, len(good), len(bad), len(rows), len(letters)
 
     def execute(self):
@@ -217,7 +278,9 @@ class Run:
                 client.join(60)
             self.give_up.set()
             stuck = [c.number for c in self.clients if c.is_alive()]
-            books = [alloyd.settled(deadline=90) for alloyd in self.alloyds]
+            for alloyd in self.alloyds:
+                alloyd.reading.set()
+            books = [alloyd.settled(stream, deadline=90) for alloyd in self.alloyds for stream in ("events", "stuck")]
             problems, good, bad, rows, letters = self.check()
             if stuck:
                 problems.append(f"clients never answered: {stuck}")

@@ -12,6 +12,10 @@ Each request that carries rows meets one fault, drawn from the weights in force:
   error500   do not forward, answer 500
   error503   forward, answer 503
   refuse     close before anything is forwarded
+  late       forward, and answer later than alloyd waits
+  error429   do not forward, answer 429 with Retry-After
+
+settings are added to each insert, such as a limit of memory that large ones exceed.
 """
 
 import http.client
@@ -22,7 +26,9 @@ import struct
 import threading
 import time
 
-FAULTS = ("pass", "cut", "reset", "truncate", "delay", "exception", "error500", "error503", "refuse")
+FAULTS = ("pass", "cut", "reset", "truncate", "delay", "exception", "error500", "error503", "refuse",
+          "late", "error429")
+LATE_S = 4
 
 
 class Proxy:
@@ -31,6 +37,7 @@ class Proxy:
         self.random = random.Random(seed)
         self.lock = threading.Lock()
         self.weights = {"pass": 1}
+        self.settings = ""
         self.done = dict.fromkeys(FAULTS, 0)
         proxy = self
 
@@ -57,6 +64,7 @@ class Proxy:
 
     def heal(self):
         self.weights = {"pass": 1}
+        self.settings = ""
 
     def close(self):
         self.server.shutdown()
@@ -85,6 +93,11 @@ class Proxy:
             return False
         if fault == "error500":
             return self.answer(handler, b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops")
+        if fault == "error429":
+            return self.answer(handler, b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n"
+                               b"Content-Length: 4\r\n\r\nslow")
+        if "INSERT" in target.upper():
+            target += self.settings
         reply = self.forward(method, target, headers, body)
         if reply is None:
             return False
@@ -113,8 +126,8 @@ class Proxy:
         if fault == "truncate":
             self.answer(handler, reply[:len(reply) // 2])
             return False
-        if fault == "delay":
-            time.sleep(0.3)
+        if fault in ("delay", "late"):
+            time.sleep(LATE_S if fault == "late" else 0.3)
         if fault == "exception":
             reply = (b"HTTP/1.1 200 OK\r\nX-ClickHouse-Exception-Code: 241\r\nContent-Length: 45\r\n\r\n"
                      b"Code: 241. DB::Exception: Memory limit (total)")[:-1]
