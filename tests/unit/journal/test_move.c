@@ -442,11 +442,12 @@ static void an_event_that_fits_no_segment_of_this_life_stays_where_it_is(void **
 struct poke {
     uint16_t state;
     uint64_t insert_id;
+    bool broken; /* not whole: the record cannot be believed */
 };
 
 static void poke_record(uint32_t number, size_t offset, const struct poke *poke)
 {
-    const uint64_t word = insert_id_seal(poke->insert_id);
+    const uint64_t word = insert_id_seal(poke->insert_id) ^ (uint64_t)poke->broken << 63;
     char name[SEGMENT_NAME_MAX], path[128];
     int fd;
 
@@ -469,7 +470,7 @@ static int expect(const struct poke pokes[3])
         if (pokes[i].state != RECORD_LIVE && pokes[i].state != RECORD_MOVED && pokes[i].state != 0)
             return -1;
     for (int i = 0; i < 3; i++)
-        if (pokes[i].state == RECORD_LIVE &&
+        if (pokes[i].state == RECORD_LIVE && !pokes[i].broken &&
             (best < 0 || pokes[i].insert_id >= pokes[best].insert_id))
             best = i;
     return best < 0 ? -1 : best;
@@ -518,8 +519,10 @@ static void vacate(struct journal *journal, struct record **records, size_t n)
 static void of_several_records_of_one_lsn_one_is_believed(void **state)
 {
     static const struct poke kinds[] = {
-        {RECORD_LIVE, 0},      {RECORD_LIVE, 3},  {RECORD_LIVE, 9}, {RECORD_INSERTED, 3},
-        {RECORD_DUPLICATE, 0}, {RECORD_MOVED, 0}, {RECORD_DEAD, 9}, {0, 0},
+        {.state = RECORD_LIVE},      {RECORD_LIVE, 3, false},
+        {RECORD_LIVE, 9, false},     {RECORD_INSERTED, 3, false},
+        {.state = RECORD_DUPLICATE}, {.state = RECORD_MOVED},
+        {RECORD_DEAD, 9, false},     {.state = 0},
     };
     struct journal *journal = open_journal(folder, 4);
     struct record *live[6], *others[2];
@@ -565,6 +568,9 @@ static void of_several_records_of_one_lsn_one_is_believed(void **state)
 
                 check_pokes(numbers, offsets, pokes);
             }
+    check_pokes(
+        numbers, offsets,
+        (struct poke[]){{RECORD_LIVE, 3, false}, {RECORD_LIVE, 9, true}, {RECORD_MOVED, 0, false}});
 }
 
 /* ---- kill -9 at any moment ---- */
