@@ -542,6 +542,13 @@ uint64_t flusher_pending(const struct flusher *flusher)
     return atomic_load_explicit(&flusher->pending, memory_order_acquire);
 }
 
+void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms)
+{
+    ALLOY_ASSERT(stream < flusher->lane_count);
+    /* relaxed: a number that stands for itself */
+    atomic_store_explicit(&flusher->inserted_ms[stream], received_ms, memory_order_relaxed);
+}
+
 int flusher_bury(struct flusher *flusher, size_t stream)
 {
     if (stream >= flusher->lane_count)

@@ -96,14 +96,28 @@ static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
     flusher_tell_kept(flusher, lane);
 }
 
+/* When an event came that an earlier life has inserted; 0: none is known. */
+static uint64_t flusher_act_inserted_ms(const struct flusher *flusher, const struct lane *lane)
+{
+    return atomic_load_explicit(&flusher->inserted_ms[lane->stream], memory_order_relaxed);
+}
+
+/* Whether the table, as it is now, is known to have taken rows, in this life or in an earlier one.
+ */
+static bool flusher_act_took_rows(const struct flusher *flusher, const struct lane *lane)
+{
+    if (!lane->facts_read || lane->facts.modified_s == 0)
+        return false;
+    return lane_takes_rows(lane) ||
+           flusher_act_inserted_ms(flusher, lane) / 1000 > (uint64_t)lane->facts.modified_s;
+}
+
 void flusher_act_review(struct flusher *flusher, struct lane *lane)
 {
-    const bool same = lane->success_ns != 0 && lane->facts_read && lane->facts.modified_s != 0 &&
-                      lane->success_version == lane->version;
-
     if (lane->apart.kept.first == NULL)
         return;
-    apart_review(&lane->apart, lane->success_ns, same ? lane->facts_ns : 0);
+    apart_review(&lane->apart, lane->success_ns,
+                 flusher_act_took_rows(flusher, lane) ? lane->facts_ns : 0);
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
 }
@@ -249,7 +263,8 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
         return;
     }
     /* What lies before the refusal proves something if the table is still the same. */
-    if (lane->probe_at_ms > 0 && !lane->probing && lane->success_ns != 0)
+    if (lane->probe_at_ms > 0 && !lane->probing &&
+        (lane->success_ns != 0 || flusher_act_inserted_ms(flusher, lane) != 0))
         lane->probe_at_ms = 0;
     insert_move(insert, INSERT_KEPT);
     if (lane->apart.kept.first == NULL)
@@ -312,11 +327,12 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
     insert->answered_ns = clock_mono_ns();
     if (!reading->definite || reading->class == INSERT_DONE)
         return;
-    /* A part has been refused with the insert that it was cut out of. */
-    if (insert->code != reading->code || insert->refused_ns == 0) {
+    /* A part has been refused with the insert that it was cut out of, though perhaps for another
+     * row: what went in since then shows that the table takes rows. */
+    if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part))
         insert->refused_ns = insert->answered_ns;
+    if (insert->code != reading->code)
         insert->refusals = 0;
-    }
     insert->code = reading->code;
     insert->refusals++;
 }

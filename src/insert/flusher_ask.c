@@ -144,8 +144,11 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
                                                            wait.max_ms, wait.random);
         return;
     }
-    /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
+    /* It answers, but not to this question: no right to read system.tables, or a proxy between. Then
+     * nobody can tell whose claims these are, and who waits for that goes on without. */
     lane->facts_read = false;
+    if (flusher->parts.table_identity != NULL)
+        flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
     flusher_tell_words(transfer, message);
     if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED &&
         lane->fault != LANE_FAULT_INSERT)

@@ -82,7 +82,7 @@ struct insert {
     uint32_t refusals;    /* definite ones in a row with that code */
     uint32_t tries_slow;  /* that ran out of time */
     uint32_t doublings;   /* of the time it is given */
-    uint64_t refused_ns;  /* the first of the refusals; 0: none yet */
+    uint64_t refused_ns;  /* the first of the refusals, or its whole's; 0: none yet */
     uint64_t answered_ns; /* the last answer */
     uint64_t due_ms;      /* not to be sent before */
     bool asks;            /* it waits for what is known of the table */

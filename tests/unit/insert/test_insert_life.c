@@ -64,6 +64,22 @@ static void what_every_row_is_refused_for_is_the_tables_and_all_are_kept(void **
     assert_false(is_up(world, "clickhouse.a.refuses"));
 }
 
+static void what_an_earlier_life_has_inserted_is_evidence_if_the_table_is_the_same(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_set(&world->fake, FAKE_NEVER, -1);
+    flusher_note_inserted(world->flusher, 0, 500); /* the table has changed at 1 s */
+    submit(world, 0, 1, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a.refuses"));
+    assert_int_equal(dead(world), 0);
+    flusher_note_inserted(world->flusher, 0, 5000);
+    WAIT_FOR(dead(world) == 1);
+    wait_empty(world);
+    assert_false(is_up(world, "clickhouse.a.refuses"));
+}
+
 static void what_is_kept_goes_to_the_dead_letters_on_demand(void **state)
 {
     struct world *world = *state;
@@ -278,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(whatever_the_code_a_row_refused_among_good_ones_is_buried_alone),
         TEST(what_every_row_is_refused_for_is_the_tables_and_all_are_kept),
+        TEST(what_an_earlier_life_has_inserted_is_evidence_if_the_table_is_the_same),
         TEST(what_is_kept_goes_to_the_dead_letters_on_demand),
         TEST(a_lane_whose_rows_are_all_bad_stops_burying_and_good_rows_do_not_wait),
         TEST(an_insert_that_is_too_large_is_halved_and_the_size_remembered),

@@ -50,6 +50,14 @@ static pthread_mutex_t collected_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct batch *collected[BATCHES_MAX]; /* under the mutex */
 static size_t collected_count;
 
+static uint64_t inserted_ms[2]; /* as told by replay */
+
+void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t at_ms)
+{
+    (void)flusher;
+    inserted_ms[stream] = at_ms;
+}
+
 void flusher_submit(struct flusher *flusher, struct batch *batch)
 {
     (void)flusher;
@@ -376,6 +384,8 @@ static void only_live_records_are_replayed_and_counted(void **state)
     assert_int_equal(collected[0]->insert_id, id);
     assert_int_equal(collected[0]->count, 2);
     assert_int_equal(id_of(collected[0]->records[0]), 4);
+    assert_int_equal(inserted_ms[0], received_ms);
+    assert_int_equal(inserted_ms[1], 0);
     take_in_order(8, 2);
     for (size_t i = 0; i < 10; i++)
         assert_true(knows(0, i));
