@@ -154,7 +154,7 @@ static void before_its_table_is_told_a_stream_keeps_its_events(void **state)
     admin_do("SET alloy:#table:events table-a");
     start(0, 1);
     fixture_pause_ms(300);
-    assert_int_equal(ask(0), MARKS_KEEP);
+    assert_int_equal(ask(0), MARKS_UNSEEN);
     assert_string_equal(foreign(0), "");
     marks_tell(sides[0].marks, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM);
@@ -172,7 +172,7 @@ static void who_comes_first_need_not_know_its_table(void **state)
     assert_true(mark_begins("instance-0000000000000001 "));
     start(1, 2);
     fixture_pause_ms(300);
-    assert_int_equal(ask(1), MARKS_KEEP);
+    assert_int_equal(ask(1), MARKS_UNSEEN);
     marks_tell(sides[1].marks, 0, "table-a"); /* the first will be told in an instant */
     fixture_pause_ms(300);
     assert_int_equal(ask(1), MARKS_UNSEEN);
