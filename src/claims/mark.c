@@ -667,7 +667,6 @@ enum marks_verdict marks_ask(const struct marks *marks, size_t number, uint64_t 
         return MARKS_CLAIM;
     stream = &marks->streams[number];
     switch (mark_state_of(stream)) {
-    case MARK_UNTOLD:
     case MARK_FOREIGN:
         return MARKS_KEEP;
     case MARK_UNCHECKED:
@@ -676,6 +675,7 @@ enum marks_verdict marks_ask(const struct marks *marks, size_t number, uint64_t 
         if (now_ms < atomic_load_explicit(&stream->lease_ms, memory_order_relaxed))
             return MARKS_CLAIM;
         return MARKS_UNSEEN;
+    case MARK_UNTOLD:
     case MARK_UNSEEN:
     case MARK_STATES:
         break;
