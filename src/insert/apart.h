@@ -72,12 +72,12 @@ uint64_t apart_next_due(const struct apart *apart);
 uint64_t apart_rows(const struct apart *apart);
 
 /*
- * Looks at the rows that are kept again. success_ns: when the stream last took rows. checked_ns:
- * the table is known to have been the same from before that success to this time; 0: it is not.
- * What is proven to be at fault is moved to burying; what has not been tried since the success goes
- * again.
+ * Looks at the rows that are kept again. taken_ns: when what the stream took last was sent.
+ * checked_ns: the table is known to have been the same from before that success to this time; 0: it
+ * is not. What is proven to be at fault is moved to burying; what has not been tried since the
+ * success goes again.
  */
-void apart_review(struct apart *apart, uint64_t success_ns, uint64_t checked_ns);
+void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
 /* Moves all that was refused and is not out to burying. */
 void apart_bury(struct apart *apart);
 

@@ -221,6 +221,9 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         return;
     }
     insert_move(insert, INSERT_SENT);
+    /* What was out when the table broke proves nothing, though its success comes after a refusal.
+     */
+    insert->proven = insert->refused_ns != 0 && lane->taken_ns > insert->refused_ns;
     if (insert->aside)
         lane->apart.out++;
     else

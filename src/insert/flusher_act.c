@@ -116,7 +116,7 @@ void flusher_act_review(struct flusher *flusher, struct lane *lane)
 {
     if (lane->apart.kept.first == NULL)
         return;
-    apart_review(&lane->apart, lane->success_ns,
+    apart_review(&lane->apart, lane->taken_ns,
                  flusher_act_took_rows(flusher, lane) ? lane->facts_ns : 0);
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
@@ -148,7 +148,7 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
     flusher_act_settle_slow(lane, insert);
     lane_grow(lane, insert, took_ns / 1000000, flusher_config(flusher)->clickhouse_timeout_ms);
-    lane_succeed(lane, insert);
+    lane_succeed(lane, insert, started_ns);
     if (insert->ignore_views && insert->view_blamed)
         flusher_tell_view(flusher, lane, insert);
     flusher_tell_success(flusher, lane);
@@ -331,8 +331,10 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
      * row: what went in since then shows that the table takes rows. */
     if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part))
         insert->refused_ns = insert->answered_ns;
-    if (insert->code != reading->code)
+    if (insert->code != reading->code) {
         insert->refusals = 0;
+        insert->proven = false;
+    }
     insert->code = reading->code;
     insert->refusals++;
 }
@@ -350,7 +352,7 @@ static struct insert_evidence flusher_act_evidence(const struct lane *lane,
         .ignore_views = insert->ignore_views,
         .expected = expected,
         .refusals = insert->refusals,
-        .others_went = lane->success_ns > insert->refused_ns,
+        .others_went = insert->proven,
         .views = !known || lane->facts.has_views,
         .stores = !lane->facts_read || !lane->facts.table_exists || lane->facts.stores_rows,
         .facts_missing =
@@ -396,6 +398,10 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     flusher_act_note(insert, &reading);
     evidence = flusher_act_evidence(lane, insert, expected);
     verdict = insert_judge(&reading, &evidence, blames_view);
+    /* By then the table has the rows: what is refused next, for want of memory say, proves nothing.
+     */
+    if (blames_view && evidence.stores && !insert->ignore_views)
+        insert->doubt = true;
     switch (verdict) {
     case INSERT_VERDICT_DONE:
         flusher_act_done(flusher, lane, insert, transfer->started_ns);

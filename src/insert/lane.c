@@ -310,7 +310,7 @@ bool lane_takes_rows(const struct lane *lane)
     return lane->success_ns != 0 && lane->success_version == lane->version;
 }
 
-void lane_succeed(struct lane *lane, const struct insert *insert)
+void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_ns)
 {
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
@@ -318,6 +318,8 @@ void lane_succeed(struct lane *lane, const struct insert *insert)
     lane->failed_id = 0;
     lane->retries = 0;
     lane->success_ns = clock_mono_ns();
+    if (sent_ns > lane->taken_ns)
+        lane->taken_ns = sent_ns;
     lane->success_version = lane->version;
     apart_note_success(&lane->apart, insert);
     lane_move(lane, LANE_WELL);

@@ -62,6 +62,7 @@ struct lane {
     bool answers;          /* the last failure was ClickHouse's own word */
     bool fresh_turn;       /* the next try of a lane in trouble is a new insert */
     uint64_t success_ns;
+    uint64_t taken_ns; /* when the latest of those that went in was sent */
     size_t slow_count; /* inserts that time ran out for, and that are not settled */
     uint64_t slow_ns;  /* when it last did */
     /* how large an insert may be */
@@ -134,7 +135,7 @@ void lane_judged(struct lane *lane);
 /* The table, unchanged since, has taken rows of the stream in this life. */
 bool lane_takes_rows(const struct lane *lane);
 /* Rows of the stream went in. */
-void lane_succeed(struct lane *lane, const struct insert *insert);
+void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_ns);
 
 /* Calls visit for each insert that is not out. */
 void lane_visit(struct lane *lane, apart_visit_fn visit, void *arg);

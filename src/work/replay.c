@@ -221,8 +221,19 @@ static void replay_visit(void *arg, struct record *record)
         replay_count(&replay->handed, 1);
         return;
     }
-    replay_remember(replay, record, state);
     replay_keep_frozen(replay, record);
+}
+
+/* Whoever was sent owns its id, but for one that is a whole ttl older than the newest record: that
+ * id may have been accepted again in its own right. */
+static void replay_remember_frozen(struct replay *replay)
+{
+    for (size_t i = 0; i < replay->frozen_count; i++) {
+        const struct record *record = replay->frozen[i];
+
+        if (replay_is_recent(replay, record, replay->newest_ms))
+            replay_remember(replay, record, RECORD_LIVE);
+    }
 }
 
 /* What somebody has to look at, for as long as it is so. */
@@ -267,6 +278,7 @@ static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_
         first_err = first_err == 0 ? err : first_err;
         log_error("segment cannot be read reason=\"%s\" action=keep", error);
     }
+    replay_remember_frozen(replay);
     if (!replay->failed && !replay_stopping(replay))
         journal_adopted_all(replay->parts.journal);
     replay_tell_findings(replay);

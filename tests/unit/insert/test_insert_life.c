@@ -287,6 +287,43 @@ static void where_the_table_stores_nothing_a_views_refusal_is_the_rows(void **st
         assert_false(world->fake.requests[i].ignore_views);
 }
 
+/* What was on its way when the table broke proves nothing of what came after it. */
+static void a_table_that_breaks_while_inserts_are_out_costs_no_row(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.row_us = 1000;
+    start(world);
+    submit(world, 0, 300, -1);
+    WAIT_FOR(fake_count(&world->fake) == 1);
+    fake_set(&world->fake, FAKE_NEVER, -1);
+    submit(world, 0, 40, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a.refuses") || dead(world) > 0);
+    WAIT_FOR(inserted(world) == 300);
+    pause_ms(500);
+    assert_int_equal(dead(world), 0);
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+}
+
+/* The table has what a view refuses: whatever comes next, the rows keep their token. */
+static void what_a_view_has_refused_is_not_halved(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.rows_fit = 10;
+    fake_set(&world->fake, FAKE_VIEW, 1);
+    start(world);
+    submit(world, 0, 20, -1);
+    WAIT_FOR(fake_count(&world->fake) >= 3);
+    for (size_t i = 0; i < fake_count(&world->fake); i++) {
+        assert_int_equal(world->fake.requests[i].rows, 20);
+        assert_string_equal(world->fake.requests[i].token, world->fake.requests[0].token);
+    }
+    world->fake.rows_fit = 0;
+    wait_empty(world);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -303,6 +340,8 @@ int main(void)
         TEST(a_stuck_table_leaves_slots_to_the_others),
         TEST(a_proxy_that_is_busy_is_asked_later_and_does_not_block),
         TEST(inserts_do_not_wait_for_an_answer_about_the_table),
+        TEST(a_table_that_breaks_while_inserts_are_out_costs_no_row),
+        TEST(what_a_view_has_refused_is_not_halved),
         TEST(where_the_table_stores_nothing_a_views_refusal_is_the_rows),
     };
 
