@@ -31,39 +31,22 @@
 #define POLL_MAX_MS 1000
 #define BURY_RETRY_MS 100
 
-/* Takes a transfer from the idle ones, or a new one; NULL: out of memory. */
-static struct transfer *flusher_transfer_get(struct flusher *flusher)
-{
-    struct transfer *transfer = flusher->idle;
-
-    if (transfer == NULL)
-        return transfer_create(flusher->headers);
-    flusher->idle = transfer->next;
-    return transfer;
-}
-
-static void flusher_transfer_put(struct flusher *flusher, struct transfer *transfer)
-{
-    transfer->next = flusher->idle;
-    flusher->idle = transfer;
-}
-
-/* Posts insert (NULL: a probe) of a stream. Takes url and, on 0, insert. 0 or -ENOMEM. */
+/* Posts insert (NULL: a question) of a stream. Takes url (NULL: out of memory) and, on 0, insert. 0
+ * or -ENOMEM. */
 static int flusher_post(struct flusher *flusher, size_t stream, struct insert *insert, char *url)
 {
-    struct transfer *transfer = url == NULL ? NULL : flusher_transfer_get(flusher);
+    const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
+                                << (insert == NULL ? 0 : insert->doublings);
+    struct transfer *transfer =
+        url == NULL ? NULL
+                    : transfer_create(flusher->headers, url, insert, timeout_ms, TRANSFER_BODY_MAX);
 
-    if (transfer == NULL) {
-        free(url);
+    if (transfer == NULL)
         return -ENOMEM;
-    }
-    transfer_begin(transfer, url, insert,
-                   flusher_config(flusher)->clickhouse_timeout_ms
-                       << (insert == NULL ? 0 : insert->doublings));
     transfer->stream = (uint16_t)stream;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
-        flusher_transfer_put(flusher, transfer);
+        transfer_destroy(transfer);
         return -ENOMEM;
     }
     transfer->next = flusher->active;
@@ -123,7 +106,7 @@ static void flusher_finish_transfers(struct flusher *flusher)
         transfer_end(transfer, message->data.result);
         flusher_take_off(flusher, transfer);
         flusher_answered(flusher, transfer);
-        flusher_transfer_put(flusher, transfer);
+        transfer_destroy(transfer);
     }
 }
 
@@ -436,11 +419,6 @@ static void flusher_destroy(struct flusher *flusher)
         struct transfer *transfer = flusher->active;
         flusher_take_off(flusher, transfer);
         insert_destroy(transfer->insert);
-        transfer_destroy(transfer);
-    }
-    while (flusher->idle != NULL) {
-        struct transfer *transfer = flusher->idle;
-        flusher->idle = transfer->next;
         transfer_destroy(transfer);
     }
     flusher_take_inbox(flusher);

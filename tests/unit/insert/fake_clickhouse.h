@@ -93,7 +93,7 @@ struct fake {
     struct fake_request *requests;
     int conns[256];
     pthread_t conn_threads[256];
-    size_t conn_count;
+    atomic_size_t conn_count; /* accepted */
 };
 
 struct conn_arg {
@@ -376,7 +376,8 @@ static void *accept_loop(void *arg)
         *conn = (struct conn_arg){fake, fd};
         assert_true(fake->conn_count < ARRAY_LEN(fake->conns));
         fake->conns[fake->conn_count] = fd;
-        pthread_create(&fake->conn_threads[fake->conn_count++], NULL, serve, conn);
+        pthread_create(&fake->conn_threads[fake->conn_count], NULL, serve, conn);
+        fake->conn_count++;
     }
     return NULL;
 }
