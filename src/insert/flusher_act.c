@@ -329,12 +329,12 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
         return;
     /* A part has been refused with the insert that it was cut out of, though perhaps for another
      * row: what went in since then shows that the table takes rows. */
-    if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part))
+    if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part)) {
         insert->refused_ns = insert->answered_ns;
-    if (insert->code != reading->code) {
-        insert->refusals = 0;
         insert->proven = false;
     }
+    if (insert->code != reading->code)
+        insert->refusals = 0;
     insert->code = reading->code;
     insert->refusals++;
 }

@@ -36,7 +36,6 @@ struct flusher {
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
     struct curl_slist *headers;
-    struct transfer *idle;   /* by ->next */
     struct transfer *active; /* by ->next */
     struct metrics_thread *counters;
     struct vacate vacate;

@@ -268,3 +268,17 @@ def test_an_insert_that_takes_too_long_goes_in(make_alloyd, redis, own_clickhous
     assert alloyd.settled()["inserted"] == 2000
     assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 2000
     assert reasons(alloyd) == {}
+
+
+def test_a_table_without_the_events_columns_is_told(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query(f"CREATE TABLE default.t (x UInt8) ENGINE = MergeTree ORDER BY x {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values("v")).status == 202
+    assert alloyd.settled()["inserted"] == 20
+    harness.wait_until(lambda: "clickhouse.events.columns" in reasons(alloyd), "the reason")
+    reason = reasons(alloyd)["clickhouse.events.columns"]
+    assert alloyd.admin("/readyz").status == 200 and not reason["blocking"]
+    assert "event_id, v" in reason["text"] and reason["text"].endswith(": x")
+    assert alloyd.log().count("table is not as it should be") == 1
+    own_clickhouse.query("ALTER TABLE default.t ADD COLUMN event_id String, ADD COLUMN v String, MODIFY COLUMN x DEFAULT 1")
+    harness.wait_until(lambda: reasons(alloyd) == {}, "the reason to go")
