@@ -7,18 +7,8 @@ stale. A mutant that no test can notice stays in the list with the reason why th
 (argued).
 """
 
-from typing import NamedTuple, Tuple
-
-
-class Mutant(NamedTuple):
-    name: str
-    folder: str
-    old: str
-    new: str
-    breaks: str  # what goes wrong in life
-    tests: Tuple[str, ...]  # tests/unit/*/test_<name>.c
-    argued: str = ""  # why it may live
-
+from mutant import Mutant
+from mutants_insert import INSERT
 
 BASE = [
     Mutant("text_hex_digit", "include/alloy",
@@ -130,7 +120,8 @@ JOURNAL = [
            "if ((insert_id & ~INSERT_ID_ASYNC) >=", "if ((insert_id & ~INSERT_ID_ASYNC) >",
            "an id beyond the promise is used, and again by the next life", ("journal",)),
     Mutant("stamp_not_synced", "src/journal",
-           "    return journal_sync_s", "    if (insert_id != 0)\n        return 0;\n    return journal_sync_s",
+           "    return journal_sync_s",
+           "    if (insert_id != 0)\n        return 0;\n    return journal_sync_s",
            "after a loss of power an insert is sent under another token", ("journal",)),
     Mutant("sync_always_ignored", "src/journal",
            "    err = journal_sync_writer(writer);", "    err = 0;",
@@ -145,7 +136,7 @@ JOURNAL = [
            "    if (record->checksum !=", "    if (false && record->checksum !=",
            "a torn record is believed", ("segment", "recover")),
     Mutant("segment_place", "src/journal",
-           "record->lsn != ((uint64_t)segment->number << 32 | offset))", "record->lsn == 0)",
+           "(record->copies == 0 && record->lsn != place))", "record->lsn == 0)",
            "a record of the file's earlier use is believed", ("segment", "recover")),
     Mutant("segment_state_bits", "src/journal",
            "(unsigned)(word ^ states[i])) <= 3)", "(unsigned)(word ^ states[i])) <= 4)",
@@ -292,7 +283,8 @@ HTTP = [
            "    if (!reply->head_only)\n", "",
            "the body of an answer to HEAD is read as the next answer", ("reply",)),
     Mutant("reply_escaped", "src/http",
-           "        reply_put_escaped(&text, at->message);", "        reply_put(&text, at->message, strlen(at->message));",
+           "        reply_put_escaped(&text, at->message);",
+           "        reply_put(&text, at->message, strlen(at->message));",
            "a message with a quote makes a 422 that is no JSON", ("reply",)),
 ]
 
@@ -351,7 +343,8 @@ CTL = [
            "at += *at == '\\\\' && at + 1 < end ? 2 : 1;", "at += 1;",
            "a quote in a string breaks its line", ("ctl_text",)),
     Mutant("ctl_judge_500", "src/ctl",
-           "return status == 503 || status == 429 || status == 0 ?", "return status >= 429 || status == 0 ?",
+           "return status == 503 || status == 429 || status == 0 ?",
+           "return status >= 429 || status == 0 ?",
            "a replay tries a 500 for ever", ("ctl_replay",)),
     Mutant("ctl_read_counts", "src/ctl",
            "                  duplicates) == 2;", "                  duplicates) >= 1;",
@@ -407,34 +400,231 @@ WORK = [
            "a batch that is not full waits for ever", ("worker",)),
 ]
 
-# Last, as src/insert changes most.
-INSERT = [
-    Mutant("answer_too_few", "src/insert",
-           "answer->written_rows >= rows ?", "true ?",
-           "an insert that wrote too few rows counts as done: lost", ("insert_answer",)),
-    Mutant("answer_late_exception", "src/insert",
-           'if (insert_answer_find(answer->body, "__exception__") != NULL)', "if (false)",
-           "an exception after the headers counts as done: lost", ("insert_answer",)),
-    Mutant("answer_row", "src/insert",
-           "            *row = number - 1;", "            *row = number;",
-           "the row behind the bad one is taken for it", ("insert_answer",)),
-    Mutant("probe_after_loss", "src/insert",
-           """        lane->probed = false;
-        if (!lane->probing)
-            lane->probe_at_ms = lane->retry_at_ms;""",
-           """        if (!lane->probing)
-            lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;""",
-           "another server behind the same address gets async inserts that it loses",
-           ("flusher_after",)),
-    Mutant("part_count", "src/insert",
-           "    lane->part_count += was_part ? 1 : 2;", "    lane->part_count += 2;",
-           "after a bad row the lane sends one insert at a time for ever", ("flusher_after",)),
-    Mutant("request_token", "src/insert",
-           "insert_deduplication_token=", "insert_deduplication_tokens=",
-           "a retry doubles its rows", ("insert_request", "flusher")),
-    Mutant("probe_partitions", "src/insert",
-           "if ((probe->partitioned || !merge_tree) &&", "if (!merge_tree &&",
-           "async inserts into partitioned tables of an old server lose rows", ("flusher_probe",)),
+BASE_LATER = [
+    Mutant("sink_gap", "src/base",
+           "room >= (sink.gap > 0 ? RESUME_BYTES : len)) {", "room >= len) {",
+           "behind a stalled reader each line that fits makes a gap of its own", ("log",)),
+    Mutant("sink_gap_last", "src/base",
+           "        if (log_sink_held() == len)\n            log_sink_close_gap();\n", "",
+           "that lines are missing is told with the next line, maybe never", ("log",)),
+    Mutant("sink_torn", "src/base",
+           "        sink.torn = data[done - 1] != '\\n';", "        sink.torn = false;",
+           "after a full disk a line stands behind half of another", ("log",)),
+    Mutant("sink_dropped", "src/base",
+           "        log_sink_count_dropped(data[done] == '\\n');", "        ;",
+           "lines that standard error refuses are not counted", ("log",)),
+    Mutant("sink_crash", "src/base",
+           "    log_sink_flush(CRASH_FLUSH_MS);\n", "",
+           "a crash loses the lines before it", ("log",)),
+    Mutant("pulse_floor", "src/base",
+           "    if (now_ms - looked_ms > bound_ms / 2)\n        floor_ms = now_ms;\n", "",
+           "after a suspend all threads are told to hang", ("pulse",)),
+    Mutant("pulse_told_once", "src/base",
+           "if (silent_ms > 0 && !slot->hangs) {", "if (silent_ms > 0) {",
+           "a thread that hangs is logged at each look", ("pulse",)),
+    Mutant("pulse_slack", "src/base",
+           "clock_coarse_ms() + slack_ms,", "clock_coarse_ms(),",
+           "a sync that may take long is told to hang", ("pulse",)),
+    Mutant("pulse_leave", "src/base",
+           "        atomic_store_explicit(&own_slot->state, SLOT_FREE, memory_order_release);",
+           "        ;",
+           "a thread that has ended is told to hang", ("pulse",)),
+    Mutant("health_left_out", "src/base",
+           "ready = health->left_out_blocking == 0;", "ready = true;",
+           "/readyz says yes where a reason had no room", ("health",)),
+    Mutant("health_left_out_cleared", "src/base",
+           "        health->left_out = health->left_out_blocking = 0;\n", "",
+           "/readyz says no for ever after there were many reasons", ("health",)),
 ]
 
-MUTANTS = BASE + CONFIG + EVENT + JOURNAL + ADMIT + HTTP + LETTERS + CTL + CLAIMS + WORK + INSERT
+JOURNAL_MOVES = [
+    Mutant("move_sync_failed", "src/journal",
+           """    if (err != 0) {
+        journal_give_up_copies(journal, copies, moved);
+        return 0;
+    }
+""", "",
+           "an original is marked though its copy is not on disk: lost", ("move",)),
+    Mutant("move_given_up", "src/journal",
+           "        atomic_store_explicit(&copies[i]->state, RECORD_MOVED, memory_order_relaxed);",
+           "        ;",
+           "a copy that does not count comes back beside its original", ("move",)),
+    Mutant("move_marked", "src/journal",
+           """        atomic_store_explicit(&records[i]->state, RECORD_MOVED, memory_order_relaxed);
+        journal_span_add""", "        journal_span_add",
+           "original and copy are both LIVE: doubled", ("move",)),
+    Mutant("move_state", "src/journal",
+           "if ((segment == NULL || state == RECORD_MOVED) && copy != NULL)",
+           "if (segment == NULL && copy != NULL)",
+           "ack=clickhouse says 200 for an event that was moved", ("move",)),
+    Mutant("move_incomplete", "src/journal",
+           """                   !journal->moved.incomplete
+               ?""", """                   true
+               ?""",
+           "ack=clickhouse says 200 for an event whose copy was not noted", ("move",)),
+    Mutant("move_larger", "src/journal",
+           """segment_life(segment_of(record, journal->spec.align)) == SEGMENT_VACATING &&
+           record->length <= journal->spec.size - SEGMENT_HEADER_BYTES;""",
+           "segment_life(segment_of(record, journal->spec.align)) == SEGMENT_VACATING;",
+           "an event that fits no segment of this life stops all moves", ("move",)),
+    Mutant("move_sealed", "src/journal",
+           "    if (err == 0 && moved < n && !journal_in_trouble(journal))\n", "    if (false)\n",
+           "when the segment of copies is full nothing moves any more", ("move",)),
+    Mutant("moved_up", "src/journal",
+           "if (((i - home) & mask) >= ((i - hole) & mask)) {", "if (true) {",
+           "a copy is not found any more when another one goes", ("moved",)),
+    Mutant("moved_room", "src/journal",
+           "while (wanted > grown.capacity / 4 * 3)", "while (wanted > grown.capacity)",
+           "a look for what is not in a full table never ends", ("moved",)),
+    Mutant("moved_count", "src/journal",
+           "    moved->count += entry->lsn == 0;", "    moved->count++;",
+           "copies of copies let the table grow", ("moved",)),
+    Mutant("moved_drop_all", "src/journal",
+           "        while (moved->entries[i].lsn != 0 &&\n",
+           "        if (moved->entries[i].lsn != 0 &&\n",
+           "a copy is found in a segment that has gone", ("moved",)),
+    Mutant("rivals_finished", "src/journal",
+           "        return !a->live;", "        return a->live;",
+           "a record is believed to be pending whose copy is finished: doubled", ("move",)),
+    Mutant("rivals_stamp", "src/journal",
+           "return a->insert_number > b->insert_number;", "return a->insert_number < b->insert_number;",
+           "an insert comes back without a row, under its token: lost or doubled", ("move",)),
+    Mutant("rivals_copies", "src/journal",
+           "return a->copies > b->copies;", "return a->copies < b->copies;",
+           "of two copies the one is believed that nobody had in hand", ("move",)),
+    Mutant("rivals_id", "src/journal",
+           "    if ((state == RECORD_LIVE || state == 0) && !record_insert_id_valid(record))\n        return 0;\n",
+           "",
+           "a record with a broken id takes its good copy along: lost", ("move",)),
+    Mutant("watch_inode", "src/journal",
+           "return st.st_ino == file.inode;", "return true;",
+           "a segment that was replaced counts as there", ("journal_watch",)),
+    Mutant("watch_pending", "src/journal",
+           "if (atomic_load_explicit(&segment->refs, memory_order_relaxed) > 0 &&\n            !journal_watch_is_there",
+           "if (!journal_watch_is_there",
+           "a segment that was removed refuses events when nothing in it is pending",
+           ("journal_watch",)),
+    Mutant("watch_spares", "src/journal",
+           "        if (!journal_watch_is_there(journal, spares[i]))\n", "        if (false)\n",
+           "events go into a spare whose file has gone: lost", ("journal_watch",)),
+    Mutant("watch_back", "src/journal",
+           """        atomic_fetch_and_explicit(&journal->trouble, ~(unsigned)JOURNAL_REMOVED,
+                                  memory_order_relaxed);
+""", "",
+           "events are refused for ever though the folder is back", ("journal_watch",)),
+]
+
+ADMIT_LATER = [
+    Mutant("l1_stream_ttl", "src/admit",
+           "        known = !l1_entry_is_old(l1, entry, shorter_ms, now_ms + l1->epoch_ms);",
+           "        ;",
+           "an id of a stream with a shorter ttl is known for longer: dropped", ("l1",)),
+    Mutant("l1_shared_known", "src/admit",
+           "if (known && l1->shared &&", "if (known && false &&",
+           "an event of another alloyd that has died is dropped as known", ("l1",)),
+    Mutant("l1_taken_once", "src/admit",
+           """        atomic_compare_exchange_strong_explicit(&entry->lsn, &nobody, adding->lsn,
+                                                memory_order_relaxed, memory_order_relaxed))
+        *result = L1_ADDED;""",
+           """        atomic_load_explicit(&entry->lsn, memory_order_relaxed) == nobody) {
+        sched_yield();
+        atomic_store_explicit(&entry->lsn, adding->lsn, memory_order_relaxed);
+        *result = L1_ADDED;
+    }""",
+           "two requests with one id both go to ask Redis", ("l1",)),
+    Mutant("l1_unused_node", "src/admit",
+           "        l1_entry_set(entry, (struct hash128){0}, 0);\n        if (decided) {",
+           "        if (decided) {",
+           "after a restart an id that was removed is known again", ("l1", "l1_files")),
+    Mutant("l1_load_future", "src/admit",
+           "        if (youngest_ms > real_ms)\n            youngest_ms = real_ms;\n", "",
+           "after a clock was set back ids are known for too long, or not at all", ("l1_files",)),
+    Mutant("l1_load_expired", "src/admit",
+           "if (real_ms - youngest_ms < l1->ttl_ms) {", "if (true) {",
+           "ids that have expired are known again after a restart", ("l1_files",)),
+    Mutant("l1_load_seal", "src/admit",
+           """    if (l1->current)
+        l1_seal(l1);
+    pthread_mutex_unlock(&l1->lock);
+    return added;""", "    pthread_mutex_unlock(&l1->lock);\n    return added;",
+           "old ids live as long as the youngest", ("l1_files",)),
+    Mutant("l1_load_age", "src/admit",
+           "    if (slab->version < L1_SLAB_VERSION)\n        return youngest_ms;",
+           "    if (true)\n        return youngest_ms;",
+           "after a restart an id is as young as its file", ("l1_files",)),
+]
+
+FRONT = [
+    Mutant("turn_chain", "src/front",
+           "        set->answers[conn->last].next = at;", "        ;",
+           "of pipelined requests one is answered", ("conn",)),
+    Mutant("conn_linger", "src/front",
+           "if (!conn->lingering && buffer_len(&conn->buffer) == 0) {", "if (true) {",
+           "a client that sends on never sees its 413: reset", ("conn",)),
+    Mutant("conn_linger_input", "src/front",
+           "if (!conn->lingering && buffer_len(&conn->buffer) == 0) {", "if (!conn->lingering) {",
+           "an answer before input that is left is reset away", ("conn",)),
+    Mutant("conn_linger_reads", "src/front",
+           "    if (n > 0)\n        turn_enqueue(conn, QUEUE_LINGER);\n    if (n <= 0 ||",
+           "    if (n > 0)\n        turn_enqueue(conn, QUEUE_LINGER);\n    if (true ||",
+           "a client that sends on after its 413 is reset", ("conn",)),
+    Mutant("conn_body_growth", "src/front",
+           "return max / BODY_GROWTH < buffer->size ? max : buffer->size * BODY_GROWTH;", "return max;",
+           "bodies that are only announced use up server.max_buffers", ("conn",)),
+    Mutant("conn_out_budget", "src/front",
+           "    conn->out = NULL;\n    buffer_budget_give(&set->parts.shared->budget, conn->out_len);",
+           "    conn->out = NULL;",
+           "clients that read slowly use up server.max_buffers for good", ("conn",)),
+]
+
+HTTP_LATER = [
+    Mutant("buffer_grow_charge", "src/http",
+           "size_t more = is_block ? size : size - buffer->size;", "size_t more = size - buffer->size;",
+           "each large body gives back more than it took: server.max_buffers bounds nothing",
+           ("buffer",)),
+    Mutant("buffer_grow_twice", "src/http",
+           "size_t more = is_block ? size : size - buffer->size;", "size_t more = size;",
+           "each body that grows twice uses up server.max_buffers for good", ("buffer",)),
+    Mutant("buffer_fini", "src/http",
+           "        free(block);\n        buffer_budget_give(pool->budget, pool->block_bytes);",
+           "        free(block);",
+           "the blocks of a thread that ended stay counted", ("buffer",)),
+]
+
+ADMIN = [
+    Mutant("gate_half", "src/admin",
+           "for (size_t i = 0; i < (gate->open_count + 1) / 2; i++)", "for (size_t i = 0; i < 0; i++)",
+           "idle clients keep /readyz from whoever comes", ("admin",)),
+    Mutant("gate_sweep", "src/admin",
+           "        if (on_event)\n", "        if (true)\n",
+           "the admin port takes so many connections in all and no more", ("admin",)),
+    Mutant("gate_again", "src/admin",
+           "    evtimer_add(gate->again, &soon);", "    ;",
+           "when all places were taken the next client waits for a tick", ("admin",),
+           "The tick does the same up to 100 ms later."),
+]
+
+MARK = [
+    Mutant("mark_lease", "src/claims",
+           "        if (now_ms < atomic_load_explicit(&stream->lease_ms, memory_order_relaxed))\n",
+           "        if (true)\n",
+           "claims outlive the mark that says whose they are", ("mark",)),
+    Mutant("mark_foreign", "src/claims",
+           "    case MARK_UNTOLD:\n    case MARK_FOREIGN:\n        return MARKS_KEEP;",
+           "    case MARK_UNTOLD:\n        return MARKS_KEEP;\n    case MARK_FOREIGN:\n        return MARKS_CLAIM;",
+           "events of one deployment are duplicates of another's: lost", ("mark",)),
+    Mutant("mark_stale", "src/claims",
+           "(stale && strcmp(look->mark, look->member) == 0)", "strcmp(look->mark, look->member) == 0",
+           "an alloyd that was configured anew takes the mark of those it left", ("mark",)),
+    Mutant("mark_zeros", "src/claims",
+           """    if (text[strspn(text, "0-")] == '\\0')\n        text[0] = '\\0';\n""", "",
+           "tables without a UUID are taken for one", ("mark",)),
+    Mutant("mark_lost", "src/claims",
+           "    if (element->type == REDIS_LINK_NIL && marks->read_mark)\n        look->lost = true;\n",
+           "",
+           "of two that begin together both claim", ("mark",)),
+]
+
+MUTANTS = (BASE + BASE_LATER + CONFIG + EVENT + JOURNAL + JOURNAL_MOVES + ADMIT + ADMIT_LATER + HTTP +
+           HTTP_LATER + FRONT + ADMIN + LETTERS + CTL + CLAIMS + MARK + WORK +
+           INSERT)  # last, as src/insert changes most

@@ -376,6 +376,60 @@ static void what_standard_error_refuses_is_counted(void **state)
     unstall();
 }
 
+/* A reader that takes a little now and then gets no line more for it, and no gap after each. */
+static void a_reader_that_is_too_slow_sees_one_gap(void **state)
+{
+    static char text[4 << 20];
+    size_t gaps = 0, len = 0;
+
+    (void)state;
+    stall(0);
+    assert_int_equal(log_start(), 0);
+    log_many(0, 4000);
+    for (size_t i = 0; i < 20; i++) {
+        len += read_some(text + len, 4096);
+        (void)poll(NULL, 0, 5);
+        log_many(4000 + 10 * i, 4010 + 10 * i);
+    }
+    do {
+        len += read_some(text + len, sizeof(text) - 1 - len);
+        text[len] = '\0';
+    } while (strstr(text, "dropped") == NULL || text[len - 1] != '\n');
+    assert_order(text, 0, 4200);
+    for (const char *at = text; (at = strstr(at, "dropped")) != NULL; at++)
+        gaps++;
+    assert_int_equal(gaps, 1);
+    log_stop(1000);
+    unstall();
+}
+
+static void behind_half_a_line_a_line_begins_anew(void **state)
+{
+    struct rlimit before, small;
+    const char *text, *second;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){700, before.rlim_max};
+    capture(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    assert_int_equal(log_start(), 0); /* its thread has SIGXFSZ blocked */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    log_many(0, 1);
+    log_flush(5000);
+    log_many(1, 2); /* half of it */
+    log_flush(5000);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    log_many(2, 3);
+    log_stop(5000);
+    text = release();
+    second = strstr(text, " n=1 ");
+    assert_non_null(second);
+    second = strchr(second, '\n');
+    assert_non_null(second);
+    assert_int_equal(second - text, 700);
+    assert_order(second + 1, 2, 3);
+}
+
 /* Runs end in a child whose standard error is a pipe; returns how it ended. */
 static int in_child(void (*end)(void))
 {
@@ -521,6 +575,8 @@ int main(void)
         cmocka_unit_test(stop_writes_what_is_left_and_then_lines_are_direct),
         cmocka_unit_test(flush_waits_until_all_is_written),
         cmocka_unit_test(what_standard_error_refuses_is_counted),
+        cmocka_unit_test(a_reader_that_is_too_slow_sees_one_gap),
+        cmocka_unit_test(behind_half_a_line_a_line_begins_anew),
         cmocka_unit_test(a_crash_loses_no_line),
         cmocka_unit_test(a_stalled_reader_holds_up_no_end),
         cmocka_unit_test(priorities_are_told_to_the_journal_alone),

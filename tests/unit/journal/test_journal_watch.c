@@ -164,12 +164,37 @@ static void a_removed_segment_is_noticed_and_refuses_while_it_is_needed(void **s
     journal_close(journal);
 }
 
+static void a_removed_spare_is_noticed_before_events_go_into_it(void **state)
+{
+    struct journal_options options = options_of(folder, 8);
+    struct journal *journal = open_with(&options);
+    struct journal_writer *writer = journal_writer_create(journal);
+    struct record *record = put(writer, 400);
+    const uint32_t in_use = (uint32_t)(record->lsn >> 32);
+    size_t spares = 0;
+
+    (void)state;
+    assert_false(removed(journal));
+    for (uint32_t number = 1; number < in_use + 64; number++) {
+        char name[SEGMENT_NAME_MAX], path[128];
+
+        segment_name(name, number, "alj");
+        snprintf(path, sizeof(path), "%s/%s", folder, name);
+        spares += number != in_use && unlink(path) == 0;
+    }
+    assert_true(spares > 0);
+    assert_true(removed(journal));
+    journal_writer_destroy(writer);
+    journal_close(journal);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_removed_folder_is_noticed_and_refuses_until_it_is_back),
         TEST(a_removed_segment_is_noticed_and_refuses_while_it_is_needed),
+        TEST(a_removed_spare_is_noticed_before_events_go_into_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
