@@ -71,12 +71,12 @@ static int count_sync(void *address, size_t length)
     return ++sync_calls == sync_fails_at ? -EIO : 0;
 }
 
-static struct journal *open_journal(const char *dir, uint64_t segments)
+static struct journal *open_sized(const char *dir, uint64_t segments, size_t segment_bytes)
 {
     const struct journal_options options = {
         .dir = dir,
-        .segment_bytes = SEGMENT,
-        .max_bytes = segments * SEGMENT,
+        .segment_bytes = segment_bytes,
+        .max_bytes = segments * segment_bytes,
         .sync = JOURNAL_SYNC_ALWAYS,
         .writer_count = 1,
         .stream_names = stream_names,
@@ -88,6 +88,11 @@ static struct journal *open_journal(const char *dir, uint64_t segments)
     if (journal_open(&journal, &options, error) != 0)
         fail_msg("%s", error);
     return journal;
+}
+
+static struct journal *open_journal(const char *dir, uint64_t segments)
+{
+    return open_sized(dir, segments, SEGMENT);
 }
 
 /* A record of BYTES whose event begins with its number. */
@@ -157,6 +162,30 @@ static void check_record(const struct record *record, size_t number)
     assert_int_equal(record->stream, number % 2);
 }
 
+/* How many LIVE records of lsn there are in the files; all records have BYTES. */
+static size_t count_live(uint64_t lsn)
+{
+    size_t count = 0;
+
+    for (uint32_t number = 1; number < 64; number++) {
+        char name[SEGMENT_NAME_MAX], path[128];
+        struct record record;
+        int fd;
+
+        segment_name(name, number, "alj");
+        snprintf(path, sizeof(path), "%s/%s", folder, name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        for (size_t i = 0; fd >= 0 && i < IN_SEGMENT; i++)
+            count += pread(fd, &record, sizeof(record),
+                           (off_t)(SEGMENT_HEADER_BYTES + i * BYTES)) == sizeof(record) &&
+                     record.magic == RECORD_MAGIC && record.lsn == lsn &&
+                     atomic_load(&record.state) == RECORD_LIVE;
+        if (fd >= 0)
+            close(fd);
+    }
+    return count;
+}
+
 static void bytes_follow_what_is_pending_and_a_record_keeps_its_name(const char *dir)
 {
     struct journal *journal = open_journal(dir, 8);
@@ -174,6 +203,8 @@ static void bytes_follow_what_is_pending_and_a_record_keeps_its_name(const char 
     }
     assert_int_equal(journal_stamp(journal, &live[2], 1, 1), 0);
     assert_int_equal(journal_move(journal, live, 6), 6);
+    for (size_t i = 0; dir != NULL && i < 6; i++)
+        assert_int_equal(count_live(lsns[i]), 1);
     maintain(journal);
     assert_int_equal(journal_bytes(journal), SEGMENT);
     assert_false(journal_wants_vacating(journal));
@@ -215,6 +246,9 @@ static void bytes_follow_what_is_pending_and_a_record_keeps_its_name(const char 
     maintain(journal);
     assert_int_equal(journal_record_state(journal, lsns[4]), 0);
     assert_int_equal(journal_bytes(journal), 0);
+    /* Who could not note a copy does not know that it is gone. */
+    journal_lack_copies(journal);
+    assert_int_equal(journal_record_state(journal, lsns[4]), -1);
     journal_close(journal);
 }
 
@@ -349,6 +383,8 @@ static void a_sync_that_fails_moves_nothing(void **state)
         sync_fails_at = 0;
         assert_true(journal_failed(journal));
         assert_int_equal(memcmp(before, live, sizeof(live)) == 0, fails == 1);
+        for (size_t i = 0; i < 3; i++)
+            assert_int_equal(count_live(live[i]->lsn), 1);
         assert_int_equal(journal_move(journal, live, 3), 0);
         journal_finish(journal, &live[0], 1, RECORD_INSERTED);
         journal_close(journal);
@@ -362,16 +398,56 @@ static void a_sync_that_fails_moves_nothing(void **state)
     }
 }
 
+/* The segments of an earlier life were larger. */
+static void an_event_that_fits_no_segment_of_this_life_stays_where_it_is(void **state)
+{
+    static char large[SEGMENT];
+    const struct journal_entry entry = {
+        .text = {large, sizeof(large)}, .id = {large, 8}, .id_verbatim = true};
+    const size_t size = journal_entry_bytes(&entry);
+    struct journal *journal = open_sized(folder, 4, 4 * SEGMENT);
+    struct journal_writer *writer = journal_writer_create(journal);
+    size_t may_move = 0;
+
+    (void)state;
+    memset(large, 'y', sizeof(large));
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
+        (void)journal_writer_append(writer, &entry, 1);
+        for (size_t k = 0; k < 3 * IN_SEGMENT; k++) {
+            struct record *record = put(writer, k);
+            if (k > 0)
+                journal_finish(journal, &record, 1, RECORD_INSERTED);
+        }
+    }
+    journal_writer_destroy(writer);
+    journal_close(journal);
+    journal = open_journal(folder, 8);
+    recover(journal);
+    assert_int_equal(seen_count, 4);
+    maintain(journal);
+    maintain(journal);
+    assert_true(journal_wants_vacating(journal));
+    for (size_t i = 0; i < seen_count; i++) {
+        if (seen[i]->length > SEGMENT)
+            assert_false(journal_vacating(journal, seen[i]));
+        may_move += journal_vacating(journal, seen[i]);
+    }
+    assert_true(may_move > 0);
+    journal_close(journal);
+}
+
 /* ---- what a crash can leave: states poked into the files ---- */
 
 struct poke {
     uint16_t state;
     uint64_t insert_id;
+    bool broken; /* not whole: the record cannot be believed */
 };
 
 static void poke_record(uint32_t number, size_t offset, const struct poke *poke)
 {
-    const uint64_t word = insert_id_seal(poke->insert_id);
+    const uint64_t word = insert_id_seal(poke->insert_id) ^ (uint64_t)poke->broken << 63;
     char name[SEGMENT_NAME_MAX], path[128];
     int fd;
 
@@ -394,7 +470,7 @@ static int expect(const struct poke pokes[3])
         if (pokes[i].state != RECORD_LIVE && pokes[i].state != RECORD_MOVED && pokes[i].state != 0)
             return -1;
     for (int i = 0; i < 3; i++)
-        if (pokes[i].state == RECORD_LIVE &&
+        if (pokes[i].state == RECORD_LIVE && !pokes[i].broken &&
             (best < 0 || pokes[i].insert_id >= pokes[best].insert_id))
             best = i;
     return best < 0 ? -1 : best;
@@ -443,8 +519,10 @@ static void vacate(struct journal *journal, struct record **records, size_t n)
 static void of_several_records_of_one_lsn_one_is_believed(void **state)
 {
     static const struct poke kinds[] = {
-        {RECORD_LIVE, 0},      {RECORD_LIVE, 3},  {RECORD_LIVE, 9}, {RECORD_INSERTED, 3},
-        {RECORD_DUPLICATE, 0}, {RECORD_MOVED, 0}, {RECORD_DEAD, 9}, {0, 0},
+        {.state = RECORD_LIVE},      {RECORD_LIVE, 3, false},
+        {RECORD_LIVE, 9, false},     {RECORD_INSERTED, 3, false},
+        {.state = RECORD_DUPLICATE}, {.state = RECORD_MOVED},
+        {RECORD_DEAD, 9, false},     {.state = 0},
     };
     struct journal *journal = open_journal(folder, 4);
     struct record *live[6], *others[2];
@@ -490,6 +568,9 @@ static void of_several_records_of_one_lsn_one_is_believed(void **state)
 
                 check_pokes(numbers, offsets, pokes);
             }
+    check_pokes(
+        numbers, offsets,
+        (struct poke[]){{RECORD_LIVE, 3, false}, {RECORD_LIVE, 9, true}, {RECORD_MOVED, 0, false}});
 }
 
 /* ---- kill -9 at any moment ---- */
@@ -626,6 +707,7 @@ int main(void)
         TEST(a_full_journal_moves_too_and_takes_events_again),
         TEST(copies_are_copied_again),
         TEST(a_sync_that_fails_moves_nothing),
+        TEST(an_event_that_fits_no_segment_of_this_life_stays_where_it_is),
         TEST(of_several_records_of_one_lsn_one_is_believed),
         TEST(nothing_is_lost_or_doubled_by_a_kill_at_any_moment),
         TEST(segments_of_version_2_are_read),
