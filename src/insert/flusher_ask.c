@@ -147,8 +147,12 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
     lane->facts_read = false;
     flusher_tell_words(transfer, message);
-    if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED &&
-        lane->fault != LANE_FAULT_INSERT)
-        flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
+    if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED) {
+        if (lane->fault != LANE_FAULT_INSERT)
+            flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
+    } else if (flusher->parts.table_identity != NULL) {
+        /* Nobody will tell, and whoever keeps events until he knows would do so for ever. */
+        flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
+    }
     flusher_ask_decide(flusher, lane, message);
 }
