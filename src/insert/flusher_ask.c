@@ -187,8 +187,12 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     flusher_tell_finding(flusher, lane, "columns", NULL, false);
     lane_compared(lane, false);
     flusher_tell_words(transfer, message);
-    if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED &&
-        lane->fault != LANE_FAULT_INSERT)
-        flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
+    if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED) {
+        if (lane->fault != LANE_FAULT_INSERT)
+            flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
+    } else if (flusher->parts.table_identity != NULL) {
+        /* Nobody will tell, and whoever keeps events until he knows would do so for ever. */
+        flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
+    }
     flusher_ask_decide(flusher, lane, message);
 }

@@ -177,9 +177,14 @@ static void who_comes_first_need_not_know_its_table(void **state)
     fixture_pause_ms(300);
     assert_int_equal(ask(1), MARKS_UNSEEN);
     assert_string_equal(foreign(1), "");
+    for (int i = 0; i < STALE_MS / 100 + 50 && foreign(1)[0] == '\0'; i++)
+        fixture_pause_ms(100);
+    assert_non_null(strstr(foreign(1), "instance-0000000000000001")); /* but it is not */
+    assert_int_equal(ask(1), MARKS_UNSEEN);
     marks_tell(sides[0].marks, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM && ask(1) == MARKS_CLAIM);
     assert_true(mark_begins("table-a "));
+    WAIT_FOR(foreign(1)[0] == '\0');
     /* The same, with another table. */
     stop(1);
     admin_do("FLUSHALL");

@@ -271,6 +271,31 @@ static void inserts_do_not_wait_for_an_answer_about_the_table(void **state)
     world->fake.probe_hangs = false;
 }
 
+static atomic_int told;
+
+static void note_identity(void *arg, size_t stream, const char *identity)
+{
+    (void)arg;
+    if (stream == 0 && identity[0] == '\0')
+        atomic_fetch_add(&told, 1);
+}
+
+/* Marks wait for the table's name: where it cannot be known they have to be told that. */
+static void a_question_that_is_not_answered_is_told_to_who_waits_for_it(void **state)
+{
+    struct world *world = *state;
+    const struct flusher_parts parts = {.config = &world->ref,
+                                        .journal = world->journal,
+                                        .health = world->health,
+                                        .metrics = world->metrics,
+                                        .release = world->release,
+                                        .table_identity = note_identity};
+
+    fake_set_probe(&world->fake, "Code: 497. DB::Exception: Not enough privileges.");
+    assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
+    WAIT_FOR(told > 0);
+}
+
 /* A table of no rows: what a view refuses is nowhere. */
 static void where_the_table_stores_nothing_a_views_refusal_is_the_rows(void **state)
 {
@@ -342,6 +367,7 @@ int main(void)
         TEST(inserts_do_not_wait_for_an_answer_about_the_table),
         TEST(a_table_that_breaks_while_inserts_are_out_costs_no_row),
         TEST(what_a_view_has_refused_is_not_halved),
+        TEST(a_question_that_is_not_answered_is_told_to_who_waits_for_it),
         TEST(where_the_table_stores_nothing_a_views_refusal_is_the_rows),
     };
 
