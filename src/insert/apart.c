@@ -349,9 +349,11 @@ static void apart_bury_list(struct apart *apart, struct insert_list *list)
     insert_list_append(list, &left);
 }
 
-void apart_bury(struct apart *apart)
+void apart_bury(struct apart *apart, bool untried)
 {
     apart_bury_list(apart, &apart->kept);
+    if (!untried)
+        return;
     apart_bury_list(apart, &apart->likely);
     apart_bury_list(apart, &apart->suspects);
     apart_bury_list(apart, &apart->again);

@@ -78,8 +78,9 @@ uint64_t apart_rows(const struct apart *apart);
  * success goes again.
  */
 void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
-/* Moves all that was refused and is not out to burying. */
-void apart_bury(struct apart *apart);
+/* Moves the rows that are kept to burying; untried: and all that waits to be taken apart. Nothing
+ * of an insert that may be in. */
+void apart_bury(struct apart *apart, bool untried);
 
 /* Calls visit for each insert here. */
 typedef void (*apart_visit_fn)(void *arg, struct insert *insert);

@@ -124,7 +124,8 @@ void flusher_act_review(struct flusher *flusher, struct lane *lane)
 
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane)
 {
-    apart_bury(&lane->apart);
+    /* Where the table refuses every row, nothing more is tried that could tell good from bad. */
+    apart_bury(&lane->apart, lane->state == LANE_REFUSES);
     lane->canary_at_ms = 0;
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);

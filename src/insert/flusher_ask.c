@@ -179,11 +179,8 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
                                                            wait.max_ms, wait.random);
         return;
     }
-    /* It answers, but not to this question: no right to read system.tables, or a proxy between.
-     * Then nobody can tell whose claims these are, and who waits for that goes on without. */
+    /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
     lane->facts_read = false;
-    if (flusher->parts.table_identity != NULL)
-        flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
     flusher_tell_finding(flusher, lane, "columns", NULL, false);
     lane_compared(lane, false);
     flusher_tell_words(transfer, message);

@@ -108,7 +108,7 @@ static void on_demand_all_is_buried_but_what_may_be_in(void **state)
     (void)keep(100, 200);
     apart_add_likely(&apart, make(good, 3, NULL, 0));
     assert_int_equal(apart_rows(&apart), 7);
-    apart_bury(&apart);
+    apart_bury(&apart, true);
     assert_int_equal(apart.burying.count, 3);
     assert_ptr_equal(apart.again.first, doubtful);
     assert_int_equal(apart.again.count, 1);
