@@ -30,19 +30,29 @@ static void flusher_tell_key(char key[HEALTH_KEY_MAX], const struct flusher *flu
 const char *flusher_tell_words(const struct transfer *transfer, char out[LANE_MESSAGE_MAX])
 {
     struct slice body = transfer->answer.body;
-    size_t len = body.len < LANE_MESSAGE_MAX - 1 ? body.len : LANE_MESSAGE_MAX - 1;
+    const bool own = transfer->answer.exception_code != 0 || insert_answer_body_code(body) != 0;
+    size_t begin = 0;
+    size_t len;
 
     if (transfer->answer.status == 0) {
         snprintf(out, LANE_MESSAGE_MAX, "%s", transfer->error);
         return out;
     }
-    if (transfer->answer.transport_failed || len == 0) {
+    if (transfer->answer.transport_failed || body.len == 0) {
         snprintf(out, LANE_MESSAGE_MAX, "%s (HTTP status %ld)", transfer->error,
                  transfer->answer.status);
         return out;
     }
+    /* What stands before ClickHouse may say anything, and not who it is. */
+    if (!own && transfer->answer.status != 200)
+        begin = (size_t)snprintf(
+            out, LANE_MESSAGE_MAX,
+            "HTTP status %ld, of a proxy or a wrong clickhouse.url: ", transfer->answer.status);
+    len = body.len < LANE_MESSAGE_MAX - 1 - begin ? body.len : LANE_MESSAGE_MAX - 1 - begin;
     for (size_t i = 0; i < len; i++)
-        out[i] = (unsigned char)body.data[i] < ' ' || body.data[i] == '"' ? ' ' : body.data[i];
+        out[begin + i] =
+            (unsigned char)body.data[i] < ' ' || body.data[i] == '"' ? ' ' : body.data[i];
+    len += begin;
     while (len > 0 && out[len - 1] == ' ')
         len--;
     out[len] = '\0';

@@ -192,8 +192,8 @@ static struct insert_reading insert_answer_read_status(long status)
     case 403:
     case 404:
         return (struct insert_reading){.class = INSERT_MISCONFIGURED};
-    default:
-        return (struct insert_reading){.class = status >= 500 || status == 200 ? INSERT_RETRY
+    default: /* A refusal that says nothing of ClickHouse: a proxy's, and it passes or not. */
+        return (struct insert_reading){.class = status >= 400 || status == 200 ? INSERT_RETRY
                                                                                : INSERT_UNKNOWN};
     }
 }

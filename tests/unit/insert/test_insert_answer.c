@@ -68,7 +68,7 @@ static void without_a_code_the_status_decides(void **state)
     } cases[] = {
         {500, INSERT_RETRY},         {502, INSERT_RETRY},         {504, INSERT_RETRY},
         {401, INSERT_MISCONFIGURED}, {403, INSERT_MISCONFIGURED}, {404, INSERT_MISCONFIGURED},
-        {400, INSERT_UNKNOWN},       {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
+        {400, INSERT_RETRY},         {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
         {408, INSERT_RETRY},         {425, INSERT_RETRY},         {429, INSERT_RETRY},
     };
     struct insert_answer answer = {0};
