@@ -76,11 +76,12 @@ void flusher_tell_up(struct flusher *flusher, bool up, const char *error)
     flusher->up = up;
 }
 
-/* Whether the stream's events can go nowhere until a human acts. */
+/* Whether the stream's events can go nowhere until a human acts. Not when all were let go: a
+ * balancer that keeps traffic away would keep away the event that shows the table to be well. */
 static bool flusher_tell_is_stuck(const struct lane *lane)
 {
     return lane->fault != LANE_FAULT_NONE ||
-           (lane->state == LANE_REFUSES && !lane_takes_rows(lane));
+           (lane->state == LANE_REFUSES && !lane_takes_rows(lane) && apart_rows(&lane->apart) > 0);
 }
 
 /* Raises one lane's reasons anew. */
@@ -99,7 +100,13 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
         health_raise(flusher->parts.health, key, all, "%s", lane->fault_text);
     lane->kept_told = lane->state == LANE_REFUSES || rows > 0;
     flusher_tell_key(key, flusher, lane, "refuses");
-    if (lane->state == LANE_REFUSES)
+    if (lane->state == LANE_REFUSES && rows == 0)
+        health_raise(
+            flusher->parts.health, key, false,
+            "table %s.%s refused every row of the stream (code %d); none is kept now: this "
+            "goes when it takes one. Correct the table, and replay the dead letters",
+            of->database, of->table, lane->refusal_code);
+    else if (lane->state == LANE_REFUSES)
         health_raise(
             flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
             "table %s.%s refuses every row of the stream (code %d): %" PRIu64

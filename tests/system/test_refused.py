@@ -4,6 +4,7 @@
 import json
 import random
 import signal
+import subprocess
 
 import pytest
 
@@ -242,6 +243,23 @@ def test_what_every_row_is_refused_for_costs_none(make_alloyd, redis, own_clickh
     books = alloyd.settled()
     assert (books["inserted"], books["dead_lettered"]) == (50, 0)
     assert own_clickhouse.count("default.t") == 50
+    assert reasons(alloyd) == {}
+
+
+def test_a_stream_whose_events_were_let_go_takes_traffic_again(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED throwIf(1)) "
+                         f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(1, n=50)).status == 202
+    harness.wait_until(lambda: alloyd.admin("/readyz").status == 503, "the only stream is stuck")
+    subprocess.run([harness.BUILD / "alloyctl", "bury", "events", "--admin", f"http://127.0.0.1:{alloyd.admin_port}"], check=True)
+    assert alloyd.settled()["dead_lettered"] == 50
+    # A balancer that went by 503 would never send the event that shows the table to be well.
+    harness.wait_until(alloyd.readyz, "ready")
+    assert "none is kept" in reasons(alloyd)["clickhouse.events.refuses"]["text"]
+    own_clickhouse.query("ALTER TABLE default.t DROP COLUMN m")
+    assert alloyd.post('{"event_id":"later","v":1}').status == 202
+    assert alloyd.settled()["inserted"] == 1
     assert reasons(alloyd) == {}
 
 
