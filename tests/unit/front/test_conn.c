@@ -306,6 +306,38 @@ static void a_body_that_is_only_announced_takes_no_memory(void **state)
     turn();
 }
 
+static void a_buffer_grows_with_what_has_arrived(void **state)
+{
+    static char body[16000];
+    static const char head[] = HEAD "Content-Length: 100000\r\n\r\n{\"id\":\"";
+
+    (void)state;
+    memset(body, 'y', sizeof(body));
+    talk(head);
+    assert_int_equal(send(client, body, sizeof(body), 0), sizeof(body));
+    turn();
+    assert_int_equal(send(client, body, 1, 0), 1);
+    turn();
+    assert_in_range(atomic_load(&shared.budget.used), sizeof(body), 90000);
+}
+
+/* A reset would take the answer away. */
+static void what_stands_behind_the_last_request_is_read_and_dropped(void **state)
+{
+    (void)state;
+    EXPECT(talk(HEAD "Connection: close\r\nContent-Length: 8\r\n\r\n{\"id\":1}more"),
+           "\"accepted\":1,");
+    assert_true(closed);
+    assert_int_equal(atomic_load(&shared.connections), 1);
+    assert_int_equal(send(client, "x", 1, MSG_NOSIGNAL), 1);
+    turn();
+    assert_int_equal(atomic_load(&shared.connections), 1);
+    shutdown(client, SHUT_WR);
+    turn();
+    turn();
+    assert_int_equal(atomic_load(&shared.connections), 0);
+}
+
 static void slow_clients_get_408_and_idle_ones_are_closed_silently(void **state)
 {
     static const char *const parts[] = {"POST /v1", HEAD "Content-Length: 8\r\n\r\n{", ""};
@@ -432,6 +464,8 @@ int main(void)
         TEST(one_connection_too_many_is_told_so),
         TEST(without_buffers_left_the_answer_is_503),
         TEST(a_body_that_is_only_announced_takes_no_memory),
+        TEST(a_buffer_grows_with_what_has_arrived),
+        TEST(what_stands_behind_the_last_request_is_read_and_dropped),
         TEST(slow_clients_get_408_and_idle_ones_are_closed_silently),
         TEST(a_client_that_does_not_read_is_held_back_and_then_served),
         TEST(a_drain_finishes_what_has_begun_and_closes_the_idle),
