@@ -54,19 +54,6 @@ struct slice dead_letter_cut(struct slice message);
 MUST_CHECK int dead_letter_write_lines(struct dead_letter *dead_letter,
                                        struct dead_letter_line *lines, size_t n,
                                        const struct dead_letter_order *order);
-
-struct dead_letter_reason {
-    const char *stream;
-    int code;             /* ClickHouse's exception code */
-    struct slice message; /* as ClickHouse gave it; cut and escaped here */
-    uint64_t real_ms;
-    uint64_t instance_id; /* of the journal */
-};
-
-/* Writes n records for one reason, one after the other, and syncs each. Owner thread. */
-MUST_CHECK int dead_letter_write(struct dead_letter *dead_letter, struct record *const *records,
-                                 size_t n, const struct dead_letter_reason *reason,
-                                 uint64_t max_bytes);
 /* Size of the folder when last looked at (at the latest when another took its path), with all
  * written since. Owner thread. */
 uint64_t dead_letter_bytes(const struct dead_letter *dead_letter);

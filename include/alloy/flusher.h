@@ -50,6 +50,10 @@ void flusher_submit(struct flusher *flusher, struct batch *batch);
 /* Events that have been submitted and are neither inserted nor in the dead-letter folder: those are
  * counted by release_pending(), with no gap between. Any thread. */
 uint64_t flusher_pending(const struct flusher *flusher);
+/* An earlier life has inserted an event of the stream that came at received_ms (real time):
+ * evidence that the table takes rows, if it has not changed since. Any thread, before that life's
+ * batches. */
+void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms);
 /* Lets the events of a stream that its table has refused, and that are kept for that, go to the
  * dead letters; never those of an insert that may be in ClickHouse. 0 or -EINVAL: no such stream.
  * Any thread; returns at once. */

@@ -32,8 +32,9 @@ struct marks_parts {
 
 enum marks_verdict {
     MARKS_CLAIM,  /* the keys are this table's, or that cannot be known: claims may be taken */
-    MARKS_KEEP,   /* they are another's, or the table is not known yet: keep the events */
-    MARKS_UNSEEN, /* Redis does not tell: as redis.on_failure says, if it is away */
+    MARKS_KEEP,   /* they are another's: keep the events */
+    MARKS_UNSEEN, /* not known yet: keep the events, or, with Redis away, what redis.on_failure says
+                   */
 };
 
 /* Starts the thread. redis.url is not empty. Returns 0 and owned marks (marks_stop()), or -errno.

@@ -3,7 +3,7 @@
  * release.h - dead-lettered records on their way out: their ids are forgotten, in Redis and in L1,
  * so that a corrected event with the same id is new, and only then is the record DEAD.
  *
- * The flusher puts records into the queue, since it must not wait for Redis; workers serve it
+ * The burial puts records into the queue, since it must not wait for Redis; workers serve it
  * between batches, each through a release_server of its own with its connection to Redis. What
  * waits here is LIVE in the journal, and its line is in the dead-letter folder: a restart finds
  * both (buried.h) and goes on.

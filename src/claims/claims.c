@@ -713,16 +713,31 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
                    uint64_t now_ms)
 {
     bool off = claims_is_off(claims);
+    size_t kept = 0;
+    int err;
 
     for (size_t i = 0; i < n; i++)
         released[i] = off;
     if (off || n == 0)
         return 0;
     claims_begin_stream(claims, records[0]->stream);
-    return claims_run_job(
+    err = claims_run_job(
         claims,
         &(struct job){.kind = JOB_RELEASE, .records = records, .n = n, .released = released},
         now_ms);
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < n; i++)
+        kept += !released[i];
+    if (kept > 0)
+        health_raise(
+            claims->parts.health, "redis.release", false,
+            "Redis does not let go of the claims of dead-lettered events, whose ids are "
+            "taken until then: the user needs DELEX, DELIFEQ or EVAL, with GET and DEL, on "
+            "these keys");
+    else
+        health_clear(claims->parts.health, "redis.release");
+    return 0;
 }
 
 int claims_probe(struct claims *claims, uint64_t now_ms)

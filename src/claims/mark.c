@@ -112,8 +112,9 @@ struct mark_stream {
     char identity[MARK_IDENTITY_MAX + 1]; /* "": not known */
     char foreign[MARK_IDENTITY_MAX + 1];  /* FOREIGN: whose they are */
     char foreign_name[MARK_IDENTITY_MAX + 1];
-    bool told; /* that it goes on without the check */
-    bool own;  /* identity is the instance's: the table is not known */
+    bool told;                 /* that it goes on without the check */
+    bool own;                  /* identity is the instance's: the table is not known */
+    uint64_t passing_since_ms; /* before a mark of somebody who does not know his table; 0: no */
     /* thread only */
     struct mark_look look;
     unsigned lost;                    /* looks in a row that ended so */
@@ -223,20 +224,40 @@ static void mark_tell_foreign(struct marks *marks, const struct mark_stream *str
         prefix, mark_number_of(stream->identity), prefix, name);
 }
 
-/* Under the lock. */
-static void mark_tell_health(struct marks *marks)
+/* Under the lock. Who has set the mark should know his table in an instant, and does not. */
+static void mark_tell_passing(struct marks *marks, const struct mark_stream *stream)
 {
-    const struct mark_stream *first = NULL;
+    const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
+    const char *name = mark_config_of(marks, stream)->name;
+
+    health_raise(
+        marks->parts.health, "redis.foreign", true,
+        "stream %s: the keys in Redis are held by %.*s, which does not know its table yet, "
+        "as its ClickHouse does not tell: see its log, or stop it, or delete the key "
+        "%s#table:%s. Until then events are kept",
+        name, SHOWN_MAX, stream->look.mark, prefix, name);
+}
+
+/* Under the lock. */
+static void mark_tell_health(struct marks *marks, uint64_t now_ms)
+{
+    const struct mark_stream *first = NULL, *passing = NULL;
     size_t foreign = 0;
 
     for (size_t i = 0; i < marks->stream_count; i++) {
-        if (mark_state_of(&marks->streams[i]) != MARK_FOREIGN)
+        struct mark_stream *stream = &marks->streams[i];
+
+        if (stream->passing_since_ms != 0 && now_ms - stream->passing_since_ms >= STALE_MS)
+            passing = stream;
+        if (mark_state_of(stream) != MARK_FOREIGN)
             continue;
         if (foreign++ == 0)
-            first = &marks->streams[i];
+            first = stream;
     }
     if (first != NULL)
         mark_tell_foreign(marks, first, foreign - 1);
+    else if (passing != NULL)
+        mark_tell_passing(marks, passing);
     else
         health_clear(marks->parts.health, "redis.foreign");
 }
@@ -396,7 +417,8 @@ static bool mark_is_stale(struct mark_stream *stream, uint64_t now_ms)
         memcpy(stream->stamp, look->stamp, sizeof(stream->stamp));
         stream->stamp_since_ms = now_ms;
     }
-    return now_ms - stream->stamp_since_ms >= STALE_MS;
+    /* A look that began before this stamp was seen asks too. */
+    return now_ms >= stream->stamp_since_ms + STALE_MS;
 }
 
 /* Somebody who does not know his table yet has set it, and is there. */
@@ -470,13 +492,20 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
     if (look->writing) {
         atomic_store_explicit(&stream->lease_ms, began_ms + LEASE_MS, memory_order_relaxed);
         mark_move(stream, MARK_HELD);
+        stream->passing_since_ms = 0;
         if (before == MARK_FOREIGN)
             log_info("keys are this table's now stream=%s", mark_config_of(marks, stream)->name);
         return true;
     }
     /* Of what is another's we cannot say more before we know what is ours. */
-    if (before == MARK_UNTOLD || mark_is_passing(stream, began_ms))
+    if (before == MARK_UNTOLD)
+        return true;
+    if (mark_is_passing(stream, began_ms)) {
+        if (stream->passing_since_ms == 0)
+            stream->passing_since_ms = began_ms;
         return stream->own;
+    }
+    stream->passing_since_ms = 0;
     if (stream->own) {
         mark_move(stream, MARK_UNSEEN);
         return true;
@@ -508,7 +537,7 @@ static uint64_t mark_finish_look(struct marks *marks, int err, uint64_t began_ms
         if (mark_state_of(stream) == MARK_FOREIGN)
             wait_ms = LOOK_FOREIGN_MS;
     }
-    mark_tell_health(marks);
+    mark_tell_health(marks, began_ms);
     pthread_mutex_unlock(&marks->lock);
     if (wake)
         ring_wake(marks->parts.ring);
@@ -667,7 +696,6 @@ enum marks_verdict marks_ask(const struct marks *marks, size_t number, uint64_t 
         return MARKS_CLAIM;
     stream = &marks->streams[number];
     switch (mark_state_of(stream)) {
-    case MARK_UNTOLD:
     case MARK_FOREIGN:
         return MARKS_KEEP;
     case MARK_UNCHECKED:
@@ -676,6 +704,7 @@ enum marks_verdict marks_ask(const struct marks *marks, size_t number, uint64_t 
         if (now_ms < atomic_load_explicit(&stream->lease_ms, memory_order_relaxed))
             return MARKS_CLAIM;
         return MARKS_UNSEEN;
+    case MARK_UNTOLD:
     case MARK_UNSEEN:
     case MARK_STATES:
         break;

@@ -3,7 +3,7 @@
  * release.c - dead-lettered records on their way out.
  *
  * In this order, so that a crash at any point is put right by the next start: the line is synced
- * (by the flusher), the claim is deleted if it is still the record's own, the id leaves L1, the
+ * (by the burial), the claim is deleted if it is still the record's own, the id leaves L1, the
  * record is DEAD. L1 comes after the claim: until then it keeps a corrected event out of the ring,
  * where it would meet the old claim and be dropped as a duplicate.
  *
@@ -131,7 +131,7 @@ static struct release_item *release_new_item(struct release *release)
 
 struct release_item *release_prepare(struct release *release)
 {
-    /* The flusher alone prepares while others only take away: the bound holds. */
+    /* The burial alone prepares while others only take away: the bound holds. */
     return release_pending(release) < RELEASE_MAX ? release_new_item(release) : NULL;
 }
 

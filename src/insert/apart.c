@@ -310,18 +310,18 @@ uint64_t apart_rows(const struct apart *apart)
     return rows;
 }
 
-void apart_review(struct apart *apart, uint64_t success_ns, uint64_t checked_ns)
+void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns)
 {
+    const bool few = apart->refused_alone < APART_TRUSTED && apart->kept.count < APART_TRUSTED;
     struct insert_list left;
 
     insert_list_init(&left);
     while (apart->kept.first != NULL) {
         struct insert *insert = insert_list_pop(&apart->kept);
-        if ((insert->refused_ns < success_ns && success_ns < insert->answered_ns) ||
-            (checked_ns > insert->answered_ns && apart->refused_alone < APART_TRUSTED)) {
+        if (insert->proven || (few && checked_ns > insert->answered_ns)) {
             insert_move(insert, INSERT_BURYING);
             insert_list_push_back(&apart->burying, insert);
-        } else if (insert->answered_ns < success_ns) {
+        } else if (insert->answered_ns < taken_ns) {
             insert_move(insert, INSERT_REFUSED);
             insert_list_push_back(&apart->again, insert);
         } else {
@@ -349,9 +349,11 @@ static void apart_bury_list(struct apart *apart, struct insert_list *list)
     insert_list_append(list, &left);
 }
 
-void apart_bury(struct apart *apart)
+void apart_bury(struct apart *apart, bool untried)
 {
     apart_bury_list(apart, &apart->kept);
+    if (!untried)
+        return;
     apart_bury_list(apart, &apart->likely);
     apart_bury_list(apart, &apart->suspects);
     apart_bury_list(apart, &apart->again);

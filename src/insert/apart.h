@@ -72,14 +72,15 @@ uint64_t apart_next_due(const struct apart *apart);
 uint64_t apart_rows(const struct apart *apart);
 
 /*
- * Looks at the rows that are kept again. success_ns: when the stream last took rows. checked_ns:
- * the table is known to have been the same from before that success to this time; 0: it is not.
- * What is proven to be at fault is moved to burying; what has not been tried since the success goes
- * again.
+ * Looks at the rows that are kept again. taken_ns: when what the stream took last was sent.
+ * checked_ns: the table is known to have been the same from before that success to this time; 0: it
+ * is not. What is proven to be at fault is moved to burying; what has not been tried since the
+ * success goes again.
  */
-void apart_review(struct apart *apart, uint64_t success_ns, uint64_t checked_ns);
-/* Moves all that was refused and is not out to burying. */
-void apart_bury(struct apart *apart);
+void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
+/* Moves the rows that are kept to burying; untried: and all that waits to be taken apart. Nothing
+ * of an insert that may be in. */
+void apart_bury(struct apart *apart, bool untried);
 
 /* Calls visit for each insert here. */
 typedef void (*apart_visit_fn)(void *arg, struct insert *insert);

@@ -31,44 +31,27 @@
 #define POLL_MAX_MS 1000
 #define BURY_RETRY_MS 100
 
-/* Takes a transfer from the idle ones, or a new one; NULL: out of memory. */
-static struct transfer *flusher_transfer_get(struct flusher *flusher)
+/* Posts insert (NULL: a question) of a stream, and keeps body_max bytes of the answer. Takes url
+ * (NULL: out of memory) and, on 0, insert. Returns NULL when out of memory, else the transfer. */
+static struct transfer *flusher_post(struct flusher *flusher, size_t stream, struct insert *insert,
+                                     char *url, size_t body_max)
 {
-    struct transfer *transfer = flusher->idle;
+    const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
+                                << (insert == NULL ? 0 : insert->doublings);
+    struct transfer *transfer =
+        url == NULL ? NULL : transfer_create(flusher->headers, url, insert, timeout_ms, body_max);
 
     if (transfer == NULL)
-        return transfer_create(flusher->headers);
-    flusher->idle = transfer->next;
-    return transfer;
-}
-
-static void flusher_transfer_put(struct flusher *flusher, struct transfer *transfer)
-{
-    transfer->next = flusher->idle;
-    flusher->idle = transfer;
-}
-
-/* Posts insert (NULL: a probe) of a stream. Takes url and, on 0, insert. 0 or -ENOMEM. */
-static int flusher_post(struct flusher *flusher, size_t stream, struct insert *insert, char *url)
-{
-    struct transfer *transfer = url == NULL ? NULL : flusher_transfer_get(flusher);
-
-    if (transfer == NULL) {
-        free(url);
-        return -ENOMEM;
-    }
-    transfer_begin(transfer, url, insert,
-                   flusher_config(flusher)->clickhouse_timeout_ms
-                       << (insert == NULL ? 0 : insert->doublings));
+        return NULL;
     transfer->stream = (uint16_t)stream;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
-        flusher_transfer_put(flusher, transfer);
-        return -ENOMEM;
+        transfer_destroy(transfer);
+        return NULL;
     }
     transfer->next = flusher->active;
     flusher->active = transfer;
-    return 0;
+    return transfer;
 }
 
 static void flusher_take_off(struct flusher *flusher, struct transfer *transfer)
@@ -123,7 +106,7 @@ static void flusher_finish_transfers(struct flusher *flusher)
         transfer_end(transfer, message->data.result);
         flusher_take_off(flusher, transfer);
         flusher_answered(flusher, transfer);
-        flusher_transfer_put(flusher, transfer);
+        transfer_destroy(transfer);
     }
 }
 
@@ -216,11 +199,15 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         .unhurried = insert->unhurried,
     };
     if (flusher_post(flusher, insert->stream, insert,
-                     insert_request_url(config, &config->streams[insert->stream], &request)) != 0) {
+                     insert_request_url(config, &config->streams[insert->stream], &request),
+                     TRANSFER_BODY_MAX) == NULL) {
         flusher_act_unsent(flusher, insert);
         return;
     }
     insert_move(insert, INSERT_SENT);
+    /* What was out when the table broke proves nothing, though its success comes after a refusal.
+     */
+    insert->proven = insert->refused_ns != 0 && lane->taken_ns > insert->refused_ns;
     if (insert->aside)
         lane->apart.out++;
     else
@@ -318,21 +305,41 @@ static void flusher_ask_meanwhile(struct flusher *flusher)
     }
 }
 
-static void flusher_start_probes(struct flusher *flusher, uint64_t now)
+static void flusher_ask_table(struct flusher *flusher, struct lane *lane, uint64_t now)
 {
     const struct config *config = flusher_config(flusher);
 
+    lane->asked_ns = clock_mono_ns();
+    lane->probing = flusher_post(flusher, lane->stream, NULL,
+                                 insert_request_table_url(config, &config->streams[lane->stream]),
+                                 TRANSFER_BODY_MAX) != NULL;
+    if (!lane->probing)
+        lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
+}
+
+static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
+{
+    const struct config *config = flusher_config(flusher);
+    struct transfer *transfer = flusher_post(
+        flusher, lane->stream, NULL,
+        insert_request_columns_url(config, &config->streams[lane->stream]), TRANSFER_BODY_LONG);
+
+    lane->columns_due = false; /* whatever comes of it, until the table has been looked at again */
+    lane->probing = transfer != NULL;
+    if (transfer != NULL)
+        transfer->columns = true;
+}
+
+static void flusher_start_questions(struct flusher *flusher, uint64_t now)
+{
     for (size_t i = 0; i < flusher->lane_count; i++) {
         struct lane *lane = &flusher->lanes[i];
-        if (lane->probing || now < lane->probe_at_ms)
+        if (lane->probing)
             continue;
-        lane->probing = true;
-        lane->asked_ns = clock_mono_ns();
-        if (flusher_post(flusher, i, NULL, insert_request_table_url(config, &config->streams[i])) !=
-            0) {
-            lane->probing = false;
-            lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
-        }
+        if (now >= lane->probe_at_ms)
+            flusher_ask_table(flusher, lane, now);
+        else if (lane->columns_due && lane->sample != NULL)
+            flusher_ask_columns(flusher, lane);
     }
 }
 
@@ -415,7 +422,7 @@ static void *flusher_run(void *arg)
         if (!flusher->discard) {
             flusher_bury_wanted(flusher);
             flusher_ask_meanwhile(flusher);
-            flusher_start_probes(flusher, now);
+            flusher_start_questions(flusher, now);
             /* First: what is sent again now cannot move. */
             vacate_run(&flusher->vacate, now);
             flusher_start_inserts(flusher, now);
@@ -436,11 +443,6 @@ static void flusher_destroy(struct flusher *flusher)
         struct transfer *transfer = flusher->active;
         flusher_take_off(flusher, transfer);
         insert_destroy(transfer->insert);
-        transfer_destroy(transfer);
-    }
-    while (flusher->idle != NULL) {
-        struct transfer *transfer = flusher->idle;
-        flusher->idle = transfer->next;
         transfer_destroy(transfer);
     }
     flusher_take_inbox(flusher);
@@ -540,6 +542,13 @@ uint64_t flusher_pending(const struct flusher *flusher)
 {
     /* acquire: pairs with the releases in flusher_act_inserted() and flusher_settled() */
     return atomic_load_explicit(&flusher->pending, memory_order_acquire);
+}
+
+void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms)
+{
+    ALLOY_ASSERT(stream < flusher->lane_count);
+    /* relaxed: a number that stands for itself */
+    atomic_store_explicit(&flusher->inserted_ms[stream], received_ms, memory_order_relaxed);
 }
 
 int flusher_bury(struct flusher *flusher, size_t stream)

@@ -96,21 +96,36 @@ static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
     flusher_tell_kept(flusher, lane);
 }
 
+/* When an event came that an earlier life has inserted; 0: none is known. */
+static uint64_t flusher_act_inserted_ms(const struct flusher *flusher, const struct lane *lane)
+{
+    return atomic_load_explicit(&flusher->inserted_ms[lane->stream], memory_order_relaxed);
+}
+
+/* Whether the table, as it is now, is known to have taken rows, in this life or in an earlier one.
+ */
+static bool flusher_act_took_rows(const struct flusher *flusher, const struct lane *lane)
+{
+    if (!lane->facts_read || lane->facts.modified_s == 0)
+        return false;
+    return lane_takes_rows(lane) ||
+           flusher_act_inserted_ms(flusher, lane) / 1000 > (uint64_t)lane->facts.modified_s;
+}
+
 void flusher_act_review(struct flusher *flusher, struct lane *lane)
 {
-    const bool same = lane->success_ns != 0 && lane->facts_read && lane->facts.modified_s != 0 &&
-                      lane->success_version == lane->version;
-
     if (lane->apart.kept.first == NULL)
         return;
-    apart_review(&lane->apart, lane->success_ns, same ? lane->facts_ns : 0);
+    apart_review(&lane->apart, lane->taken_ns,
+                 flusher_act_took_rows(flusher, lane) ? lane->facts_ns : 0);
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
 }
 
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane)
 {
-    apart_bury(&lane->apart);
+    /* Where the table refuses every row, nothing more is tried that could tell good from bad. */
+    apart_bury(&lane->apart, lane->state == LANE_REFUSES);
     lane->canary_at_ms = 0;
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
@@ -134,7 +149,7 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
     flusher_act_settle_slow(lane, insert);
     lane_grow(lane, insert, took_ns / 1000000, flusher_config(flusher)->clickhouse_timeout_ms);
-    lane_succeed(lane, insert);
+    lane_succeed(lane, insert, started_ns);
     if (insert->ignore_views && insert->view_blamed)
         flusher_tell_view(flusher, lane, insert);
     flusher_tell_success(flusher, lane);
@@ -249,7 +264,8 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
         return;
     }
     /* What lies before the refusal proves something if the table is still the same. */
-    if (lane->probe_at_ms > 0 && !lane->probing && lane->success_ns != 0)
+    if (lane->probe_at_ms > 0 && !lane->probing &&
+        (lane->success_ns != 0 || flusher_act_inserted_ms(flusher, lane) != 0))
         lane->probe_at_ms = 0;
     insert_move(insert, INSERT_KEPT);
     if (lane->apart.kept.first == NULL)
@@ -312,11 +328,14 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
     insert->answered_ns = clock_mono_ns();
     if (!reading->definite || reading->class == INSERT_DONE)
         return;
-    /* A part has been refused with the insert that it was cut out of. */
-    if (insert->code != reading->code || insert->refused_ns == 0) {
+    /* A part has been refused with the insert that it was cut out of, though perhaps for another
+     * row: what went in since then shows that the table takes rows. */
+    if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part)) {
         insert->refused_ns = insert->answered_ns;
-        insert->refusals = 0;
+        insert->proven = false;
     }
+    if (insert->code != reading->code)
+        insert->refusals = 0;
     insert->code = reading->code;
     insert->refusals++;
 }
@@ -334,7 +353,7 @@ static struct insert_evidence flusher_act_evidence(const struct lane *lane,
         .ignore_views = insert->ignore_views,
         .expected = expected,
         .refusals = insert->refusals,
-        .others_went = lane->success_ns > insert->refused_ns,
+        .others_went = insert->proven,
         .views = !known || lane->facts.has_views,
         .stores = !lane->facts_read || !lane->facts.table_exists || lane->facts.stores_rows,
         .facts_missing =
@@ -380,6 +399,10 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     flusher_act_note(insert, &reading);
     evidence = flusher_act_evidence(lane, insert, expected);
     verdict = insert_judge(&reading, &evidence, blames_view);
+    /* By then the table has the rows: what is refused next, for want of memory say, proves nothing.
+     */
+    if (blames_view && evidence.stores && !insert->ignore_views)
+        insert->doubt = true;
     switch (verdict) {
     case INSERT_VERDICT_DONE:
         flusher_act_done(flusher, lane, insert, transfer->started_ns);

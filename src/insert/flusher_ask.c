@@ -6,6 +6,9 @@
  * rows are inserted, new inserts wait for the answer, but no longer than FRESH_WAIT_MS: then they
  * are synchronous, which is right for any table.
  *
+ * Once for each version of the table an event is put beside its columns; while that finds something
+ * the look is repeated, with an event of late.
+ *
  * Runs on: flusher thread.
  * Owns: the lanes' facts.
  */
@@ -19,6 +22,7 @@
 #include "flusher_tell.h"
 
 #define PROBE_INTERVAL_MS 30000
+#define COLUMNS_INTERVAL_MS 5000 /* while a finding about columns is told */
 #define FRESH_WAIT_MS 2000
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
 
@@ -106,6 +110,8 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     if (facts->table_exists && flusher->parts.table_identity != NULL)
         flusher->parts.table_identity(flusher->parts.arg, lane->stream, facts->identity);
     flusher_ask_decide(flusher, lane, facts->async_unsafe);
+    lane->columns_due =
+        facts->table_exists && (lane->columns_told || lane->columns_version != lane->version);
     if (facts->table_exists) {
         backoff_reset(&lane->probe_backoff);
         if (lane->fault == LANE_FAULT_PROBE)
@@ -123,6 +129,31 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, text);
 }
 
+/* Puts the sample beside the columns that an answer lists; none: there is nothing to tell. */
+static void flusher_ask_compare(struct flusher *flusher, struct lane *lane, struct slice body)
+{
+    struct table_columns *columns = table_columns_read(body);
+    char text[TABLE_FACTS_TEXT_MAX] = "";
+    bool told;
+
+    if (columns != NULL)
+        table_facts_compare(columns, (struct slice){lane->sample, lane->sample_len}, text);
+    free(columns);
+    told = text[0] != '\0';
+    /* Events differ: what the next one lacks is no news of the same table. */
+    flusher_tell_finding(flusher, lane, "columns", told ? text : NULL,
+                         !lane->columns_told || lane->columns_version != lane->version);
+    lane_compared(lane, told);
+    if (told && lane->probe_at_ms > clock_mono_ms() + COLUMNS_INTERVAL_MS)
+        lane->probe_at_ms = clock_mono_ms() + COLUMNS_INTERVAL_MS;
+}
+
+static bool flusher_ask_is_answer(const struct transfer *transfer)
+{
+    return transfer->answer.status == 200 && transfer->answer.exception_code == 0 &&
+           !transfer->answer.transport_failed;
+}
+
 void flusher_ask_answered(struct flusher *flusher, const struct transfer *transfer)
 {
     struct lane *lane = &flusher->lanes[transfer->stream];
@@ -132,9 +163,13 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     char message[LANE_MESSAGE_MAX];
 
     lane->probing = false;
+    if (transfer->columns) {
+        if (flusher_ask_is_answer(transfer))
+            flusher_ask_compare(flusher, lane, transfer->answer.body);
+        return;
+    }
     lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;
-    if (transfer->answer.status == 200 && transfer->answer.exception_code == 0 &&
-        !transfer->answer.transport_failed && table_facts_read(transfer->answer.body, &facts)) {
+    if (flusher_ask_is_answer(transfer) && table_facts_read(transfer->answer.body, &facts)) {
         lane->facts_ns = transfer->started_ns;
         flusher_ask_take(flusher, lane, &facts);
         return;
@@ -146,9 +181,15 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     }
     /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
     lane->facts_read = false;
+    flusher_tell_finding(flusher, lane, "columns", NULL, false);
+    lane_compared(lane, false);
     flusher_tell_words(transfer, message);
-    if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED &&
-        lane->fault != LANE_FAULT_INSERT)
-        flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
+    if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED) {
+        if (lane->fault != LANE_FAULT_INSERT)
+            flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
+    } else if (flusher->parts.table_identity != NULL) {
+        /* Nobody will tell, and whoever keeps events until he knows would do so for ever. */
+        flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
+    }
     flusher_ask_decide(flusher, lane, message);
 }

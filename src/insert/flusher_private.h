@@ -28,14 +28,14 @@ struct flusher {
     pthread_t thread;
     struct burial *burial; /* NULL: discard */
     /* any thread, lock-free */
-    _Atomic(struct batch *) inbox CACHE_ALIGNED; /* newest first */
-    _Atomic uint64_t pending;                    /* events */
-    _Atomic uint64_t bury_wanted;                /* a bit for each stream */
+    _Atomic(struct batch *) inbox CACHE_ALIGNED;      /* newest first */
+    _Atomic uint64_t pending;                         /* events */
+    _Atomic uint64_t bury_wanted;                     /* a bit for each stream */
+    _Atomic uint64_t inserted_ms[CONFIG_STREAMS_MAX]; /* by an earlier life; 0: nothing known */
     _Atomic bool stop;
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
     struct curl_slist *headers;
-    struct transfer *idle;   /* by ->next */
     struct transfer *active; /* by ->next */
     struct metrics_thread *counters;
     struct vacate vacate;

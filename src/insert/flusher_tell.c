@@ -30,19 +30,29 @@ static void flusher_tell_key(char key[HEALTH_KEY_MAX], const struct flusher *flu
 const char *flusher_tell_words(const struct transfer *transfer, char out[LANE_MESSAGE_MAX])
 {
     struct slice body = transfer->answer.body;
-    size_t len = body.len < LANE_MESSAGE_MAX - 1 ? body.len : LANE_MESSAGE_MAX - 1;
+    const bool own = transfer->answer.exception_code != 0 || insert_answer_body_code(body) != 0;
+    size_t begin = 0;
+    size_t len;
 
     if (transfer->answer.status == 0) {
         snprintf(out, LANE_MESSAGE_MAX, "%s", transfer->error);
         return out;
     }
-    if (transfer->answer.transport_failed || len == 0) {
+    if (transfer->answer.transport_failed || body.len == 0) {
         snprintf(out, LANE_MESSAGE_MAX, "%s (HTTP status %ld)", transfer->error,
                  transfer->answer.status);
         return out;
     }
+    /* What stands before ClickHouse may say anything, and not who it is. */
+    if (!own && transfer->answer.status != 200)
+        begin = (size_t)snprintf(
+            out, LANE_MESSAGE_MAX,
+            "HTTP status %ld, of a proxy or a wrong clickhouse.url: ", transfer->answer.status);
+    len = body.len < LANE_MESSAGE_MAX - 1 - begin ? body.len : LANE_MESSAGE_MAX - 1 - begin;
     for (size_t i = 0; i < len; i++)
-        out[i] = (unsigned char)body.data[i] < ' ' || body.data[i] == '"' ? ' ' : body.data[i];
+        out[begin + i] =
+            (unsigned char)body.data[i] < ' ' || body.data[i] == '"' ? ' ' : body.data[i];
+    len += begin;
     while (len > 0 && out[len - 1] == ' ')
         len--;
     out[len] = '\0';
@@ -66,11 +76,12 @@ void flusher_tell_up(struct flusher *flusher, bool up, const char *error)
     flusher->up = up;
 }
 
-/* Whether the stream's events can go nowhere until a human acts. */
+/* Whether the stream's events can go nowhere until a human acts. Not when all were let go: a
+ * balancer that keeps traffic away would keep away the event that shows the table to be well. */
 static bool flusher_tell_is_stuck(const struct lane *lane)
 {
     return lane->fault != LANE_FAULT_NONE ||
-           (lane->state == LANE_REFUSES && !lane_takes_rows(lane));
+           (lane->state == LANE_REFUSES && !lane_takes_rows(lane) && apart_rows(&lane->apart) > 0);
 }
 
 /* Raises one lane's reasons anew. */
@@ -89,7 +100,13 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
         health_raise(flusher->parts.health, key, all, "%s", lane->fault_text);
     lane->kept_told = lane->state == LANE_REFUSES || rows > 0;
     flusher_tell_key(key, flusher, lane, "refuses");
-    if (lane->state == LANE_REFUSES)
+    if (lane->state == LANE_REFUSES && rows == 0)
+        health_raise(
+            flusher->parts.health, key, false,
+            "table %s.%s refused every row of the stream (code %d); none is kept now: this "
+            "goes when it takes one. Correct the table, and replay the dead letters",
+            of->database, of->table, lane->refusal_code);
+    else if (lane->state == LANE_REFUSES)
         health_raise(
             flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
             "table %s.%s refuses every row of the stream (code %d): %" PRIu64

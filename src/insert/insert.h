@@ -82,8 +82,9 @@ struct insert {
     uint32_t refusals;    /* definite ones in a row with that code */
     uint32_t tries_slow;  /* that ran out of time */
     uint32_t doublings;   /* of the time it is given */
-    uint64_t refused_ns;  /* the first of the refusals; 0: none yet */
+    uint64_t refused_ns;  /* the first of the refusals, or its whole's; 0: none yet */
     uint64_t answered_ns; /* the last answer */
+    bool proven;          /* between the first refusal and the last try the table took other rows */
     uint64_t due_ms;      /* not to be sent before */
     bool asks;            /* it waits for what is known of the table */
     char *message;        /* of a row that is KEPT or BURYING; NULL: the lane's last one */

@@ -179,9 +179,10 @@ static struct insert_reading insert_answer_read_code(int code, struct slice body
 static struct insert_reading insert_answer_read_status(long status)
 {
     switch (status) {
-    case 413: /* ClickHouse has no such limit */
-        return (struct insert_reading){
-            .class = INSERT_SPLIT, .definite = true, .too_large = true, .sure = true};
+    case 413: /* ClickHouse has no such limit. One row that is refused alone may be the proxy's
+               * fault (it refuses everything): unsure, so that it is kept until the table takes
+               * others. */
+        return (struct insert_reading){.class = INSERT_SPLIT, .definite = true, .too_large = true};
     case 425:
     case 429:
         return (struct insert_reading){.class = INSERT_RETRY, .definite = true};
@@ -191,8 +192,8 @@ static struct insert_reading insert_answer_read_status(long status)
     case 403:
     case 404:
         return (struct insert_reading){.class = INSERT_MISCONFIGURED};
-    default:
-        return (struct insert_reading){.class = status >= 500 || status == 200 ? INSERT_RETRY
+    default: /* A refusal that says nothing of ClickHouse: a proxy's, and it passes or not. */
+        return (struct insert_reading){.class = status >= 400 || status == 200 ? INSERT_RETRY
                                                                                : INSERT_UNKNOWN};
     }
 }

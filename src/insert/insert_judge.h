@@ -23,7 +23,7 @@ struct insert_evidence {
     bool ignore_views; /* views were not asked */
     bool expected;     /* it was cut out of one that was refused in the same way */
     uint32_t refusals; /* definite ones with this code in a row, this one included */
-    bool others_went;  /* the lane has taken other rows since the first of them */
+    bool others_went;  /* the lane took other rows between the first of them and this try */
     /* the table */
     bool views;         /* materialized views may read it */
     bool stores;        /* what it has taken stays there, with its token */

@@ -15,6 +15,8 @@
  */
 #include "lane.h"
 
+#include <string.h>
+
 #include "alloy/clock.h"
 
 #define STATE(state) (1u << (state))
@@ -68,6 +70,7 @@ void lane_clear(struct lane *lane)
         lane_drop_first_batch(lane);
     insert_list_clear(&lane->waiting);
     apart_clear(&lane->apart);
+    free(lane->sample);
 }
 
 void lane_add_batch(struct lane *lane, struct batch *batch)
@@ -117,6 +120,36 @@ static size_t lane_measure(const struct lane *lane, size_t rows_max, size_t *who
     return *whole > 0 ? rows : lane_fitting(lane, rows_max, &bytes);
 }
 
+/* Copies an event for the comparison with the table's columns, where one is needed: the table is
+ * not compared yet, or what is told may be true no longer. */
+static void lane_take_sample(struct lane *lane, const struct record *record)
+{
+    char *copy;
+
+    if ((lane->columns_version == lane->version && !lane->columns_told) || lane->sample_new ||
+        record->body_length > LANE_SAMPLE_MAX)
+        return;
+    copy = malloc(record->body_length);
+    if (copy == NULL)
+        return; /* the next one will do */
+    memcpy(copy, record->body, record->body_length);
+    free(lane->sample);
+    lane->sample = copy;
+    lane->sample_len = record->body_length - 1; /* but for the newline */
+    lane->sample_new = true;
+}
+
+void lane_compared(struct lane *lane, bool told)
+{
+    lane->columns_version = lane->version;
+    lane->columns_told = told;
+    lane->sample_new = false;
+    if (told)
+        return;
+    free(lane->sample);
+    lane->sample = NULL;
+}
+
 /* Builds the next insert from batches that have gathered. There is one. NULL: out of memory. */
 static struct insert *lane_build(struct lane *lane, size_t rows_max)
 {
@@ -127,6 +160,7 @@ static struct insert *lane_build(struct lane *lane, size_t rows_max)
     if (insert == NULL)
         return NULL;
     insert->async = lane->async;
+    lane_take_sample(lane, lane->batches->records[lane->head_taken]);
     if (lane->batches->insert_id != 0) {
         insert->id = lane->batches->insert_id;
         insert->async = (insert->id & INSERT_ID_ASYNC) != 0;
@@ -310,7 +344,7 @@ bool lane_takes_rows(const struct lane *lane)
     return lane->success_ns != 0 && lane->success_version == lane->version;
 }
 
-void lane_succeed(struct lane *lane, const struct insert *insert)
+void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_ns)
 {
     backoff_reset(&lane->backoff);
     lane->retry_at_ms = lane->pace_ms == 0 ? 0 : clock_mono_ms() + lane->pace_ms;
@@ -318,6 +352,8 @@ void lane_succeed(struct lane *lane, const struct insert *insert)
     lane->failed_id = 0;
     lane->retries = 0;
     lane->success_ns = clock_mono_ns();
+    if (sent_ns > lane->taken_ns)
+        lane->taken_ns = sent_ns;
     lane->success_version = lane->version;
     apart_note_success(&lane->apart, insert);
     lane_move(lane, LANE_WELL);

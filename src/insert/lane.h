@@ -24,6 +24,7 @@
 #define LANE_MESSAGE_MAX 300 /* of ClickHouse's words, for people */
 #define LANE_ROWS_MAX 100000
 #define LANE_BYTES_MAX (32u << 20)
+#define LANE_SAMPLE_MAX 65536
 #define LANE_WAITING_MAX 3 /* inserts that wait for an answer while new ones are begun */
 
 /*
@@ -62,6 +63,7 @@ struct lane {
     bool answers;          /* the last failure was ClickHouse's own word */
     bool fresh_turn;       /* the next try of a lane in trouble is a new insert */
     uint64_t success_ns;
+    uint64_t taken_ns; /* when the latest of those that went in was sent */
     size_t slow_count; /* inserts that time ran out for, and that are not settled */
     uint64_t slow_ns;  /* when it last did */
     /* how large an insert may be */
@@ -81,6 +83,13 @@ struct lane {
     uint64_t fresh_from_ms; /* new inserts wait so long for the facts */
     bool probing;
     bool async; /* of inserts that are built now */
+    /* an event beside the table's columns */
+    uint32_t columns_version; /* of the table that was compared last; 0: none yet */
+    bool columns_due;         /* they are to be asked for, once there is a sample */
+    bool columns_told;        /* the comparison found something */
+    bool sample_new;          /* not compared yet */
+    char *sample;             /* bytes of an event; NULL: none is needed, or none has come */
+    size_t sample_len;
     /* what is told */
     enum lane_fault fault;
     char fault_text[LANE_MESSAGE_MAX];
@@ -92,7 +101,6 @@ struct lane {
     bool refuses_told;
     bool kept_told;
     bool slow_told;
-    bool columns_told;
     struct log_limit misconfigured_limit;
     struct log_limit unknown_limit;
     struct log_limit refused_limit;
@@ -134,7 +142,11 @@ void lane_judged(struct lane *lane);
 /* The table, unchanged since, has taken rows of the stream in this life. */
 bool lane_takes_rows(const struct lane *lane);
 /* Rows of the stream went in. */
-void lane_succeed(struct lane *lane, const struct insert *insert);
+void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_ns);
+
+/* An event has been compared with the columns of this version of the table, and something is to be
+ * told of it, or not: then it is let go. */
+void lane_compared(struct lane *lane, bool told);
 
 /* Calls visit for each insert that is not out. */
 void lane_visit(struct lane *lane, apart_visit_fn visit, void *arg);

@@ -524,6 +524,6 @@ void table_facts_compare(const struct table_columns *columns, struct slice event
                  comparison.met == 0 ? "all fields of an event" : "fields", comparison.unmet.text);
     if (comparison.fields < EVENT_FIELDS_MAX && unfilled.count > 0)
         snprintf(out + strlen(out), TABLE_FACTS_TEXT_MAX - strlen(out),
-                 "%scolumns without a default that no field fills: %s", out[0] == '\0' ? "" : "; ",
-                 unfilled.text);
+                 "%scolumns that no field fills get their type's default: %s",
+                 out[0] == '\0' ? "" : "; ", unfilled.text);
 }

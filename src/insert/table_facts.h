@@ -75,7 +75,7 @@ struct table_columns *table_columns_read(struct slice body);
 /*
  * Compares an event with the columns. Writes what an operator should know to out, in one line of
  * printable UTF-8: fields that meet no column, whose values are dropped, and columns without a
- * default that no field fills. "": nothing. It names fields and columns, but no value.
+ * default of their own that no field fills. "": nothing. It names fields and columns, but no value.
  */
 void table_facts_compare(const struct table_columns *columns, struct slice event,
                          char out[TABLE_FACTS_TEXT_MAX]);

@@ -5,6 +5,9 @@
  * curl sends a POST again by itself when a kept connection dies before a byte of the answer; the
  * seek function lets it, and the token of the insert makes that harmless.
  *
+ * Each exchange has an easy handle of its own: libcurl 7.88.1 reads freed memory where a handle is
+ * used again and the first header of an answer begins with a space.
+ *
  * Runs on: flusher thread.
  * Owns: the easy handle, the URL, the first bytes of the answer.
  */
@@ -46,10 +49,10 @@ static int transfer_on_seek(void *arg, curl_off_t offset, int origin)
  * about. */
 static size_t transfer_on_body(char *data, size_t size, size_t n, void *arg)
 {
-    const size_t half = TRANSFER_BODY_MAX / 2;
     struct transfer *transfer = arg;
+    const size_t half = transfer->body_max / 2;
     size_t len = size * n;
-    size_t room = sizeof(transfer->body) - transfer->body_len;
+    size_t room = transfer->body_max - transfer->body_len;
     size_t first = len < room ? len : room;
     size_t rest = len - first;
 
@@ -59,7 +62,7 @@ static size_t transfer_on_body(char *data, size_t size, size_t n, void *arg)
         memcpy(transfer->body + half, data + len - half, half);
     } else if (rest > 0) {
         memmove(transfer->body + half, transfer->body + half + rest, half - rest);
-        memcpy(transfer->body + TRANSFER_BODY_MAX - rest, data + first, rest);
+        memcpy(transfer->body + transfer->body_max - rest, data + first, rest);
     }
     return len;
 }
@@ -158,17 +161,11 @@ struct curl_slist *transfer_headers(const struct config *config)
     return transfer_append_secret(list, "X-ClickHouse-Key", insert_request_password(config));
 }
 
-struct transfer *transfer_create(struct curl_slist *headers)
+/* What every transfer has. */
+static void transfer_set_up(struct transfer *transfer, struct curl_slist *headers)
 {
-    struct transfer *transfer = calloc(1, sizeof(*transfer));
-    CURL *easy = curl_easy_init();
+    CURL *easy = transfer->easy;
 
-    if (transfer == NULL || easy == NULL) {
-        free(transfer);
-        curl_easy_cleanup(easy);
-        return NULL;
-    }
-    transfer->easy = easy;
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
@@ -190,6 +187,30 @@ struct transfer *transfer_create(struct curl_slist *headers)
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)CONNECTION_AGE_MAX_S);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
+}
+
+struct transfer *transfer_create(struct curl_slist *headers, char *url, struct insert *insert,
+                                 uint64_t timeout_ms, size_t body_max)
+{
+    const uint64_t connect_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS;
+    const curl_off_t bytes = insert == NULL ? 0 : (curl_off_t)insert->bytes;
+    struct transfer *transfer = malloc(sizeof(*transfer) + body_max);
+    CURL *easy = curl_easy_init();
+
+    if (transfer == NULL || easy == NULL) {
+        free(transfer);
+        free(url);
+        curl_easy_cleanup(easy);
+        return NULL;
+    }
+    *transfer = (struct transfer){.easy = easy, .insert = insert, .url = url, .body_max = body_max};
+    transfer_set_up(transfer, headers);
+    if (insert != NULL)
+        insert_rewind(insert);
+    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, bytes);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     return transfer;
 }
 
@@ -200,26 +221,6 @@ void transfer_destroy(struct transfer *transfer)
     curl_easy_cleanup(transfer->easy);
     free(transfer->url);
     free(transfer);
-}
-
-void transfer_begin(struct transfer *transfer, char *url, struct insert *insert,
-                    uint64_t timeout_ms)
-{
-    uint64_t connect_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS;
-    curl_off_t bytes = insert == NULL ? 0 : (curl_off_t)insert->bytes;
-
-    free(transfer->url);
-    transfer->url = url;
-    transfer->insert = insert;
-    transfer->answer = (struct insert_answer){0};
-    transfer->body_len = 0;
-    transfer->error[0] = '\0';
-    if (insert != NULL)
-        insert_rewind(insert);
-    curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
-    curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDSIZE_LARGE, bytes);
-    curl_easy_setopt(transfer->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
-    curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 }
 
 void transfer_end(struct transfer *transfer, CURLcode result)

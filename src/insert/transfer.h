@@ -17,34 +17,37 @@
 #include "insert.h"
 #include "insert_answer.h"
 
-#define TRANSFER_BODY_MAX 4096 /* bytes of an answer that are kept */
+/* Bytes of an answer that are kept. */
+#define TRANSFER_BODY_MAX 4096
+#define TRANSFER_BODY_LONG 65536 /* where it lists something */
 
 struct transfer {
     struct transfer *next; /* for whoever holds it */
     CURL *easy;
-    struct insert *insert; /* NULL: a probe */
+    struct insert *insert; /* NULL: a question */
     uint16_t stream;
+    bool columns; /* the question is about the table's columns */
     uint64_t started_ns;
     struct insert_answer answer; /* after transfer_end() */
     char *url;
-    size_t body_len;
-    char body[TRANSFER_BODY_MAX];
     char error[CURL_ERROR_SIZE]; /* curl's sentence; "" when it gave none */
+    size_t body_len;
+    size_t body_max;
+    char body[];
 };
 
 /* The headers of every request, credentials among them. Returns owned (curl_slist_free_all());
  * NULL: out of memory. */
 struct curl_slist *transfer_headers(const struct config *config);
 
-/* Returns owned (transfer_destroy()), ready to be used again and again; NULL: out of memory.
- * Borrows headers until it is destroyed. */
-struct transfer *transfer_create(struct curl_slist *headers);
+/*
+ * A POST of insert's bytes (NULL: of nothing) to url, which it takes; of the answer it keeps
+ * body_max bytes. The caller adds transfer->easy to a multi handle, which keeps the connections.
+ * Returns owned (transfer_destroy()); NULL: out of memory. Borrows headers.
+ */
+struct transfer *transfer_create(struct curl_slist *headers, char *url, struct insert *insert,
+                                 uint64_t timeout_ms, size_t body_max);
 void transfer_destroy(struct transfer *transfer); /* NULL is fine; not while in a multi handle */
-
-/* Prepares a POST of insert's bytes (NULL: of nothing) to url, which it takes. The caller adds
- * transfer->easy to a multi handle. */
-void transfer_begin(struct transfer *transfer, char *url, struct insert *insert,
-                    uint64_t timeout_ms);
 /* Fills answer; result is curl's. */
 void transfer_end(struct transfer *transfer, CURLcode result);
 

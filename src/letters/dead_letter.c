@@ -465,23 +465,6 @@ int dead_letter_write_lines(struct dead_letter *dead_letter, struct dead_letter_
     return result;
 }
 
-int dead_letter_write(struct dead_letter *dead_letter, struct record *const *records, size_t n,
-                      const struct dead_letter_reason *reason, uint64_t max_bytes)
-{
-    const struct dead_letter_order order = {reason->real_ms, reason->instance_id, max_bytes};
-    int err = 0;
-
-    for (size_t i = 0; err == 0 && i < n; i++) {
-        struct dead_letter_line line = {.record = records[i],
-                                        .stream = reason->stream,
-                                        .code = reason->code,
-                                        .message = reason->message};
-
-        err = dead_letter_write_lines(dead_letter, &line, 1, &order);
-    }
-    return err;
-}
-
 uint64_t dead_letter_bytes(const struct dead_letter *dead_letter)
 {
     return dead_letter->folder_bytes;

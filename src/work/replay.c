@@ -61,8 +61,9 @@ struct replay {
     struct buried buried; /* constant once read */
     size_t adopted_count; /* records that were found in it */
     uint64_t started_ms;
-    uint64_t real_ms;       /* when it began */
-    uint64_t newest_ms;     /* the latest record's time, but no later than that */
+    uint64_t real_ms;                         /* when it began */
+    uint64_t newest_ms;                       /* the latest record's time, but no later than that */
+    uint64_t inserted_ms[CONFIG_STREAMS_MAX]; /* when the latest INSERTED event of a stream came */
     struct record **frozen; /* LIVE records that are in inserts, as they were read */
     size_t frozen_count, frozen_capacity;
     /* written by the thread that works now, read by any */
@@ -204,6 +205,9 @@ static void replay_visit(void *arg, struct record *record)
     pulse_beat(0);
     if (record->received_ms > replay->newest_ms && record->received_ms <= replay->real_ms)
         replay->newest_ms = record->received_ms;
+    if (state == RECORD_INSERTED && record->stream < replay->parts.config->stream_count &&
+        record->received_ms > replay->inserted_ms[record->stream])
+        replay->inserted_ms[record->stream] = record->received_ms;
     if (!replay->parts.ids_known && replay_is_recent(replay, record, replay->real_ms))
         replay_remember(replay, record, state);
     if (state != RECORD_LIVE)
@@ -217,8 +221,19 @@ static void replay_visit(void *arg, struct record *record)
         replay_count(&replay->handed, 1);
         return;
     }
-    replay_remember(replay, record, state);
     replay_keep_frozen(replay, record);
+}
+
+/* Whoever was sent owns its id, but for one that is a whole ttl older than the newest record: that
+ * id may have been accepted again in its own right. */
+static void replay_remember_frozen(struct replay *replay)
+{
+    for (size_t i = 0; i < replay->frozen_count; i++) {
+        const struct record *record = replay->frozen[i];
+
+        if (replay_is_recent(replay, record, replay->newest_ms))
+            replay_remember(replay, record, RECORD_LIVE);
+    }
 }
 
 /* What somebody has to look at, for as long as it is so. */
@@ -263,6 +278,7 @@ static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_
         first_err = first_err == 0 ? err : first_err;
         log_error("segment cannot be read reason=\"%s\" action=keep", error);
     }
+    replay_remember_frozen(replay);
     if (!replay->failed && !replay_stopping(replay))
         journal_adopted_all(replay->parts.journal);
     replay_tell_findings(replay);
@@ -296,6 +312,8 @@ static void replay_feed_frozen(struct replay *replay)
 {
     size_t first = 0;
 
+    for (size_t i = 0; i < replay->parts.config->stream_count; i++)
+        flusher_note_inserted(replay->parts.flusher, i, replay->inserted_ms[i]);
     if (replay->frozen_count > 1)
         qsort(replay->frozen, replay->frozen_count, sizeof(*replay->frozen), replay_compare);
     while (first < replay->frozen_count && !replay_stopping(replay)) {

@@ -140,7 +140,8 @@ static int worker_try_claim(struct worker *worker, const struct batch *batch)
     case MARKS_UNSEEN:
         break;
     }
-    /* If Redis is there the mark will be seen in an instant. */
+    /* With Redis there the mark will be seen, once the table is known; with Redis away it is as if
+     * there were no marks. */
     if (claims_probe(worker->claims, now_ms) == 0)
         return -EBUSY;
     for (uint32_t i = 0; i < batch->count; i++)

@@ -115,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(body, data + HEAD_BYTES, size);
     answer.body = (struct slice){body, size};
 
-    const enum insert_class class = insert_answer_classify(&answer, rows);
+    const enum insert_class class = insert_answer_read(&answer, rows).class;
     ALLOY_ASSERT(insert_class_name(class)[0] != '\0');
     if (class == INSERT_DONE)
         check_done(&answer, rows);
@@ -124,8 +124,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_written(body, size, rows);
     check_summary(answer.body, written);
     (void)insert_answer_blames_view(answer.body);
-    if (insert_answer_too_long(&answer))
-        ALLOY_ASSERT(answer.status == 413);
     free(body);
     return 0;
 }

@@ -103,6 +103,7 @@ def test_one_claim_that_cannot_be_released_holds_up_no_other(make_alloyd, own_re
     own_redis.command("ACL", "SETUSER", "alloy", "-eval")
     assert alloyd.post('{"event_id":"bad-0","n":"x"}').status == 202
     harness.wait_until(lambda: alloyd.metrics()["alloy_dead_letter_releasing"] == 1, alloyd.books)
+    harness.wait_until(lambda: "redis.release" in reasons(alloyd), lambda: reasons(alloyd))
     own_redis.command("ACL", "SETUSER", "alloy", "+eval", "resetkeys", "~alloy:#*", "~alloy:events:",
                       *(f"~alloy:events:bad-{i}" for i in range(1, 5)))
     assert alloyd.post("\n".join('{"event_id":"%s","n":"x"}' % i for i in bad[1:])).status == 202
@@ -110,6 +111,7 @@ def test_one_claim_that_cannot_be_released_holds_up_no_other(make_alloyd, own_re
     assert up(alloyd) == 1 and alloyd.books()["pending"] == 1
     own_redis.command("ACL", "SETUSER", "alloy", "allkeys")
     assert alloyd.settled()["dead_lettered"] == 5
+    harness.wait_until(lambda: "redis.release" not in reasons(alloyd), lambda: reasons(alloyd))
 
 
 def test_a_corrected_event_goes_in_through_another_alloyd(make_alloyd, redis, clickhouse):

@@ -4,6 +4,7 @@
 import json
 import random
 import signal
+import subprocess
 
 import pytest
 
@@ -245,6 +246,23 @@ def test_what_every_row_is_refused_for_costs_none(make_alloyd, redis, own_clickh
     assert reasons(alloyd) == {}
 
 
+def test_a_stream_whose_events_were_let_go_takes_traffic_again(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED throwIf(1)) "
+                         f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(1, n=50)).status == 202
+    harness.wait_until(lambda: alloyd.admin("/readyz").status == 503, "the only stream is stuck")
+    subprocess.run([harness.BUILD / "alloyctl", "bury", "events", "--admin", f"http://127.0.0.1:{alloyd.admin_port}"], check=True)
+    assert alloyd.settled()["dead_lettered"] == 50
+    # A balancer that went by 503 would never send the event that shows the table to be well.
+    harness.wait_until(alloyd.readyz, "ready")
+    assert "none is kept" in reasons(alloyd)["clickhouse.events.refuses"]["text"]
+    own_clickhouse.query("ALTER TABLE default.t DROP COLUMN m")
+    assert alloyd.post('{"event_id":"later","v":1}').status == 202
+    assert alloyd.settled()["inserted"] == 1
+    assert reasons(alloyd) == {}
+
+
 def test_good_rows_do_not_wait_for_bad_ones(make_alloyd, redis, own_clickhouse):
     own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v DateTime64(3)) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
     alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
@@ -268,3 +286,17 @@ def test_an_insert_that_takes_too_long_goes_in(make_alloyd, redis, own_clickhous
     assert alloyd.settled()["inserted"] == 2000
     assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 2000
     assert reasons(alloyd) == {}
+
+
+def test_a_table_without_the_events_columns_is_told(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query(f"CREATE TABLE default.t (x UInt8) ENGINE = MergeTree ORDER BY x {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values("v")).status == 202
+    assert alloyd.settled()["inserted"] == 20
+    harness.wait_until(lambda: "clickhouse.events.columns" in reasons(alloyd), "the reason")
+    reason = reasons(alloyd)["clickhouse.events.columns"]
+    assert alloyd.admin("/readyz").status == 200 and not reason["blocking"]
+    assert "event_id, v" in reason["text"] and reason["text"].endswith(": x")
+    assert alloyd.log().count("table is not as it should be") == 1
+    own_clickhouse.query("ALTER TABLE default.t ADD COLUMN event_id String, ADD COLUMN v String, MODIFY COLUMN x DEFAULT 1")
+    harness.wait_until(lambda: reasons(alloyd) == {}, "the reason to go")

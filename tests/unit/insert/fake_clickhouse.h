@@ -86,6 +86,8 @@ struct fake {
     atomic_bool probe_hangs;
     atomic_int probes; /* answered */
     const char *probe;
+    const char *columns; /* what the table has; "": it does not tell */
+    atomic_int columns_asked;
     int inside;
     int inside_max;
     size_t count;
@@ -93,7 +95,7 @@ struct fake {
     struct fake_request *requests;
     int conns[256];
     pthread_t conn_threads[256];
-    size_t conn_count;
+    atomic_size_t conn_count; /* accepted */
 };
 
 struct conn_arg {
@@ -127,10 +129,11 @@ static void say(int fd, const char *text, size_t len)
 
 static void answer(int fd, int status, const char *headers, const char *body)
 {
-    char out[4096];
-    int len = snprintf(out, sizeof(out), "HTTP/1.1 %d Word\r\nContent-Length: %zu\r\n%s\r\n%s",
-                       status, strlen(body), headers, body);
+    char *out = NULL;
+    int len = asprintf(&out, "HTTP/1.1 %d Word\r\nContent-Length: %zu\r\n%s\r\n%s", status,
+                       strlen(body), headers, body);
     say(fd, out, (size_t)len);
+    free(out);
 }
 
 /* Row, from 1, of the first line with "BAD" in it; 0: none. */
@@ -310,14 +313,16 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     return keep;
 }
 
-static const char *fake_probe(struct fake *fake)
+static void on_question(struct fake *fake, int fd, const char *url)
 {
-    const char *probe;
+    const bool columns = strstr(url, "system.columns") != NULL;
+    const char *text;
 
     pthread_mutex_lock(&fake->lock);
-    probe = fake->probe;
+    text = columns ? fake->columns : fake->probe;
     pthread_mutex_unlock(&fake->lock);
-    return probe;
+    answer(fd, 200, "", text);
+    atomic_fetch_add(columns ? &fake->columns_asked : &fake->probes, 1);
 }
 
 static void *serve(void *arg)
@@ -352,8 +357,7 @@ static void *serve(void *arg)
         while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs)
             pause_ms(1);
         if (strstr(url, "SELECT") != NULL) {
-            answer(conn.fd, 200, "", fake_probe(conn.fake));
-            atomic_fetch_add(&conn.fake->probes, 1);
+            on_question(conn.fake, conn.fd, url);
         } else {
             keep = on_insert(conn.fake, conn.fd, url, end + 4, len);
         }
@@ -376,7 +380,8 @@ static void *accept_loop(void *arg)
         *conn = (struct conn_arg){fake, fd};
         assert_true(fake->conn_count < ARRAY_LEN(fake->conns));
         fake->conns[fake->conn_count] = fd;
-        pthread_create(&fake->conn_threads[fake->conn_count++], NULL, serve, conn);
+        pthread_create(&fake->conn_threads[fake->conn_count], NULL, serve, conn);
+        fake->conn_count++;
     }
     return NULL;
 }
@@ -390,6 +395,7 @@ static void fake_start(struct fake *fake)
 
     pthread_mutex_init(&fake->lock, NULL);
     fake->probe = PROBE_PLAIN;
+    fake->columns = "";
     fake->mode_count = -1;
     fake->requests = calloc(REQUESTS_MAX, sizeof(*fake->requests));
     fake->listen_fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -418,14 +424,21 @@ static void fake_stop(struct fake *fake)
 }
 
 /* What every probe from now on is answered. */
-static void fake_set_probe(struct fake *fake, const char *probe)
+static inline void fake_set_probe(struct fake *fake, const char *probe)
 {
     pthread_mutex_lock(&fake->lock);
     fake->probe = probe;
     pthread_mutex_unlock(&fake->lock);
 }
 
-static void fake_set(struct fake *fake, enum fake_mode mode, int count)
+static inline void fake_set_columns(struct fake *fake, const char *columns)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->columns = columns;
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static inline void fake_set(struct fake *fake, enum fake_mode mode, int count)
 {
     pthread_mutex_lock(&fake->lock);
     fake->mode = mode;
@@ -433,7 +446,7 @@ static void fake_set(struct fake *fake, enum fake_mode mode, int count)
     pthread_mutex_unlock(&fake->lock);
 }
 
-static size_t fake_count(struct fake *fake)
+static inline size_t fake_count(struct fake *fake)
 {
     size_t count;
 

@@ -230,7 +230,7 @@ static bool is_up(struct world *world, const char *key)
 }
 
 /* Text of all dead-letter files; returned owned. */
-static char *dead_letters(struct world *world, size_t *lines)
+static inline char *dead_letters(struct world *world, size_t *lines)
 {
     char *text = calloc(1, 1u << 20);
     size_t len = 0;

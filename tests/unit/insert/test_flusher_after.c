@@ -78,6 +78,20 @@ static void after_a_bad_row_is_found_inserts_go_out_side_by_side_again(void **st
     wait_empty(world);
 }
 
+static void a_connection_is_used_again(void **state)
+{
+    struct world *world = *state;
+    const int wanted = 100;
+
+    start(world); /* a question for each of two streams */
+    for (int i = 0; i < wanted; i++) {
+        submit(world, 0, 1, -1);
+        wait_empty(world);
+    }
+    assert_int_equal(fake_count(&world->fake), wanted);
+    assert_in_range(world->fake.conn_count, 1, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -86,6 +100,7 @@ int main(void)
             teardown),
         cmocka_unit_test_setup_teardown(after_a_bad_row_is_found_inserts_go_out_side_by_side_again,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_connection_is_used_again, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,7 +68,7 @@ static void without_a_code_the_status_decides(void **state)
     } cases[] = {
         {500, INSERT_RETRY},         {502, INSERT_RETRY},         {504, INSERT_RETRY},
         {401, INSERT_MISCONFIGURED}, {403, INSERT_MISCONFIGURED}, {404, INSERT_MISCONFIGURED},
-        {400, INSERT_UNKNOWN},       {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
+        {400, INSERT_RETRY},         {413, INSERT_SPLIT},         {302, INSERT_UNKNOWN},
         {408, INSERT_RETRY},         {425, INSERT_RETRY},         {429, INSERT_RETRY},
     };
     struct insert_answer answer = {0};
@@ -191,7 +191,8 @@ static void fewer_rows_help_against_limits(void **state)
     assert_true(read_code(159, "").too_large);
     assert_false(read_code(202, "").too_large);
     assert_true(insert_answer_read(&proxy, 1).too_large);
-    assert_true(insert_answer_read(&proxy, 1).sure);
+    /* A proxy that refuses everything must not empty the stream into the dead letters. */
+    assert_false(insert_answer_read(&proxy, 1).sure);
     assert_true(insert_answer_read(&late, 1).too_large);
     assert_true(read_code(27, "").sure);
     assert_false(read_code(12, "").sure);

@@ -64,6 +64,22 @@ static void what_every_row_is_refused_for_is_the_tables_and_all_are_kept(void **
     assert_false(is_up(world, "clickhouse.a.refuses"));
 }
 
+static void what_an_earlier_life_has_inserted_is_evidence_if_the_table_is_the_same(void **state)
+{
+    struct world *world = *state;
+
+    start(world);
+    fake_set(&world->fake, FAKE_NEVER, -1);
+    flusher_note_inserted(world->flusher, 0, 500); /* the table has changed at 1 s */
+    submit(world, 0, 1, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a.refuses"));
+    assert_int_equal(dead(world), 0);
+    flusher_note_inserted(world->flusher, 0, 5000);
+    WAIT_FOR(dead(world) == 1);
+    wait_empty(world);
+    assert_false(is_up(world, "clickhouse.a.refuses"));
+}
+
 static void what_is_kept_goes_to_the_dead_letters_on_demand(void **state)
 {
     struct world *world = *state;
@@ -255,6 +271,31 @@ static void inserts_do_not_wait_for_an_answer_about_the_table(void **state)
     world->fake.probe_hangs = false;
 }
 
+static atomic_int told;
+
+static void note_identity(void *arg, size_t stream, const char *identity)
+{
+    (void)arg;
+    if (stream == 0 && identity[0] == '\0')
+        atomic_fetch_add(&told, 1);
+}
+
+/* Marks wait for the table's name: where it cannot be known they have to be told that. */
+static void a_question_that_is_not_answered_is_told_to_who_waits_for_it(void **state)
+{
+    struct world *world = *state;
+    const struct flusher_parts parts = {.config = &world->ref,
+                                        .journal = world->journal,
+                                        .health = world->health,
+                                        .metrics = world->metrics,
+                                        .release = world->release,
+                                        .table_identity = note_identity};
+
+    fake_set_probe(&world->fake, "Code: 497. DB::Exception: Not enough privileges.");
+    assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
+    WAIT_FOR(told > 0);
+}
+
 /* A table of no rows: what a view refuses is nowhere. */
 static void where_the_table_stores_nothing_a_views_refusal_is_the_rows(void **state)
 {
@@ -271,6 +312,43 @@ static void where_the_table_stores_nothing_a_views_refusal_is_the_rows(void **st
         assert_false(world->fake.requests[i].ignore_views);
 }
 
+/* What was on its way when the table broke proves nothing of what came after it. */
+static void a_table_that_breaks_while_inserts_are_out_costs_no_row(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.row_us = 1000;
+    start(world);
+    submit(world, 0, 300, -1);
+    WAIT_FOR(fake_count(&world->fake) == 1);
+    fake_set(&world->fake, FAKE_NEVER, -1);
+    submit(world, 0, 40, -1);
+    WAIT_FOR(is_up(world, "clickhouse.a.refuses") || dead(world) > 0);
+    WAIT_FOR(inserted(world) == 300);
+    pause_ms(500);
+    assert_int_equal(dead(world), 0);
+    fake_set(&world->fake, FAKE_OK, -1);
+    wait_empty(world);
+}
+
+/* The table has what a view refuses: whatever comes next, the rows keep their token. */
+static void what_a_view_has_refused_is_not_halved(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.rows_fit = 10;
+    fake_set(&world->fake, FAKE_VIEW, 1);
+    start(world);
+    submit(world, 0, 20, -1);
+    WAIT_FOR(fake_count(&world->fake) >= 3);
+    for (size_t i = 0; i < fake_count(&world->fake); i++) {
+        assert_int_equal(world->fake.requests[i].rows, 20);
+        assert_string_equal(world->fake.requests[i].token, world->fake.requests[0].token);
+    }
+    world->fake.rows_fit = 0;
+    wait_empty(world);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -278,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(whatever_the_code_a_row_refused_among_good_ones_is_buried_alone),
         TEST(what_every_row_is_refused_for_is_the_tables_and_all_are_kept),
+        TEST(what_an_earlier_life_has_inserted_is_evidence_if_the_table_is_the_same),
         TEST(what_is_kept_goes_to_the_dead_letters_on_demand),
         TEST(a_lane_whose_rows_are_all_bad_stops_burying_and_good_rows_do_not_wait),
         TEST(an_insert_that_is_too_large_is_halved_and_the_size_remembered),
@@ -286,6 +365,9 @@ int main(void)
         TEST(a_stuck_table_leaves_slots_to_the_others),
         TEST(a_proxy_that_is_busy_is_asked_later_and_does_not_block),
         TEST(inserts_do_not_wait_for_an_answer_about_the_table),
+        TEST(a_table_that_breaks_while_inserts_are_out_costs_no_row),
+        TEST(what_a_view_has_refused_is_not_halved),
+        TEST(a_question_that_is_not_answered_is_told_to_who_waits_for_it),
         TEST(where_the_table_stores_nothing_a_views_refusal_is_the_rows),
     };
 

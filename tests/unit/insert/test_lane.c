@@ -105,7 +105,7 @@ static void trouble_ends_with_a_success_and_with_rows_that_are_judged(void **sta
         add(lane, 1, 0);
         assert_false(lane_due(lane, lane->retry_at_ms + 1));
         if (i == 0)
-            lane_succeed(lane, insert);
+            lane_succeed(lane, insert, clock_mono_ns());
         else
             lane_judged(lane);
         assert_int_equal(lane->state, LANE_WELL);
@@ -116,7 +116,7 @@ static void trouble_ends_with_a_success_and_with_rows_that_are_judged(void **sta
     lane_move(lane, LANE_REFUSES);
     lane_judged(lane);
     assert_int_equal(lane->state, LANE_REFUSES);
-    lane_succeed(lane, insert);
+    lane_succeed(lane, insert, clock_mono_ns());
     assert_int_equal(lane->state, LANE_WELL);
     insert_destroy(insert);
 }
@@ -144,7 +144,7 @@ static void the_pause_after_too_many_parts_ends(void **state)
         lane_slow_down(lane, &waits);
     assert_int_equal(lane->pace_ms, waits.max_ms);
     for (int i = 0; i < 50; i++)
-        lane_succeed(lane, insert);
+        lane_succeed(lane, insert, clock_mono_ns());
     assert_int_equal(lane->pace_ms, 0);
     assert_int_equal(lane->retry_at_ms, 0);
     insert_destroy(insert);

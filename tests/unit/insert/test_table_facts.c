@@ -323,14 +323,15 @@ static void what_meets_nothing_is_named(void **state)
     assert_compared(small, "{\"id\":\"1\",\"v\":2}", "");
     assert_compared(small, "{\"id\":\"1\",\"v\":2,\"x\":{\"v\":1}}",
                     "fields meet no column and are dropped: x");
-    assert_compared(small, "{\"id\":\"1\"}", "columns without a default that no field fills: v");
+    assert_compared(small, "{\"id\":\"1\"}",
+                    "columns that no field fills get their type's default: v");
     assert_compared(small, "{\"ID\":\"1\",\"V\":2}",
-                    "all fields of an event meet no column and are dropped: ID, V; columns without "
-                    "a default that no field fills: id, v");
+                    "all fields of an event meet no column and are dropped: ID, V; columns that "
+                    "no field fills get their type's default: id, v");
     assert_compared(small, "{\"\\u0069d\":\"1\",\"\\v\":2}", "");
     assert_compared(small, "{\"id\":1,\"v\":1,\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1}",
                     "fields meet no column and are dropped: a, b, c, d and 2 more");
-    assert_compared(small, "{}", "columns without a default that no field fills: id, v");
+    assert_compared(small, "{}", "columns that no field fills get their type's default: id, v");
 }
 
 static void names_are_told_as_people_can_read_them(void **state)
@@ -363,12 +364,12 @@ static void nested_columns_are_filled_as_the_settings_say(void **state)
     (void)state;
     assert_compared(off, "{\"id\":1,\"n.a\":[1],\"n.b\":[1]}", "");
     assert_compared(off, "{\"id\":1,\"n\":{\"a\":[1],\"b\":[1]}}",
-                    "fields meet no column and are dropped: n; columns without a default that no "
-                    "field fills: n.a, n.b");
+                    "fields meet no column and are dropped: n; columns that no field fills get "
+                    "their type's default: n.a, n.b");
     assert_compared(on, "{\"id\":1,\"n\":{\"a\":[1],\"b\":[1]}}", "");
     assert_compared(on, "{\"id\":1,\"n\":{\"a\":[1],\"c\":[1]}}",
-                    "fields meet no column and are dropped: n.c; columns without a default that no "
-                    "field fills: n.b");
+                    "fields meet no column and are dropped: n.c; columns that no field fills get "
+                    "their type's default: n.b");
 }
 
 static void what_was_not_seen_is_not_told(void **state)
@@ -378,7 +379,7 @@ static void what_was_not_seen_is_not_told(void **state)
 
     (void)state;
     assert_compared("1\t3 auto 0\tid\tString\t\n", "{\"v\":1}",
-                    "columns without a default that no field fills: id");
+                    "columns that no field fills get their type's default: id");
     event[0] = '{';
     for (int i = 0; i < 1500; i++)
         len += (size_t)sprintf(event + len, "\"f%d\":1,", i);

@@ -73,6 +73,8 @@ static void a_worker_that_keeps_events_stops_at_once(void **state)
 /* The table is known, and Redis has never told whose the keys are. */
 static void with_pass_a_redis_that_was_never_there_is_done_without(void **state)
 {
+    struct config hold;
+
     (void)state;
     config.redis_on_failure = CONFIG_REDIS_PASS;
     redis_fixture_stop(&redis);
@@ -82,13 +84,17 @@ static void with_pass_a_redis_that_was_never_there_is_done_without(void **state)
     publish(0, "a", 0, 8);
     WAIT_FOR(event_count() == 8);
     assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 8);
-    config.redis_on_failure = CONFIG_REDIS_HOLD;
+    hold = config;
+    hold.redis_on_failure = CONFIG_REDIS_HOLD;
+    reload(&hold);
     publish(0, "b", 0, RING_CAPACITY);
     WAIT_FOR(redis_errors() >= 4);
     assert_int_equal(ring_depth(ring), RING_CAPACITY - BATCH_MAX);
     redis_fixture_start(&redis);
     WAIT_FOR(event_count() == RING_CAPACITY + 8);
     assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 8);
+    stop(); /* hold goes out of scope */
+    reload(&config);
 }
 
 static void a_claim_that_redis_refuses_to_release_holds_up_no_other(void **state)
