@@ -15,11 +15,13 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "alloy/clock.h"
 #include "alloy/log.h"
+#include "alloy/waiter.h"
 #include "burial.h"
 
 #define DEADLINE_MS 20000
@@ -63,6 +65,9 @@ struct world {
     struct ring *ring;
     struct release *release; /* nobody serves it */
     struct burial *burial;
+    struct waiter_table *waiters;
+    struct waiter_inbox *inbox;
+    int wake_fd;
     atomic_uint_least64_t settled;
     uint64_t made;
     char dir[64];
@@ -101,6 +106,7 @@ static int setup(void **state)
         .segment_bytes = 8u << 20,
         .max_bytes = 64u << 20,
         .writer_count = 1,
+        .waiters = world->waiters = waiter_table_create(4, 8),
         .stream_names = names,
         .stream_count = 2,
     };
@@ -118,6 +124,8 @@ static int setup(void **state)
     atomic_store(&world->ref.current, config);
     assert_int_equal(journal_open(&world->journal, &options, error), 0);
     world->writer = journal_writer_create(world->journal);
+    world->wake_fd = eventfd(0, EFD_NONBLOCK);
+    world->inbox = waiter_inbox_create(world->waiters, world->wake_fd);
     world->health = health_create();
     world->metrics = metrics_create();
     world->ring = ring_create(10);
@@ -144,6 +152,9 @@ static int teardown(void **state)
     health_destroy(world->health);
     journal_writer_destroy(world->writer);
     journal_close(world->journal);
+    waiter_inbox_destroy(world->inbox);
+    waiter_table_destroy(world->waiters);
+    close(world->wake_fd);
     dir = opendir(world->dir);
     while ((entry = readdir(dir)) != NULL)
         unlinkat(dirfd(dir), entry->d_name, 0);
@@ -154,14 +165,20 @@ static int teardown(void **state)
 }
 
 /* As after a reload. */
-static void set_cap(struct world *world, uint64_t max_bytes)
+static void set_cap_and_pause(struct world *world, uint64_t max_bytes, uint64_t retry_max_ms)
 {
     struct config *config = &world->configs[world->config_count++];
 
     assert_true(world->config_count <= ARRAY_LEN(world->configs));
     *config = config[-1];
     config->dead_letter_max_bytes_bytes = max_bytes;
+    config->clickhouse_retry_max_ms = retry_max_ms;
     atomic_store(&world->ref.current, config);
+}
+
+static void set_cap(struct world *world, uint64_t max_bytes)
+{
+    set_cap_and_pause(world, max_bytes, config_current(&world->ref)->clickhouse_retry_max_ms);
 }
 
 static struct record *make_record(struct world *world, uint16_t stream)
@@ -280,6 +297,30 @@ static void a_row_is_written_and_goes_on_to_the_release_queue(void **state)
     assert_string_equal(condition(world), "");
 }
 
+static void who_waits_knows_the_reason_once_the_record_may_be_released(void **state)
+{
+    static const char message[] = "Cannot parse input";
+    struct world *world = *state;
+    struct record *record = make_record(world, 0);
+    struct waiter *waiter = waiter_create(world->inbox, 1);
+    struct waiter_outcome outcome;
+
+    assert_non_null(waiter);
+    waiter_own(waiter, 0, &record->hash, record->lsn);
+    waiter_arm(waiter);
+    assert_int_equal(
+        burial_submit(world->burial, record, 27, (struct slice){message, strlen(message)}), 0);
+    WAIT_FOR(settled(world, 1));
+    assert_null(waiter_inbox_take(world->inbox)); /* the reason is there, the end is not */
+    journal_finish(world->journal, &record, 1, RECORD_DEAD);
+    assert_ptr_equal(waiter_inbox_take(world->inbox), waiter);
+    outcome = waiter_end(waiter);
+    assert_int_equal(outcome.verdict, WAITER_REJECTED);
+    assert_int_equal(outcome.rejections->code, 27);
+    assert_string_equal(outcome.rejections->message, message);
+    waiter_destroy(waiter);
+}
+
 static void what_gathers_during_a_sync_is_one_group(void **state)
 {
     struct world *world = *state;
@@ -321,6 +362,18 @@ static void a_full_folder_parks_rows_until_there_is_room(void **state)
     assert_int_equal(parked(world), 0);
     assert_letters(world, "a", 1, 3);
     assert_letters(world, "b", 4, 4);
+}
+
+/* The next offer is far off: the row itself must be counted. */
+static void a_row_that_comes_while_the_folder_is_full_is_parked_at_once(void **state)
+{
+    struct world *world = *state;
+
+    set_cap_and_pause(world, 10, DEADLINE_MS);
+    assert_int_equal(submit(world, 0, "m"), 0);
+    WAIT_FOR(parked(world) == 1);
+    assert_int_equal(submit(world, 0, "m"), 0);
+    assert_int_equal(parked(world), 2);
 }
 
 static void of_a_folder_with_little_room_the_first_rows_are_let_go(void **state)
@@ -430,8 +483,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_row_is_written_and_goes_on_to_the_release_queue),
+        TEST(who_waits_knows_the_reason_once_the_record_may_be_released),
         TEST(what_gathers_during_a_sync_is_one_group),
         TEST(a_full_folder_parks_rows_until_there_is_room),
+        TEST(a_row_that_comes_while_the_folder_is_full_is_parked_at_once),
         TEST(of_a_folder_with_little_room_the_first_rows_are_let_go),
         TEST(a_disk_that_fails_parks_rows_and_each_is_written_once),
         TEST(a_full_release_queue_parks_rows_before_they_are_written),
