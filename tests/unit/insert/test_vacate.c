@@ -15,6 +15,9 @@
 #define SEGMENTS 20
 #define EACH 150 /* LIVE records in each */
 #define COUNT (SEGMENTS * EACH)
+#define LARGE ((size_t)300 << 10)
+#define GROUP_BYTES ((size_t)1 << 20) /* about: what one turn moves */
+#define IDLE_MS 100
 
 static char error[JOURNAL_ERROR_MAX];
 static uint64_t now_ms = 1;
@@ -35,28 +38,7 @@ static void walk(void *arg, vacate_visit_fn visit, void *visit_arg)
         visit(visit_arg, &holder->records[i]);
 }
 
-static void fill(struct journal *journal, struct holder *holder)
-{
-    static char text[BYTES];
-    const struct journal_entry entry = {
-        .text = {text, BYTES - sizeof(struct record) - 1}, .id = {text, 8}, .id_verbatim = true};
-    struct journal_writer *writer = journal_writer_create(journal);
-    const size_t in_segment = (SEGMENT - SEGMENT_HEADER_BYTES) / BYTES, size = BYTES;
-
-    for (size_t i = 0; i < SEGMENTS * in_segment; i++) {
-        struct record *record;
-
-        assert_int_equal(journal_writer_reserve(writer, &size, 1), 0);
-        record = journal_writer_append(writer, &entry, 1);
-        if (i % in_segment < EACH)
-            holder->records[holder->count++] = record;
-        else
-            journal_finish(journal, &record, 1, RECORD_INSERTED);
-    }
-    journal_writer_destroy(writer);
-}
-
-static void a_holder_moves_what_it_may_and_comes_again(void **state)
+static struct journal *open_journal(void)
 {
     static const char *const names[] = {"orders"};
     const struct journal_options options = {
@@ -66,14 +48,57 @@ static void a_holder_moves_what_it_may_and_comes_again(void **state)
         .stream_names = names,
         .stream_count = 1,
     };
+    struct journal *journal;
+
+    assert_int_equal(journal_open(&journal, &options, error), 0);
+    return journal;
+}
+
+static struct record *append(struct journal_writer *writer, size_t bytes)
+{
+    static char text[LARGE];
+    const struct journal_entry entry = {
+        .text = {text, bytes - sizeof(struct record) - 1}, .id = {text, 8}, .id_verbatim = true};
+
+    assert_int_equal(journal_writer_reserve(writer, &bytes, 1), 0);
+    return journal_writer_append(writer, &entry, 1);
+}
+
+/* In each segment the first `each` records, of so many bytes, are LIVE, and the others finished. */
+static void fill(struct journal *journal, struct holder *holder, size_t each, size_t bytes)
+{
+    struct journal_writer *writer = journal_writer_create(journal);
+    const size_t finished = (SEGMENT - SEGMENT_HEADER_BYTES - each * bytes) / BYTES;
+
+    for (size_t segment = 0; segment < SEGMENTS; segment++) {
+        for (size_t i = 0; i < each; i++)
+            holder->records[holder->count++] = append(writer, bytes);
+        for (size_t i = 0; i < finished; i++) {
+            struct record *record = append(writer, BYTES);
+
+            journal_finish(journal, &record, 1, RECORD_INSERTED);
+        }
+    }
+    journal_writer_destroy(writer);
+}
+
+/* Seals are noted the first time, and have the age the second time. */
+static void want_vacating(struct journal *journal)
+{
+    journal_maintain(journal, now_ms += 1000, 0);
+    journal_maintain(journal, now_ms += 1000, 0);
+    assert_true(journal_wants_vacating(journal));
+}
+
+static void a_holder_moves_what_it_may_and_comes_again(void **state)
+{
     static struct holder holder;
     static struct vacate vacate;
-    struct journal *journal;
+    struct journal *journal = open_journal();
     uint64_t lsns[COUNT];
 
     (void)state;
-    assert_int_equal(journal_open(&journal, &options, error), 0);
-    fill(journal, &holder);
+    fill(journal, &holder, EACH, BYTES);
     for (size_t i = 0; i < COUNT; i++)
         lsns[i] = holder.records[i]->lsn;
     vacate_init(&vacate, journal, walk, &holder);
@@ -81,8 +106,7 @@ static void a_holder_moves_what_it_may_and_comes_again(void **state)
     assert_int_equal(holder.walks, 0);
     assert_true(vacate_due_ms(&vacate) == UINT64_MAX);
     holder.busy = 1;
-    journal_maintain(journal, now_ms += 1000, 0);
-    journal_maintain(journal, now_ms += 1000, 0);
+    want_vacating(journal);
     /* A group at a time, and a rest after it. */
     vacate_run(&vacate, now_ms);
     vacate_run(&vacate, now_ms);
@@ -106,10 +130,48 @@ static void a_holder_moves_what_it_may_and_comes_again(void **state)
     journal_close(journal);
 }
 
+static void a_group_of_large_records_is_small(void **state)
+{
+    static struct holder holder;
+    static struct vacate vacate;
+    struct journal *journal = open_journal();
+
+    (void)state;
+    fill(journal, &holder, 2, LARGE);
+    vacate_init(&vacate, journal, walk, &holder);
+    want_vacating(journal);
+    vacate_run(&vacate, now_ms);
+    assert_int_equal(holder.walks, 1);
+    assert_in_range(vacate.count * LARGE, GROUP_BYTES, GROUP_BYTES + LARGE - 1);
+    journal_close(journal);
+}
+
+static void a_holder_with_nothing_to_move_does_not_look_again_soon(void **state)
+{
+    static struct holder holder;
+    static struct vacate vacate;
+    struct journal *journal = open_journal();
+
+    (void)state;
+    fill(journal, &holder, EACH, BYTES);
+    holder.busy = holder.count;
+    vacate_init(&vacate, journal, walk, &holder);
+    want_vacating(journal);
+    vacate_run(&vacate, now_ms);
+    assert_int_equal(holder.walks, 1);
+    assert_int_equal(vacate.count, 0);
+    assert_true(vacate_due_ms(&vacate) >= now_ms + IDLE_MS);
+    vacate_run(&vacate, now_ms + IDLE_MS - 1);
+    assert_int_equal(holder.walks, 1);
+    journal_close(journal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_holder_moves_what_it_may_and_comes_again),
+        cmocka_unit_test(a_group_of_large_records_is_small),
+        cmocka_unit_test(a_holder_with_nothing_to_move_does_not_look_again_soon),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
