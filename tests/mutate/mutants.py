@@ -379,7 +379,7 @@ CLAIMS = [
            "every claim of this alloyd is taken for the record's own: doubled rows", ("claims",)),
     Mutant("redis_reason_auth", "src/claims",
            "link->handshake == HANDSHAKE_AUTH", "link->handshake == HANDSHAKE_AUTH + 9",
-           "Redis quotes the password, and it stands in the log", ("redis_link", "claims")),
+           "a refused log-in reads as if Redis lacked a command", ("redis_link",)),
     Mutant("release_early", "src/claims",
            "until_ms <= now_ms)", "until_ms <= now_ms || true)",
            "a dead-lettered record goes while its claim stays: the corrected event is dropped",

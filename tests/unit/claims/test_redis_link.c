@@ -76,7 +76,7 @@ static void password_and_database_of_the_url_are_used(void **state)
 }
 
 /* Redis quotes the arguments of commands that it does not know. */
-static void an_error_that_quotes_the_password_is_not_repeated(void **state)
+static void an_error_that_quotes_the_password_is_told_as_a_refused_log_in(void **state)
 {
     static const struct slice script = {
         LITERAL("-ERR unknown command `AUTH`, with args beginning with: `secret`\r\n")};
@@ -89,8 +89,9 @@ static void an_error_that_quotes_the_password_is_not_repeated(void **state)
     use_url(url);
     assert_int_equal(claims_probe(claims, clock_mono_ms()), -EAGAIN);
     fake_end(&fake);
-    assert_non_null(strstr(redis_condition().text, "ERR"));
+    assert_non_null(strstr(redis_condition().text, "ERR: it refuses the log-in"));
     assert_null(strstr(redis_condition().text, "secret"));
+    assert_null(strstr(redis_condition().text, "unknown"));
 }
 
 static void a_connection_that_redis_closed_while_idle_is_no_failure(void **state)
@@ -224,7 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_bad_url_is_refused),
         TEST(password_and_database_of_the_url_are_used),
-        TEST(an_error_that_quotes_the_password_is_not_repeated),
+        TEST(an_error_that_quotes_the_password_is_told_as_a_refused_log_in),
         TEST(a_connection_that_redis_closed_while_idle_is_no_failure),
         TEST(replies_that_make_no_sense_fail_and_claim_nothing),
         TEST(a_stalled_redis_costs_one_time_out),
