@@ -233,6 +233,8 @@ class Run:
                    + [self.bad_answers] * 4 + [self.fill_disk] + [self.limit_memory] * 2
                    + [self.refuse_writes] + [self.stall_log] + [self.stick] * 2)
         end = time.monotonic() + self.seconds
+        self.pause(0.5, 1.5)
+        self.kill("alloyd")  # at least one, however short the run is
         while time.monotonic() < end:
             self.pause(0.1, 0.8)
             self.random.choice(actions)()
