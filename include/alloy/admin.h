@@ -16,7 +16,7 @@ struct admin_parts {
     struct front_parts front;
     /* Has the events of a stream that ClickHouse refuses written to the dead letters. Returns 0, or
      * -ENOENT: there is no such stream. NULL: cannot be asked for. Called by the admin thread. */
-    int (*bury)(void *arg, const char *stream);
+    int64_t (*bury)(void *arg, const char *stream);
     void *bury_arg;
 };
 

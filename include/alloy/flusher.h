@@ -55,9 +55,9 @@ uint64_t flusher_pending(const struct flusher *flusher);
  * batches. */
 void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms);
 /* Lets the events of a stream that its table has refused, and that are kept for that, go to the
- * dead letters; never those of an insert that may be in ClickHouse. 0 or -EINVAL: no such stream.
- * Any thread; returns at once. */
-int flusher_bury(struct flusher *flusher, size_t stream);
+ * dead letters; never those of an insert that may be in ClickHouse. Returns how many were kept when
+ * that was last counted (each second), or -EINVAL: no such stream. Any thread; returns at once. */
+int64_t flusher_bury(struct flusher *flusher, size_t stream);
 
 /* Ends the thread (inserts in flight are cut off; their records stay LIVE and stamped), joins it
  * and frees everything. */

@@ -32,6 +32,8 @@ struct flusher {
     _Atomic uint64_t pending;                         /* events */
     _Atomic uint64_t bury_wanted;                     /* a bit for each stream */
     _Atomic uint64_t inserted_ms[CONFIG_STREAMS_MAX]; /* by an earlier life; 0: nothing known */
+    _Atomic uint64_t kept[CONFIG_STREAMS_MAX];        /* refused events, as last told */
+    uint64_t counts_at_ms;                            /* when they are told anew */
     _Atomic bool stop;
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
