@@ -10,6 +10,7 @@
 #define ALLOY_FLUSHER_PRIVATE_H
 
 #include "alloy/flusher.h"
+#include "alloy/vacate.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +20,6 @@
 #include "burial.h"
 #include "lane.h"
 #include "transfer.h"
-#include "vacate.h"
 
 #define LOG_INTERVAL_MS 60000
 

@@ -513,6 +513,15 @@ JOURNAL_MOVES = [
                                   memory_order_relaxed);
 """, "",
            "events are refused for ever though the folder is back", ("journal_watch",)),
+    Mutant("vacate_bytes", "src/journal",
+           "vacate->bytes >= VACATE_BYTES_MAX ||", "false ||",
+           "a move of large events holds up the flusher", ("vacate",)),
+    Mutant("vacate_place", "src/journal",
+           "        *vacate->places[i] = records[i];", "        ;",
+           "the flusher goes on with records whose segment goes", ("vacate",)),
+    Mutant("vacate_rest", "src/journal",
+           "        rest_ms = VACATE_REST_IDLE_MS;", "        rest_ms = 0;",
+           "a flusher that holds none of what is to move looks for it all the time", ("vacate",)),
 ]
 
 ADMIT_LATER = [

@@ -8,7 +8,7 @@
  *
  * Runs on: the holder's thread. Owns: nothing.
  */
-#include "vacate.h"
+#include "alloy/vacate.h"
 
 #include "alloy/clock.h"
 

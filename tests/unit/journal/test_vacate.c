@@ -2,7 +2,7 @@
 /*
  * test_vacate.c - moves what a holder has in segments that are to be vacated, in small groups.
  */
-#include "vacate.h"
+#include "alloy/vacate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
