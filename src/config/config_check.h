@@ -7,8 +7,6 @@
 
 #include "config_loader.h"
 
-/* True for at least one letter, digit or character of more, and nothing else. */
-bool config_is_name(const char *text, size_t len, const char *more);
 /* The part of url between "user:" and "@host"; empty where there is none. */
 struct slice config_url_password(const char *url);
 

@@ -20,10 +20,10 @@ void route_init(struct route_table *table, const struct config *config)
         const struct config_stream *stream = &config->streams[i];
         struct route *route = &table->routes[i];
 
-        route->path = (struct slice){stream->path, strlen(stream->path)};
+        route->path = (struct slice){stream->paths[0], strlen(stream->paths[0])};
         route->fields.count = stream->id_count;
         for (size_t j = 0; j < stream->id_count; j++) {
-            const char *name = stream->id_fields[j];
+            const char *name = stream->ids[j].name;
 
             route->fields.names[j] = (struct slice){name, strlen(name)};
         }
