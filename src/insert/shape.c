@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "members.h"
+#include "alloy/members.h"
 
 #define RUNS_MAX 16 /* of a string, that count; a string with letters and more runs is prose */
 

@@ -5,7 +5,7 @@
  * Runs on: any thread.
  * Owns: nothing.
  */
-#include "members.h"
+#include "alloy/members.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -106,6 +106,15 @@ bool members_next_element(struct members *members, struct slice *value)
 {
     members_skip(members, ',');
     return members_take_value(members, value);
+}
+
+struct slice members_value(const char *value, const char *end)
+{
+    struct members members = {.at = value, .end = end};
+    struct slice text;
+
+    (void)members_take_value(&members, &text);
+    return text;
 }
 
 /* Four hexadecimal digits; -1: they are not there. */
