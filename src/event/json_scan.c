@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json_scan.c - one pass over a request body: where each event begins and ends, and its id.
+ * json_scan.c - finds in one pass over a request body where each event begins and ends, and its id.
  *
- * Nearly all bytes of an event are the insides of strings, so these are skipped 16 at a time until
- * a byte that matters: a quote, a backslash, a control byte, or one of a UTF-8 sequence. The rest
- * is a loop without recursion; a bit for each open level tells an array from an object.
+ * Nearly all bytes of an event are inside strings, so we skip these 16 at a time up to a byte that
+ * matters: a quote, a backslash, a control byte, or a byte of a UTF-8 sequence. The rest is a loop
+ * without recursion; a bit for each open level says whether it is an array or an object.
  *
- * A helper that skips something gets its first byte and returns what follows it, or NULL after
- * json_fail(). Where it needs a byte to look at, its caller has made sure that there is one.
+ * A helper that skips something gets its first byte and returns the byte after it, or NULL after
+ * json_fail(). The caller makes sure that the first byte exists.
  *
  * JSON_SCAN_PORTABLE builds without SSE2; the unit test compiles this file both ways.
  *
- * Runs on: any thread. Owns: nothing; the body is the caller's.
+ * Runs on: any thread. Owns: nothing; the body belongs to the caller.
  */
 #include "alloy/json_scan.h"
 #include "alloy/text.h"
@@ -29,20 +29,20 @@
 #define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
 #define TOO_LONG SIZE_MAX
 
-/* What stands before offset. */
+/* What is before offset. */
 enum scan_state {
     AT_START,
     IN_SEQUENCE, /* an event of a body without an array */
     IN_ARRAY,    /* an element of the array */
 };
 
-/* What json_escape_unit() says when there is no UTF-16 code unit. */
+/* What json_escape_unit() returns when there is no UTF-16 code unit. */
 enum {
     UNIT_INVALID = -1,
     UNIT_TRUNCATED = -2,
 };
 
-/* Returns NULL, for the caller to hand on. */
+/* Notes the problem; returns NULL for the caller to return. */
 static const char *json_fail(struct json_scan *scan, const char *at, const char *problem)
 {
     scan->error_offset = (size_t)(at - scan->body);
@@ -57,15 +57,15 @@ static inline bool json_is_digit(char c)
 
 static inline const char *json_skip_space(const char *at, const char *end)
 {
-    /* Compact JSON has none: one comparison then, since nothing in JSON but white space and
-     * errors is below '!'. */
+    /* Compact JSON has no white space and costs one comparison: in valid JSON only white space is
+     * below '!'. */
     while (at < end && (unsigned char)*at <= ' ' &&
            (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
         at++;
     return at;
 }
 
-/* Skips white space to a byte that must exist. */
+/* Skips white space; there must be a byte after it. */
 static inline const char *json_next_token(struct json_scan *scan, const char *at, const char *end)
 {
     at = json_skip_space(at, end);
@@ -79,7 +79,7 @@ static inline bool json_is_plain(char c)
     return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
 }
 
-/* Non-zero when one of eight bytes is not plain; its lowest bit set is in the first such byte
+/* Non-zero when one of eight bytes is not plain; the lowest set bit is in the first such byte
  * (Mycroft's test for a zero byte: a borrow gives false hits only above a true one). */
 static inline uint64_t json_special_bits(uint64_t bytes)
 {
@@ -92,13 +92,13 @@ static inline uint64_t json_special_bits(uint64_t bytes)
            BYTES(0x80);
 }
 
-/* The first byte of a string's inside that is not plain, or end. */
+/* The first byte inside a string that is not plain, or end. */
 static inline const char *json_skip_plain(const char *at, const char *end)
 {
 #ifdef USE_SSE2
     while (end - at >= 16) {
         const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        /* A signed comparison: bytes from 0x80 are below a space too. */
+        /* A signed comparison, so that bytes from 0x80 are below a space too. */
         __m128i special = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
 
         special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
@@ -129,7 +129,7 @@ static const char *json_skip_utf8(struct json_scan *scan, const char *at, const 
 {
     do {
         const unsigned char lead = (unsigned char)*at;
-        /* Bounds of the second byte; those after it have the whole range. */
+        /* Bounds of the second byte; later bytes have the whole range. */
         unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
         unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
 
@@ -231,7 +231,7 @@ static inline const char *json_skip_string(struct json_scan *scan, const char *a
     }
 }
 
-/* One digit at least. */
+/* Skips digits, of which there must be at least one. */
 static inline const char *json_skip_digits(struct json_scan *scan, const char *at, const char *end)
 {
     if (unlikely(at == end))
@@ -295,7 +295,7 @@ static inline const char *json_skip_scalar(struct json_scan *scan, const char *a
     }
 }
 
-/* Decodes the escape at *text, which is known to be valid, and moves past it. Returns the bytes
+/* Decodes the escape at *text, which must be valid, and moves past it. Returns the bytes
  * written. */
 static size_t json_decode_escape(const char **text, const char *end, char out[4])
 {
@@ -328,7 +328,7 @@ static size_t json_decode_escape(const char **text, const char *end, char out[4]
     return len;
 }
 
-/* Decodes the inside of a valid string. Returns the length, or TOO_LONG above out_max. */
+/* Decodes the inside of a valid string. Returns the length, or TOO_LONG if it exceeds out_max. */
 static size_t json_decode_string(struct slice text, char *out, size_t out_max)
 {
     const char *at = text.data;
@@ -358,7 +358,7 @@ static inline const char **json_find_field(struct json_scan *scan, struct slice 
     const struct json_scan_fields *fields = scan->fields;
 
     if (unlikely(escaped)) {
-        /* The id buffer is free until the event is whole, and holds any name. */
+        /* The id buffer is free until the event is complete, and large enough for any name. */
         key.len = json_decode_string(key, scan->id_buffer, sizeof(scan->id_buffer));
         key.data = scan->id_buffer;
     }
@@ -371,8 +371,8 @@ static inline const char **json_find_field(struct json_scan *scan, struct slice 
 }
 
 /*
- * Skips a key and its colon, to the value. When values is given, the key is one of the event's own
- * object, and the value of an id field is remembered there.
+ * Skips a key and its colon, to the value. values is given for the keys of the event's own object:
+ * if the key is an id field, the start of its value is noted there.
  */
 static inline const char *json_skip_key(struct json_scan *scan, const char *at, const char *end,
                                         const char **values)
@@ -405,7 +405,7 @@ static inline const char *json_skip_key(struct json_scan *scan, const char *at, 
     return at;
 }
 
-/* Skips the event that begins at at; values gets where each id field's value begins. */
+/* Skips the event that begins at at; notes in values where each id field's value begins. */
 static const char *json_skip_event(struct json_scan *scan, const char *at, const char *end,
                                    const char **values)
 {
@@ -413,7 +413,7 @@ static const char *json_skip_event(struct json_scan *scan, const char *at, const
     unsigned depth = 0;
 
     for (;;) {
-        /* A value begins here. After this block it is whole, or at its closing bracket. */
+        /* A value begins here. After this block we are past it, or at its closing bracket. */
         if (*at == '{' || *at == '[') {
             if (unlikely(depth == JSON_SCAN_DEPTH_MAX))
                 return json_fail(scan, at, "The event is nested deeper than 64.");
@@ -435,7 +435,7 @@ static const char *json_skip_event(struct json_scan *scan, const char *at, const
                 return NULL;
         }
 
-        /* Close what closes here, up to a comma. */
+        /* Take all brackets that close here, up to a comma. */
         while ((at = json_next_token(scan, at, end)) != NULL && *at != ',') {
             const bool array = (arrays & 1) != 0;
 
@@ -458,9 +458,9 @@ static const char *json_skip_event(struct json_scan *scan, const char *at, const
 }
 
 /*
- * Reads the id value that begins at value, inside an event known to be valid. The part points into
- * the body, or into buffer (EVENT_ID_PART_MAX bytes) when it had to be decoded. Returns NULL, or
- * what is wrong with it.
+ * Reads the id value that begins at value; the event must be valid. *part points into the body, or
+ * into buffer (EVENT_ID_PART_MAX bytes) if the value had to be decoded. Returns NULL, or what is
+ * wrong with the value.
  */
 static const char *json_read_part(struct json_scan *scan, const char *value, char *buffer,
                                   struct slice *part)
@@ -495,7 +495,7 @@ static const char *json_read_part(struct json_scan *scan, const char *value, cha
     return part->len > EVENT_ID_PART_MAX ? "The id is longer than 256 bytes." : NULL;
 }
 
-/* The event is whole: makes its id of the values found. */
+/* The event is complete: makes its id from the values found. */
 static enum json_scan_result json_read_id(struct json_scan *scan, const char *const *values,
                                           struct json_scan_event *event)
 {
