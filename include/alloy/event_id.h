@@ -4,8 +4,8 @@
  *
  * The canonical id of one field is its decoded text (an integer's digits; -0 is 0). Several fields
  * are joined with ':' in the configured order; inside a part of such an id ':' and '\' are escaped
- * with '\', so that two different tuples never join to one id. It stands in the Redis key, and the
- * hash over it, keyed by the journal's secret and the stream's name, is the key of L1.
+ * with '\', so that two different tuples never join to one id. It is part of the Redis key. Its
+ * hash, keyed by the journal's secret and the stream's name, is the key in L1.
  *
  * Runs on: any thread. The one home of libsodium.
  */
@@ -33,7 +33,7 @@ struct event_id_key {
     unsigned char bytes[EVENT_ID_KEY_LEN];
 };
 
-/* Fills secret with random bytes; the kernel's generator, cannot fail. */
+/* Fills out with len random bytes of the kernel's generator. Cannot fail. */
 void event_id_random(void *out, size_t len);
 
 void event_id_key_derive(const unsigned char secret[EVENT_ID_KEY_LEN], const char *stream_name,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json_scan.h - one pass over a request body: where each event begins and ends, and its id.
+ * json_scan.h - finds in one pass over a request body where each event begins and ends, and its id.
  *
  * Strict RFC 8259 with valid UTF-8, no lone surrogates, depth at most 64 (the event's own object is
  * depth 1; the array around events does not count). The body is one object, several, with or
@@ -9,9 +9,9 @@
  * events, whatever stands around it; an object without it is an event. Nothing is copied but ids
  * that need decoding or joining.
  *
- * An event is judged when its closing brace is reached: broken JSON (an id field given twice counts
- * as such) comes before an invalid id, that before a missing one. Of several invalid ids the first
- * in the configured order is named.
+ * An event is judged at its closing brace. Broken JSON, which includes an id field given twice, is
+ * reported before an invalid id, and that before a missing one. Of several invalid ids we name the
+ * first in the configured order.
  *
  * Runs on: any thread. Core: no allocation.
  */
@@ -64,8 +64,8 @@ struct json_scan_fields {
 struct json_scan_event {
     struct slice text; /* the object, from '{' to '}' */
     /*
-     * The canonical id. It points into the body when id_verbatim, else into the caller's
-     * id buffer, lent until the next call.
+     * The canonical id. It points into the body when id_verbatim, else into id_buffer, lent until
+     * the next call.
      */
     struct slice id;
     bool id_verbatim;
@@ -86,10 +86,10 @@ struct json_scan {
     size_t elements; /* of the array that it is in */
     size_t skip_to;  /* behind an event whose id is at fault */
     /*
-     * After an outcome that is no event and no end. The offset is a byte of the body. Invalid JSON:
-     * the first byte that no valid body could have here, the body's length when it ends too early,
-     * the backslash of an invalid escape or lone surrogate, the quote before an id field given
-     * twice. Missing id: the event's '{'. Invalid id: the value. Empty: the body's length.
+     * Set after an outcome other than EVENT and END; an offset in the body. Invalid JSON: the first
+     * byte that no valid body could have here, the body's length when it ends too early, the
+     * backslash of an invalid escape or lone surrogate, the quote before an id field given twice.
+     * Missing id: the event's '{'. Invalid id: the value. Empty: the body's length.
      */
     size_t error_offset;
     const char *problem; /* one constant sentence for the client */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * members.h - what stands in the objects and arrays of an event. The scanner at the door has
- * checked the event; here any bytes are taken, and what is no JSON comes out in some way. Pure.
+ * members.h - walks through the objects and arrays of an event. json_scan has checked the event
+ * before; here any bytes are safe, but the result is meaningless when they are not JSON. Pure.
  *
  * Runs on: any thread.
  */
@@ -13,16 +13,16 @@
 
 #include "alloy/base.h"
 
-/* Where a walk through an object or array stands. */
+/* The position of a walk through an object or array. */
 struct members {
     const char *at;
     const char *end;
 };
 
-/* Begins with the text of an object or array; what stands before its bracket is white space. */
+/* Begins with the text of an object or array; only white space may come before its bracket. */
 void members_open(struct members *members, struct slice text);
-/* The next member of an object: the inside of its name's quotes, escapes and all, and the text of
- * its value, never empty. False: there is none. */
+/* The next member of an object: the inside of its name's quotes, still escaped, and the text of its
+ * value, never empty. False: there is none. */
 bool members_next(struct members *members, struct slice *name, struct slice *value);
 /* The next element of an array: its text, never empty. False: there is none. */
 bool members_next_element(struct members *members, struct slice *value);
@@ -31,8 +31,8 @@ bool members_next_element(struct members *members, struct slice *value);
 struct slice members_value(const char *value, const char *end);
 
 /*
- * Writes the name with its escapes decoded to out, with a NUL. Returns its length; room: it is too
- * long for out.
+ * Writes the name with its escapes decoded, and a NUL, to out. Returns its length, or room when it
+ * is too long.
  */
 size_t members_decode(struct slice name, char *out, size_t room);
 

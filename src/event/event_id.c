@@ -2,8 +2,8 @@
 /*
  * event_id.c - what makes two events the same: the canonical id and its keyed hash.
  *
- * The hash is keyed because clients choose the ids: without the secret nobody can make two ids
- * collide, and 128 bits leave no collision by chance.
+ * The hash is keyed because clients choose the ids: without the secret a client cannot make two ids
+ * collide, which would lose an event; and with 128 bits none collide by chance.
  *
  * Runs on: any thread. Owns: nothing.
  */
@@ -19,7 +19,8 @@ _Static_assert(sizeof(struct hash128) == crypto_shorthash_siphashx24_BYTES, "has
 
 void event_id_random(void *out, size_t len)
 {
-    /* May be called again and from any thread; below 0 the kernel has no generator at all. */
+    /* sodium_init() may be called again, from any thread; it fails only if the kernel has no random
+     * generator. */
     ALLOY_ASSERT(sodium_init() >= 0);
     randombytes_buf(out, len);
 }

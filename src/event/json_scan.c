@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json_scan.c - one pass over a request body: where each event begins and ends, and its id.
+ * json_scan.c - finds in one pass over a request body where each event begins and ends, and its id.
  *
- * Nearly all bytes of an event are the insides of strings, so these are skipped 16 at a time until
- * a byte that matters: a quote, a backslash, a control byte, or one of a UTF-8 sequence. The rest
- * is a loop without recursion; a bit for each open level tells an array from an object.
+ * Nearly all bytes of an event are inside strings, so we skip these 16 at a time up to a byte that
+ * matters: a quote, a backslash, a control byte, or a byte of a UTF-8 sequence. The rest is a loop
+ * without recursion; a bit for each open level says whether it is an array or an object.
  *
- * A helper that skips something gets its first byte and returns what follows it, or NULL after
- * json_fail(). Where it needs a byte to look at, its caller has made sure that there is one.
+ * A helper that skips something gets its first byte and returns the byte after it, or NULL after
+ * json_fail(). The caller makes sure that the first byte exists.
  *
  * JSON_SCAN_PORTABLE builds without SSE2; the unit test compiles this file both ways.
  *
- * Runs on: any thread. Owns: nothing; the body is the caller's.
+ * Runs on: any thread. Owns: nothing; the body belongs to the caller.
  */
 #include "alloy/json_scan.h"
 
@@ -31,7 +31,7 @@
 #define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
 #define BYTE_ORDER_MARK "\xEF\xBB\xBF"
 
-/* What stands before offset. */
+/* What is before offset. */
 enum scan_state {
     AT_START,
     IN_SEQUENCE, /* an event of a body without an array */
@@ -49,7 +49,7 @@ enum {
     UNIT_TRUNCATED = -2,
 };
 
-/* Returns NULL, for the caller to hand on. */
+/* Notes the problem; returns NULL for the caller to return. */
 static const char *json_fail(struct json_scan *scan, const char *at, const char *problem)
 {
     scan->error_offset = (size_t)(at - scan->body);
@@ -64,15 +64,15 @@ static inline bool json_is_digit(char c)
 
 static inline const char *json_skip_space(const char *at, const char *end)
 {
-    /* Compact JSON has none: one comparison then, since nothing in JSON but white space and
-     * errors is below '!'. */
+    /* Compact JSON has no white space and costs one comparison: in valid JSON only white space is
+     * below '!'. */
     while (at < end && (unsigned char)*at <= ' ' &&
            (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
         at++;
     return at;
 }
 
-/* Skips white space to a byte that must exist. */
+/* Skips white space; there must be a byte after it. */
 static inline const char *json_next_token(struct json_scan *scan, const char *at, const char *end)
 {
     at = json_skip_space(at, end);
@@ -86,7 +86,7 @@ static inline bool json_is_plain(char c)
     return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
 }
 
-/* Non-zero when one of eight bytes is not plain; its lowest bit set is in the first such byte
+/* Non-zero when one of eight bytes is not plain; the lowest set bit is in the first such byte
  * (Mycroft's test for a zero byte: a borrow gives false hits only above a true one). */
 static inline uint64_t json_special_bits(uint64_t bytes)
 {
@@ -99,13 +99,13 @@ static inline uint64_t json_special_bits(uint64_t bytes)
            BYTES(0x80);
 }
 
-/* The first byte of a string's inside that is not plain, or end. */
+/* The first byte inside a string that is not plain, or end. */
 static inline const char *json_skip_plain(const char *at, const char *end)
 {
 #ifdef USE_SSE2
     while (end - at >= 16) {
         const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        /* A signed comparison: bytes from 0x80 are below a space too. */
+        /* A signed comparison, so that bytes from 0x80 are below a space too. */
         __m128i special = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
 
         special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
@@ -136,7 +136,7 @@ static const char *json_skip_utf8(struct json_scan *scan, const char *at, const 
 {
     do {
         const unsigned char lead = (unsigned char)*at;
-        /* Bounds of the second byte; those after it have the whole range. */
+        /* Bounds of the second byte; later bytes have the whole range. */
         unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
         unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
 
@@ -238,7 +238,7 @@ static inline const char *json_skip_string(struct json_scan *scan, const char *a
     }
 }
 
-/* One digit at least. */
+/* Skips digits, of which there must be at least one. */
 static inline const char *json_skip_digits(struct json_scan *scan, const char *at, const char *end)
 {
     if (unlikely(at == end))
@@ -331,8 +331,8 @@ static const char *json_twice(ptrdiff_t slot)
 }
 
 /*
- * Skips a key and its colon, to the value. When values is given, the key is one of the event's own
- * object, and the value of an id field is remembered there.
+ * Skips a key and its colon, to the value. values is given for the keys of the event's own object:
+ * if the key is an id field, the start of its value is noted there.
  */
 static inline const char *json_skip_key(struct json_scan *scan, const char *at, const char *end,
                                         const char **values)
@@ -411,7 +411,7 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
                 return NULL;
         }
 
-        /* Close what closes here, up to a comma. */
+        /* Take all brackets that close here, up to a comma. */
         while ((at = json_next_token(scan, at, end)) != NULL && *at != ',') {
             const bool array = (arrays & 1) != 0;
 
