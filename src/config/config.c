@@ -18,7 +18,7 @@
 #include "config_loader.h"
 #include "config_stream.h"
 #include "config_value.h"
-#include "ini.h"
+#include "alloy/ini.h"
 
 #define STREAM_PREFIX "stream."
 #define SETTING_PREFIX "setting."
