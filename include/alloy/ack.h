@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ack.h - what a request wants to know before it is answered: ?ack=none, disk or clickhouse, and
+ * ack.h - what a client wants to be sure of before we answer: ?ack=none, disk or clickhouse, and
  * Prefer: wait=N (RFC 7240 section 4.3).
  *
  * Runs on: any thread; nothing is shared.
@@ -22,9 +22,9 @@ struct ack {
 };
 
 /*
- * Reads the query and the value of Prefer, either of which may be empty. Prefer: wait=N alone asks
- * for clickhouse; where the query names another kind it is ignored, as is a Prefer that cannot be
- * read. Returns NULL, or what is wrong with the query in one constant sentence.
+ * Reads the query and the value of Prefer; either may be empty. Prefer: wait=N alone asks for
+ * clickhouse. Where the query names another kind, Prefer is ignored; so is a Prefer that we cannot
+ * parse. Returns NULL, or one constant sentence that says what is wrong with the query.
  */
 const char *ack_read(struct slice query, struct slice prefer, struct ack *ack);
 

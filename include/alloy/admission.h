@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admission.h - decides over all requests that one turn of an event loop has completed: known,
- * accepted, or refused whole. See docs/ARCHITECTURE.md, "Admission".
+ * admission.h - decides on all requests that one turn of an event loop has completed: each event is
+ * known or new, and each request is accepted or refused as a whole. See docs/ARCHITECTURE.md,
+ * "Admission".
  *
  * Usage, in each turn: admission_open() for a request, admission_event() for each of its events,
  * and admission_drop() if the body turns out bad; after the last request of the turn
@@ -30,17 +31,16 @@ enum admission_verdict {
     ADMISSION_RING_FULL,     /* 503 overloaded */
     ADMISSION_JOURNAL_FULL,  /* 503 overloaded */
     ADMISSION_JOURNAL_ERROR, /* 503 overloaded: the journal cannot be written */
-    ADMISSION_TOO_LARGE,     /* 413: more events than the ring has room for, or one larger than a
-                                segment */
+    ADMISSION_TOO_LARGE,     /* 413: more events than ring.capacity, or one larger than a segment */
     ADMISSION_DRAINING,      /* 503 draining */
-    ADMISSION_WAITING_FULL,  /* 503 overloaded: too many requests, or their events, wait */
+    ADMISSION_WAITING_FULL,  /* 503 overloaded: too many requests wait for ClickHouse */
 };
 
 /* What a request's answer waits for. */
 enum admission_ack {
     ADMISSION_ACK_NONE,       /* what journal.sync says */
     ADMISSION_ACK_DISK,       /* its events, and the originals of its duplicates, are on disk */
-    ADMISSION_ACK_CLICKHOUSE, /* a waiter tells when ClickHouse has them */
+    ADMISSION_ACK_CLICKHOUSE, /* a waiter says when ClickHouse has them */
 };
 
 struct admission_result {
@@ -69,7 +69,7 @@ void admission_destroy(struct admission *admission);
 
 /* Begins a request; returns its number in this turn. */
 size_t admission_open(struct admission *admission, uint16_t stream);
-/* Says what the answer to the request opened last waits for; without it: NONE. */
+/* Sets what the answer to the request opened last waits for; NONE if never called. */
 void admission_ack(struct admission *admission, enum admission_ack ack);
 /* Adds an event to the request opened last. */
 void admission_event(struct admission *admission, const struct json_scan_event *event);
@@ -78,19 +78,20 @@ void admission_drop(struct admission *admission);
 /* Requests in this turn so far. */
 size_t admission_pending(const struct admission *admission);
 
-/* Decides over all requests of the turn. now_ms monotonic, real_ms real time. */
+/* Decides on all requests of the turn. now_ms is monotonic, real_ms is real time. */
 void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t real_ms);
 /*
- * The same in steps of less than a millisecond, for one large request alone: an admission that it
- * does not share, with a journal_writer of its own, since other commits of the thread come in
- * between. Returns true when it is decided. Once begun it is called until then, also where nobody
- * waits for the answer any more: room that was reserved is given back by nobody else.
+ * The same in steps of less than a millisecond, for one large request that has an admission and a
+ * journal_writer of its own, since the thread's other commits come in between. Returns true when
+ * the request is decided. Once begun, call it until then, even when the client has gone: otherwise
+ * the room that it has reserved is lost.
  */
 MUST_CHECK bool admission_commit_some(struct admission *admission, uint64_t now_ms,
                                       uint64_t real_ms);
-/* The decision on one request, after the commit; asked once, since a waiter in it changes hands. */
+/* The decision on one request, after the commit. Ask only once: the caller takes the waiter in
+ * it. */
 struct admission_result admission_result(const struct admission *admission, size_t request);
-/* Makes ready for the next turn; gives memory of an unusually large turn back. */
+/* Prepares for the next turn; frees memory after an unusually large one. */
 void admission_reset(struct admission *admission);
 
 #endif

@@ -13,9 +13,8 @@ struct backoff {
 };
 
 /*
- * Counts one more failure and returns the wait in ms: min_ms * 2^(failures - 1) up to max_ms, of
- * which a random half is taken off ("equal jitter"): between half of it and all of it. random is
- * any 64 random bits.
+ * Counts one more failure and returns the wait in ms: min_ms * 2^(failures - 1), at most max_ms,
+ * less a random part of up to half of it ("equal jitter"). random is any 64 random bits.
  */
 uint64_t backoff_next(struct backoff *backoff, uint64_t min_ms, uint64_t max_ms, uint64_t random);
 void backoff_reset(struct backoff *backoff);

@@ -17,7 +17,7 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Tells what was found broken, lets the log out, and aborts. Any thread; never blocks for long. */
+/* Logs what is broken, flushes the log, and aborts. Any thread; blocks only briefly. */
 _Noreturn void base_abort(const char *what, const char *file, int line);
 
 /*
@@ -29,7 +29,7 @@ _Noreturn void base_abort(const char *what, const char *file, int line);
             base_abort(#condition, __FILE__, __LINE__); \
     } while (0)
 
-/* Marks what a switch over every value of an enum can never reach. */
+/* For the code after a switch that handles every value of an enum. */
 #define ALLOY_UNREACHABLE(what) base_abort(what, __FILE__, __LINE__)
 
 /* Bytes that somebody else owns; not terminated by a NUL. */

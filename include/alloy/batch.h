@@ -12,18 +12,18 @@
 #include "alloy/segment.h"
 
 struct batch {
-    struct batch *next; /* for whoever holds it */
+    struct batch *next; /* for the list of whoever holds it */
     uint16_t stream;
     uint32_t count;
     uint32_t capacity;
     uint64_t bytes;     /* of the events in it, newlines included */
-    uint64_t insert_id; /* 0, or the frozen insert that replay found these records in */
+    uint64_t insert_id; /* of the frozen insert in which replay found these records; 0: none */
     struct record *records[];
 };
 
 /* Returns owned (free()); NULL: out of memory. */
 struct batch *batch_create(uint16_t stream, uint32_t capacity);
-/* There must be room. */
+/* The batch must have room. */
 void batch_add(struct batch *batch, struct record *record);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * buffer.h - memory for requests being received: blocks of one size from a pool for each thread,
- * larger pieces from malloc, everything counted against one budget (server.max_buffers).
+ * buffer.h - memory for requests that are being received: blocks of one size from a pool of each
+ * thread, and larger pieces from malloc. All of it counts against one budget (server.max_buffers).
  *
- * An idle connection holds none: 65,536 of them cost no receive memory at all.
+ * An idle connection holds no buffer, so 65,536 idle connections cost no receive memory at all.
  *
- * Runs on: a pool and its buffers, their front-end thread; the budget, any thread.
+ * Runs on: a pool and its buffers belong to one front-end thread; the budget to any thread.
  */
 #ifndef ALLOY_BUFFER_H
 #define ALLOY_BUFFER_H
@@ -21,7 +21,7 @@ struct buffer_budget {
     size_t max;          /* constant */
 };
 
-/* False: over the budget, and nothing has changed. */
+/* False: that would exceed the budget, and nothing has changed. */
 MUST_CHECK bool buffer_budget_take(struct buffer_budget *budget, size_t bytes);
 void buffer_budget_give(struct buffer_budget *budget, size_t bytes);
 
@@ -37,10 +37,10 @@ struct buffer_pool {
 /* block_bytes at least sizeof(void *). Borrows budget until buffer_pool_fini(). */
 void buffer_pool_init(struct buffer_pool *pool, struct buffer_budget *budget, size_t block_bytes,
                       size_t cached_max);
-/* Every buffer of the pool has been released. */
+/* The caller has released every buffer of the pool. */
 void buffer_pool_fini(struct buffer_pool *pool);
 
-/* Bytes [start, end) are filled and not yet consumed. Zero-initialise: no memory held. */
+/* Bytes [start, end) are received and not yet consumed. Zero-initialise: holds no memory. */
 struct buffer {
     char *data;
     size_t size;
@@ -55,7 +55,7 @@ MUST_CHECK bool buffer_take(struct buffer_pool *pool, struct buffer *buffer);
 MUST_CHECK bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size);
 /* Moves the content to the front. */
 void buffer_compact(struct buffer *buffer);
-/* Gives the memory back; the content is gone. An empty buffer is fine. */
+/* Gives the memory back; the content is lost. An empty buffer is fine. */
 void buffer_release(struct buffer_pool *pool, struct buffer *buffer);
 
 static inline size_t buffer_len(const struct buffer *buffer)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * buried.h - which records of a journal are in the dead-letter folder already, for a start after a
- * crash: such a record may still be LIVE, and must not be dead-lettered twice.
+ * buried.h - which records of a journal are already in the dead-letter folder. After a crash such a
+ * record may still be LIVE; without this list the next start would dead-letter it twice.
  *
  * Runs on: one thread.
  */
@@ -21,10 +21,10 @@ struct buried {
 };
 
 /*
- * Reads the LSNs of the lines that may be of records of this journal: of its instance, and
- * no older than what is still there, in files written to since the oldest of those records came.
- * The files read are synced, so that a record may be marked DEAD on the strength of its line. 0, or
- * -errno and nothing to free. Before recover_run(), which removes segments.
+ * Reads the LSNs of those lines that may belong to this journal: lines of its instance, no older
+ * than the oldest record that is left, in files written to since that record came. Syncs these
+ * files, since a line that a power loss could still take must not let a record become DEAD. Returns
+ * 0, or -errno and nothing to free. Call before recover_run(), which removes segments.
  */
 MUST_CHECK int buried_read(struct buried *buried, const char *dir, struct journal *journal);
 bool buried_has(const struct buried *buried, uint64_t lsn);

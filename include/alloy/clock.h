@@ -13,7 +13,7 @@
 
 uint64_t clock_mono_ns(void);
 uint64_t clock_mono_ms(void);
-/* The same as clock_mono_ms(), up to a tick of the kernel (1 to 10 ms) behind it, and cheaper. */
+/* Cheaper than clock_mono_ms(), and behind it by up to a tick of the kernel (1 to 10 ms). */
 uint64_t clock_coarse_ms(void);
 /* Milliseconds since 1970-01-01 UTC. */
 uint64_t clock_real_ms(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.h - the configuration: read, checked, dumped, compared.
+ * config.h - reads, checks, dumps and compares the configuration.
  *
  * A struct config is constant once loaded. A reload loads a new one and publishes it through a
  * struct config_ref; threads read config_current() whenever they use a RELOAD key and never keep
@@ -110,8 +110,8 @@ struct config {
 #define KEY_BOOL(section, key, default_text, reload, help) bool section##_##key;
 #define KEY_ENUM(section, key, default_text, words, reload, help) int section##_##key;
 #include "alloy/config_keys.def"
-    /* resolved: threads and max_bytes that were `auto` hold their number; password_file was read
-     * into clickhouse_password_resolved (never dumped). */
+    /* resolved: `auto` threads and max_bytes hold their numbers. This one is the password, or the
+     * first line of password_file; it is never dumped. */
     char *clickhouse_password_resolved;
     struct config_stream streams[CONFIG_STREAMS_MAX]; /* in the order of the file */
     size_t stream_count;
@@ -121,14 +121,14 @@ struct config {
     size_t server_address_count;
     struct config_address admin_addresses[CONFIG_LISTEN_MAX]; /* none: no admin port */
     size_t admin_address_count;
-    struct config *replaced; /* the configuration before this one, after a reload */
+    struct config *replaced; /* after a reload: the configuration before this one */
 };
 
 /*
- * Reads path, then the overrides ("SECTION.KEY=VALUE" each), checks everything and resolves what is
- * `auto`. Writes each problem to problems as "FILE:LINE: message" (an override's place is
- * "--set SECTION.KEY=VALUE"; a missing or unreadable file names the file alone). Returns owned
- * (config_destroy()), or NULL when there was any problem. cpu_count resolves `auto`.
+ * Reads path, then the overrides ("SECTION.KEY=VALUE" each), checks everything and resolves `auto`
+ * from cpu_count. Writes each problem to problems as "FILE:LINE: message"; the place of an override
+ * is "--set SECTION.KEY=VALUE", and a missing or unreadable file is named without a line. Returns
+ * owned (config_destroy()), or NULL when there was any problem.
  */
 struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
                            size_t cpu_count, FILE *problems);
@@ -159,8 +159,8 @@ static inline const struct config *config_current(const struct config_ref *ref)
 }
 
 /*
- * Takes next and puts it in force: RESTART keys in it are first set back to the values in force (so
- * that every reader of config_current() sees what really runs). Main thread only.
+ * Takes next and puts it in force. First sets the RESTART keys in it back to the values in force,
+ * so that readers of config_current() see what really runs. Main thread only.
  */
 void config_publish(struct config_ref *ref, struct config *next);
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dead_letter.h - events that ClickHouse refuses, kept as NDJSON with the reason.
+ * dead_letter.h - writes the events that ClickHouse refuses to files, as NDJSON with the reason.
  *
  * A line is {"time":...,"lsn":...,"stream":...,"code":...,"message":...,"event":<the original
- * bytes>}; lsn names the record: instance id and LSN, 16 hexadecimal digits each, by which a start
- * after a crash knows what is here already (buried.h). Files are named
- * <stream>-<UTC time>-<n>.ndjson, appended to and synced before the records are taken out of the
- * journal. A stream has one open file at a time, until it is full (64 MiB, or an eighth of
- * max_bytes where that is less), of yesterday (UTC), renamed or removed. When the folder holds
- * max_bytes nothing more is written: such events stay LIVE, and alloyd says so. A folder that was
- * moved or removed as a whole is noticed at the next write, and the one that has its path is used.
+ * bytes>}; lsn names the record by its instance id and LSN, 16 hexadecimal digits each; from it a
+ * start after a crash knows what is here already (buried.h). Files are named <stream>-<UTC
+ * time>-<n>.ndjson. We append and sync before the records leave the journal. A stream has one open
+ * file at a time; we begin another when it is full (64 MiB, or an eighth of max_bytes if that is
+ * less), from an earlier day (UTC), renamed or removed. When the folder holds max_bytes we write
+ * nothing more: such events stay LIVE, and alloyd reports that. When the whole folder was moved or
+ * removed, the next write notices and uses the folder that now has its path.
  */
 #ifndef ALLOY_DEAD_LETTER_H
 #define ALLOY_DEAD_LETTER_H
@@ -21,7 +21,8 @@
 
 struct dead_letter;
 
-/* Opens (creating) the folder. 0, or -errno when it cannot be written. dir is copied. */
+/* Opens the folder, and creates it if it is missing. Returns 0, or -errno when the folder cannot be
+ * written to. dir is copied. */
 MUST_CHECK int dead_letter_open(struct dead_letter **dead_letter, const char *dir);
 void dead_letter_close(struct dead_letter *dead_letter);
 
@@ -33,7 +34,7 @@ struct dead_letter_line {
     const char *stream;
     int code;             /* ClickHouse's exception code */
     struct slice message; /* as ClickHouse gave it; cut and escaped in the line */
-    int err;              /* set: 0: written and synced; or as dead_letter_write_lines() returns */
+    int err; /* the result: 0 (written and synced), or as dead_letter_write_lines() returns */
 };
 
 /* What the lines of a group have in common. */
@@ -46,16 +47,15 @@ struct dead_letter_order {
 /* The part of a message that is kept. */
 struct slice dead_letter_cut(struct slice message);
 /*
- * Writes a group of lines, of any streams and for any reasons, and syncs each file once. Sets each
- * line's err; a line that was not written left nothing behind. Returns 0, or the first line's
- * error: -ENOSPC: max_bytes reached or disk full (a shorter line of the group may be written), else
- * -EIO. Owner thread; blocks.
+ * Writes a group of lines, of any streams and reasons, and syncs each file once. Sets each line's
+ * err; a line that was not written leaves nothing behind. Returns 0, or the first line's error:
+ * -ENOSPC when max_bytes is reached or the disk is full (a shorter line of the group may still be
+ * written), else -EIO. Owner thread; blocks.
  */
 MUST_CHECK int dead_letter_write_lines(struct dead_letter *dead_letter,
                                        struct dead_letter_line *lines, size_t n,
                                        const struct dead_letter_order *order);
-/* Size of the folder when last looked at (at the latest when another took its path), with all
- * written since. Owner thread. */
+/* Size of the folder when we last measured it, plus what we have written since. Owner thread. */
 uint64_t dead_letter_bytes(const struct dead_letter *dead_letter);
 
 #endif

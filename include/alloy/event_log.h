@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * event_log.h - what libevent has to say goes the way of the log, and not at its own speed.
+ * event_log.h - sends libevent's messages to our log, at a limited rate: out of descriptors,
+ * libevent fills a disk in minutes.
  */
 #ifndef ALLOY_EVENT_LOG_H
 #define ALLOY_EVENT_LOG_H

@@ -12,15 +12,17 @@
 
 #include "alloy/base.h"
 
-/* Makes the folder path, with mode, and those above it, with mode above, as far as they are
- * missing. 0 or -errno. */
+/* Makes the folder path (with mode) and the folders above it (with mode above), where they are
+ * missing. Returns 0 or -errno. */
 MUST_CHECK int files_make_path(const char *path, mode_t mode, mode_t above);
 
-/* Writes all of data at the file's position. 0 or -errno; part of it may be written then. */
+/* Writes all of data at the file's position. Returns 0, or -errno after which part of it may be
+ * written. */
 MUST_CHECK int files_write_all(int fd, const void *data, size_t len);
 
-/* Calls visit with the name of each entry of a folder, "." and ".." among them, until it returns
- * other than 0. Returns that, 0 at the end, or -errno. The name is lent until visit returns. */
+/* Calls visit with the name of each entry of a folder, "." and ".." included, until visit returns
+ * something other than 0. Returns that, or 0 at the end, or -errno. The name is lent until visit
+ * returns. */
 MUST_CHECK int files_list(int dir_fd, int (*visit)(void *arg, const char *name), void *arg);
 
 #endif

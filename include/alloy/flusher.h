@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher.h - the one detached thread that brings batches to ClickHouse: freezes inserts, posts
- * them with curl's multi interface, reads their bodies straight from the journal, retries, and
- * marks records.
+ * flusher.h - the one thread that sends batches to ClickHouse. It freezes inserts, posts them with
+ * curl's multi interface straight from the journal's bytes, retries, and marks the records.
  *
  * The one home of libcurl.
  */
@@ -30,9 +29,9 @@ struct flusher_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
-    struct release *release; /* where dead-lettered records go on to */
-    /* Is told the text that names the table behind a stream, whenever ClickHouse has told it: its
-     * Keeper path where it is replicated, else its UUID. Flusher thread; NULL: nobody wants it. */
+    struct release *release; /* takes the dead-lettered records */
+    /* Called with the identity of a stream's table whenever ClickHouse has told it: the Keeper path
+     * of a replicated table, else the UUID. Flusher thread; may be NULL. */
     void (*table_identity)(void *arg, size_t stream, const char *identity);
     void *arg;
 };
@@ -47,20 +46,20 @@ MUST_CHECK int flusher_start(struct flusher **flusher, const struct flusher_part
 /* Takes batch (never empty, one stream). Any thread; lock-free; never blocks. */
 void flusher_submit(struct flusher *flusher, struct batch *batch);
 
-/* Events that have been submitted and are neither inserted nor in the dead-letter folder: those are
- * counted by release_pending(), with no gap between. Any thread. */
+/* Events that have been submitted and are neither inserted nor in the dead-letter folder. An event
+ * goes from this count to release_pending() with no moment at which neither has it. Any thread. */
 uint64_t flusher_pending(const struct flusher *flusher);
-/* An earlier life has inserted an event of the stream that came at received_ms (real time):
- * evidence that the table takes rows, if it has not changed since. Any thread, before that life's
- * batches. */
+/* An earlier life has inserted an event of the stream, which was received at received_ms (real
+ * time). That is evidence that the table takes rows, unless the table has changed since. Any
+ * thread; call before submitting batches of that life. */
 void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms);
 /* Lets the events of a stream that its table has refused, and that are kept for that, go to the
  * dead letters; never those of an insert that may be in ClickHouse. Returns how many were kept when
  * that was last counted (each second), or -EINVAL: no such stream. Any thread; returns at once. */
 int64_t flusher_bury(struct flusher *flusher, size_t stream);
 
-/* Ends the thread (inserts in flight are cut off; their records stay LIVE and stamped), joins it
- * and frees everything. */
+/* Ends the thread, joins it and frees everything. Inserts in flight are cut off; their records stay
+ * LIVE and stamped. */
 void flusher_stop(struct flusher *flusher);
 
 #endif

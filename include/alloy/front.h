@@ -36,13 +36,13 @@ struct front_parts {
 };
 
 #define FRONT_ERROR_MAX 512
-/* Connections of the admin port; one more takes the place of the oldest. */
+/* Most connections of the admin port; a further one replaces the oldest. */
 #define FRONT_ADMIN_CONNECTIONS_MAX 32
 
 /*
  * Descriptors that clients must leave to the rest of the process: journal, dead letters, Redis,
- * ClickHouse, the admin port, the front's own. A limit (RLIMIT_NOFILE) below this and
- * server.max_connections together means fewer connections than configured. Any thread.
+ * ClickHouse, the admin port, the front's own. When RLIMIT_NOFILE is below this and
+ * server.max_connections together, fewer connections are allowed than configured. Any thread.
  */
 size_t front_descriptor_reserve(const struct config *config);
 
@@ -54,16 +54,15 @@ size_t front_descriptor_reserve(const struct config *config);
 MUST_CHECK int front_start(struct front **front, const struct front_parts *parts,
                            char error[FRONT_ERROR_MAX]);
 
-/* Drain: closes the listeners; requests that arrive on open connections from now on get 503
- * draining and Connection: close. Any thread. */
+/* Begins the drain: closes the listeners. From now on requests on open connections get 503 draining
+ * and Connection: close. Any thread. */
 void front_drain(struct front *front);
-/* Connections still open; during a drain, those whose last request had begun before it. Any thread.
- */
-size_t front_connections(const struct front *front);
-/* Of these, connections whose request waits for ClickHouse, and that hold up nothing else. Any
+/* Connections still open; during a drain, only those whose last request began before the drain. Any
  * thread. */
+size_t front_connections(const struct front *front);
+/* How many of these only wait for ClickHouse to have a request's events. Any thread. */
 size_t front_waiting(const struct front *front);
-/* Ends the threads, answering what still waits and closing what is open, joins them and frees the
+/* Answers what still waits, closes what is open, ends and joins the threads, and frees the
  * front. */
 void front_stop(struct front *front);
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * health.h - what is wrong right now, as told by /readyz.
+ * health.h - the conditions that are wrong right now; /readyz reports them.
  *
- * A condition is raised by the module that notices it and cleared by the same module. It either
- * blocks (alloyd should get no traffic: draining, a journal that cannot be written, a stream whose
- * table is missing) or is a warning (Redis away while on_failure = pass). What would not fit,
- * though there is room for all that can be, is counted and told as "more".
+ * The module that notices a condition raises it, and the same module clears it. A condition either
+ * blocks (alloyd should get no traffic: it drains, the journal cannot be written, a stream's table
+ * is missing) or is a warning (Redis is away while on_failure = pass). There is room for all
+ * conditions that can be up at once; should one not fit after all, it is counted and reported as
+ * "more".
  *
- * Runs on: any thread; one mutex, taken only when a condition changes or is read. Raising a
- * condition that is already up with the same text costs one lock and changes nothing.
+ * Runs on: any thread; one mutex. Raising a condition that is already up with the same text changes
+ * nothing.
  */
 #ifndef ALLOY_HEALTH_H
 #define ALLOY_HEALTH_H
@@ -20,8 +21,9 @@
 #include "alloy/metrics.h"
 #include "alloy/pulse.h"
 
-/* What can be up at once: every kind of every stream, every thread that hangs, and what the process
- * has once. A kind of a stream is a key like "clickhouse.NAME.window". */
+/* What can be up at once: each kind of condition of each stream (keys like
+ * "clickhouse.NAME.window"), each thread that hangs, and the conditions of the process as a
+ * whole. */
 #define HEALTH_STREAM_KINDS_MAX 16
 #define HEALTH_THREADS_MAX PULSE_THREADS_MAX
 #define HEALTH_OTHERS_MAX 64
@@ -38,11 +40,10 @@ void health_destroy(struct health *health);
 /* Raises (or rewords) the condition named key, e.g. "redis" or "stream.events.table". */
 void health_raise(struct health *health, const char *key, bool blocking, const char *format, ...)
     PRINTF_LIKE(4, 5);
-/* Clears it; nothing happens when it is not up. */
+/* Clears it; does nothing when it is not up. */
 void health_clear(struct health *health, const char *key);
 
-/* Calls visit for each condition that is up, in order of its key and "more" last, under the lock.
- */
+/* Calls visit under the lock for each condition that is up, in order of key, and "more" last. */
 typedef void (*health_visit_fn)(void *arg, const char *key, bool blocking, const char *text);
 void health_visit(struct health *health, health_visit_fn visit, void *arg);
 /* True when no blocking condition is up. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http_parse.h - HTTP/1.0 and 1.1 requests out of a receive buffer, strictly (RFC 9112).
+ * http_parse.h - parses HTTP/1.0 and 1.1 requests in a receive buffer, strictly (RFC 9112).
  *
  * Three outcomes: done, need more, bad. No allocation, no copy, no state but the caller's. Slices
  * point into the caller's buffer. Core: no socket, no clock.
@@ -31,8 +31,8 @@ struct http_request {
     struct slice path;    /* of an origin-form or absolute-form target, without the query; or "*" */
     struct slice query;   /* after '?', empty when there is none */
     int minor;            /* HTTP/1.minor: 0 or 1 (anything above 1 counts as 1) */
-    bool keep_alive;      /* what version and Connection say together */
-    bool expect_continue; /* never in HTTP/1.0, which knows no 100 (RFC 9110 section 10.1.1) */
+    bool keep_alive;      /* what version and Connection header say together */
+    bool expect_continue; /* never in HTTP/1.0, which has no 100 (RFC 9110 section 10.1.1) */
     bool has_length;
     bool chunked;
     bool has_encoding; /* Content-Encoding other than identity or empty */
@@ -40,23 +40,22 @@ struct http_request {
     struct slice authorization; /* value, trimmed; empty: no such header */
     struct slice prefer;        /* of the first Prefer header that is not empty */
     size_t head_len;            /* bytes of the head, final CRLF CRLF included; set on DONE */
-    const char *problem;        /* on a bad outcome: one constant sentence for the client */
+    const char *problem;        /* on a refusal: one constant sentence for the client */
 };
 
 /*
- * Reads one head at buf. *scanned is how much of buf earlier calls have already searched for the
- * end of the head (set it to 0 for a new request; HTTP_MORE moves it on), so that a head arriving
- * byte by byte costs linear time. Leading CRLFs before a request line are skipped and count in
- * head_len. *request is filled on HTTP_DONE; after a refusal only its problem means something, and
- * after HTTP_MORE nothing.
+ * Parses one head at buf. *scanned says how far earlier calls have searched buf for the end of the
+ * head (0 for a new request; HTTP_MORE moves it on), so that a head that arrives byte by byte costs
+ * linear time. CRLFs before the request line are skipped and count in head_len. *request is filled
+ * on HTTP_DONE; after a refusal only its problem is valid, after HTTP_MORE nothing is.
  *
  * Refused as HTTP_BAD: bare CR, bare LF, obs-fold, space before a colon, an invalid header name,
  * control bytes in values, both Content-Length and Transfer-Encoding, differing lengths,
- * Transfer-Encoding in HTTP/1.0, HTTP/1.1 without exactly one Host, a Host that is none, a second
- * Authorization, more than 100 headers, an Expect other than 100-continue (problem tells). A bad
- * request line or header is reported as soon as its line is complete, even when the head is not; a
- * first byte that starts no request, at once; what takes several lines to see, at the end of the
- * head. The outcome does not depend on the pieces in which the head came.
+ * Transfer-Encoding in HTTP/1.0, HTTP/1.1 without exactly one Host, an invalid Host, a second
+ * Authorization, more than 100 headers, an Expect other than 100-continue (problem says which). A
+ * bad request line or header is reported as soon as its line is complete, a first byte that cannot
+ * start a request at once, and what only several lines show at the end of the head. The outcome
+ * does not depend on the pieces in which the head arrives.
  */
 enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
                                  struct http_request *request);
@@ -66,7 +65,7 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
 struct slice http_find_header(const char *head, size_t head_len, const char *lower_case_name);
 
 /*
- * Decodes a chunked body in place: data moves to the front of the body, so that it becomes one
+ * Decodes a chunked body in place: moves the data to the front of the body, so that it becomes one
  * contiguous slice. Zero-initialise for each body.
  */
 struct http_chunked {
@@ -79,13 +78,13 @@ struct http_chunked {
 };
 
 /*
- * body[0, decoded) holds what was decoded before; raw bytes follow at body + decoded, raw_len of
- * them. Consumes raw bytes, moving data down; sets *consumed to the raw bytes used. Returns
- * HTTP_DONE at the end of the last trailer (bytes after it are the next request's and untouched, at
- * their place), HTTP_MORE when all raw bytes are used, HTTP_BAD on anything else. Chunk extensions
- * and trailers are checked and dropped: a size line has at most 256 bytes, all trailer lines
- * together 8 KiB, line ends included. After HTTP_MORE the caller receives more at body + decoded
- * (raw bytes were all used). After HTTP_DONE or HTTP_BAD another call says the same again.
+ * body[0, decoded) holds what was decoded before; raw_len raw bytes follow at body + decoded. Moves
+ * data down and sets *consumed to the raw bytes used. Returns HTTP_DONE at the end of the last
+ * trailer (bytes after it belong to the next request and stay where they are), HTTP_MORE when it
+ * has used all raw bytes, HTTP_BAD on anything else. Checks and drops chunk extensions and
+ * trailers: a size line has at most 256 bytes, all trailer lines together 8 KiB, line ends
+ * included. After HTTP_MORE the caller receives more at body + decoded. After HTTP_DONE or HTTP_BAD
+ * another call returns the same again.
  */
 enum http_result http_chunked_decode(struct http_chunked *chunked, char *body, size_t raw_len,
                                      size_t *consumed);

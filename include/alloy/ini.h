@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ini.h - reads an INI file and tells section, key, value and line of each assignment.
+ * ini.h - reads an INI file and passes on section, key, value and line of each assignment.
  *
- * The one home of inih. What a key means is config.c's business.
+ * The one home of inih. config.c knows what the keys mean.
  */
 #ifndef ALLOY_INI_H
 #define ALLOY_INI_H
@@ -13,22 +13,22 @@
 
 #define INI_LINE_MAX 4000 /* bytes, without the end of the line */
 
-/* What is called, in the order of the lines. Texts are lent until the callback returns. */
+/* The callbacks, called in the order of the lines. Texts are lent until a callback returns. */
 struct ini_handler {
     void *arg;
     /* for each [section] line, even when no key follows; NULL: not wanted */
     void (*section)(void *arg, int line, const char *section);
     /* for each `key = value`; section is "" before the first [section] */
     void (*entry)(void *arg, int line, const char *section, const char *key, const char *value);
-    /* for each line that is no INI, which costs only itself; a broken [section] line costs the
-     * keys below it too, since nobody knows what they meant */
+    /* for each line that is not valid INI. Only that line is skipped; after a broken [section] line
+     * also the keys below it, since we do not know their section */
     void (*error)(void *arg, int line, const char *message);
 };
 
 /* Returns 0, or -errno when the file cannot be opened or read. Main thread: inih's options are
  * globals. */
 MUST_CHECK int ini_read(const char *path, const struct ini_handler *handler);
-/* The same from an open stream, which stays open. */
+/* The same for an open stream, which stays open. */
 MUST_CHECK int ini_read_stream(FILE *stream, const struct ini_handler *handler);
 
 #endif

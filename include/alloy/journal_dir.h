@@ -3,8 +3,8 @@
  * journal_dir.h - the journal's folder: its lock, the instance file, and the numbers that are never
  * given twice in an instance's life.
  *
- * journal.c, recover.c, buried.c and alloyctl use it. Without a folder (memory mode) the same
- * numbers come from this process alone.
+ * Used by journal.c, recover.c, buried.c and alloyctl. In memory mode there is no folder, and the
+ * numbers are unique only within this process.
  */
 #ifndef ALLOY_JOURNAL_DIR_H
 #define ALLOY_JOURNAL_DIR_H
@@ -34,10 +34,10 @@ struct journal_dir {
     size_t file_count;
     /* under lock */
     pthread_mutex_t lock;
-    uint32_t *damaged; /* numbers of segments of which something could not be believed */
+    uint32_t *damaged; /* numbers of segments with something in them that we cannot trust */
     size_t damaged_count;
     uint64_t segment_next;
-    uint64_t segment_limit; /* the instance file promises that a later life begins here */
+    uint64_t segment_limit; /* the instance file says that a later life begins here */
     /* any thread; the limit grows under lock */
     _Atomic uint64_t insert_next;
     _Atomic uint64_t insert_limit;
@@ -49,34 +49,37 @@ struct journal_dir {
  * in error and nothing to close. */
 MUST_CHECK int journal_dir_open(struct journal_dir *dir, const char *path,
                                 char error[JOURNAL_DIR_ERROR_MAX]);
-/* Writes down exactly which numbers were used, and lets go of the lock. */
+/* Writes down exactly which numbers were used, and releases the lock. */
 void journal_dir_close(struct journal_dir *dir);
 
-/* For tools: instance id and list of segments of any folder, without a lock and without writing.
- * Returns 0, or -errno with a sentence in error and nothing to end. */
+/* For tools: reads the instance id and the list of segments of any folder, without a lock and
+ * without writing. Returns 0, or -errno with a sentence in error and no need for
+ * journal_dir_peek_end(). */
 MUST_CHECK int journal_dir_peek(struct journal_dir *dir, const char *path,
                                 char error[JOURNAL_DIR_ERROR_MAX]);
 void journal_dir_peek_end(struct journal_dir *dir);
 
-/* Whether the path still leads to the folder that is open and locked: 0 or -ENOENT. An instance
- * file that was removed is written anew. Janitor. */
+/* Whether the path still leads to the folder that we have open and locked: 0 or -ENOENT. Writes the
+ * instance file again if somebody has removed it. Janitor. */
 MUST_CHECK int journal_dir_look(struct journal_dir *dir);
 
-/* Something of this segment cannot be believed. 0 or -ENOMEM. Any thread. */
+/* Notes that something in this segment cannot be trusted. Returns 0 or -ENOMEM. Any thread. */
 MUST_CHECK int journal_dir_note_damaged(struct journal_dir *dir, uint32_t number);
-/* The same, and nobody is to read it again: it keeps its bytes under another name. 0 or -errno. Any
- * thread. */
+/* The same, and renames the file, so that nobody reads it again but its bytes stay. Returns 0 or
+ * -errno. Any thread. */
 MUST_CHECK int journal_dir_set_aside(struct journal_dir *dir, uint32_t number);
-/* Whether a segment is damaged, and how many are: in this life, or set aside before and still in
- * the folder. Any thread. */
+/* Whether a segment is damaged, and how many are: those noted in this life, and files set aside
+ * earlier that are still in the folder. Any thread. */
 bool journal_dir_is_damaged(struct journal_dir *dir, uint32_t number);
 size_t journal_dir_damaged(struct journal_dir *dir);
 
-/* A segment number of its own. 0 or -errno (the instance file could not be written). Any thread. */
+/* Draws a segment number that nobody else gets. Returns 0, or -errno when the instance file could
+ * not be written. Any thread. */
 MUST_CHECK int journal_dir_segment_number(struct journal_dir *dir, uint32_t *number);
-/* An insert id of its own; it may be used once it is below insert_limit. Any thread. */
+/* An insert id that nobody else gets; it may be used once it is below insert_limit. Any thread. */
 uint64_t journal_dir_insert_id(struct journal_dir *dir);
-/* Writes a new promise when half of one is used up. 0 or -errno. Janitor. */
+/* Raises the limits in the instance file when half of the numbers below them are used. Returns 0 or
+ * -errno. Janitor. */
 MUST_CHECK int journal_dir_promise(struct journal_dir *dir);
 
 #endif

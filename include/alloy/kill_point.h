@@ -2,9 +2,9 @@
 /*
  * kill_point.h - places where a test lets the process die, to prove what survives.
  *
- * Built with ALLOY_KILL_POINTS only (preset "kill-points"); otherwise a point is nothing at all.
- * ALLOY_KILL_POINT=name:n in the environment kills the process, as kill -9 would, when it passes
- * the point of that name for the n-th time.
+ * Only a build with ALLOY_KILL_POINTS (preset "kill-points") has them; elsewhere a point is no code
+ * at all. ALLOY_KILL_POINT=name:n in the environment kills the process, as kill -9 would, when it
+ * passes the point of that name for the n-th time.
  */
 #ifndef ALLOY_KILL_POINT_H
 #define ALLOY_KILL_POINT_H

@@ -8,18 +8,18 @@
  * when there are more than capacity ids, and frees its slab after a grace period. Between two calls
  * there can be up to 1/8 more than capacity, never beyond. At most 80 bytes an id, table included.
  *
- * An id has an owner: the record that was accepted with it, by its LSN. So whoever finds an event
- * in the journal of an earlier life can tell whether it is the one that was accepted. Where ids are
- * shared with other alloyd (l1_share()) one of theirs is not known: only their claims can say
- * whether it still is.
+ * An id has an owner: the record that was accepted with it, by its LSN. So replay can tell whether
+ * an event that it finds in the journal is the one that was accepted. Where several alloyd share
+ * their ids (l1_share()), an id that another one owns counts as unknown: only the claims can say
+ * whether it is still taken.
  *
- * A stream whose own ttl is shorter than L1's has its ids known for just that time.
+ * When a stream's own ttl is shorter than L1's, its ids are known for that time only.
  *
- * With a folder (l1_attach()) hashes and owners lie in mapped files, and a later life knows the
- * ids, after kill -9 too.
+ * With a folder (l1_attach()) hashes and owners are in mapped files, so that the next life knows
+ * the ids, even after kill -9.
  *
- * The one home of liburcu. Every thread that looks up, adds or removes has made its own l1_thread
- * and is registered with RCU by that.
+ * The one home of liburcu. Every thread that looks up, adds or removes ids has its own l1_thread,
+ * which registers it with RCU.
  */
 #ifndef ALLOY_L1_H
 #define ALLOY_L1_H
@@ -56,21 +56,22 @@ struct l1_loaded {
 /* Returns owned (l1_destroy()); NULL: out of memory. now_ms is monotonic, as everywhere here. */
 struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms);
 /*
- * Moves to a folder and loads the ids that earlier lives left there and that have not expired. 0,
- * or -errno and L1 stays in memory. Unless loaded->complete the ids that the journal knows must be
- * added, and l1_mark_complete() called, before the first new one. Right after l1_create().
+ * Moves L1 to a folder and loads the ids that earlier lives left there, without the expired ones.
+ * Returns 0, or -errno and L1 stays in memory. Unless loaded->complete, the caller must add the ids
+ * that the journal knows and call l1_mark_complete() before the first new event; otherwise the
+ * client's retry of a stored event would be stored again. Call right after l1_create().
  */
 MUST_CHECK int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
                          struct l1_loaded *loaded);
 void l1_mark_complete(struct l1 *l1);
-/* There is a second level, so that another alloyd can own an id. Before the first thread. */
+/* There is a second level, so another alloyd can own an id. Call before the first l1_thread. */
 void l1_share(struct l1 *l1);
-/* Has ids of a stream known for ttl_ms, where that is less than L1's own ttl. Any thread. */
+/* Sets how long ids of a stream are known, if that is less than L1's own ttl. Any thread. */
 void l1_set_stream_ttl(struct l1 *l1, size_t stream, uint64_t ttl_ms);
-/* For how long ids of a stream are known. Any thread. */
+/* How long ids of a stream are known. Any thread. */
 uint64_t l1_stream_ttl_ms(const struct l1 *l1, size_t stream);
-/* What the folder will hold must not be believed after a loss of power: not all events are on disk.
- */
+/* Makes the next life distrust the folder if the power fails in between: not all events are on
+ * disk. */
 void l1_distrust(struct l1 *l1);
 /* Leaves the ids in the folder, if there is one. Every l1_thread must have been destroyed. Not from
  * an RCU read section. */
@@ -81,24 +82,23 @@ void l1_destroy(struct l1 *l1);
 struct l1_thread *l1_thread_create(struct l1 *l1);
 void l1_thread_destroy(struct l1_thread *thread);
 
-/* True when an event with this id is a duplicate. An id whose generation has expired may be known
- * until l1_maintain() has unlinked it, but not beyond its stream's ttl. Owner thread; never blocks.
- */
+/* True when an event with this id is a duplicate. An id may be known for longer than L1's ttl,
+ * until l1_maintain() unlinks its generation, but never beyond its stream's ttl. Owner thread;
+ * never blocks. */
 bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,
               uint64_t now_ms);
 /*
- * Adds the id, owned by the record of this LSN, unless it is known in that sense; of threads that
- * race for one id exactly one gets L1_ADDED. When the slabs are used up the oldest generation is
- * evicted here, if l1_maintain() did not come first; memory failure evicts too, so this cannot
- * fail. Owner thread.
+ * Adds the id, owned by the record of this LSN, unless l1_knows() it. When threads race for one id,
+ * exactly one gets L1_ADDED. Evicts the oldest generation when the slabs are used up before
+ * l1_maintain() came by, or when memory runs out; so this cannot fail. Owner thread.
  */
 enum l1_result l1_enter(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,
                         uint64_t lsn, uint64_t now_ms);
-/* The same unless the id is there at all, however old and whoever owns it. Owner thread. */
+/* Adds the id unless it is there at all, however old it is and whoever owns it. Owner thread. */
 enum l1_result l1_add(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn,
                       uint64_t now_ms);
-/* The LSN of the record that owns the id, 0 where that is another alloyd's; false: not known. Owner
- * thread. */
+/* The LSN of the record that owns the id, 0 when it is another alloyd's. False: the id is not
+ * there. Owner thread. */
 bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *lsn);
 /* True when the id is there at all. Owner thread. */
 static inline bool l1_contains(struct l1_thread *thread, const struct hash128 *hash)
@@ -107,10 +107,10 @@ static inline bool l1_contains(struct l1_thread *thread, const struct hash128 *h
 
     return l1_owner(thread, hash, &lsn);
 }
-/* The record of this LSN has turned out a duplicate: if it owns the id, another alloyd's does from
- * now on. Owner thread. */
+/* The record of this LSN has turned out to be a duplicate: if it owns the id here, the owner is
+ * another alloyd from now on. Owner thread. */
 void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t lsn);
-/* Forgets the id, in its file too; false when it was not known. Owner thread. */
+/* Forgets the id, in its file too. False: it was not there. Owner thread. */
 bool l1_remove(struct l1_thread *thread, const struct hash128 *hash);
 
 /* Rotates and expires generations. Janitor thread, about every 100 ms; may wait for a grace period.
@@ -118,6 +118,6 @@ bool l1_remove(struct l1_thread *thread, const struct hash128 *hash);
 void l1_maintain(struct l1 *l1, uint64_t now_ms);
 
 size_t l1_entries(const struct l1 *l1);   /* any thread */
-uint64_t l1_evicted(const struct l1 *l1); /* ids that went before their ttl; any thread */
+uint64_t l1_evicted(const struct l1 *l1); /* ids that left before their ttl; any thread */
 
 #endif

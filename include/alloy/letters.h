@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * letters.h - reads the dead-letter folder that dead_letter.h writes: its files, and the lines in
- * them. docs/DEAD_LETTER.md describes the format.
+ * letters.h - reads what dead_letter.h writes: the files of the dead-letter folder and their lines.
+ * docs/DEAD_LETTER.md describes the format.
  *
  * Runs on: any thread.
  */
@@ -21,7 +21,7 @@
 
 enum letters_state {
     LETTERS_WAITING,   /* events that nobody has posted again */
-    LETTERS_REPLAYING, /* taken by alloyctl, which posts them or was interrupted */
+    LETTERS_REPLAYING, /* alloyctl has taken them, and posts them or was interrupted */
     LETTERS_REPLAYED,
 };
 
@@ -34,26 +34,26 @@ struct letters_file {
 
 struct letters {
     int dir_fd;
-    struct letters_file *files; /* by name: a stream's in order of time */
+    struct letters_file *files; /* by name, so a stream's are in order of time */
     size_t count;
 };
 
-/* One line; slices of it. */
+/* One line, as slices of it. */
 struct letter {
-    uint64_t time_ms;     /* 0: not a time that we write */
+    uint64_t time_ms;     /* 0: not in the form that we write */
     bool has_lsn;         /* lines of early versions have none */
     uint64_t instance_id; /* of the journal that held the event */
     uint64_t lsn;         /* of its record there */
-    struct slice stream;  /* the inside of the JSON string, like the next */
-    struct slice message; /* still escaped */
+    struct slice stream;  /* still escaped, as in the JSON string; so is message */
+    struct slice message;
     int code;
     struct slice event; /* the original bytes */
 };
 
-/* Lists a folder. Returns 0 or -errno and nothing to close. */
+/* Lists a folder. Returns 0, or -errno and nothing to close. */
 MUST_CHECK int letters_open(struct letters *letters, const char *dir);
 void letters_close(struct letters *letters);
-/* True and *state when a name in the folder is that of a file of letters. */
+/* True, and sets *state, when a file of letters has this name. */
 bool letters_name(const char *name, enum letters_state *state);
 
 /* Reads a line, without its newline. False: it is not one of ours. The order of the members does
@@ -61,13 +61,13 @@ bool letters_name(const char *name, enum letters_state *state);
 bool letter_parse(struct slice line, struct letter *letter);
 
 /*
- * Called for each whole line; letter NULL: it cannot be read. number counts from 1. line is lent
- * until return. Returns 0 to go on, else what letters_visit() returns.
+ * Called for each whole line; letter is NULL when the line cannot be parsed. number counts from 1.
+ * line is lent until return. Returns 0 to go on; anything else ends letters_visit() with it.
  */
 typedef int (*letters_line_fn)(void *arg, const struct letter *letter, struct slice line,
                                uint64_t number);
-/* Reads a file to its end; what follows the last newline was never finished and is left out.
- * 0, -errno, or what visit returned. */
+/* Reads a file to its end, but skips what follows the last newline: that line was never finished.
+ * Returns 0, -errno, or what visit returned. */
 MUST_CHECK int letters_visit(const struct letters *letters, const char *name, letters_line_fn visit,
                              void *arg);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * listener.h - listening sockets from configured addresses: TCP, one for each thread with
- * SO_REUSEPORT, and unix sockets, one for all.
+ * listener.h - opens listening sockets for the configured addresses: a TCP socket for each thread,
+ * with SO_REUSEPORT, and one unix socket for all threads.
  *
  * Runs on: the main thread.
  */
@@ -30,10 +30,11 @@ struct listener_list {
 };
 
 /*
- * Opens count addresses for thread_count threads: non-blocking, close-on-exec, listening. A stale
- * unix socket file is replaced, a live one is an error; so is a TCP port that anyone listens on,
- * SO_REUSEPORT or not. Returns 0 and an owned list (listener_close_all()), or -errno with one clear
- * sentence in error. Logs each address once, with the port that was bound.
+ * Opens count addresses for thread_count threads: non-blocking, close-on-exec, listening. Replaces
+ * a stale unix socket file. A unix socket that somebody serves is an error, and so is a TCP port on
+ * which anybody listens, with SO_REUSEPORT or without. Returns 0 and an owned list
+ * (listener_close_all()), or -errno with one clear sentence in error. Logs each address once, with
+ * the port that it got.
  */
 MUST_CHECK int listener_open_all(struct listener_list *list, const struct config_address *addresses,
                                  size_t count, unsigned thread_count,

@@ -6,8 +6,9 @@
  * `log_warn("insert rejected code=%d action=dead_letter", code)`: constant text, then key=value
  * pairs (a value with spaces is written as key="%s").
  *
- * Between log_start() and log_stop() a line goes into a buffer, and a thread of its own writes it:
- * whoever reads standard error cannot hold up who logs. Before and after, one line is one write(2).
+ * Between log_start() and log_stop() a line goes into a buffer, and a thread of its own writes it,
+ * so that a slow reader of standard error cannot hold up the threads that log. Before and after
+ * that, one line is one write(2).
  */
 #ifndef ALLOY_LOG_H
 #define ALLOY_LOG_H
@@ -25,18 +26,17 @@ void log_configure(enum log_level level, enum log_format format);
 /* True when a line of this level would be written. Any thread. */
 int log_enabled(enum log_level level);
 
-/* Logging no longer blocks. Lines begin with their priority in sd-daemon(3)'s form where standard
- * error goes to systemd's journal. 0 or -errno. Main thread. */
+/* From now on logging never blocks. Lines begin with their priority in the form of sd-daemon(3)
+ * when standard error goes to systemd's journal. Returns 0 or -errno. Main thread. */
 MUST_CHECK int log_start(void);
-/* Ends what log_start() began, after at most wait_ms for what is not written yet. Main thread. */
+/* Ends what log_start() began, after waiting at most wait_ms for unwritten lines. Main thread. */
 void log_stop(unsigned wait_ms);
 /* Waits at most wait_ms until what was logged is written. Any thread. */
 void log_flush(unsigned wait_ms);
-/* Lines that were lost, since standard error did not take them. Any thread. */
+/* Lines that were lost because standard error did not take them. Any thread. */
 uint64_t log_dropped(void);
 
-/* Writes one line. Any thread. Never blocks, and never fails visibly: what does not fit is counted.
- */
+/* Writes one line. Any thread. Never blocks; a line that does not fit is counted and lost. */
 void log_write(enum log_level level, const char *module, const char *format, ...) PRINTF_LIKE(3, 4);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mark.h - which table stands behind a stream's claims: a mark in Redis, so that two deployments
- * with different tables behind the same keys do not take each other's ids for duplicates. See
+ * mark.h - says in Redis which table is behind a stream's claims (a mark), so that two deployments
+ * with the same keys and different tables do not take each other's ids for duplicates. See
  * docs/decisions/011-marks.md.
  *
- * One struct marks for the process, with a thread and a connection of its own. Whoever knows a
- * stream's table tells it; workers ask before they claim.
+ * The process has one struct marks, with a thread and a connection of its own. The flusher tells it
+ * each stream's table; workers ask it before they claim.
  */
 #ifndef ALLOY_MARK_H
 #define ALLOY_MARK_H
@@ -18,7 +18,7 @@
 #include "alloy/health.h"
 #include "alloy/ring.h"
 
-/* A longer identity is cut: it still names the table to people, and is cut alike everywhere. */
+/* A longer identity is cut: every alloyd cuts it alike, and people still recognise the table. */
 #define MARK_IDENTITY_MAX 320
 
 struct marks;
@@ -31,24 +31,25 @@ struct marks_parts {
 };
 
 enum marks_verdict {
-    MARKS_CLAIM,  /* the keys are this table's, or that cannot be known: claims may be taken */
-    MARKS_KEEP,   /* they are another's: keep the events */
-    MARKS_UNSEEN, /* not known yet: keep the events, or, with Redis away, what redis.on_failure says
+    MARKS_CLAIM,  /* the keys are this table's, or we cannot know: claims may be taken */
+    MARKS_KEEP,   /* they are another table's: keep the events */
+    MARKS_UNSEEN, /* not known yet: keep the events; while Redis is away, as redis.on_failure says
                    */
 };
 
 /* Starts the thread. redis.url is not empty. Returns 0 and owned marks (marks_stop()), or -errno.
  */
 MUST_CHECK int marks_start(struct marks **marks, const struct marks_parts *parts);
-/* Ends the thread, which takes redis.timeout at most, and frees. Nobody tells or asks any more.
- * NULL is fine. */
+/* Ends the thread, within redis.timeout, and frees everything. The caller has seen to it that
+ * nobody calls marks_tell() or marks_ask() any more. NULL is fine. */
 void marks_stop(struct marks *marks);
 
 /*
- * Tells which table a stream's events go to, by a text that is the same for all who insert into
- * that table and for nobody else: for a replicated one its path in Keeper, else its UUID. "": it
- * cannot be known, for want of rights, say, and the stream goes on without the check. Again when it
- * changes; the same text again costs a lock and changes nothing. Any thread; never blocks for long.
+ * Tells which table a stream's events go to. identity is the same for all who insert into that
+ * table and for nobody else: the Keeper path of a replicated table, else its UUID. "" when we
+ * cannot know it, for example without the right to read it; the stream then goes on without the
+ * check. Call again when it changes; the same text again changes nothing. Any thread; blocks only
+ * briefly.
  */
 void marks_tell(struct marks *marks, size_t stream, const char *identity);
 /* Whether claims of a stream may be taken now. Any thread, lock-free. marks NULL: they may. */

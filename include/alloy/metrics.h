@@ -2,10 +2,10 @@
 /*
  * metrics.h - counters that cost their thread one plain store.
  *
- * Each thread writes a block of its own; whoever reads sums the blocks. Gauges are shared atomics.
- * The rows are in metrics.def.
+ * Each thread writes a block of its own; a reader sums the blocks. Gauges are shared atomics. The
+ * rows are in metrics.def.
  *
- * Runs on: metrics_thread_create() and all readers any thread; a block only its own thread.
+ * Runs on: any thread calls metrics_thread_create() and reads; only a block's own thread writes it.
  */
 #ifndef ALLOY_METRICS_H
 #define ALLOY_METRICS_H
@@ -90,7 +90,7 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 /* Owner thread only. */
 void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns);
 
-/* A sum over all threads at one moment; big (about 40 KiB): keep it off small stacks. */
+/* The sums over all threads; large (about 40 KiB), so keep it off small stacks. */
 struct metrics_snapshot {
     uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
     uint64_t counters[METRIC_COUNTER_COUNT];

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * redis_url.h - what redis.url says:
+ * redis_url.h - parses redis.url:
  *
  *   redis://[[user]:password@]host[:port][/[database]]
  *   unix://[[user]:password@]/path[?db=database]
  *
- * The check of the configuration and the connection itself read it here, so that no URL passes the
- * one and fails the other.
+ * Both the check of the configuration and the connection use it, so that no URL passes the check
+ * and then fails to connect for its form.
  *
  * Runs on: any thread. Owns: nothing.
  */
@@ -16,8 +16,8 @@
 #include "alloy/base.h"
 
 struct redis_url {
-    char *host; /* NULL: path counts */
-    char *path; /* of a unix socket */
+    char *host; /* NULL: a unix socket, at path */
+    char *path;
     int port;
     char *user; /* percent-decoded, as is password; NULL: none */
     char *password;
@@ -25,8 +25,8 @@ struct redis_url {
 };
 
 /*
- * Takes text apart. Returns NULL and fills url, to be freed with redis_url_fini(); or returns what
- * is wrong, never quoting the URL, which may hold a password: then nothing is to be freed.
+ * Parses text. Returns NULL and fills url (redis_url_fini()); or returns what is wrong and leaves
+ * nothing to free. Never quotes the URL, which may hold a password.
  */
 MUST_CHECK const char *redis_url_parse(struct redis_url *url, const char *text);
 void redis_url_fini(struct redis_url *url);

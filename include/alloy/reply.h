@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reply.h - the bytes of one answer of the ingest port.
+ * reply.h - writes the bytes of one answer of the ingest port.
  *
  * Runs on: any thread; nothing is shared.
  */
@@ -13,10 +13,11 @@
 
 #include "alloy/base.h"
 
-/* No answer is longer: a message is cut at REPLY_MESSAGE_MAX bytes before it is escaped. */
+/* No answer is longer than REPLY_MAX: a message is cut at REPLY_MESSAGE_MAX bytes before it is
+ * escaped. */
 #define REPLY_MESSAGE_MAX 200
 #define REPLY_MAX 2048
-/* But a 422 lists the rejected events, of which WAITER_REJECTIONS_MAX are known. */
+/* A 422, which lists up to WAITER_REJECTIONS_MAX rejected events. */
 #define REPLY_REJECTED_MAX (32 * 1024)
 
 /* The interim answer to Expect: 100-continue. */

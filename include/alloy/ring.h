@@ -5,10 +5,11 @@
  * queue).
  *
  * We reserve before we answer, so that a full ring becomes a 503 and never a lost event. A
- * reservation is a credit, not a place: places are taken at publication, so that a front-end thread
- * that sleeps between the two (in fdatasync, say) never holds up events of others.
+ * reservation is a credit, not a place in the ring. A front-end thread takes places only when it
+ * publishes; with places taken earlier, a thread that sleeps in between (in fdatasync, say) would
+ * hold up the events of others.
  *
- * Workers sleep on an eventcount (futex) and are woken only when one is asleep.
+ * Workers sleep on an eventcount (futex); publishing makes no system call while none is asleep.
  */
 #ifndef ALLOY_RING_H
 #define ALLOY_RING_H
@@ -27,13 +28,13 @@ struct ring *ring_create(size_t capacity);
 void ring_destroy(struct ring *ring);
 
 /*
- * Takes n credits, all or none; false: not enough room, or closed, and nothing has changed.
- * Any thread; never blocks.
+ * Takes n credits, all or none. False: not enough room, or closed; nothing has changed. Any thread;
+ * never blocks.
  */
 MUST_CHECK bool ring_reserve(struct ring *ring, size_t n);
-/* Gives n credits back unused. Any thread. */
+/* Gives n unused credits back. Any thread. */
 void ring_cancel(struct ring *ring, size_t n);
-/* Puts n records into the ring, in order, against credits that the caller holds. Cannot fail. Any
+/* Puts n records into the ring, in order, for credits that the caller holds. Cannot fail. Any
  * thread. */
 void ring_publish(struct ring *ring, struct record *const *records, size_t n);
 
@@ -46,8 +47,9 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max);
  */
 void ring_wait(struct ring *ring, uint64_t timeout_ns);
 /*
- * For who waits for something beside events: reads the epoch, looks whether there is anything, and
- * sleeps only if nobody has called ring_wake() since. Any thread.
+ * For a worker that waits for other things too: it reads the epoch, looks for work, and then sleeps
+ * only if nobody has called ring_wake() since. Without the epoch it would miss a ring_wake() in
+ * between. Any thread.
  */
 uint32_t ring_epoch(const struct ring *ring);
 void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns);
@@ -56,8 +58,8 @@ void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns);
  * Wakes all sleepers. */
 void ring_close(struct ring *ring);
 bool ring_closed(const struct ring *ring);
-/* Wakes all sleepers. It is not remembered: who is not yet in ring_wait() sleeps, unless it uses
- * ring_wait_since(). */
+/* Wakes all sleepers, but only those: a thread that enters ring_wait() later sleeps.
+ * ring_wait_since() does not. */
 void ring_wake(struct ring *ring);
 
 /* Credits in use: reserved, or published and not yet taken. */

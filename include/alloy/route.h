@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * route.h - which stream a request's path belongs to, and which fields identify its events.
+ * route.h - finds the stream of a request's path, and the fields that identify its events.
  *
- * Runs on: route_init() before the threads start; route_find() any thread.
+ * Runs on: route_init() before the threads start; route_find() on any thread.
  */
 #ifndef ALLOY_ROUTE_H
 #define ALLOY_ROUTE_H

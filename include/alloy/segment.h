@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * segment.h - one piece of the journal: a file of fixed size, fallocate'd and mapped shared, or the
- * same as anonymous memory, and the records in it. docs/JOURNAL_FORMAT.md is the format's
- * description.
+ * segment.h - one piece of the journal and the records in it: a file of fixed size, fallocate'd and
+ * mapped shared, or the same as anonymous memory. docs/JOURNAL_FORMAT.md describes the format.
  *
  * A mapping is aligned to the journal's alignment (the largest segment, rounded up to a power of
  * two), so that a record's segment is found by masking its address.
  *
- * Runs on: each function says. Owns: the mapping; the file stays until segment_unlink().
+ * Runs on: as each function says. Owns: the mapping; the file stays until segment_unlink().
  */
 #ifndef ALLOY_SEGMENT_H
 #define ALLOY_SEGMENT_H
@@ -25,28 +24,28 @@
 #define SEGMENT_STREAMS_MAX 64
 #define SEGMENT_STREAM_NAME 64 /* with its NUL */
 
-/* State changes in place and so is outside the checksum. Any two of these, and 0, differ in 8 bits:
- * flipped bits are noticed, and up to three of them undone. */
+/* The state changes in place, so the checksum cannot cover it. Any two of these values, and 0,
+ * differ in 8 bits, so that we notice flipped bits and can undo up to three. */
 enum record_state {
     RECORD_LIVE = 0x5555,      /* accepted, not yet in ClickHouse */
     RECORD_INSERTED = 0x3333,  /* acknowledged by ClickHouse */
     RECORD_DUPLICATE = 0x0f0f, /* another record owns the id */
     RECORD_DEAD = 0x00ff,      /* in the dead-letter folder */
     RECORD_REFUSED = 0x3c3c,   /* its request was answered 503: the sync failed */
-    RECORD_MOVED = 0x5a5a,     /* its copy counts, or the record that this is a copy of */
+    RECORD_MOVED = 0x5a5a, /* another one counts: its copy, or the record that it is a copy of */
 };
 
 /*
  * One event. Everything but state, stream and insert_id is written once, before state becomes LIVE,
- * and is covered by the checksum. After the header: the event's bytes and a newline; then, only
- * where the id is not verbatim in them, the canonical id; then padding to RECORD_ALIGN.
+ * and is covered by the checksum. The header is followed by the event's bytes and a newline; then,
+ * if the id is not verbatim in them, the canonical id; then padding to RECORD_ALIGN.
  */
 struct record {
     uint32_t magic;
     uint32_t length;        /* of the whole record with its padding, bytes */
     uint32_t checksum;      /* XXH3 (low 32 bits) of lsn .. end of the canonical id; of a copy:
                                seeded with its place, written like an LSN */
-    _Atomic uint16_t state; /* 0: not written to its end; else enum record_state */
+    _Atomic uint16_t state; /* 0: not written completely; else enum record_state */
     uint16_t stream;        /* index into config->streams of this process; meaningless in a file */
     _Atomic uint64_t insert_id; /* 0 until it is part of an insert; sealed */
     uint64_t lsn;               /* segment number << 32 | offset in the segment; a copy's is that of
@@ -57,7 +56,7 @@ struct record {
     uint32_t id_offset;         /* of the canonical id, from body */
     uint16_t id_length;
     uint16_t stream_entry; /* index into the stream table of its segment's header */
-    uint32_t copies;       /* how often it was moved; 0: it lies where its LSN says */
+    uint32_t copies;       /* how often it was moved; 0: it is where its LSN says */
     char body[];
 };
 _Static_assert(sizeof(struct record) == 72, "the record header is part of the file format");
@@ -69,14 +68,14 @@ static inline const char *record_id(const struct record *record)
 }
 
 /*
- * An insert id is a number of journal_next_insert_id()'s, and a bit of the flusher's: ClickHouse
- * keeps tokens of async inserts apart, so a later life must send an insert again in the way it was
- * sent.
+ * An insert id is a number from journal_next_insert_id() and a bit of the flusher's. ClickHouse
+ * does not compare the tokens of async inserts with those of others, so a later life must send an
+ * insert again in the same way; sent the other way, its rows would be in the table twice.
  */
 #define INSERT_ID_ASYNC (UINT64_C(1) << 47)
 #define INSERT_ID_MASK ((UINT64_C(1) << 48) - 1)
 
-/* How an id stands in records, by one store: with 16 bits that tell whether it is whole. */
+/* The form of an insert id in records: 16 bits of checksum on top. One store writes both. */
 static inline uint64_t insert_id_seal(uint64_t id)
 {
     return id | (id * UINT64_C(0x9e3779b97f4a7c15)) >> 48 << 48;
@@ -95,10 +94,10 @@ static inline bool record_insert_id_valid(const struct record *record)
     return word == insert_id_seal(word & INSERT_ID_MASK);
 }
 
-/* The state that word is, or was before up to three bits flipped; 0: none. */
+/* The state that word is, or was before up to three bits flipped; 0: no state. */
 enum record_state record_state_of(uint16_t word);
 
-/* Bytes of a record whose parts have these lengths; id_bytes is 0 for an id that is verbatim in the
+/* Bytes of a record with parts of these lengths; id_bytes is 0 for an id that is verbatim in the
  * event. */
 static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 {
@@ -111,13 +110,13 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 #define SEGMENT_BYTES_MAX ((size_t)2 << 30)
 #define SEGMENT_HEADER_BYTES 8192 /* records begin here */
 #define SEGMENT_VERSION 3
-#define SEGMENT_VERSION_MIN 2 /* the oldest that is read: it knows no copies */
+#define SEGMENT_VERSION_MIN 2 /* the oldest that we read: it has no copies */
 #define SEGMENT_NAME_MAX 40
 
 /*
- * While somebody appends to a segment (or reads it at recovery) its refs hold this much on top:
- * the appender counts in a variable of its own and settles when it seals.
- * So an append costs no atomic addition, and refs cannot be seen at 0 too early.
+ * While somebody appends to a segment (or reads it at recovery) its refs are higher by this much.
+ * The appender counts in a variable of its own and corrects refs when it seals. So an append costs
+ * no atomic addition, and nobody can see refs at 0 too early and unmap the segment.
  */
 #define SEGMENT_BIAS ((uint64_t)1 << 32)
 
@@ -130,8 +129,8 @@ enum segment_kind {
 };
 
 /*
- * A segment's life. Each move belongs to one thread: the janitor's are SEALED to VACATING and back,
- * and those to FINISHED and from it.
+ * A segment's life. Each move belongs to one thread; the janitor makes those between SEALED and
+ * VACATING, and those to FINISHED and from it.
  *
  *    made --> SPARE --> FILLING -----> SEALED <--> VACATING
  *               ^                      ^   |          |
@@ -142,13 +141,13 @@ enum segment_kind {
 enum segment_life {
     SEGMENT_SPARE,      /* ready, and nobody's */
     SEGMENT_FILLING,    /* a writer appends to it */
-    SEGMENT_RECOVERING, /* of an earlier life, and not handed out yet */
+    SEGMENT_RECOVERING, /* of an earlier life, not handed out yet */
     SEGMENT_SEALED,     /* its LIVE records keep it */
-    SEGMENT_VACATING,   /* the same, and whoever holds some of them is to move them */
+    SEGMENT_VACATING,   /* the same, but whoever holds some of them is to move them */
     SEGMENT_FINISHED,   /* nobody needs it */
 };
 
-/* A part of a segment that is to be brought to the disk with others. */
+/* A part of a segment that will be synced together with others. */
 struct segment_span {
     struct segment_span *next;
     struct segment *segment;
@@ -156,7 +155,7 @@ struct segment_span {
     size_t from, to;
 };
 
-/* The first SEGMENT_HEADER_BYTES of a file; zero where nothing is said. */
+/* The first SEGMENT_HEADER_BYTES of a file; unused bytes are zero. */
 struct segment_header {
     char magic[8];
     uint32_t version;
@@ -177,29 +176,29 @@ struct segment {
     size_t size;  /* mapped */
     size_t limit; /* records end before it; less than size only in a file that was cut off */
     uint32_t number;
-    uint64_t inode;       /* of its file; 0: in memory */
-    uint64_t records;     /* that were ever in it; set before it is sealed */
-    bool damaged;         /* holds what could not be believed: its file stays. By who recovers it */
+    uint64_t inode;   /* of its file; 0: in memory */
+    uint64_t records; /* ever written to it; set before it is sealed */
+    bool damaged;     /* something in it cannot be trusted, so its file stays; set by recovery */
     struct segment *next; /* in one of the journal's lists; under its lock */
     /* its writer only */
     struct segment *queue_next; /* reserved for, or sealed but not synced by, a writer */
     size_t sync_from;           /* sync = always: on disk up to here */
     /* under the journal's sync_lock */
     struct segment *demand_next;
-    size_t demanded; /* brought to the disk up to here by journal_sync_appended() */
+    size_t demanded; /* synced up to here by journal_sync_appended() */
     /* janitor only */
     size_t synced;      /* sync = interval: on disk up to here */
-    uint64_t sealed_ms; /* when it was first seen SEALED; 0: it was not yet */
+    uint64_t sealed_ms; /* when the janitor first saw it SEALED; 0: not yet */
     /* flusher only */
     struct segment_span stamp;
     /* under the journal's move_lock */
     struct segment_span marks;
     _Atomic uint8_t life; /* enum segment_life: see segment_enter() */
-    /* LIVE records and holders; the mapping may go at 0. The last subtraction releases: pairs with
-     * the acquire of the janitor. */
+    /* LIVE records and holders; at 0 the segment may be unmapped. The last subtraction is a
+     * release: pairs with the acquire of the janitor. */
     CACHE_ALIGNED _Atomic uint64_t refs;
-    CACHE_ALIGNED _Atomic uint64_t cursor; /* end of what is written; by its writer */
-    _Atomic uint64_t populated;            /* pages before it are writable without a fault */
+    CACHE_ALIGNED _Atomic uint64_t cursor; /* end of what is written; set by its writer */
+    _Atomic uint64_t populated;            /* writing below it takes no page fault */
 };
 
 /* What all segments of a journal have in common. */
@@ -222,7 +221,8 @@ static inline struct segment *segment_of(const struct record *record, size_t ali
     return ((const struct segment_header *)base)->segment;
 }
 
-/* Where a record lies in its segment, which for a copy is not in its LSN. Any thread. */
+/* Where a record is in its segment. Use this and not the LSN, which a copy has from its original.
+ * Any thread. */
 static inline size_t segment_offset(const struct segment *segment, const struct record *record)
 {
     return (size_t)((const char *)record - segment->base);
@@ -238,35 +238,36 @@ static inline enum segment_kind segment_kind(const struct segment *segment)
     return (enum segment_kind)((const struct segment_header *)segment->base)->kind;
 }
 
-/* Any thread; it may be the past by the time it is looked at. */
+/* Any thread; the segment may have moved on by the time the caller looks at the result. */
 static inline enum segment_life segment_life(const struct segment *segment)
 {
     /* acquire: pairs with the release in segment_enter() */
     return (enum segment_life)atomic_load_explicit(&segment->life, memory_order_acquire);
 }
 
-/* Moves a segment on in its life: only along the diagram's arrows, and only with the refs that the
- * new place asks for. The thread that the move belongs to. */
+/* Moves a segment on in its life. Asserts that the diagram has this arrow, and that refs are as the
+ * new place requires. Runs on the thread that the move belongs to. */
 void segment_enter(struct segment *segment, enum segment_life life);
 
 /* Smallest alignment that serves segments of this size. */
 size_t segment_align(size_t size);
 
-/* Makes a file of this number, or the same in memory, with all its blocks. Returns 0 and an owned
- * segment (segment_close()), a spare, or -errno with nothing left behind. Any thread. */
+/* Makes a file of this number with all its blocks, or the same in memory. Returns 0 and an owned
+ * spare segment (segment_close()), or -errno with nothing left behind. Any thread. */
 MUST_CHECK int segment_create(struct segment **segment, const struct segment_spec *spec,
                               uint32_t number);
-/* Memory only: makes a finished segment a new one of this number. Its sole owner. */
+/* Memory only: turns a finished segment into a new one of this number. Its sole owner. */
 void segment_renew(struct segment *segment, const struct segment_spec *spec, uint32_t number);
-/* Maps a file of an earlier life, which is then RECOVERING. -EBADMSG: its header is broken, or of
- * another instance; -EPROTO: it is of another version; other -errno as from open(2) and mmap(2).
- * Returns owned. */
+/* Maps a file of an earlier life, which is then RECOVERING. Returns 0 and an owned segment;
+ * -EBADMSG when its header is broken or of another instance; -EPROTO when it is of another version;
+ * else -errno as from open(2) and mmap(2). */
 MUST_CHECK int segment_open(struct segment **segment, const struct segment_spec *spec,
                             uint32_t number);
-/* What the file of this number holds, by its header; what cannot be believed holds events. */
+/* What the file of this number holds, according to its header; a file with a broken header counts
+ * as one of events. */
 enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t number);
-/* As segment_open() for tools: the mapping can only be read, and any alloyd may have the folder.
- * align of spec is not used. */
+/* Like segment_open(), for tools: maps read-only, whichever alloyd has the folder. Ignores align of
+ * spec. */
 MUST_CHECK int segment_peek(struct segment **segment, const struct segment_spec *spec,
                             uint32_t number);
 /* Unmaps and frees; the file stays. */
@@ -276,7 +277,8 @@ int segment_unlink(int dir_fd, uint32_t number);
 /* "segment-0000000012.alj" into name (SEGMENT_NAME_MAX bytes). */
 void segment_name(char *name, uint32_t number, const char *suffix);
 
-/* Takes the page faults up to the offset now, in steps. Janitor or creator. */
+/* Takes the page faults up to the offset now, in steps, so that the writer does not have to.
+ * Janitor or creator. */
 void segment_populate(struct segment *segment, size_t upto);
 
 /* An event on its way into a record; slices are borrowed. */
@@ -288,11 +290,12 @@ struct record_parts {
     struct hash128 hash;
     uint64_t received_ms;
 };
-/* Writes a record at offset, where there is room, and makes it LIVE. Its writer. */
+/* Writes a record at offset, where there must be room, and makes it LIVE. The segment's writer. */
 struct record *segment_write(struct segment *segment, size_t offset,
                              const struct record_parts *parts);
 
-/* Copies a record to offset, where there is room; the same LSN, state LIVE. Its writer. */
+/* Copies a record to offset, where there must be room, with the same LSN and state LIVE. The
+ * segment's writer. */
 struct record *segment_copy(struct segment *segment, size_t offset, const struct record *record);
 
 enum segment_step {
@@ -302,9 +305,9 @@ enum segment_step {
     SEGMENT_END,    /* zeros to the end */
 };
 /*
- * Reads on at *offset (begin at SEGMENT_HEADER_BYTES). RECORD: *record is lent, and *offset is past
- * it. GAP: *offset is now the next whole record. TORN and END: *offset stays. Trusts nothing in the
- * mapping.
+ * Reads the record at *offset (begin at SEGMENT_HEADER_BYTES). RECORD: *record is lent, and *offset
+ * is now past it. GAP: *offset is now at the next whole record. TORN and END: *offset stays. Trusts
+ * nothing in the mapping.
  */
 enum segment_step segment_next(const struct segment *segment, size_t *offset,
                                struct record **record);

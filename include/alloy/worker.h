@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.h - drains the ring into a batch for each stream, claims the ids of full or lingering
- * batches, and hands the unique events to the flusher. Between batches it serves the queue of
- * dead-lettered records (release.h).
+ * worker.h - takes events from the ring into a batch for each stream, claims the ids of a batch
+ * that is full or has lingered, and hands the unique events to the flusher. Between batches it
+ * serves the queue of dead-lettered records (release.h).
  */
 #ifndef ALLOY_WORKER_H
 #define ALLOY_WORKER_H
@@ -33,7 +33,7 @@ struct worker_parts {
     struct metrics *metrics;
     struct l1 *l1;
     struct release *release;
-    struct marks *marks; /* whether a stream's claims may be taken; NULL: they may */
+    struct marks *marks; /* say whether a stream's claims may be taken; NULL: they may */
 };
 
 /* Starts a thread. Returns 0 and an owned worker (worker_stop()), or -errno. */
@@ -41,13 +41,13 @@ MUST_CHECK int worker_start(struct worker **worker, const struct worker_parts *p
                             unsigned number);
 
 /*
- * Drain: once the ring is closed, true when the ring is empty and the worker's batches have been
- * handed over. Until worker_stop() it still serves dead-lettered records, which come after that.
- * Any thread.
+ * For the drain, once the ring is closed: true when the ring is empty and the worker has handed its
+ * batches over. Until worker_stop() it goes on to serve dead-lettered records, which may still
+ * come. Any thread.
  */
 bool worker_done(const struct worker *worker);
-/* Makes the thread end now, whatever it still holds (that stays LIVE in the journal), joins it and
- * frees the worker. */
+/* Ends the thread now, joins it and frees the worker. What it still holds stays LIVE in the
+ * journal. */
 void worker_stop(struct worker *worker);
 
 #endif

@@ -2,10 +2,10 @@
 /*
  * admin.c - the admin port, on evhttp in a thread of its own.
  *
- * evhttp is lenient with what it parses and slow beside the ingest path; neither matters on a port
- * that only operators and their tools reach.
+ * evhttp parses leniently and is slow compared with the ingest path; neither matters on a port that
+ * only operators and their tools reach.
  *
- * Runs on: admin_start() and admin_stop() the main thread; everything else the admin thread.
+ * Runs on: admin_start() and admin_stop() on the main thread; everything else on the admin thread.
  * Owns: its loop, sockets and thread.
  */
 #include "alloy/admin.h"
@@ -35,7 +35,7 @@
 #define HEAD_MAX 8192
 #define BODY_MAX 4096
 #define TIMEOUT_S 10
-/* Of JSON: what is counted in nanoseconds or milliseconds keeps its digits and gets no others. */
+/* For JSON: 15 digits keep nanoseconds and milliseconds exact, without digits that mean nothing. */
 #define JSON_FORMAT (JSON_COMPACT | JSON_REAL_PRECISION(15))
 #define ALL_METHODS                                                                            \
     (EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
@@ -68,7 +68,8 @@ static void admin_answer(struct evhttp_request *request, int status, const char 
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
     if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
-        /* evhttp would send the body, which the client takes for the next answer. */
+        /* To a HEAD evhttp would send the body too, and the client would take it for the next
+         * answer. */
         char len[24];
 
         snprintf(len, sizeof(len), "%zu", evbuffer_get_length(body));
@@ -78,7 +79,7 @@ static void admin_answer(struct evhttp_request *request, int status, const char 
     evhttp_send_reply(request, status, NULL, body);
 }
 
-/* data is constant. */
+/* data must be constant: evhttp sends it later without a copy. */
 static void admin_answer_constant(struct evhttp_request *request, int status, const char *type,
                                   struct slice data)
 {
@@ -103,7 +104,7 @@ static int admin_append_json(const char *data, size_t len, void *arg)
     return evbuffer_add(arg, data, len);
 }
 
-/* Takes json; NULL is out of memory. */
+/* Takes json; NULL means out of memory. */
 static void admin_answer_json(struct evhttp_request *request, int status, json_t *json)
 {
     struct evbuffer *body = evbuffer_new();
@@ -118,7 +119,7 @@ static void admin_answer_json(struct evhttp_request *request, int status, json_t
     json_decref(json);
 }
 
-/* What /readyz has to say. */
+/* What /readyz answers. */
 struct readiness {
     bool ready;
     json_t *reasons;
@@ -144,7 +145,7 @@ static void admin_format_size(uint64_t bytes, char *out, size_t size)
     snprintf(out, size, "%" PRIu64 "%s", bytes, units[unit]);
 }
 
-/* Why the journal gets no further segment: its limit, or what lies below it. */
+/* Adds why the journal gets no further segment: its limit, or the disk. */
 static void admin_add_full(struct readiness *readiness, const struct front_parts *parts)
 {
     const uint64_t segment_bytes = journal_segments(parts->journal)->size;
@@ -167,7 +168,7 @@ static void admin_add_full(struct readiness *readiness, const struct front_parts
     admin_add_reason(readiness, "journal.full", true, text);
 }
 
-/* Ready: one more event would be accepted now. reasons is owned. */
+/* Ready means that an event would be accepted now. The caller owns reasons. */
 static struct readiness admin_readiness_read(const struct front_parts *parts)
 {
     struct readiness readiness = {.ready = true, .reasons = json_array()};
@@ -208,7 +209,7 @@ static void admin_serve_ready(struct admin *admin, struct evhttp_request *reques
         json_pack("{s:b,s:o}", "ready", (int)readiness.ready, "reasons", readiness.reasons));
 }
 
-/* Events refused for each reason; their sum is added to total. */
+/* Events refused for each reason; adds their sum to total. */
 static json_t *admin_stats_rejected(const uint64_t *counters, uint64_t *total)
 {
     static const char *const labels[] = {
@@ -375,7 +376,7 @@ static void admin_serve_dashboard(struct admin *admin, struct evhttp_request *re
     admin_answer_constant(request, 200, file->type, (struct slice){file->data, file->len});
 }
 
-/* Finds NAME in "/streams/NAME/bury"; an empty slice: path is another. */
+/* Finds NAME in "/streams/NAME/bury"; empty: path is something else. */
 static struct slice admin_buried_stream(const char *path)
 {
     static const char before[] = "/streams/", after[] = "/bury";
@@ -388,7 +389,7 @@ static struct slice admin_buried_stream(const char *path)
     return (struct slice){path + strlen(before), len - fixed};
 }
 
-/* Lets refused events go to the dead letters. */
+/* Sends refused events to the dead letters. */
 static void admin_serve_bury(struct admin *admin, struct evhttp_request *request)
 {
     const struct admin_parts *parts = &admin->parts;
@@ -399,7 +400,7 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
     char name[CONFIG_STREAM_NAME_MAX + 1];
     int64_t kept = -ENOENT;
 
-    /* A web page that the operator happens to look at can post here, but cannot set a header. */
+    /* A malicious web page in the operator's browser can post here, but cannot set this header. */
     if (!control || strcmp(control, "1") != 0) {
         admin_answer_text(request, 403, "This needs the header Alloy-Control: 1.\n");
         return;
@@ -422,7 +423,7 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
                           json_pack("{s:b,s:I}", "asked", 1, "events", (json_int_t)kept));
 }
 
-/* What there is at a path. */
+/* A path of the admin port and what serves it. */
 struct admin_page {
     const char *path;
     bool post;

@@ -2,7 +2,7 @@
 /*
  * dashboard.c - the page at / of the admin port: src/admin/dashboard/, which the build embeds.
  *
- * It loads nothing from elsewhere, so it works behind any tunnel and says nothing to third parties.
+ * It loads nothing from elsewhere, so it works through any tunnel and tells third parties nothing.
  *
  * Runs on: any thread; constant data.
  * Owns: nothing.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exposition.c - everything that is counted, as Prometheus text.
+ * exposition.c - writes all metrics as Prometheus text.
  *
- * The rows of metrics.def become tables here; rows of one name stand together there, so HELP and
- * TYPE are written when the name changes.
+ * The rows of metrics.def become tables here. Rows of one name are together there, so we write HELP
+ * and TYPE when the name changes.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -18,7 +18,7 @@
 #include "alloy/clock.h"
 #include "alloy/log.h"
 
-#define READS_MAX 8 /* of figures that move meanwhile */
+#define READS_MAX 8 /* most reads of figures that change in between */
 
 struct row {
     const char *name;
@@ -43,7 +43,7 @@ static const struct row histogram_rows[] = {
 #include "alloy/metrics.def"
 };
 
-/* Always shown, so that a rate over them has a beginning. */
+/* Always shown, also at 0, so that a rate over them has a start. */
 static const unsigned http_codes_shown[] = {202, 400, 503};
 
 static void exposition_write_family(struct evbuffer *out, const char *name, const char *type,
@@ -66,7 +66,7 @@ static void exposition_write_streams(const struct exposition_view *view,
     const char *name = "";
     size_t first = 0;
 
-    /* One name at a time, over its rows and all streams. */
+    /* Writes one name at a time, with its rows for all streams. */
     for (size_t end = 0; end <= ARRAY_LEN(stream_rows); end++) {
         if (end < ARRAY_LEN(stream_rows) && strcmp(stream_rows[end].name, name) == 0)
             continue;
@@ -147,7 +147,8 @@ static void exposition_write_histograms(const struct exposition_view *view, stru
             evbuffer_add_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
                                 (double)metrics_bucket_bounds_ns[j] / CLOCK_NS_PER_S, count);
         }
-        /* The count is the last bucket's by definition, whatever moved since it was read. */
+        /* By definition the count equals the last bucket, even if an observation came in
+         * between. */
         count += view->snapshot.histograms[i].buckets[METRIC_BUCKETS - 1];
         evbuffer_add_printf(
             out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9f\n%s_count %" PRIu64 "\n", name,
@@ -155,7 +156,7 @@ static void exposition_write_histograms(const struct exposition_view *view, stru
     }
 }
 
-/* Figures that other modules keep themselves. */
+/* Writes the figures that other modules keep themselves. */
 static void exposition_write_others(const struct front_parts *parts, struct evbuffer *out)
 {
     const struct {
@@ -197,8 +198,8 @@ void exposition_read(struct exposition_view *view, const struct front_parts *par
 {
     size_t count = config_current(parts->config)->stream_count;
 
-    /* accepted = inserted + duplicate{l2} + dead_lettered + pending holds at rest: figures between
-     * two equal readings of pending were, as good as, read at rest. */
+    /* accepted = inserted + duplicate{l2} + dead_lettered + pending holds when nothing moves. If
+     * two readings of pending are equal, nothing, or as good as nothing, has moved between them. */
     for (int tries = 0; tries < READS_MAX; tries++) {
         bool moved = false;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exposition.h - everything that is counted, as Prometheus text (format 0.0.4).
+ * exposition.h - writes all metrics as Prometheus text (format 0.0.4).
  */
 #ifndef ALLOY_EXPOSITION_H
 #define ALLOY_EXPOSITION_H
@@ -11,17 +11,17 @@
 
 struct evbuffer;
 
-/* All figures at one moment. Big (about 40 KiB): allocate it once. */
+/* All figures of one moment. Large (about 40 KiB): allocate it once. */
 struct exposition_view {
     struct metrics_snapshot snapshot;
     uint64_t pending[METRIC_STREAMS_MAX]; /* LIVE records of each stream */
     uint64_t now_ms;                      /* monotonic */
-    uint64_t started_ms;                  /* the same; set by the caller, constant */
+    uint64_t started_ms;                  /* monotonic; set by the caller, constant */
 };
 
 /*
- * Reads the figures. Pending and counters are read so that they belong together: when pending moved
- * meanwhile the read is repeated, a few times. Any thread.
+ * Reads the figures. So that the books balance, reads again, a few times, when pending has changed
+ * in between. Any thread.
  */
 void exposition_read(struct exposition_view *view, const struct front_parts *parts);
 

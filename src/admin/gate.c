@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gate.c - how many connections the admin port has open, and what becomes of one more.
+ * gate.c - limits the open connections of the admin port.
  *
- * evhttp accepts without a bound, and does not say when it closes a connection. The gate makes each
- * connection's bufferevent and keeps a reference: once evhttp has let go of it, it has no
- * callbacks. When all places are taken the older half is cut, since a reader that is alive has its
- * answer long ago, and accepting pauses until evhttp has closed them.
+ * evhttp accepts without a bound, and does not say when it closes a connection. So the gate makes
+ * each connection's bufferevent and keeps a reference: once evhttp has released it, it has no
+ * callbacks. When all places are taken, we cut the older half, since a live reader got its answer
+ * long ago, and accept again once evhttp has closed them.
  *
- * A listener without a descriptor to accept with would be called again at once, for ever: it is
- * disabled until the next tick.
+ * When we are out of descriptors, a listener would be called again at once, for ever: we disable it
+ * until the next tick.
  *
  * Runs on: the admin thread.
  * Owns: its events, and a reference to each connection's bufferevent.
@@ -31,7 +31,7 @@
 #include "alloy/log.h"
 
 #define TICK_MS 100  /* after running out of descriptors */
-#define AGAIN_US 500 /* after the older connections were cut: evhttp closes them meanwhile */
+#define AGAIN_US 500 /* after cutting the older connections: evhttp closes them in this time */
 
 struct gate {
     struct evhttp *http;
@@ -70,7 +70,7 @@ static void gate_accept(struct gate *gate, bool accept)
     }
 }
 
-/* No place is left: cuts the older half and looks again soon. */
+/* No place is left: cuts the older half and checks again soon. */
 static void gate_make_room(struct gate *gate)
 {
     const struct timeval soon = {.tv_usec = AGAIN_US};
@@ -81,7 +81,7 @@ static void gate_make_room(struct gate *gate)
     evtimer_add(gate->again, &soon);
 }
 
-/* Accepts again where there is room. */
+/* Accepts again if there is room. */
 static void gate_on_look(evutil_socket_t fd, short what, void *arg)
 {
     struct gate *gate = arg;
@@ -95,7 +95,7 @@ static void gate_on_look(evutil_socket_t fd, short what, void *arg)
         gate_make_room(gate);
 }
 
-/* A connection was accepted. evhttp makes its own bufferevent where this one is NULL. */
+/* A connection was accepted. If we return NULL, evhttp makes a bufferevent of its own. */
 static struct bufferevent *gate_on_connection(struct event_base *base, void *arg)
 {
     struct gate *gate = arg;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admission.c - decides over all requests that one turn of an event loop has completed.
+ * admission.c - decides on all requests that one turn of an event loop has completed.
  *
  * The order is the guarantee. Room first: ring slots and journal bytes are reserved before anything
  * is written, so that a 503 leaves no trace. Then the journal, and with sync = always the disk.
@@ -18,7 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Above these a turn was unusually large, and its memory is given back. */
+/* A turn above these was unusually large: we free its memory. */
 #define EVENTS_KEPT 4096
 #define IDS_KEPT (64 * 1024)
 /* One step of admission_commit_some(): some tenths of a millisecond. */
@@ -27,10 +27,10 @@
 
 struct event {
     struct journal_entry entry;
-    size_t id_at; /* where in ids a copied id stands; entry.id.data is set from it in the commit */
+    size_t id_at; /* offset of a copied id in ids; the commit sets entry.id.data from it */
     struct record *record;
-    bool known; /* its id was in L1 before this turn; after admission_enter(): or came into it first
-                 */
+    bool known; /* its id was in L1 before this turn, or, after admission_enter(), another event got
+                   in first */
 };
 
 struct request {
@@ -57,16 +57,17 @@ struct admission {
     bool ack_disk; /* some request of the turn wants its events on disk */
     char *ids;     /* canonical ids that had to be copied */
     size_t id_bytes, id_capacity;
-    /* one place for each event: the commit's work space */
+    /* one element for each event: the commit's work space */
     size_t *sizes;
     struct record **records;
     /* admission_commit_some() */
     enum commit_step step;
-    size_t step_at;      /* the event that is next */
-    size_t record_count; /* in records, of those entered */
+    size_t step_at;      /* the next event */
+    size_t record_count; /* how many of records have entered L1 */
 };
 
-/* Grows an array to hold at least want elements. Without memory for a few KiB nothing can go on. */
+/* Grows an array to hold at least want elements. Aborts without memory: a process that has no few
+ * KiB left cannot go on. */
 static void *admission_grow(void *array, size_t *capacity, size_t want, size_t element)
 {
     size_t next = *capacity == 0 ? 64 : *capacity;
@@ -95,8 +96,8 @@ static void admission_events_reserve(struct admission *admission, size_t want)
     ALLOY_ASSERT(admission->sizes != NULL && admission->records != NULL);
 }
 
-/* Looks the ids of events [from, to) up; one that no waiting could ever make fit refuses its
- * request. */
+/* Looks up the ids of events [from, to). Refuses the request if an event could never fit: a 503
+ * would make its client retry for ever. */
 static void admission_look_up(struct admission *admission, struct request *request, size_t from,
                               size_t to, uint64_t now_ms)
 {
@@ -117,7 +118,7 @@ static void admission_look_up(struct admission *admission, struct request *reque
     }
 }
 
-/* False: the request has more events than can ever be taken, and is refused. */
+/* False: the request has more events than the ring can ever take, and is refused. */
 static bool admission_judge_count(const struct admission *admission, struct request *request)
 {
     bool fits = request->count <= ring_capacity(admission->parts.ring);
@@ -126,7 +127,7 @@ static bool admission_judge_count(const struct admission *admission, struct requ
     return fits;
 }
 
-/* What decides beside the events, after all of them were looked up. */
+/* Judges everything other than the events, once they are all looked up. */
 static void admission_judge_rest(struct admission *admission, struct request *request)
 {
     if (ring_closed(admission->parts.ring))
@@ -149,7 +150,7 @@ static void admission_judge(struct admission *admission, struct request *request
 
 /*
  * Reserves ring slots and journal room for the fresh events of requests [first, last), all or none.
- * Requests that have been refused already are passed over.
+ * Skips requests that are already refused.
  */
 static enum admission_verdict admission_reserve(struct admission *admission, size_t first,
                                                 size_t last)
@@ -201,7 +202,7 @@ static void admission_append(struct admission *admission, size_t first, size_t l
     }
 }
 
-/* A failed sync: what was appended is given up before anybody could have heard of it. */
+/* A sync failed: gives up what was appended, before any client has heard of it. */
 static void admission_give_up(struct admission *admission, struct request *request)
 {
     size_t n = 0;
@@ -218,8 +219,8 @@ static void admission_give_up(struct admission *admission, struct request *reque
     ring_cancel(admission->parts.ring, n);
 }
 
-/* Enters the ids of events [from, to) of a request into L1 and collects the winners' records behind
- * those that are there already. */
+/* Enters the ids of events [from, to) of a request into L1 and appends the winners' records to
+ * admission->records. */
 static void admission_enter_events(struct admission *admission, const struct request *request,
                                    size_t from, size_t to, uint64_t now_ms)
 {
@@ -249,7 +250,7 @@ static void admission_set_counts(struct request *request, size_t accepted)
     request->result.duplicates = (uint32_t)(request->count - accepted);
 }
 
-/* The same for a whole request, which then knows how many were new. */
+/* The same for a whole request; also counts how many were new. */
 static void admission_enter(struct admission *admission, struct request *request, uint64_t now_ms)
 {
     const size_t before = admission->record_count;
@@ -259,7 +260,7 @@ static void admission_enter(struct admission *admission, struct request *request
     admission_set_counts(request, admission->record_count - before);
 }
 
-/* Has the waiter told of a duplicate, by the record that owns the id. */
+/* Makes the waiter learn what becomes of a duplicate from the record that owns the id. */
 static void admission_watch_original(struct admission *admission, struct waiter *waiter, uint32_t i,
                                      const struct hash128 *hash)
 {
@@ -273,21 +274,24 @@ static void admission_watch_original(struct admission *admission, struct waiter 
         waiter_give_up(waiter);
         return;
     }
-    /* From here on journal_finish() sees that somebody waits, or it came first and we see that. */
+    /* From here on journal_finish() sees that somebody waits; if it came before, we see the state
+     * that it wrote. */
     waiter_follow(waiter, i, hash, lsn);
     state = journal_record_state(admission->parts.journal, lsn);
     if (state == RECORD_LIVE)
         return;
-    /* Finished and gone. Was it a duplicate or refused, then L1 has been told before that. */
+    /* The record is finished and its segment gone. If L1 still names it as the owner, it was
+     * neither a duplicate nor refused: L1 hears of those before the record can go. */
     if (state == 0 && l1_owner(l1, hash, &now) && now == lsn)
         state = RECORD_INSERTED;
     if (state != RECORD_INSERTED && state != RECORD_DEAD)
-        state = RECORD_DUPLICATE; /* of whatever: nobody here knows */
+        state = RECORD_DUPLICATE; /* of an event that we know nothing about */
     waiter_tell(waiter, hash, lsn, (enum record_state)state);
 }
 
-/* Has the request's waiter told of each event. Its records are not published yet, so that none can
- * be finished before it is in the table. */
+/* Makes the request's waiter learn what becomes of each event. The records must not be published
+ * yet: otherwise one could be finished before the waiter is in the table, and the client would wait
+ * until its time is up. */
 static void admission_watch(struct admission *admission, const struct request *request)
 {
     struct waiter *waiter = request->result.waiter;
@@ -341,7 +345,7 @@ static void admission_count(const struct admission *admission, const struct requ
     }
 }
 
-/* The request is decided: counts it, and has its waiter told or dropped. */
+/* The request is decided: counts it, and starts or drops its waiter. */
 static void admission_conclude(struct admission *admission, struct request *request)
 {
     admission_count(admission, request);
@@ -353,7 +357,7 @@ static void admission_conclude(struct admission *admission, struct request *requ
         admission_drop_waiter(request);
 }
 
-/* The journal has the request's events: forces them to disk where that was promised. */
+/* The journal has the request's events: syncs them where the client was promised that. */
 static void admission_sync_one(struct admission *admission, struct request *request)
 {
     if (journal_writer_sync(admission->parts.writer) != 0 ||
@@ -361,7 +365,7 @@ static void admission_sync_one(struct admission *admission, struct request *requ
         admission_give_up(admission, request);
 }
 
-/* The next event behind a step that begins at step_at and appends at most STEP_BYTES. */
+/* Appends a step of about STEP_BYTES, from step_at on; returns the next event. */
 static size_t admission_append_some(struct admission *admission, size_t to, uint64_t real_ms)
 {
     size_t at = admission->step_at;
@@ -418,9 +422,8 @@ void admission_event(struct admission *admission, const struct json_scan_event *
     struct event *event;
 
     ALLOY_ASSERT(admission->request_count > 0);
-    /* More than the ring can ever hold: admission_judge() refuses it, and what lies beyond need not
-     * be kept.
-     */
+    /* More than the ring can ever hold: admission_judge() refuses it, so we need not keep the
+     * rest. */
     if (++request->count > ring_capacity(admission->parts.ring))
         return;
     admission_events_reserve(admission, admission->event_count + 1);
@@ -458,7 +461,7 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
         admission_judge(admission, &admission->requests[r], now_ms);
 
     KILL_POINT("admission_judged");
-    /* One reservation for the turn; only when that does not fit is each request tried alone. */
+    /* One reservation for the turn; only when that does not fit do we try each request alone. */
     if (admission_reserve(admission, 0, requests) == ADMISSION_ACCEPTED) {
         admission_append(admission, 0, requests, real_ms);
     } else {
@@ -476,7 +479,7 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
     if (journal_writer_sync(admission->parts.writer) != 0)
         for (size_t r = 0; r < requests; r++)
             admission_give_up(admission, &admission->requests[r]);
-    /* One sync for the turn. Requests that were promised no more than sync says stay accepted. */
+    /* One sync for the turn. If it fails, requests that did not ask for the disk stay accepted. */
     if (unlikely(admission->ack_disk) && journal_sync_appended(admission->parts.journal) != 0)
         for (size_t r = 0; r < requests; r++)
             if (admission->requests[r].ack == ADMISSION_ACK_DISK)

@@ -1,34 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l1.c - the ids that this process has accepted lately: how they are kept, and for how long.
- * l1_ids.c looks them up and adds them.
+ * l1.c - keeps the ids that this process has accepted lately, and expires them. l1_ids.c looks them
+ * up and adds them.
  *
  * One cds_lfht (liburcu) over the nodes of all generations. A generation is an array of nodes and a
- * slab of as many entries, carved in chunks, one chunk a thread, so that an add takes the lock once
- * in CHUNK_MAX ids. A node holds what only this process understands, its entry the id's hash and
- * owner, which a slab that is mapped from a file hands on to the next life. An entry whose hash is
- * zero has never been linked, or was removed; what l1_remove() unlinks stays where it is until its
- * generation goes.
+ * slab of as many entries. Threads carve it in chunks, so that an add takes the lock only once in
+ * CHUNK_MAX ids. A node holds what only this process understands; its entry holds the id's hash and
+ * owner, and survives into the next life when the slab is mapped from a file. An entry whose hash
+ * is zero was never linked, or was removed; a node that l1_remove() unlinks stays in its place
+ * until its generation is freed.
  *
  * The life of a generation: current -> sealed (full, or ttl / 8 old) -> dying -> freed.
- * - Sealing moves `serial` on. l1_add() compares it with its chunk's inside an RCU read section, so
- *   one grace period after sealing nobody adds to the generation any more.
+ * - Sealing increments `serial`. l1_add() compares it with its chunk's inside an RCU read section,
+ * so one grace period after sealing nobody adds to the generation any more.
  * - l1_reclaim() waits for that grace period, unlinks every node, waits for a second one, after
  * which no reader can hold a node, and frees the slab. The lock is not held while it works.
  *
- * Memory: nodes carved and not freed never exceed capacity and two generations (1/8). Beyond
+ * Memory: nodes carved and not freed never exceed capacity plus two generations (1/8). Beyond
  * capacity l1_maintain() evicts the oldest generations; at the limit l1_add() does it itself. One
- * reclaims at a time, others wait for it. Nobody waits inside a read section, so a grace period
- * always ends. One freed slab is kept, so that a generation can be opened when memory is refused.
+ * thread reclaims at a time, others wait for it. Nobody waits inside a read section, so a grace
+ * period always ends. We keep one freed slab, so that a generation can be opened when memory is
+ * refused.
  *
- * With files, all times are real ones: the monotonic time that callers give, and a constant. A slab
- * whose file cannot be made is memory like any other, and accounted for, so that the next life
- * knows that it has to read the journal first. The janitor makes the next file before it is needed.
+ * With files, all times are real time: the callers' monotonic time plus a constant. When a file
+ * cannot be made, the slab is in memory and counted as unsaved, so that the next life knows that it
+ * must read the journal first. The janitor makes the next file before it is needed.
  *
- * ThreadSanitizer does not see liburcu's ordering. What two threads touch of a node or a header is
- * therefore atomic here, though liburcu's barriers alone would do.
+ * ThreadSanitizer does not see liburcu's ordering. So whatever two threads touch in a node or a
+ * header is atomic here, although liburcu's barriers alone would do.
  *
- * Runs on: what takes an l1_thread, the thread that made it; l1_maintain() the
+ * Runs on: functions that take an l1_thread on the thread that made it; l1_maintain() on the
  * janitor; the rest as in the header.
  * Owns: the table and the slabs.
  */
@@ -41,13 +42,14 @@
 #include <sys/mman.h>
 
 #define GENERATIONS 16      /* full ones at capacity */
-#define SPARE_GENERATIONS 2 /* beyond capacity, until somebody has evicted */
+#define SPARE_GENERATIONS 2 /* beyond capacity, until a thread evicts */
 #define ROTATIONS_PER_TTL 8
-#define CHUNK_MAX 64     /* nodes that a thread carves at once */
-#define CHUNK_PART 256   /* ... but no more than this part of a generation */
-#define UNLINK_BATCH 256 /* nodes in one read section: grace periods of others stay short */
+#define CHUNK_MAX 64     /* most nodes that a thread carves at once */
+#define CHUNK_PART 256   /* ... and no more than this part of a generation */
+#define UNLINK_BATCH 256 /* nodes in one read section, so that grace periods stay short */
 
-/* A thread may hold several l1_threads, and a janitor none: it is registered with RCU once. */
+/* Counts users of RCU in this thread: it may hold several l1_threads, or be the janitor with none,
+ * but must register only once. */
 static _Thread_local unsigned int rcu_users;
 
 static void l1_rcu_enter(void)
@@ -63,7 +65,7 @@ static void l1_rcu_leave(void)
         rcu_unregister_thread();
 }
 
-/* Makes the stamp wrap around no earlier than after four times the ttl. */
+/* The shift with which a stamp wraps around only after four times the ttl or later. */
 static unsigned l1_stamp_shift(uint64_t ttl_ms)
 {
     unsigned shift = 0;
@@ -100,7 +102,7 @@ static size_t l1_generation_bytes(const struct l1 *l1)
     return sizeof(struct generation) + l1->generation_nodes * sizeof(struct node);
 }
 
-/* In a file where that can be made, else in memory. False: out of memory. */
+/* Makes the slab in a file if possible, else in memory. False: out of memory. */
 static bool l1_slab_create(const struct l1 *l1, struct generation *generation)
 {
     if (l1->files) {
@@ -120,8 +122,8 @@ static bool l1_slab_create(const struct l1 *l1, struct generation *generation)
     return true;
 }
 
-/* Returns owned (l1_generation_free()), all zero; pages count from their first use. NULL: out of
- * memory. */
+/* Returns owned (l1_generation_free()), all zero; a page takes memory only from its first use.
+ * NULL: out of memory. */
 static struct generation *l1_generation_create(const struct l1 *l1)
 {
     struct generation *generation = l1_map_zeros(l1_generation_bytes(l1));
@@ -133,7 +135,7 @@ static struct generation *l1_generation_create(const struct l1 *l1)
     return generation;
 }
 
-/* keep: for the next life, which has to know of a slab that had no file. */
+/* keep: leaves the ids to the next life. A slab without a file then stays counted as unsaved. */
 void l1_generation_free(const struct l1 *l1, struct generation *generation, bool keep)
 {
     if (generation->file != 0 && !keep)
@@ -147,7 +149,7 @@ void l1_generation_free(const struct l1 *l1, struct generation *generation, bool
 /* Makes a generation all zero again, as l1_generation_create() returns it. */
 static void l1_generation_clear(struct generation *generation)
 {
-    /* First: killed half-way, what is left in the file is not read again. */
+    /* This first: after a kill half-way the next life must not read what is left in the file. */
     atomic_store_explicit(&generation->slab->youngest_ms, 0, memory_order_relaxed);
     for (size_t i = 0; i < generation->used; i++) {
         generation->nodes[i].link = (struct cds_lfht_node){0};
@@ -181,7 +183,7 @@ void l1_seal(struct l1 *l1)
     atomic_fetch_add_explicit(&l1->serial, 1, memory_order_release);
 }
 
-/* Under the lock; there is no current generation. False: no room within the bound, or no memory. */
+/* Under the lock, without a current generation. False: no room within the bound, or no memory. */
 static bool l1_open_generation(struct l1 *l1, uint64_t now_ms)
 {
     size_t limit = l1->capacity + SPARE_GENERATIONS * l1->generation_nodes;
@@ -248,7 +250,7 @@ static void l1_unlink_nodes(struct l1 *l1, struct generation *generation)
         rcu_read_lock();
         for (; i < end; i++) {
             struct node *node = &generation->nodes[i];
-            /* Fails where l1_remove() came first. */
+            /* Fails when l1_remove() came first. */
             if (l1_entry_used(&generation->slab->entries[i]) &&
                 cds_lfht_del(l1->table, &node->link) == 0)
                 unlinked++;
@@ -261,8 +263,8 @@ static void l1_unlink_nodes(struct l1 *l1, struct generation *generation)
 }
 
 /*
- * Frees the generations of a list. Called and returns with the lock held, gives it up meanwhile.
- * Waits for two grace periods: not from a read section.
+ * Frees the generations of a list. Is called and returns with the lock held, and releases it in
+ * between. Waits for two grace periods, so never call it in a read section.
  */
 static void l1_reclaim(struct l1 *l1, struct generation *dying)
 {
@@ -310,7 +312,8 @@ void l1_refill(struct l1_thread *thread, uint64_t now_ms)
         if (l1->reclaiming) {
             pthread_cond_wait(&l1->reclaimed, &l1->lock);
         } else {
-            /* No generation is ever freed unless a spare one exists, and that would have opened. */
+            /* Never fails: we free a generation only when a spare one exists, and that one would
+             * have opened. */
             ALLOY_ASSERT(l1->oldest);
             l1_reclaim(l1, l1_pop_oldest(l1, now_ms));
         }
@@ -318,7 +321,7 @@ void l1_refill(struct l1_thread *thread, uint64_t now_ms)
     pthread_mutex_unlock(&l1->lock);
 }
 
-/* Load factor 2/3 to 4/3: at most 24 bytes an id, since a bucket is a node's link of 16 bytes. */
+/* Load factor 2/3 to 4/3: at most 24 bytes for each id, since a bucket takes 16 bytes. */
 static struct cds_lfht *l1_table_create(size_t capacity)
 {
     size_t buckets = 1;
@@ -326,9 +329,9 @@ static struct cds_lfht *l1_table_create(size_t capacity)
 
     while (buckets < capacity - capacity / 4)
         buckets *= 2;
-    /* cds_lfht aborts where memory is refused, so we ask first. */
+    /* cds_lfht aborts when memory is refused, so we try the allocation first. */
     probe = calloc(buckets, sizeof(struct cds_lfht_node));
-    /* Keeps the compiler from leaving the question out. */
+    /* Keeps the compiler from removing the unused allocation. */
     __asm__ volatile("" : "+r"(probe));
     if (!probe)
         return NULL;
@@ -406,8 +409,8 @@ void l1_destroy(struct l1 *l1)
     if (l1->current)
         l1_seal(l1);
     pthread_mutex_unlock(&l1->lock);
-    /* cds_lfht_destroy() wants an empty table. There is nobody left to wait for, and nothing is
-     * ever left to call_rcu(), so that there is no rcu_barrier() either. */
+    /* cds_lfht_destroy() wants an empty table. No other thread uses L1 any more, so there is no
+     * grace period to wait for; we never use call_rcu(), so there is no rcu_barrier() either. */
     l1_rcu_enter();
     for (struct generation *generation = l1->oldest; generation; generation = generation->next)
         l1_unlink_nodes(l1, generation);
@@ -443,8 +446,8 @@ void l1_thread_destroy(struct l1_thread *thread)
     free(thread);
 }
 
-/* Makes the next generation before it is needed, so that nobody waits for its file. One in memory
- * is only kept until there is one in a file. Janitor. */
+/* Makes the next generation before it is needed, so that nobody waits for its file. Replaces a
+ * spare one in memory as soon as a file can be made. Janitor. */
 static void l1_make_spare(struct l1 *l1)
 {
     struct generation *made, *surplus;
@@ -478,7 +481,7 @@ void l1_maintain(struct l1 *l1, uint64_t now_ms)
 
     now_ms += l1->epoch_ms;
     pthread_mutex_lock(&l1->lock);
-    /* The next one is opened by the first add that needs it. */
+    /* The first add that needs the next one opens it. */
     if (l1->current && l1->current->used == 0)
         l1->current->opened_ms = now_ms;
     else if (l1->current && now_ms >= l1->current->opened_ms + l1->ttl_ms / ROTATIONS_PER_TTL)
@@ -499,7 +502,8 @@ void l1_maintain(struct l1 *l1, uint64_t now_ms)
 
 size_t l1_entries(const struct l1 *l1)
 {
-    /* An id can be removed before whoever added it has counted it. */
+    /* Can be below 0 for a moment: an id can be removed before the thread that added it has counted
+     * it. */
     int64_t entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
 
     return entries > 0 ? (size_t)entries : 0;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l1_files.c - the files that L1's generations are mapped from, and the account of them.
+ * l1_files.c - the files that back L1's generations, and the state file that says whether to trust
+ * them.
  *
- * Stores into a shared mapping outlive the process, so nothing is written but the ids themselves.
- * They do not outlive a loss of power: then the files are not believed at all, since what is left
- * of them may be younger than what is left of the journal. And a file may be missing. Whether the
- * files can be trusted to hold every id is kept in one more mapped page: how many files there are,
- * how many slabs had no file, and under which boot, or how cleanly, the last life ended.
+ * Stores into a shared mapping outlive the process, so we write nothing but the ids themselves.
+ * They do not outlive a power loss: after that we trust no file, since what is left of it may be
+ * younger than what is left of the journal, and an id without its event would turn the client's
+ * retry into a duplicate. A file may also be missing. So one more mapped page, the state file, says
+ * whether the files hold every id: how many files there are, how many slabs had no file, and under
+ * which boot, or how cleanly, the last life ended.
  *
- * Runs on: opening, reading and closing on main; creation and removal under l1.c's lock, or on the
- * janitor.
- * Owns: the page; slabs are their holder's.
+ * Runs on: open, read and close on main; create and remove under l1.c's lock, or on the janitor.
+ * Owns: the page. A slab belongs to whoever maps it.
  */
 #include "l1_files.h"
 
@@ -41,10 +42,10 @@ struct state {
     uint32_t reserved;
     uint64_t instance_id;
     char boot_id[BOOT_ID_BYTES]; /* of the kernel under which it was last in use */
-    uint32_t clean;              /* that use ended in order, and everything was synced */
+    uint32_t clean;              /* 1: that use ended in order, and everything was synced */
     _Atomic uint64_t files;
-    _Atomic uint64_t unsaved;    /* slabs in memory alone */
-    _Atomic uint64_t recovering; /* ids that the files lacked are not all back yet */
+    _Atomic uint64_t unsaved;    /* slabs that exist only in memory */
+    _Atomic uint64_t recovering; /* 1: ids that the files lacked are not all back yet */
     uint64_t reserved_too;       /* 0 */
 };
 _Static_assert(sizeof(struct state) == 96 && offsetof(struct state, files) == 64,
@@ -57,7 +58,7 @@ struct l1_files {
     uint32_t *numbers; /* of the files found, ascending */
     size_t count;
     bool complete;
-    /* whoever creates: under l1.c's lock or on the janitor */
+    /* whoever creates files: under l1.c's lock, or the janitor */
     _Atomic uint32_t number_next;
     _Atomic bool creation_failing;
 };
@@ -116,7 +117,7 @@ static int l1_files_list(struct l1_files *files)
     return 0;
 }
 
-/* Without an answer (all zero) the next life trusts only a clean end. */
+/* All zero when the kernel does not tell: the next life then trusts only a clean end. */
 static void l1_files_read_boot_id(char id[BOOT_ID_BYTES])
 {
     const int fd = open(BOOT_ID_PATH, O_RDONLY | O_CLOEXEC);
@@ -129,7 +130,7 @@ static void l1_files_read_boot_id(char id[BOOT_ID_BYTES])
     close(fd);
 }
 
-/* Whether all that was written to the files, and to the journal before, is there. */
+/* Whether everything written to the files, and before that to the journal, is still there. */
 static bool l1_files_is_believed(const struct l1_files *files, const char boot_id[BOOT_ID_BYTES])
 {
     const struct state *state = files->state;
@@ -148,7 +149,7 @@ static bool l1_files_is_complete(const struct l1_files *files)
     return state->unsaved == 0 && state->recovering == 0 && state->files == files->count;
 }
 
-/* After a loss of power an id may be here whose event did not reach the disk, and the client's
+/* After a power loss there may be an id here whose event did not reach the disk, and the client's
  * retry would be taken for a duplicate. The journal knows which events are there. */
 static void l1_files_discard_all(struct l1_files *files)
 {
@@ -166,8 +167,8 @@ static void l1_files_discard_all(struct l1_files *files)
     files->count = 0;
 }
 
-/* From here on the state is this life's. It has to be on disk that the last end no longer counts
- * as clean. */
+/* From here on the state is this life's. We must sync that the last end no longer counts as clean;
+ * otherwise a power loss would leave files that the next life trusts. */
 static int l1_files_begin_state(struct l1_files *files)
 {
     struct state *state = files->state;
@@ -175,10 +176,11 @@ static int l1_files_begin_state(struct l1_files *files)
 
     l1_files_read_boot_id(boot_id);
     files->complete = l1_files_is_believed(files, boot_id) && l1_files_is_complete(files);
-    /* Before the account says that they are of this boot. */
+    /* Before the state says that they are of this boot. */
     if (!l1_files_is_believed(files, boot_id))
         l1_files_discard_all(files);
-    /* First, and taken back last: killed in between, the next life must not believe the rest. */
+    /* Set first and cleared last: after a kill in between, the next life must not trust the
+     * rest. */
     atomic_store_explicit(&state->recovering, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
     state->version = STATE_VERSION;
@@ -239,7 +241,7 @@ int l1_files_open(struct l1_files **out, int dir_fd, uint64_t instance_id)
 unmap_state:
     munmap(files->state, sizeof(*files->state));
 free_files:
-    /* What this life will know is in no file: the next one must not believe an old account. */
+    /* This life's ids will be in no file: the next life must not trust an old state. */
     unlinkat(dir_fd, STATE_NAME, 0);
     free(files->numbers);
     free(files);
@@ -250,7 +252,7 @@ void l1_files_close(struct l1_files *files, bool clean)
 {
     if (clean) {
         files->state->clean = 1;
-        /* If it does not reach the disk, a later life after a loss of power reads more. */
+        /* If this does not reach the disk, a later life only reads more after a power loss. */
         (void)msync(files->state, sizeof(*files->state), MS_SYNC);
     }
     munmap(files->state, sizeof(*files->state));
@@ -273,7 +275,7 @@ size_t l1_files_count(const struct l1_files *files)
     return files->count;
 }
 
-/* Whether a file of this size, so mapped, can be believed. */
+/* Whether we can trust a mapped file of this size. */
 static bool l1_files_is_valid(const struct l1_files *files, const struct l1_slab *slab, size_t size)
 {
     return memcmp(slab->magic, SLAB_MAGIC, sizeof(slab->magic)) == 0 &&
@@ -303,8 +305,8 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
             return slab;
         munmap(slab, (size_t)st.st_size);
     }
-    /* Its ids come from the journal, as far as that has them. Not yet: killed before, the next life
-     * must not find a folder that misses nothing. */
+    /* We add its ids from the journal, as far as that has them. The state must say so before we
+     * remove the file: otherwise a kill in between would leave a folder that looks complete. */
     files->complete = false;
     atomic_store_explicit(&files->state->recovering, 1, memory_order_relaxed);
     log_warn("file of known ids cannot be read or believed file=%s action=remove", name);
@@ -352,7 +354,7 @@ struct l1_slab *l1_files_create(struct l1_files *files, size_t capacity, uint32_
     struct l1_slab *slab;
     int err;
 
-    /* relaxed, all of these: each is a number of its own */
+    /* relaxed, all of these: no number orders anything else */
     *number = atomic_fetch_add_explicit(&files->number_next, 1, memory_order_relaxed);
     l1_files_file_name(name, *number);
     slab = l1_files_make(files, name, capacity, &err);

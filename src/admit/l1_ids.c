@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l1_ids.c - looks ids up in L1, adds them and takes them out.
+ * l1_ids.c - looks ids up in L1, adds and removes them.
  *
- * An entry bears the time when its id was added, since an id of a stream with a shorter ttl is
- * known for no longer than that, and a generation is too coarse a clock. 24 bits of the hash give
- * way to it: the other 104 tell ids apart as well, and an entry stays at 24 bytes. The time wraps
- * around after 4 x ttl or more; no entry is in the table for so long.
+ * An entry holds the time when its id was added: an id of a stream with a shorter ttl is known for
+ * that ttl only, and a generation is too coarse a clock for it. The time takes 24 bits of the hash;
+ * the other 104 still tell ids apart, and an entry stays at 24 bytes. The time wraps around after 4
+ * x ttl or more; no entry is in the table for that long.
  *
- * An id that is too old, by its stream's ttl, and one that is another alloyd's are in the table and
- * not known. Whoever enters such an id takes the place: of the old one by unlinking it and adding
- * again, of the other's by one exchange of the owner, so that a client that goes on repeating it
- * uses up no nodes.
+ * An id that is older than its stream's ttl, or that another alloyd owns, is in the table but
+ * counts as unknown. A thread that enters such an id replaces it: it unlinks the old one and adds
+ * again; for another alloyd's it exchanges the owner, so that a client that goes on repeating the
+ * id uses up no nodes.
  *
- * Runs on: what takes an l1_thread, the thread that made it; the rest any thread.
- * Owns: nothing; nodes and entries are l1.c's.
+ * Runs on: functions that take an l1_thread on the thread that made it; the rest on any thread.
+ * Owns: nothing; nodes and entries belong to l1.c.
  */
 #include "l1_private.h"
 
@@ -21,15 +21,15 @@
 
 #define KNOWN_HOWEVER_OLD UINT64_MAX
 
-/* An id on its way in. */
+/* An id that is being added. */
 struct l1_adding {
     struct hash128 key;
     uint64_t lsn;
-    uint64_t added_ms; /* on the generations' clock */
-    uint64_t ttl_ms;   /* an id of this age is new; 0: every id is known; or KNOWN_HOWEVER_OLD */
+    uint64_t added_ms; /* in the generations' time */
+    uint64_t ttl_ms;   /* an id of this age is new; 0: L1's own ttl holds; or KNOWN_HOWEVER_OLD */
 };
 
-/* Zero marks an unused node; the one hash that would look like it moves aside. */
+/* Zero marks an unused node, so the one hash that would look like it becomes another. */
 static struct hash128 l1_node_key(const struct hash128 *hash)
 {
     const uint64_t hi = hash->hi & ~STAMP_MASK;
@@ -73,7 +73,7 @@ void l1_share(struct l1 *l1)
 void l1_set_stream_ttl(struct l1 *l1, size_t stream, uint64_t ttl_ms)
 {
     ALLOY_ASSERT(stream < METRIC_STREAMS_MAX);
-    /* relaxed: whoever sees it late knows an id for that much longer, or shorter */
+    /* relaxed: a thread that sees it late only knows an id a little longer, or shorter */
     atomic_store_explicit(&l1->stream_ttl_ms[stream], ttl_ms < l1->ttl_ms ? ttl_ms : 0,
                           memory_order_relaxed);
 }
@@ -93,7 +93,7 @@ static bool l1_has_node(const struct l1_thread *thread)
            thread->serial == atomic_load_explicit(&thread->l1->serial, memory_order_acquire);
 }
 
-/* In a read section. What l1_add() says of an id that is known. */
+/* In a read section. The result of l1_add() for an id that is in the table. */
 static enum l1_result l1_known_as(const struct cds_lfht_node *link, uint64_t lsn)
 {
     return atomic_load_explicit(&l1_entry_of(link)->lsn, memory_order_relaxed) == lsn ? L1_OWN
@@ -131,20 +131,20 @@ bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *h
     return known;
 }
 
-/* In a read section. Takes one id out of the table and its file; false: somebody else has. */
+/* In a read section. Removes one id from the table and its file. False: another thread has. */
 static bool l1_unlink(struct l1 *l1, struct cds_lfht_node *link)
 {
     if (cds_lfht_del(l1->table, link) != 0)
         return false;
-    /* The file has to forget it too; in the read section, so that the slab is still there. */
+    /* The file has to forget it too. We are in the read section, so the slab is still there. */
     l1_entry_set(l1_entry_of(link), (struct hash128){0}, 0);
     atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
     return true;
 }
 
 /*
- * In a read section; the id is in the table. True: result is what l1_enter() says of it. False: it
- * was too old and has gone, try again.
+ * In a read section; the id is in the table. True: result is what l1_enter() returns. False: it was
+ * too old and is removed now, try again.
  */
 static bool l1_meet(struct l1 *l1, struct cds_lfht_node *link, const struct l1_adding *adding,
                     enum l1_result *result)
@@ -159,7 +159,8 @@ static bool l1_meet(struct l1 *l1, struct cds_lfht_node *link, const struct l1_a
         (void)l1_unlink(l1, link);
         return false;
     }
-    /* Of those that come to ask for an id that is owned elsewhere one at a time goes to ask. */
+    /* Another alloyd owns the id, and only a claim can say whether it still does. Of several events
+     * with this id, only one at a time goes on to claim it. */
     if (l1->shared &&
         atomic_compare_exchange_strong_explicit(&entry->lsn, &nobody, adding->lsn,
                                                 memory_order_relaxed, memory_order_relaxed))
@@ -190,7 +191,7 @@ static enum l1_result l1_insert(struct l1_thread *thread, const struct l1_adding
         enum l1_result result;
         const bool decided = l1_meet(l1, link, adding, &result);
 
-        /* Never linked, so the next add may have it at once. */
+        /* It was never linked, so the next add may use it at once. */
         l1_entry_set(entry, (struct hash128){0}, 0);
         if (decided) {
             rcu_read_unlock();
@@ -240,7 +241,8 @@ void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t ls
 
     rcu_read_lock();
     entry = l1_look_up(thread, hash);
-    /* relaxed: whoever must see it takes the journal's lock after the record's segment has gone */
+    /* relaxed: a thread that must see it takes the journal's lock after the record's segment is
+     * gone */
     if (entry)
         atomic_compare_exchange_strong_explicit(&entry->lsn, &lsn, 0, memory_order_relaxed,
                                                 memory_order_relaxed);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l1_load.c - brings the ids that earlier lives left in a folder into L1.
+ * l1_load.c - loads the ids that earlier lives left in a folder into L1.
  *
- * Each file becomes a generation of its age, and its ids go into new files of this life: a file is
- * written by one life alone.
+ * Each file becomes a generation of its age, and its ids go into new files of this life: only one
+ * life ever writes a file.
  *
  * Runs on: main, before other threads use L1.
  * Owns: nothing.
@@ -12,8 +12,8 @@
 
 #include <errno.h>
 
-/* When an id of an earlier life was added, on the clock by which its slab's youngest came at
- * youngest_ms. */
+/* When an id of an earlier life was added, in the same time as youngest_ms, when its slab's
+ * youngest id was added. */
 static uint64_t l1_added_ms(const struct l1_slab *slab, const struct l1_entry *entry,
                             uint64_t youngest_ms)
 {
@@ -26,7 +26,7 @@ static uint64_t l1_added_ms(const struct l1_slab *slab, const struct l1_entry *e
                         slab->stamp_shift);
 }
 
-/* Adds what one slab of an earlier life knows, as a generation of its age. */
+/* Adds the ids of one slab of an earlier life, as a generation of its age. */
 static size_t l1_load_slab(struct l1_thread *thread, const struct l1_slab *slab,
                            uint64_t youngest_ms)
 {
@@ -60,7 +60,7 @@ static void l1_load_file(struct l1_thread *thread, size_t i, uint64_t real_ms,
     if (slab) {
         uint64_t youngest_ms = atomic_load_explicit(&slab->youngest_ms, memory_order_relaxed);
 
-        /* A clock that was set back would keep them for long. */
+        /* If the clock was set back, they would otherwise be kept for too long. */
         if (youngest_ms > real_ms)
             youngest_ms = real_ms;
         if (real_ms - youngest_ms < l1->ttl_ms) {
@@ -85,7 +85,7 @@ int l1_attach(struct l1 *l1, const struct l1_folder *folder, uint64_t now_ms,
     err = l1_files_open(&l1->files, folder->dir_fd, folder->instance_id);
     if (err != 0)
         goto destroy_thread;
-    /* It was opened in memory, and in another time. */
+    /* It was opened in memory, and on the monotonic clock. */
     l1_files_count_unsaved(l1->files, 1);
     l1_generation_free(l1, l1->current, false);
     l1->current = NULL;

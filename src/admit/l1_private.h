@@ -3,10 +3,9 @@
  * l1_private.h - what l1.c, l1_ids.c and l1_load.c share: nodes, generations, and how an entry is
  * read.
  *
- * ThreadSanitizer does not see liburcu's ordering. What two threads touch of a node or a header is
- * therefore atomic here, though liburcu's barriers alone would do.
+ * ThreadSanitizer does not see liburcu's ordering. So whatever two threads touch in a node or a
+ * header is atomic here, although liburcu's barriers alone would do.
  *
- * Only those three use it.
  */
 #ifndef ALLOY_L1_PRIVATE_H
 #define ALLOY_L1_PRIVATE_H
@@ -38,12 +37,12 @@ _Static_assert(sizeof(struct node) + sizeof(struct l1_entry) == 48,
 struct generation {
     /* constant */
     struct l1_slab *slab;
-    uint32_t file; /* number of the slab's file; 0: in memory alone */
+    uint32_t file; /* number of the slab's file; 0: only in memory */
     /* under the lock */
     struct generation *next; /* sealed: the next younger; dying: the next to be reclaimed */
     size_t used;             /* nodes carved; constant after sealing */
-    uint64_t opened_ms;      /* its age counts from here; moves on while it is empty */
-    bool counted;            /* dying before its ttl: its ids count as evicted */
+    uint64_t opened_ms;      /* its age counts from here; moved on while it is empty */
+    bool counted;            /* dies before its ttl: its ids count as evicted */
     struct node nodes[];
 };
 
@@ -54,15 +53,15 @@ struct l1 {
     size_t capacity;
     size_t generation_nodes;
     size_t chunk_nodes;
-    struct l1_files *files; /* NULL: memory alone */
-    bool distrusted;        /* by whoever destroys */
-    uint64_t epoch_ms;      /* from the callers' time to the generations' */
+    struct l1_files *files; /* NULL: only memory */
+    bool distrusted;        /* set before l1_destroy() */
+    uint64_t epoch_ms;      /* added to the callers' time to get the generations' time */
     unsigned stamp_shift;
     bool shared; /* an id can be another alloyd's */
-    /* any thread; of a stream whose ids are known for less than ttl_ms; 0: it is none */
+    /* any thread; how long a stream's ids are known, if less than ttl_ms; else 0 */
     _Atomic uint64_t stream_ttl_ms[METRIC_STREAMS_MAX];
     /* read by adders, written under the lock */
-    CACHE_ALIGNED _Atomic uint64_t serial; /* moves when the current generation is sealed */
+    CACHE_ALIGNED _Atomic uint64_t serial; /* changes when the current generation is sealed */
     /* any thread */
     CACHE_ALIGNED _Atomic int64_t entries;
     _Atomic uint64_t evicted;
@@ -71,16 +70,16 @@ struct l1 {
     pthread_cond_t reclaimed;
     bool reclaiming;
     struct generation *current; /* NULL: none could be opened yet */
-    struct generation *oldest;  /* sealed, linked to the younger ones */
+    struct generation *oldest;  /* sealed, linked to the next younger ones */
     struct generation *youngest;
     struct generation *spare; /* free, all zero, or NULL */
     size_t nodes;             /* carved and not freed, in all generations */
 };
 
-/* Its owner's alone. */
+/* Used only by its owner. */
 struct l1_thread {
     struct l1 *l1;
-    struct generation *generation; /* of the chunk; stale once serial has moved */
+    struct generation *generation; /* of the chunk; stale once serial has changed */
     struct node *next;             /* rest of the chunk */
     struct node *end;
     uint64_t serial; /* of the generation */
@@ -110,8 +109,8 @@ static inline struct l1_entry *l1_entry_of(const struct cds_lfht_node *link)
     return atomic_load_explicit(&node->entry, memory_order_acquire);
 }
 
-/* How old a stamp is at a time, at the least; one that is ahead of it, by another thread's clock,
- * is new. */
+/* The least age of a stamp at now_ms. A stamp that is ahead of now_ms, because another thread's
+ * clock read was later, is new. */
 static inline uint64_t l1_stamp_age(uint64_t stamp, uint64_t now_ms, uint64_t shift)
 {
     const uint64_t steps = ((now_ms >> shift) - stamp) & STAMP_MASK;
@@ -119,8 +118,8 @@ static inline uint64_t l1_stamp_age(uint64_t stamp, uint64_t now_ms, uint64_t sh
     return steps == 0 || steps > STAMP_MASK / 2 ? 0 : ((steps - 1) << shift) + 1;
 }
 
-/* Adders of many threads may come with slightly different times; the latest wins. Stores at most
- * once in a millisecond, so that the line stays shared. */
+/* Threads may come with slightly different times; the latest wins. Stores at most once a
+ * millisecond, so that the cache line stays shared. */
 static inline void l1_note_youngest(struct generation *generation, uint64_t now_ms)
 {
     _Atomic uint64_t *youngest_ms = &generation->slab->youngest_ms;
@@ -132,13 +131,12 @@ static inline void l1_note_youngest(struct generation *generation, uint64_t now_
         ;
 }
 
-/* Gives the thread a new chunk, and makes room for it where there is none. Not in a read section.
- */
+/* Gives the thread a new chunk, and evicts if there is no room for one. Not in a read section. */
 void l1_refill(struct l1_thread *thread, uint64_t now_ms);
 
 /* The current generation takes no more ids; the next add opens another. Under the lock. */
 void l1_seal(struct l1 *l1);
-/* Frees a generation that no thread can see any more; its file stays where keep is true. */
+/* Frees a generation that no thread can see any more; keep: its file stays. */
 void l1_generation_free(const struct l1 *l1, struct generation *generation, bool keep);
 
 #endif

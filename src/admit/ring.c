@@ -2,25 +2,27 @@
 /*
  * ring.c - hands accepted events from the front-end threads to the workers.
  *
- * Two things are kept apart. A credit says that there is room: ring_reserve() takes it before we
- * answer, and the worker that takes the event gives it back. A position says where: ring_publish()
- * takes it at the last moment, by one addition, so that nothing can happen between taking it and
- * filling it. After Dmitry Vyukov's bounded MPMC queue: a slot's turn tells for which lap around
- * the ring it is free (2 * lap) or ready (2 * lap + 1), and only the thread whose position it is
- * moves it on.
+ * Credits and positions are separate. A credit says that there is room: ring_reserve() takes it
+ * before we answer, and the worker that takes the event gives it back. A position says where:
+ * ring_publish() takes it at the last moment, by one addition, so that nothing can happen between
+ * taking it and filling it. The slots follow Dmitry Vyukov's bounded MPMC queue: a slot's turn says
+ * for which lap around the ring it is free (2 * lap) or ready (2 * lap + 1), and only the thread
+ * that holds the position changes it.
  *
- * A publisher can find its slot not yet free: a worker claimed it a lap ago and has not read it.
- * It then spins, at first with pause and then with sched_yield(). This is bounded and rare: the
- * worker is between its claim and its copy, where it makes no call and takes no lock, so it needs
- * nothing but the CPU that sched_yield() offers; and as there are at least twice as many slots as
- * credits, the other workers must have taken at least `capacity` events during that moment.
+ * A publisher can find that its slot is not free yet: a worker took the position a lap ago and has
+ * not read the slot. The publisher then spins, at first with pause and then with sched_yield().
+ * This is bounded and rare: the worker is between taking the position and copying the record, where
+ * it makes no call and takes no lock, so it needs only the CPU that sched_yield() offers. And since
+ * there are at least twice as many slots as credits, the other workers must have taken at least
+ * `capacity` events in that moment.
  *
- * Workers sleep on an eventcount: a sleeper first counts itself in `waiters`, then looks again
- * whether the ring is empty; a publisher first fills the slot, then looks at `waiters`. With a full
- * fence between the two steps on either side at least one of them sees the other (Dekker).
+ * Workers sleep on an eventcount: a sleeper first counts itself in `waiters`, then checks again
+ * that the ring is empty; a publisher first fills the slot, then looks at `waiters`. With a full
+ * fence between the two steps on either side, at least one of them sees the other (Dekker). Without
+ * it an event could wait in the ring while every worker sleeps.
  *
- * Runs on: ring_reserve(), ring_cancel() and ring_publish() any front-end thread; ring_take() and
- * ring_wait() any worker; the rest anywhere.
+ * Runs on: ring_reserve(), ring_cancel() and ring_publish() on any front-end thread; ring_take()
+ * and ring_wait() on any worker; the rest anywhere.
  * Owns: the slots. The event bytes belong to the journal.
  */
 #include "alloy/ring.h"
@@ -41,7 +43,7 @@
 
 struct slot {
     _Atomic uint64_t turn;
-    struct record *record; /* written and read by whoever has the turn */
+    struct record *record; /* written and read by the thread that has the turn */
 };
 
 struct ring {
@@ -52,20 +54,20 @@ struct ring {
     struct slot *slots;
     /* any thread */
     CACHE_ALIGNED _Atomic uint64_t credits; /* in use, and CLOSED */
-    /* front-end threads write, nobody else reads */
+    /* front-end threads only */
     CACHE_ALIGNED _Atomic uint64_t tail; /* next position to publish at */
     /* workers */
     CACHE_ALIGNED _Atomic uint64_t head; /* next position to take from */
     /* workers write on their way to sleep and back; publishers read */
     CACHE_ALIGNED _Atomic uint32_t waiters;
-    _Atomic uint32_t epoch; /* the futex: moves with each wake-up */
+    _Atomic uint32_t epoch; /* the futex: incremented by each wake-up */
 };
 
 static void ring_full_fence(void)
 {
 #ifdef __SANITIZE_THREAD__
-    /* gcc warns that ThreadSanitizer does not model the fence. It need not: the fence orders the
-     * wake-ups alone, and all data passes through acquire and release on a slot's turn. */
+    /* gcc warns that ThreadSanitizer does not model the fence. It need not: the fence orders only
+     * the wake-ups; all data passes through acquire and release on a slot's turn. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
 #endif
@@ -131,8 +133,8 @@ static void ring_credits_give_back(struct ring *ring, size_t n)
 
 static void ring_wake_sleepers(struct ring *ring, int count)
 {
-    /* Moves first, so that a sleeper on its way to the kernel does not fall asleep there. The
-     * release pairs with the acquire in ring_epoch(). */
+    /* Change the epoch first, so that a sleeper on its way into the kernel does not fall asleep
+     * there. The release pairs with the acquire in ring_epoch(). */
     atomic_fetch_add_explicit(&ring->epoch, 1, memory_order_release);
     syscall(SYS_futex, &ring->epoch, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
@@ -146,8 +148,8 @@ static void ring_wake_one_if_asleep(struct ring *ring)
         ring_wake_sleepers(ring, 1);
 }
 
-/* True when the oldest position has nothing to take. What stands behind it does not matter: its
- * publisher is about to fill it and then wakes a sleeper itself. */
+/* True when the oldest position has nothing to take. Later positions do not matter: the publisher
+ * of the oldest is about to fill it and then wakes a sleeper itself. */
 static bool ring_is_empty(const struct ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
@@ -174,7 +176,7 @@ struct ring *ring_create(size_t capacity)
         return NULL;
     *ring =
         (struct ring){.capacity = capacity, .lap_shift = shift, .mask = ((uint64_t)1 << shift) - 1};
-    /* All zero is free for the first lap: no page is touched before it is needed. */
+    /* All zero means free for the first lap, so we need not touch a page before its use. */
     ring->slots = calloc((size_t)1 << shift, sizeof(*ring->slots));
     if (!ring->slots) {
         free(ring);
@@ -214,7 +216,7 @@ void ring_publish(struct ring *ring, struct record *const *records, size_t n)
 {
     if (n == 0)
         return;
-    /* relaxed: the position is but a number; the slot's turn orders the rest */
+    /* relaxed: the position is only a number; the slot's turn orders the rest */
     uint64_t position = atomic_fetch_add_explicit(&ring->tail, n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++, position++) {
         struct slot *slot = ring_slot_at(ring, position);
@@ -241,8 +243,8 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
             head = now;
         } else if (atomic_compare_exchange_weak_explicit(
                        &ring->head, &head, head + n, memory_order_relaxed, memory_order_relaxed)) {
-            /* relaxed: what we read next was ordered by ring_slot_ready(), and nobody else can have
-             * changed it, as a turn never comes twice and head never goes back */
+            /* relaxed: ring_slot_ready() has ordered what we read next, and nobody else can have
+             * changed it, since a turn never comes twice and head never goes back */
             break;
         }
     }
@@ -253,7 +255,7 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
         atomic_store_explicit(&slot->turn, ring_turn_free(ring, head) + 2, memory_order_release);
     }
     ring_credits_give_back(ring, n);
-    /* Who got all that was asked for may leave more behind: the wake-up is passed on. */
+    /* The ring gave as much as we asked for and may hold more: wake the next sleeper. */
     if (n == max && atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0 &&
         !ring_is_empty(ring))
         ring_wake_sleepers(ring, 1);
@@ -262,8 +264,8 @@ size_t ring_take(struct ring *ring, struct record **out, size_t max)
 
 uint32_t ring_epoch(const struct ring *ring)
 {
-    /* acquire: pairs with the release in ring_wake_sleepers(); what was done before the wake-up is
-     * seen after */
+    /* acquire: pairs with the release in ring_wake_sleepers(); we see what was done before the
+     * wake-up */
     return atomic_load_explicit(&ring->epoch, memory_order_acquire);
 }
 
@@ -279,8 +281,8 @@ void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns)
 
     if (timeout_ns == 0)
         return;
-    /* The epoch was read before the ring is looked at, so that a wake-up from there on keeps the
-     * kernel from putting us to sleep. */
+    /* The caller read the epoch before we look at the ring, so after any wake-up since then the
+     * kernel does not put us to sleep. */
     atomic_fetch_add_explicit(&ring->waiters, 1, memory_order_relaxed);
     /* pairs with the fence in ring_wake_one_if_asleep() */
     ring_full_fence();

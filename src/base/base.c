@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base.c - the end of a process that has found itself broken.
+ * base.c - ends a process that has found a bug in itself.
  *
  * Runs on: any thread. Owns: nothing.
  */
@@ -16,8 +16,7 @@ void base_abort(const char *what, const char *file, int line)
     int len =
         snprintf(text, sizeof(text) - 1, "alloyd: assertion failed: %s (%s:%d)", what, file, line);
 
-    /* Not through stdio: where the reader of standard error stalls, abort() would not be reached.
-     */
+    /* Not with stdio: if the reader of standard error stalls, we would never reach abort(). */
     if (len > 0) {
         if ((size_t)len > sizeof(text) - 2)
             len = (int)sizeof(text) - 2;

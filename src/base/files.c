@@ -56,7 +56,7 @@ int files_write_all(int fd, const void *data, size_t len)
 
 int files_list(int dir_fd, int (*visit)(void *arg, const char *name), void *arg)
 {
-    /* Of its own: a duplicate would share its place in the folder with others. */
+    /* Open the folder again: a duplicated descriptor would share its read position with others. */
     const int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
     const struct dirent *entry;

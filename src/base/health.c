@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * health.c - what is wrong right now, as told by /readyz.
+ * health.c - the conditions that are wrong right now; /readyz reports them.
  *
- * A sorted array under one mutex: mostly a handful of conditions, changed a few times an hour.
+ * A sorted array under one mutex: there are rarely more than a few conditions, and they change a
+ * few times an hour.
  *
  * Runs on: any thread. Owns: the conditions and copies of their texts.
  */
@@ -23,12 +24,12 @@ struct health {
     /* under the mutex, sorted by key */
     struct condition conditions[HEALTH_CONDITIONS_MAX];
     size_t count;
-    /* raised while the array was full, since there was room the last time */
+    /* conditions raised while the array was full, since it last had room */
     size_t left_out;
     size_t left_out_blocking;
 };
 
-/* Returns the first index whose key is not below key: its place, whether it is there or not. */
+/* Returns the first index whose key is not below key: where key is, or belongs. */
 static size_t health_find(const struct health *health, const char *key)
 {
     size_t i = 0;
@@ -89,7 +90,7 @@ void health_raise(struct health *health, const char *key, bool blocking, const c
 
 void health_clear(struct health *health, const char *key)
 {
-    char cut[HEALTH_KEY_MAX]; /* as health_raise() would have kept it */
+    char cut[HEALTH_KEY_MAX]; /* cut as health_raise() cuts it */
     size_t i;
 
     snprintf(cut, sizeof(cut), "%s", key);
@@ -99,7 +100,7 @@ void health_clear(struct health *health, const char *key)
         health->count--;
         memmove(&health->conditions[i], &health->conditions[i + 1],
                 (health->count - i) * sizeof(health->conditions[0]));
-        /* There is room: whoever was left out raises again. */
+        /* There is room now: conditions that were left out will be raised again. */
         health->left_out = health->left_out_blocking = 0;
     }
     pthread_mutex_unlock(&health->mutex);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kill_point.c - lets the process die at a named place. See kill_point.h.
+ * kill_point.c - kills the process at a named place. See kill_point.h.
  *
  * Runs on: any thread.
  */
@@ -24,6 +24,6 @@ void kill_point(const char *name)
         raise(SIGKILL);
 }
 #else
-/* A translation unit is never empty. */
+/* C does not allow an empty translation unit. */
 typedef int kill_point_unused;
 #endif

@@ -5,9 +5,9 @@
  * Callers write "constant text key=value key=\"quoted value\"". The line is rendered once and then
  * split at the first " word=" into message and pairs, so that both formats carry the same fields
  * and no byte of a value can begin a second line or close a string early. No allocation: this must
- * work when memory is what has run out.
+ * work when memory has run out.
  *
- * Runs on: any thread; log_start() and log_stop() the main thread. Owns: nothing.
+ * Runs on: any thread; log_start() and log_stop() on the main thread. Owns: nothing.
  */
 #include "alloy/log.h"
 
@@ -25,28 +25,28 @@
 #include "log_sink.h"
 
 #define LINE_BYTES LOG_SINK_LINE_MAX
-#define CUT_BYTES 24        /* kept free for a closing quote, the mark of a cut line and its end */
-#define RENDERED_BYTES 4096 /* of text and pairs as the caller formatted them */
+#define CUT_BYTES 24 /* kept free for a closing quote, the mark of a cut line, and the newline */
+#define RENDERED_BYTES 4096 /* text and pairs as the caller formatted them */
 #define ISO_BYTES 25
 
-/* A line being put together. Once cut, nothing more is taken: a later short field must not slip in
- * behind the gap. */
+/* A line that is being built. Once it is cut, it takes nothing more: a later short field after the
+ * gap would mislead. */
 struct line {
     char data[LINE_BYTES];
     size_t len;
-    size_t fields; /* where they begin, behind the priority */
+    size_t fields; /* where the fields begin, after the priority */
     bool cut;
 };
 
 static const char *const level_words[] = {"error", "warn", "info", "debug"};
-/* As sd-daemon(3) has them; systemd's journal takes them off again. */
+/* In the form of sd-daemon(3); systemd's journal removes them again. */
 static const char *const level_priorities[] = {"<3>", "<4>", "<6>", "<7>"};
 
 static _Atomic int level_in_force = LOG_LEVEL_INFO;
 static _Atomic int format_in_force = LOG_FORMAT_LOGFMT;
 static _Atomic bool priorities_in_force;
 
-/* Puts all of it or nothing, so that an escape is never halved. */
+/* Puts all of data or nothing, so that an escape is never cut in two. */
 static void log_put(struct line *line, const char *data, size_t len)
 {
     if (line->cut || len > LINE_BYTES - CUT_BYTES - line->len) {
@@ -81,7 +81,7 @@ static bool log_is_key_byte(char c)
            c == '.';
 }
 
-/* Length of the key when "key=" begins at text; else 0. */
+/* Length of the key if "key=" begins at text, else 0. */
 static size_t log_key_len(const char *text)
 {
     size_t len = 0;
@@ -135,8 +135,8 @@ static bool log_needs_quotes(const char *data, size_t len)
 }
 
 /*
- * Puts one field with its separator. A field whose key has no room goes whole; a value that has
- * none is cut, and its quote closed. In logfmt a value stays bare where it can.
+ * Puts one field with its separator. Without room for the key, drops the field; without room for
+ * the value, cuts the value and closes its quote. In logfmt quotes a value only if necessary.
  */
 static void log_put_field(struct line *line, enum log_format format, struct slice key,
                           struct slice value, bool quoted)
@@ -159,7 +159,7 @@ static void log_put_field(struct line *line, enum log_format format, struct slic
     }
     log_put_escaped(line, value.data, value.len);
     if (quotes)
-        line->data[line->len++] = '"'; /* CUT_BYTES leave room */
+        line->data[line->len++] = '"'; /* there is room: CUT_BYTES */
 }
 
 static void log_put_word(struct line *line, enum log_format format, const char *key,
@@ -184,7 +184,7 @@ static void log_put_pairs(struct line *line, enum log_format format, const char 
     }
 }
 
-/* Ends the line: says so where it was cut. */
+/* Ends the line, and marks it if it was cut. */
 static void log_finish(struct line *line, enum log_format format)
 {
     bool json = format == LOG_FORMAT_JSON;
@@ -198,7 +198,7 @@ static void log_finish(struct line *line, enum log_format format)
 
 void log_configure(enum log_level level, enum log_format format)
 {
-    /* relaxed: a line more or less of the old kind harms nobody */
+    /* relaxed: one more line of the old kind does no harm */
     atomic_store_explicit(&level_in_force, (int)level, memory_order_relaxed);
     atomic_store_explicit(&format_in_force, (int)format, memory_order_relaxed);
 }
@@ -208,7 +208,7 @@ int log_enabled(enum log_level level)
     return (int)level <= atomic_load_explicit(&level_in_force, memory_order_relaxed);
 }
 
-/* Puts the line together out of what the caller formatted. */
+/* Builds the line from what the caller formatted. */
 static void log_render(struct line *line, enum log_level level, const char *module,
                        const char *rendered)
 {
@@ -255,7 +255,7 @@ void log_write(enum log_level level, const char *module, const char *format, ...
     errno = saved_errno;
 }
 
-/* Tells of lines that are missing, whatever level is in force. */
+/* Builds the line that says how many lines are missing, whatever level is in force. */
 static size_t log_render_gap(uint64_t count, char out[LOG_SINK_LINE_MAX])
 {
     char rendered[128];
@@ -268,8 +268,9 @@ static size_t log_render_gap(uint64_t count, char out[LOG_SINK_LINE_MAX])
     return line.len;
 }
 
-/* Whether standard error goes to systemd's journal: JOURNAL_STREAM, which its children inherit,
- * names the stream that systemd gave, and standard error may have been redirected since. */
+/* Whether standard error goes to systemd's journal. JOURNAL_STREAM names the stream that systemd
+ * gave us; but children inherit it, and standard error may have been redirected since, so
+ * compare. */
 static bool log_goes_to_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
@@ -308,7 +309,7 @@ int log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_m
 {
     uint64_t next_ms = atomic_load_explicit(&limit->next_ms, memory_order_relaxed);
 
-    /* Of the threads that come at one moment, the winner of the exchange writes. */
+    /* When several threads come at the same time, the one whose exchange succeeds writes. */
     if (now_ms < next_ms ||
         !atomic_compare_exchange_strong_explicit(&limit->next_ms, &next_ms, now_ms + interval_ms,
                                                  memory_order_relaxed, memory_order_relaxed)) {

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log_sink.c - takes finished log lines to standard error without ever holding up who logs.
+ * log_sink.c - writes finished log lines to standard error without ever blocking the threads that
+ * log.
  *
- * A reader of standard error that stalls (a stopped pager, a log shipper that hangs) must stop
- * nothing but the log. So lines go into a bounded buffer, and a thread of its own writes them. A
- * line that finds the buffer full is dropped and counted; when there is room again, one line tells
- * how many are missing at that place.
+ * A reader of standard error that stalls (a stopped pager, a hanging log shipper) must stop only
+ * the log. So lines go into a bounded buffer, and a thread of its own writes them. When the buffer
+ * is full, a line is dropped and counted; when there is room again, one line says how many are
+ * missing there.
  *
  *     DIRECT --start--> BUFFERED --stop--> DIRECT      (all was written)
  *                                `-stop--> DISCARDING  (the reader stalls, and would stall us too)
  *
- * Runs on: log_sink_start() and log_sink_stop() the main thread; the rest any thread.
- * Owns: the buffer and its thread; standard error is the process's.
+ * Runs on: log_sink_start() and log_sink_stop() on the main thread; the rest on any thread.
+ * Owns: the buffer and its thread; standard error belongs to the process.
  */
 #include "log_sink.h"
 
@@ -24,29 +25,29 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RETRY_MS 100                      /* standard error is not ready, and does not block */
-#define RESUME_BYTES (LOG_SINK_BYTES / 4) /* after a gap: free before lines are taken again */
+#define RETRY_MS 100                      /* when standard error is non-blocking and not ready */
+#define RESUME_BYTES (LOG_SINK_BYTES / 4) /* that must be free after a gap to take lines again */
 #define CRASH_FLUSH_MS 1000               /* how long a crash waits for its log */
 #define FLUSH_STEP_NS 1000000
 
 enum sink_state { SINK_DIRECT, SINK_BUFFERED, SINK_DISCARDING };
 
 static struct {
-    pthread_mutex_t mutex; /* never held over a system call that can wait */
+    pthread_mutex_t mutex; /* never held during a system call that can block */
     pthread_cond_t filled;
     pthread_t writer;
     log_sink_gap_fn render_gap; /* constant while BUFFERED */
     /* under the mutex */
     enum sink_state state;
-    size_t head;  /* of the first byte that is not written yet */
-    uint64_t gap; /* lines dropped since the last one that was taken */
+    size_t head;  /* of the first unwritten byte */
+    uint64_t gap; /* lines dropped since the last one taken */
     char data[LOG_SINK_BYTES];
     /* written under the mutex, read by log_sink_flush() in a signal handler too */
-    _Atomic size_t held; /* bytes from head on, around the end */
+    _Atomic size_t held; /* unwritten bytes from head on, wrapping around */
     /* any thread, lock-free */
     _Atomic uint64_t dropped;
     /* writer only */
-    bool torn; /* the last write ended within a line */
+    bool torn; /* the last write ended inside a line */
 } sink = {.mutex = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
 
 static size_t log_sink_held(void)
@@ -54,7 +55,7 @@ static size_t log_sink_held(void)
     return atomic_load_explicit(&sink.held, memory_order_relaxed);
 }
 
-/* Under the mutex; there is room. */
+/* Under the mutex. There must be room. */
 static void log_sink_append(const char *data, size_t len)
 {
     const size_t held = log_sink_held();
@@ -66,7 +67,7 @@ static void log_sink_append(const char *data, size_t len)
     atomic_store_explicit(&sink.held, held + len, memory_order_relaxed);
 }
 
-/* Under the mutex. Tells of a gap, if there is one. */
+/* Under the mutex. Appends the line about a gap, if there is one. */
 static void log_sink_close_gap(void)
 {
     char line[LOG_SINK_LINE_MAX];
@@ -86,11 +87,11 @@ static size_t log_sink_peek(char out[LOG_SINK_LINE_MAX])
 
     memcpy(out, sink.data + sink.head, first);
     memcpy(out + first, sink.data, len - first);
-    /* No line is longer than out, so that one of them ends in it. */
+    /* No line is longer than out, so at least one ends in it. */
     return (size_t)((char *)memrchr(out, '\n', len) - out) + 1;
 }
 
-/* Returns how much could be written; less than len where standard error takes no more. */
+/* Returns how much was written; less than len when standard error takes no more. */
 static size_t log_sink_write(const char *data, size_t len)
 {
     size_t done = 0;
@@ -122,7 +123,7 @@ static void log_sink_write_lines(const char *data, size_t len)
     size_t done;
 
     if (sink.torn && log_sink_write("\n", 1) == 1)
-        sink.torn = false; /* what comes now must not stand behind half a line */
+        sink.torn = false; /* the next line must not follow half a line */
     done = log_sink_write(data, len);
     if (done == len)
         return;
@@ -149,24 +150,24 @@ static void *log_sink_main(void *arg)
         pthread_mutex_unlock(&sink.mutex);
         log_sink_write_lines(lines, len);
         pthread_mutex_lock(&sink.mutex);
-        /* Before the buffer is empty, so that whoever waits for that waits for this line too. */
+        /* Before the buffer is empty, so that a flush waits for this line too. */
         if (log_sink_held() == len)
             log_sink_close_gap();
         sink.head = (sink.head + len) % LOG_SINK_BYTES;
         atomic_store_explicit(&sink.held, log_sink_held() - len, memory_order_relaxed);
         if (log_sink_held() == 0)
-            sink.head = 0; /* few lines touch few pages */
+            sink.head = 0; /* so that few lines touch few pages */
     }
     pthread_mutex_unlock(&sink.mutex);
     return NULL;
 }
 
-/* Lets what was logged before a crash out, then lets the crash go on. */
+/* Writes what was logged before a crash, then lets the crash go on. */
 static void log_sink_on_crash(int number)
 {
     log_sink_flush(CRASH_FLUSH_MS);
-    /* A fault comes again when this returns, and abort() raises again; the action is then the
-     * default one, by SA_RESETHAND. One that was sent does not. */
+    /* After we return, a fault happens again and abort() raises again, now with the default action
+     * (SA_RESETHAND). But a signal sent by kill(2) would not come again, so raise it. */
     raise(number);
 }
 
@@ -223,8 +224,7 @@ void log_sink_put(const char *line, size_t len)
     }
     pthread_mutex_unlock(&sink.mutex);
     if (state == SINK_DIRECT) {
-        /* One write, so that lines of two threads never mix; if it fails there is nobody to tell.
-         */
+        /* One write, so that lines of two threads never mix. If it fails we cannot report it. */
         (void)!write(STDERR_FILENO, line, len);
     } else if (state == SINK_DISCARDING) {
         log_sink_count_dropped(1);
@@ -256,7 +256,7 @@ void log_sink_stop(unsigned wait_ms)
     if (written)
         pthread_join(sink.writer, NULL);
     else
-        pthread_detach(sink.writer); /* it is in a write(2) that only its reader can end */
+        pthread_detach(sink.writer); /* it is blocked in a write(2) that only the reader can end */
 }
 
 uint64_t log_sink_dropped(void)

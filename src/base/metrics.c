@@ -2,10 +2,10 @@
 /*
  * metrics.c - counters that cost their thread one plain store.
  *
- * A reader that sums while the owners write sees each counter at some recent moment, never torn;
- * two counters may be a few events apart, which a scrape is allowed to be.
+ * A reader that sums while the owners write sees a recent, never torn, value of each counter; two
+ * counters may be a few events apart, which is fine for a scrape.
  *
- * Runs on: metrics_thread_create() and readers any thread; a block only its own thread.
+ * Runs on: any thread calls metrics_thread_create() and reads; only a block's own thread writes it.
  * Owns: the blocks, until metrics_destroy().
  */
 #include "alloy/metrics.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pulse.c - threads report in, so that one that hangs is known by its name.
+ * pulse.c - threads report in, so that we can name one that hangs.
  *
- * Runs on: pulse_look() the main thread; the rest any thread. Owns: the slots.
+ * Runs on: pulse_look() on the main thread; the rest on any thread. Owns: the slots.
  */
 #include "alloy/pulse.h"
 
@@ -17,17 +17,17 @@ enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_BEATING };
 
 static struct slot {
     _Atomic int state;        /* release when it becomes BEATING or FREE, acquire in pulse_look() */
-    _Atomic uint64_t beat_ms; /* and its slack; relaxed: carries nothing but itself */
-    /* by who joins, while FILLING */
+    _Atomic uint64_t beat_ms; /* last beat plus slack; relaxed: orders nothing else */
+    /* written by the joining thread, while FILLING */
     char name[PULSE_NAME_MAX];
-    /* by who looks */
+    /* pulse_look() only */
     bool hangs;
     char hung_name[PULSE_NAME_MAX];
 } CACHE_ALIGNED slots[PULSE_THREADS_MAX];
 
-/* By who looks. */
+/* pulse_look() only. */
 static uint64_t looked_ms;
-static uint64_t floor_ms; /* silence before this counts for nobody */
+static uint64_t floor_ms; /* silence before this does not count */
 
 static _Thread_local struct slot *own_slot;
 
@@ -61,8 +61,7 @@ void pulse_leave(void)
     own_slot = NULL;
 }
 
-/* How long the slot's thread has been silent beyond what it may; 0: it beats, or nobody is there.
- */
+/* How long the slot's thread has been silent, if for too long; 0: it beats, or the slot is free. */
 static uint64_t pulse_silent_ms(struct slot *slot, uint64_t now_ms, uint64_t bound_ms)
 {
     uint64_t since_ms;
@@ -79,7 +78,7 @@ size_t pulse_look(uint64_t now_ms, uint64_t bound_ms, pulse_told_fn told, void *
 {
     size_t hanging = 0;
 
-    /* The whole process was stopped, or the machine too busy: the others get their time too. */
+    /* The whole process was stopped, or the machine too busy: give the threads time to beat. */
     if (now_ms - looked_ms > bound_ms / 2)
         floor_ms = now_ms;
     looked_ms = now_ms;

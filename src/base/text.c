@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * text.c - bytes that people or JSON parsers read.
+ * text.c - helpers for text: UTF-8, escapes.
  *
- * Not for the path of an event: json_scan.c judges UTF-8 in its own pass.
+ * Not for events: json_scan.c checks UTF-8 in its own pass.
  *
  * Runs on: any thread.
  * Owns: nothing.

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * claims.c - who owns an id, over all alloyd that share one Redis (L2).
+ * claims.c - decides who owns an id, among all alloyd that share one Redis (L2).
  *
- * A batch is claimed in rounds, each pipelined: MGET of all keys; SET NX for what was not there;
- * MGET again for the SETs that lost. The last one is not idle: Redis may still have run our own SET
- * from a connection that we had given up after a time-out, between the MGET and the SET of the next
- * try. Only the value tells such a claim from somebody else's, and to take it for a duplicate would
- * lose the event. What is then not there any more is tried once more; a key that cannot be set and
- * cannot be read either holds something that no alloyd has written, and makes nothing a duplicate.
+ * We claim a batch in pipelined rounds: MGET of all keys; SET NX for the keys that were missing;
+ * MGET again for the SETs that lost. The last round is necessary: Redis may have run our own
+ * earlier SET, from a connection that we gave up after a time-out, between the MGET and the SET of
+ * the next try. Only the value distinguishes such a claim from another's, and taking it for a
+ * duplicate would lose the event. Keys that are then missing again get one more try. A key that can
+ * be neither set nor read holds something that no alloyd has written, and makes nothing a
+ * duplicate.
  *
- * Commands are built straight into one buffer and sent in windows, and a window's replies are read
- * before the next one is built: memory is bounded, and neither side can block on the other's full
- * socket. Of hiredis we use connecting and the reply parser; our reply functions write verdicts
- * where they belong, so that no reply costs an allocation. We wait with poll(), since only that
- * bounds a whole exchange: a socket's own time-outs bound each read.
+ * We build commands in one buffer and send them in windows, and read a window's replies before we
+ * build the next one: that bounds the memory, and neither side can block on the other's full
+ * socket. The reply functions write verdicts directly, so that no reply costs an allocation.
  *
- * Whatever goes wrong, the connection is dropped, for its replies may be out of step, and the
- * breaker opens, so that a dead Redis does not cost a time-out a batch. A Redis that answers and
- * takes no claims is as good as none: up again is only one that has just taken a SET like ours.
+ * After any error we drop the connection, since its replies may no longer match our commands, and
+ * open the breaker, so that a dead Redis does not cost a time-out for each batch. A Redis that
+ * answers but takes no claims is as good as none: it counts as up again only after it has taken a
+ * SET like ours.
  *
- * Runs on: the one thread that owns the struct claims; claims_cancel() any thread.
+ * Runs on: the one thread that owns the struct claims; claims_cancel() on any thread.
  * Owns: the connection. Verdicts and records are borrowed during a call.
  */
 #include "alloy/claims.h"
@@ -38,15 +38,15 @@
 #include <sys/random.h>
 
 #define VALUE_LEN 16
-/* A window is sent when it is at least this long; one MGET is not longer than this and a key. */
+/* We send a window once it is at least this long; one MGET is at most this and one key long. */
 #define WINDOW_BYTES (256u * 1024)
-#define COMMAND_SLACK 1024 /* of any command, without its keys */
+#define COMMAND_SLACK 1024 /* most bytes of a command without its keys */
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
 #define LOG_INTERVAL_MS 1000
 
-/* Deletes a key if it still has this value; one step in Redis, so that a claim which expires and
- * is taken by somebody else meanwhile is not deleted. A key that is no string is no claim. */
+/* Deletes a key if it still has this value. In two steps we could delete another's claim, if ours
+ * expired in between. A key that is not a string is not a claim. */
 #define RELEASE_SCRIPT                                                                  \
     "local v=redis.pcall('GET',KEYS[1]) "                                               \
     "if v==ARGV[1] then return redis.call('DEL',KEYS[1]) end "                          \
@@ -64,12 +64,12 @@ enum round {
     ROUND_ASK,
 };
 
-/* How a claim is deleted by its value, on this connection. */
+/* How the server of this connection deletes a key by its value. */
 enum release_way {
     RELEASE_UNKNOWN,
     RELEASE_DELEX,   /* Redis 8.4 */
     RELEASE_DELIFEQ, /* Valkey 9.0 */
-    RELEASE_EVAL,    /* whatever is older */
+    RELEASE_EVAL,    /* all older servers */
 };
 
 enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE };
@@ -85,7 +85,7 @@ struct job {
 struct claims {
     /* set before the first use, constant after */
     struct claims_parts parts;
-    struct redis_link *link; /* NULL: no second level */
+    struct redis_link *link; /* NULL: no Redis */
     size_t slice_max;
     size_t prefix_len;
 
@@ -95,27 +95,27 @@ struct claims {
     /* owner thread only */
     bool down;
     struct backoff backoff;
-    uint64_t retry_at_ms; /* in the caller's time */
+    uint64_t retry_at_ms; /* by the caller's clock */
     uint64_t random;
-    enum release_way release_way; /* of the connection */
-    size_t asked_ways;            /* answers to the question for it */
+    enum release_way release_way; /* for this connection */
+    size_t asked_ways;            /* answers to that question so far */
 
-    /* the call under way */
+    /* the present call */
     uint64_t timeout_ns;
     size_t chunk;
     char ttl_s[24];
     char *key_head; /* prefix, stream, ':' */
     size_t key_head_len;
-    struct record *const *records; /* a slice of at most slice_max */
+    struct record *const *records; /* at most slice_max of the batch's */
     enum claims_verdict *verdicts;
     bool *released;
-    uint32_t *todo; /* indexes of records that the round is about */
+    uint32_t *todo; /* indexes of the round's records */
 
-    /* the round under way */
+    /* the present round */
     enum round round;
-    size_t reply_from;  /* place in todo of the reply's first key */
-    size_t reply_count; /* keys that the reply is about */
-    size_t kept;        /* front of todo: what the next round is about */
+    size_t reply_from;  /* index in todo of the reply's first key */
+    size_t reply_count; /* how many keys the reply answers */
+    size_t kept;        /* how many of todo, at its front, are left for the next round */
 };
 
 /* ---- commands ---- */
@@ -139,8 +139,8 @@ static const struct record *claims_todo_record(const struct claims *claims, size
     return claims->records[claims->todo[at]];
 }
 
-/* How many keys from `from` on go into one MGET. The same when it is sent and when it is answered:
- * todo behind the reply under way does not change. */
+/* How many keys from `from` on go into one MGET. Sending and answering give the same number, since
+ * todo behind the present reply does not change. */
 static size_t claims_mget_span(const struct claims *claims, size_t from, size_t n)
 {
     size_t count = 0;
@@ -175,7 +175,7 @@ static void claims_put_set(struct claims *claims, const struct record *record)
     redis_link_put(claims->link, LITERAL("$2\r\nNX\r\n"));
 }
 
-/* The key of no event, since an id is never empty, which whoever may touch claims may touch. */
+/* A key that no event has, since an id is never empty, but that ACL rules for claims cover. */
 static void claims_put_empty_key(struct claims *claims)
 {
     redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
@@ -209,7 +209,7 @@ static void claims_put_release(struct claims *claims, const struct record *recor
     redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, none);
 }
 
-/* Both commands, on a key that is not there. */
+/* Sends both commands, on a key that does not exist. */
 static void claims_put_question(struct claims *claims)
 {
     redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
@@ -220,7 +220,7 @@ static void claims_put_question(struct claims *claims)
     redis_link_put(claims->link, LITERAL("$1\r\n-\r\n"));
 }
 
-/* What claiming needs, on a key that is gone at once. */
+/* Sends what claiming needs, on a key that expires at once. */
 static void claims_put_probe(struct claims *claims)
 {
     redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
@@ -230,7 +230,7 @@ static void claims_put_probe(struct claims *claims)
     redis_link_put(claims->link, LITERAL("$5\r\nprobe\r\n$2\r\nPX\r\n$1\r\n1\r\n$2\r\nNX\r\n"));
 }
 
-/* Keys that the command at `from` of this round is about. */
+/* How many keys the command at `from` of this round has. */
 static size_t claims_round_span(const struct claims *claims, size_t from, size_t n)
 {
     if (claims->round == ROUND_LOOKUP || claims->round == ROUND_VERIFY)
@@ -259,7 +259,7 @@ static void claims_put_command(struct claims *claims, size_t from, size_t count)
 
 /* ---- replies ---- */
 
-/* A value of MGET: the claim exists, if it is one. */
+/* MGET has found a value: if it is a claim, it says whose. */
 static void claims_judge_value(struct claims *claims, size_t at, struct slice value)
 {
     uint32_t i = claims->todo[at];
@@ -285,7 +285,7 @@ static bool claims_on_mget(struct claims *claims, const struct redis_link_elemen
     else if (element->type != REDIS_LINK_NIL)
         return false;
     else
-        /* Nobody's: SET. After a SET that lost: gone again, or no string at all. */
+        /* The key is missing: SET it. After a SET that lost it is gone again, or not a string. */
         claims->todo[claims->kept++] = claims->todo[at];
     return true;
 }
@@ -297,7 +297,7 @@ static bool claims_on_set(struct claims *claims, const struct redis_link_element
     if (!element->root)
         return false;
     if (element->type == REDIS_LINK_NIL) {
-        claims->todo[claims->kept++] = i; /* somebody was first: find out who */
+        claims->todo[claims->kept++] = i; /* another was first: find out who */
         return true;
     }
     if (element->type == REDIS_LINK_ERROR)
@@ -319,14 +319,15 @@ static bool claims_on_release(struct claims *claims, const struct redis_link_ele
         *released = true;
         return true;
     }
-    /* What is no string is no claim. Where the server has the command ERR says the same. */
+    /* A key that is not a string is not a claim. From a server that has the command, ERR means the
+     * same. */
     if (redis_link_is_code(element->text, "WRONGTYPE") ||
         (redis_link_is_code(element->text, "ERR") && claims->release_way != RELEASE_EVAL))
         *released = true;
     return element->type == REDIS_LINK_ERROR;
 }
 
-/* DELEX is answered first, then DELIFEQ. */
+/* Of the two answers the first is about DELEX, the second about DELIFEQ. */
 static bool claims_on_answer(struct claims *claims, const struct redis_link_element *element)
 {
     if (claims->asked_ways == 0)
@@ -350,7 +351,7 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
     case ROUND_RELEASE:
         return claims_on_release(claims, element);
     case ROUND_PROBE:
-        return true; /* an error is enough to know */
+        return true; /* an error: the server does not have this one */
     case ROUND_ASK:
         return claims_on_answer(claims, element);
     }
@@ -361,12 +362,12 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
 
 static bool claims_is_cancelled(const struct claims *claims)
 {
-    /* acquire: pairs with the release in claims_cancel(); our caller then sees why it was called,
+    /* acquire: pairs with the release in claims_cancel(); so our caller sees why that was called,
      * and does not take the -EAGAIN for a failure of Redis */
     return atomic_load_explicit(&claims->cancelled, memory_order_acquire);
 }
 
-/* Sends what is in out and reads the replies about todo[from] .. todo[to - 1]. */
+/* Sends what is built and reads the replies about todo[from] .. todo[to - 1]. */
 static int claims_exchange(struct claims *claims, size_t from, size_t to, uint64_t deadline_ns)
 {
     uint64_t started_ns = clock_mono_ns();
@@ -385,8 +386,8 @@ static int claims_exchange(struct claims *claims, size_t from, size_t to, uint64
     return err;
 }
 
-/* One round over todo[0] .. todo[n - 1], window by window; what is left for the next round is moved
- * to the front of todo as the replies come. */
+/* Runs one round over todo[0] .. todo[n - 1], window by window. As the replies come, moves what is
+ * left for the next round to the front of todo. */
 static int claims_run_round(struct claims *claims, enum round round, size_t n)
 {
     size_t from = 0;
@@ -412,7 +413,7 @@ static int claims_run_round(struct claims *claims, enum round round, size_t n)
 
 /* ---- jobs ---- */
 
-/* Claims one slice. A refused command leaves what it asked for unknown; the rest goes on. */
+/* Claims one slice. The keys of a refused command stay CLAIM_UNKNOWN; the rest goes on. */
 static int claims_take_slice(struct claims *claims, size_t n)
 {
     int err = claims_run_round(claims, ROUND_LOOKUP, n);
@@ -423,7 +424,7 @@ static int claims_take_slice(struct claims *claims, size_t n)
     KILL_POINT("claims_set");
     if (err == 0)
         err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
-    /* A claim that was let go of, or ran out, between the two has left its id to us. */
+    /* A claim that was deleted or expired between the two rounds has left its id free. */
     if (err == 0)
         err = claims_run_round(claims, ROUND_SET, claims->kept);
     if (err == 0)
@@ -433,7 +434,7 @@ static int claims_take_slice(struct claims *claims, size_t n)
     return err;
 }
 
-/* Names the keys of one stream and reads what a reload may change. */
+/* Prepares the key head of one stream, and reads the keys that a reload may change. */
 static void claims_begin_stream(struct claims *claims, uint16_t number)
 {
     const struct config *config = config_current(claims->parts.config);
@@ -445,12 +446,12 @@ static void claims_begin_stream(struct claims *claims, uint16_t number)
     claims->key_head[claims->prefix_len + name_len] = ':';
     claims->key_head_len = claims->prefix_len + name_len + 1;
     claims->chunk = config->redis_chunk;
-    /* Rounded up: Redis must not forget an id before its ttl. */
+    /* Round up: Redis must not forget an id before its ttl. */
     snprintf(claims->ttl_s, sizeof(claims->ttl_s), "%llu",
              (unsigned long long)((stream->ttl_ms + 999) / 1000));
 }
 
-/* Sends what is built and reads n replies of a round that is about no record. */
+/* Sends what is built and reads the n replies of a round that has no records. */
 static int claims_converse(struct claims *claims, enum round round, size_t n)
 {
     const uint64_t deadline_ns = clock_mono_ns() + claims->timeout_ns;
@@ -462,7 +463,8 @@ static int claims_converse(struct claims *claims, enum round round, size_t n)
     return err;
 }
 
-/* Proves that claims can be taken, of every stream. 0, -EACCES: refused, or another -errno. */
+/* Proves that claims of every stream can be taken. Returns 0, -EACCES when Redis refuses, or
+ * another -errno. */
 static int claims_prove(struct claims *claims)
 {
     const size_t streams = config_current(claims->parts.config)->stream_count;
@@ -490,7 +492,8 @@ static int claims_ask_release_way(struct claims *claims)
     err = claims_converse(claims, ROUND_ASK, 2);
     if (err != 0)
         claims->release_way = RELEASE_UNKNOWN;
-    (void)redis_link_refused(claims->link); /* it does not know both */
+    (void)redis_link_refused(
+        claims->link); /* errors here are expected: no server has both commands */
     return err;
 }
 
@@ -522,7 +525,7 @@ static int claims_perform(struct claims *claims, const struct job *job)
         err = job->kind == JOB_TAKE ? claims_take_slice(claims, n)
                                     : claims_run_round(claims, ROUND_RELEASE, n);
     }
-    /* A claim that cannot be deleted says nothing about those that are to be taken. */
+    /* Only for JOB_TAKE: a claim that cannot be deleted does not mean that none can be taken. */
     if (redis_link_refused(claims->link) && err == 0 && job->kind == JOB_TAKE)
         return -EACCES;
     return err;
@@ -548,7 +551,7 @@ static void claims_note_failure(struct claims *claims, uint64_t now_ms)
     claims->retry_at_ms = now_ms + backoff_next(&claims->backoff, BACKOFF_MIN_MS, BACKOFF_MAX_MS,
                                                 claims_next_random(claims));
     METRIC_ADD(parts->thread_metrics, redis_errors, 1);
-    /* Never blocks: with hold the ring does, once it is full. */
+    /* Not blocking: with hold, too, clients are served until the ring is full. */
     health_raise(parts->health, "redis", false, "%s: %s; %s", redis_link_name(claims->link),
                  redis_link_reason(claims->link),
                  hold ? "events wait for it (redis.on_failure = hold)"
@@ -577,8 +580,8 @@ static void claims_note_success(struct claims *claims)
                  (unsigned long long)suppressed);
 }
 
-/* True while somebody has found that Redis does not do its work. Relaxed: a late view is put right
- * by the next exchange. */
+/* True while any thread has found that Redis does not work. relaxed: the next exchange corrects a
+ * stale view. */
 static bool claims_in_doubt(const struct claims *claims)
 {
     return claims->down ||
@@ -586,8 +589,8 @@ static bool claims_in_doubt(const struct claims *claims)
                                 memory_order_relaxed) != 1;
 }
 
-/* A job has been done. That may have taken no SET, or none like the one that was refused: only what
- * proves all of it ends the doubt, here for those workers too that have no events to try with. */
+/* A job has succeeded, but perhaps without a SET, or without one like the refused one. Only a full
+ * probe ends the doubt, also for workers that have no events to try with. */
 static void claims_note_work(struct claims *claims)
 {
     int err;
@@ -598,10 +601,10 @@ static void claims_note_work(struct claims *claims)
     if (err == 0)
         claims_note_success(claims);
     else if (err != -EACCES)
-        redis_link_close(claims->link); /* the next job tells */
+        redis_link_close(claims->link); /* the next job will show */
 }
 
-/* Does a job behind the breaker. Every job can be done twice without harm. */
+/* Runs a job, if the breaker lets it. Every job can be done twice without harm. */
 static int claims_run_job(struct claims *claims, const struct job *job, uint64_t now_ms)
 {
     uint64_t started_ms = clock_mono_ms();
@@ -613,8 +616,8 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
     err = claims_perform(claims, job);
     if (reused && (err == -EPIPE || err == -ECONNRESET)) {
-        /* Redis closes idle connections and restarts: a fresh connection tells whether it is away.
-         */
+        /* Redis closes idle connections, and it restarts: only a fresh connection shows whether it
+         * is away. */
         redis_link_close(claims->link);
         err = claims_perform(claims, job);
     }
@@ -637,8 +640,8 @@ static bool claims_is_off(const struct claims *claims)
 
 /* ---- public ---- */
 
-/* A window, and one more command: an MGET, with its last key, or AUTH with all of the URL. Or a
- * probe: two commands a stream. */
+/* Room for a window and one more command (an MGET with its last key, or AUTH with the whole URL),
+ * or for a probe: two commands for each stream. */
 static size_t claims_out_capacity(const struct config *config)
 {
     const size_t key = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX;
@@ -672,7 +675,7 @@ struct claims *claims_create(const struct claims_parts *parts)
     if (claims->key_head == NULL || claims->todo == NULL)
         goto out_of_memory;
     memcpy(claims->key_head, config->redis_key_prefix, claims->prefix_len);
-    /* Where it fails the seed is 0, which costs the spreading of retries and nothing else. */
+    /* If this fails the seed is 0, and the retries of several daemons are not spread. */
     (void)!getrandom(&claims->random, sizeof(claims->random), 0);
     return claims;
 

@@ -1,33 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mark.c - which table stands behind a stream's claims.
+ * mark.c - says in Redis which table is behind a stream's claims.
  *
- * The mark is the key <key_prefix>#table:<stream>, whose value names the table. A stream's name
- * holds no '#', so that no claim has such a key. Who finds no mark sets it (SET NX: of two that
- * begin together one wins); who finds its own table renews it; who finds another's claims nothing.
+ * The mark is the key <key_prefix>#table:<stream>; its value names the table. A stream's name has
+ * no '#', so no claim has such a key. An alloyd that finds no mark sets it (SET NX: of two that
+ * begin together one wins); one that finds its own table renews it; one that finds another table
+ * claims nothing.
  *
- * The mark outlives every claim that was taken under it: it is renewed for the stream's ttl and
- * MARGIN_S more, and claims may be taken for no longer than LEASE_MS after the look that renewed
- * it. So a deployment that comes later finds the mark as long as there is a claim to stumble over,
- * and once both have gone the keys are free.
+ * The mark outlives every claim that was taken under it: we renew it for the stream's ttl and
+ * MARGIN_S more, and take claims for at most LEASE_MS after the look that renewed it. So a
+ * deployment that comes later finds the mark as long as a claim could make its events duplicates;
+ * once mark and claims are gone, the keys are free.
  *
- * A table that is dropped and made again has a new identity and the same deployment. An alloyd that
- * is told so while it runs replaces the mark, if that still names the table before: the others of
- * the deployment will be told too, and until then find a mark that they do not know. Told at a
- * start it may have been configured anew, for another deployment. So each alloyd keeps a second
- * key, <key_prefix>#member:<stream>:<instance id>, with the table whose mark it has held last, and
- * replaces a mark that names that one once nobody has renewed it for STALE_MS. For this each
- * renewal writes something new behind the table's name.
+ * A table that is dropped and made again has a new identity, but belongs to the same deployment. An
+ * alloyd that learns of this while it runs replaces the mark, if the mark still names the old
+ * table; the other alloyd of the deployment will learn of it too, and until then find a mark that
+ * they do not know. An alloyd that learns a new identity at its start may instead have been
+ * configured for another deployment. So each alloyd keeps a second key,
+ * <key_prefix>#member:<stream>:<instance id>, with the table whose mark it held last, and replaces
+ * a mark that names this table once nobody has renewed it for STALE_MS. For that, each renewal
+ * changes a stamp behind the table's name.
  *
- * While ClickHouse is away at a start nobody knows the table. Where there is no mark yet an alloyd
- * then sets one that names itself, and replaces it when it is told; where there is one it waits,
- * and so do others before such a mark, as long as it is renewed.
+ * While ClickHouse is away at a start, the table is not known. If there is no mark yet, alloyd then
+ * sets one that names itself, and replaces it when it learns the table. If there is one, it waits;
+ * others wait before such a mark in the same way, as long as it is renewed.
  *
- * Replacing and renewing are plain SETs after the look: only members of one deployment do either to
- * one mark, and whatever order they come in, the last one that is told has its way.
+ * We replace and renew with plain SETs after the look: only members of one deployment do either to
+ * one mark, and in whatever order they come, the last one that learns of a new table wins.
  *
- * Runs on: a thread of its own; marks_tell() and marks_ask() any other.
- * Owns: the connection, and what is known of each stream.
+ * Runs on: a thread of its own; marks_tell() and marks_ask() on any other.
+ * Owns: the connection, and what we know of each stream.
  */
 #include "alloy/mark.h"
 
@@ -47,15 +49,15 @@
 
 #define LEASE_MS 30000
 #define MARGIN_S 120
-#define LOOK_MS 5000         /* between two looks at marks that we hold */
-#define LOOK_FOREIGN_MS 2000 /* ... at another's */
-#define RETRY_MIN_MS 100     /* while Redis does not tell */
+#define LOOK_MS 5000         /* between two looks at a mark that we hold */
+#define LOOK_FOREIGN_MS 2000 /* ... at a mark of another table */
+#define RETRY_MIN_MS 100     /* while Redis does not answer */
 #define RETRY_MAX_MS 2000
-#define STALE_MS 12000 /* a mark that somebody uses is renewed twice in this time */
+#define STALE_MS 12000 /* a mark that is in use is renewed twice in this time */
 #define STAMP_MAX 40
-#define OWN_IDENTITY "instance-" /* and the instance id: the table is not known yet */
-#define LOST_MAX 3   /* SETs that found a key which MGET does not find: it is no string */
-#define SHOWN_MAX 64 /* of an identity in /readyz; the log has all of it */
+#define OWN_IDENTITY "instance-" /* followed by the instance id: the table is not known yet */
+#define LOST_MAX 3               /* SETs that found a key which MGET does not: it is not a string */
+#define SHOWN_MAX 64             /* bytes of an identity in /readyz; the log has all of it */
 #define NAME_SHOWN_MAX 40
 #define COMMAND_SLACK 256
 
@@ -70,13 +72,13 @@
  *      ^     no right  |      FOREIGN <------------+
  *      +---------------+--------------------------/ (HELD, no right)
  *
- * A look can take UNCHECKED to HELD or FOREIGN, once there is an identity and the right to look,
- * and UNTOLD to HELD, by a mark that names the instance. HELD counts until its lease ends.
+ * A look can move UNCHECKED to HELD or FOREIGN, once we have an identity and the right to look, and
+ * UNTOLD to HELD, by a mark that names the instance. HELD counts until its lease ends.
  */
 enum mark_state {
     MARK_UNTOLD,    /* the table is not known yet */
-    MARK_UNCHECKED, /* it cannot be known, or the mark not be read: on without the check */
-    MARK_UNSEEN,    /* the table is known, and Redis has not been asked since */
+    MARK_UNCHECKED, /* we may not read the table or the mark: go on without the check */
+    MARK_UNSEEN,    /* the table is known, but we have not asked Redis since */
     MARK_HELD,      /* the mark names this table */
     MARK_FOREIGN,   /* it names another */
     MARK_STATES,
@@ -90,38 +92,39 @@ static const bool mark_moves[MARK_STATES][MARK_STATES] = {
     [MARK_FOREIGN] = {[MARK_UNSEEN] = true, [MARK_HELD] = true},
 };
 
-/* What one look finds of a stream. The thread's alone. */
+/* What one look finds for a stream. Thread only. */
 struct mark_look {
-    bool asked;                           /* there is an identity to ask with */
-    bool answered;                        /* ... and an answer */
-    bool writing;                         /* a SET of the mark is under way, for us */
-    bool refused;                         /* for want of rights */
-    bool lost;                            /* SET NX found that somebody was first */
-    char identity[MARK_IDENTITY_MAX + 1]; /* as it was when the look began */
+    bool asked;                           /* we have an identity to ask with */
+    bool answered;                        /* ... and have an answer */
+    bool writing;                         /* we are sending a SET of the mark */
+    bool refused;                         /* Redis refuses: no rights */
+    bool lost;                            /* SET NX found that another was first */
+    char identity[MARK_IDENTITY_MAX + 1]; /* when the look began */
     char mark[MARK_IDENTITY_MAX + 1];     /* "": none */
-    char name[MARK_IDENTITY_MAX + 1];     /* of the mark's table, after a space */
-    char stamp[STAMP_MAX + 1];            /* of the mark: changes with each renewal */
+    char name[MARK_IDENTITY_MAX + 1];     /* readable name of the mark's table, after a space */
+    char stamp[STAMP_MAX + 1];            /* the mark's stamp, which each renewal changes */
     char member[MARK_IDENTITY_MAX + 1];
 };
 
 struct mark_stream {
     /* written under the lock, read by any thread */
     _Atomic(enum mark_state) state;
-    _Atomic uint64_t lease_ms; /* when HELD ends, in the time of clock_mono_ms() */
+    _Atomic uint64_t lease_ms; /* when HELD ends, by clock_mono_ms() */
     /* under the lock */
     char identity[MARK_IDENTITY_MAX + 1]; /* "": not known */
-    char foreign[MARK_IDENTITY_MAX + 1];  /* FOREIGN: whose they are */
+    char foreign[MARK_IDENTITY_MAX + 1];  /* FOREIGN: the table whose keys they are */
     char foreign_name[MARK_IDENTITY_MAX + 1];
-    bool told;                 /* that it goes on without the check */
-    bool own;                  /* identity is the instance's: the table is not known */
-    uint64_t passing_since_ms; /* before a mark of somebody who does not know his table; 0: no */
+    bool told;                 /* logged that we go on without the check */
+    bool own;                  /* identity names the instance: the table is not known */
+    uint64_t passing_since_ms; /* since when we wait before a mark of an alloyd that does not know
+                                  its table; 0: not */
     /* thread only */
     struct mark_look look;
-    unsigned lost;                    /* looks in a row that ended so */
-    uint64_t ttl_s;                   /* the longest that a claim of this life was taken for */
-    char held[MARK_IDENTITY_MAX + 1]; /* whose mark we have held in this life */
-    char stamp[STAMP_MAX + 1];        /* of the mark, as seen last */
-    uint64_t stamp_since_ms;          /* when it was first seen so */
+    unsigned lost;                    /* looks in a row that ended with look.lost */
+    uint64_t ttl_s;                   /* the longest ttl of a claim in this life */
+    char held[MARK_IDENTITY_MAX + 1]; /* the table whose mark we have held in this life */
+    char stamp[STAMP_MAX + 1];        /* the mark's stamp, as last seen */
+    uint64_t stamp_since_ms;          /* when we first saw this stamp */
 };
 
 struct marks {
@@ -133,12 +136,12 @@ struct marks {
     pthread_cond_t wake;
     /* under the lock */
     bool stop;
-    bool news; /* somebody has told something */
+    bool news; /* marks_tell() has news */
     /* thread only */
     struct backoff backoff;
-    struct mark_stream *reading; /* whose reply is read */
-    bool read_mark;              /* WRITE: the reply is about the mark, not the member */
-    bool writes;                 /* replies are those of SETs */
+    struct mark_stream *reading; /* the stream whose reply comes next */
+    bool read_mark;              /* with writes: the reply is about the mark, not the member */
+    bool writes;                 /* the replies are those of SETs */
     struct mark_stream streams[];
 };
 
@@ -150,7 +153,7 @@ static const struct config_stream *mark_config_of(const struct marks *marks,
     return &config_current(marks->parts.config)->streams[stream - marks->streams];
 }
 
-/* Copies what comes from outside so that it can stand in a log line between quotes. */
+/* Copies text from outside so that it is safe between quotes in a log line. */
 static void mark_copy(char to[MARK_IDENTITY_MAX + 1], struct slice from)
 {
     const size_t len = from.len < MARK_IDENTITY_MAX ? from.len : MARK_IDENTITY_MAX;
@@ -194,7 +197,8 @@ static void mark_go_unchecked(struct marks *marks, struct mark_stream *stream, c
     stream->told = true;
 }
 
-/* A prefix that all alloyd of this table are told alike, and those of another table are not. */
+/* A number for a key prefix to suggest: the same for all alloyd of this table, and another for
+ * other tables. */
 static uint32_t mark_number_of(const char *identity)
 {
     uint32_t hash = 2166136261u; /* FNV-1a */
@@ -224,7 +228,7 @@ static void mark_tell_foreign(struct marks *marks, const struct mark_stream *str
         prefix, mark_number_of(stream->identity), prefix, name);
 }
 
-/* Under the lock. Who has set the mark should know his table in an instant, and does not. */
+/* Under the lock. The alloyd that has set the mark should soon know its table, but does not. */
 static void mark_tell_passing(struct marks *marks, const struct mark_stream *stream)
 {
     const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
@@ -310,7 +314,7 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
 
 /* ---- replies ---- */
 
-/* Takes the last word off a value; empty where there is but one. */
+/* Takes the last word off a value; empty when there is only one. */
 static struct slice mark_cut_word(struct slice *value)
 {
     const char *space = memrchr(value->data, ' ', value->len);
@@ -321,7 +325,8 @@ static struct slice mark_cut_word(struct slice *value)
     return word;
 }
 
-/* A mark is the table's identity, its name for people, and what changes with each renewal. */
+/* A mark is the table's identity, its name for people, and a stamp that changes with each
+ * renewal. */
 static void mark_read_mark(struct mark_look *look, struct slice value)
 {
     const struct slice stamp = mark_cut_word(&value);
@@ -330,7 +335,7 @@ static void mark_read_mark(struct mark_look *look, struct slice value)
     snprintf(look->stamp, sizeof(look->stamp), "%.*s", (int)stamp.len, stamp.data);
     mark_copy(look->mark, value);
     mark_copy(look->name, name);
-    /* Somebody has set it to nothing: that is no table of ours. */
+    /* Somebody has set it to "": count it as another table, not as no mark. */
     if (look->mark[0] == '\0')
         look->mark[0] = '?';
 }
@@ -367,7 +372,7 @@ static bool mark_on_element(void *arg, const struct redis_link_element *element)
 
 /* ---- a look ---- */
 
-/* Copies what there is to ask with. False: nothing. */
+/* Copies the identities to ask with. False: there are none. */
 static bool mark_begin_look(struct marks *marks)
 {
     bool any = false;
@@ -388,8 +393,8 @@ static bool mark_begin_look(struct marks *marks)
     return any;
 }
 
-/* Sends what is built and reads the replies: one a stream that was asked about, or, of SETs, two.
- */
+/* Sends what is built and reads the replies: one for each stream that we asked about, or two for
+ * SETs. */
 static int mark_exchange(struct marks *marks, bool writes, uint64_t deadline_ns)
 {
     int err = redis_link_send(marks->link, deadline_ns);
@@ -417,17 +422,18 @@ static bool mark_is_stale(struct mark_stream *stream, uint64_t now_ms)
         memcpy(stream->stamp, look->stamp, sizeof(stream->stamp));
         stream->stamp_since_ms = now_ms;
     }
-    /* A look that began before this stamp was seen asks too. */
+    /* As a sum: a look may have begun before this stamp was seen, and a difference would be
+     * negative. */
     return now_ms >= stream->stamp_since_ms + STALE_MS;
 }
 
-/* Somebody who does not know his table yet has set it, and is there. */
+/* An alloyd that does not know its table yet has set the mark, and still renews it. */
 static bool mark_is_passing(struct mark_stream *stream, uint64_t now_ms)
 {
     return strncmp(stream->look.mark, LITERAL(OWN_IDENTITY)) == 0 && !mark_is_stale(stream, now_ms);
 }
 
-/* Whether the mark is this table's, nobody's, or that of the table that this one has replaced. */
+/* Whether the mark names this table, no table, or the table that this one has replaced. */
 static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
 {
     const struct mark_look *look = &stream->look;
@@ -438,7 +444,7 @@ static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
            (stale && strcmp(look->mark, look->member) == 0);
 }
 
-/* Looks, and sets what is to be set. 0 or -errno. */
+/* Looks at all marks, and sets those that need it. Returns 0 or -errno. */
 static int mark_look_at_all(struct marks *marks)
 {
     const uint64_t timeout_ns =
@@ -468,7 +474,7 @@ static int mark_look_at_all(struct marks *marks)
     return mark_exchange(marks, true, clock_mono_ns() + timeout_ns);
 }
 
-/* Under the lock. What the look has found of one stream; false: it must be looked at again soon. */
+/* Under the lock. Acts on what the look has found for one stream. False: look again soon. */
 static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint64_t began_ms)
 {
     const struct mark_look *look = &stream->look;
@@ -476,7 +482,7 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
 
     if (look->writing && look->answered && !look->lost)
         memcpy(stream->held, look->identity, sizeof(stream->held));
-    /* Told something else meanwhile. */
+    /* The identity has changed in between. */
     if (!look->asked || strcmp(look->identity, stream->identity) != 0)
         return true;
     stream->lost = look->lost ? stream->lost + 1 : 0;
@@ -497,7 +503,7 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
             log_info("keys are this table's now stream=%s", mark_config_of(marks, stream)->name);
         return true;
     }
-    /* Of what is another's we cannot say more before we know what is ours. */
+    /* We cannot call a mark another table's before we know our own. */
     if (before == MARK_UNTOLD)
         return true;
     if (mark_is_passing(stream, began_ms)) {
@@ -521,7 +527,7 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
     return true;
 }
 
-/* Takes over what a look has found. Returns how long to wait before the next one. */
+/* Acts on what a look has found. Returns how long to wait before the next one. */
 static uint64_t mark_finish_look(struct marks *marks, int err, uint64_t began_ms)
 {
     uint64_t wait_ms = LOOK_MS;
@@ -548,7 +554,7 @@ static uint64_t mark_finish_look(struct marks *marks, int err, uint64_t began_ms
     return backoff_next(&marks->backoff, RETRY_MIN_MS, RETRY_MAX_MS, clock_mono_ns());
 }
 
-/* Sleeps until somebody tells something, or wait_ms are over. False: the thread must end. */
+/* Sleeps until marks_tell() has news, or wait_ms are over. False: the thread must end. */
 static bool mark_sleep(struct marks *marks, uint64_t wait_ms)
 {
     const uint64_t end_ms = clock_mono_ms() + wait_ms;
@@ -626,7 +632,7 @@ int marks_start(struct marks **out, const struct marks_parts *parts)
         marks->streams[i].own = true;
         snprintf(marks->streams[i].identity, sizeof(marks->streams[i].identity),
                  OWN_IDENTITY "%016llx", (unsigned long long)parts->instance_id);
-        /* An earlier life may have set it. */
+        /* An earlier life may have set a mark that names the instance. */
         memcpy(marks->streams[i].held, marks->streams[i].identity, sizeof(marks->streams[i].held));
     }
     pthread_mutex_init(&marks->lock, NULL);
@@ -668,11 +674,11 @@ void marks_tell(struct marks *marks, size_t number, const char *identity)
     ALLOY_ASSERT(number < marks->stream_count);
     stream = &marks->streams[number];
     mark_copy(text, (struct slice){identity, strlen(identity)});
-    /* Tables of some databases have a UUID of zeros, all of them the same. */
+    /* Tables of some databases all have the same UUID of zeros: it identifies nothing. */
     if (text[strspn(text, "0-")] == '\0')
         text[0] = '\0';
     pthread_mutex_lock(&marks->lock);
-    /* Who has known the table once and may not ask any more goes on with that. */
+    /* If we knew the table and may not ask any more, we go on with what we knew. */
     if (text[0] == '\0' && stream->own) {
         stream->own = false;
         stream->identity[0] = '\0';

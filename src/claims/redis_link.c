@@ -2,9 +2,9 @@
 /*
  * redis_link.c - one connection to Redis.
  *
- * Of hiredis we use connecting and the reply parser, whose functions for making objects are ours
- * and make none. We wait with poll(), since only that bounds a whole exchange: a socket's own
- * time-outs bound each read.
+ * We use hiredis to connect and to parse replies. Its functions that make reply objects are
+ * replaced by ours, which make none. We wait with poll(), since only that bounds a whole exchange:
+ * a socket's own time-outs bound each read.
  *
  * Runs on: the thread that owns it. Owns: the connection and the buffer of commands.
  */
@@ -24,17 +24,17 @@
 #include <sys/socket.h>
 
 #define INPUT_BYTES (64u * 1024)
-#define REPLY_BYTES_MAX (4u * 1024 * 1024) /* unparsed: our values have 16 bytes */
+#define REPLY_BYTES_MAX (4u * 1024 * 1024) /* most unparsed bytes: our values have 16 */
 #define READER_KEEP_BYTES (256u * 1024)
 #define REASON_MAX 160
-#define CODE_MAX 24 /* of an error: the longest today is NOREPLICAS */
+#define CODE_MAX 24 /* of an error's code: the longest today is NOREPLICAS */
 
 enum handshake { HANDSHAKE_NONE, HANDSHAKE_AUTH, HANDSHAKE_OTHER };
 
 struct redis_link {
     /* set before the first use, constant after */
     struct redis_url url;
-    char *name; /* for people; no password */
+    char *name; /* for logs; without the password */
     size_t out_capacity;
     redis_link_element_fn element;
     void *arg;
@@ -42,7 +42,7 @@ struct redis_link {
     redisContext *context; /* NULL: not connected */
     enum handshake handshake;
     bool refused;    /* some reply was an error */
-    bool unexpected; /* the reply is none to what was asked */
+    bool unexpected; /* a reply did not fit what was asked */
     char reason[REASON_MAX];
     char *out;
     size_t out_len;
@@ -57,7 +57,7 @@ static void redis_set_reason(struct redis_link *link, const char *format, ...)
     va_start(args, format);
     vsnprintf(link->reason, sizeof(link->reason), format, args);
     va_end(args);
-    /* Some of it comes from the other side: it must stay one quoted value in the log. */
+    /* Some of it comes from Redis: it must stay one quoted value in the log. */
     for (char *c = link->reason; *c != '\0'; c++) {
         if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || *c == 0x7f)
             *c = '\'';
@@ -66,7 +66,7 @@ static void redis_set_reason(struct redis_link *link, const char *format, ...)
 
 /* ---- replies: hiredis calls these for each element while it parses ---- */
 
-/* hiredis takes NULL for out of memory and stops; anything else is "the object". */
+/* hiredis takes NULL for out of memory and stops, so we return this address as "the object". */
 static char reply_made;
 
 static void *redis_tell(const redisReadTask *task, struct redis_link_element element)
@@ -82,8 +82,8 @@ static void *redis_tell(const redisReadTask *task, struct redis_link_element ele
     return NULL;
 }
 
-/* What a refusal means for Alloy. Redis's own words are not repeated: they can quote the command,
- * and with it ids and passwords. */
+/* What a refusal means for Alloy. We do not repeat Redis's own text: it can quote the command, and
+ * with it ids and passwords. */
 static const struct {
     const char *code;
     const char *sentence;
@@ -107,7 +107,7 @@ static const struct {
     {"ERR", "it does not know, or does not accept, a command that Alloy needs"},
 };
 
-/* The code that an error begins with, as Redis writes them: capitals. Else empty. */
+/* The code in capitals that an error begins with; empty if there is none. */
 static struct slice redis_error_code(const char *text, size_t len)
 {
     size_t n = 0;
@@ -137,7 +137,7 @@ static void *redis_on_error(const redisReadTask *task, const char *text, size_t 
     struct redis_link *link = task->privdata;
     const struct slice code = redis_error_code(text, len);
 
-    /* The first of an exchange is the cause of the others. */
+    /* The first error of an exchange is the cause of the others. */
     if (!link->refused)
         redis_note_refusal(link, code);
     link->refused = true;
@@ -206,10 +206,10 @@ static int redis_wait_ready(struct redis_link *link, short events, uint64_t dead
         redis_set_reason(link, "poll: %s", strerror(-err));
         return err;
     }
-    return 0; /* a time-out shows in the next turn */
+    return 0; /* the next turn of the loop sees a time-out */
 }
 
-/* Feeds the parser with what there is, waiting for it if need be. */
+/* Feeds the parser with received bytes, and waits for some if there are none. */
 static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
 {
     for (;;) {
@@ -217,7 +217,7 @@ static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
         int err = n < 0 ? -errno : 0;
 
         if (n > 0) {
-            /* An error shows in the parser's next answer. */
+            /* The parser's next result reports an error. */
             (void)redisReaderFeed(link->context->reader, link->in, (size_t)n);
             return 0;
         }
@@ -238,7 +238,7 @@ static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
 
 /* ---- connecting ---- */
 
-/* Sends AUTH or SELECT, built already, and waits for the answer. */
+/* Sends AUTH or SELECT, which the caller has built, and waits for the answer. */
 static int redis_command(struct redis_link *link, enum handshake handshake, uint64_t deadline_ns)
 {
     int err;
@@ -334,8 +334,8 @@ void redis_link_destroy(struct redis_link *link)
     free(link);
 }
 
-/* The one place that makes a context: reader, AUTH and SELECT belong to it. (redisReconnect() would
- * lose all three.) */
+/* The one place that makes a context, with its reader, AUTH and SELECT; redisReconnect() would lose
+ * all three. */
 int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
 {
     uint64_t deadline_ns = clock_mono_ns() + timeout_ns;

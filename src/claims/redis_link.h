@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * redis_link.h - one connection to Redis, for claims.c: connecting, AUTH and SELECT, a buffer that
- * commands are built in, and replies that are told element by element, without an allocation for
- * any.
+ * redis_link.h - one connection to Redis: connects, sends AUTH and SELECT, has a buffer to build
+ * commands in, and passes replies on element by element without allocating.
  *
  * The one home of hiredis. Runs on: the thread that owns it.
  */
@@ -29,13 +28,13 @@ enum redis_link_type {
 struct redis_link_element {
     enum redis_link_type type;
     bool root;         /* the reply itself, not an element of an array */
-    size_t index;      /* in the array; 0 for the root */
+    size_t index;      /* index in the array; 0 for the root */
     size_t count;      /* of an array's elements */
     struct slice text; /* status, string, and an error's code; lent until the callback returns */
 };
 
-/* Called for each element as it is parsed, an array before its elements. False: this is no answer
- * to what was asked; the exchange then fails. */
+/* Called for each element as it is parsed; an array comes before its elements. Returns false when
+ * this is not an answer to what was asked; the exchange then fails. */
 typedef bool (*redis_link_element_fn)(void *arg, const struct redis_link_element *element);
 
 /* Whether an error's code is this one. */
@@ -59,25 +58,26 @@ MUST_CHECK int redis_link_open(struct redis_link *link, uint64_t timeout_ns);
 void redis_link_close(struct redis_link *link);
 bool redis_link_is_open(const struct redis_link *link);
 
-/* Building commands. There must be room. */
+/* These build commands. The buffer must have room. */
 void redis_link_clear(struct redis_link *link);
 size_t redis_link_bytes(const struct redis_link *link); /* built since the last clear */
 void redis_link_put(struct redis_link *link, const char *data, size_t len); /* as it is */
 void redis_link_put_array(struct redis_link *link, size_t count);           /* "*<count>\r\n" */
-/* One bulk string out of two parts; the second may be empty. */
+/* One bulk string made of two parts; the second may be empty. */
 void redis_link_put_bulk(struct redis_link *link, struct slice first, struct slice second);
 
 /*
- * Sends what was built; reads one reply. 0, -ETIMEDOUT, -EPIPE or -ECONNRESET (the other side has
- * gone), -EPROTO or another -errno: the connection is then out of step and must be closed.
+ * Send what was built; read one reply. They return 0, -ETIMEDOUT, -EPIPE or -ECONNRESET (Redis is
+ * gone), -EPROTO or another -errno. After an error close the connection: its replies no longer
+ * match our commands.
  */
 MUST_CHECK int redis_link_send(struct redis_link *link, uint64_t deadline_ns);
 MUST_CHECK int redis_link_read(struct redis_link *link, uint64_t deadline_ns);
 
 /* True when some reply since the last call was an error. */
 bool redis_link_refused(struct redis_link *link);
-/* Why the last failure or refusal was: the error's code and a sentence of our own, since Redis
- * quotes ids and passwords. Lent until the next call. */
+/* The reason of the last failure or refusal: the error's code and a sentence of our own, since
+ * Redis's own text can quote ids and passwords. Lent until the next call. */
 const char *redis_link_reason(const struct redis_link *link);
 /* host:port or unix:/path. Lent. */
 const char *redis_link_name(const struct redis_link *link);

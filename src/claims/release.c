@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * release.c - dead-lettered records on their way out.
+ * release.c - releases dead-lettered records: claim, id in L1, then the record itself.
  *
- * In this order, so that a crash at any point is put right by the next start: the line is synced
- * (by the burial), the claim is deleted if it is still the record's own, the id leaves L1, the
- * record is DEAD. L1 comes after the claim: until then it keeps a corrected event out of the ring,
- * where it would meet the old claim and be dropped as a duplicate.
+ * The order lets the next start repair a crash at any point: the burial syncs the line; we delete
+ * the claim, if it is still the record's own; the id leaves L1; the record becomes DEAD. L1 comes
+ * after the claim: otherwise a corrected event could enter the ring, meet the old claim, and be
+ * dropped as a duplicate.
  *
- * A claim that Redis does not let go of is tried again until it has run out by itself. While Redis
- * is away a server keeps what it has in hand. A claim that Redis answers for and refuses goes to
- * the end of a second queue, so that it holds up no other.
+ * We try to delete a claim until it has expired by itself. While Redis is away, a server keeps the
+ * records that it holds. A claim that Redis refuses to delete goes to the end of a second queue, so
+ * that it does not hold up others.
  *
- * Runs on: release_prepare() to release_pending() any thread; a server on its worker.
+ * Runs on: release_prepare() to release_pending() on any thread; a server on its worker.
  * Owns: the items, until their records are DEAD.
  */
 #include "alloy/release.h"
@@ -27,7 +27,7 @@
 #include "alloy/log.h"
 #include "alloy/vacate.h"
 
-#define SLICE_MAX 256 /* records that a server has in hand */
+#define SLICE_MAX 256 /* most records that a server holds */
 #define RETRY_MIN_MS 200
 #define REFUSED_RETRY_MS 1000 /* between two tries of claims that Redis refuses to release */
 #define LOG_INTERVAL_MS 60000
@@ -50,13 +50,14 @@ struct release {
     pthread_mutex_t lock;
     /* under lock */
     struct release_queue fresh;
-    struct release_queue refused; /* by Redis, once or more often; the longest ago first */
+    struct release_queue refused; /* refused by Redis at least once; the oldest refusal first */
 };
 
-/* Its worker's alone. */
+/* Used only by its worker. */
 struct release_server {
     struct release_server_parts parts;
-    struct release_item *held[SLICE_MAX]; /* of the same stream stand together as they came */
+    struct release_item
+        *held[SLICE_MAX]; /* in order of arrival; those of one stream may follow each other */
     size_t held_count;
     uint64_t retry_at_ms;   /* of what it holds */
     uint64_t refused_at_ms; /* when it looks at the refused ones again */
@@ -65,10 +66,11 @@ struct release_server {
     struct log_limit limit;
 };
 
-/* Counts n records more, or less. */
+/* Adds n, which may be negative, to the count. */
 static void release_count_pending(struct release *release, int64_t n)
 {
-    /* release: pairs with the acquire in release_pending(): who sees 0 sees all of them DEAD */
+    /* release: pairs with the acquire in release_pending(): a thread that sees 0 sees all of them
+     * DEAD */
     atomic_fetch_add_explicit(&release->pending, (uint64_t)n, memory_order_release);
     METRIC_GAUGE_ADD(release->metrics, dead_letter_releasing, n);
 }
@@ -140,7 +142,7 @@ void release_destroy(struct release *release)
     free(release);
 }
 
-/* Counted before it exists, so that pending never misses a record on its way here. */
+/* Count it first, so that release_pending() never misses a record on its way here. */
 static struct release_item *release_new_item(struct release *release)
 {
     struct release_item *item = malloc(sizeof(*item));
@@ -152,7 +154,7 @@ static struct release_item *release_new_item(struct release *release)
 
 struct release_item *release_prepare(struct release *release)
 {
-    /* The burial alone prepares while others only take away: the bound holds. */
+    /* Only the burial thread prepares, and others only take away, so the bound holds. */
     return release_pending(release) < RELEASE_MAX ? release_new_item(release) : NULL;
 }
 
@@ -188,7 +190,7 @@ uint64_t release_pending(const struct release *release)
     return atomic_load_explicit(&release->pending, memory_order_acquire);
 }
 
-/* Moves what fits out of a queue into the server's hands. */
+/* Moves as many records as fit from a queue to the server. */
 static void release_take(struct release_server *server, struct release_queue *queue)
 {
     struct release_item *item;
@@ -216,16 +218,16 @@ static void release_set_aside(struct release *release, struct release_item *item
     pthread_mutex_unlock(&release->lock);
 }
 
-/* True when L1 has the id for another record: after a crash a corrected event may have come before
- * we find the old one. With a second level that does no harm, as the claim is the other's; and
- * there L1 may name a record that was a duplicate of ours. */
+/* True when another record owns the id in L1: after a crash a corrected event may have come before
+ * we find the old one, and its id must stay. Asked only without Redis; with Redis the claim
+ * decides, and L1 may name a record that was a duplicate of ours. */
 static bool release_is_taken(const struct release_server *server, const struct record *record)
 {
     return server->parts.l1_decides &&
            l1_add(server->parts.l1, &record->hash, record->lsn, clock_mono_ms()) == L1_KNOWN;
 }
 
-/* The claim is gone: so is the id, and then the record. */
+/* The claim is gone: removes the id from L1, then finishes the record. */
 static void release_let_go(struct release_server *server, struct release_item *item)
 {
     struct record *record = item->record;
@@ -240,8 +242,8 @@ static void release_let_go(struct release_server *server, struct release_item *i
     release_count_pending(server->parts.release, -1);
 }
 
-/* Serves held[from] .. held[to - 1], of one stream; returns how many of them stay held, moved to
- * held[kept] and on. */
+/* Releases held[from] .. held[to - 1], all of one stream. Returns how many of them stay held, moved
+ * to held[kept] and on. */
 static size_t release_serve_run(struct release_server *server, size_t from, size_t to, size_t kept)
 {
     struct record *records[SLICE_MAX];
@@ -336,7 +338,7 @@ static void release_tell_waiting(struct release_server *server, uint64_t now_ms)
                  (unsigned long long)suppressed);
 }
 
-/* Redis is away, and what is held stays so. Returns how long to wait. */
+/* Redis is away, so the server keeps what it holds. Returns how long to wait. */
 static uint64_t release_wait_for_redis(struct release_server *server, uint64_t now_ms)
 {
     uint64_t wait_ms = claims_retry_in_ms(server->parts.claims, now_ms);
@@ -348,7 +350,7 @@ static uint64_t release_wait_for_redis(struct release_server *server, uint64_t n
     return wait_ms;
 }
 
-/* Serves what is held, run by run; false: Redis is away. */
+/* Releases what is held, stream by stream; false: Redis is away. */
 static bool release_serve_held(struct release_server *server)
 {
     size_t kept = 0;
@@ -365,7 +367,7 @@ static bool release_serve_held(struct release_server *server)
     return kept == 0;
 }
 
-/* How long until the refused ones are to be tried again; UINT64_MAX: there are none. */
+/* How long until we retry the refused ones; UINT64_MAX: there are none. */
 static uint64_t release_refused_wait(struct release_server *server, uint64_t now_ms)
 {
     if (!release_has_refused(server->parts.release))
@@ -382,7 +384,7 @@ uint64_t release_serve(struct release_server *server, uint64_t now_ms)
         return UINT64_MAX;
     if (server->held_count > 0 && now_ms < server->retry_at_ms)
         return server->retry_at_ms - now_ms;
-    /* One slice of the refused ones at a time, beside fresh ones: they may be many. */
+    /* One slice of the refused ones at a time, so that many of them do not hold up fresh ones. */
     if (now_ms >= server->refused_at_ms && server->held_count == 0 &&
         release_has_refused(release)) {
         server->refused_at_ms = now_ms + REFUSED_RETRY_MS;

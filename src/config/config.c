@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.c - the configuration: read, dumped, compared, published.
+ * config.c - reads, dumps, compares and publishes the configuration.
  *
- * Everything that can be said about a single key is a row of config_keys.def; what a row cannot
- * say is in config_check.c. Both stand on config_loader.c.
+ * Rules about a single key are rows of config_keys.def; all other rules are in config_check.c. Both
+ * use config_loader.c.
  *
- * Runs on: main thread; config_current() is for everybody.
- * Owns: the texts of a struct config. After config_publish() a configuration shares what it kept
- * from the one before, which owns it.
+ * Runs on: main thread; config_current() on any thread.
+ * Owns: the texts of a struct config. After config_publish() a configuration shares the texts that
+ * it kept with the one before, which owns them.
  */
 #include "alloy/config.h"
 
@@ -23,7 +23,7 @@
 #define STREAM_PREFIX "stream."
 #define SETTING_PREFIX "setting."
 
-/* Settings that Alloy's promises rest on, or that it sends itself. */
+/* Settings that Alloy sends itself, or on which its guarantees depend. */
 static const struct {
     const char *name;
     const char *why;
@@ -109,7 +109,7 @@ static bool config_has_prefix(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* Cuts white space off both ends, in place. */
+/* Removes white space at both ends, in place. */
 static char *config_trim(char *text)
 {
     size_t len;
@@ -128,7 +128,7 @@ static void config_replace_text(struct config_loader *loader, char **field, cons
 }
 
 /*
- * Notes that *noted is given at place. Returns false, with a problem, where the file gives it a
+ * Notes that *noted is given at place. Returns false, with a problem, when the file gives it a
  * second time; of several --set of one key the last one counts.
  */
 static bool config_note_place(struct config_loader *loader, int place, int *noted,
@@ -169,7 +169,7 @@ static int config_find_stream(const struct config *config, const char *name)
     return -1;
 }
 
-/* Begins a stream, unless it is known. */
+/* Adds a stream, unless it is already there. */
 static void config_begin_stream(struct config_loader *loader, int place, const char *name)
 {
     struct config *config = loader->config;
@@ -276,12 +276,12 @@ static void config_assign_setting(struct config_loader *loader, int place, const
     config_replace_text(loader, &config->settings[i].value, text);
 }
 
-/* Takes one assignment to a section that has been seen to exist. */
+/* Takes one assignment, to a section that exists. */
 static void config_assign(struct config_loader *loader, int place, const struct assignment *given)
 {
     const struct config_key *key = config_find_key(given->section, given->key);
 
-    /* What could not stand in the file would not survive --dump-config either. */
+    /* A value of --set that a file cannot hold could not be read back from --dump-config either. */
     for (const char *at = given->value; *at != '\0'; at++) {
         bool comment = *at == ';' && (at == given->value || at[-1] == ' ');
 
@@ -302,7 +302,7 @@ static void config_assign(struct config_loader *loader, int place, const struct 
         config_problem(loader, place, "unknown key %s in [%s]", given->key, given->section);
 }
 
-/* Returns whether the section exists; a stream's begins. */
+/* Returns whether the section exists; adds the stream of a stream's section. */
 static bool config_take_section(struct config_loader *loader, int place, const char *section)
 {
     if (config_has_prefix(section, STREAM_PREFIX))
@@ -334,7 +334,7 @@ static void config_file_error(void *arg, int line, const char *message)
     config_problem(arg, line, "%s", message);
 }
 
-/* Takes "SECTION.KEY=VALUE", where a stream's section has a dot of its own. */
+/* Takes "SECTION.KEY=VALUE"; the section of a stream contains a dot. */
 static void config_apply_override(struct config_loader *loader, int place, const char *override)
 {
     char *text = config_copy(loader, override, strlen(override));
@@ -383,7 +383,7 @@ static void config_free_addresses(struct config_address *addresses, size_t count
     }
 }
 
-/* Frees what config_publish() always takes over from the configuration in force. */
+/* Frees the parts that config_publish() always replaces by those in force. */
 static void config_free_frozen(struct config *config)
 {
     for (size_t i = 0; i < config->stream_count; i++)
@@ -457,7 +457,7 @@ void config_destroy(struct config *config)
             const struct config_key *key = &config_keys[i];
             char **text = config_text_field(config, key);
 
-            /* One that equals the replaced configuration's is owned there. */
+            /* A pointer equal to the replaced configuration's is owned there. */
             if (key->kind == KIND_STR &&
                 (replaced == NULL || *text != *config_text_field(replaced, key)))
                 free(*text);
@@ -510,7 +510,7 @@ void config_dump(const struct config *config, FILE *out)
         config_stream_dump(&config->streams[i], out);
 }
 
-/* Who is told of a difference. */
+/* The callback for differences. */
 struct listener {
     config_changed_fn changed;
     void *arg;
@@ -604,13 +604,14 @@ void config_compare(const struct config *before, const struct config *after,
         else if (key == file && *before->clickhouse_password_file != '\0' &&
                  strcmp(before->clickhouse_password_resolved,
                         after->clickhouse_password_resolved) != 0)
-            config_tell(&listener, true, "%s.%s", key->section, key->name); /* what it holds */
+            config_tell(&listener, true, "%s.%s", key->section,
+                        key->name); /* the contents of the password file differ */
     }
     config_compare_settings(before, after, &listener);
     config_compare_streams(before, after, &listener);
 }
 
-/* Sets everything in next that takes a restart back to what is in force, sharing the texts. */
+/* Sets everything in next that needs a restart back to what is in force, sharing the texts. */
 static void config_freeze(struct config *next, const struct config *current)
 {
     uint64_t ttl_ms[CONFIG_STREAMS_MAX];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_check.c - what concerns more than one key: addresses, URLs, streams, `auto`.
+ * config_check.c - checks beyond a single key: addresses, URLs, streams, `auto`.
  *
- * Works on values that are right each for themselves. Reports everything it finds, so that one run
- * of --check is enough.
+ * Each value alone is already known to be valid. Reports every problem, so that one run of --check
+ * is enough.
  *
  * Runs on: main thread. Owns: nothing.
  */
@@ -24,7 +24,7 @@
 #define AUTO_FILE_BYTES (8ull << 30)
 #define AUTO_MEMORY_BYTES (512ull << 20)
 #define PASSWORD_MAX 1024
-#define OTHER_MAPS 2048 /* libraries, stacks, memory, L1 */
+#define OTHER_MAPS 2048 /* mappings of libraries, stacks, memory, L1 */
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 static bool config_check_has_prefix(const char *text, const char *prefix)
@@ -133,8 +133,8 @@ static bool config_check_same_address(const struct config_address *a,
            config_check_same_text(a->port, b->port);
 }
 
-/* Fills addresses from the list of key; *count grows. Addresses before *count are those that are
- * taken already. */
+/* Appends the addresses in list, the value of key id, to addresses; *count grows. Two equal ones
+ * are a problem. */
 static void config_check_check_listen(struct config_loader *loader, enum config_key_id id,
                                       const char *list, struct config_address *addresses,
                                       size_t *count)
@@ -178,7 +178,7 @@ static void config_check_check_addresses(struct config_loader *loader)
         return;
     config_check_check_listen(loader, KEY_admin_listen, config->admin_listen,
                               config->admin_addresses, &config->admin_address_count);
-    /* SO_REUSEPORT would let both bind it and share the connections out between them. */
+    /* SO_REUSEPORT would let both bind it, and each would get some of the connections. */
     for (size_t i = 0; i < config->admin_address_count; i++)
         for (size_t k = 0; k < config->server_address_count; k++)
             if (config_check_same_address(&config->admin_addresses[i],
@@ -285,7 +285,7 @@ static void config_check_resolve_threads(struct config_loader *loader)
             config_check_at_least(config_check_at_most(cpus / 2, AUTO_THREADS_MAX), 1);
 }
 
-/* Most segments that the kernel lets this process map; where nobody knows, as many as one likes. */
+/* Most segments that the kernel lets this process map; if unknown, any number. */
 static uint64_t config_check_segments_max(void)
 {
     FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
@@ -301,8 +301,8 @@ static uint64_t config_check_segments_max(void)
     return maps > 2 * OTHER_MAPS ? maps - OTHER_MAPS : OTHER_MAPS;
 }
 
-/* Each segment is a mapping: a journal that fills would meet the kernel's limit before max_bytes,
- * and be full of a sudden. */
+/* Each segment is a mapping: a journal that fills up would reach the kernel's limit before
+ * max_bytes, and suddenly be full. */
 static void config_check_check_maps(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -324,7 +324,7 @@ static void config_check_check_maps(struct config_loader *loader)
                    segments, most + OTHER_MAPS, text, segments + OTHER_MAPS);
 }
 
-/* What `auto` is, where the other keys ask for no more. */
+/* The value of `auto`, unless the other keys need more. */
 static uint64_t config_check_auto_bytes(const struct config *config, bool in_memory)
 {
     const uint64_t bytes = in_memory ? AUTO_MEMORY_BYTES : AUTO_FILE_BYTES;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_loader.c - what reading and checking a configuration stand on: the rows of the keys, and
- * how a problem is told.
+ * config_loader.c - what reading and checking a configuration share: the rows of the keys, and
+ * reporting problems.
  *
  * Runs on: main thread. Owns: nothing.
  */
@@ -54,7 +54,8 @@ const char *const config_stream_keys[STREAM_KEY_COUNT] = {
     "preset",     "path",    "table",  "events",          "id",
     "missing_id", "partial", "answer", "column_conflict", "ttl"};
 
-/* Writes an override as problems name it: a secret's value stays out, however it was spelled. */
+/* Writes an override for a problem's message, without a secret's value, however the key was
+ * spelled. */
 static void config_print_override(FILE *out, const char *override)
 {
     size_t key_len = strcspn(override, "=");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_loader.h - what reading and checking a configuration stand on: the rows of the keys, and
- * how a problem is told.
+ * config_loader.h - what reading and checking a configuration share: the rows of the keys, and
+ * reporting problems.
  */
 #ifndef ALLOY_CONFIG_LOADER_H
 #define ALLOY_CONFIG_LOADER_H
@@ -55,9 +55,9 @@ enum config_stream_key {
 };
 extern const char *const config_stream_keys[STREAM_KEY_COUNT];
 
-#define CONFIG_MASK "********" /* stands for a secret */
+#define CONFIG_MASK "********" /* shown in place of a secret */
 
-/* Where a value was given: a line of the file, the override -place - 1, or nowhere. */
+/* A place where a value was given: a line of the file, the override -place - 1, or nowhere. */
 #define PLACE_NONE 0
 
 /* `column.NAME = source`, as given. */
@@ -87,7 +87,7 @@ struct config_loader {
     int setting_places[CONFIG_SETTINGS_MAX];
 };
 
-/* Writes one problem, with the place's name before it. */
+/* Writes one problem, preceded by its place. */
 void config_problem(struct config_loader *loader, int place, const char *format, ...)
     PRINTF_LIKE(3, 4);
 /* strdup(), or NULL and a problem. */

@@ -2,7 +2,7 @@
 /*
  * config_value.c - numbers, sizes, durations, booleans and words of the configuration.
  *
- * Reading is strict: a whole number, its unit, and nothing else. What is written reads back as the
+ * Reading is strict: a whole number, its unit, and nothing else. A written value reads back as the
  * same number.
  *
  * Runs on: main thread. Owns: nothing.
@@ -62,7 +62,7 @@ static bool config_value_parse_number(const struct config_key *key, const char *
     if (len == 0)
         return false;
     if (*value == 0 && *name == '\0')
-        return true; /* nothing is nothing in every unit */
+        return true; /* 0 needs no unit */
     for (const struct unit *unit = config_value_units_of(key); unit->name != NULL; unit++) {
         if (strcmp(name, unit->name) != 0)
             continue;

@@ -8,12 +8,12 @@
 #include "config_loader.h"
 
 #define CONFIG_VALUE_MAX 64 /* bytes of a formatted value */
-#define CONFIG_WHY_MAX 200  /* bytes of a sentence that tells why a value is refused */
+#define CONFIG_WHY_MAX 200  /* bytes of a sentence that says why a value is refused */
 
 /* Reads text as key's kind (not STR). Returns true, or false with the reason in why. */
 bool config_value_parse(const struct config_key *key, const char *text, uint64_t *value,
                         char why[CONFIG_WHY_MAX]);
-/* Writes value as the file would have it, in the largest unit that divides it. */
+/* Writes value as in the file, in the largest unit that divides it. */
 void config_value_format(const struct config_key *key, uint64_t value, char out[CONFIG_VALUE_MAX]);
 
 /* One place in a comma-separated list: [at, at + len), white space trimmed. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host_port.c - takes "host:port" apart, as addresses and URLs of the configuration have it.
+ * host_port.c - splits the "host:port" in addresses and URLs of the configuration.
  *
  * Runs on: any thread. Owns: nothing.
  */

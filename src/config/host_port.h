@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host_port.h - takes "host:port" apart, as addresses and URLs of the configuration have it.
+ * host_port.h - splits the "host:port" in addresses and URLs of the configuration.
  *
  * Runs on: any thread. Owns: nothing.
  */
@@ -9,8 +9,8 @@
 
 #include "alloy/base.h"
 
-/* Splits host:port, host, [v6]:port or [v6]; host is without brackets, port is empty where there is
- * none. Both lie in text. Returns NULL, or what is wrong with it. */
+/* Splits host:port, host, [v6]:port or [v6]. host has no brackets; port is empty if there is none.
+ * Both point into text. Returns NULL, or what is wrong with text. */
 MUST_CHECK const char *host_port_split(struct slice text, struct slice *host, struct slice *port);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ini.c - reads an INI file and tells section, key, value and line of each assignment.
+ * ini.c - reads an INI file and passes on section, key, value and line of each assignment.
  *
- * inih reads one line at a time here, because on a whole file it does four things silently that a
- * configuration must not suffer: a line beyond its buffer becomes two, an indented line is glued
- * to the value above, a section name is cut at 49 bytes, and text behind a section's bracket is
- * ignored. So lines, sections and comments are ours, and `key = value ; comment` is inih's.
+ * We give inih one line at a time. On a whole file it would silently do four things that could
+ * change what a configuration means: split a line longer than its buffer, append an indented line
+ * to the value above, cut a section name at 49 bytes, and ignore text behind a section's bracket.
+ * So we handle lines, sections and comments, and inih parses `key = value; comment`.
  *
  * Runs on: main thread. Owns: nothing after it returns.
  */
@@ -29,7 +29,7 @@ struct reader {
     int line;
 };
 
-/* Reads one line into out, without its end; at most INI_LINE_MAX bytes are kept. */
+/* Reads one line into out, without its line end; keeps at most INI_LINE_MAX bytes. */
 static enum line_result ini_read_line(FILE *stream, char *out)
 {
     enum line_result result = LINE_OK;
@@ -87,7 +87,7 @@ static void ini_begin_section(struct reader *reader, char *text)
         reader->handler->section(reader->handler->arg, reader->line, reader->section);
 }
 
-/* inih's callback; it returns nonzero when all is well. inih's own section is always empty. */
+/* inih's callback; returns nonzero on success. inih's own section is always empty. */
 static int ini_take_entry(void *arg, const char *section, const char *key, const char *value)
 {
     const struct reader *reader = arg;

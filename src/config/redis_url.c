@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * redis_url.c - what redis.url says.
+ * redis_url.c - parses redis.url.
  *
  * Runs on: any thread. Owns: nothing.
  */
@@ -18,7 +18,7 @@
 
 #define DEFAULT_PORT 6379
 #define DATABASE_DIGITS_MAX 9
-/* One byte less than fits: hiredis 0.14 does not terminate a path that fills sun_path. */
+/* One byte less than possible: hiredis 0.14 does not terminate a path that fills sun_path. */
 #define PATH_MAX_LEN (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 2)
 
 static const char out_of_memory[] = "out of memory";
@@ -84,7 +84,8 @@ static const char *redis_url_parse_host(struct redis_url *url, struct slice text
 
     if (problem != NULL)
         return problem;
-    /* A split port is a number of at most 65535; what ends it is no digit. */
+    /* host_port_split() has checked that port is a number of at most 65535, with no digit behind
+     * it. */
     url->port = port.len > 0 ? (int)strtol(port.data, NULL, 10) : DEFAULT_PORT;
     url->host = strndup(host.data, host.len);
     return url->host != NULL ? NULL : out_of_memory;

@@ -73,7 +73,7 @@ char *ctl_one_line(char *text)
     text += strspn(text, " \t\r\n");
     len = strcspn(text, "\r\n");
     if (len > CTL_LINE_MAX) {
-        /* Not within a character of UTF-8. */
+        /* Do not cut inside a UTF-8 character. */
         for (len = CTL_LINE_MAX; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80;)
             len--;
     }

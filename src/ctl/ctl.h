@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl.h - the commands of alloyctl. Each prints to out, and problems to standard error, and returns
- * the exit status of the process.
+ * ctl.h - the commands of alloyctl. Each prints to out, prints problems to standard error, and
+ * returns the exit status of the process.
  *
  * Runs on: main thread.
  */
@@ -18,7 +18,7 @@
 #define CTL_USAGE 2 /* exit status for a wrong command line */
 #define CTL_LINE_MAX 200
 
-/* Which letters a command is about. */
+/* Selects letters for a command. */
 struct ctl_filter {
     const char *stream; /* NULL: all */
     int code;           /* 0: all */
@@ -29,24 +29,24 @@ struct ctl_filter {
  * "90s", "15min", "2h", "7d". False: neither. */
 bool ctl_parse_since(const char *text, uint64_t now_ms, uint64_t *since_ms);
 bool ctl_matches(const struct ctl_filter *filter, const struct letter *letter);
-/* True for http:// or https:// and a host, and nothing behind it but slashes. */
+/* True for http:// or https:// and a host, followed by nothing but slashes. */
 bool ctl_is_base_url(const char *url);
-/* Makes text, an answer of whoever listens there, something to print: its first line that is not
- * empty, cut to CTL_LINE_MAX bytes, without control characters. Returns where in text it begins. */
+/* Makes text, the answer of an unknown server, safe to print: its first line that is not empty, cut
+ * to CTL_LINE_MAX bytes, without control characters. Returns where in text that line begins. */
 char *ctl_one_line(char *text);
-/* The ending of a noun that is counted: "" for one, else "s". */
+/* The ending of a counted noun: "" for one, else "s". */
 const char *ctl_plural(uint64_t count);
-/* Writes JSON with line breaks and indent; text that is no JSON comes out in some way. */
+/* Writes JSON with line breaks and indent. Text that is not JSON is safe, but may look odd. */
 void ctl_pretty(FILE *out, struct slice text, int indent);
 
 struct ctl_show {
     struct ctl_filter filter;
     bool raw; /* lines as they are */
-    bool all; /* also what was posted again */
+    bool all; /* also those that were posted again */
 };
 
-/* Says that a folder has no dead-letter files. Returns the exit status: a journal's folder is a
- * mistake. */
+/* Says that a folder has no dead-letter files. Returns the exit status, which is an error for a
+ * journal's folder. */
 int ctl_letters_none(const char *dir, FILE *out);
 /* dead-letter list, show. */
 int ctl_letters_list(const char *dir, FILE *out);
@@ -55,7 +55,7 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out);
 struct ctl_replay {
     const char *dir;
     const char *url;    /* of alloyd, without a path */
-    const char *path;   /* for events of one stream; NULL: /v1/ and the stream's name */
+    const char *path;   /* where to post one stream's events; NULL: /v1/ and the stream's name */
     const char *stream; /* NULL: all */
     bool keep;          /* leave the files as they are */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl_bury.c - alloyctl bury: tells a running alloyd to let a stream's refused events go to the
- * dead-letter folder, which it keeps when ClickHouse refuses every row of the stream.
+ * ctl_bury.c - alloyctl bury: tells a running alloyd to write a stream's refused events to the
+ * dead-letter folder. When ClickHouse refuses every row of a stream, alloyd keeps them until then.
  *
  * Runs on: main thread. Uses libcurl.
  * Owns: the request.
@@ -19,7 +19,7 @@
 #define KEY_MAX 512
 
 struct answer {
-    char text[ANSWER_MAX]; /* its begin */
+    char text[ANSWER_MAX]; /* the beginning of the answer */
     size_t len;
 };
 
@@ -77,13 +77,14 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
     return EXIT_FAILURE;
 }
 
-/* Reads the first line of the file. False: told. */
+/* Reads the first line of the file. False: it cannot be read (reported). */
 static bool ctl_bury_read_key(const char *path, char key[KEY_MAX + 2])
 {
-    FILE *file = fopen(path, "re");
+    FILE *file;
     bool got;
 
     errno = 0;
+    file = fopen(path, "re");
     got = file != NULL && fgets(key, KEY_MAX + 2, file) != NULL;
     if (!got)
         fprintf(stderr, "alloyctl: %s: %s\n", path, errno != 0 ? strerror(errno) : "it is empty");
@@ -94,10 +95,10 @@ static bool ctl_bury_read_key(const char *path, char key[KEY_MAX + 2])
     return got;
 }
 
-/* Posts, and tells what came of it. Returns the exit status. */
+/* Posts, and prints the result. Returns the exit status. */
 static int ctl_bury_post(CURL *easy, const struct ctl_admin *admin, const char *stream, FILE *out)
 {
-    /* A page in somebody's browser can post, but cannot set this header. */
+    /* alloyd wants this header, which a web page in a browser cannot set. */
     struct curl_slist *headers = curl_slist_append(NULL, "Alloy-Control: 1");
     char *url = ctl_bury_url(easy, admin->url, stream);
     char key[KEY_MAX + 2] = "";
@@ -128,7 +129,7 @@ static int ctl_bury_post(CURL *easy, const struct ctl_admin *admin, const char *
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
         result = curl_easy_perform(easy);
         curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-        /* It lies on this function's stack. */
+        /* The buffer is on this function's stack. */
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
     }
     curl_slist_free_all(headers);

@@ -2,8 +2,8 @@
 /*
  * ctl_journal.c - alloyctl journal inspect and verify.
  *
- * Reads the folder of a running or dead alloyd: takes no lock, maps segments for reading only, and
- * lives with a segment that goes away or grows meanwhile.
+ * Reads the folder of a running or dead alloyd: takes no lock, maps segments read-only, and accepts
+ * that a segment may go away or grow meanwhile.
  *
  * Runs on: main thread. Owns: the sums.
  */
@@ -26,7 +26,7 @@
 #define ISO_MAX 25
 #define STREAMS_MAX 1024 /* names in all segments together: streams come and go */
 
-/* The columns of a sum. */
+/* The columns of the table. */
 static const enum record_state states[] = {RECORD_LIVE, RECORD_INSERTED, RECORD_DUPLICATE,
                                            RECORD_DEAD, RECORD_REFUSED,  RECORD_MOVED};
 
@@ -43,7 +43,7 @@ struct walk {
     const char *dir;
     struct journal_dir folder;
     FILE *out;
-    bool verify; /* tell problems, not sums; else they are only counted */
+    bool verify; /* print problems, not sums; else problems are only counted */
     uint64_t segments;
     uint64_t records;
     uint64_t problems;
@@ -90,7 +90,7 @@ static PRINTF_LIKE(4, 5) void ctl_journal_tell_problem(struct walk *walk, uint32
     fputc('\n', walk->out);
 }
 
-/* What is wrong at offset, where no record could be believed. */
+/* Says what is wrong at offset, where there is no valid record. */
 static const char *ctl_journal_diagnose(const struct segment *segment, size_t offset)
 {
     const struct record *record = (const struct record *)(segment->base + offset);
@@ -140,7 +140,7 @@ static void ctl_journal_take_record(struct walk *walk, const struct segment *seg
 {
     const struct segment_header *header = (const struct segment_header *)segment->base;
     const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
-    /* As alloyd takes it. */
+    /* As alloyd's recovery takes it. */
     const uint16_t state =
         (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));
     struct sum *sum = ctl_journal_stream_sum(walk, header->streams[record->stream_entry]);
@@ -157,7 +157,7 @@ static void ctl_journal_take_record(struct walk *walk, const struct segment *seg
         ctl_journal_add_to_sum(sum, record, state);
 }
 
-/* True when what was no record is one now: a running alloyd has finished it meanwhile. */
+/* True when there is a whole record now: a running alloyd has finished writing it meanwhile. */
 static bool ctl_journal_is_whole_now(const struct segment *segment, size_t offset)
 {
     struct record *record;
@@ -165,13 +165,13 @@ static bool ctl_journal_is_whole_now(const struct segment *segment, size_t offse
     return segment_next(segment, &offset, &record) == SEGMENT_RECORD;
 }
 
-/* True when the record at offset has its state, which comes last. Without it the record is being
- * written, or its writer was killed, and nobody was promised anything. */
+/* True when the record at offset has its state, which is written last. Without it the record is
+ * being written, or its writer was killed before it was acknowledged. */
 static bool ctl_journal_is_finished(const struct segment *segment, size_t offset)
 {
     const struct record *record = (const struct record *)(segment->base + offset);
 
-    /* acquire: pairs with the release in segment_write(); what was written before it is seen */
+    /* acquire: pairs with the release in segment_write(); we then see what was written before it */
     return segment->limit - offset < sizeof(*record) ||
            atomic_load_explicit(&record->state, memory_order_acquire) != 0;
 }
@@ -191,7 +191,7 @@ static size_t ctl_journal_read_records(struct walk *walk, const struct segment *
             ctl_journal_take_record(walk, segment, record);
             break;
         case SEGMENT_GAP:
-            /* In this order: when a later record is finished all before it are. */
+            /* In this order: once a later record is finished, all before it are. */
             if (ctl_journal_is_finished(segment, offset) &&
                 ctl_journal_is_whole_now(segment, before))
                 offset = before;
@@ -201,7 +201,7 @@ static size_t ctl_journal_read_records(struct walk *walk, const struct segment *
                                          ctl_journal_diagnose(segment, before), offset - before);
             break;
         case SEGMENT_TORN:
-            /* In this order: a record that has its state is whole, if it is not broken. */
+            /* In this order: a record that has its state must be whole, or it is broken. */
             finished = ctl_journal_is_finished(segment, offset);
             if (ctl_journal_is_whole_now(segment, offset))
                 break;
@@ -276,7 +276,7 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
     segment_close(segment);
 }
 
-/* Segments that a start has set aside wait for somebody to look at them. */
+/* Reports segments that a start has set aside, for the operator to examine. */
 static int ctl_journal_tell_set_aside(void *arg, const char *found)
 {
     struct walk *walk = arg;

@@ -18,7 +18,7 @@
 
 /* Letters of one stream and code, or of one file. */
 struct sum {
-    char *stream; /* owned; NULL: of a file */
+    char *stream; /* owned; NULL: the sum is a file's */
     int code;
     uint64_t events;
     uint64_t unreadable;
@@ -27,7 +27,7 @@ struct sum {
 };
 
 struct listing {
-    struct sum file; /* the one that is being read */
+    struct sum file; /* of the file that is being read */
     struct sum *sums;
     size_t count;
     bool waiting; /* the file's events have not been posted again */
@@ -200,7 +200,7 @@ int ctl_letters_list(const char *dir, FILE *out)
     for (size_t i = 0; i < letters.count; i++) {
         err = ctl_letters_list_file(&letters, &letters.files[i], &listing, out);
         if (err == -ENOENT)
-            continue; /* taken away or renamed meanwhile */
+            continue; /* removed or renamed meanwhile */
         if (err != 0)
             status = ctl_letters_fail(dir, letters.files[i].name, err);
         if (listing.file.unreadable > 0)

@@ -34,8 +34,8 @@ enum command {
 
 static const struct {
     const char *noun;
-    const char *verb;    /* NULL: none, the noun is the whole command */
-    const char *options; /* letters of long_options that it takes */
+    const char *verb;    /* NULL: the noun is the whole command */
+    const char *options; /* letters of the long_options that it takes */
 } commands[] = {
     [LETTERS_LIST] = {"dead-letter", "list", ""},
     [LETTERS_SHOW] = {"dead-letter", "show", "scarA"},
@@ -142,7 +142,7 @@ struct command_line {
     struct ctl_replay replay;
 };
 
-/* Output that did not arrive is a failure. */
+/* A write error is a failure: a script must not go on with half of the output. */
 static int ctl_main_finish_output(int status)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) {
@@ -158,7 +158,7 @@ static int ctl_main_refuse(void)
     return CTL_USAGE;
 }
 
-/* What an option takes, for who gave it something else. */
+/* What an option takes, for the message about a wrong value. */
 static const char *ctl_main_what_it_takes(int option)
 {
     switch (option) {
@@ -253,8 +253,8 @@ static bool ctl_main_take_option(struct command_line *line, int option)
     }
 }
 
-/* Finds the command of the words, and *used, how many of them name it. False: there is none, told.
- */
+/* Finds the command that the first words name, and in *used how many they are. False: there is none
+ * (reported). */
 static bool ctl_main_find_command(struct command_line *line, int count, char **words, int *used)
 {
     bool is_noun = false;
@@ -280,7 +280,7 @@ static bool ctl_main_find_command(struct command_line *line, int count, char **w
     return false;
 }
 
-/* Takes the name of a key; NULL: none is given. False: told. */
+/* Takes the name of a key; NULL: none is given. False: it is wrong (reported). */
 static bool ctl_main_take_key(struct command_line *line, const char *name)
 {
     const char *verb = commands[line->command].verb;
@@ -301,7 +301,7 @@ static bool ctl_main_take_key(struct command_line *line, const char *name)
     return problem == NULL;
 }
 
-/* Takes the words: noun, verb, and a folder or a stream. False: told. */
+/* Takes the words: noun, verb, and a folder or a stream. False: they are wrong (reported). */
 static bool ctl_main_take_words(struct command_line *line, int count, char **words)
 {
     int used;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl_replay.c - alloyctl dead-letter replay: posts the original events of dead letters to alloyd.
+ * ctl_replay.c - alloyctl dead-letter replay: posts the events of dead letters to alloyd again.
  *
- * A file is first renamed to *.replaying, under the lock that alloyd takes for each line: it has
- * then all its lines, and alloyd begins another. When all its events are answered 202 it becomes
- * *.replayed; if not, it gets its old name back, and if we are killed the next replay takes it up.
- * A lock on the folder keeps a second replay from it, which would take that for one of these.
- * Posting an event twice does no harm: alloyd knows its id.
+ * We first rename a file to *.replaying, under the lock that alloyd takes to write: so alloyd adds
+ * no more lines to it and begins another file. When all its events are answered 202 we rename it to
+ * *.replayed; if not, it gets its old name back. If we are killed, the next replay continues with
+ * it; a lock on the folder keeps a second replay from doing that while we run. Posting an event
+ * twice does no harm: alloyd knows its id.
  *
- * Runs on: main thread. One home of libcurl, beside the flusher's.
- * Owns: the request that is being gathered.
+ * Runs on: main thread. With ctl_bury.c and the flusher, a home of libcurl.
+ * Owns: the request that is being filled.
  */
 #include "ctl.h"
 
@@ -23,9 +23,9 @@
 
 #include <curl/curl.h>
 
-#define REQUEST_BYTES ((size_t)1 << 20) /* sent when it holds so much; one event may be more */
+#define REQUEST_BYTES ((size_t)1 << 20) /* then we send it; one event may be larger */
 #define REQUEST_EVENTS 1000
-#define TRIES_MAX 60 /* of one request that alloyd has no room for, or does not answer */
+#define TRIES_MAX 60 /* tries of one request that alloyd has no room for, or does not answer */
 #define RETRY_AFTER_MAX_S 30
 #define ANSWER_MAX 1024
 #define TIMEOUT_S 60L
@@ -35,7 +35,7 @@ struct posting {
     const struct ctl_replay *replay;
     const struct letters *letters;
     CURL *easy;
-    char *url;        /* of the request that is being gathered; owned */
+    char *url;        /* of the request that is being filled; owned */
     char *body;       /* owned */
     size_t len, room; /* of body */
     size_t events;    /* in body */
@@ -43,7 +43,7 @@ struct posting {
     const char *name;
     char answer[ANSWER_MAX];
     size_t answer_len;
-    /* of the file, and of all */
+    /* of the present file, and of all files */
     uint64_t posted, accepted, duplicates;
     uint64_t all_posted, all_accepted, all_duplicates;
 };
@@ -80,7 +80,7 @@ static void ctl_replay_pause_s(unsigned seconds)
     nanosleep(&wait, NULL);
 }
 
-/* Seconds that a 503 asks for. */
+/* How many seconds a 503 asks us to wait. */
 static unsigned ctl_replay_retry_after(CURL *easy)
 {
     curl_off_t seconds = 0;
@@ -91,7 +91,8 @@ static unsigned ctl_replay_retry_after(CURL *easy)
     return seconds < RETRY_AFTER_MAX_S ? (unsigned)seconds : RETRY_AFTER_MAX_S;
 }
 
-/* Sends the request once. Returns the status, 0 when there was no answer, with why in error. */
+/* Sends the request once. Returns the status, or 0 when there was no answer, with the reason in
+ * error. */
 static long ctl_replay_send_once(struct posting *posting, char error[CURL_ERROR_SIZE])
 {
     long status = 0;
@@ -130,7 +131,7 @@ static void ctl_replay_count_taken(struct posting *posting)
     posting->len = 0;
 }
 
-/* True when the answer is one that alloyd gives for events it took. */
+/* True when the answer says that alloyd has taken the events. */
 static bool ctl_replay_is_taken(const struct posting *posting, long status)
 {
     uint64_t accepted, duplicates;
@@ -153,7 +154,7 @@ static void ctl_replay_tell_refusal(struct posting *posting, long status)
         fputs("alloyctl: that is no answer of an alloyd\n", stderr);
 }
 
-/* Sends what was gathered, until it is taken. 0 or -EIO, told. */
+/* Sends the request until alloyd has taken it. Returns 0 or -EIO (reported). */
 static int ctl_replay_send_request(struct posting *posting)
 {
     char error[CURL_ERROR_SIZE];
@@ -173,7 +174,7 @@ static int ctl_replay_send_request(struct posting *posting)
             ctl_replay_tell_refusal(posting, status);
             return -EIO;
         }
-        /* Nobody there at all: whoever typed the address wants to know now. */
+        /* Nobody has answered at all: probably the address is wrong, so do not try for minutes. */
         if (status == 0 && posting->all_posted + posting->posted == 0 && tries > 0)
             break;
         wait_s = status == 0 ? 1 : ctl_replay_retry_after(posting->easy);
@@ -226,7 +227,7 @@ static char *ctl_replay_make_url(const struct ctl_replay *replay, const struct l
     return n < 0 ? NULL : url;
 }
 
-/* Sends what there is when the next letter does not fit it. 0 or -errno. */
+/* Sends the request if the next letter does not fit. Returns 0 or -errno. */
 static int ctl_replay_make_room(struct posting *posting, const struct letter *letter)
 {
     char *url = ctl_replay_make_url(posting->replay, letter);
@@ -263,7 +264,7 @@ static int ctl_replay_post_line(void *arg, const struct letter *letter, struct s
     return ctl_replay_add_event(posting, letter->event);
 }
 
-/* True when a file is of the wanted stream: its name begins with it, then come time and number. */
+/* True when a file is of the wanted stream: its name is stream, time and number. */
 static bool ctl_replay_is_wanted(const struct ctl_replay *replay, const struct letters_file *file)
 {
     const char *last, *time;
@@ -282,7 +283,7 @@ static bool ctl_replay_is_wanted(const struct ctl_replay *replay, const struct l
            memcmp(file->name, replay->stream, len) == 0;
 }
 
-/* name without what a replay has added to it. */
+/* The file's name without the suffix of a replay. */
 static void ctl_replay_plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
 {
     size_t len = strlen(file->name);
@@ -292,7 +293,7 @@ static void ctl_replay_plain_name(const struct letters_file *file, char out[NAME
     snprintf(out, NAME_MAX + 1, "%.*s", (int)len, file->name);
 }
 
-/* Renames under the lock that alloyd takes for each line. 0 or -errno. */
+/* Renames under the lock that alloyd takes to write. Returns 0 or -errno. */
 static int ctl_replay_rename_locked(int dir_fd, const char *from, const char *to)
 {
     int fd = openat(dir_fd, from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -305,7 +306,7 @@ static int ctl_replay_rename_locked(int dir_fd, const char *from, const char *to
     return err;
 }
 
-/* Posts one file. 0 or -errno, told. */
+/* Posts one file. Returns 0 or -errno (reported). */
 static int ctl_replay_post_file(struct posting *posting, const struct letters_file *file)
 {
     const int dir_fd = posting->letters->dir_fd;
@@ -367,7 +368,7 @@ static bool ctl_replay_start_curl(struct posting *posting, struct curl_slist **h
     return true;
 }
 
-/* Posts every wanted file; a problem with one does not keep the others. */
+/* Posts every wanted file; a problem with one does not stop the others. */
 static int ctl_replay_post_files(struct posting *posting)
 {
     int status = EXIT_SUCCESS;
@@ -392,7 +393,7 @@ static int ctl_replay_post_files(struct posting *posting)
     return status;
 }
 
-/* Ends the visit at an event of another stream than those before it. */
+/* Ends the visit at an event of a stream other than the one before. */
 static int ctl_replay_compare_stream(void *arg, const struct letter *letter, struct slice line,
                                      uint64_t number)
 {
@@ -410,8 +411,8 @@ static int ctl_replay_compare_stream(void *arg, const struct letter *letter, str
     return ctl_matches(&same, letter) ? 0 : -EXDEV;
 }
 
-/* --path is where one stream's events go: 0 when the wanted files hold no others, or an exit
- * status, told. */
+/* --path is for the events of one stream. Returns 0 when the wanted files hold no others, or an
+ * exit status (reported). */
 static int ctl_replay_check_streams(const struct ctl_replay *replay, const struct letters *letters)
 {
     char *stream = NULL;
@@ -437,14 +438,14 @@ static int ctl_replay_check_streams(const struct ctl_replay *replay, const struc
     return err == 0 ? 0 : err == -EXDEV ? CTL_USAGE : EXIT_FAILURE;
 }
 
-/* Keeps other replays from a folder until the descriptor is closed. -errno: cannot. */
+/* Locks a folder against other replays until the descriptor is closed. Returns that, or -errno. */
 static int ctl_replay_lock_folder(const struct ctl_replay *replay)
 {
     const int fd = open(replay->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
         return -errno;
-    /* Some network file systems lock no folders: there we go on without. */
+    /* Some network file systems cannot lock folders: there we go on without a lock. */
     if (flock(fd, (replay->keep ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         close(fd);
         return -EBUSY;

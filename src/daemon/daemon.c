@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * daemon.c - the life of alloyd: start in order, serve, reload on HUP, drain on TERM or INT, stop.
+ * daemon.c - the life of alloyd: starts in order, serves, reloads on HUP, drains on TERM or INT,
+ * stops.
  *
- * Start goes against the flow of events, from ClickHouse to the socket, so that nothing arrives
- * before there is somebody to take it; a drain goes with the flow, from the socket to ClickHouse.
+ * A start goes against the flow of events, from ClickHouse to the socket, so that no event arrives
+ * before the next part can take it. A drain goes with the flow, from the socket to ClickHouse.
  *
  * Runs on: the main thread.
  * Owns: every part of the daemon.
@@ -38,10 +39,10 @@
 
 #define DRAIN_POLL_MS 5
 #define LOOK_MS 500        /* between two looks at the threads */
-#define SILENT_MS 30000    /* a thread hangs; under systemd: as long as WatchdogSec */
-#define SILENT_MIN_MS 3000 /* they sleep for up to a second */
+#define SILENT_MS 30000    /* a thread silent for this long hangs; under systemd: for WatchdogSec */
+#define SILENT_MIN_MS 3000 /* threads sleep for up to a second */
 #define WORKERS_MAX 64
-#define LOG_STOP_MS 1000 /* for lines that are not written yet */
+#define LOG_STOP_MS 1000 /* wait for lines that are not written yet */
 
 _Static_assert(CONFIG_STREAMS_MAX <= METRIC_STREAMS_MAX &&
                    CONFIG_STREAM_NAME_MAX + 64 < HEALTH_KEY_MAX,
@@ -62,8 +63,8 @@ struct daemon {
     struct release *release;
     struct janitor *janitor;
     struct replay *replay;
-    struct marks *marks;          /* NULL: no second level, or no table */
-    pthread_mutex_t flusher_lock; /* held by whoever sets flusher, and by the admin thread */
+    struct marks *marks;          /* NULL: no Redis, or no table */
+    pthread_mutex_t flusher_lock; /* held to set flusher, and by the admin thread to use it */
     struct flusher *flusher;
     struct worker *workers[WORKERS_MAX];
     size_t worker_count;
@@ -109,7 +110,7 @@ static void daemon_tell_l1_ttls(struct daemon *daemon)
         l1_set_stream_ttl(daemon->l1, i, config->streams[i].ttl_ms);
 }
 
-/* Makes L1, and loads what earlier lives knew. ids_known: none of that can be missing. */
+/* Makes L1 and loads the ids that earlier lives knew. ids_known: none of them can be missing. */
 static int daemon_open_l1(struct daemon *daemon, bool *ids_known)
 {
     const struct config *config = daemon_current(daemon);
@@ -176,15 +177,15 @@ static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX]
     return admin_start(&daemon->admin, &parts, error);
 }
 
-/* Between two segments. Nothing has been accepted yet, and the journal stays as it is: who is told
- * to stop need not read the rest, which can take minutes. */
+/* Between two segments. We have accepted nothing yet, and the journal stays as it is: so after TERM
+ * we need not read the rest, which can take minutes. */
 static bool daemon_reading(size_t segment, size_t segments)
 {
     sdnotify_reading(segment, segments);
     return !signals_stop_wanted();
 }
 
-/* The parts that hold events: journal, ring, L1, and what an earlier life left. */
+/* Starts the parts that hold events: journal, ring, L1, and replay of what an earlier life left. */
 static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     const struct config *config = daemon_current(daemon);
@@ -210,7 +211,8 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     daemon->release = release_create(daemon->ring, daemon->metrics);
     if (daemon->release == NULL)
         return -ENOMEM;
-    /* Reading the journal may take long: /readyz tells how far it is, and that nothing listens. */
+    /* Reading the journal may take long: start the admin port first, so that /readyz can say how
+     * far we are. */
     if (!ids_known && journal_bytes(daemon->journal) > 0) {
         err = daemon_start_admin(daemon, error);
         if (err != 0)
@@ -235,7 +237,7 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     return janitor_start(&daemon->janitor, &daemon->config, daemon->journal, daemon->l1);
 }
 
-/* Nothing to look after without a second level, nor where events go to no table. */
+/* Without Redis, or with clickhouse.url = discard, there is nothing to mark. */
 static int daemon_start_marks(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
     const struct config *config = daemon_current(daemon);
@@ -312,7 +314,7 @@ static int daemon_start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX]
     const struct front_parts parts = daemon_front_parts(daemon);
     int err = 0;
 
-    /* The admin port first: whoever sees events accepted can also see health. */
+    /* The admin port first: whoever can send events can then also see health. */
     if (daemon->admin == NULL)
         err = daemon_start_admin(daemon, error);
     if (err == 0)
@@ -320,7 +322,7 @@ static int daemon_start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX]
     return err;
 }
 
-/* 0, -ECANCELED when it was told to stop while it read the journal, or another -errno. */
+/* Returns 0, -ECANCELED when TERM or INT came while we read the journal, or another -errno. */
 static int daemon_start(struct daemon *daemon)
 {
     char error[JOURNAL_ERROR_MAX] = "";
@@ -348,7 +350,7 @@ static void daemon_stop_flusher(struct daemon *daemon)
         flusher_stop(flusher);
 }
 
-/* Ends what is running, in the order of the flow, and frees it. Every part may be missing. */
+/* Ends what runs, in the order of the flow, and frees it. Any part may be missing. */
 static void daemon_stop(struct daemon *daemon)
 {
     if (daemon->front != NULL)
@@ -361,8 +363,8 @@ static void daemon_stop(struct daemon *daemon)
     admin_stop(daemon->admin);
     janitor_stop(daemon->janitor);
     release_destroy(daemon->release);
-    /* An id must not outlive its event: L1 says that it ended in order only after the journal has.
-     */
+    /* An id must not outlive its event: L1 may say that it ended in order only after the journal is
+     * synced. */
     if (daemon->l1 != NULL && !journal_settle(daemon->journal))
         l1_distrust(daemon->l1);
     if (daemon->l1 != NULL)
@@ -396,7 +398,7 @@ static void daemon_log_change(void *arg, const char *key, bool restart)
         log_info("configuration changed key=%s takes_effect=now", key);
 }
 
-/* A configuration with a problem changes nothing. */
+/* Applies a new configuration; one with a problem changes nothing. */
 static void daemon_reload(struct daemon *daemon)
 {
     const struct daemon_options *options = daemon->options;
@@ -421,14 +423,14 @@ static void daemon_reload(struct daemon *daemon)
         daemon_tell_l1_ttls(daemon);
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
-        ring_wake(daemon->ring); /* a shorter linger counts from now on */
+        ring_wake(daemon->ring); /* a shorter linger takes effect at once */
         log_info("configuration reloaded file=%s", options->config_path);
     }
     free(text);
     sdnotify_ready();
 }
 
-/* What pulse_look() tells. */
+/* Logs what pulse_look() finds. */
 static void daemon_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
 {
     struct daemon *daemon = arg;
@@ -445,7 +447,8 @@ static void daemon_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
                  "The thread %s hangs: restart alloyd, and tell its developers.", name);
 }
 
-/* Serves until TERM or INT. Pings systemd only while no thread hangs. */
+/* Serves until TERM or INT. Pings systemd only while no thread hangs, so that systemd restarts us
+ * if one does. */
 static void daemon_serve(struct daemon *daemon)
 {
     const uint64_t ping_ms = sdnotify_watchdog_ms();
@@ -474,8 +477,8 @@ static void daemon_serve(struct daemon *daemon)
     }
 }
 
-/* A request that waits for ClickHouse is not waited for: it is answered once its events are
- * inserted, and that is what comes next. */
+/* The drain need not wait here for requests that wait for ClickHouse: they are answered once their
+ * events are inserted, which comes next. */
 static bool daemon_front_drained(const struct daemon *daemon)
 {
     return front_connections(daemon->front) <= front_waiting(daemon->front);
@@ -496,7 +499,8 @@ static bool daemon_workers_drained(const struct daemon *daemon)
 
 static bool daemon_flusher_drained(const struct daemon *daemon)
 {
-    /* In this order: a refused row is counted by the one before the other lets go of it. */
+    /* In this order: a refused row goes from the first count to the second, which has it before the
+     * first forgets it. */
     return flusher_pending(daemon->flusher) == 0 && release_pending(daemon->release) == 0;
 }
 
@@ -543,8 +547,7 @@ static int daemon_drain(struct daemon *daemon)
         log_warn("drain timed out events_left=%" PRIu64 " kept_in=%s", left, config->journal_dir);
         return 0;
     }
-    /* What is in the dead-letter folder is not lost; nobody can say its claims are ours any more.
-     */
+    /* Records that wait for release are in the dead-letter folder: they are not left behind. */
     left -= release_pending(daemon->release);
     if (left == 0)
         return 0;

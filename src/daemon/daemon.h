@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * daemon.h - the life of alloyd: start in order, serve, reload on HUP, drain on TERM or INT, stop.
+ * daemon.h - the life of alloyd: starts in order, serves, reloads on HUP, drains on TERM or INT,
+ * stops.
  */
 #ifndef ALLOY_DAEMON_H
 #define ALLOY_DAEMON_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * limits.c - what the system allows this process, held against what the configuration wants.
+ * limits.c - compares the limits of this process with what the configuration needs.
  *
  * Runs on: the main thread, at start. Owns: nothing.
  */
@@ -14,18 +14,16 @@
 
 #include "alloy/log.h"
 
-/* The default of server.max_connections stands for "plenty": nobody has asked for just that many,
- * and this many are plenty too. */
+/* The default of server.max_connections means "plenty". Nobody has asked for exactly that many, so
+ * we warn only below this many. */
 #define CONNECTIONS_DEFAULT 65536
 #define CONNECTIONS_PLENTY 8192
 
 /* Descriptors besides those of clients. */
-#define FILES_FIXED                                                                                \
-    64                   /* standard streams, journal, L1, dead letters, clients of the admin port \
-                          */
-#define FILES_A_FRONT 4  /* beside its listeners: epoll, eventfd, libevent's own */
-#define FILES_A_WORKER 4 /* Redis, a connection to it that is being made, eventfds */
-#define FILES_A_STREAM 2 /* a probe of ClickHouse and one more connection that is kept */
+#define FILES_FIXED 64   /* stdio, journal, L1, dead letters, admin clients */
+#define FILES_A_FRONT 4  /* besides its listeners: epoll, eventfd, libevent's own */
+#define FILES_A_WORKER 4 /* Redis, a new connection to it, eventfds */
+#define FILES_A_STREAM 2 /* a probe of ClickHouse and one more idle connection */
 
 static uint64_t limits_files_beside_clients(const struct config *config)
 {

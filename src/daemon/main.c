@@ -2,8 +2,8 @@
 /*
  * main.c - the command line of alloyd.
  *
- * Reads options and configuration, answers --check, --dump-config, --version and --help itself, and
- * hands the rest to daemon_run().
+ * Reads options and configuration, handles --check, --dump-config, --version and --help itself, and
+ * leaves the rest to daemon_run().
  *
  * Runs on: main thread. Owns: the list of overrides.
  */
@@ -60,17 +60,18 @@ static const char help_text[] =
     "\n"
     "Every key is explained in docs/CONFIG.md and in the configuration file itself.\n";
 
-/* CPUs that this process may use, which in a container are fewer than the machine has. */
+/* How many CPUs this process may use; in a container fewer than the machine has. */
 static size_t main_count_cpus(void)
 {
     cpu_set_t cpus;
 
     if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0)
-        return 1; /* more than 1024 CPUs do not fit; server.threads can say what to use */
+        return 1; /* more than 1024 CPUs do not fit here; the operator can set server.threads */
     return (size_t)CPU_COUNT(&cpus);
 }
 
-/* Ends a run that only prints: output that did not arrive is a failure. */
+/* Ends a run that only prints. A write error is a failure: a script must not go on with half of the
+ * output. */
 static int main_finish_output(void)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) {

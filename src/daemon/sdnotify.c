@@ -10,8 +10,8 @@
 
 #include "alloy/clock.h"
 
-#define STOP_MARGIN_MS 15000     /* for what comes after a drain */
-#define READING_TIMEOUT_MS 60000 /* from one segment to the next */
+#define STOP_MARGIN_MS 15000     /* for what follows the drain */
+#define READING_TIMEOUT_MS 60000 /* longest time for reading one segment */
 
 void sdnotify_ready(void)
 {

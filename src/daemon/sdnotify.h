@@ -11,11 +11,11 @@
 
 void sdnotify_ready(void);
 void sdnotify_reloading(void);
-/* Within drain_ms, however short TimeoutStopSec is. */
+/* We stop, within drain_ms; asks for that time if TimeoutStopSec is shorter. */
 void sdnotify_stopping(uint64_t drain_ms);
-/* Before sdnotify_ready(): the start takes its time, and this is how far it is. */
+/* Before sdnotify_ready(): says how far the start is, and asks for more time. */
 void sdnotify_reading(size_t segment, size_t segments);
-/* Interval in ms at which sdnotify_watchdog() is wanted; 0: none. */
+/* The interval in ms for sdnotify_watchdog(); 0: systemd wants none. */
 uint64_t sdnotify_watchdog_ms(void);
 void sdnotify_watchdog(void);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * signals.c - hears TERM, INT and HUP in every phase of the process, whatever main is doing.
+ * signals.c - takes TERM, INT and HUP in every phase of the process, whatever main is doing.
  *
- * A signal that is pending already does not become pending twice: a main thread that reads a
- * journal for a minute would find one TERM where an operator has sent two. So a thread of its own
- * takes each as it comes, counts, and exits at the second without asking anybody.
+ * A pending signal cannot become pending twice: a main thread that reads a journal for a minute
+ * would see one TERM when the operator has sent two. So a thread of its own takes each signal at
+ * once, counts, and exits at the second TERM or INT whatever the others do.
  *
  * Runs on: its own thread, which lives as long as the process; signals_start() and signals_wait()
- * main. Owns: the descriptor that wakes main.
+ * on main. Owns: the descriptor that wakes main.
  */
 #define LOG_MODULE "signals"
 #include "signals.h"
@@ -22,7 +22,7 @@
 
 #include "alloy/log.h"
 
-#define LAST_LINE_MS 100 /* how long an exit at once waits for its own line to be written */
+#define LAST_LINE_MS 100 /* how long an immediate exit waits for its own line to be written */
 
 static struct {
     sigset_t taken; /* constant after signals_start(), like the next */

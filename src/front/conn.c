@@ -2,16 +2,17 @@
 /*
  * conn.c - the client connections of one front-end thread.
  *
- * One persistent event a connection; nothing is added, removed or timed for each request. A
- * readable connection reads once, then takes every whole request that is in its buffer. What is to
- * be answered is noted in the set's answers and goes out at the turn's end, one send a connection.
+ * Each connection has one persistent event; no request adds, removes or times one. A readable
+ * connection reads once, then takes every whole request in its buffer. It notes its answers in the
+ * set, and they go out at the turn's end, with one send for each connection.
  *
- * A connection with answers noted in this turn neither reads nor moves its buffer, since admission
- * still borrows slices of it; turn_end lifts that. A turn is bounded (answers, bytes, requests of
- * one connection): what does not fit stalls and goes on in the next turn.
+ * A connection with answers noted in this turn neither reads nor moves its buffer until the turn
+ * ends, since admission still borrows slices of it. A turn is bounded (answers, bytes, requests of
+ * one connection), so that one client cannot hold up the others: what does not fit stalls until the
+ * next turn.
  *
- * Time-outs are constant for each kind of waiting, so each kind is a queue in order of its start
- * and only heads of queues are looked at.
+ * All time-outs of one kind are equally long, so each kind is a queue in order of start, and we
+ * look only at its head.
  *
  * Runs on: the front-end thread that owns the set.
  * Owns: connections, their sockets and buffers.
@@ -27,12 +28,12 @@
 #include <event2/event.h>
 
 #define BLOCK_MIN (16ul << 10)    /* receive block */
-#define BODY_ROOM_MIN (4ul << 10) /* worth a read of a body */
-#define BODY_GROWTH 4             /* of a buffer that a body has filled */
-#define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a fault a page */
+#define BODY_ROOM_MIN (4ul << 10) /* least room for reading more of a body */
+#define BODY_GROWTH 4             /* factor for a buffer that a body has filled */
+#define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a page fault for each page */
 #define LINGER_IDLE_MS 5000       /* without a byte from the client */
 #define LINGER_MAX_MS 30000       /* however much it sends */
-#define LINGER_DRAIN_MS 2000      /* each of the two, once the drain has begun */
+#define LINGER_DRAIN_MS 2000      /* both of these, once the drain has begun */
 #define BLOCKS_CACHED_MAX 256
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
@@ -80,9 +81,9 @@ static void conn_close(struct conn *conn)
 }
 
 /*
- * How much a buffer must hold for a body of at most max bytes, head included, to go on. It grows
- * with what has arrived and not with what the client says will come: who announces 8 MiB and sends
- * nothing must not use up server.max_buffers.
+ * The size that a buffer needs now for a body of at most max bytes, head included. It grows with
+ * what has arrived and not with Content-Length: clients that announce 8 MiB and send nothing must
+ * not use up server.max_buffers.
  */
 static size_t conn_body_room(const struct buffer *buffer, size_t max)
 {
@@ -95,7 +96,8 @@ static size_t conn_body_room(const struct buffer *buffer, size_t max)
     return max / BODY_GROWTH < buffer->size ? max : buffer->size * BODY_GROWTH;
 }
 
-/* Makes room for a read. Nothing of the buffer is borrowed: the connection has no answer noted. */
+/* Makes room for a read. The buffer may move: the connection has no answer noted, so nobody borrows
+ * slices of it. */
 static bool conn_make_room(struct conn *conn)
 {
     struct conn_set *set = conn->set;
@@ -133,8 +135,8 @@ static bool conn_make_room(struct conn *conn)
     return true;
 }
 
-/* Drops what the client still sends. Closed earlier, the kernel would answer its bytes with a
- * reset, and a client that sends all of its request before it reads would never see our answer. */
+/* Drops what the client still sends. If we closed now, the kernel would answer its bytes with a
+ * reset, and a client that sends its whole request before it reads would never see our answer. */
 static void conn_linger_read(struct conn *conn)
 {
     struct conn_set *set = conn->set;
@@ -151,7 +153,7 @@ static void conn_linger_read(struct conn *conn)
 
 enum read_result {
     READ_NOTHING, /* nothing has arrived */
-    READ_SOME,    /* it was dealt with; the connection may be gone */
+    READ_SOME,    /* something has, and was dealt with; the connection may be gone */
 };
 
 static enum read_result conn_read_some(struct conn *conn)
@@ -190,7 +192,7 @@ static enum read_result conn_read_some(struct conn *conn)
 
 static void conn_event(evutil_socket_t fd, short what, void *arg);
 
-/* Watches the socket for something else from now on. False: it cannot be watched at all. */
+/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
 static bool conn_watch(struct conn *conn, short what)
 {
     int fd = event_get_fd(&conn->event);
@@ -221,7 +223,7 @@ static bool conn_flush(struct conn *conn)
     return conn_watch(conn, EV_READ);
 }
 
-/* Keeps what the socket did not take; the connection reads no more until that is gone. */
+/* Keeps what the socket did not take; the connection does not read until that is sent. */
 static bool conn_keep_rest(struct conn *conn, const char *rest, size_t len)
 {
     struct conn_set *set = conn->set;
@@ -252,7 +254,8 @@ static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
     return (size_t)n == len || conn_keep_rest(conn, data + n, len - (size_t)n);
 }
 
-/* Closes; gently where unread input would make the kernel reset the answer away. */
+/* Closes; with a lingering close when unread input would make the kernel send a reset, which
+ * destroys our answer on its way. */
 static void conn_finish(struct conn *conn)
 {
     if (!conn->lingering && buffer_len(&conn->buffer) == 0) {
@@ -266,7 +269,7 @@ static void conn_finish(struct conn *conn)
     conn->linger_begun_ms = conn->since_ms;
 }
 
-/* Decides what the connection waits for now that its answers are on their way. */
+/* The connection's answers are on their way: decides what it waits for next. */
 static void conn_settle(struct conn *conn, bool answered)
 {
     struct conn_set *set = conn->set;
@@ -328,13 +331,13 @@ static const struct refusal *conn_refusal_of_verdict(enum admission_verdict verd
     return NULL;
 }
 
-/* No request is being read. */
+/* True while no request is being read. */
 static bool conn_is_between(const struct conn *conn)
 {
     return conn->state == CONN_HEAD || conn->state == CONN_HELD || conn->state == CONN_TOLD;
 }
 
-/* Puts what is known about a request that waited into its reply. */
+/* Ends the waiting of a request and puts the result into its reply. */
 static void conn_end_waiting(struct conn *conn, struct reply *reply)
 {
     conn_wait_resolve(conn, reply);
@@ -379,7 +382,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     }
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_end_waiting(conn, reply);
-    /* The last answer before a drain closes the connection; nothing more may begin behind it. */
+    /* During a drain the last answer closes the connection: no request may begin behind it. */
     if (draining && answer->next == CONN_NO_ANSWER && conn_is_between(conn) &&
         buffer_len(&conn->buffer) == 0) {
         reply->close = true;
@@ -389,14 +392,14 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     }
     metrics_add(&metrics->http_codes[reply->status], 1);
     METRIC_OBSERVE_NS(metrics, http_request, now_ns - answer->begun_ns);
-    /* A 422 is the one answer of this connection in this turn, so that out is all of scratch. */
+    /* A 422 is this connection's only answer in this turn, so that out is the whole of scratch. */
     len = reply_write(reply, &set->date, out);
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_wait_drop(conn);
     return len;
 }
 
-/* Sends the answers noted in this turn, in order, and settles the connection. */
+/* Sends the answers noted in this turn, in order, and decides what the connection does next. */
 static void conn_send_answers(struct conn *conn, uint64_t now_ns)
 {
     struct conn_set *set = conn->set;
@@ -411,7 +414,7 @@ static void conn_send_answers(struct conn *conn, uint64_t now_ns)
         at = answer->next;
     }
     conn->answer_count = 0;
-    /* Told, or refused after all: what stands behind it goes on in the next turn. */
+    /* The request that might wait has its answer: what is behind it follows in the next turn. */
     if (unlikely(conn->state == CONN_HELD || (conn->state == CONN_TOLD && !conn->waiter))) {
         request_leave(conn);
         conn->stalled = conn->state == CONN_HEAD && buffer_len(&conn->buffer) > 0;
@@ -424,8 +427,8 @@ static void conn_send_answers(struct conn *conn, uint64_t now_ns)
     conn_settle(conn, answered);
 }
 
-/* A waiting connection's socket is watched for a reset alone once more bytes, or the end of them,
- * are there: level-triggered that would spin. */
+/* Something happened on the socket of a waiting connection. Once more bytes or the end of input are
+ * there, we watch it only for a reset: a level-triggered event would fire without end. */
 static void conn_wait_event(struct conn *conn)
 {
     if (!conn_wait_client_lives(conn)) {
@@ -452,7 +455,7 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
         }
         return;
     }
-    /* Goes on with what it has first; the socket stays readable. */
+    /* First what it already has; the socket stays readable. */
     if (conn->touched || conn->stalled)
         return;
     if (unlikely(conn->waiter != NULL)) {
@@ -465,7 +468,8 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
         conn_read_some(conn);
 }
 
-/* Says 503 to a connection that has no place and closes it, gently unless there are many. */
+/* Answers 503 on a connection that has no place and closes it, with a lingering close unless there
+ * are many. */
 static void conn_refuse_accepted(struct conn *conn)
 {
     struct conn_set *set = conn->set;
@@ -479,7 +483,7 @@ static void conn_refuse_accepted(struct conn *conn)
     conn_move(conn, CONN_CLOSING);
     conn->lingering =
         atomic_load_explicit(&shared->refused, memory_order_relaxed) <= shared->refused_max;
-    /* A new socket's send buffer is empty; where even that fails there is nobody to tell. */
+    /* A new socket's send buffer is empty; if even this fails, the client is gone. */
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
         conn->lingering = false;
     conn_finish(conn);
@@ -496,7 +500,7 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
         return NULL;
     if (block_bytes < BLOCK_MIN)
         block_bytes = BLOCK_MIN;
-    /* Free blocks of all threads take a quarter of the budget at most. */
+    /* The free blocks of all threads take at most a quarter of the budget. */
     cached_max = parts->shared->budget.max / 4 / parts->thread_count / block_bytes;
     if (cached_max > BLOCKS_CACHED_MAX)
         cached_max = BLOCKS_CACHED_MAX;
@@ -605,7 +609,7 @@ void conn_turn_end(struct conn_set *set)
     set->turn_ns = 0;
 }
 
-/* A time-out has passed. */
+/* The connection's time-out has passed. */
 static void conn_time_out(struct conn *conn)
 {
     switch (conn->queue) {
@@ -646,10 +650,11 @@ void conn_expire(struct conn_set *set)
 
         for (conn = TAILQ_FIRST(&set->queues[i]); conn; conn = next) {
             next = TAILQ_NEXT(conn, queued);
-            /* What the turn has no room for waits for the next look. */
+            /* What this turn has no room for waits for the next call. */
             if (now_ms - conn->since_ms < timeouts[i] || conn_turn_is_full(conn))
                 break;
-            /* What the last turn had no room for is not the client's fault. */
+            /* It waits for us: the last turn had no room. The client must not get a 408 for
+             * that. */
             if (conn->stalled && !conn->out)
                 continue;
             conn_time_out(conn);
@@ -664,8 +669,9 @@ void conn_drain(struct conn_set *set)
 
     if (set->draining)
         return;
-    /* What has already arrived began before the drain: one look at each idle socket. One that stays
-     * idle is kept, so that the client is told 503 rather than cut off while it sends. */
+    /* Requests that have already arrived began before the drain, so read each idle socket once. We
+     * keep a connection that stays idle: its client then gets a 503, rather than being cut off
+     * while it sends. */
     for (conn = TAILQ_FIRST(&set->queues[QUEUE_IDLE]); conn; conn = next) {
         next = TAILQ_NEXT(conn, queued);
         if (!conn->stalled && conn_read_some(conn) == READ_NOTHING) {
@@ -682,7 +688,7 @@ void conn_stop_waiting(struct conn_set *set)
         struct conn *conn;
 
         while ((conn = TAILQ_FIRST(&set->queues[i]))) {
-            /* Nothing behind it is looked at any more. */
+            /* We look at nothing behind it any more. */
             conn->keep_alive = false;
             conn_wait_expire(conn);
             conn_turn_end(set);

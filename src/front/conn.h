@@ -26,7 +26,7 @@
 struct event_base;
 struct conn_set;
 
-/* What the threads' sets have in common. */
+/* What the sets of all threads share. */
 struct conn_shared {
     const struct config_ref *config;
     const struct route_table *routes;
@@ -34,9 +34,9 @@ struct conn_shared {
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;
-    _Atomic size_t refused; /* open, and over connections_max; relaxed, the same */
-    size_t refused_max;     /* that are closed gently */
-    _Atomic size_t waiting; /* connections that wait for ClickHouse; relaxed, the same */
+    _Atomic size_t refused; /* open, beyond connections_max; relaxed, as above */
+    size_t refused_max;     /* how many of them get a lingering close */
+    _Atomic size_t waiting; /* connections that wait for ClickHouse; relaxed, as above */
 };
 
 struct conn_parts {
@@ -52,29 +52,30 @@ struct conn_parts {
 /* Returns owned (conn_set_destroy()); NULL: out of memory. parts is copied; what it points to is
  * borrowed until destroy. */
 struct conn_set *conn_set_create(const struct conn_parts *parts);
-/* Closes what is open. */
+/* Closes the connections that are open. */
 void conn_set_destroy(struct conn_set *set); /* NULL is fine */
 
-/* Takes fd, an accepted non-blocking socket: serves it, or answers 503 where there is no room. */
+/* Takes fd, an accepted non-blocking socket: serves it, or answers 503 when there is no room. */
 void conn_accept(struct conn_set *set, int fd);
 
-/* Goes on with connections whose input did not fit into the last turn. Returns true when the loop
- * must not sleep, since answers are waiting for conn_turn_end(). */
+/* Continues connections whose input did not fit into the last turn. Returns true when the loop must
+ * not sleep, since answers are waiting for conn_turn_end(). */
 bool conn_turn_begin(struct conn_set *set);
 void conn_turn_end(struct conn_set *set);
 
-/* Answers 408 or closes, wherever a time-out has passed. After conn_turn_end(). */
+/* Answers 408 on, or closes, connections whose time-out has passed. Call after conn_turn_end(). */
 void conn_expire(struct conn_set *set);
 
 /*
- * From now on: a request that has begun is completed and answered with Connection: close, a later
- * one is answered 503 draining and Connection: close. A connection that is idle now leaves
- * shared->connections, which a drain waits for, and is closed by its time-out or with the set.
- * Between two turns, before conn_turn_begin(); idempotent.
+ * From now on a request that has begun is completed and answered with Connection: close; a later
+ * one gets 503 draining and Connection: close. A connection that is idle now no longer counts in
+ * shared->connections, which a drain waits for; its time-out or the end of the set closes it. Call
+ * between two turns, before conn_turn_begin(); idempotent.
  */
 void conn_drain(struct conn_set *set);
 
-/* Answers every request that still waits for ClickHouse with what is known. After the last turn. */
+/* Answers every request that still waits for ClickHouse with what is known. Call after the last
+ * turn. */
 void conn_stop_waiting(struct conn_set *set);
 
 #endif

@@ -3,8 +3,8 @@
  * conn_private.h - the connection, its states, and the set it belongs to.
  *
  * conn.c (sockets, time-outs) calls request.c (bytes to requests) and conn_wait.c (requests that
- * wait for ClickHouse); all three call turn.c (what is noted for the turn's end). Nobody calls
- * back: what happened is in the connection's state, or is returned.
+ * wait for ClickHouse); all three call turn.c (what is noted for the turn's end). No call goes the
+ * other way: the connection's state, or the result, says what happened.
  *
  * Runs on: the front-end thread that owns the set.
  */
@@ -26,7 +26,7 @@
 #define CONN_PIPELINE_MAX 64            /* answers to one connection in one turn */
 #define CONN_TURN_ANSWERS_MAX 4096      /* answers of one turn */
 #define CONN_TURN_BYTES_MAX (1ul << 20) /* of bodies in one turn; the last one may exceed it */
-#define CONN_LARGE_MIN (256ul << 10)    /* a longer body is judged over turns */
+#define CONN_LARGE_MIN (256ul << 10)    /* a longer body is judged over several turns */
 #define CONN_NO_ANSWER UINT32_MAX
 
 /*
@@ -40,7 +40,7 @@
  *
  *   BODY, CHUNKED --> LARGE --> HEAD, HELD, or CLOSING
  *
- * and a request with ack=clickhouse takes the longer way home:
+ * and a request with ack=clickhouse takes a longer way:
  *
  *   BODY, CHUNKED, LARGE --> HELD --> WAITING --> TOLD --> HEAD, or CLOSING
  *                             '------ refused -----------^
@@ -48,17 +48,17 @@
  * and a connection ends CLOSING --> (LINGER) --> closed.
  */
 enum conn_state {
-    CONN_HEAD,         /* of the next request: waiting for it, or part of it is there */
-    CONN_BODY,         /* its length is known */
+    CONN_HEAD,         /* waits for the next request's head, or has part of it */
+    CONN_BODY,         /* receives a body whose length is known */
     CONN_CHUNKED,      /* the same, chunked */
-    CONN_DROP,         /* the body of a request that will be refused, length known */
+    CONN_DROP,         /* drops the body of a request that will be refused, length known */
     CONN_DROP_CHUNKED, /* the same, chunked */
-    CONN_LARGE,        /* its body is whole, and judged piece by piece */
-    CONN_HELD,    /* an answer that may have to wait is noted: nothing behind it is looked at */
-    CONN_WAITING, /* for ClickHouse */
-    CONN_TOLD,    /* all is known about the request that waited, or its answer is noted already */
-    CONN_CLOSING, /* takes no more requests; is closed once all is sent */
-    CONN_LINGER,  /* everything is said: reads and drops until the client closes */
+    CONN_LARGE,        /* has a whole body that is judged piece by piece */
+    CONN_HELD,    /* has noted an answer that may have to wait, and looks at nothing behind it */
+    CONN_WAITING, /* waits for ClickHouse to have its events */
+    CONN_TOLD,    /* the result of the request that waited is known, or its answer already noted */
+    CONN_CLOSING, /* takes no more requests; closes once all is sent */
+    CONN_LINGER,  /* has sent everything: reads and drops until the client closes */
 };
 
 enum queue_id {
@@ -72,7 +72,7 @@ enum queue_id {
     QUEUE_COUNT,
 };
 
-/* An answer that the parser settles alone. */
+/* A request refused for its form, before admission sees it. */
 struct refusal {
     uint16_t status;
     const char *code;
@@ -88,7 +88,7 @@ struct answer {
     uint64_t begun_ns; /* when the request's first byte was read */
 };
 
-/* How far the large body is whose turn it is: the first of set->large. */
+/* How far we are with the first of set->large, the one large body that is being judged. */
 enum large_step {
     LARGE_NEXT, /* nothing has been done yet */
     LARGE_SCAN,
@@ -106,9 +106,9 @@ struct conn {
     enum queue_id queue;
     bool touched;   /* in set->touched */
     bool stalled;   /* holds input that the last turn had no room for */
-    bool lingering; /* the close is a lingering one */
-    bool refused;   /* over max_connections, and not counted in shared->connections */
-    bool spare;     /* idle when the drain began: no longer counted there either */
+    bool lingering; /* its close will be a lingering one */
+    bool refused;   /* beyond max_connections, and not counted in shared->connections */
+    bool spare;     /* was idle when the drain began, and is no longer counted there either */
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;
@@ -116,18 +116,18 @@ struct conn {
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
     struct ack ack;
-    uint64_t begun_ns; /* 0: not one byte of it is there */
-    size_t scanned;    /* of its head, by http_parse_head() */
+    uint64_t begun_ns; /* 0: not one byte of it has arrived */
+    size_t scanned;    /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
-    struct slice large;   /* in the state LARGE: the body, which does not move */
-    size_t large_end;     /* and where its request ends in the buffer */
-    struct reply refusal; /* what a dropped request will be answered */
-    /* A request with ack=clickhouse is the last one looked at until it is answered. */
-    struct waiter *waiter; /* in the states WAITING and TOLD */
+    struct slice large;   /* in state LARGE: the body, which must not move */
+    size_t large_end;     /* in state LARGE: where its request ends in the buffer */
+    struct reply refusal; /* the answer once the body is dropped */
+    /* While a request with ack=clickhouse waits, we look at no later one. */
+    struct waiter *waiter; /* in states WAITING and TOLD */
     bool listed;           /* in set->waited */
-    bool edge;             /* its socket is watched for a reset alone */
+    bool edge;             /* its socket is watched only for a reset */
     TAILQ_ENTRY(conn) waited_next;
     uint64_t wait_begun_ns;
     uint32_t wait_accepted, wait_duplicates;
@@ -137,7 +137,7 @@ struct conn {
     /* bytes that the socket did not take */
     char *out;
     size_t out_len, out_sent;
-    uint64_t linger_begun_ms; /* in the state LINGER */
+    uint64_t linger_begun_ms; /* in state LINGER */
 };
 
 TAILQ_HEAD(conn_queue, conn);
@@ -148,9 +148,9 @@ struct conn_set {
     size_t head_max, body_max;
     struct buffer_pool pool;
     struct conn_queue queues[QUEUE_COUNT];
-    SLIST_HEAD(, conn) touched; /* to be settled at the turn's end */
+    SLIST_HEAD(, conn) touched; /* to be dealt with at the turn's end */
     STAILQ_HEAD(, conn) stalled;
-    STAILQ_HEAD(, conn) large; /* in the state LARGE; they count as stalled */
+    STAILQ_HEAD(, conn) large; /* in state LARGE; they count as stalled */
     enum large_step large_step;
     struct json_scan large_scan;
     struct admission_result large_result; /* of the one answered in this turn */
@@ -175,7 +175,7 @@ static inline uint64_t conn_turn_ns(struct conn_set *set)
     return set->turn_ns;
 }
 
-/* True when no further request of the connection can be looked at in this turn. */
+/* True when this turn has no room for a further request of the connection. */
 static inline bool conn_turn_is_full(const struct conn *conn)
 {
     const struct conn_set *set = conn->set;
@@ -204,8 +204,8 @@ static const unsigned conn_moves[] = {
     [CONN_LINGER] = 0,
 };
 
-/* The one place where a connection's state changes. What must be true in the new state is true
- * before the call. */
+/* The one place where a connection's state changes. Make true before the call what must be true in
+ * the new state. */
 static inline void conn_move(struct conn *conn, enum conn_state next)
 {
     ALLOY_ASSERT(conn_moves[conn->state] & CONN_TO(next));
@@ -216,43 +216,43 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
 
 /* turn.c */
 
-/* Moves the connection to the end of a queue, where its time begins anew. */
+/* Moves the connection to the end of a queue and restarts its time. */
 void turn_enqueue(struct conn *conn, enum queue_id queue);
-/* Has the connection settled at the turn's end. */
+/* Puts the connection on the list for the turn's end. */
 void turn_touch(struct conn *conn);
-/* Notes an answer: the turn has room for it. */
+/* Notes an answer. The caller has seen that the turn has room. */
 struct answer *turn_answer(struct conn *conn);
 
 /* request.c */
 
-/* Takes what the buffer holds as far as it goes and the turn has room: notes answers, hands events
- * to admission. The connection is settled at the turn's end. */
+/* Parses what the buffer holds, as far as the turn has room: notes answers, hands events to
+ * admission. The turn's end does the rest. */
 void request_advance(struct conn *conn);
-/* Takes the large body whose turn it is one step further; its connection is settled at the turn's
- * end once it is judged. */
+/* Judges the first large body one step further; once it is judged, its connection is dealt with at
+ * the turn's end. */
 void request_advance_large(struct conn_set *set);
-/* Brings a commit that has begun to its end. Nobody is told. */
+/* Completes a commit that has begun, without an answer: its client is gone, but its room is
+ * reserved. */
 void request_finish_large(struct conn_set *set);
-/* The connection's last answer is on its way: it takes the next request, or is closed. */
+/* The connection's last answer is on its way: takes the next request, or closes. */
 void request_leave(struct conn *conn);
-/* Notes an answer, after which the connection is closed: what the client sends from here on is not
- * looked at. Needs room in the turn. */
+/* Notes an answer and then closes the connection; ignores whatever else the client sends. Needs
+ * room in the turn. */
 void request_refuse(struct conn *conn, const struct refusal *refusal);
-/* The part of an answer that says refusal. */
+/* The answer that says refusal. */
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
 
 /* conn_wait.c */
 
-/* The connection's last answer waits from now on. Takes waiter. */
+/* From now on the connection's last answer waits. Takes waiter. */
 void conn_wait_begin(struct conn *conn, const struct answer *answer, struct waiter *waiter);
-/* Decides what a waiting connection waits for after its other answers are on their way. */
+/* Once a waiting connection's other answers are on their way: decides which event it waits for. */
 void conn_wait_settle(struct conn *conn);
-/* Something has happened on the socket of a waiting connection: whether its client is still there.
- */
+/* After an event on the socket of a waiting connection: whether its client is still there. */
 bool conn_wait_client_lives(const struct conn *conn);
-/* Notes the answers of requests about which all is known, as far as the turn has room. */
+/* Notes the answers of requests whose result is known, as far as the turn has room. */
 void conn_wait_collect(struct conn_set *set);
-/* Notes the answer of a request with what is known now. */
+/* Time is up: notes the answer with what is known now. */
 void conn_wait_expire(struct conn *conn);
 /* Ends the waiting: puts what is known into the reply, whose rejections are lent until
  * conn_wait_drop(). */

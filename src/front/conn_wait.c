@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn_wait.c - connections whose last request is answered when ClickHouse has its events.
+ * conn_wait.c - connections with a request that is answered when ClickHouse has its events.
  *
- * Such a request is the last one that is looked at: what the client sends behind it stays in the
- * buffer and the socket, so that answers keep their order and nothing more is held for it. The
- * socket keeps its event; only when bytes or the end of the input arrive early is it watched
- * edge-triggered, since level would spin. A reset frees the place at once. A client that has only
- * shut down its sending side still gets its answer, and one that has closed cannot be told from it:
- * its place is free when its time is up.
+ * While such a request waits, we look at no later one: what the client sends stays in the buffer
+ * and the socket, so that answers keep their order and a waiting client costs no more memory. The
+ * socket keeps its event. When bytes or the end of input arrive early, we watch it edge-triggered,
+ * since a level-triggered event would fire without end. A reset frees the place at once. A client
+ * that has only shut down its sending side still gets its answer; we cannot distinguish it from one
+ * that has closed, whose place is therefore free only when its time is up.
  *
- * A wait lasts a whole number of seconds, and each number has a queue of its own, in order of its
- * start like every other.
+ * A wait lasts a whole number of seconds. Each number has a queue of its own, in order of start
+ * like all queues.
  *
  * Runs on: the front-end thread that owns the set.
  * Owns: the waiters of its connections.
@@ -58,7 +58,7 @@ void conn_wait_settle(struct conn *conn)
         buffer_release(&conn->set->pool, &conn->buffer);
     if (conn->queue != queue)
         turn_enqueue(conn, queue);
-    /* What became known while the socket was full can be said now. */
+    /* The result became known while the socket was full: it can be sent now. */
     if (conn->state == CONN_TOLD && !conn->listed)
         conn_wait_list(conn);
 }
@@ -94,7 +94,7 @@ void conn_wait_collect(struct conn_set *set)
 
     while ((waiter = waiter_inbox_take(set->parts.inbox))) {
         conn = waiter_owner(waiter);
-        /* Its time may have run out in this very turn. */
+        /* Its time may have run out in this same turn. */
         if (conn->state == CONN_TOLD)
             continue;
         conn_move(conn, CONN_TOLD);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * event_log.c - what libevent has to say goes the way of the log, and not at its own speed.
+ * event_log.c - sends libevent's messages to our log, at a limited rate.
  *
- * libevent writes to standard error itself, without a bound: out of descriptors it filled 870 MB in
- * seconds.
+ * By itself libevent writes to standard error without a bound: out of descriptors it wrote 870 MB
+ * in seconds.
  *
- * Runs on: event_log_install() the main thread; libevent calls back on any thread. Owns: nothing.
+ * Runs on: event_log_install() on the main thread; libevent calls back on any thread. Owns:
+ * nothing.
  */
 #define LOG_MODULE "libevent"
 #include "alloy/event_log.h"
@@ -34,7 +35,7 @@ static void event_log_write(int severity, const char *text)
         log_warn("libevent text=\"%s\" suppressed=%" PRIu64, text, suppressed);
 }
 
-/* libevent has told why, and cannot go on. */
+/* libevent has logged why, and cannot go on. */
 static void event_log_die(int err)
 {
     (void)err;

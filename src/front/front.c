@@ -6,11 +6,11 @@
  * that is ready. That groups a turn as a low-priority event would, without the extra epoll_wait
  * that libevent makes before it looks at a lower priority.
  *
- * A base without locks does not notice event_active() from another thread, so whoever wants
- * something sets a flag and writes to the thread's eventfd.
+ * An event base without locks does not notice event_active() from another thread. So another thread
+ * that wants something sets a flag and writes to the thread's eventfd.
  *
- * Runs on: front_start(), front_drain() and front_stop() the main thread; everything else a
- * front-end thread. front_connections() any thread.
+ * Runs on: front_start(), front_drain() and front_stop() on the main thread; front_connections() on
+ * any thread; everything else on a front-end thread.
  * Owns: threads, loops, listening sockets.
  */
 #include "alloy/front.h"
@@ -35,15 +35,15 @@
 #define LOG_MODULE "front"
 #include "alloy/log.h"
 
-/* Descriptors: of libraries, log, journal, dead letters and what is open for a moment; of a
- * front-end thread: epoll, two eventfds, a connection that is being refused; of a worker: its link
- * to Redis and what looks after it; of an insert: its connection, and the name that is looked up.
- */
+/* Descriptors: OTHER for libraries, log, journal, dead letters and files open for a moment; for a
+ * front-end thread: epoll, two eventfds, a connection that is being refused; for a worker: its
+ * connection to Redis and that connection's timer; for an insert: its connection and a DNS
+ * query. */
 #define DESCRIPTORS_OTHER 64
 #define DESCRIPTORS_THREAD 4
 #define DESCRIPTORS_WORKER 2
 #define DESCRIPTORS_INSERT 2
-#define REFUSED_MAX 64      /* connections without a place that are refused gently, at most */
+#define REFUSED_MAX 64      /* most connections without a place that get a lingering close */
 #define ACCEPTS_MAX 64      /* connections accepted from one listener in one turn */
 #define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */
 #define TICK_MIN_MS 10
@@ -62,7 +62,7 @@ struct front_thread {
     unsigned number;
     pthread_t thread;
     sem_t started;
-    int start_error; /* 0 or -errno, before started is posted */
+    int start_error; /* 0 or -errno, set before started is posted */
     int wake_fd;
     /* this thread only */
     struct event_base *base;
@@ -91,14 +91,14 @@ struct front {
     struct front_thread *threads;
     unsigned thread_count;
     _Atomic bool draining; /* release in front_drain(), acquire in the threads' loops */
-    _Atomic bool stopping; /* release in front_stop(), the same */
+    _Atomic bool stopping; /* release in front_stop(), acquire in the threads' loops */
 };
 
 static void front_wake(struct front_thread *thread)
 {
     uint64_t one = 1;
 
-    /* It fails only when the counter is full, and then the thread is awake. */
+    /* This fails only when the counter is full, and then the thread is awake anyway. */
     (void)!write(thread->wake_fd, &one, sizeof(one));
 }
 
@@ -173,8 +173,8 @@ static void front_accept_some(struct front_listener *own)
             conn_accept(own->thread->conns, fd);
             continue;
         }
-        /* Out of descriptors or memory, the loop would spin: look away for a while. Anything else
-         * is about one connection that did not live to be accepted. */
+        /* Out of descriptors or memory, the listener stays readable and the loop would spin: pause
+         * it. Any other error is about one connection that ended before we accepted it. */
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
             front_accept_pause(own->thread);
         else if (errno == ECONNABORTED || errno == EINTR)
@@ -204,7 +204,7 @@ static void front_listeners_close(struct front_thread *thread)
 static void front_drain_thread(struct front_thread *thread)
 {
     thread->drained = true;
-    /* Who has connected before the drain is heard. */
+    /* Clients that have connected before the drain still get an answer. */
     for (size_t i = 0; i < thread->listener_count; i++)
         front_accept_some(&thread->listeners[i]);
     front_listeners_close(thread);
@@ -282,7 +282,7 @@ static int front_loop_create(struct front_thread *thread)
     return 0;
 }
 
-/* Makes what belongs to the thread. front_thread_clear() undoes any part of it. */
+/* Makes what the thread owns. front_thread_clear() undoes any part of it. */
 static int front_thread_prepare(struct front_thread *thread)
 {
     struct front *front = thread->front;
@@ -413,7 +413,7 @@ static void front_threads_stop(struct front *front, unsigned count)
 
 size_t front_descriptor_reserve(const struct config *config)
 {
-    /* An address may be several, as localhost is. */
+    /* One name may be two addresses, as localhost is. */
     size_t listeners =
         2 * (config->server_threads * config->server_address_count + config->admin_address_count);
 
@@ -423,8 +423,8 @@ size_t front_descriptor_reserve(const struct config *config)
            DESCRIPTORS_INSERT * config->clickhouse_max_inflight + config->stream_count;
 }
 
-/* Shares the descriptors that the others leave out to connections, and to those that are refused.
- */
+/* Divides the descriptors that the rest of the process leaves between connections and refused
+ * connections. */
 static void front_connections_limit(struct conn_shared *shared, const struct config *config)
 {
     const size_t reserve = front_descriptor_reserve(config);
@@ -435,7 +435,7 @@ static void front_connections_limit(struct conn_shared *shared, const struct con
     shared->refused_max = REFUSED_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return;
-    /* Where even the reserve is not there, both sides get a part. */
+    /* When the limit hardly covers the reserve, clients still get a quarter of it. */
     room = limit.rlim_cur - reserve;
     if (limit.rlim_cur < reserve || room < limit.rlim_cur / 4)
         room = limit.rlim_cur / 4;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * listener.c - listening sockets from configured addresses.
+ * listener.c - opens listening sockets for the configured addresses.
  *
- * With SO_REUSEPORT two daemons would share a port without a word, so each port is bound once
- * without it, which fails when anyone else listens there, and then for real.
+ * With SO_REUSEPORT two daemons would silently share a port, and each would get half of the events.
+ * So we first bind each port without it, which fails when anybody else listens there, and then
+ * again with it.
  *
  * Runs on: the main thread.
  * Owns: the sockets of a list and the files of unix sockets.
@@ -26,7 +27,7 @@
 #define BACKLOG 4096
 #define SOCKET_FLAGS (SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
 
-/* Returns the new last element, fd -1, or NULL: out of memory. */
+/* Returns the new last element, with fd -1; NULL: out of memory. */
 static struct listener *listener_list_add(struct listener_list *list)
 {
     struct listener *items = reallocarray(list->items, list->count + 1, sizeof(struct listener));
@@ -84,7 +85,7 @@ static int listener_open_tcp(const struct sockaddr *address, socklen_t len, bool
     return fd;
 }
 
-/* One resolved address, for each thread. Returns 0 or -errno. */
+/* Opens one resolved address for each thread. Returns 0 or -errno. */
 static int listener_open_resolved(struct listener_list *list, const struct addrinfo *info,
                                   unsigned thread_count)
 {
@@ -150,7 +151,7 @@ static int listener_open_tcp_all(struct listener_list *list, const struct config
             opened = false;
             break;
         } else {
-            /* localhost is ::1 too, also where IPv6 is off. */
+            /* Not fatal: localhost resolves to ::1 too, even when IPv6 is off. */
             err = one;
         }
     }
@@ -162,8 +163,8 @@ static int listener_open_tcp_all(struct listener_list *list, const struct config
     return err;
 }
 
-/* Removes the file of a daemon that is gone. 0, or -errno when somebody listens on it or it is no
- * socket. */
+/* Removes the socket file of a daemon that is gone. Returns 0, or -errno when somebody listens on
+ * it or the file is not a socket. */
 static int listener_remove_stale(const struct sockaddr_un *address)
 {
     struct stat st;
@@ -177,7 +178,7 @@ static int listener_remove_stale(const struct sockaddr_un *address)
     fd = socket(AF_UNIX, SOCKET_FLAGS, 0);
     if (fd < 0)
         return -errno;
-    /* EAGAIN: it listens, and its queue is full. */
+    /* EAGAIN: somebody listens, and the queue is full. */
     if (connect(fd, (const struct sockaddr *)(const void *)address, sizeof(*address)) == 0 ||
         errno == EAGAIN)
         err = -EADDRINUSE;

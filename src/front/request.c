@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request.c - from the bytes in a connection's buffer to requests, and what is to be answered.
+ * request.c - makes requests out of the bytes in a connection's buffer, and notes their answers.
  *
- * A request is judged in the order path, method, encoding, length, body. Where the framing of a
- * refused request is sound its body is dropped and the connection goes on; where it is not, or the
- * body is too long to be worth it, the connection is closed.
+ * A request is judged in the order path, method, encoding, length, body. If the framing of a
+ * refused request is sound, we drop its body and the connection goes on; if not, or if the body is
+ * longer than we would ever take, we close the connection.
  *
- * Slices of the buffer are lent to admission, so a connection with answers noted neither reads nor
+ * Admission borrows slices of the buffer, so a connection with answers noted neither reads nor
  * moves its buffer until the turn's end.
  *
- * A body of 8 MiB takes tens of milliseconds to judge, in which no other connection of the thread
- * would be served. Such bodies are judged one at a time, a step each turn, in an admission of their
- * own. Nothing of a request is kept before all of it was scanned, as with every other.
+ * A body of 8 MiB takes tens of milliseconds to judge, and no other connection of the thread would
+ * be served meanwhile. So we judge large bodies one at a time, a step each turn, in an admission of
+ * their own. As with every request, nothing is kept before all of it is scanned.
  *
  * Runs on: the front-end thread that owns the connection's set.
  * Owns: nothing.
@@ -57,7 +57,7 @@ static void request_end(struct conn *conn)
     request_leave(conn);
 }
 
-/* The same, where the answer may have to wait. */
+/* The same for a request whose answer may have to wait. */
 static void request_end_held(struct conn *conn)
 {
     conn->scanned = 0;
@@ -74,7 +74,6 @@ struct reply request_reply(const struct conn *conn, const struct refusal *refusa
                           .message = refusal->message};
 }
 
-/* Answers and closes: what the client sends from here on is not looked at. */
 void request_refuse(struct conn *conn, const struct refusal *refusal)
 {
     struct answer *answer = turn_answer(conn);
@@ -117,7 +116,7 @@ static const struct refusal *request_refusal_of_scan(enum json_scan_result resul
     return NULL;
 }
 
-/* Notes what an answer to a scanned body says, and returns true when it may have to wait. */
+/* Fills the answer to a scanned body. Returns true when it may have to wait. */
 static bool request_say(const struct conn *conn, struct answer *answer,
                         const struct json_scan *scan, enum json_scan_result result)
 {
@@ -135,8 +134,8 @@ static bool request_say(const struct conn *conn, struct answer *answer,
     return false;
 }
 
-/* A whole body: hands its events to admission, or notes what is wrong with it. Returns true when
- * the answer may have to wait. */
+/* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
+ * when the answer may have to wait. */
 static bool request_judge_body(struct conn *conn, const char *body, size_t len)
 {
     struct conn_set *set = conn->set;
@@ -160,7 +159,7 @@ static bool request_judge_body(struct conn *conn, const char *body, size_t len)
     return request_say(conn, answer, scan, result);
 }
 
-/* Lets go of a request that was judged and ends at next. */
+/* Ends a request that is judged; the next one begins at next. */
 static void request_end_judged(struct conn *conn, bool held, size_t next)
 {
     conn->buffer.start = next;
@@ -170,8 +169,8 @@ static void request_end_judged(struct conn *conn, bool held, size_t next)
         request_end(conn);
 }
 
-/* A body is whole: judges it and lets go of its request, which ends at next; or leaves it for the
- * next turns. */
+/* A body is whole: judges it and ends its request, or leaves a large one to the next turns. The
+ * request ends at next. */
 static void request_take_body(struct conn *conn, struct slice body, size_t next)
 {
     if (unlikely(body.len > CONN_LARGE_MIN)) {
@@ -253,7 +252,8 @@ static bool request_advance_drop_chunked(struct conn *conn)
     if (result == HTTP_MORE && conn->body_len <= conn->set->body_max)
         return false;
     if (result != HTTP_DONE) {
-        /* Broken or too long: the connection cannot go on, but the first answer stands. */
+        /* Broken framing, or too long: the connection cannot go on, but the answer that we had
+         * stays. */
         conn->keep_alive = false;
         conn->lingering = true;
         conn->refusal.close = true;
@@ -263,7 +263,7 @@ static bool request_advance_drop_chunked(struct conn *conn)
     return true;
 }
 
-/* Scans on from where the last turn stopped. JSON_SCAN_EVENT: there is more. */
+/* Scans on from where the last turn stopped. JSON_SCAN_EVENT: not finished. */
 static enum json_scan_result request_scan_large(struct conn_set *set)
 {
     struct json_scan *scan = &set->large_scan;
@@ -280,7 +280,7 @@ static enum json_scan_result request_scan_large(struct conn_set *set)
     return result;
 }
 
-/* The large body is judged: notes the answer, and goes on behind it. */
+/* The large body is judged: notes the answer and continues with what follows it. */
 static void request_end_large(struct conn *conn, enum json_scan_result result)
 {
     struct conn_set *set = conn->set;
@@ -343,7 +343,8 @@ void request_finish_large(struct conn_set *set)
     set->large_step = LARGE_NEXT;
 }
 
-/* What the answer is to wait for; most requests do not say. */
+/* Reads what the answer is to wait for; most requests do not say. Returns NULL, or what is
+ * wrong. */
 static const struct refusal *request_find_ack(struct conn *conn, const struct http_request *request,
                                               struct refusal *own)
 {
@@ -360,7 +361,7 @@ static const struct refusal *request_find_ack(struct conn *conn, const struct ht
     return NULL;
 }
 
-/* What is wrong with a well-formed request before its body; sets conn->stream and conn->ack. */
+/* Judges a well-formed head; sets conn->stream and conn->ack. Returns NULL, or what is wrong. */
 static const struct refusal *
 request_find_stream(struct conn *conn, const struct http_request *request, struct refusal *own)
 {
@@ -376,8 +377,8 @@ request_find_stream(struct conn *conn, const struct http_request *request, struc
     return request_find_ack(conn, request, own);
 }
 
-/* Refuses a request that leaves the connection usable: its body is received and dropped first,
- * unless the client waits for our word or the body is longer than any we would take. */
+/* Refuses a request and keeps the connection usable: receives and drops its body first, unless the
+ * client waits for 100 Continue or the body is longer than we would ever take. */
 static bool request_begin_drop(struct conn *conn, const struct http_request *request,
                                const struct refusal *refusal)
 {
@@ -396,7 +397,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
     return true;
 }
 
-/* A whole head. Returns true when the body can be looked at. */
+/* Takes a whole head. Returns true when the body can be read. */
 static bool request_begin_request(struct conn *conn, const struct http_request *request)
 {
     struct refusal own = {400, "bad_request", NULL};
@@ -436,7 +437,7 @@ static bool request_advance_head(struct conn *conn)
     size_t head_max = conn->set->head_max;
     struct http_request request;
 
-    /* An empty line after a body, as some clients send it, does not begin a request. */
+    /* Some clients send an empty line after a body: it does not begin a request. */
     while (conn->scanned == 0 && buffer_len(buffer) >= 2 &&
            memcmp(buffer->data + buffer->start, "\r\n", 2) == 0)
         buffer->start += 2;
@@ -468,14 +469,13 @@ static bool request_advance_head(struct conn *conn)
     return false;
 }
 
-/* Takes what the buffer holds as far as it goes and the turn has room. */
 void request_advance(struct conn *conn)
 {
     bool more = true;
 
     while (more) {
         if (conn->state <= CONN_DROP_CHUNKED && conn_turn_is_full(conn)) {
-            /* A body can be whole with nothing behind it, so this is no matter of bytes left. */
+            /* Stalled even with no bytes left: a whole body may be all there is. */
             conn->stalled = true;
             break;
         }

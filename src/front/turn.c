@@ -2,8 +2,8 @@
 /*
  * turn.c - what one turn notes for its end: answers, and the connections that are to be settled.
  *
- * Answers of a turn stand in one array; those of one connection are chained in their order. The
- * array is bounded, and whoever notes an answer has asked conn_turn_is_full() first.
+ * All answers of a turn are in one array; those of one connection are chained in order. The array
+ * is bounded: callers ask conn_turn_is_full() before they note an answer.
  *
  * Runs on: the front-end thread that owns the set.
  * Owns: nothing.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ack.c - what a request wants to know before it is answered.
+ * ack.c - what a client wants to be sure of before we answer.
  *
- * The query is strict, since a misspelt ack would promise less than the client believes; Prefer is
- * lenient, as RFC 7240 wants it. Other parameters and preferences are the client's own business.
+ * The query is parsed strictly, since a misspelt ack would promise less than the client believes.
+ * Prefer is parsed leniently, as RFC 7240 requires. We ignore other parameters and preferences.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -18,7 +18,7 @@ static bool ack_slice_is(struct slice slice, const char *text)
     return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
 }
 
-/* Cuts what stands before the first separator off text. */
+/* Cuts the part before the first separator off text, and returns it. */
 static struct slice ack_cut(struct slice *text, char separator)
 {
     const char *end = memchr(text->data, separator, text->len);
@@ -41,7 +41,7 @@ static struct slice ack_trim(struct slice text)
     return text;
 }
 
-/* Seconds of a preference wait=N or wait="N", bounded; 0: it is none. */
+/* The seconds of a preference wait=N or wait="N", bounded; 0: it is another preference. */
 static uint32_t ack_wait_of(struct slice preference)
 {
     struct slice rest = preference;
@@ -67,7 +67,7 @@ static uint32_t ack_wait_of(struct slice preference)
     return seconds > 0 ? seconds : 1;
 }
 
-/* Of several the first counts (RFC 7240 section 2). */
+/* The first of several counts (RFC 7240 section 2). */
 static uint32_t ack_prefer_wait(struct slice prefer)
 {
     while (prefer.len > 0) {

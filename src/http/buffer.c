@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * buffer.c - memory for requests being received.
+ * buffer.c - memory for requests that are being received.
  *
- * A pool keeps a few free blocks, which stay counted: taking one back costs no atomic. Whatever is
- * larger than a block comes from malloc and goes back at once. What is counted is what is held,
- * except for one piece a thread while realloc() copies it.
+ * A pool keeps a few free blocks, which stay counted, so that using one again needs no atomic.
+ * Pieces larger than a block come from malloc and go back at once. The budget counts all memory
+ * held, except for one piece for each thread while realloc() copies it.
  *
- * Runs on: a pool and its buffers, their front-end thread; the budget, any thread.
+ * Runs on: a pool and its buffers on their front-end thread; the budget on any thread.
  * Owns: the free blocks.
  */
 #include "alloy/buffer.h"
@@ -78,12 +78,13 @@ bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size)
 {
     size_t len = buffer_len(buffer);
     bool is_block = buffer->size == pool->block_bytes;
-    /* A piece gives its own bytes back, and realloc() then moves pages where malloc() would copy
-     * them; a block goes back to the pool. */
+    /* A block goes back to the pool. A piece is reallocated: realloc() can move its pages where
+     * malloc() would have to copy them. */
     size_t more = is_block ? size : size - buffer->size;
     char *data;
 
-    /* A piece of a block's size would be taken for a block when it is released: never smaller. */
+    /* A piece must be larger than a block: buffer_release() would take one of a block's size for a
+     * block. */
     ALLOY_ASSERT(size > buffer->size && size > pool->block_bytes);
     if (!buffer_budget_take(pool->budget, more))
         return false;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http_parse.c - reads HTTP/1.x request heads and chunked bodies, refusing what is ambiguous.
+ * http_parse.c - parses HTTP/1.x request heads and chunked bodies, and refuses what is ambiguous.
  *
- * Whatever two servers could read in two ways is refused, since it is how requests are smuggled
- * past a proxy. A function for one line knows two outcomes, the line is good or it is refused: a
- * line that is not complete has no LF, so a refusal without an LF behind it means "need more".
- * That keeps every "need more" out of the line grammar, and the outcome independent of the pieces.
+ * We refuse whatever two servers could read in two ways, since that is how requests are smuggled
+ * past a proxy. A function for one line has two outcomes: the line is good or refused. An
+ * incomplete line has no LF, so a refusal without an LF behind it means "need more". That keeps
+ * "need more" out of the line grammar, and makes the outcome independent of the pieces.
  *
  * Runs on: any thread.
- * Owns: nothing; slices lie in the caller's buffer.
+ * Owns: nothing; slices point into the caller's buffer.
  */
 #include "alloy/http_parse.h"
 #include "alloy/text.h"
@@ -24,7 +24,7 @@
 #define SIZE_LINE_MAX 256
 #define TRAILER_BYTES_MAX 8192
 
-/* Bodies beyond this are refused as overflow, so that sums of lengths cannot wrap. */
+/* A longer body is refused, so that sums of lengths cannot overflow. */
 #define LENGTH_MAX ((uint64_t)INT64_MAX)
 
 enum byte_class {
@@ -52,7 +52,7 @@ static const unsigned char byte_classes[256] = {
 };
 /* clang-format on */
 
-/* What the lines say together; judged by http_finish() when all have been read. */
+/* What all lines say together; http_finish() judges it at the end. */
 struct head {
     struct http_request *request;
     enum http_result refusal;
@@ -67,7 +67,7 @@ struct head {
 };
 
 enum chunk_state {
-    CHUNK_SIZE, /* 0: where a zero-initialised decoder starts */
+    CHUNK_SIZE, /* 0, so that a zero-initialised decoder starts here */
     CHUNK_SPACE,
     CHUNK_EXTENSION,
     CHUNK_SIZE_LF,
@@ -147,8 +147,8 @@ static inline struct slice http_trim(const char *start, const char *end)
 }
 
 /*
- * Compares without regard to case. lower holds small letters, digits and '-' only, and text no
- * control bytes: then setting bit 5 maps nothing onto them but the capital letters.
+ * Compares without regard to case. lower has only small letters, digits and '-', and text has no
+ * control bytes: so setting bit 5 maps only capital letters onto them.
  */
 static inline bool http_text_is(struct slice text, const char *lower)
 {
@@ -163,7 +163,7 @@ static inline bool http_text_is(struct slice text, const char *lower)
     return true;
 }
 
-/* Takes the next element off a comma-separated list; false when there is none left. */
+/* Takes the next element off a comma-separated list; false: none is left. */
 static bool http_next_element(struct slice *list, struct slice *element)
 {
     const char *end, *comma;
@@ -178,7 +178,7 @@ static bool http_next_element(struct slice *list, struct slice *element)
     return true;
 }
 
-/* Remembers why the line is refused; returns NULL for the caller to return in its turn. */
+/* Notes why the line is refused; returns NULL for the caller to return. */
 static const char *http_refuse(struct head *head, enum http_result refusal, const char *problem)
 {
     head->refusal = refusal;
@@ -208,7 +208,7 @@ static enum http_method http_method_of(struct slice text)
     return HTTP_OTHER;
 }
 
-/* Returns where the path of an absolute-form target starts, NULL when its authority is no good. */
+/* Returns where the path of an absolute-form target starts; NULL: its authority is invalid. */
 static const char *http_skip_authority(const char *target, const char *end)
 {
     const char *colon = memchr(target, ':', (size_t)(end - target));
@@ -252,14 +252,15 @@ static bool http_split_target(struct http_request *request, const char *target, 
         request->query = http_slice_between(question + 1, end);
     }
     if (request->path.len == 0) {
-        /* The authority's own slash stands for the missing one: slices stay in the buffer. */
+        /* There is no path: use a slash of "//" as the path "/", since slices must point into the
+         * buffer. */
         request->path = http_slice_between(memchr(target, '/', (size_t)(end - target)), end);
         request->path.len = 1;
     }
     return true;
 }
 
-/* Returns the byte after the line, NULL when it is refused or not complete. */
+/* Returns the byte after the line; NULL: it is refused or incomplete. */
 static const char *http_parse_request_line(struct head *head, const char *p, const char *end)
 {
     struct http_request *request = head->request;
@@ -339,7 +340,7 @@ static bool http_note_content_length(struct head *head, struct slice value)
     return true;
 }
 
-/* How many elements of the list are, but for case, the given one; *total: how many there are. */
+/* How many elements of the list equal lower, ignoring case; *total: how many there are. */
 static unsigned http_count_in_list(struct slice list, const char *lower, unsigned *total)
 {
     struct slice element;
@@ -382,8 +383,8 @@ static bool http_note_host(struct head *head, struct slice value)
 }
 
 /*
- * Keeps what the header says if it is one of ours. Its verdict must not depend on earlier lines:
- * http_check_new_lines() asks for it out of their context.
+ * Notes what the header says if we know it. The verdict must not depend on earlier lines:
+ * http_check_new_lines() calls this without them.
  */
 static bool http_note_header(struct head *head, struct slice name, struct slice value)
 {
@@ -431,7 +432,7 @@ static bool http_note_header(struct head *head, struct slice name, struct slice 
     }
 }
 
-/* Returns the byte after the line, NULL when it is refused or not complete. */
+/* Returns the byte after the line; NULL: it is refused or incomplete. */
 static const char *http_parse_header(struct head *head, const char *p, const char *end)
 {
     const char *name = p;
@@ -458,7 +459,7 @@ static const char *http_parse_header(struct head *head, const char *p, const cha
     return value_end + 2;
 }
 
-/* RFC 9112 section 6.1: what frames the body must be said once and in one way. */
+/* RFC 9112 section 6.1: the head must define the body's framing once and in one way. */
 static enum http_result http_finish_framing(struct head *head)
 {
     struct http_request *request = head->request;
@@ -490,7 +491,7 @@ static enum http_result http_finish_framing(struct head *head)
     return HTTP_DONE;
 }
 
-/* Judges what takes all lines to see. */
+/* Judges what only all lines together show. */
 static enum http_result http_finish(struct head *head)
 {
     struct http_request *request = head->request;
@@ -515,8 +516,9 @@ static enum http_result http_finish(struct head *head)
 }
 
 /*
- * Whether the bytes from p on can be, or become, a request line or an empty line before it. Tells
- * a TLS handshake by its first byte, which may never be followed by an LF.
+ * Whether the bytes from p on can be, or become, a request line or an empty line before it.
+ * Recognises a TLS handshake by its first byte: it may never contain an LF, and would wait for its
+ * time-out.
  */
 static bool http_may_start_request(const char *p, const char *end)
 {
@@ -527,8 +529,8 @@ static bool http_may_start_request(const char *p, const char *end)
 }
 
 /*
- * Whether the line is the request line, or an empty one before it: as the head has not ended yet,
- * an empty line can only be followed by such a line.
+ * Whether the line is the request line, or an empty one before it. The head has not ended yet, so
+ * an empty line before this one means that this is one of them.
  */
 static bool http_is_first_line(const char *buf, const char *line)
 {
@@ -539,9 +541,8 @@ static bool http_is_first_line(const char *buf, const char *line)
 }
 
 /*
- * Checks each line that the bytes after scanned have completed, once and by itself. Returns
- * whether http_parse_lines() has an outcome now: the head is complete or one of these lines is
- * refused.
+ * Checks each line that the bytes after scanned have completed, once and alone. Returns whether
+ * http_parse_lines() has an outcome now: the head is complete, or one of these lines is refused.
  */
 static bool http_check_new_lines(const char *buf, size_t len, size_t scanned)
 {
@@ -566,7 +567,7 @@ static bool http_check_new_lines(const char *buf, size_t len, size_t scanned)
         }
         from = lf + 1;
     }
-    /* A lone CR at the end of what was scanned was not judged then. */
+    /* A CR at the end of what was scanned could not be judged then. */
     if (from > buf && from[-1] == '\r') {
         from--;
     }
@@ -574,7 +575,7 @@ static bool http_check_new_lines(const char *buf, size_t len, size_t scanned)
            !http_may_start_request(from, end);
 }
 
-/* Reads the head from its first byte on. */
+/* Parses the head from its first byte on. */
 static enum http_result http_parse_lines(const char *buf, size_t len, struct http_request *request)
 {
     struct head head = {.request = request};
@@ -599,7 +600,7 @@ static enum http_result http_parse_lines(const char *buf, size_t len, struct htt
         }
         next = http_parse_header(&head, line, end);
     }
-    /* See the top of this file: without an LF the line was not refused, it is not complete. */
+    /* See the top of this file: without an LF the line is not refused but incomplete. */
     return memchr(line, '\n', (size_t)(end - line)) != NULL ? head.refusal : HTTP_MORE;
 }
 
@@ -610,8 +611,8 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
 
     ALLOY_ASSERT(*scanned <= len);
     /*
-     * A head in one piece, the usual case, is read in one pass. One in pieces is read a second
-     * time, when it is complete or refused: each byte costs a constant either way.
+     * A head in one piece, the usual case, is parsed in one pass. A head in pieces is parsed a
+     * second time once it is complete or refused: either way the cost for each byte is constant.
      */
     if (*scanned == 0 || http_check_new_lines(buf, len, *scanned)) {
         result = http_parse_lines(buf, len, request);
@@ -669,8 +670,8 @@ static enum chunk_state http_size_step(struct http_chunked *chunked, char byte)
 }
 
 /*
- * One byte of the rest of a size line. An extension may hold any text: how a line ends, and thus
- * where data starts, does not depend on its grammar as long as control bytes are refused.
+ * One byte of the rest of a size line. An extension may be any text: as long as we refuse control
+ * bytes, its grammar does not affect where the line ends and data starts.
  */
 static enum chunk_state http_extension_step(struct http_chunked *chunked, char byte)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reply.c - the bytes of one answer of the ingest port.
+ * reply.c - writes the bytes of one answer of the ingest port.
  *
- * A few memcpys into the caller's buffer: printf would cost more than the rest of an answer.
+ * Uses a few memcpys into the caller's buffer: printf would cost more than the rest of an answer.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -16,7 +16,7 @@
 #include <time.h>
 
 #define REPLY_HEAD_MAX 512
-/* A rejection's message is printable ASCII, so that escaping doubles it at most. */
+/* A rejection's message is printable ASCII, so escaping at most doubles it. */
 _Static_assert(WAITER_REJECTIONS_MAX *(2 * WAITER_MESSAGE_MAX + 80) + 2 * REPLY_HEAD_MAX <=
                    REPLY_REJECTED_MAX,
                "a 422 fits");
@@ -58,7 +58,7 @@ static void reply_put_escaped(struct text *text, const char *message)
     }
 }
 
-/* A 422's body, but for its last brace. */
+/* The body of a 422 without its last brace. */
 static void reply_put_rejected(struct text *into, const struct reply *reply)
 {
     struct text text = *into;
@@ -166,7 +166,7 @@ void reply_date_update(struct reply_date *date, uint64_t real_ms)
     if (second == date->second && date->text[0])
         return;
     date->second = second;
-    /* The C locale's names: alloyd never calls setlocale(). */
+    /* With English names: alloyd never calls setlocale(). */
     if (!gmtime_r(&at, &tm) ||
         strftime(date->text, sizeof(date->text), "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
         memcpy(date->text, "Thu, 01 Jan 1970 00:00:00 GMT", sizeof(date->text));

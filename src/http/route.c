@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * route.c - which stream a request's path belongs to.
+ * route.c - finds the stream of a request's path.
  *
- * There are at most CONFIG_STREAMS_MAX paths and nearly always a handful: comparing lengths first
- * beats a hash.
+ * There are at most CONFIG_STREAMS_MAX paths and nearly always a handful: a comparison of lengths
+ * first is faster than a hash.
  *
- * Runs on: route_init() before the threads start; route_find() any thread.
- * Owns: nothing; names and paths are the configuration's.
+ * Runs on: route_init() before the threads start; route_find() on any thread.
+ * Owns: nothing; names and paths belong to the configuration.
  */
 #include "alloy/route.h"
 

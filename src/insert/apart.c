@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * apart.c - takes refused inserts apart, good rows first.
+ * apart.c - takes refused inserts apart, so that the good rows go in first.
  *
  * Bad rows of one client mostly look alike. So when the row that a message names has been refused
- * alone, and the others are refused as well, they are cut by its shape: what looks different is
- * sent first and is mostly good, however the two were mixed. What looks alike is halved, or, once
- * a few such rows were refused in a row, tried row by row. The shapes are remembered, and the next
- * refused insert is cut by them at once.
+ * alone, and the other rows are refused too, we cut them by its shape: rows of other shapes go
+ * first and are mostly good, however the two were mixed. Rows of its shape are halved, or, once a
+ * few of them were refused one after the other, tried singly. We remember the shapes and cut the
+ * next refused insert by them at once.
  *
- * A row that is refused alone with a code that does not tell whether the row or the table is at
- * fault is kept until others go in: see apart_review().
+ * When the code does not tell whether the row or the table is at fault, a row that was refused
+ * alone is kept until others go in: see apart_review().
  *
  * Runs on: flusher thread.
  * Owns: the inserts in its lists.
@@ -18,8 +18,8 @@
 
 #include <errno.h>
 
-#define ALIKE_SINGLY 4 /* rows of a bad shape refused in a row, until each goes alone */
-#define LOOK 16        /* inserts looked at for one that is due */
+#define ALIKE_SINGLY 4 /* refusals of a bad shape in a row before each of its rows goes alone */
+#define LOOK 16        /* how many inserts we look at to find one that is due */
 
 void apart_init(struct apart *apart)
 {
@@ -61,7 +61,7 @@ static bool apart_knows(const struct apart *apart, uint64_t shape)
     return false;
 }
 
-/* Cuts by the shapes that are known to be bad, if that gives two parts. */
+/* Cuts by the known bad shapes, if that gives two parts. */
 static int apart_cut_shapes(struct apart *apart, struct insert *insert)
 {
     struct insert_cutting cutting = {.cut = INSERT_CUT_SHAPE};
@@ -117,7 +117,8 @@ struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given
         .cut = INSERT_CUT_SHAPE, .shapes = apart->shapes, .shape_count = apart->shape_count};
     struct insert *parts[2];
 
-    /* Only while that is the rule: a shape may be that of good rows too. */
+    /* Only while rows of these shapes are refused each time: good rows may have such a shape
+     * too. */
     if (apart->alike_refused < ALIKE_SINGLY || apart->shape_count == 0)
         return insert;
     if (insert->count > 1 && insert_cut(insert, &cutting, parts) == 0) {
@@ -144,12 +145,12 @@ void apart_add_likely(struct apart *apart, struct insert *insert)
 void apart_put_off(struct apart *apart, struct insert *insert)
 {
     insert->aside = true;
-    /* Who waits for this one's answer might wait long. */
+    /* Its follower waits for its answer, which might take long. */
     insert_settle(insert, false);
     insert_list_push_back(&apart->again, insert);
 }
 
-/* A new shape is known to be bad: what looks different goes first, and what looks alike last. */
+/* A new shape is known to be bad: sorts the suspects so that rows of other shapes go first. */
 static void apart_sort(struct apart *apart)
 {
     const struct insert_cutting cutting = {
@@ -201,7 +202,7 @@ void apart_note_success(struct apart *apart, const struct insert *insert)
         apart->alike_refused = 0;
 }
 
-/* Takes the next part out of suspects, smaller if that is better; NULL: there is none. */
+/* Takes the next part out of suspects, and cuts it first if that is better; NULL: there is none. */
 static struct insert *apart_next_suspect(struct apart *apart, uint64_t now_ms)
 {
     struct insert_cutting cutting = {.cut = INSERT_CUT_HALF, .bad_row = true};
@@ -216,7 +217,7 @@ static struct insert *apart_next_suspect(struct apart *apart, uint64_t now_ms)
             return insert;
         }
         if (insert_cut(insert, &cutting, parts) != 0)
-            return insert; /* out of memory: sent as it is */
+            return insert; /* out of memory: send it as it is */
         insert_list_push_front(&apart->suspects, parts[1]);
         insert = parts[0];
     }
@@ -227,7 +228,7 @@ struct insert *apart_next(struct apart *apart, uint64_t now_ms, bool again)
 {
     struct insert *insert = again ? NULL : insert_list_take_due(&apart->likely, now_ms, LOOK);
 
-    /* Where good rows may still be goes before what was refused already. */
+    /* Inserts that may hold good rows go before those that were refused already. */
     if (insert == NULL && !again && apart->suspects.first != NULL && !apart->suspects.first->alike)
         insert = apart_next_suspect(apart, now_ms);
     if (insert == NULL)

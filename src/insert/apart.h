@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * apart.h - the place beside a lane where refused inserts are taken apart, while the lane goes on.
+ * apart.h - takes refused inserts apart beside their lane, so that the lane goes on.
  *
  * Runs on: flusher thread.
  */
@@ -14,22 +14,22 @@
 #include "insert.h"
 
 #define APART_SHAPES 8
-/* Rows refused alone, with no success in between: from here on a row is buried only when others go
- * in after its refusal; and from here on nothing more is taken apart. */
+/* Rows refused alone without a success in between. From APART_TRUSTED on, a row is buried only when
+ * others go in after its refusal. From APART_GIVEN_UP on, we take nothing more apart. */
 #define APART_TRUSTED 16
 #define APART_GIVEN_UP 1000
 
 struct apart {
-    struct insert_list likely;     /* most of these should go in: first come, first sent */
+    struct insert_list likely;     /* these will mostly go in: first come, first sent */
     struct insert_list suspects;   /* where the bad rows are: the smallest first */
-    struct insert_list again;      /* answered, and to be sent once more as they are */
+    struct insert_list again;      /* answered, and to be sent again as they are */
     struct insert_list kept;       /* rows refused alone: KEPT */
-    struct insert_list burying;    /* BURYING, as the burial takes them */
+    struct insert_list burying;    /* BURYING, until the burial takes them */
     size_t out;                    /* sent and not yet answered */
-    uint64_t shapes[APART_SHAPES]; /* of rows that were refused alone, the latest */
+    uint64_t shapes[APART_SHAPES]; /* the latest shapes of rows that were refused alone */
     size_t shape_count;
     size_t shape_next;
-    uint32_t refused_alone; /* rows, since the last success of the stream */
+    uint32_t refused_alone; /* rows refused alone since the last success of the stream */
     uint32_t alike_refused; /* rows refused alone since one of a bad shape went in */
 };
 
@@ -37,49 +37,50 @@ void apart_init(struct apart *apart);
 void apart_clear(struct apart *apart); /* what it holds stays LIVE */
 
 /*
- * Takes an insert in which some row is at fault, and cuts it in two: by the shapes that are known
- * to be bad; by the row that the message names (-1: none); in halves. 0, or -ENOMEM: the caller
- * still has it.
+ * Takes an insert in which some row is at fault, and cuts it in two: by the known bad shapes, else
+ * at the row that the message names (-1: none), else in halves. Returns 0, or -ENOMEM and the
+ * caller still has it.
  */
 MUST_CHECK int apart_cut(struct apart *apart, struct insert *insert, int64_t row);
 /*
- * Takes a new insert, which no one has refused, and returns what should be sent of it: the rows
- * that do not look like what was refused alone last, while the others go the way of suspects.
- * given_up: none of those are tried, and all may stay here; NULL then.
+ * Takes a new insert that nobody has refused, and returns what to send of it: the rows whose shape
+ * was not refused lately. The others become suspects. given_up: suspects are not tried; returns
+ * NULL when all rows are suspects.
  */
 struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given_up);
-/* Takes one that goes before all others: a part of an insert that was too large, or one whose next
+/* Takes an insert that goes before all others: a part of one that was too large, or one whose next
  * answer decides. */
 void apart_add_likely(struct apart *apart, struct insert *insert);
-/* Takes one that goes again as it is, at its time. */
+/* Takes an insert that goes again as it is, when it is due. */
 void apart_put_off(struct apart *apart, struct insert *insert);
-/* A row was refused alone. */
+/* Notes that a row was refused alone. */
 void apart_note_refused(struct apart *apart, const struct insert *insert);
-/* Rows of the stream went in. */
+/* Notes that rows of the stream went in. */
 void apart_note_success(struct apart *apart, const struct insert *insert);
 
-/* Takes out the insert that is to be sent next; NULL: none is due. again: nothing new is tried. */
+/* Takes out the insert to send next; NULL: none is due. again: only inserts that are to be
+ * repeated. */
 struct insert *apart_next(struct apart *apart, uint64_t now_ms, bool again);
-/* Takes out the row that was kept the longest, or a few rows of any that are not tried yet; NULL:
+/* Takes out the row that was kept for the longest, or a few rows that were not tried yet; NULL:
  * there are none. */
 struct insert *apart_take_kept(struct apart *apart);
 struct insert *apart_take_few(struct apart *apart, size_t rows);
 /* Whether apart_next() may have something. */
 bool apart_due(const struct apart *apart, uint64_t now_ms, bool again);
-/* When the next one that was put off is due; UINT64_MAX: none. */
+/* When the next put-off insert is due; UINT64_MAX: there is none. */
 uint64_t apart_next_due(const struct apart *apart);
-/* Events here, of the inserts out not counted. */
+/* Events here, without those in inserts that are out. */
 uint64_t apart_rows(const struct apart *apart);
 
 /*
- * Looks at the rows that are kept again. taken_ns: when what the stream took last was sent.
- * checked_ns: the table is known to have been the same from before that success to this time; 0: it
- * is not. What is proven to be at fault is moved to burying; what has not been tried since the
- * success goes again.
+ * Reviews the kept rows. taken_ns: when the latest insert that the stream took was sent.
+ * checked_ns: up to when we know that the table has not changed since before that success; 0: we do
+ * not know. Moves rows that are proven to be at fault to burying; rows that have not been tried
+ * since the success go again.
  */
 void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
-/* Moves the rows that are kept to burying; untried: and all that waits to be taken apart. Nothing
- * of an insert that may be in. */
+/* Moves the kept rows to burying; untried: also all that waits to be taken apart. Never touches an
+ * insert that may be in ClickHouse. */
 void apart_bury(struct apart *apart, bool untried);
 
 /* Calls visit for each insert here. */

@@ -2,19 +2,19 @@
 /*
  * burial.c - the thread that writes refused rows to the dead-letter folder.
  *
- * It takes all rows that wait, up to a bound, and writes them as one group: a sync for each file,
- * not for each row. In this order, so that a crash at any point is put right by the next start:
+ * It takes all rows that wait, up to a bound, and writes them as one group, with a sync for each
+ * file and not for each row. The order lets the next start repair a crash at any point:
  *
- *   1. the group's lines are synced. Before that the row is sent again and refused again;
- *   2. who waits for the event is told why, since the record may be DEAD right after 3;
- *   3. the record goes to the release queue (release.h), which frees its id and marks it DEAD. A
+ *   1. The group's lines are synced. After a crash before that, the row is sent and refused again.
+ *   2. Waiters of the event learn the reason, since the record may be DEAD right after 3.
+ *   3. The record goes to the release queue (release.h), which releases its id and marks it DEAD. A
  *      start after 1 finds the line (buried.h) and goes on from here.
  *
- * When a row cannot be written (the folder is full or broken, the release queue is full) all that
- * wait are parked: /readyz tells why, and they are offered again after a pause. They keep their
- * order, and what a group could not write goes back to the head of the queue.
+ * When a row cannot be written (the folder is full or broken, or the release queue is full), all
+ * rows that wait are parked: /readyz says why, and we try again after a pause. They keep their
+ * order; what a group could not write goes back to the head of the queue.
  *
- * Runs on: burial_submit() any thread; the rest on a thread of its own.
+ * Runs on: burial_submit() on any thread; the rest on a thread of its own.
  * Owns: the waiting rows with their messages, and the dead-letter folder.
  */
 #define LOG_MODULE "burial"
@@ -37,15 +37,15 @@
 #include "alloy/waiter.h"
 
 #define GROUP_MAX 1024          /* rows */
-#define GROUP_BYTES (16u << 20) /* or so: no more rows are taken beyond it */
+#define GROUP_BYTES (16u << 20) /* about: we take no more rows beyond it */
 #define RETRY_MS 5000
 #define LOG_INTERVAL_MS 60000
 
-/* A refused row that waits. */
+/* A refused row that waits to be written. */
 struct row {
     struct row *next;
     struct record *record;
-    struct release_item *item; /* room in the release queue, while its group is written */
+    struct release_item *item; /* its place in the release queue, while its group is written */
     int code;
     size_t len;
     char message[];
@@ -53,7 +53,7 @@ struct row {
 
 struct row_list {
     struct row *first;
-    struct row **end; /* where the next one is linked */
+    struct row **end; /* where to link the next one */
 };
 
 struct burial {
@@ -63,9 +63,9 @@ struct burial {
     pthread_cond_t wake;
     /* under lock */
     struct row_list waiting;
-    size_t count;  /* waiting, or in the group that is being written */
-    size_t parked; /* of these, the oldest, which the folder did not take; the gauge */
-    bool holding;  /* the folder takes nothing: a new row is parked */
+    size_t count;  /* rows that wait, or are in the group that is being written */
+    size_t parked; /* the oldest of these, which the folder did not take; the gauge */
+    bool holding;  /* the folder takes nothing: new rows are parked at once */
     bool stop;
     /* burial thread only */
     struct dead_letter *dead_letter;
@@ -83,7 +83,8 @@ static void burial_list_init(struct row_list *list)
     list->end = &list->first;
 }
 
-/* Counts the parked rows. Under the lock, so that the gauge never goes back to an older figure. */
+/* Sets the number of parked rows. Under the lock, so that the gauge never goes back to an older
+ * value. */
 static void burial_set_parked(struct burial *burial, size_t parked)
 {
     burial->parked = parked;
@@ -206,7 +207,7 @@ static int burial_write_lines(struct burial *burial, size_t n)
     return err;
 }
 
-/* The row's line is safe: hands the record on. */
+/* The row's line is safe on disk: passes the record on. */
 static void burial_let_go(struct burial *burial, struct row *row)
 {
     const struct config *config = config_current(burial->parts.config);
@@ -214,15 +215,15 @@ static void burial_let_go(struct burial *burial, struct row *row)
     const uint64_t ttl_ms = config->streams[row->record->stream].ttl_ms;
 
     KILL_POINT("dead_letter_written");
-    /* Whoever waits for the event hears of it when the record is DEAD, and then why. */
+    /* Waiters hear of the event once the record is DEAD, and must know the reason by then. */
     if (waiters != NULL)
         waiter_reason(waiters, row->record, row->code, (struct slice){row->message, row->len});
     release_push(burial->parts.release, row->item, row->record, clock_mono_ms() + ttl_ms);
     free(row);
 }
 
-/* Writes the group of n rows. What was not written moves to rows[0] .. rows[*kept - 1]. Returns 0,
- * or why a row was not written; -EAGAIN: the release queue is full. */
+/* Writes the group of n rows. Moves rows that were not written to rows[0] .. rows[*kept - 1].
+ * Returns 0, or why a row was not written; -EAGAIN: the release queue is full. */
 static int burial_write_group(struct burial *burial, size_t n, size_t *kept)
 {
     struct release *release = burial->parts.release;
@@ -252,7 +253,7 @@ static int burial_write_group(struct burial *burial, size_t n, size_t *kept)
     return err;
 }
 
-/* Rows must wait: says why. */
+/* Reports why rows must wait. */
 static void burial_tell_held(struct burial *burial, int err)
 {
     const char *dir = config_current(burial->parts.config)->dead_letter_dir;
@@ -275,8 +276,8 @@ static void burial_tell_held(struct burial *burial, int err)
 }
 
 /*
- * Ends the turn of a group of n rows, of which the first `kept` of rows[] were not written, for
- * err. Returns true when the last parked row has gone.
+ * Finishes a group of n rows, of which the first `kept` of rows[] were not written because of err.
+ * Returns true when the last parked row is written.
  */
 static bool burial_settle_group(struct burial *burial, size_t n, size_t kept, int err)
 {
@@ -312,7 +313,7 @@ static void *burial_run(void *arg)
         int err = burial_write_group(burial, n, &kept);
         bool last = burial_settle_group(burial, n, kept, err);
 
-        /* Outside the lock: a log that nobody reads must not stop who submits. */
+        /* Outside the lock, so that the flusher never waits for the log. */
         if (err != 0) {
             burial_tell_held(burial, err);
             retry_at_ms = clock_mono_ms() + (pause_ms < RETRY_MS ? pause_ms : RETRY_MS);

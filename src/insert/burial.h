@@ -2,9 +2,9 @@
 /*
  * burial.h - the thread that writes refused rows to the dead-letter folder.
  *
- * A sync takes as long as the disk likes, and the flusher must not wait for it: other streams'
- * inserts would. What waits here is LIVE in the journal, and its copy of ClickHouse's message is
- * the only thing that a crash loses: the next life sends the row again and hears it anew.
+ * A sync can take long, and the flusher must not wait for it: the inserts of other streams would
+ * wait too. Rows that wait here are LIVE in the journal. A crash loses only our copy of
+ * ClickHouse's message: the next life sends the row again and gets a new one.
  */
 #ifndef ALLOY_BURIAL_H
 #define ALLOY_BURIAL_H
@@ -19,7 +19,7 @@
 #include "alloy/metrics.h"
 #include "alloy/release.h"
 
-/* Rows that may wait. With messages of 1 KiB each that is about 11 MB. */
+/* Most rows that wait. With messages of 1 KiB each that is about 11 MB. */
 #define BURIAL_MAX 10000
 
 struct burial;
@@ -29,8 +29,8 @@ struct burial_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
-    struct release *release; /* where rows go on to when their lines are safe */
-    /* n records count in release_pending() now, and not here any more. Burial thread. */
+    struct release *release; /* takes the records once their lines are safe on disk */
+    /* Called when n records count in release_pending() and no longer here. Burial thread. */
     void (*settled)(void *arg, uint64_t n);
     void *arg;
 };
@@ -39,11 +39,12 @@ struct burial_parts {
  * (burial_stop()), or -errno with one clear sentence in error. */
 MUST_CHECK int burial_start(struct burial **burial, const struct burial_parts *parts,
                             char error[FLUSHER_ERROR_MAX]);
-/* Takes a LIVE record that ClickHouse has refused for good, on 0; message is borrowed. -ENOBUFS:
- * BURIAL_MAX wait, or out of memory; the caller keeps the record. Any thread; never blocks. */
+/* Takes a LIVE record that ClickHouse has refused for good; message is borrowed. Returns 0, or
+ * -ENOBUFS when BURIAL_MAX rows wait or memory is out; the caller then keeps the record. Any
+ * thread; never blocks. */
 MUST_CHECK int burial_submit(struct burial *burial, struct record *record, int code,
                              struct slice message);
-/* Ends the thread and frees everything. What waits stays LIVE in the journal. NULL is fine. */
+/* Ends the thread and frees everything. Rows that wait stay LIVE in the journal. NULL is fine. */
 void burial_stop(struct burial *burial);
 
 #endif

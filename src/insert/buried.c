@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * buried.c - which records of a journal are in the dead-letter folder already.
+ * buried.c - finds out which records of a journal are already in the dead-letter folder.
  *
  * Runs on: main, at start.
- * Owns: the sorted LSNs: eight bytes for each line that is read.
+ * Owns: the sorted LSNs, eight bytes for each line read.
  */
 #include "alloy/buried.h"
 
@@ -22,7 +22,7 @@ struct reading {
     struct buried *buried;
     size_t capacity;
     uint64_t instance_id;
-    uint64_t first_lsn; /* of a record of the journal */
+    uint64_t first_lsn; /* of the oldest record of the journal */
 };
 
 static int buried_by_lsn(const void *left, const void *right)
@@ -32,13 +32,13 @@ static int buried_by_lsn(const void *left, const void *right)
     return *a < *b ? -1 : *a > *b;
 }
 
-/* What limits the lines that can be of records of the journal. */
+/* The bounds for lines that can belong to records of the journal. */
 struct bounds {
-    uint64_t lsn; /* none is below */
-    uint64_t ms;  /* none came before; UINT64_MAX: there is none */
+    uint64_t lsn; /* no record has a lower LSN */
+    uint64_t ms;  /* no record came earlier; UINT64_MAX: there are no records */
 };
 
-/* When the first record of a segment came, which is its oldest; 0: it does not tell. */
+/* When the first, and so the oldest, record of a segment came; 0: unknown. */
 static uint64_t buried_segment_begun_ms(int dir_fd, uint32_t number)
 {
     char name[SEGMENT_NAME_MAX];
@@ -55,7 +55,7 @@ static uint64_t buried_segment_begun_ms(int dir_fd, uint32_t number)
     if (got != (ssize_t)sizeof(record))
         return 0;
     if (record.magic == 0)
-        return UINT64_MAX; /* a spare: it holds nothing */
+        return UINT64_MAX; /* a spare segment: it has no records */
     return record.magic == RECORD_MAGIC ? record.received_ms : 0;
 }
 
@@ -67,7 +67,7 @@ static void buried_lower(struct bounds *bounds, uint64_t lsn, uint64_t ms)
         bounds->ms = ms;
 }
 
-/* Records that were moved stand in any order, and their LSNs are of segments that have gone. */
+/* Copies are in any order, and their LSNs belong to segments that may be gone: look at each. */
 static void buried_read_copies(struct bounds *bounds, const struct segment_spec *spec,
                                uint32_t number)
 {
@@ -155,7 +155,7 @@ static int buried_read_files(struct reading *reading, const struct letters *lett
         if (err == 0 && reading->buried->count > before)
             err = buried_sync_file(letters->dir_fd, file->name);
         if (err == -ENOENT)
-            err = 0; /* taken away meanwhile */
+            err = 0; /* somebody removed it in between */
     }
     return err;
 }

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher.c - brings batches to ClickHouse: shares out the inserts that may be out, freezes them,
- * posts them, and hands the answers on.
+ * flusher.c - sends batches to ClickHouse: decides which lane may send an insert, freezes and posts
+ * it, and passes the answer on.
  *
- * Each stream has a lane (lane.h), and beside it a place where refused inserts are taken apart
- * (apart.h). max_inflight is shared: what is in trouble or taken apart holds no more than half of
- * it while others have work, a lane in trouble has one insert of its own out, and the last one
- * goes to a lane that has none. So a stuck or slow table does not slow the others.
+ * Each stream has a lane (lane.h), and beside it refused inserts are taken apart (apart.h). All
+ * share max_inflight. So that a stuck or slow table does not slow the others: lanes in trouble and
+ * inserts that are taken apart use at most half of it while others have work; a lane in trouble has
+ * only one insert of its own out; and the last free slot goes to a lane that has none.
  *
- * Runs on: the flusher thread; flusher_submit(), flusher_pending() and flusher_bury() any thread.
+ * Runs on: the flusher thread; flusher_submit(), flusher_pending() and flusher_bury() on any
+ * thread.
  * Owns: batches from submission on, inserts, the multi handle.
  */
 #define LOG_MODULE "flusher"
@@ -31,8 +32,9 @@
 #define POLL_MAX_MS 1000
 #define BURY_RETRY_MS 100
 
-/* Posts insert (NULL: a question) of a stream, and keeps body_max bytes of the answer. Takes url
- * (NULL: out of memory) and, on 0, insert. Returns NULL when out of memory, else the transfer. */
+/* Posts an insert of a stream (NULL: a question); keeps body_max bytes of the answer. Takes url,
+ * which is NULL when memory ran out before, and on success insert. Returns the transfer, or NULL
+ * when out of memory. */
 static struct transfer *flusher_post(struct flusher *flusher, size_t stream, struct insert *insert,
                                      char *url, size_t body_max)
 {
@@ -64,7 +66,7 @@ static void flusher_take_off(struct flusher *flusher, struct transfer *transfer)
     curl_multi_remove_handle(flusher->multi, transfer->easy);
 }
 
-/* True when ClickHouse, and not only something before it, has answered. */
+/* True when ClickHouse itself has answered, and not a proxy before it. */
 static bool flusher_has_answered(const struct insert_answer *answer)
 {
     return !answer->transport_failed && (answer->status < 500 || answer->exception_code != 0 ||
@@ -80,7 +82,7 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
 
     if (answered)
         flusher->answered_ns = clock_mono_ns();
-    /* An insert that takes too long says nothing about the server. */
+    /* An insert that takes too long does not mean that the server is down. */
     if (answered || lost || flusher->answered_ns < transfer->started_ns)
         flusher_tell_up(flusher, answered, flusher_tell_words(transfer, text));
     if (transfer->insert == NULL) {
@@ -116,7 +118,7 @@ static void flusher_discard(struct flusher *flusher, struct batch *batch)
     free(batch);
 }
 
-/* Moves what has been submitted into the lanes, oldest first. */
+/* Moves the submitted batches into the lanes, oldest first. */
 static void flusher_take_inbox(struct flusher *flusher)
 {
     /* acquire: pairs with the release in flusher_submit() */
@@ -139,7 +141,7 @@ static void flusher_take_inbox(struct flusher *flusher)
     }
 }
 
-/* Hands the burial what it has not taken yet, and lets go of what a human does not want kept. */
+/* Gives the burial the rows that it has not taken yet, and those that a human has asked to bury. */
 static void flusher_bury_wanted(struct flusher *flusher)
 {
     uint64_t wanted =
@@ -156,7 +158,7 @@ static void flusher_bury_wanted(struct flusher *flusher)
     }
 }
 
-/* Draws and stamps the id where there is none yet. 0 or -EIO. */
+/* Draws and stamps the insert's id, unless it has one. Returns 0 or -EIO. */
 static int flusher_freeze(struct flusher *flusher, struct insert *insert)
 {
     uint64_t held;
@@ -205,8 +207,8 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         return;
     }
     insert_move(insert, INSERT_SENT);
-    /* What was out when the table broke proves nothing, though its success comes after a refusal.
-     */
+    /* Compare with when the success was sent: an insert that was out when the table broke proves
+     * nothing, although it succeeds after a refusal. */
     insert->proven = insert->refused_ns != 0 && lane->taken_ns > insert->refused_ns;
     if (insert->aside)
         lane->apart.out++;
@@ -219,7 +221,7 @@ static bool flusher_in_trouble(const struct lane *lane)
     return lane->state != LANE_WELL || lane->pace_ms > 0;
 }
 
-/* Whether one more insert of the lane may be out, beside it or its own. */
+/* Whether one more insert of the lane may be out; aside: one that is taken apart beside it. */
 static bool flusher_has_slot(const struct flusher *flusher, const struct lane *lane, bool aside,
                              uint64_t now)
 {
@@ -243,11 +245,13 @@ static bool flusher_has_slot(const struct flusher *flusher, const struct lane *l
         return false;
     if ((aside || flusher_in_trouble(lane)) && trouble >= half && others_due)
         return false;
-    /* A table can get stuck at any time, with all that is out then. */
+    /* A table can get stuck at any time and keep all its slots: leave the last one to a lane that
+     * has none. */
     return out + 1 < max || max == 1 || lane->out + lane->apart.out == 0 || !others_idle;
 }
 
-/* Begins an insert of the lane, its own or beside it; false: it has none, or may not. */
+/* Sends an insert of the lane, its own or (aside) one beside it. False: there is none, or it may
+ * not. */
 static bool flusher_start_one(struct flusher *flusher, struct lane *lane, bool aside, uint64_t now)
 {
     const struct config *config = flusher_config(flusher);
@@ -264,7 +268,7 @@ static bool flusher_start_one(struct flusher *flusher, struct lane *lane, bool a
             return false;
         insert = lane_next(lane, now, config->clickhouse_retry_max_ms);
         if (insert == NULL && lane->state != LANE_REFUSES)
-            /* Out of memory: no failure of ClickHouse's. */
+            /* Out of memory, which is not a failure of ClickHouse. */
             lane->retry_at_ms = now + config->clickhouse_retry_max_ms;
     }
     if (insert == NULL)
@@ -290,7 +294,8 @@ static void flusher_start_inserts(struct flusher *flusher, uint64_t now)
     }
 }
 
-/* A server that answers a question while an insert is out is there, and gives it more time. */
+/* Makes a question due while an insert is out for long: if the server answers it, the server is up,
+ * and the insert gets more time. */
 static void flusher_ask_meanwhile(struct flusher *flusher)
 {
     const uint64_t quiet_ns = flusher_config(flusher)->clickhouse_timeout_ms * 1000000ull / 2;
@@ -324,7 +329,7 @@ static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
         flusher, lane->stream, NULL,
         insert_request_columns_url(config, &config->streams[lane->stream]), TRANSFER_BODY_LONG);
 
-    lane->columns_due = false; /* whatever comes of it, until the table has been looked at again */
+    lane->columns_due = false; /* whatever the answer: not again before the table has changed */
     lane->probing = transfer != NULL;
     if (transfer != NULL)
         transfer->columns = true;
@@ -356,7 +361,7 @@ static void flusher_walk_insert(void *arg, struct insert *insert)
         walk->visit(walk->arg, &insert_records(insert)[i]);
 }
 
-/* Visits each record here that is not on its way to ClickHouse: the journal may want it moved. */
+/* Visits each record here that curl is not reading: the journal may want it moved. */
 static void flusher_walk(void *holder, vacate_visit_fn visit, void *arg)
 {
     struct flusher *flusher = holder;
@@ -373,7 +378,7 @@ static void flusher_walk(void *holder, vacate_visit_fn visit, void *arg)
     }
 }
 
-/* Milliseconds until something is due of itself. */
+/* Milliseconds until something is due without an event. */
 static int flusher_next_due(const struct flusher *flusher, uint64_t now)
 {
     const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms;
@@ -423,21 +428,21 @@ static void *flusher_run(void *arg)
             flusher_bury_wanted(flusher);
             flusher_ask_meanwhile(flusher);
             flusher_start_questions(flusher, now);
-            /* First: what is sent again now cannot move. */
+            /* Before new sends: what is being sent cannot be moved. */
             vacate_run(&flusher->vacate, now);
             flusher_start_inserts(flusher, now);
             flusher_tell_counts(flusher, now);
         }
         METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
                          (int64_t)flusher_count_out(flusher));
-        /* What was just added makes this return at once. */
+        /* Returns at once when something was just added. */
         curl_multi_poll(flusher->multi, NULL, 0, flusher_next_due(flusher, now), NULL);
     }
     pulse_leave();
     return NULL;
 }
 
-/* Frees what flusher_start() has made so far, and all that the thread has left. */
+/* Frees what flusher_start() has made so far, and what the thread has left. */
 static void flusher_destroy(struct flusher *flusher)
 {
     while (flusher->active != NULL) {
@@ -499,7 +504,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     }
     vacate_init(&started->vacate, parts->journal, flusher_walk, started);
     event_id_random(&started->random, sizeof(started->random));
-    started->random |= 1; /* xorshift would stay at 0 */
+    started->random |= 1; /* xorshift would stay at 0 for ever */
     curl_global_init(CURL_GLOBAL_DEFAULT);
     started->multi = curl_multi_init();
     started->headers = transfer_headers(config);
@@ -528,13 +533,14 @@ void flusher_submit(struct flusher *flusher, struct batch *batch)
 
     ALLOY_ASSERT(batch->count > 0 && batch->stream < flusher->lane_count);
     atomic_fetch_add_explicit(&flusher->pending, batch->count, memory_order_relaxed);
-    /* The inbox is only ever taken whole, so a node cannot come back while we look (no ABA). */
+    /* The inbox is always taken as a whole, so a node cannot come back while we look (no ABA). */
     do {
         batch->next = newest;
         /* release: pairs with the acquire in flusher_take_inbox() */
     } while (!atomic_compare_exchange_weak_explicit(&flusher->inbox, &newest, batch,
                                                     memory_order_release, memory_order_relaxed));
-    /* Whoever found it empty wakes; the others' batches are taken along. */
+    /* The thread that found the inbox empty wakes the flusher, which takes the others' batches
+     * too. */
     if (newest == NULL)
         curl_multi_wakeup(flusher->multi);
 }
@@ -548,7 +554,7 @@ uint64_t flusher_pending(const struct flusher *flusher)
 void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms)
 {
     ALLOY_ASSERT(stream < flusher->lane_count);
-    /* relaxed: a number that stands for itself */
+    /* relaxed: the number orders nothing else */
     atomic_store_explicit(&flusher->inserted_ms[stream], received_ms, memory_order_relaxed);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher_act.c - acts on answers to inserts, as insert_judge.c judges them: rows finished, sent
- * again, taken apart, kept or handed to the burial.
+ * flusher_act.c - acts on answers to inserts, as insert_judge.c judges them: finishes the rows,
+ * sends them again, takes them apart, keeps them, or gives them to the burial.
  *
  * Runs on: flusher thread.
  * Owns: nothing of its own; see flusher.c.
@@ -17,8 +17,8 @@
 #include "alloy/kill_point.h"
 
 #define MESSAGE_MAX 1024
-#define DOUBLINGS_MAX 5 /* of clickhouse.timeout */
-#define TRIES_BLIND 4   /* until it is doubled although nothing was answered */
+#define DOUBLINGS_MAX 5 /* most doublings of clickhouse.timeout */
+#define TRIES_BLIND 4   /* tries before we double it although ClickHouse answered nothing */
 #define FACTS_WAIT_MS 2000
 #define CODE_TOO_MANY_PARTS 252
 
@@ -35,7 +35,7 @@ void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record 
     atomic_fetch_sub_explicit(&flusher->pending, n, memory_order_release);
 }
 
-/* Puts it where it waits for its next try. */
+/* Puts the insert where it waits for its next try. */
 static void flusher_act_queue(struct lane *lane, struct insert *insert, bool first)
 {
     if (insert->aside && first)
@@ -48,7 +48,7 @@ static void flusher_act_queue(struct lane *lane, struct insert *insert, bool fir
         insert_list_push_back(&lane->waiting, insert);
 }
 
-/* Once it is known what became of it. */
+/* Notes that an insert that ran out of time is now settled. */
 static void flusher_act_settle_slow(struct lane *lane, struct insert *insert)
 {
     if (insert->tries_slow == 0)
@@ -65,7 +65,8 @@ void flusher_act_bury(struct flusher *flusher, struct lane *lane)
     while (list->first != NULL) {
         struct insert *insert = list->first;
         const char *text = insert->message != NULL ? insert->message : lane->refusal;
-        /* From the end, so that what the burial does not take yet is still one insert. */
+        /* From the end, so that the rows which the burial does not take yet are still one
+         * insert. */
         while (insert->count > 0 &&
                burial_submit(flusher->burial, insert_records(insert)[insert->count - 1],
                              insert->code, (struct slice){text, strlen(text)}) == 0)
@@ -78,7 +79,7 @@ void flusher_act_bury(struct flusher *flusher, struct lane *lane)
     }
 }
 
-/* The table takes no row, or nothing is left to try: what it has refused stays. */
+/* The table takes no row, or nothing is left to try: we keep what it has refused. */
 static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
 {
     const struct apart *apart = &lane->apart;
@@ -96,14 +97,13 @@ static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
     flusher_tell_kept(flusher, lane);
 }
 
-/* When an event came that an earlier life has inserted; 0: none is known. */
+/* When the latest event came that we know an earlier life to have inserted; 0: none. */
 static uint64_t flusher_act_inserted_ms(const struct flusher *flusher, const struct lane *lane)
 {
     return atomic_load_explicit(&flusher->inserted_ms[lane->stream], memory_order_relaxed);
 }
 
-/* Whether the table, as it is now, is known to have taken rows, in this life or in an earlier one.
- */
+/* Whether we know that the table, as it is now, has taken rows, in this life or an earlier one. */
 static bool flusher_act_took_rows(const struct flusher *flusher, const struct lane *lane)
 {
     if (!lane->facts_read || lane->facts.modified_s == 0)
@@ -124,14 +124,15 @@ void flusher_act_review(struct flusher *flusher, struct lane *lane)
 
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane)
 {
-    /* Where the table refuses every row, nothing more is tried that could tell good from bad. */
+    /* If the table refuses every row, no further try can tell good rows from bad: bury the untried
+     * ones too. */
     apart_bury(&lane->apart, lane->state == LANE_REFUSES);
     lane->canary_at_ms = 0;
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
 }
 
-/* Until the next try of an insert that was refused while its lane goes on. */
+/* How long an insert waits that was refused while its lane goes on. */
 static uint64_t flusher_act_pause(const struct insert *insert, const struct lane_wait *wait)
 {
     const uint64_t pause = wait->min_ms << (insert->refusals < 10 ? insert->refusals : 10);
@@ -153,7 +154,7 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     if (insert->ignore_views && insert->view_blamed)
         flusher_tell_view(flusher, lane, insert);
     flusher_tell_success(flusher, lane);
-    /* The table takes rows: what it has refused need not wait for a human. */
+    /* The table takes rows again: what it refused need not wait for a human. */
     for (struct insert *other = lane->waiting.first; other != NULL; other = other->next) {
         const uint64_t due_ms = clock_mono_ms() + flusher_act_pause(other, &wait);
         if (other->due_ms > due_ms)
@@ -165,7 +166,7 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     flusher_act_review(flusher, lane);
 }
 
-/* Time ran out: it is given more, beside the lane, and new inserts are smaller. */
+/* An insert ran out of time: gives it more, beside the lane, and makes new inserts smaller. */
 static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
                              const struct transfer *transfer)
 {
@@ -173,8 +174,8 @@ static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
 
     if (insert->tries_slow++ == 0)
         lane->slow_count++;
-    /* Longer only if it is this insert, and not ClickHouse, that gives no answer: a connection
-     * that has died is not worth the wait. Now and then all the same: the link may be slow. */
+    /* Give it longer only if ClickHouse answered others meanwhile: a longer wait on a dead
+     * connection is wasted. But do so now and then anyway, since the network may be slow. */
     if ((flusher->answered_ns > transfer->started_ns || insert->tries_slow % TRIES_BLIND == 0) &&
         insert->doublings < DOUBLINGS_MAX)
         insert->doublings++;
@@ -185,7 +186,7 @@ static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
     flusher_tell_slow(flusher, lane, insert);
 }
 
-/* Nothing but time, or a human, can help: the same rows under the same token. */
+/* Only time, or a human, can help: the same rows go again under the same token. */
 static void flusher_act_again(struct flusher *flusher, struct lane *lane,
                               const struct transfer *transfer, const struct insert_reading *reading)
 {
@@ -208,7 +209,7 @@ static void flusher_act_again(struct flusher *flusher, struct lane *lane,
         flusher_act_slow(flusher, lane, transfer);
         insert->due_ms = now + wait.min_ms;
     } else if (stuck) {
-        /* The lane itself waits when that has become of a second insert as well. */
+        /* Only this insert waits; the lane waits once this has happened to a second insert too. */
         insert->due_ms = now + wait.max_ms - wait.random % (wait.max_ms / 2 + 1);
         flusher_tell_insert_fault(flusher, lane, transfer, reading);
         if (!insert->aside && lane->failed_id != 0 && lane->failed_id != insert->id)
@@ -258,7 +259,7 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
     struct insert *insert = transfer->insert;
     const struct slice body = transfer->answer.body;
 
-    if (insert->message == NULL) /* a row counts once */
+    if (insert->message == NULL) /* count each row once */
         apart_note_refused(&lane->apart, insert);
     free(insert->message);
     insert->message = strndup(body.data, body.len < MESSAGE_MAX ? body.len : MESSAGE_MAX);
@@ -269,7 +270,7 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
         flusher_act_bury(flusher, lane);
         return;
     }
-    /* What lies before the refusal proves something if the table is still the same. */
+    /* A success before the refusal is proof if the table is still the same: ask for it. */
     if (lane->probe_at_ms > 0 && !lane->probing &&
         (lane->success_ns != 0 || flusher_act_inserted_ms(flusher, lane) != 0))
         lane->probe_at_ms = 0;
@@ -280,7 +281,7 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
     flusher_act_review(flusher, lane);
 }
 
-/* Nothing of the insert is in the table: its rows may go under other tokens. */
+/* Nothing of the insert is in the table, so its rows may go under other tokens. */
 static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
                                 const struct transfer *transfer, enum insert_verdict verdict)
 {
@@ -321,20 +322,20 @@ static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
             insert_list_push_front(&lane->waiting, parts[1]);
             insert_list_push_front(&lane->waiting, parts[0]);
         }
-        /* Where memory is short for all, smaller inserts alone do not help. */
+        /* When the server is short of memory, smaller inserts alone do not help. */
         if (transfer->answer.status != 413 && lane->retries++ > 0)
             lane_back_off(lane, &wait, false);
     }
 }
 
-/* Counts refusals that tell the same of the same rows. */
+/* Counts refusals of the same rows for the same reason. */
 static void flusher_act_note(struct insert *insert, const struct insert_reading *reading)
 {
     insert->answered_ns = clock_mono_ns();
     if (!reading->definite || reading->class == INSERT_DONE)
         return;
-    /* A part has been refused with the insert that it was cut out of, though perhaps for another
-     * row: what went in since then shows that the table takes rows. */
+    /* A part was refused together with the insert that it was cut from, though perhaps for another
+     * row: keep that time, since whatever went in after it shows that the table takes rows. */
     if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part)) {
         insert->refused_ns = insert->answered_ns;
         insert->proven = false;
@@ -383,7 +384,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
 {
     struct insert *insert = transfer->insert;
     struct lane *lane = &flusher->lanes[insert->stream];
-    /* Some answers to async inserts never tell how many rows were written. */
+    /* Some answers to async inserts never say how many rows were written. */
     const bool counted =
         !insert->async || (flusher_config(flusher)->clickhouse_wait_for_async_insert &&
                            (!lane->facts_read || lane->facts.counts_async));
@@ -404,8 +405,8 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     flusher_act_note(insert, &reading);
     evidence = flusher_act_evidence(lane, insert, expected);
     verdict = insert_judge(&reading, &evidence, blames_view);
-    /* By then the table has the rows: what is refused next, for want of memory say, proves nothing.
-     */
+    /* The view came after the table, which has the rows by now: a later refusal, for lack of memory
+     * for example, does not prove that they are not in. */
     if (blames_view && evidence.stores && !insert->ignore_views)
         insert->doubt = true;
     switch (verdict) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher_act.h - what an answer to an insert leads to.
+ * flusher_act.h - acts on answers to inserts.
  *
  * Runs on: flusher thread.
  */
@@ -9,18 +9,17 @@
 
 #include "flusher_private.h"
 
-/* Deals with a transfer of an insert that has ended and is off the multi handle; takes its insert.
- */
+/* Deals with an insert's transfer that has ended and is off the multi handle; takes its insert. */
 void flusher_act(struct flusher *flusher, struct transfer *transfer);
-/* Takes an insert that could not be sent, for later. */
+/* Takes an insert that could not be sent, and puts it off. */
 void flusher_act_unsent(struct flusher *flusher, struct insert *insert);
-/* Looks at what a lane keeps, after an answer about its table; and hands the burial what it takes.
- */
+/* Reviews what a lane keeps, after an answer about its table, and gives the burial what it
+ * takes. */
 void flusher_act_review(struct flusher *flusher, struct lane *lane);
 void flusher_act_bury(struct flusher *flusher, struct lane *lane);
-/* Lets go of what the lane's table has refused. */
+/* Buries what the lane's table has refused. */
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane);
-/* Ends the stay of inserted records in Alloy, and counts them. */
+/* Finishes inserted records and counts them. */
 void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record *const *records,
                           size_t n);
 

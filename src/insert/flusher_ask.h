@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher_ask.h - what ClickHouse tells of a stream's table, and what that decides.
+ * flusher_ask.h - deals with what ClickHouse says about a stream's table.
  *
  * Runs on: flusher thread.
  */
@@ -9,10 +9,10 @@
 
 #include "flusher_private.h"
 
-/* Deals with a transfer of a question that has ended. */
+/* Deals with a question's transfer that has ended. */
 void flusher_ask_answered(struct flusher *flusher, const struct transfer *transfer);
-/* Whoever answers next may be another server: what is known of the table no longer holds. Also at
- * the start. */
+/* The next answer may come from another server: forgets what is known about the table. Also at the
+ * start. */
 void flusher_ask_anew(struct flusher *flusher, struct lane *lane);
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * flusher_private.h - what the parts of the flusher share: flusher.c sends, flusher_act.c acts on
  * answers to inserts, flusher_ask.c on answers about tables, flusher_tell.c tells health and log.
- * Each uses only those after it. Nobody else includes this.
+ * Each uses only those after it. Only they include this.
  *
- * Runs on: flusher thread, but for the fields of struct flusher that say otherwise.
+ * Runs on: flusher thread, except for the fields of struct flusher that say otherwise.
  */
 #ifndef ALLOY_FLUSHER_PRIVATE_H
 #define ALLOY_FLUSHER_PRIVATE_H
@@ -38,7 +38,7 @@ struct flusher {
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
     struct curl_slist *headers;
-    struct transfer *active; /* by ->next */
+    struct transfer *active; /* list, by ->next */
     struct metrics_thread *counters;
     struct vacate vacate;
     size_t next_lane;
@@ -62,7 +62,7 @@ static inline const struct config_stream *flusher_stream(const struct flusher *f
     return &flusher_config(flusher)->streams[lane->stream];
 }
 
-/* xorshift64: jitter needs no better. */
+/* xorshift64: good enough for jitter. */
 static inline uint64_t flusher_random(struct flusher *flusher)
 {
     flusher->random ^= flusher->random << 13;

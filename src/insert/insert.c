@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert.c - an insert: its states, its bytes, and how it is cut in two.
+ * insert.c - an insert: its states, its bytes, and cutting it in two.
  *
- * A cut moves no rows to another array: it orders the rows of the insert's range so that each part
- * has a range of its own. So however many parts there are, a row costs one pointer.
+ * A cut copies no rows: it orders the rows of the insert's range so that each part has a range of
+ * its own. So a row costs one pointer, however many parts there are.
  *
  * One bad row in n is found with at most 2 * log2(n) + 2 inserts, the first included. Halving costs
  * two inserts a level when the bad row is in the first half, and one when it is not: a clean first
  * half proves the second bad without sending it. A row that a message names costs one insert when
- * the message is wrong; it is then not believed again.
+ * the message is wrong; after that we ignore such messages.
  *
  * Runs on: flusher thread.
  * Owns: the array of pointers. The records belong to the journal.
@@ -23,7 +23,7 @@
 #define INSERT_HINTS 4
 #define STATE(state) (1u << (state))
 
-/* Where each state may lead. */
+/* The states that may follow each state. */
 static const unsigned insert_moves[] = {
     [INSERT_GATHERED] = STATE(INSERT_FROZEN) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
     [INSERT_FROZEN] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
@@ -131,7 +131,7 @@ void insert_rewind(struct insert *insert)
 uint64_t insert_row_shape(const struct record *record)
 {
     const uint64_t shape =
-        shape_of((struct slice){record->body, record->body_length - 1}); /* but for the newline */
+        shape_of((struct slice){record->body, record->body_length - 1}); /* without the newline */
 
     return shape == 0 ? 1 : shape;
 }
@@ -155,7 +155,7 @@ static void insert_swap(struct record **a, struct record **b)
     *b = kept;
 }
 
-/* Orders the rows so that the first part's come first; returns how many these are. */
+/* Orders the rows so that those of the first part come first; returns how many these are. */
 static size_t insert_order(struct insert *insert, const struct insert_cutting *cutting)
 {
     struct record **records = insert_records(insert);
@@ -180,7 +180,8 @@ static size_t insert_order(struct insert *insert, const struct insert_cutting *c
     return 0;
 }
 
-/* A part has a token of its own, and is synchronous: then a refusal of it is its own. */
+/* A part has a token of its own, and is synchronous, so that a refusal concerns only its own
+ * rows. */
 static struct insert *insert_part_create(const struct insert *whole, size_t begin, size_t count)
 {
     struct insert *part = malloc(sizeof(*part));
@@ -287,7 +288,7 @@ void insert_list_push_front(struct insert_list *list, struct insert *insert)
     list->count++;
 }
 
-/* Takes out the one that *link points to. */
+/* Takes out the insert that *link points to. */
 static struct insert *insert_list_take(struct insert_list *list, struct insert **link)
 {
     struct insert *insert = *link;
@@ -309,7 +310,7 @@ struct insert *insert_list_take_due(struct insert_list *list, uint64_t now_ms, s
 {
     for (struct insert **link = &list->first; *link != NULL && look > 0;
          link = &(*link)->next, look--) {
-        /* What its leader's answer may spare us is not sent before that. */
+        /* Wait for its leader's answer, which may make sending this one unnecessary. */
         if (now_ms >= (*link)->due_ms && (*link)->leader == NULL)
             return insert_list_take(list, link);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert.h - the rows that go to ClickHouse under one token, read as one stream of bytes straight
- * from the journal, and cut into parts when a row of it is refused.
+ * insert.h - the rows that go to ClickHouse under one token. Their bytes are read straight from the
+ * journal; when ClickHouse refuses a row, the insert is cut into parts.
  *
  * Runs on: flusher thread.
  */
@@ -26,21 +26,22 @@
  *        |                          |
  *        +------------------------> BURYING --> ENDED    its rows are with the burial
  *
- * PUT_OFF goes again as it is, under its token. Of what is REFUSED, KEPT or BURYING nothing is in
- * the table: that is what lets its rows go under other tokens, or to the dead letters.
+ * PUT_OFF goes again as it is, under its token. Nothing of an insert in REFUSED, KEPT or BURYING is
+ * in the table: only therefore may its rows go under other tokens, or to the dead letters, without
+ * being doubled.
  */
 enum insert_state {
-    INSERT_GATHERED, /* rows without an id */
-    INSERT_FROZEN,   /* an id is drawn for just these rows */
+    INSERT_GATHERED, /* rows without an insert id */
+    INSERT_FROZEN,   /* has an insert id for exactly these rows */
     INSERT_SENT,
     INSERT_PUT_OFF, /* not acknowledged */
-    INSERT_REFUSED, /* definitely, and by the table itself */
+    INSERT_REFUSED, /* the table itself has definitely refused it */
     INSERT_KEPT,    /* refused; waits for proof that its rows are at fault, or for a human */
     INSERT_BURYING, /* refused for good */
     INSERT_ENDED,
 };
 
-/* The array that an insert and the parts cut out of it share: each has a range of its own. */
+/* The array that an insert and the parts cut from it share; each has a range of its own. */
 struct insert_rows {
     size_t refs;
     size_t capacity;
@@ -48,46 +49,47 @@ struct insert_rows {
 };
 
 struct insert {
-    struct insert *next; /* for whoever holds it */
+    struct insert *next; /* for the list of whoever holds it */
     struct insert_rows *rows;
     size_t begin; /* of its range in rows */
     size_t count;
     uint64_t id;     /* 0 until drawn */
     uint64_t bytes;  /* of all rows, newlines included */
-    size_t read_row; /* where the next insert_read() goes on */
+    size_t read_row; /* where the next insert_read() continues */
     size_t read_offset;
     enum insert_state state;
     uint16_t stream;
     bool stamped; /* id is in every record */
-    bool doubt;   /* it may be in ClickHouse already: it stays as it is */
+    bool doubt;   /* may be in ClickHouse already: keeps its rows and token */
     /* how it is sent */
-    bool async;        /* fixed with the id: servers keep tokens of async and other inserts apart */
-    bool alone;        /* sent again so that the server cannot join it with others' */
-    bool ignore_views; /* materialized views may have refused it: goes in without them */
-    bool view_blamed;  /* nobody else can have refused it */
-    bool unhurried;    /* the server has stopped it for want of time, and may not again */
+    bool async; /* fixed with the id: ClickHouse keeps tokens of async inserts and others apart */
+    bool alone; /* sent again in a way that the server cannot join with others' inserts */
+    bool ignore_views; /* materialized views may have refused it: sent without them */
+    bool view_blamed;  /* only a view can have refused it */
+    bool unhurried;    /* the server stopped it at its time limit: sent without that limit */
     /* how it is taken apart: see insert_cut() */
-    bool aside;              /* beside its lane */
-    bool part;               /* came out of another insert */
-    bool suspect;            /* known to hold a bad row: cut it, do not send it */
-    bool hinted;             /* the one row that a message named */
+    bool aside;              /* taken apart beside its lane */
+    bool part;               /* cut from another insert */
+    bool suspect;            /* known to hold a bad row: cut it without sending it */
+    bool hinted;             /* is the one row that a message named */
     bool distrust;           /* a message has named a wrong row before */
-    bool alike;              /* all its rows have one shape, and a row of that shape is bad */
-    uint8_t hints;           /* named rows still to be followed before halving */
-    uint64_t bad_shape;      /* of the bad row that was taken out of it; 0: none */
+    bool alike;              /* all its rows have bad shapes */
+    uint8_t hints;           /* how many named rows we still cut out before halving */
+    uint64_t bad_shape;      /* shape of the bad row that was cut out of it; 0: none */
     struct insert *follower; /* holds a bad row if this one does not */
     struct insert *leader;   /* the insert whose follower this is */
-    /* what ClickHouse has said */
-    int code;             /* of its last refusal, or of the one that it was cut for */
-    uint32_t refusals;    /* definite ones in a row with that code */
-    uint32_t tries_slow;  /* that ran out of time */
-    uint32_t doublings;   /* of the time it is given */
-    uint64_t refused_ns;  /* the first of the refusals, or its whole's; 0: none yet */
-    uint64_t answered_ns; /* the last answer */
-    bool proven;          /* between the first refusal and the last try the table took other rows */
-    uint64_t due_ms;      /* not to be sent before */
-    bool asks;            /* it waits for what is known of the table */
-    char *message;        /* of a row that is KEPT or BURYING; NULL: the lane's last one */
+    /* what ClickHouse has answered */
+    int code;            /* of its last refusal, or of the refusal that it was cut for */
+    uint32_t refusals;   /* definite refusals in a row with that code */
+    uint32_t tries_slow; /* tries that ran out of time */
+    uint32_t doublings;  /* how often we have doubled its time-out */
+    uint64_t
+        refused_ns; /* when it, or the insert that it was cut from, was first refused; 0: never */
+    uint64_t answered_ns; /* when the last answer came */
+    bool proven;          /* the table took other rows between the first refusal and the last try */
+    uint64_t due_ms;      /* do not send it before */
+    bool asks;            /* it waits for an answer about the table */
+    char *message; /* why a KEPT or BURYING row was refused; NULL: see the lane's last message */
 };
 
 struct insert_list {
@@ -99,9 +101,9 @@ struct insert_list {
 /* Returns owned (insert_destroy()), GATHERED; NULL: out of memory. */
 struct insert *insert_create(uint16_t stream, size_t capacity);
 void insert_destroy(struct insert *insert); /* NULL is fine */
-/* Appends n records that are bytes long together. There must be room. */
+/* Appends n records of together bytes bytes. The insert must have room. */
 void insert_add(struct insert *insert, struct record *const *records, size_t n, uint64_t bytes);
-/* The one way from state to state. */
+/* The only function that changes the state. */
 void insert_move(struct insert *insert, enum insert_state to);
 
 static inline struct record **insert_records(const struct insert *insert)
@@ -109,7 +111,7 @@ static inline struct record **insert_records(const struct insert *insert)
     return insert->rows->records + insert->begin;
 }
 
-/* Copies the next bytes of the body, at most room; 0 at its end. */
+/* Copies the next bytes of the body, at most room. Returns how many; 0 at the end. */
 size_t insert_read(struct insert *insert, char *out, size_t room);
 void insert_rewind(struct insert *insert);
 
@@ -125,18 +127,17 @@ struct insert_cutting {
     size_t at; /* the index, or how many rows */
     const uint64_t *shapes;
     size_t shape_count;
-    bool bad_row; /* some row is at fault: if the first part turns out clean, the second is suspect
-                   */
+    bool bad_row; /* some row is at fault: if the first part is clean, the second is suspect */
 };
 /*
- * Cuts insert, of at least two rows and REFUSED or GATHERED. Takes insert and sets both parts,
- * GATHERED, on 0; -ENOMEM, and -ENOENT where all rows are on one side: insert is as it was, but for
- * the order of its rows.
+ * Cuts an insert that is REFUSED or GATHERED and has at least two rows. On 0 takes insert and sets
+ * both parts, GATHERED. Returns -ENOMEM, or -ENOENT when all rows would be in one part; then only
+ * the order of insert's rows has changed.
  */
 MUST_CHECK int insert_cut(struct insert *insert, const struct insert_cutting *cutting,
                           struct insert *parts[2]);
-/* Insert has been answered, or is about to be cut: unlinks it. clean: all its rows are good, so its
- * follower is suspect. */
+/* The insert has been answered, or is about to be cut: unlinks leader and follower. clean: all its
+ * rows are good, so its follower is suspect. */
 void insert_settle(struct insert *insert, bool clean);
 /* The shape of the event in a record, never 0. */
 uint64_t insert_row_shape(const struct record *record);
@@ -144,8 +145,8 @@ uint64_t insert_row_shape(const struct record *record);
 void insert_list_init(struct insert_list *list);
 void insert_list_push_back(struct insert_list *list, struct insert *insert);
 void insert_list_push_front(struct insert_list *list, struct insert *insert);
-struct insert *insert_list_pop(struct insert_list *list); /* there must be one */
-/* Takes out the first one of at most `look` that may be sent now; NULL: none. */
+struct insert *insert_list_pop(struct insert_list *list); /* the list must not be empty */
+/* Of the first `look` inserts, takes out the first that may be sent now; NULL: none. */
 struct insert *insert_list_take_due(struct insert_list *list, uint64_t now_ms, size_t look);
 /* Moves all of other to the end of list. */
 void insert_list_append(struct insert_list *list, struct insert_list *other);

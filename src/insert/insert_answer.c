@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert_answer.c - what an answer of ClickHouse means: one pure function and one table.
+ * insert_answer.c - decides what an answer of ClickHouse means: one pure function and one table.
  *
- * An insert counts as done only on proof (status 200, no exception in header or body, and as many
- * rows written as were sent). Everything short of that keeps the rows: a wrong "retry" costs time,
- * since the token makes it harmless; a wrong "done" would lose events.
+ * An insert counts as done only on proof: status 200, no exception in header or body, and as many
+ * rows written as were sent. Anything less keeps the rows: a wrong "retry" only costs time, since
+ * the token makes it harmless; a wrong "done" would lose events.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -13,16 +13,16 @@
 
 #include <string.h>
 
-/* What an exception of a code tells. A code that is not in the table tells that this server refuses
- * these rows, and no more. */
+/* What the code of an exception means. A code that is not in the table means only that this server
+ * refuses these rows. */
 enum code_kind {
-    CODE_VALUE,  /* a value that its column does not take */
-    CODE_ROW,    /* a value, or the definition that works on it */
-    CODE_LATER,  /* nothing was begun: later */
-    CODE_LARGE,  /* it needs more memory than it may have */
-    CODE_SLOW,   /* it takes longer than it may */
-    CODE_UNSURE, /* it may have gone in all the same */
-    CODE_TABLE,  /* table, rights or settings: a human's */
+    CODE_VALUE,  /* the column does not take a value */
+    CODE_ROW,    /* a value is bad, or the column's definition that uses it */
+    CODE_LATER,  /* nothing was begun: try later */
+    CODE_LARGE,  /* needs more memory than allowed */
+    CODE_SLOW,   /* takes longer than allowed */
+    CODE_UNSURE, /* may have gone in all the same */
+    CODE_TABLE,  /* table, rights or settings: a human must act */
     CODE_UNKNOWN,
 };
 
@@ -31,7 +31,7 @@ struct code_entry {
     enum code_kind kind;
 };
 
-/* Sorted by code (a test checks it). 252 stands for two things: see insert_answer_kind(). */
+/* Sorted by code (a test checks that). 252 has two meanings: see insert_answer_kind(). */
 static const struct code_entry code_entries[] = {
     {3, CODE_UNSURE},    {6, CODE_VALUE},     {12, CODE_ROW},     {16, CODE_TABLE},
     {20, CODE_TABLE},    {25, CODE_VALUE},    {26, CODE_VALUE},   {27, CODE_VALUE},
@@ -104,8 +104,8 @@ static enum code_kind insert_answer_kind_in_table(int code)
     return CODE_UNKNOWN;
 }
 
-/* Whether the message tells that an expression was being worked out. A dictionary's trouble, or a
- * joined table's, is not the row's. */
+/* Whether the message says that an expression was being evaluated. Trouble with a dictionary, or
+ * with a joined table, is not the row's fault. */
 static bool insert_answer_blames_function(struct slice body)
 {
     return (insert_answer_find(body, "while executing 'FUNCTION") != NULL ||
@@ -118,7 +118,8 @@ static enum code_kind insert_answer_kind(int code, struct slice body)
 {
     const enum code_kind kind = insert_answer_kind_in_table(code);
 
-    /* New codes come with new types, and a bad argument can be a column's value. */
+    /* ClickHouse adds codes with new types; and a bad argument of a function can be a column's
+     * value. */
     if (kind == CODE_UNKNOWN && (insert_answer_find(body, "While executing JSONEachRow") != NULL ||
                                  insert_answer_blames_function(body)))
         return CODE_ROW;
@@ -155,8 +156,8 @@ static struct insert_reading insert_answer_read_code(int code, struct slice body
         reading.too_large = true;
         break;
     case CODE_SLOW:
-        /* The clock is looked at once more when all is done: only in the middle of an expression
-         * is it certain that nothing was. */
+        /* ClickHouse checks the time once more when all is done; only in the middle of an
+         * expression is it certain that nothing was inserted. */
         reading.class = INSERT_RETRY;
         reading.too_large = true;
         reading.definite = insert_answer_blames_function(body);
@@ -175,13 +176,12 @@ static struct insert_reading insert_answer_read_code(int code, struct slice body
     return reading;
 }
 
-/* Without a word of ClickHouse's: what something before it means. */
+/* The answer is not ClickHouse's own: what a proxy before it means. */
 static struct insert_reading insert_answer_read_status(long status)
 {
     switch (status) {
-    case 413: /* ClickHouse has no such limit. One row that is refused alone may be the proxy's
-               * fault (it refuses everything): unsure, so that it is kept until the table takes
-               * others. */
+    case 413: /* ClickHouse has no such limit. When one row is refused alone, the proxy may refuse
+                 everything: not sure, so that the row is kept until the table takes others. */
         return (struct insert_reading){.class = INSERT_SPLIT, .definite = true, .too_large = true};
     case 425:
     case 429:
@@ -192,7 +192,7 @@ static struct insert_reading insert_answer_read_status(long status)
     case 403:
     case 404:
         return (struct insert_reading){.class = INSERT_MISCONFIGURED};
-    default: /* A refusal that says nothing of ClickHouse: a proxy's, and it passes or not. */
+    default: /* A proxy's refusal, which says nothing about ClickHouse and may pass. */
         return (struct insert_reading){.class = status >= 400 || status == 200 ? INSERT_RETRY
                                                                                : INSERT_UNKNOWN};
     }
@@ -205,12 +205,12 @@ struct insert_reading insert_answer_read(const struct insert_answer *answer, uin
 
     if (answer->transport_failed)
         return (struct insert_reading){.class = INSERT_RETRY, .too_large = answer->timed_out};
-    /* A proxy between may have dropped the header; the body still says what ClickHouse said. */
+    /* A proxy may have dropped the header; the body still has ClickHouse's code. */
     if (code == 0)
         code = insert_answer_body_code(answer->body);
     if (code != 0) {
         reading = insert_answer_read_code(code, answer->body);
-        /* An exception behind a success is neither, unless it speaks of the rows. */
+        /* An exception after status 200 is neither, unless it is about the rows. */
         if (answer->status == 200 && reading.class != INSERT_BAD_ROWS)
             reading.definite = reading.too_large = false;
         return reading;
@@ -229,7 +229,7 @@ bool insert_answer_summary(struct slice value, uint64_t *written_rows)
 
     if (at == NULL)
         return false;
-    /* ClickHouse quotes the number; a bare one is as good. */
+    /* ClickHouse puts the number in quotes; we take it without quotes too. */
     for (at += sizeof(key) - 1; at < end && (*at == ':' || *at == ' ' || *at == '"'); at++)
         ;
     return insert_answer_number_at(at, end, written_rows);
@@ -260,14 +260,15 @@ int insert_answer_body_code(struct slice body)
 
 bool insert_answer_row(struct slice body, uint64_t *row)
 {
-    /* Parsers say the first, constraints the second. */
+    /* Parsers use the first wording, constraints the second. */
     static const char *const places[] = {"(at row ", "is violated at row "};
     const char *end = body.data + body.len;
 
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         const char *last = NULL;
         uint64_t number;
-        /* The message quotes the event before it names the row: only the last place is its own. */
+        /* The message may quote the event before it names the row: only the last match is
+         * ClickHouse's own. */
         for (const char *at = insert_answer_find(body, places[i]); at != NULL;
              at = insert_answer_find((struct slice){at, (size_t)(end - at)}, places[i])) {
             at += strlen(places[i]);

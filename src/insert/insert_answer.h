@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert_answer.h - what an answer of ClickHouse means: one pure function and one table.
+ * insert_answer.h - decides what an answer of ClickHouse means: one pure function and one table.
  *
  * Runs on: any thread.
  */
@@ -17,14 +17,14 @@ enum insert_class {
     INSERT_DONE,          /* all rows are in ClickHouse */
     INSERT_RETRY,         /* the same rows under the same token, later */
     INSERT_BAD_ROWS,      /* some row is at fault */
-    INSERT_SPLIT,         /* too many partitions in one block, or too long */
-    INSERT_MISCONFIGURED, /* nearly always the table, rights or settings */
-    INSERT_UNKNOWN,       /* refused, and nobody can say why */
+    INSERT_SPLIT,         /* too many partitions in one block, or too much time */
+    INSERT_MISCONFIGURED, /* nearly always the fault of table, rights or settings */
+    INSERT_UNKNOWN,       /* refused, and we cannot tell why */
 };
 
 struct insert_answer {
     bool transport_failed; /* curl gave an error: the outcome is unknown */
-    bool timed_out;        /* for want of time */
+    bool timed_out;        /* it ran out of time */
     long status;           /* HTTP status, 0 when there was none */
     int exception_code;    /* X-ClickHouse-Exception-Code; 0: no such header */
     bool has_summary;      /* X-ClickHouse-Summary came and had written_rows */
@@ -33,26 +33,26 @@ struct insert_answer {
     struct slice body;       /* the first few KiB */
 };
 
-/* What an answer says of an insert. */
+/* What an answer says about an insert. */
 struct insert_reading {
     enum insert_class class;
     int code;       /* ClickHouse's; 0: none */
-    bool definite;  /* this try has put nothing into the table, if it is the table that refuses */
-    bool sure;      /* a refused row is at fault itself, whatever becomes of others */
+    bool definite;  /* if the table itself refuses: this try has put nothing into it */
+    bool sure;      /* a row refused alone is at fault, whatever happens to others */
     bool too_large; /* fewer rows may pass */
 };
 
-/* Reads an answer to an insert of rows rows. */
+/* Reads the answer to an insert of that many rows. */
 struct insert_reading insert_answer_read(const struct insert_answer *answer, uint64_t rows);
 
-/* written_rows out of the value of X-ClickHouse-Summary; false when it is not there. */
+/* Reads written_rows from the value of X-ClickHouse-Summary; false when it is not there. */
 bool insert_answer_summary(struct slice value, uint64_t *written_rows);
-/* The exception code out of a body ("Code: 27. DB::Exception: ..."); 0 when there is none. */
+/* The exception code in a body ("Code: 27. DB::Exception: ..."); 0 when there is none. */
 int insert_answer_body_code(struct slice body);
 /* The row that the message names, from 0 ("(at row 3)" gives 2); false when it names none. */
 bool insert_answer_row(struct slice body, uint64_t *row);
-/* Whether the message speaks of a materialized view: the table may have the rows then. Only a hint,
- * as it may quote an event. */
+/* Whether the message mentions a materialized view: then the table may have the rows. Only a hint,
+ * since the message may quote an event. */
 bool insert_answer_blames_view(struct slice body);
 /* "retry", "bad_rows", ... as in alloy_clickhouse_errors_total{class}. */
 const char *insert_class_name(enum insert_class class);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert_judge.c - what becomes of an insert: whatever ClickHouse says, it goes in, gets smaller,
- * or waits.
+ * insert_judge.c - decides what becomes of an insert: whatever ClickHouse says, it goes in, gets
+ * smaller, or waits.
  *
- * A definite refusal that comes again for the same rows is evidence about the rows, if the table
- * takes others meanwhile; how often it must come depends on what its code is known for.
+ * Repeated definite refusals of the same rows are evidence that the rows are at fault, if the table
+ * takes others meanwhile. How many we need depends on the code.
  *
- * Before rows go under other tokens nothing of them may be in the table. So a refusal counts only
- * if it is the table's own: the server joins async inserts, and refuses them all for one row of
- * somebody else's; and when a materialized view refuses a row, a table that stores rows has them
- * all. Such an insert goes again under its own token, alone, or without views: then the table's
- * own word comes. And an insert that may be in from an earlier try stays as it is until a refusal
- * shows that its rows never could go in.
+ * Rows may go under other tokens only when none of them is in the table; otherwise they would be
+ * doubled. So a refusal counts only if the table itself has refused: the server joins async inserts
+ * and refuses all of them for one row of another's; and when a materialized view refuses a row, a
+ * table that stores rows has all of them. Such an insert goes again under its own token, alone or
+ * without views, so that the next answer is the table's own. And an insert that may be in from an
+ * earlier try stays as it is until a refusal shows that its rows never could go in.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -50,8 +50,9 @@ static bool insert_judge_suspects(const struct insert_reading *reading,
     return false;
 }
 
-/* Whether the refusal shows that no earlier try can have put the insert into the table: the same
- * rows would have been refused then. Room and time may have been there. */
+/* Whether the refusal shows that no earlier try can have put the insert into the table, because the
+ * same rows would have been refused then too. A lack of memory or time shows nothing: an earlier
+ * try may have had enough. */
 static bool insert_judge_never_in(const struct insert_reading *reading,
                                   const struct insert_evidence *evidence)
 {
@@ -74,7 +75,7 @@ enum insert_verdict insert_judge(const struct insert_reading *reading,
         return reading->class == INSERT_UNKNOWN ? INSERT_VERDICT_ASIDE : INSERT_VERDICT_AGAIN;
     if (evidence->facts_missing)
         return INSERT_VERDICT_ASK;
-    /* What a proxy refuses has reached no table. */
+    /* What a proxy refuses (code 0) has not reached the table. */
     if (reading->code != 0 &&
         (insert_judge_alone(evidence) || insert_judge_ignore_views(evidence, blames_view)))
         return INSERT_VERDICT_PROVE;

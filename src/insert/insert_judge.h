@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert_judge.h - what becomes of an insert, given an answer and what is known. Pure.
+ * insert_judge.h - decides what becomes of an insert, from the answer and what is known. Pure.
  *
  * Runs on: any thread.
  */
@@ -13,44 +13,44 @@
 
 #include "insert_answer.h"
 
-/* What is known of an insert and its table when an answer comes. */
+/* What is known about an insert and its table when an answer comes. */
 struct insert_evidence {
     size_t count;
     /* the insert */
     bool doubt;        /* an earlier try may have put it into the table */
     bool async;        /* the server may have joined it with others' */
-    bool alone;        /* it was not joined with others' */
-    bool ignore_views; /* views were not asked */
-    bool expected;     /* it was cut out of one that was refused in the same way */
-    uint32_t refusals; /* definite ones with this code in a row, this one included */
-    bool others_went;  /* the lane took other rows between the first of them and this try */
+    bool alone;        /* it was sent so that the server could not join it */
+    bool ignore_views; /* it was sent without views */
+    bool expected;     /* it was cut from an insert that was refused in the same way */
+    uint32_t refusals; /* definite refusals in a row with this code, this one included */
+    bool others_went;  /* the table took other rows between the first of them and this try */
     /* the table */
     bool views;         /* materialized views may read it */
-    bool stores;        /* what it has taken stays there, with its token */
-    bool facts_missing; /* neither is known yet, and the answer may still come */
+    bool stores;        /* it keeps the rows and the tokens that it takes */
+    bool facts_missing; /* neither is known yet, but an answer may still come */
 };
 
 enum insert_verdict {
     INSERT_VERDICT_DONE,  /* it is in ClickHouse */
-    INSERT_VERDICT_AGAIN, /* later, as it is */
-    INSERT_VERDICT_ASK,   /* as it is, when the table has been asked about */
-    INSERT_VERDICT_PROVE, /* at once, in a way that lets the next answer decide */
-    INSERT_VERDICT_ASIDE, /* as it is, beside its lane */
-    INSERT_VERDICT_HALVE, /* fewer rows may pass */
-    INSERT_VERDICT_CUT,   /* some row of it is at fault */
-    INSERT_VERDICT_BURY,  /* its one row is at fault */
-    INSERT_VERDICT_KEEP,  /* its one row is, if the table takes others */
+    INSERT_VERDICT_AGAIN, /* send it later, as it is */
+    INSERT_VERDICT_ASK,   /* send it as it is, after asking about the table */
+    INSERT_VERDICT_PROVE, /* send it at once, in a way that lets the next answer decide */
+    INSERT_VERDICT_ASIDE, /* send it as it is, beside its lane */
+    INSERT_VERDICT_HALVE, /* halve it: fewer rows may pass */
+    INSERT_VERDICT_CUT,   /* cut it: some row is at fault */
+    INSERT_VERDICT_BURY,  /* bury its one row, which is at fault */
+    INSERT_VERDICT_KEEP,  /* keep its one row, which is at fault if the table takes others */
 };
 
-/* Tries with one code until an insert is suspected: what nobody can say more about, and what passes
- * by itself or needs a human, as a rule. */
+/* Refusals with one code before we suspect the rows: for codes that we know nothing about, and for
+ * codes that usually pass by themselves or need a human. */
 #define INSERT_REFUSALS_UNKNOWN 3
 #define INSERT_REFUSALS_TABLE 3
 #define INSERT_REFUSALS_RETRY 6
 
 enum insert_verdict insert_judge(const struct insert_reading *reading,
                                  const struct insert_evidence *evidence, bool blames_view);
-/* Whether the next try has to be one that others' rows, or views, cannot spoil. */
+/* Whether the next try must be one that rows of other inserts (or views) cannot make fail. */
 bool insert_judge_alone(const struct insert_evidence *evidence);
 bool insert_judge_ignore_views(const struct insert_evidence *evidence, bool blames_view);
 

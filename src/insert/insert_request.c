@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert_request.c - the URL of an insert and of the question that goes before.
+ * insert_request.c - builds the URLs of inserts and of questions.
  *
- * Every setting that success or deduplication rests on is sent, whatever the server's defaults are.
- * A retry must be cut into the same blocks as the first try, and with async inserts off that means
- * one block for each insert: one parser thread, which makes blocks of max_insert_block_size rows
- * (ten times what an insert may hold), and squashing that only ever joins blocks.
- * A setting that an older server does not know is an error there, so nothing newer than 22 is sent.
+ * We send every setting that success or deduplication depends on, whatever the server's defaults
+ * are. The server must cut a retry into the same blocks as the first try, or its rows are inserted
+ * twice. With async inserts off that means one block for each insert: one parser thread, which
+ * makes blocks of max_insert_block_size rows (ten times what an insert may hold), and squashing
+ * that only joins blocks. A setting that the server does not know is an error, so we send none that
+ * is newer than 22.
  *
  * Runs on: any thread.
  * Owns: nothing; the URLs belong to the caller.
@@ -16,30 +17,31 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* More rows than an insert may have; the same for the parser and for squashing. */
+/* More rows than an insert may have; for the parser and for squashing. */
 #define BLOCK_ROWS "1000000"
 #define BLOCK_ROWS_ALONE UINT64_C(1000001)
 
 static const struct config_setting fixed_settings[] = {
-    {"wait_end_of_query", "1"}, /* an exception comes as a status, never behind a 200 */
+    {"wait_end_of_query",
+     "1"}, /* so that an exception comes with its own status, never after a 200 */
     {"send_progress_in_http_headers", "0"},
     {"insert_deduplicate", "1"},
     {"date_time_input_format", "best_effort"},
     {"input_format_parallel_parsing", "0"},
     {"max_insert_block_size", BLOCK_ROWS},
     {"min_insert_block_size_rows", BLOCK_ROWS},
-    {"min_insert_block_size_bytes", "0"}, /* 0: rows alone decide */
-    /* All partitions are written before the first is committed, so that a row refused in one leaves
-     * nothing in the others. More columns than any insert has. */
+    {"min_insert_block_size_bytes", "0"}, /* 0: only rows count */
+    /* More columns than any insert has: all partitions are written before the first is committed,
+     * so that a row refused in one leaves nothing in the others. */
     {"max_insert_delayed_streams_for_parallel_write", "100000"},
 };
 
-/* Aggregates, so that one row comes, and with it the version, even where no table is. */
+/* Aggregates, so that one row comes, with the version, even when there is no table. */
 #define TABLE_QUESTION                                                                            \
     "SELECT version(), count(), any(engine), any(partition_key != ''), any(extract(engine_full, " \
     "'non_replicated_deduplication_window = (\\\\d+)')), any(length(dependencies_table))"
 
-/* Which column a field meets depends on these. */
+/* These decide which column a field goes to. */
 static const char *const name_settings[] = {"input_format_column_name_matching_mode",
                                             "input_format_import_nested_json"};
 
@@ -62,7 +64,7 @@ static void insert_request_put_setting(FILE *out, const char *name, const char *
     insert_request_put_encoded(out, value);
 }
 
-/* Writes text between quotes, escaped as SQL literals and quoted names want it, percent-encoded. */
+/* Writes text in quotes, escaped for SQL literals and quoted names, percent-encoded. */
 static void insert_request_put_quoted(FILE *out, char quote, const char *text)
 {
     char one[3] = {quote, '\0', '\0'};
@@ -84,9 +86,9 @@ static void insert_request_put_quoted(FILE *out, char quote, const char *text)
 }
 
 /*
- * Writes the configured URL up to where "query=..." goes on: its own path and query stay, a
- * fragment does not. Credentials in it give way to clickhouse.user and clickhouse.password, which
- * go in headers: ClickHouse refuses a request that has both.
+ * Writes the configured URL up to the place for "query=...": keeps its path and query, drops a
+ * fragment. Drops credentials in it if clickhouse.user or clickhouse.password are set, which go in
+ * headers: ClickHouse refuses a request with both.
  */
 static void insert_request_put_base(FILE *out, const struct config *config)
 {
@@ -108,7 +110,7 @@ static void insert_request_put_base(FILE *out, const struct config *config)
     fputs(has_query ? "&query=" : "?query=", out);
 }
 
-/* Returns the text written to out, or NULL when memory ran out on the way. */
+/* Returns the text written to out; NULL: out of memory. */
 static char *insert_request_finish(FILE *out, char **text)
 {
     bool failed = ferror(out) != 0;
@@ -155,17 +157,17 @@ char *insert_request_url(const struct config *config, const struct config_stream
     if (request->async) {
         insert_request_put_setting(out, "wait_for_async_insert",
                                    config->clickhouse_wait_for_async_insert ? "1" : "0");
-        /* Off by default, and before 26.2 tokens of async inserts do nothing without it. */
+        /* Off by default; without it, servers before 26.2 ignore the tokens of async inserts. */
         insert_request_put_setting(out, "async_insert_deduplicate", "1");
     }
-    /* The server joins async inserts whose settings are the same. This one means nothing above the
-     * rows of an insert. */
+    /* The server joins only async inserts with equal settings. This one differs, and has no other
+     * effect above the rows of an insert. */
     if (request->alone)
         fprintf(out, "&max_insert_block_size=%" PRIu64,
                 BLOCK_ROWS_ALONE + request->insert_id % BLOCK_ROWS_ALONE);
     if (request->ignore_views)
         insert_request_put_setting(out, "materialized_views_ignore_errors", "1");
-    /* Last: of two settings of one name ClickHouse takes the later. */
+    /* Last, so that they win: of two settings with one name ClickHouse takes the later. */
     for (size_t i = 0; i < config->setting_count; i++)
         insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
     if (request->unhurried) {
@@ -199,7 +201,8 @@ char *insert_request_table_url(const struct config *config, const struct config_
     insert_request_put_base(out, config);
     insert_request_put_encoded(out,
                                TABLE_QUESTION ", any(if(toUInt128(uuid) != 0, toString(uuid), "
-                                              /* Some databases keep it in the data's path alone. */
+                                              /* Some databases have it only in the path of the
+                                               * data. */
                                               "extract(arrayElement(data_paths, 1), "
                                               "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))), "
                                               "any(toUnixTimestamp(metadata_modification_time)), "
@@ -223,7 +226,7 @@ char *insert_request_columns_url(const struct config *config, const struct confi
     insert_request_put_encoded(out, "SELECT position, if(position = 1, concat(toString((SELECT "
                                     "count() FROM system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
-    /* A setting that the server does not know gives "". */
+    /* "" for a setting that the server does not know. */
     insert_request_put_encoded(
         out, ")), ' ', (SELECT any(value) FROM system.settings WHERE name = "
              "'input_format_column_name_matching_mode'), ' ', (SELECT any(value) FROM "

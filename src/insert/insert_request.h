@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * insert_request.h - the URL of an insert and of the questions Alloy asks ClickHouse. Pure text.
+ * insert_request.h - builds the URLs of inserts and of the questions that Alloy asks ClickHouse.
+ * Pure text.
  *
  * Runs on: any thread.
  */
@@ -17,10 +18,10 @@
 struct insert_request {
     uint64_t instance_id;
     uint64_t insert_id;
-    bool async;        /* what async_insert = auto came to, for this server and table */
-    bool alone;        /* async, and not to be joined with others' */
-    bool ignore_views; /* what a materialized view makes of it is not asked */
-    bool unhurried;    /* the server gives it all the time it takes */
+    bool async;        /* what async_insert = auto means for this server and table */
+    bool alone;        /* async, but the server must not join it with others */
+    bool ignore_views; /* materialized views may fail without failing the insert */
+    bool unhurried;    /* the server sets it no time limit */
 };
 
 /*
@@ -43,13 +44,14 @@ char *insert_request_table_url(const struct config *config, const struct config_
 /*
  * URL that asks for the table's columns, at most TABLE_COLUMNS_MAX, as TabSeparated rows: position
  * from 1, what the answer is about (in the first row: number of columns, and the settings that say
- * which column a field meets), name, begin of the type, default_kind. No rows: no table, or not to
- * be seen. Read by table_columns_read(). Returns owned (free()); NULL: out of memory.
+ * which column a field meets), name, begin of the type, default_kind. No rows: there is no table,
+ * or the user may not see it. Read by table_columns_read(). Returns owned (free()); NULL: out of
+ * memory.
  */
 char *insert_request_columns_url(const struct config *config, const struct config_stream *stream);
 
 /* True when user or password are set: they go in the headers X-ClickHouse-User and
- * X-ClickHouse-Key, and credentials in clickhouse.url are left out. */
+ * X-ClickHouse-Key, and we drop credentials in clickhouse.url. */
 bool insert_request_uses_headers(const struct config *config);
 /* The password in force, from the file or the key; "" when there is none. Lent by config. */
 const char *insert_request_password(const struct config *config);

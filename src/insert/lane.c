@@ -2,13 +2,13 @@
 /*
  * lane.c - a stream's place in the flusher.
  *
- * While all inserts that may be out are out batches gather, so inserts grow with the load and with
- * an outage, up to the size that has passed: that shrinks with each insert that was too large or
- * too slow, and grows by an eighth with each success at its limit.
+ * While the lane may send no more inserts, batches gather; so inserts grow with the load and in an
+ * outage, up to a limit. The limit shrinks with each insert that was too large or too slow, and
+ * grows by an eighth with each success at the limit.
  *
- * A lane that has failed sends one insert at a time, after its back-off. While ClickHouse gives no
- * answer it begins no new one; when it has refused an insert, the next try is a new one, so that
- * what only one insert meets does not hold up the others.
+ * A lane that has failed sends one insert at a time, after its back-off. While ClickHouse does not
+ * answer, the lane begins no new insert. When ClickHouse has refused one, the next try is a new
+ * one, so that trouble with one insert does not hold up the others.
  *
  * Runs on: flusher thread.
  * Owns: batches from submission on, and the inserts in its lists.
@@ -21,14 +21,14 @@
 
 #define STATE(state) (1u << (state))
 #define LOOK 16
-#define PACE_SHRINK 4  /* a success takes a fourth off the pause */
+#define PACE_SHRINK 4  /* a success shortens the pause by a fourth */
 #define GROWTH 8       /* a success at the limit adds an eighth */
-#define CANARY_ROWS 16 /* of what the table has refused so far */
-#define TIME_SHARE 4   /* an insert should take no more than this part of its time-out */
-#define TIME_GROWS 8   /* and inserts grow while they take less than this part */
+#define CANARY_ROWS 16 /* rows of a try, of those that the table has refused */
+#define TIME_SHARE 4   /* an insert should take at most this part of its time-out */
+#define TIME_GROWS 8   /* inserts grow while they take less than this part */
 #define BYTES_MIN 4096
 
-/* Where each state may lead. */
+/* The states that may follow each state. */
 static const unsigned lane_moves[] = {
     [LANE_WELL] = STATE(LANE_WELL) | STATE(LANE_TROUBLED) | STATE(LANE_REFUSES),
     [LANE_TROUBLED] = STATE(LANE_WELL) | STATE(LANE_TROUBLED) | STATE(LANE_REFUSES),
@@ -80,7 +80,7 @@ void lane_add_batch(struct lane *lane, struct batch *batch)
     lane->batches_end = &batch->next;
 }
 
-/* Records of the first batch that fit an insert: at least one. */
+/* How many records of the first batch fit into an insert: at least one. */
 static uint32_t lane_fitting(const struct lane *lane, size_t rows_max, uint64_t *bytes)
 {
     const struct batch *batch = lane->batches;
@@ -97,8 +97,8 @@ static uint32_t lane_fitting(const struct lane *lane, size_t rows_max, uint64_t 
 }
 
 /*
- * Rows of the insert that the lane's batches give now. whole: batches that go in whole; 0: a piece
- * of the first, or the frozen insert that replay found.
+ * How many rows the lane's batches give for an insert now. *whole: batches that go in as a whole;
+ * 0: a piece of the first, or the frozen insert that replay found.
  */
 static size_t lane_measure(const struct lane *lane, size_t rows_max, size_t *whole)
 {
@@ -120,8 +120,8 @@ static size_t lane_measure(const struct lane *lane, size_t rows_max, size_t *who
     return *whole > 0 ? rows : lane_fitting(lane, rows_max, &bytes);
 }
 
-/* Copies an event for the comparison with the table's columns, where one is needed: the table is
- * not compared yet, or what is told may be true no longer. */
+/* Copies an event for the comparison with the table's columns, if we need one: we have not compared
+ * the table yet, or what we reported may no longer be true. */
 static void lane_take_sample(struct lane *lane, const struct record *record)
 {
     char *copy;
@@ -131,11 +131,11 @@ static void lane_take_sample(struct lane *lane, const struct record *record)
         return;
     copy = malloc(record->body_length);
     if (copy == NULL)
-        return; /* the next one will do */
+        return; /* the next event will do */
     memcpy(copy, record->body, record->body_length);
     free(lane->sample);
     lane->sample = copy;
-    lane->sample_len = record->body_length - 1; /* but for the newline */
+    lane->sample_len = record->body_length - 1; /* without the newline */
     lane->sample_new = true;
 }
 
@@ -150,7 +150,8 @@ void lane_compared(struct lane *lane, bool told)
     lane->sample = NULL;
 }
 
-/* Builds the next insert from batches that have gathered. There is one. NULL: out of memory. */
+/* Builds the next insert from the gathered batches, of which there is at least one. NULL: out of
+ * memory. */
 static struct insert *lane_build(struct lane *lane, size_t rows_max)
 {
     size_t whole;
@@ -199,19 +200,19 @@ static bool lane_waiting_due(const struct lane *lane, uint64_t now_ms)
     return false;
 }
 
-/* Whether a new insert may be begun. How it goes waits for what is known of the table only where
- * that decides. */
+/* Whether a new insert may begin. It waits for the facts about the table only if they decide how it
+ * is sent. */
 static bool lane_fresh_due(const struct lane *lane, uint64_t now_ms)
 {
     if (lane->batches == NULL || now_ms < lane->fresh_from_ms)
         return false;
-    /* Each of them would be one more that cannot be made smaller any more. */
+    /* Each new one could time out too, and then must keep its size. */
     if (lane->slow_count >= LANE_WAITING_MAX && lane->slow_ns > lane->success_ns)
         return false;
     return lane->backoff.failures == 0 || (lane->answers && lane->waiting.count < LANE_WAITING_MAX);
 }
 
-/* What was refused is tried again, a little of it, when nothing else is out. */
+/* Whether to try again a few of the refused rows; only when nothing else is out. */
 static bool lane_canary_due(const struct lane *lane, uint64_t now_ms)
 {
     if (lane->out + lane->apart.out > 0 || now_ms < lane->canary_at_ms)
@@ -222,7 +223,7 @@ static bool lane_canary_due(const struct lane *lane, uint64_t now_ms)
 
 bool lane_due(const struct lane *lane, uint64_t now_ms)
 {
-    /* After a failure, and while merges catch up: one after the other. */
+    /* After a failure, and while merges catch up, we send one insert at a time. */
     if ((lane->state != LANE_WELL || lane->pace_ms > 0) && lane->out > 0)
         return false;
     if (now_ms >= lane->retry_at_ms &&
@@ -294,7 +295,7 @@ void lane_grow(struct lane *lane, const struct insert *insert, uint64_t took_ms,
     }
     if (took_ms > timeout_ms / TIME_GROWS)
         return;
-    /* It was as large as it may be, or nearly. */
+    /* The insert was as large as allowed, or nearly. */
     if (insert->count >= lane->rows_max - lane->rows_max / GROWTH)
         lane->rows_max += lane->rows_max / GROWTH + 1;
     if (insert->bytes >= lane->bytes_max - lane->bytes_max / GROWTH)
@@ -310,7 +311,7 @@ void lane_back_off(struct lane *lane, const struct lane_wait *wait, bool longest
     const uint64_t now = clock_mono_ms();
     uint64_t until;
 
-    /* Inserts that were out together fail together: that is one failure. */
+    /* Inserts that were out together fail together: count one failure. */
     if (lane->retry_at_ms > now && !longest)
         return;
     until = now + backoff_next(&lane->backoff, longest ? wait->max_ms : wait->min_ms, wait->max_ms,

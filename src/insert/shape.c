@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shape.c - what an event looks like, as a number.
+ * shape.c - computes an event's shape, a number for what it looks like.
  *
- * Too fine a shape is as useless as too coarse a one: if each event had its own, the rows like the
- * bad one would be the bad one. So a string without letters (a time, an address, a number in
- * quotes) is known by its runs of digits and the bytes between them, but of a string with letters
- * only the set of its bytes that are neither letters nor digits is kept, and of prose not even
- * that.
+ * Too fine a shape is as useless as too coarse a one: if each event had its own, only the bad row
+ * itself would be like the bad row. So a string without letters (a time, an address, a number in
+ * quotes) counts with its runs of digits and the bytes between them; a string with letters counts
+ * only with the set of its bytes that are neither letters nor digits, and prose not even with that.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -16,18 +15,18 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "members.h"
+#include "alloy/members.h"
 
-#define RUNS_MAX 16 /* of a string, that count; a string with letters and more runs is prose */
+#define RUNS_MAX 16 /* runs of a string that count; with letters and more runs it is prose */
 
-/* What stands in a string. */
+/* What a string consists of. */
 struct classes {
     char runs[RUNS_MAX]; /* '9' for digits, else the byte itself */
     size_t run_count;
-    uint64_t others[2]; /* ASCII bytes that are neither letters nor digits, a bit each */
+    uint64_t others[2]; /* a bit for each ASCII byte that is neither letter nor digit */
     bool letters;
     bool digits;
-    bool joined; /* letters and digits without anything between them, as ids have */
+    bool joined; /* letters and digits next to each other, as in ids */
     bool beyond_ascii;
     bool escapes;
 };
@@ -58,7 +57,7 @@ static bool shape_is_letter(char c)
 
 static void shape_add_run(struct classes *classes, char class)
 {
-    /* One more than is kept, so that more can be told. */
+    /* Count one more than we keep, so that we notice when there are more. */
     if (classes->run_count > RUNS_MAX ||
         (classes->run_count > 0 && classes->run_count <= RUNS_MAX &&
          classes->runs[classes->run_count - 1] == class))
@@ -111,15 +110,15 @@ static void shape_put_string(uint64_t *hash, struct slice text)
         shape_put_bytes(hash, classes.runs,
                         classes.run_count < RUNS_MAX ? classes.run_count : RUNS_MAX);
     } else if (classes.joined || classes.run_count <= RUNS_MAX) {
-        /* Digits that stand alone between letters come and go in ids. */
+        /* Digits count only apart from letters: ids have them or not at random. */
         shape_put(hash, classes.digits && !classes.joined);
         shape_put_bytes(hash, classes.others, sizeof(classes.others));
     }
     shape_put(hash, '"');
 }
 
-/* Puts how many digits a number has before its point, roughly: types end at 3, 5, 10 and 19 or 20.
- */
+/* Puts roughly how many digits a number has before its point: integer types end at 3, 5, 10 and 19
+ * or 20 digits. */
 static void shape_put_digits(uint64_t *hash, size_t digits)
 {
     static const size_t ends[] = {2, 3, 5, 10, 19};
@@ -130,8 +129,8 @@ static void shape_put_digits(uint64_t *hash, size_t digits)
     shape_put(hash, (unsigned char)('0' + i));
 }
 
-/* A number, true, false, null, or what else stands there. length: whether that of a number counts.
- */
+/* A number, true, false, null, or whatever else is there. length: whether a number's length
+ * counts. */
 static void shape_put_word(uint64_t *hash, struct slice word, bool length)
 {
     size_t digits = 0;
@@ -160,7 +159,7 @@ static struct slice shape_inside(struct slice string)
     return (struct slice){string.data + 1, string.len - 1 - closed};
 }
 
-/* The kind of a value that lies in another. */
+/* The kind of a value that is inside another. */
 static void shape_put_kind(uint64_t *hash, struct slice value)
 {
     if (value.data[0] == '"')
@@ -171,7 +170,8 @@ static void shape_put_kind(uint64_t *hash, struct slice value)
         shape_put_word(hash, value, false);
 }
 
-/* The name of a member. Inside a value, names with digits are often ids. */
+/* The name of a member. Inside a value, names with digits are often ids: they count only as strings
+ * do. */
 static void shape_put_name(uint64_t *hash, struct slice name, bool nested)
 {
     struct classes classes = {.run_count = 0};

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "alloy/text.h"
-#include "members.h"
+#include "alloy/members.h"
 
 #define VERSION_PARTS 4
 #define FACTS_FIELDS 9

@@ -2,10 +2,10 @@
 /*
  * transfer.c - one exchange with ClickHouse over HTTP.
  *
- * curl sends a POST again by itself when a kept connection dies before a byte of the answer; the
- * seek function lets it, and the token of the insert makes that harmless.
+ * curl sends a POST again by itself when a kept connection dies before the first byte of the
+ * answer. The seek function allows that, and the insert's token makes it harmless.
  *
- * Each exchange has an easy handle of its own: libcurl 7.88.1 reads freed memory where a handle is
+ * Each exchange has an easy handle of its own: libcurl 7.88.1 reads freed memory when a handle is
  * used again and the first header of an answer begins with a space.
  *
  * Runs on: flusher thread.
@@ -21,7 +21,7 @@
 #define CONNECT_TIMEOUT_MS 5000
 #define CONNECTION_AGE_MAX_S 20 /* ClickHouse closes an idle one after 30 s */
 #define UPLOAD_BUFFER_BYTES (1L << 20)
-#define CODE_UNREADABLE (-1) /* there was an exception, of a code we cannot read: unknown */
+#define CODE_UNREADABLE (-1) /* there was an exception, but we cannot read its code */
 
 #define HEADER_CODE "X-ClickHouse-Exception-Code:"
 #define HEADER_SUMMARY "X-ClickHouse-Summary:"
@@ -45,8 +45,8 @@ static int transfer_on_seek(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-/* Keeps the beginning and the end: a message may quote a long value before it says what it was
- * about. */
+/* Keeps the beginning and the end: a message may quote a long value before it says what is
+ * wrong. */
 static size_t transfer_on_body(char *data, size_t size, size_t n, void *arg)
 {
     struct transfer *transfer = arg;
@@ -67,7 +67,7 @@ static size_t transfer_on_body(char *data, size_t size, size_t n, void *arg)
     return len;
 }
 
-/* The value when line is the header called name (with its colon). */
+/* True, and the value, when line is the header called name (with its colon). */
 static bool transfer_header_value(struct slice line, const char *name, struct slice *value)
 {
     size_t len = strlen(name);
@@ -92,7 +92,7 @@ static int transfer_read_code(struct slice value)
     return code == 0 ? CODE_UNREADABLE : code;
 }
 
-/* Seconds; a date, which is as legal and nowhere used here, counts as nothing. */
+/* Reads seconds. A date, which is legal too but which ClickHouse does not send, counts as 0. */
 static uint64_t transfer_read_seconds(struct slice value)
 {
     uint64_t seconds = 0;
@@ -110,7 +110,7 @@ static size_t transfer_on_header(char *data, size_t size, size_t n, void *arg)
     struct slice value;
 
     if (line.len >= 5 && memcmp(line.data, "HTTP/", 5) == 0)
-        transfer->answer = (struct insert_answer){0}; /* of the last answer, not of a 100 */
+        transfer->answer = (struct insert_answer){0}; /* forget an interim answer (100) */
     else if (transfer_header_value(line, HEADER_CODE, &value))
         transfer->answer.exception_code = transfer_read_code(value);
     else if (transfer_header_value(line, HEADER_SUMMARY, &value))
@@ -161,7 +161,7 @@ struct curl_slist *transfer_headers(const struct config *config)
     return transfer_append_secret(list, "X-ClickHouse-Key", insert_request_password(config));
 }
 
-/* What every transfer has. */
+/* Sets what every transfer has. */
 static void transfer_set_up(struct transfer *transfer, struct curl_slist *headers)
 {
     CURL *easy = transfer->easy;
@@ -228,7 +228,8 @@ void transfer_end(struct transfer *transfer, CURLcode result)
     curl_off_t connected = 0;
 
     transfer->answer.transport_failed = result != CURLE_OK;
-    /* Before it is connected, time runs out for want of a server. */
+    /* A time-out before the connection is there means that the server is away, not that it is
+     * slow. */
     curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
     transfer->answer.timed_out = result == CURLE_OPERATION_TIMEDOUT && connected > 0;
     transfer->answer.body = (struct slice){transfer->body, transfer->body_len};

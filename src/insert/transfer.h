@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer.h - one exchange with ClickHouse over HTTP: an insert's body out, the answer in. With
- * flusher.c, which owns the multi handle, the home of libcurl.
+ * transfer.h - one exchange with ClickHouse over HTTP: sends an insert's body, receives the answer.
+ * With flusher.c, which owns the multi handle, the home of libcurl.
  *
  * Runs on: flusher thread.
  */
@@ -17,12 +17,12 @@
 #include "insert.h"
 #include "insert_answer.h"
 
-/* Bytes of an answer that are kept. */
+/* How many bytes of an answer we keep. */
 #define TRANSFER_BODY_MAX 4096
-#define TRANSFER_BODY_LONG 65536 /* where it lists something */
+#define TRANSFER_BODY_LONG 65536 /* for answers that are lists */
 
 struct transfer {
-    struct transfer *next; /* for whoever holds it */
+    struct transfer *next; /* for the list of whoever holds it */
     CURL *easy;
     struct insert *insert; /* NULL: a question */
     uint16_t stream;
@@ -30,7 +30,7 @@ struct transfer {
     uint64_t started_ns;
     struct insert_answer answer; /* after transfer_end() */
     char *url;
-    char error[CURL_ERROR_SIZE]; /* curl's sentence; "" when it gave none */
+    char error[CURL_ERROR_SIZE]; /* curl's message; "": none */
     size_t body_len;
     size_t body_max;
     char body[];
@@ -41,14 +41,14 @@ struct transfer {
 struct curl_slist *transfer_headers(const struct config *config);
 
 /*
- * A POST of insert's bytes (NULL: of nothing) to url, which it takes; of the answer it keeps
- * body_max bytes. The caller adds transfer->easy to a multi handle, which keeps the connections.
+ * Makes a POST of insert's bytes (NULL: of nothing) to url, which it takes; keeps body_max bytes of
+ * the answer. The caller adds transfer->easy to a multi handle, which keeps the connections.
  * Returns owned (transfer_destroy()); NULL: out of memory. Borrows headers.
  */
 struct transfer *transfer_create(struct curl_slist *headers, char *url, struct insert *insert,
                                  uint64_t timeout_ms, size_t body_max);
 void transfer_destroy(struct transfer *transfer); /* NULL is fine; not while in a multi handle */
-/* Fills answer; result is curl's. */
+/* Fills answer from curl's result and the headers. */
 void transfer_end(struct transfer *transfer, CURLcode result);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal.c - a journal's beginning and end, and the books over its records: what is finished,
+ * journal.c - opens and closes the journal, and keeps the books of its records: what is finished,
  * stamped, on disk, and still LIVE.
  *
  * Runs on: journal_finish() and the books on any thread; the stamps on the flusher.
@@ -51,7 +51,7 @@ static int journal_set_spec(struct journal *journal, const struct journal_option
     return 0;
 }
 
-/* All mappings share one alignment, so it must do for the largest file that may be recovered. */
+/* All mappings share one alignment, so it must fit the largest file that may be recovered. */
 static void journal_count_earlier_files(struct journal *journal)
 {
     size_t largest = journal->spec.size;
@@ -68,9 +68,9 @@ static void journal_count_earlier_files(struct journal *journal)
 }
 
 /*
- * What an earlier life has appended and not synced when it was killed is in the page cache only.
- * Its ids are about to be known again, and a retry answered as a duplicate must not rest on a page
- * that a loss of power could still take: so the folder's file system is synced once. 0 or -errno.
+ * What an earlier life appended and had not synced when it was killed is only in the page cache.
+ * Its ids are about to be known again, and we must not answer a retry as a duplicate while a power
+ * loss could still take the event: so we sync the folder's file system once. Returns 0 or -errno.
  */
 static int journal_sync_earlier_life(struct journal *journal, char error[JOURNAL_ERROR_MAX])
 {
@@ -191,7 +191,8 @@ const unsigned char *journal_secret(const struct journal *journal)
     return journal->dir.secret;
 }
 
-/* Holds every segment in use that somebody has appended to since the last time. Under sync_lock. */
+/* Takes a ref on every segment in use that has been appended to since the last time, and returns
+ * them as a list. Under sync_lock. */
 static struct segment *journal_hold_demanded(struct journal *journal)
 {
     struct segment *list = NULL;
@@ -201,11 +202,12 @@ static struct segment *journal_hold_demanded(struct journal *journal)
         /* acquire: pairs with the release in journal_writer_append() */
         const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
 
-        /* At 0 all of it is in ClickHouse, and the janitor may take it. */
+        /* At 0 all its records are finished, and the janitor may remove it. */
         if (to <= segment->demanded ||
             atomic_load_explicit(&segment->refs, memory_order_relaxed) == 0)
             continue;
-        /* Should it come to 0 just now, the janitor still has to take the lock to see it. */
+        /* If refs came to 0 just now: the janitor needs the lock to remove it, so it is still
+         * there. */
         atomic_fetch_add_explicit(&segment->refs, 1, memory_order_relaxed);
         segment->demand_next = list;
         list = segment;
@@ -214,7 +216,7 @@ static struct segment *journal_hold_demanded(struct journal *journal)
     return list;
 }
 
-/* Syncs a held segment. With sync = never its name may not be on the disk yet either. */
+/* Syncs a held segment. With sync = never its name may not be on disk yet either. */
 static int journal_sync_demanded(struct journal *journal, struct segment *segment)
 {
     const size_t to = atomic_load_explicit(&segment->cursor, memory_order_acquire);
@@ -240,7 +242,8 @@ int journal_sync_appended(struct journal *journal)
     if (journal_sync_has_failed(journal))
         return -EIO;
     pthread_mutex_lock(&journal->sync_lock);
-    /* With sync = never nobody has synced what an earlier life left. */
+    /* With sync = never nobody has synced what an earlier life left, and a duplicate's original may
+     * be there. */
     if (!journal->earlier_synced && journal->sync == JOURNAL_SYNC_NEVER &&
         syncfs(journal->spec.dir_fd) != 0) {
         journal_fail(journal, "file_system", 0, -errno);
@@ -325,7 +328,8 @@ uint64_t journal_live(const struct journal *journal, size_t stream)
     struct journal *books = (struct journal *)journal;
     uint64_t finished, appended;
 
-    /* acquire: what was finished before was appended before, so this is read first */
+    /* acquire: read this first, so that every record counted as finished is also counted as
+     * appended below */
     finished = atomic_load_explicit(&books->finished[stream], memory_order_acquire);
     pthread_mutex_lock(&books->lock);
     appended = books->appended[stream];

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal_dir.c - the journal's folder: its lock, the instance file, and the numbers that are never
- * given twice in an instance's life.
+ * journal_dir.c - the journal's folder: its lock, the instance file, and the numbers that an
+ * instance never uses twice.
  *
- * LSNs are values of claims in Redis and insert ids are deduplication tokens in ClickHouse: either
- * given twice would make a new event look like an old one. So the instance file says, ahead of use,
- * from which numbers a later life begins, and a life that ends in order corrects it downwards.
+ * LSNs are values of claims in Redis, and insert ids are deduplication tokens in ClickHouse: a
+ * number used twice would make a new event look like an old one, and lose it. So the instance file
+ * says, before we use any number, where a later life begins; a life that ends in order corrects
+ * that downwards.
  *
- * Runs on: open and close on main; numbers on any thread; the promise on the janitor.
+ * Runs on: open and close on main; numbers on any thread; journal_dir_promise() on the janitor.
  * Owns: the folder's lock and the instance file.
  */
 #include "alloy/journal_dir.h"
@@ -69,7 +70,8 @@ static int journal_dir_open_folder(struct journal_dir *dir, char *error)
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir->fd < 0)
         return journal_dir_fail(error, -errno, dir->path, "cannot be opened");
-    /* A new folder is on disk only with the one above it; where that may not be read we go on. */
+    /* A new folder is on disk only once the folder above it is synced. If we may not open that one,
+     * we go on. */
     above = openat(dir->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (above >= 0) {
         fsync(above);
@@ -159,7 +161,7 @@ static int journal_dir_list_name(void *arg, const char *found)
     if (strcmp(name, found) != 0)
         return 0;
     if (fstatat(dir->fd, found, &st, AT_SYMLINK_NOFOLLOW) != 0)
-        return errno == ENOENT ? 0 : -errno; /* a peek: its alloyd was quicker */
+        return errno == ENOENT ? 0 : -errno; /* a peek: alloyd removed it in between */
     return journal_dir_add_file(dir, number, (uint64_t)st.st_size);
 }
 
@@ -175,8 +177,9 @@ static int journal_dir_list_files(struct journal_dir *dir, char *error)
 }
 
 /*
- * Replaces the instance file by one with these promises; on disk when it returns 0. The two files
- * change names, so that on a full disk, which only a drained journal may cure, no block is missing.
+ * Replaces the instance file by one with these numbers; on disk when this returns 0. The two files
+ * exchange their names and both stay, so that this needs no new block: perhaps only a drained
+ * journal can make room on a full disk.
  */
 static int journal_dir_write_instance(struct journal_dir *dir, uint64_t segment_next,
                                       uint64_t insert_next)
@@ -201,14 +204,14 @@ static int journal_dir_write_instance(struct journal_dir *dir, uint64_t segment_
     close(fd);
     if (err != 0)
         return err;
-    /* The first time there is nothing to exchange, and some file systems cannot. */
+    /* The first time there is nothing to exchange, and some file systems cannot exchange. */
     if (renameat2(dir->fd, INSTANCE_TMP, dir->fd, INSTANCE_NAME, RENAME_EXCHANGE) != 0 &&
         renameat(dir->fd, INSTANCE_TMP, dir->fd, INSTANCE_NAME) != 0)
         return -errno;
     return fsync(dir->fd) == 0 ? 0 : -errno;
 }
 
-/* 0, -ENOENT: there is none, or -errno with a sentence. */
+/* Returns 0; -ENOENT: there is no such file; else -errno with a sentence in error. */
 static int journal_dir_read_instance(struct journal_dir *dir, char *error)
 {
     struct instance_file file;
@@ -267,7 +270,8 @@ static int journal_dir_load_instance(struct journal_dir *dir, char *error)
     int err = journal_dir_read_instance(dir, error);
 
     if (err == -ENOENT) {
-        /* A new id would turn the claims that these events hold against them. */
+        /* With a new instance id, these events' own claims in Redis would make them duplicates of
+         * somebody else's. */
         if (dir->file_count > 0) {
             snprintf(error, JOURNAL_DIR_ERROR_MAX,
                      "journal folder %s holds segments but no instance file: put the file back, or "
@@ -326,7 +330,8 @@ int journal_dir_open(struct journal_dir *dir, const char *path, char error[JOURN
 
 void journal_dir_close(struct journal_dir *dir)
 {
-    /* If it cannot be written the old promise stands, which only skips numbers. */
+    /* If the file cannot be written, the next life begins at the old limits and only skips
+     * numbers. */
     if (dir->path != NULL)
         (void)journal_dir_write_instance(
             dir, dir->segment_next, atomic_load_explicit(&dir->insert_next, memory_order_relaxed));
@@ -367,7 +372,7 @@ static bool journal_dir_leads_to(int dir_fd, const char *name, int fd)
 {
     struct stat named, open_one;
 
-    /* What cannot be looked at is no proof. */
+    /* An error of another kind does not prove that the file is gone. */
     if (fstatat(dir_fd, name, &named, 0) != 0)
         return errno != ENOENT && errno != ENOTDIR;
     return fstat(fd, &open_one) != 0 ||
@@ -378,7 +383,7 @@ int journal_dir_look(struct journal_dir *dir)
 {
     int err = 0;
 
-    /* Without the lock file a second alloyd would take the folder for its own. */
+    /* Without the lock file a second alloyd could take the folder too. */
     if (!journal_dir_leads_to(AT_FDCWD, dir->path, dir->fd) ||
         !journal_dir_leads_to(dir->fd, "lock", dir->lock_fd))
         return -ENOENT;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal_janitor.c - keeps the journal's writers supplied: spare segments, populated pages, syncs,
- * the removal of what is finished, and the choice of what is to be vacated.
+ * journal_janitor.c - keeps the journal's writers supplied: makes spare segments, populates pages,
+ * syncs, removes finished segments, and decides which to vacate.
  *
- * Only the janitor removes segments, so that it may walk the list of those in use without the lock.
+ * Only the janitor removes segments, so it may walk the list of those in use without the lock.
  *
- * When room runs out, writers that hold segments whose records are all finished, but never come to
- * fill them, would keep everybody else out for ever. So the janitor takes such segments away from
- * writers with nothing reserved.
+ * When room runs out, an idle writer could keep a segment whose records are all finished, and
+ * everybody else out, for ever. So the janitor takes such segments away from writers with nothing
+ * reserved.
  *
- * One LIVE record keeps its segment. So that a few that cannot be inserted do not fill the journal,
- * whoever holds records in old segments with little else is asked to move them (journal_move.c).
+ * One LIVE record keeps its whole segment, so a few that cannot be inserted could fill the journal.
+ * To prevent that, the janitor marks old segments with few LIVE records, and whoever holds those
+ * records moves them (journal_move.c).
  *
  * Runs on: the janitor. Owns: nothing; see journal.c.
  */
@@ -24,9 +25,9 @@
 #include <unistd.h>
 
 #define MEMORY_SPARES_MIN 2
-/* A segment is worth vacating from this age on: younger records are mostly on their way. */
+/* We vacate a segment only from this age on: most younger records are about to be finished. */
 #define VACATE_AGE_MS 250
-#define VACATE_LIVE_DIVISOR 4 /* and when no more than this part of its records is LIVE */
+#define VACATE_LIVE_DIVISOR 4 /* ... and only when at most this part of its records is LIVE */
 #define WATCH_INTERVAL_MS 1000
 
 /* Keeps the pages ahead of each writer populated. Janitor. */
@@ -39,16 +40,16 @@ static void journal_janitor_populate_ahead(struct journal *journal)
                                           JOURNAL_POPULATE_AHEAD);
 }
 
-/* Seals segments in which everything is finished and whose writers have nothing reserved. Janitor,
- * when a reservation has failed. */
+/* Seals segments whose records are all finished and whose writers have nothing reserved. Janitor,
+ * after a reservation has failed. */
 static void journal_janitor_reclaim_idle(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
     for (struct journal_writer *writer = journal->writers; writer != NULL; writer = writer->next) {
         if (pthread_mutex_trylock(&writer->lock) != 0)
             continue;
-        /* acquire: pairs with the release in journal_writer_append(); nothing is reserved but under
-         * the lock */
+        /* acquire: pairs with the release in journal_writer_append(); nobody reserves without the
+         * lock */
         if (atomic_load_explicit(&writer->pending, memory_order_acquire) == 0 &&
             writer->segment != NULL &&
             atomic_load_explicit(&writer->segment->refs, memory_order_relaxed) ==
@@ -86,7 +87,7 @@ static struct segment *journal_janitor_unlist_finished(struct journal *journal)
     return finished;
 }
 
-/* In memory a finished segment serves again: its pages are there already. */
+/* In memory mode a finished segment is used again, since its pages are already there. */
 static bool journal_janitor_recycle(struct journal *journal, struct segment *segment)
 {
     uint32_t number;
@@ -126,13 +127,14 @@ static void journal_janitor_remove_finished(struct journal *journal)
         journal->bytes_total -= bytes;
         pthread_mutex_unlock(&journal->lock);
     }
-    /* Were they to come back after a loss of power, their states might not be the last ones. */
+    /* If they came back after a power loss, their records could have old states and be inserted
+     * again. */
     if (removed && journal->spec.sync && fsync(journal->spec.dir_fd) != 0)
         log_warn("journal folder cannot be synced error=\"%s\"", strerror(errno));
 }
 
-/* Whether bytes should be won back: from half of the limit on until three eighths, so that it does
- * not begin anew for each segment; and when a reservation has failed. */
+/* Whether to win bytes back: when a reservation has failed, or from half of the limit on until we
+ * are down to three eighths, so that we do not start again for each segment. */
 static bool journal_janitor_is_tight(struct journal *journal)
 {
     const bool vacating = atomic_load_explicit(&journal->vacating, memory_order_relaxed);
@@ -143,7 +145,7 @@ static bool journal_janitor_is_tight(struct journal *journal)
                eighth * (vacating ? 3 : 4);
 }
 
-/* Whether a segment is worth vacating: sealed, not just now, and mostly finished. */
+/* Whether a segment is worth vacating: sealed for some time, and mostly finished. */
 static bool journal_janitor_is_sparse(const struct segment *segment, uint64_t now_ms, bool starved)
 {
     const uint64_t refs = atomic_load_explicit(&segment->refs, memory_order_relaxed);
@@ -153,8 +155,8 @@ static bool journal_janitor_is_sparse(const struct segment *segment, uint64_t no
            (starved || now_ms - segment->sealed_ms >= VACATE_AGE_MS);
 }
 
-/* Notes when segments were sealed, and takes back wishes that no longer hold. Returns how many are
- * being vacated, or worth it. */
+/* Notes when segments were sealed, and unmarks those that need no vacating any more. Returns how
+ * many are being vacated, or are worth it. */
 static size_t journal_janitor_count_sparse(struct journal *journal, uint64_t now_ms, bool tight)
 {
     const bool starved = atomic_load_explicit(&journal->starved, memory_order_relaxed);
@@ -172,8 +174,8 @@ static size_t journal_janitor_count_sparse(struct journal *journal, uint64_t now
     return count;
 }
 
-/* Says which segments are to be vacated. A segment for copies is made only when two or more go for
- * it, so that it never costs more than it brings. */
+/* Marks the segments to vacate. We make a segment for copies only when it can replace two or more,
+ * since otherwise it would cost as much as it frees. */
 static void journal_janitor_vacate(struct journal *journal, uint64_t now_ms)
 {
     const bool starved = atomic_load_explicit(&journal->starved, memory_order_relaxed);
@@ -188,7 +190,7 @@ static void journal_janitor_vacate(struct journal *journal, uint64_t now_ms)
                 segment_enter(segment, SEGMENT_VACATING);
     if (!vacate)
         journal_copies_seal(journal, true);
-    /* relaxed: a wish; whoever follows it looks at each segment */
+    /* relaxed: a hint; whoever follows it looks at each segment */
     atomic_store_explicit(&journal->vacating, vacate, memory_order_relaxed);
 }
 

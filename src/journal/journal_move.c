@@ -3,12 +3,13 @@
  * journal_move.c - moves LIVE records out of segments that hold little else, and finds them.
  *
  * A copy keeps the LSN of its original, which names it in Redis, L1, waiters and dead letters. The
- * order is what makes it safe (docs/decisions/012-compaction.md): the copies are on disk before the
- * originals are marked, and the marks are on disk before anybody has the copies in hand. So a copy
- * is never stamped or finished, nor its segment removed, while its original could come back LIVE;
- * and of two LIVE records of one LSN, which a crash in the middle leaves, recover.c believes one.
+ * order makes this safe (docs/decisions/012-compaction.md): we sync the copies before we mark the
+ * originals, and the marks before anybody gets the copies. So a copy is never stamped or finished,
+ * nor its segment removed, while its original could come back LIVE and be inserted again. A crash
+ * in the middle leaves two LIVE records with one LSN; at the next start recover_moves.c decides
+ * which one counts.
  *
- * Runs on: each function says. Owns: the segment that takes copies.
+ * Runs on: as each function says. Owns: the segment that takes copies.
  */
 #include "journal_private.h"
 
@@ -29,7 +30,7 @@ bool journal_copies_open(struct journal *journal, bool make)
     pthread_mutex_unlock(&journal->move_lock);
     if (open || !make)
         return open;
-    /* Beyond max_bytes too: it is what a full journal needs to become less full. */
+    /* Even beyond max_bytes: a full journal needs this segment to become less full. */
     pthread_mutex_lock(&journal->lock);
     journal->bytes_total += journal->spec.size;
     pthread_mutex_unlock(&journal->lock);
@@ -85,7 +86,7 @@ static size_t journal_write_copies(struct journal *journal, struct record *const
     return i;
 }
 
-/* Under move_lock: the sync of copies failed. Whatever of them is on disk must not count. */
+/* Under move_lock: the sync of copies failed, so none of them may count, wherever it got to. */
 static void journal_give_up_copies(struct journal *journal, struct record *const *copies, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -113,14 +114,14 @@ static void journal_mark_moved(struct journal *journal, struct record *const *re
         KILL_POINT("move_half");
     }
     pthread_mutex_unlock(&journal->lock);
-    /* If it fails the journal takes no more events, and only a loss of power on top of that could
+    /* If this sync fails, the journal takes no more events; only a power loss on top of that could
      * bring an original back. */
     if (journal->spec.dir_fd >= 0)
         (void)!journal_sync_spans(journal, touched);
     KILL_POINT("move_marked");
 }
 
-/* Under move_lock: copies, at most n, and marks. Returns how many. */
+/* Under move_lock: copies at most n records and marks the originals. Returns how many. */
 static size_t journal_move_some(struct journal *journal, struct record *const *records, size_t n,
                                 struct record **copies)
 {
@@ -160,7 +161,7 @@ size_t journal_move(struct journal *journal, struct record **records, size_t n)
     pthread_mutex_unlock(&journal->lock);
     if (err == 0)
         moved = journal_move_some(journal, records, n, copies);
-    /* Full: the janitor makes another one, if that is still worth it. */
+    /* The segment is full: the janitor makes another one if that is still worth it. */
     if (err == 0 && moved < n && !journal_in_trouble(journal))
         journal_seal_copies(journal);
     pthread_mutex_unlock(&journal->move_lock);
@@ -174,13 +175,13 @@ size_t journal_move(struct journal *journal, struct record **records, size_t n)
 
 bool journal_wants_vacating(const struct journal *journal)
 {
-    /* relaxed: a wish */
+    /* relaxed: a hint */
     return atomic_load_explicit(&journal->vacating, memory_order_relaxed);
 }
 
 bool journal_vacating(const struct journal *journal, const struct record *record)
 {
-    /* A larger segment of an earlier life may hold what fits nowhere else. */
+    /* A larger segment of an earlier life may hold a record that fits into no present one. */
     return segment_life(segment_of(record, journal->spec.align)) == SEGMENT_VACATING &&
            record->length <= journal->spec.size - SEGMENT_HEADER_BYTES;
 }
@@ -209,7 +210,7 @@ void journal_lack_copies(struct journal *journal)
     pthread_mutex_unlock(&journal->lock);
 }
 
-/* Under lock, which keeps the mapping. -1: there is no such record in it. */
+/* Under lock, which keeps the mapping. The record's state; -1: the segment has no such record. */
 static int journal_state_in(const struct segment *segment, uint64_t lsn)
 {
     const size_t offset = (size_t)(lsn & UINT32_MAX);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal_supply.c - what all parts of the journal stand on: segments made and dropped, their bytes
- * counted, brought to the disk, and the janitor's sleep.
+ * journal_supply.c - what all parts of the journal use: makes, drops and syncs segments, counts
+ * their bytes, and lets the janitor sleep.
  *
- * A segment is spare, then in use, then gone: segment.h draws its life. In use it has refs: its
- * LIVE records, SEGMENT_BIAS while a writer holds it, and one while a writer has yet to sync it.
- * Whoever brings refs to 0 may not touch it again; the janitor removes it.
+ * A segment is spare, then in use, then gone: see the diagram in segment.h. In use, its refs count
+ * its LIVE records, SEGMENT_BIAS while a writer holds it, and one while a writer has yet to sync
+ * it. A thread that brings refs to 0 must not touch it again: the janitor removes it.
  *
- * Runs on: each function says. Owns: nothing; see journal.c.
+ * Runs on: as each function says. Owns: nothing; see journal.c.
  */
 #include "journal_private.h"
 
@@ -103,7 +103,8 @@ int journal_create_segment(struct journal *journal, enum segment_kind kind,
     int err;
 
     spec.kind = kind;
-    /* A copy stands for an event that may have been synced on demand, whatever sync says. */
+    /* A copy replaces a record that may have been synced on demand, so it must be synced whatever
+     * sync says. */
     spec.sync |= kind == SEGMENT_COPIES;
     err = journal_dir_segment_number(&journal->dir, &number);
     if (err == 0)
@@ -112,7 +113,7 @@ int journal_create_segment(struct journal *journal, enum segment_kind kind,
     turned = journal->creation_failing != (err != 0);
     journal->creation_failing = err != 0;
     pthread_mutex_unlock(&journal->lock);
-    /* Told when it begins and when it ends: it is tried again whenever room is wanted. */
+    /* We retry whenever somebody wants room, so log only when the trouble begins and ends. */
     if (turned && err != 0)
         log_error("segment cannot be created bytes=%zu error=\"%s\" action=retry",
                   journal->spec.size, strerror(-err));
@@ -181,8 +182,8 @@ void journal_put_records(struct journal *journal, struct segment *segment, uint6
         journal_wake(journal);
 }
 
-/* Unmaps a segment; its file goes with it unless it is kept, or damaged: then it is the only copy
- * of what could not be read. */
+/* Unmaps a segment and removes its file, unless keep is set or the segment is damaged: then the
+ * file is the only copy of what we could not read. */
 void journal_drop_segment(struct journal *journal, struct segment *segment, bool keep)
 {
     const uint32_t number = segment->number;
@@ -209,8 +210,8 @@ void journal_wait(struct journal *journal, uint64_t timeout_ms)
     if (poll(&wake, 1, timeout_ms > INT_MAX ? INT_MAX : (int)timeout_ms) > 0 &&
         read(journal->wake_fd, &count, sizeof(count)) < 0)
         log_debug("eventfd read error=\"%s\"", strerror(errno));
-    /* From here on a wish is written again; what was wished before is seen by the maintenance that
-     * follows. seq_cst: pairs with the exchange in journal_wake() */
+    /* From here on a wake-up is written again; the maintenance that follows serves the earlier
+     * ones. seq_cst: pairs with the exchange in journal_wake() */
     atomic_store(&journal->wake_pending, false);
 }
 
@@ -220,7 +221,7 @@ void journal_wake(struct journal *journal)
 
     if (atomic_exchange(&journal->wake_pending, true))
         return;
-    /* It cannot be full: one is written at most between two reads. */
+    /* The counter cannot be full: at most one is written between two reads. */
     if (write(journal->wake_fd, &one, sizeof(one)) < 0)
         log_debug("eventfd write error=\"%s\"", strerror(errno));
 }

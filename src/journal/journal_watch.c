@@ -3,8 +3,9 @@
  * journal_watch.c - notices that somebody has removed the journal's folder, or files in it, while
  * they are in use.
  *
- * A mapping outlives the name of its file: everything goes on, and at the next start all of it is
- * gone. So no event is taken until the files are back or nothing pending is in those that are not.
+ * A mapping outlives the name of its file: alloyd would go on as if nothing had happened, and at
+ * the next start all events would be gone. So we take no event until the files are back, or the
+ * missing ones hold nothing that is pending.
  *
  * Runs on: the janitor.
  */
@@ -31,7 +32,7 @@ static struct watched journal_watch_of(const struct segment *segment)
     return (struct watched){.number = segment->number, .inode = segment->inode};
 }
 
-/* Whether the file of that name is still the one that is mapped. */
+/* Whether the file with that name is still the one that we have mapped. */
 static bool journal_watch_is_there(const struct journal *journal, struct watched file)
 {
     char name[SEGMENT_NAME_MAX];
@@ -43,13 +44,14 @@ static bool journal_watch_is_there(const struct journal *journal, struct watched
     return st.st_ino == file.inode;
 }
 
-/* The number of a segment without its file; 0: there is none. */
+/* The number of a segment whose file is missing; 0: none is. */
 static uint32_t journal_watch_missing(struct journal *journal)
 {
     struct watched spares[WATCH_SPARES_MAX];
     size_t count = 0;
 
-    /* Before those in use, as a spare that is taken meanwhile is found there. */
+    /* Spares before those in use: a spare that is taken in between is then found there, and not
+     * missed. */
     pthread_mutex_lock(&journal->lock);
     for (struct segment *segment = journal->spares; segment != NULL && count < ARRAY_LEN(spares);
          segment = segment->next)

@@ -2,7 +2,7 @@
 /*
  * journal_writer.c - a front-end thread's hold on the segment that it appends to.
  *
- * Runs on: the owner's thread, but for the seal of an idle segment on the janitor.
+ * Runs on: the owner's thread; only the seal of an idle segment runs on the janitor.
  * Owns: the segments that are reserved or being filled, until they are sealed.
  */
 #include "journal_private.h"
@@ -28,7 +28,8 @@ static struct segment *journal_pop_spare(struct journal *journal)
     return segment;
 }
 
-/* Puts count segments of list into use, or back among the spares. */
+/* Puts the segments of list into use, or back among the spares and gives the missing ones' bytes
+ * back. */
 static void journal_settle_taken(struct journal *journal, struct segment *list, size_t missing,
                                  bool use)
 {
@@ -44,7 +45,7 @@ static void journal_settle_taken(struct journal *journal, struct segment *list, 
     pthread_mutex_unlock(&journal->lock);
 }
 
-/* Takes count segments into use, all or none; -ENOSPC. */
+/* Takes count segments into use, all or none. Returns 0 or -ENOSPC. */
 static int journal_take_segments(struct journal *journal, size_t count, struct segment **list)
 {
     struct segment **tail = list;
@@ -123,7 +124,7 @@ static void journal_advance(struct journal_writer *writer)
     writer->wake_at = 0;
 }
 
-/* Decides where the janitor is wanted next; tells it now if populated pages run low. */
+/* Decides at which cursor to wake the janitor next; wakes it now if populated pages run low. */
 static void journal_check_populated(struct journal_writer *writer)
 {
     const struct segment *segment = writer->segment;
@@ -167,7 +168,7 @@ void journal_writer_destroy(struct journal_writer *writer)
     for (size_t i = 0; i < SEGMENT_STREAMS_MAX; i++)
         journal->appended[i] += atomic_load_explicit(&writer->appended[i], memory_order_relaxed);
     pthread_mutex_unlock(&journal->lock);
-    /* Off the list, so that the janitor no longer comes. */
+    /* The writer is off the list, so the janitor no longer touches it. */
     while (writer->queue != NULL)
         journal_advance(writer);
     if (writer->segment != NULL)
@@ -219,7 +220,7 @@ static int journal_reserve(struct journal_writer *writer, const size_t *sizes, s
         journal_wake(writer->journal);
     }
     writer->plan_left = left;
-    /* The janitor looks under the lock, which orders this. */
+    /* relaxed: the janitor looks under the lock, which orders this. */
     atomic_fetch_add_explicit(&writer->pending, n, memory_order_relaxed);
     return 0;
 }
@@ -260,8 +261,9 @@ struct record *journal_writer_append(struct journal_writer *writer,
     ALLOY_ASSERT(pending > 0 && entry->stream < writer->journal->spec.stream_count);
     if (bytes > writer->end - writer->cursor)
         journal_advance(writer);
-    /* Counted before it can be seen and finished: the books never go below zero. A plain addition,
-     * as this thread alone writes it; release: pairs with the acquire in journal_live() */
+    /* Count it before anybody can see and finish it, so that the books never go below zero. A plain
+     * addition, since only this thread writes it. release: pairs with the acquire in
+     * journal_live() */
     atomic_store_explicit(appended, atomic_load_explicit(appended, memory_order_relaxed) + 1,
                           memory_order_release);
     writer->appended_here++;
@@ -277,7 +279,7 @@ struct record *journal_writer_append(struct journal_writer *writer,
     return record;
 }
 
-/* Under the writer's lock: what is sealed first, then the segment that is being filled. */
+/* Under the writer's lock: syncs the sealed segments, then the one that is being filled. */
 static int journal_sync_writer(struct journal_writer *writer)
 {
     struct journal *journal = writer->journal;

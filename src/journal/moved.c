@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * moved.c - where the records are that do not lie where their LSN says.
+ * moved.c - finds the copies of records that are no longer where their LSN says.
  *
- * Open addressing with linear probing, at most three quarters full; what follows a removed entry
- * moves up (Knuth, volume 3, algorithm 6.4 R), so that there are no graves.
+ * Open addressing with linear probing, at most three quarters full. Entries after a removed one
+ * move up (Knuth, volume 3, algorithm 6.4 R), so that there are no tombstones.
  *
- * Runs on: its owner locks. Owns: the entries.
+ * Runs on: any thread; the owner locks. Owns: the entries.
  */
 #include "moved.h"
 
@@ -79,7 +79,7 @@ static void moved_remove_at(struct moved *moved, size_t hole)
     for (size_t i = (hole + 1) & mask; moved->entries[i].lsn != 0; i = (i + 1) & mask) {
         const size_t home = moved_home(moved, moved->entries[i].lsn);
 
-        /* It may move up to the hole unless its home lies between the two. */
+        /* It may move to the hole unless its home is between the two. */
         if (((i - home) & mask) >= ((i - hole) & mask)) {
             moved->entries[hole] = moved->entries[i];
             hole = i;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * moved.h - where the records are that do not lie where their LSN says: a hash table by LSN.
+ * moved.h - a hash table from LSN to copy, for records that are no longer where their LSN says.
  *
- * Runs on: its owner locks.
+ * Runs on: any thread; the owner locks.
  */
 #ifndef ALLOY_MOVED_H
 #define ALLOY_MOVED_H
@@ -24,17 +24,17 @@ struct moved {
     struct moved_entry *entries;
     size_t capacity; /* a power of two, or 0 */
     size_t count;
-    size_t reserved; /* puts that must not fail */
-    bool incomplete; /* there are copies that could not be entered, or read */
+    size_t reserved; /* places reserved for puts */
+    bool incomplete; /* some copies could not be read, or entered */
 };
 
-/* Makes n more puts sure to succeed. 0 or -ENOMEM. */
+/* Reserves memory so that n more puts cannot fail. Returns 0 or -ENOMEM. */
 MUST_CHECK int moved_reserve(struct moved *moved, size_t n);
-void moved_cancel(struct moved *moved, size_t n); /* gives such a promise back */
-/* Enters a copy, in place of an earlier one of its LSN. Reserved before. */
+void moved_cancel(struct moved *moved, size_t n); /* gives n reserved places back */
+/* Enters a copy, in place of an earlier one with its LSN. The place must be reserved. */
 void moved_put(struct moved *moved, struct record *copy);
 struct record *moved_find(const struct moved *moved, uint64_t lsn); /* NULL: it was not moved */
-/* Forgets the copies in a segment, which is about to go. */
+/* Forgets the copies in a segment that is about to be removed. */
 void moved_drop(struct moved *moved, const struct segment *segment);
 void moved_fini(struct moved *moved);
 

@@ -2,12 +2,12 @@
 /*
  * recover.c - reads the segments that an earlier life left in the journal folder.
  *
- * What is broken is set aside and told, never guessed at: a segment whose header is broken keeps
- * its bytes under another name; a broken record is skipped when whole ones follow it. What follows
- * the last whole record was never acknowledged.
+ * We set broken data aside and report it, and never guess what it was: a segment with a broken
+ * header keeps its bytes under another name; a broken record is skipped when whole ones follow it.
+ * What follows the last whole record was never acknowledged.
  *
  * Runs on: main or the replay thread. A record may be finished by another thread from the moment it
- * is visited. Owns: nothing; segments with LIVE records go to the journal.
+ * is visited. Owns: nothing; the journal takes the segments with LIVE records.
  */
 #include "alloy/recover.h"
 
@@ -30,14 +30,15 @@ struct recovery {
     struct journal_dir *dir;
     struct recover_stats stats;
     struct segment **held; /* one for each file; NULL: not read, removed, or released */
-    size_t offset;         /* second pass: in the segment that is being handed out; 0: its start */
+    size_t offset; /* second pass: where we are in the segment that is handed out; 0: its start */
     /* the segment that is being read */
     recover_record_fn visit;
     void *arg;
     struct segment *segment;
-    uint64_t live;                         /* LIVE records in it, unknown streams included */
-    uint16_t streams[SEGMENT_STREAMS_MAX]; /* present index of each entry of its stream table */
-    uint64_t unknown[SEGMENT_STREAMS_MAX]; /* LIVE records of entries that are not present */
+    uint64_t live; /* LIVE records in it, unknown streams included */
+    uint16_t
+        streams[SEGMENT_STREAMS_MAX]; /* the configured stream of each entry of its stream table */
+    uint64_t unknown[SEGMENT_STREAMS_MAX]; /* LIVE records of entries that are not configured */
 };
 
 static void recover_map_streams(struct recovery *recovery)
@@ -53,18 +54,20 @@ static void recover_map_streams(struct recovery *recovery)
     }
 }
 
-/* What cannot be believed is lost to us; its bytes stay for whoever can read them. */
+/* Counts data that we cannot trust and do not use; its bytes stay on disk, for a person to
+ * examine. */
 static void recover_count_damage(struct recovery *recovery)
 {
     recovery->stats.corrupt++;
     recovery->segment->damaged = true;
-    /* Only for what is said later of the segment's records, or of those that were moved to it. */
+    /* So that later questions about its records, or about records that were moved to it, get no
+     * false answer. */
     (void)!journal_dir_note_damaged(recovery->dir, recovery->segment->number);
     if (segment_kind(recovery->segment) == SEGMENT_COPIES)
         journal_lack_copies(recovery->journal);
 }
 
-/* The record's state; what a flipped bit has made of it is undone. */
+/* The record's state. Repairs a state with flipped bits. */
 static enum record_state recover_state_of(struct recovery *recovery, struct record *record)
 {
     const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
@@ -72,7 +75,8 @@ static enum record_state recover_state_of(struct recovery *recovery, struct reco
 
     if (state == word)
         return state;
-    /* Which one it was is lost. An event too many can be recognized later, one too few not. */
+    /* We cannot know which state it was. LIVE may insert the event a second time, which can be
+     * found later; any other state could lose it. */
     if (state == 0)
         state = RECORD_LIVE;
     recovery->stats.corrupt++;
@@ -89,7 +93,7 @@ static void recover_take_record(struct recovery *recovery, struct record *record
     const enum record_state state = recover_state_of(recovery, record);
 
     if (state == RECORD_LIVE && !record_insert_id_valid(record)) {
-        /* It may be in ClickHouse or not, and nobody can say in which insert to ask. */
+        /* It may or may not be in ClickHouse, and without the insert id we cannot ask. */
         log_error("record with a broken insert id set aside segment=%u offset=%zu",
                   recovery->segment->number, segment_offset(recovery->segment, record));
         recover_count_damage(recovery);
@@ -162,7 +166,7 @@ static void recover_tell_unknown(struct recovery *recovery)
     }
 }
 
-/* Lets go of all but the LIVE records that are left. */
+/* Gives up refs on the segment, so that only the remaining LIVE records keep it. */
 static void recover_put_segment(struct segment *segment, uint64_t refs)
 {
     /* release: pairs with the acquire of the janitor, which removes what is finished already */
@@ -194,7 +198,7 @@ static int recover_read_file(struct recovery *recovery, size_t i)
         recover_count_damage(recovery);
     }
     recover_map_streams(recovery);
-    /* Records may be finished while we still read: the bias keeps the segment. */
+    /* Other threads may finish records while we still read: the bias keeps the segment mapped. */
     atomic_store_explicit(&segment->refs, SEGMENT_BIAS, memory_order_relaxed);
     recover_walk(recovery);
     recover_tell_unknown(recovery);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recover_moves.c - of several records of one LSN, which a crash can leave, believes one.
+ * recover_moves.c - a crash can leave several records with one LSN; decides which one counts.
  *
- * The segments of copies are read, and the originals of what is in them looked up. A record that is
- * finished proves that its event is, whatever another one says. Of LIVE ones the one that was
- * stamped last is the one that somebody had in hand; where that is the same, the latest copy. The
- * others are marked MOVED, on disk, before anything is handed out or removed: else one could come
- * back after a loss of power, when the one that was believed has gone with its segment.
+ * We read the segments of copies and look up the originals of their records. A finished record
+ * proves that its event is finished, whatever the others say. Of LIVE records, the one with the
+ * latest stamp counts, since only that one was in use; of equal ones, the latest copy. The others
+ * are marked MOVED, and that is synced before anything is handed out or removed: otherwise one of
+ * them could come back after a power loss, when the one that counted is gone with its segment, and
+ * the event would be inserted again.
  *
  * Runs on: main, at start. Owns: a list of all copies while it runs.
  */
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A record that may stand for its LSN. */
+/* A record that may be the one that counts for its LSN. */
 struct recover_rival {
     uint64_t lsn;
     uint64_t place; /* segment number and offset, like an LSN */
@@ -41,7 +42,7 @@ static int recover_add_rival(struct recover_rivals *rivals, const struct segment
 
     if (state == RECORD_MOVED)
         return 0;
-    /* It will be set aside; another one may still stand for it. */
+    /* recover.c will set this one aside; another may still count. */
     if ((state == RECORD_LIVE || state == 0) && !record_insert_id_valid(record))
         return 0;
     if (rivals->count == rivals->capacity) {
@@ -114,7 +115,8 @@ static int recover_by_place(const void *left, const void *right)
     return a->place < b->place ? -1 : a->place > b->place;
 }
 
-/* Adds what is left of the originals of the copies; an original that cannot be read is none. */
+/* Adds the originals of the copies where they are still there; one that cannot be read does not
+ * count. */
 static int recover_read_originals(struct recover_rivals *rivals)
 {
     const size_t copies = rivals->count;
@@ -142,7 +144,7 @@ static int recover_read_originals(struct recover_rivals *rivals)
     return err;
 }
 
-/* Whether a is to be believed rather than b. */
+/* Whether a counts rather than b. */
 static bool recover_beats(const struct recover_rival *a, const struct recover_rival *b)
 {
     if (a->live != b->live)
@@ -152,7 +154,7 @@ static bool recover_beats(const struct recover_rival *a, const struct recover_ri
     return a->copies > b->copies;
 }
 
-/* Leaves in the list those that are LIVE and not to be believed. It is sorted by LSN. */
+/* Leaves in the list, which is sorted by LSN, the LIVE records that do not count. */
 static void recover_choose(struct recover_rivals *rivals)
 {
     size_t left = 0, end;
@@ -166,14 +168,15 @@ static void recover_choose(struct recover_rivals *rivals)
                 best = end;
         for (size_t j = i; j < end; j++)
             if (j != best && rivals->list[j].live)
-                /* left <= j, and what it overwrites has been looked at, but for the best. */
+                /* left <= j: this overwrites only rivals that we have judged, or skipped as the
+                 * best. */
                 rivals->list[left++] = rivals->list[j];
     }
     rivals->count = left;
 }
 
-/* Marks those of one segment that are at the head of a list sorted by place. Returns how many, or
- * -errno. */
+/* Marks the rivals from index from on that are in one segment; the list is sorted by place. Returns
+ * how many, or -errno. */
 static ssize_t recover_mark_segment(const struct recover_rivals *rivals, size_t from)
 {
     const uint16_t moved = RECORD_MOVED;
@@ -223,8 +226,8 @@ int recover_settle_moves(const struct journal_dir *dir, const struct segment_spe
         recover_choose(&rivals);
     if (err == 0 && rivals.count > 1)
         qsort(rivals.list, rivals.count, sizeof(*rivals.list), recover_by_place);
-    /* A record that is believed may be in the page cache alone: with sync = never nobody has synced
-     * what an earlier life left. */
+    /* A record that counts may be only in the page cache: with sync = never nobody has synced what
+     * an earlier life left. */
     if (err == 0 && rivals.count > 0 && syncfs(spec->dir_fd) != 0)
         err = -errno;
     for (size_t i = 0; i < rivals.count && err == 0;) {

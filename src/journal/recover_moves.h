@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recover_moves.h - a start's first step: of several records of one LSN, which a crash can leave,
- * one is believed.
+ * recover_moves.h - the first step of a start: a crash can leave several records with one LSN;
+ * decides which one counts.
  */
 #ifndef ALLOY_RECOVER_MOVES_H
 #define ALLOY_RECOVER_MOVES_H
@@ -10,8 +10,9 @@
 #include "alloy/journal_dir.h"
 #include "alloy/segment.h"
 
-/* Marks every LIVE record that another one of its LSN stands for as MOVED, on disk. 0, or -errno
- * with the segment's number, or 0, in number. Alone, before any segment is opened. */
+/* Marks every LIVE record that does not count as MOVED, and syncs that. Returns 0, or -errno and in
+ * number the segment's number, or 0. Call before any segment is opened, with nothing else running
+ * on the folder. */
 MUST_CHECK int recover_settle_moves(const struct journal_dir *dir, const struct segment_spec *spec,
                                     uint32_t *number);
 

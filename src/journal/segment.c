@@ -2,9 +2,9 @@
 /*
  * segment.c - files and mappings of the journal's segments, and the records in them.
  *
- * A record becomes visible by the store of its state, which comes last: a process that is killed in
- * the middle leaves state 0, and nothing after it. After a loss of power pages may be missing in
- * any order, so a reader believes only what its length, its place and its checksum agree on.
+ * The store of its state makes a record visible and comes last: a process that is killed in the
+ * middle leaves state 0, and nothing after it. After a power loss any pages may be missing, so a
+ * reader trusts a record only when length, place and checksum agree.
  *
  * Runs on: creation on the janitor, rarely on a front-end thread; writing on the thread whose
  * writer holds the segment; reading at start, before there are other threads.
@@ -57,7 +57,7 @@ static char *segment_map_aligned(size_t size, size_t align, int fd, int prot)
         errno = err;
         return NULL;
     }
-    /* What is left of the reservation would only cost a mapping each. */
+    /* Unmap the rest of the reservation: each piece would cost a mapping. */
     if (head > 0)
         munmap(area, head);
     if (head < align)
@@ -77,7 +77,8 @@ static uint32_t segment_record_checksum(const struct record *record, size_t used
     return (uint32_t)XXH3_64bits((const char *)record + from, used - from);
 }
 
-/* Of a copy, whose LSN does not tell its place: so the checksum does. */
+/* A copy's LSN does not say where it is, so its checksum includes the place: otherwise bytes of an
+ * old copy could pass for a record here. */
 static uint32_t segment_copy_checksum(const struct record *record, size_t used, uint64_t place)
 {
     const size_t from = offsetof(struct record, lsn);
@@ -104,7 +105,7 @@ static void segment_write_header(struct segment *segment, const struct segment_s
     header->checksum = segment_header_checksum(header);
 }
 
-/* A struct segment around a mapping that fd gives; NULL with errno set. */
+/* Maps fd and returns a struct segment for it; NULL with errno set. */
 static struct segment *segment_new(uint32_t number, size_t size, size_t align, int fd, int prot)
 {
     struct segment *segment = aligned_alloc(CACHE_LINE, sizeof(*segment));
@@ -143,7 +144,7 @@ static int segment_allocate_file(int fd, size_t size)
     return -err;
 }
 
-/* The file under its temporary name becomes durable, then visible. */
+/* Syncs the file under its temporary name, then gives it its real name. */
 static int segment_publish_file(const struct segment_spec *spec, int fd, const char *tmp,
                                 const char *name)
 {
@@ -194,8 +195,8 @@ remove_file:
     return err;
 }
 
-/* Whether a whole header is of a version that is not read here. Magic, version and checksum have
- * their places in all of them. */
+/* Whether an intact header is of a version that we cannot read. Magic, version and checksum are in
+ * the same place in all versions. */
 static bool segment_header_foreign(const struct segment_header *header)
 {
     return memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) == 0 &&
@@ -203,7 +204,7 @@ static bool segment_header_foreign(const struct segment_header *header)
            header->checksum == segment_header_checksum(header);
 }
 
-/* Whether a header that was read from a file of this number can be believed. */
+/* Whether a header from the file of this number is valid. */
 static bool segment_header_valid(const struct segment_header *header,
                                  const struct segment_spec *spec, uint32_t number)
 {
@@ -223,7 +224,7 @@ static bool segment_header_valid(const struct segment_header *header,
     return true;
 }
 
-/* peek: the mapping can only be read, and may lie anywhere. */
+/* peek: maps read-only, at any address. */
 static int segment_open_file(struct segment **segment, const struct segment_spec *spec,
                              uint32_t number, int fd, bool peek)
 {
@@ -244,7 +245,7 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
         return -EPROTO;
     if (got != (ssize_t)sizeof(header) || !segment_header_valid(&header, spec, number))
         return -EBADMSG;
-    /* Past the end of the file a touched page would kill us. */
+    /* Touching a page past the end of the file would kill us with SIGBUS. */
     size = (uint64_t)st.st_size < header.size ? (size_t)st.st_size : (size_t)header.size;
     align = peek ? segment_align(segment_page_round(size)) : spec->align;
     if (segment_page_round(size) > align)
@@ -255,7 +256,7 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
         return -errno;
     (*segment)->life = SEGMENT_RECOVERING;
     (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
-    /* It is about to be read whole; without it a cold file comes page by page. */
+    /* We are about to read all of it; without this a cold file is read page by page. */
     (void)madvise((*segment)->base, (*segment)->size, MADV_WILLNEED);
     if (!peek)
         ((struct segment_header *)(*segment)->base)->segment = *segment;
@@ -286,7 +287,7 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
         return NULL;
     if (record->length != record_bytes(record->body_length, id_bytes))
         return NULL;
-    /* Nothing was ever promised for a record that did not come to its last store. */
+    /* A record without its last store was never acknowledged. */
     if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
         return NULL;
     used = sizeof(*record) + record->body_length + id_bytes;
@@ -328,7 +329,7 @@ void segment_enter(struct segment *segment, enum segment_life life)
     case SEGMENT_FILLING:
         ALLOY_ASSERT(refs == SEGMENT_BIAS);
         break;
-    case SEGMENT_SEALED: /* its writer gives up its hold after this, and may not touch it then */
+    case SEGMENT_SEALED: /* its writer gives up its hold after this, and must not touch it then */
         break;
     case SEGMENT_VACATING:
         ALLOY_ASSERT(refs < SEGMENT_BIAS);
@@ -444,12 +445,12 @@ void segment_populate(struct segment *segment, size_t upto)
         const size_t left = segment->size - from;
         const size_t step = left < POPULATE_STEP ? left : POPULATE_STEP;
 
-        /* A kernel without it (before 5.14) only leaves the faults to the writer. */
+        /* A kernel without it (before 5.14) just leaves the faults to the writer. */
         if (madvise(segment->base + from, step, MADV_POPULATE_WRITE) != 0)
             from = segment->size;
         else
             from += step;
-        /* relaxed: a hint for the writer, the pages are there or not whatever it reads */
+        /* relaxed: only a hint for the writer */
         atomic_store_explicit(&segment->populated, from, memory_order_relaxed);
     }
 }
@@ -496,7 +497,7 @@ struct record *segment_copy(struct segment *segment, size_t offset, const struct
     atomic_store_explicit(&copy->insert_id,
                           atomic_load_explicit(&record->insert_id, memory_order_relaxed),
                           memory_order_relaxed);
-    /* From its LSN on a record is the same for ever, but for what belongs to the segment. */
+    /* From its LSN on, a copy equals its original, except for what depends on the segment. */
     memcpy(&copy->lsn, &record->lsn, used - offsetof(struct record, lsn));
     copy->stream_entry = record->stream;
     copy->copies = record->copies + 1;

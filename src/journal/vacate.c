@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vacate.c - moves the records that somebody holds out of segments that are to be vacated.
+ * vacate.c - moves the records that a thread holds out of segments that the journal vacates.
  *
- * Only the holder of a record may move it: nobody else finishes it meanwhile, and the pointer is
- * the holder's. A walk over all that is held can be long, and the move syncs, so a turn moves at
- * most a group of a certain size, and the next turn comes after twenty times what this one took.
+ * Only the holder of a record may move it: nobody else finishes the record in between, and only the
+ * holder has a pointer to it. Walking over all held records can take long, and the move syncs. So
+ * one turn moves a bounded group, and the next turn comes after twenty times as long as this one
+ * took.
  *
  * Runs on: the holder's thread. Owns: nothing.
  */
@@ -12,10 +13,10 @@
 
 #include "alloy/clock.h"
 
-#define VACATE_BYTES_MAX ((size_t)1 << 20) /* of one group: what a sync of it takes is felt */
+#define VACATE_BYTES_MAX ((size_t)1 << 20) /* of one group: its sync delays the holder */
 #define VACATE_REST_FACTOR 20
 #define VACATE_REST_MIN_MS 10
-#define VACATE_REST_IDLE_MS 100 /* nothing was found, or there was no room */
+#define VACATE_REST_IDLE_MS 100 /* pause when nothing was found, or there was no room */
 
 void vacate_init(struct vacate *vacate, struct journal *journal, vacate_walk_fn walk, void *holder)
 {

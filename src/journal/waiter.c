@@ -3,17 +3,18 @@
  * waiter.c - requests that are answered when ClickHouse has their events.
  *
  * An entry is one id; its links are the events of waiters that want to know about it. An entry
- * without links is idle: it remembers what became of the id until its place is needed, oldest
- * first. There are as many entries as events may be waited for, so a link always finds one.
+ * without links is idle: it remembers what became of the id until its place is needed; the oldest
+ * goes first. There are as many entries as events that may wait, so a link always finds one.
  *
- * A record settles an entry only under its own LSN: the record of a duplicate has the same hash.
- * Whoever finishes records writes their states and then looks at busy; who begins to wait counts
- * himself in busy and then looks at the state. One of the two comes second and sees the other.
+ * A record settles an entry only if the LSN matches, since the record of a duplicate has the same
+ * hash. A thread that finishes records writes their states and then looks at busy; a thread that
+ * begins to wait counts itself in busy and then looks at the state. Whichever comes second sees the
+ * other, so no waiter misses its record.
  *
- * One lock for all: it is held for a few entries at a time, and only while requests wait.
+ * There is one lock. We hold it for a few entries at a time, and only while requests wait.
  *
- * Runs on: an inbox and its waiters, their front-end thread; waiter_settle() and waiter_reason()
- * any thread.
+ * Runs on: an inbox and its waiters on their front-end thread; waiter_settle() and waiter_reason()
+ * on any thread.
  * Owns: the entries; a waiter belongs to its front-end thread.
  */
 #include "alloy/waiter.h"
@@ -26,7 +27,7 @@
 #define SETTLE_BATCH 256 /* records under one hold of the lock */
 
 enum entry_state {
-    ENTRY_PENDING,   /* its record is LIVE */
+    ENTRY_PENDING,   /* the record is LIVE */
     ENTRY_INSERTED,  /* in ClickHouse */
     ENTRY_DEAD,      /* in the dead-letter folder */
     ENTRY_ELSEWHERE, /* another alloyd, or an earlier record of this one, owns the id */
@@ -36,7 +37,7 @@ enum entry_state {
 struct link {
     LIST_ENTRY(link) entry_links;
     struct waiter *waiter;
-    struct entry *entry; /* NULL: settled, or not yet told */
+    struct entry *entry; /* NULL: settled, or not linked yet */
     bool reasoned;       /* its rejection is noted */
     bool duplicate;      /* another event's record settles it */
 };
@@ -63,7 +64,7 @@ struct waiter {
     /* under the table's lock until waiter_end() */
     TAILQ_ENTRY(waiter) arrived;
     bool in_inbox;
-    uint32_t left; /* events not settled, and one until it is armed */
+    uint32_t left; /* events not settled, plus one until it is armed */
     uint32_t unknown;
     uint32_t rejected;
     uint32_t rejected_duplicates;
@@ -76,7 +77,8 @@ struct waiter_inbox {
     int wake_fd;
     /* under the table's lock */
     TAILQ_HEAD(, waiter) arrived;
-    /* Written under the lock; relaxed: who pushes also writes wake_fd, so a miss is made good. */
+    /* Written under the lock. relaxed: whoever pushes a waiter also writes wake_fd, so the owner
+     * looks again. */
     _Atomic bool any;
 };
 
@@ -91,7 +93,7 @@ struct waiter_table {
     size_t waiters, events;
     struct entry **buckets;
     struct entry *entries;
-    size_t entries_used; /* that have ever been taken */
+    size_t entries_used; /* how many have ever been taken */
     struct entry_queue idle;
 };
 
@@ -109,14 +111,14 @@ static struct entry *waiter_find(const struct waiter_table *table, const struct 
     return entry;
 }
 
-/* Under the lock, as all that follows up to the public functions. */
+/* Under the lock, like all functions from here to the public ones. */
 static void waiter_count_busy(struct waiter_table *table, size_t by)
 {
     /* acq_rel: pairs with waiter_table_busy() */
     atomic_fetch_add_explicit(&table->busy, by, memory_order_acq_rel);
 }
 
-/* Takes the entry that has been idle for longest out of the table. */
+/* Removes the entry that has been idle for longest from the table. */
 static struct entry *waiter_evict(struct waiter_table *table)
 {
     struct entry *entry = TAILQ_FIRST(&table->idle);
@@ -133,7 +135,7 @@ static struct entry *waiter_evict(struct waiter_table *table)
     return entry;
 }
 
-/* Returns a new entry, idle and neither PENDING nor anything else yet. */
+/* Returns a new entry, idle, whose state the caller sets. */
 static struct entry *waiter_enter(struct waiter_table *table, const struct hash128 *hash)
 {
     struct entry *entry = table->entries_used < table->events_max
@@ -166,7 +168,7 @@ static void waiter_detach(struct waiter_table *table, struct link *link)
         TAILQ_INSERT_TAIL(&table->idle, entry, idle);
 }
 
-/* One event, or the bias, less. */
+/* One event is settled, or the waiter is armed: one less to wait for. */
 static void waiter_settle_one(struct waiter *waiter)
 {
     struct waiter_inbox *inbox = waiter->inbox;
@@ -177,13 +179,13 @@ static void waiter_settle_one(struct waiter *waiter)
     waiter->in_inbox = true;
     if (TAILQ_EMPTY(&inbox->arrived)) {
         atomic_store_explicit(&inbox->any, true, memory_order_relaxed);
-        /* It fails only when the counter is full, and then the thread is awake. */
+        /* This fails only when the counter is full, and then the thread is awake anyway. */
         (void)!write(inbox->wake_fd, &one, sizeof(one));
     }
     TAILQ_INSERT_TAIL(&inbox->arrived, waiter, arrived);
 }
 
-/* The message may quote bytes of any kind: what is not printable ASCII is not passed on. */
+/* The message may quote any bytes of the event: we replace what is not printable ASCII. */
 static void waiter_copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice message)
 {
     static const char mark[] = "...";
@@ -203,7 +205,7 @@ static void waiter_copy_message(char out[WAITER_MESSAGE_MAX + 1], struct slice m
     memcpy(out + len, cut ? mark : "", cut ? sizeof(mark) : 1);
 }
 
-/* Notes a rejection in its place, once. Without memory for it the event is only counted. */
+/* Notes a rejection once, in order of events. Without memory for it, the event is only counted. */
 static void waiter_note_rejection(struct link *link, int code, struct slice message)
 {
     struct waiter *waiter = link->waiter;
@@ -230,7 +232,7 @@ static void waiter_note_rejection(struct link *link, int code, struct slice mess
     *at = rejection;
 }
 
-/* What is known about an entry's id goes to one event. */
+/* Tells one event what is known about the entry's id. */
 static void waiter_tell_link(const struct entry *entry, struct link *link)
 {
     static const struct slice before = {"It was rejected before.", 23};
@@ -243,7 +245,7 @@ static void waiter_tell_link(const struct entry *entry, struct link *link)
     case ENTRY_INSERTED:
         break;
     case ENTRY_DEAD:
-        /* Nothing happens where waiter_reason() has told why. */
+        /* Does nothing if waiter_reason() has already told why. */
         waiter_note_rejection(link, entry->code, before);
         break;
     case ENTRY_ELSEWHERE:
@@ -430,7 +432,7 @@ void *waiter_owner(const struct waiter *waiter)
     return waiter->owner;
 }
 
-/* Links one event to the entry of its id, which this record settles. */
+/* Links one event to the entry of its id; the record of this LSN will settle it. */
 static void waiter_wait_for(struct waiter *waiter, struct link *link, const struct hash128 *hash,
                             uint64_t lsn)
 {
@@ -441,7 +443,8 @@ static void waiter_wait_for(struct waiter *waiter, struct link *link, const stru
     entry = waiter_find(table, hash);
     if (!entry)
         entry = waiter_enter(table, hash);
-    /* Where an earlier record of the id is still pending L1 has forgotten it: that one decides. */
+    /* If an earlier record of the id is still pending, L1 has forgotten the id: that record
+     * decides. */
     if (entry->state != ENTRY_PENDING) {
         entry->inserted = entry->state == ENTRY_INSERTED;
         entry->state = ENTRY_PENDING;
@@ -486,8 +489,8 @@ bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *ha
 
     pthread_mutex_lock(&table->lock);
     entry = waiter_find(table, hash);
-    /* Of an id that is elsewhere more may be known by now; one that was dead has a new owner, since
-     * a dead one is no duplicate. */
+    /* Not from what the entry remembers: about an id that was elsewhere we may know more by now;
+     * and an id that was dead has a new owner, since a dead one would make no duplicate. */
     if (entry && (entry->state == ENTRY_ELSEWHERE || entry->state == ENTRY_DEAD))
         entry = NULL;
     link->duplicate = true;
@@ -541,8 +544,8 @@ struct waiter_outcome waiter_end(struct waiter *waiter)
 
 bool waiter_table_busy(struct waiter_table *table)
 {
-    /* Nothing is added, but all additions have one order. acq_rel: pairs with waiter_count_busy()
-     */
+    /* Adds nothing: a read-modify-write takes part in the one order of all additions, which a load
+     * would not. acq_rel: pairs with waiter_count_busy() */
     return atomic_fetch_add_explicit(&table->busy, 0, memory_order_acq_rel) > 0;
 }
 

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dead_letter.c - events that ClickHouse refuses, kept as NDJSON with the reason.
+ * dead_letter.c - writes the events that ClickHouse refuses to files, as NDJSON with the reason.
  *
- * A group of lines costs one sync for each file. A line that cannot be written whole is cut off
- * again, and when a sync fails the file is cut back to where the sync before it left it: a line
- * that does not count as written must not stay, since its record will be written again.
+ * A group of lines costs one sync for each file. We cut off a line that could not be written
+ * completely, and after a failed sync we cut the file back to its last synced end: a line that does
+ * not count as written must not stay, since its record will be written again and the event would be
+ * there twice.
  *
- * Files belong to the operator as well, who may read, move or remove them at any time. So we take a
- * file's lock and make sure that its name still leads to it, and hold the lock until the sync:
- * alloyctl renames a file under the same lock, and has then all its lines. The folder is the
- * operator's too: when its path leads elsewhere, or nowhere, we open it again before the next
- * group.
+ * The files belong to the operator too, who may read, move or remove them at any time. So before we
+ * write we take a file's lock and check that its name still leads to it, and we hold the lock until
+ * the sync. alloyctl renames a file under the same lock, so that we never add a line to a file that
+ * it has already read. The folder belongs to the operator too: when its path leads elsewhere, or
+ * nowhere, we open the path again before the next group.
  *
  * Runs on: one thread.
  * Owns: the folder's size and the open files.
@@ -39,27 +40,27 @@
 #define FILE_BYTES_MAX (64u << 20)
 #define STREAM_MAX 64 /* with its NUL */
 #define FILES_MAX 64  /* streams */
-#define FOLDER_PART 8 /* a file may be this part of max_bytes */
+#define FOLDER_PART 8 /* a file may hold this part of max_bytes */
 #define MS_PER_DAY 86400000u
-#define LINE_WAITS 1    /* dead_letter_line.err, while a group is written: not tried yet */
-#define LINE_UNSYNCED 2 /* written, and lost if the sync fails */
+#define LINE_WAITS 1    /* a line's err while its group is written: not tried yet */
+#define LINE_UNSYNCED 2 /* written, but not synced yet */
 
 /* The open file of a stream. */
 struct file {
     int fd; /* -1: none */
     uint64_t bytes;
-    uint64_t synced; /* of bytes: these are on the disk */
+    uint64_t synced; /* how many of bytes are synced */
     uint64_t day;    /* since 1970, UTC */
     char stream[STREAM_MAX];
     char name[NAME_MAX + 1];
 };
 
 struct dead_letter {
-    char *dir;             /* owned; the path of dir_fd, unless somebody has moved it */
+    char *dir;             /* owned; the path of dir_fd, unless somebody has moved that */
     int dir_fd;            /* -1: none */
-    uint64_t folder_bytes; /* of all regular files, when last measured, and written since */
+    uint64_t folder_bytes; /* of all regular files when last measured, plus what we wrote since */
     struct file files[FILES_MAX];
-    size_t next_file; /* to be given up when all are open */
+    size_t next_file; /* the one to close when all are open */
 };
 
 /* The lines of one call. Only one file at a time has lines that are not synced. */
@@ -67,7 +68,7 @@ struct group {
     struct dead_letter_line *lines;
     size_t count;
     const struct dead_letter_order *order;
-    bool measured; /* the folder was found full, and measured again */
+    bool measured; /* the folder seemed full, and we have measured it again */
 };
 
 static int dead_letter_measure_file(void *arg, const char *name)
@@ -80,15 +81,15 @@ static int dead_letter_measure_file(void *arg, const char *name)
     return 0;
 }
 
-/* Sums the sizes of the folder's files. 0 or -errno. */
+/* Sums the sizes of the folder's files. Returns 0 or -errno. */
 static int dead_letter_measure_folder(struct dead_letter *dead_letter)
 {
     dead_letter->folder_bytes = 0;
     return files_list(dead_letter->dir_fd, dead_letter_measure_file, dead_letter);
 }
 
-/* Opens the folder that the path leads to, creating it where it is missing, in place of the one
- * that was open. 0; or -errno, and nothing has changed. */
+/* Opens the folder at the path, and creates it if it is missing, in place of the one that was open.
+ * Returns 0, or -errno and nothing has changed. */
 static int dead_letter_open_folder(struct dead_letter *dead_letter)
 {
     const int before = dead_letter->dir_fd;
@@ -116,11 +117,11 @@ static int dead_letter_open_folder(struct dead_letter *dead_letter)
 static void dead_letter_close_file(struct file *file)
 {
     if (file->fd >= 0)
-        close(file->fd); /* lets go of its lock too */
+        close(file->fd); /* releases its lock too */
     file->fd = -1;
 }
 
-/* Makes sure that what is written lands where the path leads. 0 or -errno. */
+/* Makes sure that we write to the folder at the path. Returns 0 or -errno. */
 static int dead_letter_follow_folder(struct dead_letter *dead_letter)
 {
     struct stat named, opened;
@@ -138,7 +139,8 @@ static int dead_letter_follow_folder(struct dead_letter *dead_letter)
     return 0;
 }
 
-/* True when a file had this name before a replay renamed it: it would collide at the next one. */
+/* True when a file had this name before alloyctl renamed it: a new one would collide when that is
+ * replayed too. */
 static bool dead_letter_was_used(const struct dead_letter *dead_letter, const char *name)
 {
     static const char *const suffixes[] = {LETTERS_SUFFIX_REPLAYING, LETTERS_SUFFIX_REPLAYED};
@@ -153,8 +155,8 @@ static bool dead_letter_was_used(const struct dead_letter *dead_letter, const ch
     return false;
 }
 
-/* Opens <stream>-<UTC time>-<n>.ndjson, with the first n from 1 that is free, locked. 0 or -errno.
- */
+/* Opens and locks <stream>-<UTC time>-<n>.ndjson, with the first free n from 1. Returns 0 or
+ * -errno. */
 static int dead_letter_open_file(struct dead_letter *dead_letter, struct file *file,
                                  const char *stream, uint64_t real_ms)
 {
@@ -185,7 +187,8 @@ static int dead_letter_open_file(struct dead_letter *dead_letter, struct file *f
     return fsync(dead_letter->dir_fd) == 0 ? 0 : -errno;
 }
 
-/* Locks an open file. False: somebody else holds it, or its name leads elsewhere: it is theirs. */
+/* Locks an open file. False: another process has the lock, or the name leads elsewhere; then the
+ * file is no longer ours. */
 static bool dead_letter_still_ours(const struct dead_letter *dead_letter, const struct file *file)
 {
     struct stat named, opened;
@@ -195,7 +198,7 @@ static bool dead_letter_still_ours(const struct dead_letter *dead_letter, const 
            named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
-/* The place of a stream's file: the one it has, or a free one. */
+/* The slot of a stream's file: the one that it has, or a free one. */
 static struct file *dead_letter_find_file(struct dead_letter *dead_letter, const char *stream)
 {
     struct file *unused = NULL;
@@ -229,9 +232,9 @@ static void dead_letter_put_escaped(FILE *out, struct slice text)
 }
 
 /*
- * Writes an event's bytes, without the newline that ends it. A line break inside is white space
- * between tokens (a JSON string cannot hold a raw one), so a space in its place leaves the event
- * the same and the line one line.
+ * Writes an event's bytes without the newline at their end. A line break inside can only be white
+ * space between tokens (a JSON string has no raw ones), so we write a space instead: the event
+ * stays the same, and the line one line.
  */
 static void dead_letter_put_event(FILE *out, const struct record *record)
 {
@@ -279,13 +282,13 @@ static char *dead_letter_format_line(const struct dead_letter_line *line,
     return text;
 }
 
-/* Appends a line, which counts when it is synced; on an error the file is as it was. */
+/* Appends a line, which counts once it is synced; after an error the file is as before. */
 static int dead_letter_append(struct dead_letter *dead_letter, struct file *file, const char *text,
                               size_t len)
 {
     int err = files_write_all(file->fd, text, len);
 
-    /* What cannot be cut off is torn; nothing may follow it. */
+    /* A partial line that cannot be cut off stays: then nothing may follow it in this file. */
     if (err != 0)
         return ftruncate(file->fd, (off_t)file->bytes) == 0 ? err : -EIO;
     file->bytes += len;
@@ -293,8 +296,7 @@ static int dead_letter_append(struct dead_letter *dead_letter, struct file *file
     return 0;
 }
 
-/* Syncs a file, and lets go of its lock: its lines that are not synced are written now, or none of
- * them is. */
+/* Syncs a file and releases its lock: all its unsynced lines count as written now, or none does. */
 static void dead_letter_sync_file(struct dead_letter *dead_letter, struct group *group,
                                   struct file *file)
 {
@@ -304,7 +306,7 @@ static void dead_letter_sync_file(struct dead_letter *dead_letter, struct group 
         err = -EIO;
         dead_letter->folder_bytes -= file->bytes - file->synced;
         (void)!ftruncate(file->fd, (off_t)file->synced);
-        /* After a failed sync nobody knows what is on the disk: the file gets no more lines. */
+        /* After a failed sync we cannot know what is on disk: the file gets no more lines. */
         dead_letter_close_file(file);
     } else {
         file->synced = file->bytes;
@@ -315,12 +317,12 @@ static void dead_letter_sync_file(struct dead_letter *dead_letter, struct group 
             group->lines[i].err = err;
 }
 
-/* Whether len more bytes fit under the cap. 0, -ENOSPC or another -errno. */
+/* Whether len more bytes fit under max_bytes. Returns 0, -ENOSPC or another -errno. */
 static int dead_letter_find_room(struct dead_letter *dead_letter, struct group *group, size_t len)
 {
     int err = 0;
 
-    /* Somebody may have made room since we looked. */
+    /* The operator may have made room since we measured. */
     if (dead_letter->folder_bytes + len > group->order->max_bytes && !group->measured) {
         err = dead_letter_measure_folder(dead_letter);
         group->measured = true;
@@ -330,7 +332,7 @@ static int dead_letter_find_room(struct dead_letter *dead_letter, struct group *
     return err;
 }
 
-/* True when an open file takes len more bytes of the day. */
+/* True when an open file has room for len more bytes and is of this day. */
 static bool dead_letter_takes(const struct file *file, const struct dead_letter_order *order,
                               size_t len)
 {
@@ -341,9 +343,9 @@ static bool dead_letter_takes(const struct file *file, const struct dead_letter_
 }
 
 /*
- * Writes the line to the file of its stream, which *current is when it is open and locked. Syncs
- * what the file has before another file takes its place. 0; -ENOSPC: it does not fit, and the
- * stream's next one may; or another -errno.
+ * Writes the line to its stream's file, which is *current once it is open and locked. Syncs the
+ * file before another one takes its place. Returns 0; -ENOSPC: the line does not fit, but a later
+ * one may; or another -errno.
  */
 static int dead_letter_write_line(struct dead_letter *dead_letter, struct group *group,
                                   struct dead_letter_line *line, struct file **current)
@@ -375,7 +377,7 @@ static int dead_letter_write_line(struct dead_letter *dead_letter, struct group 
     return err;
 }
 
-/* Writes the lines of one stream, from the given one on. */
+/* Writes the lines of the stream of line `from`, from that on. */
 static void dead_letter_write_stream(struct dead_letter *dead_letter, struct group *group,
                                      size_t from)
 {
@@ -388,7 +390,7 @@ static void dead_letter_write_stream(struct dead_letter *dead_letter, struct gro
 
         if (line->err != LINE_WAITS || strcmp(line->stream, stream) != 0)
             continue;
-        /* Only the cap has room for a shorter line where a longer one did not fit. */
+        /* After -ENOSPC go on: a shorter line may still fit. After other errors no line will. */
         if (err == 0 || err == -ENOSPC)
             err = dead_letter_write_line(dead_letter, group, line, &file);
         line->err = err != 0 ? err : LINE_UNSYNCED;
@@ -438,7 +440,7 @@ struct slice dead_letter_cut(struct slice message)
     if (message.len <= DEAD_LETTER_MESSAGE_MAX)
         return message;
     message.len = DEAD_LETTER_MESSAGE_MAX;
-    /* Not in the middle of a character. */
+    /* Do not cut in the middle of a character. */
     while (message.len > 0 && ((unsigned char)message.data[message.len] & 0xc0) == 0x80)
         message.len--;
     return message;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * letters.c - reads the dead-letter folder: its files, and the lines in them.
+ * letters.c - reads the files of the dead-letter folder and their lines.
  *
- * A line is trusted for nothing: somebody may have edited it. The walk over it is no judge of JSON
- * either (alloyd judges what is posted to it); it only finds where each member begins and ends.
+ * We do not trust a line: somebody may have edited it. The walk over it does not check the JSON
+ * (alloyd checks what is posted to it); it only finds where each member begins and ends.
  *
  * Runs on: any thread.
  * Owns: the list of files and the open folder.
@@ -23,7 +23,7 @@
 #define LSN_DIGITS 32 /* instance id and LSN */
 #define TIME_LEN 24   /* 2026-01-31T12:00:00.123Z */
 
-/* Where the walk over a line stands. */
+/* The position of the walk over a line. */
 struct cursor {
     const char *at;
     const char *end;
@@ -57,7 +57,7 @@ static int letters_by_name(const void *left, const void *right)
     return strverscmp(a->name, b->name);
 }
 
-/* Adds one entry of the folder, unless it is something else. 0 or -ENOMEM. */
+/* Adds one entry of the folder, if it is a file of letters. Returns 0 or -ENOMEM. */
 static int letters_add_file(void *arg, const char *name)
 {
     struct letters *letters = arg;
@@ -117,7 +117,7 @@ static bool letters_take(struct cursor *cursor, char byte)
     return true;
 }
 
-/* The inside of a JSON string. */
+/* Takes a JSON string; *inside is what is between its quotes. */
 static bool letters_take_string(struct cursor *cursor, struct slice *inside)
 {
     const char *from;
@@ -134,7 +134,7 @@ static bool letters_take_string(struct cursor *cursor, struct slice *inside)
     return true;
 }
 
-/* An object or array, by its brackets. */
+/* Takes an object or array, by counting brackets. */
 static bool letters_take_nested(struct cursor *cursor)
 {
     struct slice inside;
@@ -157,7 +157,7 @@ static bool letters_take_nested(struct cursor *cursor)
     return false;
 }
 
-/* Any value: its text, as it is. */
+/* Takes any value; *text is its text, unchanged. */
 static bool letters_take_value(struct cursor *cursor, struct slice *text)
 {
     struct slice inside;
@@ -186,7 +186,7 @@ static bool letters_is_word(struct slice text, const char *word)
     return text.len == strlen(word) && memcmp(text.data, word, text.len) == 0;
 }
 
-/* Without its quotes; a value that is no string stays as it is. */
+/* Removes a string's quotes; other values stay as they are. */
 static struct slice letters_unquote(struct slice value)
 {
     if (value.len >= 2 && value.data[0] == '"')
@@ -194,7 +194,7 @@ static struct slice letters_unquote(struct slice value)
     return value;
 }
 
-/* Digits in base 16 or 10 and nothing else. */
+/* Reads digits in base 16 or 10, and nothing else. */
 static bool letters_read_digits(const char *text, size_t len, int base, uint64_t *value)
 {
     char copy[20];
@@ -212,7 +212,7 @@ static bool letters_read_digits(const char *text, size_t len, int base, uint64_t
     return *end == '\0';
 }
 
-/* 0: not such a time. */
+/* Returns the time in ms; 0: text is not a time in our form. */
 static uint64_t letters_read_time(struct slice text)
 {
     char copy[TIME_LEN + 1];
@@ -233,7 +233,7 @@ static uint64_t letters_read_time(struct slice text)
     return (uint64_t)timegm(&tm) * 1000 + ms;
 }
 
-/* Takes the value of a member that we know. False: it is not what it must be. */
+/* Takes the value of a member, if we know its key. False: the value is not of the right form. */
 static bool letters_set_member(struct letter *letter, struct slice key, struct slice value)
 {
     struct slice inside = letters_unquote(value);

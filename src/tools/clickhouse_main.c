@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clickhouse_main.c - alloy-clickhouse: the real ClickHouse engine of libchdb in one process,
- * serving ClickHouse's own HTTP interface, for the quick start and the system tests. Not for
- * production.
+ * clickhouse_main.c - alloy-clickhouse: the real ClickHouse engine of libchdb in one process, with
+ * ClickHouse's own HTTP interface, for the quick start and the system tests. Not for production.
  *
- * libchdb runs clickhouse-local, which can be told to start the HTTP listener and serves it for as
- * long as its query runs: so the query sleeps. The main thread is the engine's; a second thread
- * tells when the port answers and ends the process on TERM or INT.
+ * libchdb runs clickhouse-local, which can start the HTTP listener and serves it as long as its
+ * query runs: so the query sleeps. The main thread belongs to the engine; a second thread says when
+ * the port answers, and ends the process on TERM or INT.
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -26,7 +25,7 @@
 
 #include "alloy/base.h"
 
-#define CHDB_VERSION "26.7.3-stable.1" /* what scripts/install fetches */
+#define CHDB_VERSION "26.7.3-stable.1" /* the version that scripts/install fetches */
 #define READY_TIMEOUT_MS 60000
 #define READY_POLL_MS 20
 #define TEXT_MAX 4096
@@ -123,7 +122,7 @@ static bool clickhouse_parse_options(int argc, char **argv)
     return true;
 }
 
-/* Resolves --listen and --port, then calls use() on a socket for it: bind or connect. */
+/* Resolves --listen and --port, then calls use() (bind or connect) on a socket for them. */
 static int clickhouse_try_socket(int (*use)(int, const struct sockaddr *, socklen_t))
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
@@ -148,7 +147,8 @@ static void *clickhouse_watch(void *arg)
     bool ready = false;
 
     for (int waited_ms = 0;; waited_ms += READY_POLL_MS) {
-        /* A stop and a continuation interrupt the wait: only a signal's number ends it. */
+        /* Stopping and continuing the process interrupts the wait: only a signal of the set ends
+         * it. */
         if ((ready ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &pause)) > 0)
             _exit(0);
         if (ready)
@@ -168,7 +168,7 @@ static void *clickhouse_watch(void *arg)
 /* Runs the engine; returns only when it has failed. */
 static int clickhouse_run_engine(void *(*query)(int, char **))
 {
-    /* One row a second, one row a block: about thirty years. */
+    /* One row a second, in blocks of one row: about thirty years. */
     static char forever[] = "--query=SYSTEM START LISTEN HTTP; SELECT sleepEachRow(1) FROM "
                             "numbers(1000000000) FORMAT Null SETTINGS max_block_size = 1, "
                             "function_sleep_max_microseconds_per_block = 10000000";
@@ -206,7 +206,8 @@ int main(int argc, char **argv)
                 options.port, strerror(-err));
         return 1;
     }
-    /* Before the engine starts its threads, so that all of them leave these to the watcher. */
+    /* Block them before the engine starts its threads, so that only the watcher gets these
+     * signals. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

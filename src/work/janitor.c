@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * janitor.c - does what nobody should wait for, off the path of an event.
+ * janitor.c - does work that no event should wait for.
  *
  * Runs on: its own thread.
- * Owns: nothing but the thread.
+ * Owns: only the thread.
  */
 #include "alloy/janitor.h"
 
@@ -14,7 +14,7 @@
 #include "alloy/clock.h"
 #include "alloy/pulse.h"
 
-/* Longest sleep: L1 expires in steps of this, and a finished segment is removed within it. */
+/* Longest sleep. L1 expires, and finished segments are removed, with this precision. */
 #define INTERVAL_MS 50
 
 struct janitor {

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replay.c - brings the events that an earlier life left in the journal back into the pipeline.
+ * replay.c - puts the events that an earlier life left in the journal back into the pipeline.
  *
  * A record with an insert id may already be in ClickHouse, so it must go again in exactly the same
- * insert, under the same token. Rows of one insert can lie in any segments, so the whole journal is
- * read before the first of them goes: these records are kept, grouped by insert id, and handed to
- * the flusher. There are never more of them than the flusher can have had in its inserts.
+ * insert, under the same token; in any other insert it would be doubled. Rows of one insert can be
+ * in any segments, so we read the whole journal before the first of them goes: we keep these
+ * records, group them by insert id, and submit them to the flusher. There are never more of them
+ * than the flusher's inserts held.
  *
- * A record without one has never been sent; it goes through the ring and the claims like a new
- * event, where its claim, if it had made one, is recognized by its LSN. These are not kept: a
- * second pass hands them over segment by segment.
+ * A record without one was never sent. It goes through ring and claims like a new event; if it
+ * already has a claim, the claim's LSN shows that. We do not keep these: a second pass hands them
+ * over segment by segment.
  *
- * A record whose line is in the dead-letter folder was refused, and only its id is still to be
- * forgotten. It bears an insert id, unless that was lost with the power.
+ * A record whose line is in the dead-letter folder was refused, and only has to be released. It has
+ * an insert id, unless a power loss took that.
  *
- * Such a record need not be the owner of its id. A kill between append and L1 leaves a record that
- * nobody was told of, and its id may be accepted again, or have been accepted already from another
- * connection. With Redis the claims sort that out. Without, L1 knows the owner, and the others are
- * dropped here as duplicates. (Not with Redis: there an id that left L1 early can have a later
- * record for its owner in L1, which was a duplicate of the one at hand.)
+ * A record without an insert id need not own its id. A kill between append and L1 leaves a record
+ * whose client had no answer; the client may have sent the event again, or another connection may
+ * already have had it accepted. With Redis the claims decide. Without Redis L1 knows the owner, and
+ * we drop the others here as duplicates. (Not with Redis: when an id left L1 early, L1 can name a
+ * later record as the owner, which was a duplicate of this one.)
  *
- * Runs on: replay_read() the main thread; all else its own thread.
+ * Runs on: replay_read() on the main thread; the rest on its own thread.
  * Owns: the recovery and the list of records that are in inserts.
  */
 #define LOG_MODULE "replay"
@@ -43,35 +44,35 @@
 #include "alloy/log.h"
 #include "alloy/recover.h"
 
-/* Events handed to the ring at once: small beside the ring, so that new traffic finds room. */
+/* Events published at once: few compared with the ring, so that new traffic finds room. */
 #define FEED_CHUNK 256
 #define FEED_PAUSE_MS 5
 #define HEALTH_INTERVAL_MS 250
 #define LOG_INTERVAL_MS 2000
 #define READING_WAIT_MS 1000
 #define READING_POLL_MS 1
-/* New traffic comes first where there is one core too few. */
+/* New traffic comes first when there are too few cores. */
 #define NICENESS 5
 
 struct replay {
     struct replay_parts parts;
     struct recovery *recovery;
     struct metrics_thread *metrics;
-    struct l1_thread *l1; /* of the thread that works now */
+    struct l1_thread *l1; /* of the thread that works now: main, then ours */
     struct buried buried; /* constant once read */
-    size_t adopted_count; /* records that were found in it */
+    size_t adopted_count; /* records that we found in it */
     uint64_t started_ms;
-    uint64_t real_ms;                         /* when it began */
-    uint64_t newest_ms;                       /* the latest record's time, but no later than that */
+    uint64_t real_ms;                         /* when the replay began */
+    uint64_t newest_ms;                       /* when the latest record came, at most real_ms */
     uint64_t inserted_ms[CONFIG_STREAMS_MAX]; /* when the latest INSERTED event of a stream came */
-    struct record **frozen; /* LIVE records that are in inserts, as they were read */
+    struct record **frozen; /* LIVE records that are in inserts, in the order of reading */
     size_t frozen_count, frozen_capacity;
     /* written by the thread that works now, read by any */
     _Atomic uint64_t found;  /* LIVE records */
-    _Atomic uint64_t handed; /* of these, or dropped as duplicates */
+    _Atomic uint64_t handed; /* of these: handed over, or dropped as duplicates */
     uint64_t health_due_ms, log_due_ms;
     atomic_bool is_read; /* written by the thread that works now, read by any */
-    bool failed;         /* something of the journal stays behind until a restart */
+    bool failed;         /* some of the journal could not be read, and waits for a restart */
     bool started;
     pthread_t thread;
     atomic_bool stop; /* any thread */
@@ -93,14 +94,14 @@ static void replay_pause_ms(uint64_t ms)
     nanosleep(&wait, NULL);
 }
 
-/* One thread at a time adds; relaxed: figures for /readyz and the log. */
+/* One thread at a time adds. relaxed: only /readyz and the log read it. */
 static void replay_count(_Atomic uint64_t *counter, uint64_t n)
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
 
-/* Tells how far it is, in /readyz and the log. segment: the one being read, 0: all are read. */
+/* Reports progress in /readyz and the log. segment: the one being read; 0: all are read. */
 static void replay_tell_progress(struct replay *replay, size_t segment)
 {
     const uint64_t now_ms = clock_mono_ms();
@@ -131,7 +132,8 @@ static void replay_tell_progress(struct replay *replay, size_t segment)
         log_info("replaying events=%" PRIu64 " handed_over=%" PRIu64, found, handed);
 }
 
-/* Whether a record came less than the time for which L1 knows its id before until_ms. */
+/* Whether L1 still knows the record's id at until_ms, since the record came less than the ttl
+ * before. */
 static bool replay_is_recent(const struct replay *replay, const struct record *record,
                              uint64_t until_ms)
 {
@@ -139,9 +141,9 @@ static bool replay_is_recent(const struct replay *replay, const struct record *r
 }
 
 /*
- * Gives L1 back what its files lacked: the owners. What was refused or dead-lettered is new when it
- * comes again, and of a duplicate the owner decides, which has a record of its own or is another
- * alloyd's.
+ * Gives L1 back the ids that its files lacked, with their owners. Not those of refused or
+ * dead-lettered events, which are new when they come again; nor those of duplicates, whose owner
+ * has a record of its own or is another alloyd's.
  */
 static void replay_remember(struct replay *replay, const struct record *record, uint16_t state)
 {
@@ -150,7 +152,7 @@ static void replay_remember(struct replay *replay, const struct record *record, 
 
     if (state != RECORD_LIVE && state != RECORD_INSERTED)
         return;
-    /* A stream's own ttl counts from when the event came, not from now. */
+    /* A stream's own ttl counts from when the event came, not from this start. */
     if (l1_stream_ttl_ms(replay->parts.l1, record->stream) < replay->parts.l1_ttl_ms &&
         record->received_ms < replay->real_ms)
         added_ms -= replay->real_ms - record->received_ms < now_ms
@@ -158,15 +160,16 @@ static void replay_remember(struct replay *replay, const struct record *record, 
                         : now_ms;
     if (l1_add(replay->l1, &record->hash, record->lsn, added_ms) != L1_KNOWN)
         return;
-    /* Of two records with one id the one that has been sent won, whichever was read first. */
+    /* Of two records with one id, the one that was sent owns it, whichever we read first. */
     if (state == RECORD_INSERTED || record_insert_id(record) != 0) {
         l1_remove(replay->l1, &record->hash);
         l1_add(replay->l1, &record->hash, record->lsn, added_ms);
     }
 }
 
-/* If the record is in the dead-letter folder, hands it to the workers to let go of. Until then L1
- * keeps whatever comes with its id from meeting the old claim. */
+/* If the record is in the dead-letter folder, queues it for release by the workers. Until then its
+ * id stays in L1, so that a corrected event cannot meet the old claim and be dropped as a
+ * duplicate. */
 static bool replay_adopt_buried(struct replay *replay, struct record *record)
 {
     const uint64_t now_ms = clock_mono_ms();
@@ -224,8 +227,8 @@ static void replay_visit(void *arg, struct record *record)
     replay_keep_frozen(replay, record);
 }
 
-/* Whoever was sent owns its id, but for one that is a whole ttl older than the newest record: that
- * id may have been accepted again in its own right. */
+/* A record that was sent owns its id, unless it is a whole ttl older than the newest record: then
+ * the id may rightly have been accepted again. */
 static void replay_remember_frozen(struct replay *replay)
 {
     for (size_t i = 0; i < replay->frozen_count; i++) {
@@ -236,7 +239,7 @@ static void replay_remember_frozen(struct replay *replay)
     }
 }
 
-/* What somebody has to look at, for as long as it is so. */
+/* Raises conditions for what an operator must look at. */
 static void replay_tell_findings(struct replay *replay)
 {
     struct journal_dir *dir = journal_folder(replay->parts.journal);
@@ -256,7 +259,8 @@ static void replay_tell_findings(struct replay *replay)
                      stats->unknown_stream);
 }
 
-/* The first pass. What cannot be read stays where it is; 0 or the first -errno. */
+/* The first pass. Segments that cannot be read stay where they are; returns 0 or the first
+ * -errno. */
 static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 {
     const size_t segments = recover_segments(replay->recovery);
@@ -267,7 +271,8 @@ static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_
         int err;
 
         replay_tell_progress(replay, i + 1);
-        /* Nobody is served yet: whoever has started us wants to know how far it is. */
+        /* We serve nobody yet: tell systemd how far we are, or it would take the start for a
+         * failure. */
         if (!replay->parts.ids_known && replay->parts.reading != NULL &&
             !replay->parts.reading(i + 1, segments))
             return -ECANCELED;
@@ -282,8 +287,8 @@ static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_
     if (!replay->failed && !replay_stopping(replay))
         journal_adopted_all(replay->parts.journal);
     replay_tell_findings(replay);
-    /* release: pairs with the acquire in replay_await_reading(); what was counted is then visible
-     */
+    /* release: pairs with the acquire in replay_await_reading(), which then sees what was
+     * counted */
     atomic_store_explicit(&replay->is_read, true, memory_order_release);
     log_info("journal read segments=%" PRIu64 " records=%" PRIu64 " live=%" PRIu64
              " in_inserts=%zu dead_lettered=%zu corrupt=%" PRIu64 " unknown_stream=%" PRIu64
@@ -294,7 +299,8 @@ static int replay_read_segments(struct replay *replay, char error[JOURNAL_ERROR_
     return first_err;
 }
 
-/* By insert, then by LSN. The stream counts too: the id is outside the record's checksum. */
+/* By insert, then by LSN. By stream too: the checksum does not cover the insert id, so two streams
+ * could seem to share one. */
 static int replay_compare(const void *left, const void *right)
 {
     const struct record *a = *(struct record *const *)left, *b = *(struct record *const *)right;
@@ -307,7 +313,7 @@ static int replay_compare(const void *left, const void *right)
     return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
 }
 
-/* Rebuilds the inserts that were frozen and hands them to the flusher. */
+/* Rebuilds the frozen inserts and submits them to the flusher. */
 static void replay_feed_frozen(struct replay *replay)
 {
     size_t first = 0;
@@ -343,11 +349,11 @@ static void replay_feed_frozen(struct replay *replay)
 }
 
 /*
- * Enters ids that had not come to L1; drops the records whose ids others own, where L1 decides, and
- * takes out those that are in the dead-letter folder.
- * Returns how many are left, in order. What is a whole ttl older than the newest record is passed
- * over: its id may have been accepted again in its own right. However long alloyd was down, the
- * turns that the kill cut short, where two records of one id can come from, are at the end.
+ * Enters ids that had not reached L1. Where L1 decides, drops records whose id another record owns.
+ * Removes those that are in the dead-letter folder. Returns how many are left, in order. Keeps
+ * records that are a whole ttl older than the newest one without a look at L1: their ids may
+ * rightly have been accepted again. Two records of one id come only from turns that the kill cut
+ * short, and those are at the end of the journal, however long alloyd was down.
  */
 static size_t replay_enter(struct replay *replay, struct record **records, size_t n)
 {
@@ -372,7 +378,7 @@ static size_t replay_enter(struct replay *replay, struct record **records, size_
     return kept;
 }
 
-/* Waits until n more events leave half of the ring to new ones. False: it must end. */
+/* Waits until n more events leave half of the ring to new ones. False: the thread must end. */
 static bool replay_reserve(struct replay *replay, size_t n)
 {
     struct ring *ring = replay->parts.ring;
@@ -386,7 +392,7 @@ static bool replay_reserve(struct replay *replay, size_t n)
     return true;
 }
 
-/* The second pass over segment i. False: it must end. */
+/* The second pass over segment i. False: the thread must end. */
 static bool replay_feed_segment(struct replay *replay, size_t i)
 {
     const size_t quarter = ring_capacity(replay->parts.ring) / 4;
@@ -415,8 +421,8 @@ static void replay_feed(struct replay *replay)
 {
     bool going = true;
 
-    /* An insert that lacks a row must not go: what is missing would come later under a token that
-     * ClickHouse knows. */
+    /* An insert that lacks a row must not go: the missing row would come later under a token that
+     * ClickHouse knows, and be dropped. */
     if (replay->failed && replay->frozen_count > 0)
         log_error("inserts of an earlier life wait for what could not be read events=%zu "
                   "action=restart",
@@ -444,14 +450,14 @@ static void *replay_main(void *arg)
     char error[JOURNAL_ERROR_MAX];
 
     pulse_join("replay");
-    /* Only a wish. */
+    /* Not important: if it fails, replay competes with new traffic. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
     while ((replay->l1 = l1_thread_create(replay->parts.l1)) == NULL && !replay_stopping(replay))
         replay_pause_ms(FEED_PAUSE_MS);
     if (replay->l1 == NULL)
         goto end;
     if (!replay->is_read)
-        (void)!replay_read_segments(replay, error); /* told there */
+        (void)!replay_read_segments(replay, error); /* reported there */
     replay_feed(replay);
     /* release: pairs with the acquire in replay_done() */
     atomic_store_explicit(&replay->done, true, memory_order_release);
@@ -461,7 +467,7 @@ end:
     return NULL;
 }
 
-/* Reads the journal before anybody else runs, and fills L1 from it. */
+/* Reads the journal before other threads run, and fills L1 from it. */
 static int replay_read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 {
     int err;
@@ -478,7 +484,7 @@ static int replay_read_now(struct replay *replay, char error[JOURNAL_ERROR_MAX])
     return err;
 }
 
-/* Finds out what is in the dead-letter folder already. */
+/* Finds out which records are already in the dead-letter folder. */
 static int replay_read_buried(struct replay *replay, char error[JOURNAL_ERROR_MAX])
 {
     const char *dir = replay->parts.config->dead_letter_dir;
@@ -533,7 +539,7 @@ free_replay:
     return err;
 }
 
-/* A journal that is read quickly is read before anybody can ask how many events are pending. */
+/* Waits a little, so that after a quick reading nobody sees a wrong count of pending events. */
 static void replay_await_reading(const struct replay *replay)
 {
     const uint64_t until_ms = clock_mono_ms() + READING_WAIT_MS;
@@ -563,13 +569,13 @@ int replay_start(struct replay *replay, struct flusher *flusher)
 
 bool replay_done(const struct replay *replay)
 {
-    /* acquire: pairs with the release in replay_main(); what was handed over is then visible */
+    /* acquire: pairs with the release in replay_main(); we then see what was handed over */
     return atomic_load_explicit(&replay->done, memory_order_acquire);
 }
 
 uint64_t replay_pending(const struct replay *replay)
 {
-    /* In this order: what is handed over was found before. */
+    /* In this order: an event is counted as found before it is counted as handed over. */
     const uint64_t handed = atomic_load_explicit(&replay->handed, memory_order_relaxed);
 
     return atomic_load_explicit(&replay->found, memory_order_relaxed) - handed;

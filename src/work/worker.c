@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.c - drains the ring into a batch for each stream, claims the ids of full or lingering
- * batches, and hands the unique events to the flusher. Between batches it lets go of dead-lettered
- * records.
+ * worker.c - takes events from the ring into a batch for each stream, claims the ids of a batch
+ * that is full or has lingered, and submits the unique events to the flusher. Between batches it
+ * releases dead-lettered records.
  *
- * A worker holds at most one batch a stream and what it took from the ring last. While it waits
- * for Redis (redis.on_failure = hold) it takes nothing more: the ring fills, and clients get 503.
- * Where a stream's claims must not be taken (mark.h) its events wait here, beside those of others:
- * pointers to records, as many as the journal holds.
- * Whatever it holds is LIVE in the journal, so it may be stopped at any point.
+ * A worker holds at most one batch for each stream and what it took from the ring last. While it
+ * waits for Redis (redis.on_failure = hold) it takes nothing more: the ring fills, and clients get
+ * 503. When a stream's claims must not be taken (mark.h), its events wait here and do not hold up
+ * others: they are pointers to records, at most as many as the journal holds. Whatever it holds is
+ * LIVE in the journal, so it may be stopped at any point.
  *
- * Runs on: a thread of its own; worker_start(), worker_done() and worker_stop() any other.
+ * Runs on: a thread of its own; worker_start(), worker_done() and worker_stop() on any other.
  * Owns: the claims and the batches that are open.
  */
 #include "alloy/worker.h"
@@ -34,30 +34,30 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A waiting worker looks this often whether a reload has changed what it waits for. */
+/* How often a waiting worker checks whether a reload has changed what it waits for. */
 #define HOLD_STEP_MS 100
 #define MEMORY_WAIT_MS 20
-/* The ring is closed and some front-end thread still holds credits: cancelling them wakes nobody.
- */
+/* For a closed ring with credits that a front-end thread still holds: cancelling them wakes
+ * nobody. */
 #define CLOSING_WAIT_MS 5
 #define STOP_STEP_MS 10
-#define DONE_STEP_MS 10 /* between two looks at the queue of dead-lettered records, in a drain */
+#define DONE_STEP_MS 10 /* in a drain: between two looks at the queue of dead-lettered records */
 #define LOG_INTERVAL_MS 10000
 #define STRANGE_INTERVAL_MS 60000
-/* Exchanges with Redis, each up to redis.timeout, between two reports of a worker. */
+/* Most exchanges with Redis, each up to redis.timeout, between two beats of a worker. */
 #define EXCHANGES_MAX 10
 
 /* The batch of one stream that is being filled. */
 struct open_batch {
     struct batch *batch; /* NULL until the stream's first event; then reused */
     uint64_t since_ms;   /* when its first event was added; a reload may change the linger */
-    struct batch *kept;  /* what must not be claimed yet, oldest first */
+    struct batch *kept;  /* batches that must not be claimed yet, oldest first */
     struct batch *kept_last;
 };
 
 enum worker_claimed {
-    WORKER_CLAIMED, /* verdicts are there, or the batch goes on without */
-    WORKER_KEEPS,   /* not yet */
+    WORKER_CLAIMED, /* we have verdicts, or go on without them */
+    WORKER_KEEPS,   /* not yet: the batch must wait */
     WORKER_ENDS,
 };
 
@@ -88,11 +88,11 @@ struct worker {
 
 static bool worker_is_stopping(const struct worker *worker)
 {
-    /* relaxed: nothing else is handed over with it */
+    /* relaxed: the flag carries no data */
     return atomic_load_explicit(&worker->stopping, memory_order_relaxed);
 }
 
-/* Reports in, and that what comes next may wait for Redis. */
+/* Beats, and says that the next step may wait for Redis. */
 static void worker_beat(const struct worker *worker)
 {
     pulse_beat(EXCHANGES_MAX * config_current(worker->parts.config)->redis_timeout_ms);
@@ -113,7 +113,8 @@ static bool worker_must_hold(const struct worker *worker)
     return config_current(worker->parts.config)->redis_on_failure == CONFIG_REDIS_HOLD;
 }
 
-/* Waits until Redis may be asked again or need not be any more; false: the worker must end. */
+/* Waits until we may ask Redis again, or a reload says that we need not; false: the worker must
+ * end. */
 static bool worker_wait_for_redis(const struct worker *worker)
 {
     for (;;) {
@@ -128,8 +129,8 @@ static bool worker_wait_for_redis(const struct worker *worker)
     }
 }
 
-/* Asks for verdicts once; 0, -EAGAIN: Redis does not tell, or -EBUSY: the stream's events must
- * wait. */
+/* Asks for verdicts once. Returns 0; -EAGAIN: Redis does not answer; -EBUSY: the stream's events
+ * must wait. */
 static int worker_try_claim(struct worker *worker, const struct batch *batch)
 {
     const uint64_t now_ms = clock_mono_ms();
@@ -142,8 +143,8 @@ static int worker_try_claim(struct worker *worker, const struct batch *batch)
     case MARKS_UNSEEN:
         break;
     }
-    /* With Redis there the mark will be seen, once the table is known; with Redis away it is as if
-     * there were no marks. */
+    /* While Redis works, the mark will be seen once the table is known, so wait. While it is away,
+     * go on as if there were no marks. */
     if (claims_probe(worker->claims, now_ms) == 0)
         return -EBUSY;
     for (uint32_t i = 0; i < batch->count; i++)
@@ -151,7 +152,7 @@ static int worker_try_claim(struct worker *worker, const struct batch *batch)
     return -EAGAIN;
 }
 
-/* Gets a verdict on every record. */
+/* Gets a verdict on every record of the batch. */
 static enum worker_claimed worker_claim(struct worker *worker, const struct batch *batch)
 {
     int err;
@@ -169,7 +170,8 @@ static enum worker_claimed worker_claim(struct worker *worker, const struct batc
     return WORKER_CLAIMED;
 }
 
-/* Their events are inserted: what no alloyd has written makes nothing a duplicate. */
+/* Reports strange keys. Their events are inserted: a value that no alloyd has written makes nothing
+ * a duplicate. */
 static void worker_tell_strange(struct worker *worker, uint16_t stream, uint64_t n)
 {
     static struct log_limit limit;
@@ -183,7 +185,8 @@ static void worker_tell_strange(struct worker *worker, uint16_t stream, uint64_t
                  (unsigned long long)suppressed);
 }
 
-/* Takes the duplicates out of the batch and out of the journal; what is left keeps its order. */
+/* Removes the duplicates from the batch and finishes them in the journal; the rest keeps its
+ * order. */
 static void worker_sort_out(struct worker *worker, struct batch *batch)
 {
     size_t duplicates = 0;
@@ -211,7 +214,7 @@ static void worker_sort_out(struct worker *worker, struct batch *batch)
     METRIC_STREAM_ADD(worker->metrics, batch->stream, duplicate_l2, duplicates);
 }
 
-/* A batch, sooner or later. NULL: the worker must end. */
+/* Returns a batch, and waits for memory if there is none. NULL: the worker must end. */
 static struct batch *worker_new_batch(struct worker *worker, uint16_t stream, uint32_t capacity)
 {
     static struct log_limit limit;
@@ -228,8 +231,8 @@ static struct batch *worker_new_batch(struct worker *worker, uint16_t stream, ui
     return batch;
 }
 
-/* Hands a copy of just the size needed to the flusher, where it may stay for as long as ClickHouse
- * is away. False: the worker must end. */
+/* Submits a copy of exactly the needed size to the flusher: while ClickHouse is away, many may
+ * gather there. False: the worker must end. */
 static bool worker_submit(struct worker *worker, const struct batch *batch)
 {
     struct batch *copy = worker_new_batch(worker, batch->stream, batch->count);
@@ -244,7 +247,7 @@ static bool worker_submit(struct worker *worker, const struct batch *batch)
     return true;
 }
 
-/* Puts a batch's records behind those of its stream that wait. False: the worker must end. */
+/* Appends a batch's records to those of its stream that wait. False: the worker must end. */
 static bool worker_keep(struct worker *worker, const struct batch *batch)
 {
     struct open_batch *open = &worker->open[batch->stream];
@@ -266,15 +269,14 @@ static bool worker_keep(struct worker *worker, const struct batch *batch)
     return true;
 }
 
-/* Hands over what is unique of a batch that has its verdicts. False: the worker must end. */
+/* Submits the unique events of a batch that has its verdicts. False: the worker must end. */
 static bool worker_hand_over(struct worker *worker, struct batch *batch)
 {
     worker_sort_out(worker, batch);
     return batch->count == 0 || worker_submit(worker, batch);
 }
 
-/* Claims a batch, hands it over or keeps its records, and empties it; false: the worker must end.
- */
+/* Claims a batch, submits it or keeps its records, and empties it. False: the worker must end. */
 static bool worker_finish(struct worker *worker, struct batch *batch)
 {
     bool done = false;
@@ -352,7 +354,8 @@ static bool worker_finish_kept(struct worker *worker)
     return true;
 }
 
-/* How long until kept batches are to be tried again; ring_wake() tells when a stream may go on. */
+/* How long until we try kept batches again; ring_wake() wakes us earlier when a stream may go
+ * on. */
 static uint64_t worker_kept_wait_ms(const struct worker *worker, uint64_t now_ms)
 {
     uint64_t wait_ms = UINT64_MAX;
@@ -386,7 +389,8 @@ static uint64_t worker_linger_left_ms(const struct worker *worker, const struct 
     return until_ms > now_ms ? until_ms - now_ms : 0;
 }
 
-/* Finishes the batches whose first event is linger old, or all. False: the worker must end. */
+/* Finishes the batches whose first event has waited for linger, or all. False: the worker must
+ * end. */
 static bool worker_finish_due(struct worker *worker, bool all)
 {
     uint64_t now_ms = clock_mono_ms();
@@ -401,7 +405,7 @@ static bool worker_finish_due(struct worker *worker, bool all)
     return true;
 }
 
-/* The batch that the stream's next event goes into; NULL: the worker must end. */
+/* The batch for the stream's next event; NULL: the worker must end. */
 static struct batch *worker_open_batch(struct worker *worker, uint16_t stream)
 {
     struct open_batch *open = &worker->open[stream];
@@ -416,8 +420,8 @@ static struct batch *worker_open_batch(struct worker *worker, uint16_t stream)
     return open->batch;
 }
 
-/* Adds the n records taken to their batches and finishes the full ones. False: the worker must end.
- */
+/* Adds the n taken records to their batches and finishes the full ones. False: the worker must
+ * end. */
 static bool worker_distribute(struct worker *worker, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -435,7 +439,7 @@ static bool worker_distribute(struct worker *worker, size_t n)
     return true;
 }
 
-/* How long the ring may sleep: until the next linger ends, or Redis is to be asked again; at most
+/* How long to sleep on the ring: until the next linger ends, or we may ask Redis again; at most
  * wait_ms. */
 static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
 {
@@ -463,8 +467,8 @@ static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
     return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * CLOCK_NS_PER_MS;
 }
 
-/* All is handed over. What the flusher then finds to be refused comes back here, until the drain
- * is over. */
+/* All events are submitted. Rows that ClickHouse then refuses come back here for release, until the
+ * drain is over. */
 static void worker_serve_to_the_end(struct worker *worker)
 {
     do {
@@ -472,11 +476,11 @@ static void worker_serve_to_the_end(struct worker *worker)
     } while (worker_pause_ms(worker, DONE_STEP_MS));
 }
 
-/* Nothing to take: sleeps, or, once the ring is closed, hands over what there is. False: all is
- * done, or the worker must end. */
+/* The ring is empty: sleeps, or, once it is closed, submits what is left. False: all is done, or
+ * the worker must end. */
 static bool worker_idle(struct worker *worker)
 {
-    /* Before we look whether there is anything to let go of. */
+    /* Read it before we look for records to release, or we would miss a wake-up in between. */
     const uint32_t epoch = ring_epoch(worker->parts.ring);
     uint64_t wait_ms, vacate_ms;
 
@@ -489,11 +493,11 @@ static bool worker_idle(struct worker *worker)
             worker_serve_to_the_end(worker);
             return false;
         }
-        /* ring_wait() does not sleep on a closed ring. */
+        /* Not with ring_wait(), which does not sleep on a closed ring. */
         return worker_pause_ms(worker, CLOSING_WAIT_MS);
     }
-    /* A probe keeps readiness and metrics true while no event comes that would show Redis is back;
-     * its outcome is in them. */
+    /* While no event comes that would show that Redis is back, a probe does; its result goes to
+     * /readyz and the metrics. */
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
     wait_ms = release_serve(worker->releases, clock_mono_ms());
@@ -506,7 +510,8 @@ static bool worker_idle(struct worker *worker)
     return true;
 }
 
-/* L1 wants to be used by the thread that made its handle. False: the worker must end. */
+/* Runs on the worker's thread, since only the thread that made an l1_thread may use it. False: the
+ * worker must end. */
 static bool worker_prepare_releases(struct worker *worker)
 {
     while (worker->releases == NULL) {
@@ -533,7 +538,7 @@ static void *worker_run(void *arg)
     pulse_join(worker->name);
     if (!worker_prepare_releases(worker))
         goto end;
-    /* Tells a wrong redis.url or password at start rather than with the first event. */
+    /* Reports a wrong redis.url or password at start rather than with the first event. */
     (void)!claims_probe(worker->claims, clock_mono_ms());
     while (!worker_is_stopping(worker)) {
         size_t n;
@@ -574,7 +579,8 @@ static void worker_free_worker(struct worker *worker)
     free(worker);
 }
 
-/* Makes everything that the thread needs; 0 or -errno, with whatever was made left in place. */
+/* Makes everything that the thread needs. Returns 0, or -errno and leaves what was made in
+ * place. */
 static int worker_prepare(struct worker *worker)
 {
     const struct config *config = config_current(worker->parts.config);
@@ -627,8 +633,7 @@ int worker_start(struct worker **out, const struct worker_parts *parts, unsigned
 
 bool worker_done(const struct worker *worker)
 {
-    /* acquire: pairs with the release in worker_idle(); what the worker handed over is then visible
-     */
+    /* acquire: pairs with the release in worker_idle(); we then see what the worker submitted */
     return atomic_load_explicit(&worker->done, memory_order_acquire);
 }
 
@@ -639,9 +644,9 @@ void worker_stop(struct worker *worker)
 
     atomic_store_explicit(&worker->stopping, true, memory_order_relaxed);
     claims_cancel(worker->claims);
-    (void)!write(worker->stop_fd, &one, sizeof(one)); /* a counter of 0 takes it */
-    /* The thread may look at stopping just before this and go to sleep on the ring just after it:
-     * so wake it until it has ended. */
+    (void)!write(worker->stop_fd, &one, sizeof(one)); /* cannot fail: the counter is 0 */
+    /* The thread may look at stopping just before this and fall asleep on the ring just after the
+     * wake-up: so wake it until it has ended. */
     do {
         ring_wake(worker->parts.ring);
         clock_gettime(CLOCK_REALTIME, &until);

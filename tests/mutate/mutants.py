@@ -101,13 +101,12 @@ EVENT = [
     Mutant("json_minus_zero", "src/event",
            'if (part->len == 2 && memcmp(value, "-0", 2) == 0) {', "if (false) {",
            "0 and -0, the same number, are two ids", ("json_scan",)),
-    Mutant("json_no_space", "src/event",
-           """    if (at == *text) {
-        (void)json_fail(scan, at, "White space was expected between events.");
-        return JSON_SCAN_INVALID_JSON;
-    }
-""", "",
-           "{}{} passes, and the rows of an insert run together", ("json_scan",)),
+    Mutant("json_envelope_tail", "src/event",
+           "    at = json_skip_object(scan, at + 1, end, values, true);", "    at = memchr(at, '}', (size_t)(end - at)) + 1;",
+           "what stands behind the events of an envelope is not checked", ("json_id",)),
+    Mutant("json_header_number", "src/event",
+           "    if (scan->index > 0)\n        digits", "    if (false)\n        digits",
+           "of several events of a request whose id is in a header one is kept", ("json_id",)),
 ]
 
 JOURNAL = [

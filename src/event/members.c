@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * members.c - what stands in the objects and arrays of an event.
+ * members.c - walks through the objects and arrays of an event.
  *
  * Runs on: any thread.
  * Owns: nothing.
  */
-#include "members.h"
+#include "alloy/members.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -19,14 +19,14 @@ static void members_skip_space(struct members *members)
         members->at++;
 }
 
-/* The byte that comes next, behind white space; '\0': the end. */
+/* The next byte after white space; '\0': the end. */
 static char members_peek(struct members *members)
 {
     members_skip_space(members);
     return members->at < members->end ? *members->at : '\0';
 }
 
-/* Takes a string, of which we are at the quote. Returns its inside. */
+/* Takes a string; we are at its quote. Returns its inside. */
 static struct slice members_take_string(struct members *members)
 {
     const char *from = ++members->at;
@@ -40,7 +40,7 @@ static struct slice members_take_string(struct members *members)
     return inside;
 }
 
-/* Takes an object or array, by its brackets. */
+/* Takes an object or array, by counting brackets. */
 static void members_take_nested(struct members *members)
 {
     size_t depth = 0;
@@ -60,7 +60,7 @@ static void members_take_nested(struct members *members)
     }
 }
 
-/* Takes any value. False: none begins here. */
+/* Takes any value. False: no value begins here. */
 static bool members_take_value(struct members *members, struct slice *value)
 {
     const char byte = members_peek(members);
@@ -85,7 +85,7 @@ static void members_skip(struct members *members, char byte)
 
 void members_open(struct members *members, struct slice text)
 {
-    /* A pointer that may be NULL is not to be compared or added to. */
+    /* text.data may be NULL, which must not be compared or added to. */
     *members = (struct members){.at = text.len == 0 ? "" : text.data};
     members->end = members->at + text.len;
     if (members_peek(members) != '\0')
@@ -106,6 +106,15 @@ bool members_next_element(struct members *members, struct slice *value)
 {
     members_skip(members, ',');
     return members_take_value(members, value);
+}
+
+struct slice members_value(const char *value, const char *end)
+{
+    struct members members = {.at = value, .end = end};
+    struct slice text;
+
+    (void)members_take_value(&members, &text);
+    return text;
 }
 
 /* Four hexadecimal digits; -1: they are not there. */
@@ -142,7 +151,8 @@ static size_t members_put_utf8(int32_t c, char out[4])
     return len;
 }
 
-/* Decodes the escape whose backslash is at *at, and moves *at behind it. Returns the bytes put. */
+/* Decodes the escape whose backslash is at *at, and moves *at behind it. Returns the bytes
+ * written. */
 static size_t members_put_escape(struct slice name, size_t *at, char out[4])
 {
     static const char letters[] = "bfnrt", bytes[] = "\b\f\n\r\t";
