@@ -12,37 +12,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "alloy/address.h"
 #include "alloy/base.h"
 #include "alloy/bucket.h"
 
-struct sockaddr;
 struct quota;
-
-/* Who sends: an IPv4 address, or the network (/64) of an IPv6 address. */
-struct quota_address {
-    uint64_t network; /* IPv6: the first 8 bytes; IPv4: the address */
-    uint8_t family;   /* 4, 6; 0: none, as on a unix socket */
-};
-
-/* An IPv4 address that came as ::ffff:a.b.c.d is one of IPv4. */
-struct quota_address quota_address_of(const struct sockaddr *address);
 
 /* Has room for at least addresses; returns owned (quota_destroy()), NULL: out of memory. */
 struct quota *quota_create(size_t addresses);
 void quota_destroy(struct quota *quota); /* NULL is fine */
 
 /*
- * An address's two buckets, lent for the request in hand. They are full where the address was
- * forgotten for want of room: a set of the table that is full forgets whoever misses least.
+ * What one IPv4 address, or one network (/64) of IPv6, may still send; lent for the request in
+ * hand. Both buckets are full if the address was forgotten: where there is no room for one more,
+ * the table forgets the address whose buckets lack least.
  */
 struct quota_buckets {
     struct bucket requests;
     struct bucket events;
 };
-struct quota_buckets *quota_find(struct quota *quota, const struct quota_address *address);
+struct quota_buckets *quota_find(struct quota *quota, const struct address *address);
 
-/* Says which rates count now, each at most BUCKET_RATE_MAX. Others than before make every bucket
- * full: a debt was made at the old rate. */
+/* Tells the rates that count now, each at most BUCKET_RATE_MAX. If they have changed, every bucket
+ * becomes full: its debt was made at the old rate. */
 void quota_use_rates(struct quota *quota, uint64_t requests, uint64_t events);
 
 #endif

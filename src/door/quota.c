@@ -2,12 +2,13 @@
 /*
  * quota.c - how many requests and events each client address may send a second.
  *
- * A table of fixed size, two ways a set, a set a cache line. An address that is full again and one
- * that was never seen are the same, so a place is taken from whoever misses least, and most often
- * that costs nobody anything. Sets are chosen by a keyed hash: nobody can aim at another's set.
+ * The table has a fixed size: sets of two places, each set one cache line. An address whose buckets
+ * are full is the same as one that was never seen. So a new address takes the place whose buckets
+ * lack least, and mostly this costs nobody anything. A keyed hash chooses the set, so that nobody
+ * can aim at the set of somebody else.
  *
- * A place that changes hands does so in steps, and another thread may still take from it for its
- * last owner: that makes a bucket wrong by one request, which is as good as right.
+ * A place changes its owner in steps, and another thread may still take from it for the last owner.
+ * That makes a bucket wrong by one request, which does no harm.
  *
  * Runs on: any thread.
  * Owns: the table.
@@ -16,7 +17,6 @@
 
 #include <sodium.h>
 
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -39,28 +39,6 @@ struct quota {
     struct quota_set *sets;
     _Atomic uint64_t rates; /* that debts were made with; relaxed, as the buckets */
 };
-
-struct quota_address quota_address_of(const struct sockaddr *address)
-{
-    struct quota_address out = {0, 0};
-
-    if (address->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)address;
-
-        out = (struct quota_address){.network = in->sin_addr.s_addr, .family = 4};
-    } else if (address->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)address;
-        uint32_t v4;
-
-        out.family = 6;
-        memcpy(&out.network, in6->sin6_addr.s6_addr, sizeof(out.network));
-        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-            memcpy(&v4, in6->sin6_addr.s6_addr + 12, sizeof(v4));
-            out = (struct quota_address){.network = v4, .family = 4};
-        }
-    }
-    return out;
-}
 
 struct quota *quota_create(size_t addresses)
 {
@@ -92,6 +70,17 @@ void quota_destroy(struct quota *quota)
     free(quota);
 }
 
+/* Of the network of an IPv6 address its first half says all. */
+static uint64_t quota_hash(const struct quota *quota, const struct address *address)
+{
+    unsigned char text[9] = {address->family};
+    uint64_t hash;
+
+    memcpy(text + 1, address->bytes, address->family == ADDRESS_V4 ? 4 : 8);
+    (void)crypto_shorthash((unsigned char *)&hash, text, sizeof(text), quota->secret);
+    return hash;
+}
+
 /* The later of the times at which its buckets are full: how much would be forgotten with it. */
 static uint64_t quota_full_at(struct quota_place *place)
 {
@@ -102,15 +91,11 @@ static uint64_t quota_full_at(struct quota_place *place)
     return requests > events ? requests : events;
 }
 
-struct quota_buckets *quota_find(struct quota *quota, const struct quota_address *address)
+struct quota_buckets *quota_find(struct quota *quota, const struct address *address)
 {
-    unsigned char text[sizeof(address->network) + 1];
     struct quota_place *ways, *victim;
-    uint64_t owner;
+    uint64_t owner = quota_hash(quota, address);
 
-    memcpy(text, &address->network, sizeof(address->network));
-    text[sizeof(address->network)] = address->family;
-    (void)crypto_shorthash((unsigned char *)&owner, text, sizeof(text), quota->secret);
     ways = quota->sets[owner & quota->mask].ways;
     owner |= 1ull << 63; /* never 0; the set is chosen by the other end */
     for (size_t i = 0; i < WAYS; i++)

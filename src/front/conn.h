@@ -21,6 +21,7 @@
 #include "alloy/buffer.h"
 #include "alloy/config.h"
 #include "alloy/metrics.h"
+#include "alloy/quota.h"
 #include "alloy/route.h"
 
 struct event_base;
@@ -31,6 +32,7 @@ struct conn_shared {
     const struct config_ref *config;
     const struct route_table *routes;
     struct metrics *metrics;
+    struct quota *quota; /* may be NULL while no address has a limit */
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;

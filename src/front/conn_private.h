@@ -16,6 +16,7 @@
 #include <event2/event_struct.h>
 
 #include "alloy/ack.h"
+#include "alloy/address.h"
 #include "alloy/clock.h"
 #include "conn.h"
 #include "alloy/http_parse.h"
@@ -86,6 +87,9 @@ struct answer {
     uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
     size_t request;    /* its number in admission */
     uint64_t begun_ns; /* when the request's first byte was read */
+    /* what entry_take() has taken for it: with this key, or NULL; this many events */
+    const struct key *key;
+    uint32_t metered_events;
 };
 
 /* How far we are with the first of set->large, the one large body that is being judged. */
@@ -109,6 +113,8 @@ struct conn {
     bool lingering; /* its close will be a lingering one */
     bool refused;   /* beyond max_connections, and not counted in shared->connections */
     bool spare;     /* was idle when the drain began, and is no longer counted there either */
+    bool address_known;
+    struct address address; /* for conn_address() */
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;
@@ -116,8 +122,11 @@ struct conn {
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
     struct ack ack;
-    uint64_t begun_ns; /* 0: not one byte of it has arrived */
-    size_t scanned;    /* of its head; for http_parse_head() */
+    const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
+    bool metered;          /* its events are counted, and may be limited */
+    uint16_t retry_s;      /* Retry-After of the 429 that is in hand */
+    uint64_t begun_ns;     /* 0: not one byte of it has arrived */
+    size_t scanned;        /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
@@ -162,6 +171,7 @@ struct conn_set {
     size_t turn_bytes;
     uint32_t answer_count;
     struct reply_date date;
+    struct keys_cache *keys_cache;
     struct json_scan scan;
     struct answer answers[CONN_TURN_ANSWERS_MAX];
     char scratch[CONN_PIPELINE_MAX * REPLY_MAX];
@@ -241,6 +251,22 @@ void request_leave(struct conn *conn);
 void request_refuse(struct conn *conn, const struct refusal *refusal);
 /* The answer that says refusal. */
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
+
+/* conn_address.c */
+
+/* The client's address; ADDRESS_NONE on a unix socket. Lent while the connection lives. */
+const struct address *conn_address(struct conn *conn);
+
+/* entry.c */
+
+/* Whether this request, of which the whole head is there, may send to conn->stream. Sets conn->key
+ * and conn->metered. NULL: it may. */
+const struct refusal *entry_check(struct conn *conn, const struct http_request *request);
+/* Its body holds n events, and conn->metered is set: counts them, and takes them from what its key
+ * and address may send. NULL: taken; else nothing is taken, and the request counts as rejected. */
+const struct refusal *entry_take(struct conn *conn, uint32_t n);
+/* Gives back what was taken for the request of an answer, since it was refused after all. */
+void entry_give(struct conn *conn, const struct answer *answer);
 
 /* conn_wait.c */
 

@@ -2,9 +2,9 @@
 /*
  * request.c - makes requests out of the bytes in a connection's buffer, and notes their answers.
  *
- * A request is judged in the order path, method, encoding, length, body. If the framing of a
- * refused request is sound, we drop its body and the connection goes on; if not, or if the body is
- * longer than we would ever take, we close the connection.
+ * A request is judged in the order path, method, key and limits, encoding, length, body. If the
+ * framing of a refused request is sound, we drop its body and the connection goes on; if not, or if
+ * the body is longer than we would ever take, we close the connection.
  *
  * Admission borrows slices of the buffer, so a connection with answers noted neither reads nor
  * moves its buffer until the turn's end.
@@ -70,6 +70,7 @@ struct reply request_reply(const struct conn *conn, const struct refusal *refusa
     return (struct reply){.status = refusal->status,
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
+                          .retry_s = refusal->status == 429 ? conn->retry_s : 0,
                           .code = refusal->code,
                           .message = refusal->message};
 }
@@ -134,6 +135,22 @@ static bool request_say(const struct conn *conn, struct answer *answer,
     return false;
 }
 
+/* Takes the events of a scanned body from what its sender may send. On a refusal the answer says
+ * so. */
+static const struct refusal *request_take_events(struct conn *conn, struct answer *answer,
+                                                 uint32_t n)
+{
+    const struct refusal *refusal = entry_take(conn, n);
+
+    if (refusal) {
+        answer->reply = request_reply(conn, refusal);
+        return refusal;
+    }
+    answer->key = conn->key;
+    answer->metered_events = n;
+    return NULL;
+}
+
 /* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
  * when the answer may have to wait. */
 static bool request_judge_body(struct conn *conn, const char *body, size_t len)
@@ -143,6 +160,7 @@ static bool request_judge_body(struct conn *conn, const char *body, size_t len)
     struct json_scan *scan = &set->scan;
     struct answer *answer = turn_answer(conn);
     struct json_scan_event event;
+    const struct refusal *refusal = NULL;
     enum json_scan_result result;
 
     set->turn_bytes += len;
@@ -152,11 +170,13 @@ static bool request_judge_body(struct conn *conn, const char *body, size_t len)
     json_scan_init(scan, &set->parts.shared->routes->routes[conn->stream].fields, body, len);
     while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
         admission_event(admission, &event);
-    if (result == JSON_SCAN_END)
+    if (result == JSON_SCAN_END && unlikely(conn->metered))
+        refusal = request_take_events(conn, answer, scan->index);
+    if (result == JSON_SCAN_END && likely(!refusal))
         answer->kind = ANSWER_ADMISSION;
     else
         admission_drop(admission);
-    return request_say(conn, answer, scan, result);
+    return !refusal && request_say(conn, answer, scan, result);
 }
 
 /* Ends a request that is judged; the next one begins at next. */
@@ -280,15 +300,21 @@ static enum json_scan_result request_scan_large(struct conn_set *set)
     return result;
 }
 
-/* The large body is judged: notes the answer and continues with what follows it. */
-static void request_end_large(struct conn *conn, enum json_scan_result result)
+/* The large body is judged: notes the answer, which is refusal where there is one, and continues
+ * with what follows the body. */
+static void request_end_large(struct conn *conn, enum json_scan_result result,
+                              const struct refusal *refusal)
 {
     struct conn_set *set = conn->set;
     struct answer *answer = turn_answer(conn);
-    bool held = request_say(conn, answer, &set->large_scan, result);
+    bool held = !refusal && request_say(conn, answer, &set->large_scan, result);
 
-    if (result == JSON_SCAN_END) {
+    if (refusal) {
+        answer->reply = request_reply(conn, refusal);
+    } else if (result == JSON_SCAN_END) {
         answer->kind = ANSWER_LARGE;
+        answer->key = conn->key;
+        answer->metered_events = conn->metered ? set->large_scan.index : 0;
         set->large_result = admission_result(set->parts.large, 0);
     }
     admission_reset(set->parts.large);
@@ -308,6 +334,7 @@ static bool request_commit_large(struct conn_set *set)
 void request_advance_large(struct conn_set *set)
 {
     struct conn *conn = STAILQ_FIRST(&set->large);
+    const struct refusal *refusal = NULL;
     enum json_scan_result result;
 
     switch (set->large_step) {
@@ -320,14 +347,16 @@ void request_advance_large(struct conn_set *set)
         return;
     case LARGE_SCAN:
         result = request_scan_large(set);
-        if (result == JSON_SCAN_END)
+        if (result == JSON_SCAN_END && conn->metered)
+            refusal = entry_take(conn, set->large_scan.index);
+        if (result == JSON_SCAN_END && !refusal)
             set->large_step = LARGE_COMMIT;
         else if (result != JSON_SCAN_EVENT)
-            request_end_large(conn, result);
+            request_end_large(conn, result, refusal);
         return;
     case LARGE_COMMIT:
         if (request_commit_large(set))
-            request_end_large(conn, JSON_SCAN_END);
+            request_end_large(conn, JSON_SCAN_END, NULL);
         return;
     }
 }
@@ -366,14 +395,18 @@ static const struct refusal *
 request_find_stream(struct conn *conn, const struct http_request *request, struct refusal *own)
 {
     int stream = route_find(conn->set->parts.shared->routes, request->path);
+    const struct refusal *refusal;
 
     if (stream == ROUTE_NONE)
         return &refuse_not_found;
     if (request->method != HTTP_POST)
         return &refuse_method;
+    conn->stream = (uint16_t)stream;
+    refusal = entry_check(conn, request);
+    if (unlikely(refusal))
+        return refusal;
     if (request->has_encoding)
         return &refuse_encoding;
-    conn->stream = (uint16_t)stream;
     return request_find_ack(conn, request, own);
 }
 
