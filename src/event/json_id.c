@@ -24,6 +24,7 @@ struct part {
     struct slice text; /* decoded */
     const char *at;    /* in the body, for an error; NULL: it is not from there */
     bool verbatim;
+    const char *problem; /* what is wrong with it; NULL: nothing */
 };
 
 static bool json_id_is_null(struct slice value)
@@ -191,19 +192,18 @@ static bool json_id_null_is_none(const struct json_scan_fields *fields, size_t i
            (i + 1 < json_id_sources(fields) && json_id_source(fields, i + 1).part == part);
 }
 
-/* Reads a part from one source. Returns false: it is not there. problem: what is wrong with it. */
+/* Reads a part from one source. Returns false: it is not there. */
 static bool json_id_read_source(const struct json_scan *scan, size_t i, const char *const *values,
-                                char *buffer, struct part *part, const char **problem)
+                                char *buffer, struct part *part)
 {
     const struct json_scan_source source = json_id_source(scan->fields, i);
     struct slice value;
     int found;
 
-    *problem = NULL;
     if (source.kind == JSON_SCAN_OF_HEADER) {
         if (scan->headers == NULL || scan->headers[i].len == 0)
             return false;
-        *problem = json_id_of_header(scan, scan->headers[i], buffer, part);
+        part->problem = json_id_of_header(scan, scan->headers[i], buffer, part);
         return true;
     }
     if (values[source.name] == NULL)
@@ -213,7 +213,7 @@ static bool json_id_read_source(const struct json_scan *scan, size_t i, const ch
     part->at = values[source.name];
     if (found == 0 || (json_id_is_null(value) && json_id_null_is_none(scan->fields, i)))
         return false;
-    *problem = found > 1 ? TWICE : json_id_decode(value, buffer, part);
+    part->problem = found > 1 ? TWICE : json_id_decode(value, buffer, part);
     return true;
 }
 
@@ -226,10 +226,9 @@ static enum json_scan_result json_id_fail(struct json_scan *scan, const char *at
 }
 
 static enum json_scan_result json_id_invalid(struct json_scan *scan, const struct part *part,
-                                             const struct json_scan_event *event,
-                                             const char *problem)
+                                             const struct json_scan_event *event)
 {
-    return json_id_fail(scan, part->at != NULL ? part->at : event->text.data, problem,
+    return json_id_fail(scan, part->at != NULL ? part->at : event->text.data, part->problem,
                         JSON_SCAN_INVALID_ID);
 }
 
@@ -268,14 +267,13 @@ enum json_scan_result json_id_read(struct json_scan *scan, const char *const *va
     for (size_t i = 0; i < sources; i++) {
         const size_t number = json_id_source(fields, i).part;
         struct part part = {.at = NULL};
-        const char *problem;
 
         if (number < next ||
-            !json_id_read_source(scan, i, values, part_count == 1 ? scan->id_buffer : buffer, &part,
-                                 &problem))
+            !json_id_read_source(scan, i, values, part_count == 1 ? scan->id_buffer : buffer,
+                                 &part))
             continue;
-        if (problem != NULL)
-            return json_id_invalid(scan, &part, event, problem);
+        if (part.problem != NULL)
+            return json_id_invalid(scan, &part, event);
         missing = missing || number > next;
         next = number + 1;
         if (part_count == 1) {

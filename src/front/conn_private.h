@@ -125,8 +125,10 @@ struct conn {
     const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
     bool metered;          /* its events are counted, and may be limited */
     uint16_t retry_s;      /* Retry-After of the 429 that is in hand */
-    uint64_t begun_ns;     /* 0: not one byte of it has arrived */
-    size_t scanned;        /* of its head; for http_parse_head() */
+    bool lenient;          /* its good events are taken though others are bad */
+    struct reply_errors *errors; /* of a lenient one, until it is answered; NULL: none yet */
+    uint64_t begun_ns;           /* 0: not one byte of it has arrived */
+    size_t scanned;              /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
@@ -162,6 +164,7 @@ struct conn_set {
     STAILQ_HEAD(, conn) large; /* in state LARGE; they count as stalled */
     enum large_step large_step;
     struct json_scan large_scan;
+    struct slice large_headers[JSON_SCAN_SOURCES_MAX];
     struct admission_result large_result; /* of the one answered in this turn */
     struct conn_queue waited;             /* can be answered as soon as a turn has room */
     size_t waiting_count;                 /* connections with a waiter */
@@ -173,8 +176,9 @@ struct conn_set {
     struct reply_date date;
     struct keys_cache *keys_cache;
     struct json_scan scan;
+    struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
-    char scratch[CONN_PIPELINE_MAX * REPLY_MAX];
+    char scratch[CONN_PIPELINE_MAX * REPLY_MAX + REPLY_REJECTED_MAX];
 };
 
 /* When this turn's first callback ran. */
@@ -249,6 +253,10 @@ void request_leave(struct conn *conn);
 /* Notes an answer and then closes the connection; ignores whatever else the client sends. Needs
  * room in the turn. */
 void request_refuse(struct conn *conn, const struct refusal *refusal);
+/* Forgets what was at fault in a lenient request. */
+void request_drop_errors(struct conn *conn);
+/* Fills what a success says beside its counts; of the request that was judged last. */
+void request_tell_success(const struct conn *conn, struct reply *reply);
 /* The answer that says refusal. */
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
 
@@ -259,13 +267,14 @@ const struct address *conn_address(struct conn *conn);
 
 /* entry.c */
 
-/* Whether this request, of which the whole head is there, may send to conn->stream. Sets conn->key
- * and conn->metered. NULL: it may. */
+/* Judges whether a request, of which the whole head is there, may send to conn->stream. Sets
+ * conn->key and conn->metered. Returns NULL, or what is wrong. */
 const struct refusal *entry_check(struct conn *conn, const struct http_request *request);
-/* Its body holds n events, and conn->metered is set: counts them, and takes them from what its key
- * and address may send. NULL: taken; else nothing is taken, and the request counts as rejected. */
+/* The request's body holds n events, and conn->metered is set: counts them, and takes them from
+ * what its key and address may send. Returns NULL, or what is wrong; then nothing was taken, and
+ * the events count as rejected. */
 const struct refusal *entry_take(struct conn *conn, uint32_t n);
-/* Gives back what was taken for the request of an answer, since it was refused after all. */
+/* Admission has refused the request of this answer: gives back what was taken for it. */
 void entry_give(struct conn *conn, const struct answer *answer);
 
 /* conn_wait.c */

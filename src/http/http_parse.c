@@ -629,7 +629,6 @@ struct slice http_find_header(const char *head, size_t head_len, const char *low
 
     while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL && ++line < end) {
         const char *colon = http_skip_class(line, end, TOKEN);
-
         if (colon > line && colon < end && *colon == ':' &&
             http_text_is(http_slice_between(line, colon), lower_case_name))
             return http_trim(colon + 1, http_skip_value(colon + 1, end));
