@@ -406,7 +406,7 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
         return;
     }
     if (!parts->bury) {
-        admin_answer_text(request, 501, "Nothing here can be buried.\n");
+        admin_answer_text(request, 501, "This alloyd cannot bury events.\n");
         return;
     }
     if (stream.len < sizeof(name)) {
@@ -417,7 +417,7 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
     if (err == -ENOENT)
         admin_answer_text(request, 404, "There is no such stream.\n");
     else if (err != 0)
-        admin_answer_text(request, 500, "It could not be asked for.\n");
+        admin_answer_text(request, 500, "alloyd is starting or stopping.\n");
     else
         admin_answer_json(request, 200, json_pack("{s:b}", "asked", 1));
 }

@@ -66,11 +66,11 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
 
     switch (status == 200 ? ctl_read_buried(answer->text, &events) : CTL_BURIED_NO_ANSWER) {
     case CTL_BURIED_EVENTS:
-        fprintf(out, "stream %s: %" PRIu64 " event%s to be let go to the dead letters\n", stream,
-                events, ctl_plural(events));
+        fprintf(out, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream, events,
+                ctl_plural(events));
         return EXIT_SUCCESS;
     case CTL_BURIED_ASKED:
-        fprintf(out, "stream %s: its refused events are let go to the dead letters\n", stream);
+        fprintf(out, "stream %s: its refused events will go to the dead letters\n", stream);
         return EXIT_SUCCESS;
     case CTL_BURIED_NO_ANSWER:
         break;
@@ -78,8 +78,8 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
     if (status == 404)
         fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream, line);
     else
-        fprintf(stderr, "alloyctl: %s did not let stream %s go (HTTP status %ld): %s\n", admin,
-                stream, status, line);
+        fprintf(stderr, "alloyctl: %s did not bury events of stream %s (HTTP status %ld): %s\n",
+                admin, stream, status, line);
     return EXIT_FAILURE;
 }
 

@@ -42,8 +42,8 @@ static const struct option long_options[] = {
 };
 
 static const char help_text[] =
-    "alloyctl looks into the folders of alloyd, posts refused events again, and lets a stream's\n"
-    "refused events go.\n"
+    "alloyctl looks into the folders of alloyd, posts refused events again, and moves a stream's\n"
+    "refused events to the dead letters.\n"
     "\n"
     "Usage: alloyctl dead-letter list   [DIR]\n"
     "       alloyctl dead-letter show   [--stream NAME] [--code N] [--since TIME] [--raw] [--all] "
@@ -75,10 +75,9 @@ static const char help_text[] =
     "  inspect  segments and streams: records by state, bytes, and the oldest that waits\n"
     "  verify   check every checksum, and print segment and offset of each problem\n"
     "\n"
-    "bury: tells a running alloyd to give up the events of STREAM that ClickHouse refuses. alloyd\n"
-    "keeps them when it refuses every one, which /readyz tells as clickhouse.STREAM.refuses; they "
-    "go\n"
-    "to the dead letters then, and can be replayed from there.\n"
+    "bury: tells a running alloyd to move the events of STREAM that ClickHouse refuses to the\n"
+    "dead letters, from where they can be replayed. alloyd keeps them while ClickHouse refuses\n"
+    "every event of the stream, which /readyz reports as clickhouse.STREAM.refuses.\n"
     "  --admin URL    where alloyd's admin port is (default " ADMIN_URL ")\n"
     "\n"
     "  -V, --version  print the version, and exit\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refused events: dead-lettered once, their ids forgotten, the folder's cap, and alloyctl."""
+"""Refused events: dead-lettered once, their ids released, the folder's limit, and alloyctl."""
 
 import fcntl
 import http.server
@@ -425,7 +425,7 @@ def test_replay_believes_no_other_server_and_quotes_one_line_of_it(tmp_path, sta
         done = alloyctl("dead-letter", "replay", "--url", door.url, tmp_path, status=1)
     told = done.stderr.splitlines()[0]
     assert told.endswith(f"/v1/a answers {status}: <html>" + "x" * 194)
-    assert "<body>" not in done.stderr and ("no answer of an alloyd" in done.stderr) == (status == 200)
+    assert "<body>" not in done.stderr and ("not an answer of alloyd" in done.stderr) == (status == 200)
     assert path.exists()
 
 
@@ -549,8 +549,8 @@ def test_alloyctl_bury_asks_the_admin_port_and_tells_the_answer():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     try:
-        assert alloyctl("bury", "a", "--admin", url).stdout == "stream a: its refused events are let go to the dead letters\n"
-        assert alloyctl("bury", "b", "--admin", f"{url}/").stdout == "stream b: 12 events to be let go to the dead letters\n"
+        assert alloyctl("bury", "a", "--admin", url).stdout == "stream a: its refused events will go to the dead letters\n"
+        assert alloyctl("bury", "b", "--admin", f"{url}/").stdout == "stream b: 12 events will go to the dead letters\n"
         assert "(HTTP status 200): hello" in alloyctl("bury", "odd", "--admin", url, status=1).stderr
         assert '(HTTP status 403): {"error":"forbidden"}' in alloyctl("bury", "c", "--admin", url, status=1).stderr
         assert f"the alloyd at {url} has no stream x/ y: " in alloyctl("bury", "x/ y", "--admin", url, status=1).stderr
