@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims in a real Redis: one that answers and takes none, keys of strangers, two deployments, two alloyd."""
+"""Claims in a real Redis: one that answers but takes none, foreign keys, two deployments, two alloyd."""
 
 import time
 
