@@ -1,14 +1,14 @@
 -- The default table of Alloy: one row for each event, as the shipped config/alloy.ini expects it.
 --
--- non_replicated_deduplication_window is what makes a retried insert free of doubles: ClickHouse
+-- non_replicated_deduplication_window keeps a retried insert from giving rows twice: ClickHouse
 -- remembers the tokens of this many inserts. Keep it above the inserts that all alloyd together make
--- while one of them is down: at full load an alloyd makes 30 to 50 a second, rather less with less to
--- do (alloy_clickhouse_inserts_total tells). ReplicatedMergeTree has its own window
+-- while one of them is down. At full load an alloyd makes 30 to 50 a second, and fewer with less to
+-- do (alloy_clickhouse_inserts_total counts them). ReplicatedMergeTree has its own window
 -- (replicated_deduplication_window) and needs no setting.
 --
--- Not partitioned: deduplication works for each partition by itself, and a retry that meets a new
--- partition is a new row. If you need partitions (to drop old data by the month, say), partition by
--- a column that the client sets, never by received_at:
+-- The table is not partitioned: ClickHouse deduplicates each partition by itself, and a retry that
+-- falls into another partition gives a second row. If you need partitions (to drop old data by the
+-- month, say), partition by a column that the client sets, never by received_at:
 --     PARTITION BY toYYYYMM(ts)
 -- and use a server version that docs/OPERATIONS.md names as safe for async inserts.
 CREATE TABLE IF NOT EXISTS default.events

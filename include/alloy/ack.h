@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ack.h - what a client wants to be sure of before we answer: ?ack=none, disk or clickhouse, and
- * Prefer: wait=N (RFC 7240 section 4.3).
+ * Prefer: wait=N and handling=lenient (RFC 7240 sections 4.3 and 4.4).
  *
  * Runs on: any thread; nothing is shared.
  */
 #ifndef ALLOY_ACK_H
 #define ALLOY_ACK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "alloy/admission.h"
@@ -19,6 +20,7 @@
 struct ack {
     enum admission_ack kind;
     uint32_t wait_s; /* CLICKHOUSE: 1 to ACK_WAIT_MAX_S */
+    bool lenient;    /* Prefer: handling=lenient: good events are taken though others are bad */
 };
 
 /*

@@ -14,10 +14,9 @@ struct admin;
 
 struct admin_parts {
     struct front_parts front;
-    /* Writes the events that ClickHouse refuses in a stream to the dead-letter folder. Returns 0,
-     * or -ENOENT when there is no such stream. NULL: POST .../bury is not offered. Called by the
-     * admin thread. */
-    int (*bury)(void *arg, const char *stream);
+    /* Has the events of a stream that ClickHouse refuses written to the dead letters. Returns 0, or
+     * -ENOENT: there is no such stream. NULL: cannot be asked for. Called by the admin thread. */
+    int64_t (*bury)(void *arg, const char *stream);
     void *bury_arg;
 };
 

@@ -20,7 +20,11 @@
 
 #define CONFIG_STREAMS_MAX 64
 #define CONFIG_STREAM_NAME_MAX 63 /* [A-Za-z0-9_-]+ */
+#define CONFIG_PATHS_MAX 16
 #define CONFIG_ID_FIELDS_MAX 8
+#define CONFIG_ID_SOURCES_MAX 16 /* of all fields together */
+#define CONFIG_COLUMNS_MAX 16
+#define CONFIG_ANSWER_MAX 1024
 #define CONFIG_SETTINGS_MAX 64
 #define CONFIG_LISTEN_MAX 16
 
@@ -29,15 +33,57 @@ enum config_async_insert { CONFIG_ASYNC_AUTO, CONFIG_ASYNC_ON, CONFIG_ASYNC_OFF 
 enum config_journal_mode { CONFIG_JOURNAL_FILE, CONFIG_JOURNAL_MEMORY };
 enum config_journal_sync { CONFIG_SYNC_NEVER, CONFIG_SYNC_INTERVAL, CONFIG_SYNC_ALWAYS };
 
+enum config_id_kind {
+    CONFIG_ID_MEMBER,  /* of the event: name */
+    CONFIG_ID_POINTER, /* a JSON Pointer into the event: name, from its '/' */
+    CONFIG_ID_HEADER,  /* of the request: name, in lower case */
+};
+/* Where a field of an event's id may come from: the first source of a field that is there counts.
+ */
+struct config_id_source {
+    enum config_id_kind kind;
+    char *name;
+    size_t field; /* from 0, never less than that of the source before */
+};
+
+enum config_missing_id { CONFIG_MISSING_REFUSE, CONFIG_MISSING_GENERATE, CONFIG_MISSING_HASH };
+
+enum config_column_kind {
+    CONFIG_COLUMN_RECEIVED_AT,
+    CONFIG_COLUMN_CLIENT_ADDRESS,
+    CONFIG_COLUMN_USER_AGENT,
+    CONFIG_COLUMN_KEY,
+    CONFIG_COLUMN_PATH,
+    CONFIG_COLUMN_HEADER,
+    CONFIG_COLUMN_QUERY,
+};
+/* A column that the request fills. */
+struct config_column {
+    char *name;
+    enum config_column_kind kind;
+    char *argument; /* HEADER: in lower case; QUERY; else NULL */
+};
+
 /* One [stream.NAME] section. */
 struct config_stream {
     char *name;
-    char *path;     /* begins with '/' */
-    char *database; /* of table = db.table, unquoted */
+    char *preset;                  /* NULL: none */
+    char *paths[CONFIG_PATHS_MAX]; /* begin with '/', and do not end with it; one that ends with
+                                    * a star takes all below */
+    size_t path_count;             /* at least 1 */
+    char *database;                /* of table = db.table, unquoted */
     char *table;
-    char *id_fields[CONFIG_ID_FIELDS_MAX]; /* decoded key names, in the order of the file */
-    size_t id_count;                       /* at least 1 */
-    uint64_t ttl_ms;                       /* resolved: the stream's own or redis.ttl */
+    char *events; /* the member whose array holds the events; NULL: none */
+    struct config_id_source ids[CONFIG_ID_SOURCES_MAX];
+    size_t id_count; /* sources, at least 1 */
+    int missing_id;  /* enum config_missing_id */
+    bool partial;
+    int answer_status;  /* of success; 0: the usual answer */
+    char *answer;       /* its body; NULL: with answer_status 0 */
+    bool column_yields; /* column_conflict = event */
+    struct config_column columns[CONFIG_COLUMNS_MAX];
+    size_t column_count;
+    uint64_t ttl_ms; /* resolved: the stream's own or redis.ttl */
 };
 
 /* clickhouse.setting.NAME = VALUE */

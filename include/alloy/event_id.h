@@ -42,8 +42,15 @@ void event_id_key_derive(const unsigned char secret[EVENT_ID_KEY_LEN], const cha
 /* SipHash-2-4 with a 128-bit result (libsodium's crypto_shorthash_siphashx24). */
 struct hash128 event_id_hash(const struct event_id_key *key, const char *id, size_t len);
 
-/* Appends one part of a composite id to out, which needs room for 2 * len + 1 bytes, and a ':'
- * before it unless it is the first. Returns the bytes written. */
+#define EVENT_ID_MADE_LEN 36
+/* Writes a new id, a UUIDv7 (RFC 9562 section 5.7), of the real time and random bits. */
+void event_id_generate(char out[EVENT_ID_MADE_LEN], uint64_t real_ms);
+/* Writes an id made of an event's bytes, which is the same in every alloyd: a UUIDv8 (RFC 9562
+ * section 5.8) of 122 bits of BLAKE2b. */
+void event_id_of_bytes(char out[EVENT_ID_MADE_LEN], const char *bytes, size_t len);
+
+/* Appends one part of a composite id to out (room for 2 * len + 1 needed); first tells whether a
+ * ':' goes before. Returns the bytes written. */
 size_t event_id_append_part(char *out, const char *part, size_t len, bool first);
 
 #endif

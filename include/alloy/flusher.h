@@ -53,10 +53,10 @@ uint64_t flusher_pending(const struct flusher *flusher);
  * time). That is evidence that the table takes rows, unless the table has changed since. Any
  * thread; call before submitting batches of that life. */
 void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms);
-/* Sends the events of a stream that its table has refused, and that are kept because of that, to
- * the dead letters; but never those of an insert that may be in ClickHouse. Returns 0, or -EINVAL
- * when there is no such stream. Any thread; returns at once. */
-int flusher_bury(struct flusher *flusher, size_t stream);
+/* Lets the events of a stream that its table has refused, and that are kept for that, go to the
+ * dead letters; never those of an insert that may be in ClickHouse. Returns how many were kept when
+ * that was last counted (each second), or -EINVAL: no such stream. Any thread; returns at once. */
+int64_t flusher_bury(struct flusher *flusher, size_t stream);
 
 /* Ends the thread, joins it and frees everything. Inserts in flight are cut off; their records stay
  * LIVE and stamped. */

@@ -60,6 +60,10 @@ struct http_request {
 enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
                                  struct http_request *request);
 
+/* The trimmed value of the first header of this name in a head that http_parse_head() has accepted;
+ * empty: there is none, or it says nothing. For what few requests need: it reads the head again. */
+struct slice http_find_header(const char *head, size_t head_len, const char *lower_case_name);
+
 /*
  * Decodes a chunked body in place: moves the data to the front of the body, so that it becomes one
  * contiguous slice. Zero-initialise for each body.

@@ -3,8 +3,11 @@
  * json_scan.h - finds in one pass over a request body where each event begins and ends, and its id.
  *
  * Strict RFC 8259 with valid UTF-8, no lone surrogates, depth at most 64 (the event's own object is
- * depth 1; the array around events does not count). The body is one object, objects separated by
- * white space, or an array of objects. Only ids that need decoding or joining are copied.
+ * depth 1; the array around events does not count). The body is one object, several, with or
+ * without white space between them, or an array of objects. A byte order mark before it is skipped.
+ * Where the stream has an envelope, an object's member of that name which is an array holds the
+ * events, whatever stands around it; an object without it is an event. Nothing is copied but ids
+ * that need decoding or joining.
  *
  * An event is judged at its closing brace. Broken JSON, which includes an id field given twice, is
  * reported before an invalid id, and that before a missing one. Of several invalid ids we name the
@@ -32,10 +35,29 @@ enum json_scan_result {
     JSON_SCAN_INVALID_ID, /* not a string or integer, empty, or too long */
 };
 
-/* The id fields of a stream; set up once, constant after. */
+#define JSON_SCAN_NAMES_MAX 16
+#define JSON_SCAN_SOURCES_MAX 16
+
+/* Where a part of an id may come from. */
+struct json_scan_source {
+    enum { JSON_SCAN_OF_MEMBER, JSON_SCAN_OF_HEADER } kind;
+    size_t name; /* MEMBER: which of the names */
+    struct slice
+        rest;    /* MEMBER: what a JSON Pointer (RFC 6901) has behind it, from its '/'; or empty */
+    size_t part; /* of the id; the first source of a part that is there counts */
+};
+
+/* What makes an event's id, and where events are; set up once, constant after. */
 struct json_scan_fields {
-    struct slice names[EVENT_ID_FIELDS_MAX]; /* decoded key names, borrowed */
+    /* Members of the event's own object; decoded key names, borrowed. */
+    struct slice names[JSON_SCAN_NAMES_MAX];
     size_t count;
+    /* In the order of their parts; none: each name is a part. */
+    struct json_scan_source sources[JSON_SCAN_SOURCES_MAX];
+    size_t source_count;
+    struct slice events; /* the envelope's member; empty: there is no envelope */
+    enum { JSON_SCAN_REFUSE_MISSING, JSON_SCAN_GENERATE, JSON_SCAN_HASH } missing;
+    const char *missing_problem; /* one sentence for the client; NULL: the usual one */
 };
 
 /* One event: slices of the body. */
@@ -54,10 +76,15 @@ struct json_scan {
     const struct json_scan_fields *fields;
     const char *body;
     size_t len;
+    /* The request's headers, one for each source, borrowed; set by the caller where there is a
+     * source of that kind. */
+    const struct slice *headers;
     /* where it stands */
     size_t offset;
-    uint32_t index; /* events returned so far, which is the index of the next one */
-    int state;      /* private */
+    uint32_t index;  /* events returned so far: the index of the one that is read next */
+    int state;       /* private, like the next two */
+    size_t elements; /* of the array that it is in */
+    size_t skip_to;  /* behind an event whose id is at fault */
     /*
      * Set after an outcome other than EVENT and END; an offset in the body. Invalid JSON: the first
      * byte that no valid body could have here, the body's length when it ends too early, the
@@ -72,7 +99,16 @@ struct json_scan {
 void json_scan_init(struct json_scan *scan, const struct json_scan_fields *fields, const char *body,
                     size_t len);
 
-/* Returns the next event or the outcome. Do not call again after anything but JSON_SCAN_EVENT. */
+/* The next event or the outcome. After anything but JSON_SCAN_EVENT do not call again, but after
+ * json_scan_skip(). */
 enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_event *event);
+
+/*
+ * Passes over what result, which is no event and no end, has found at fault, so that the scan can
+ * go on behind it; it counts as an event in index. An event whose id is at fault is passed over
+ * alone. Invalid JSON ends with its line, where events stand one after another; false: nobody can
+ * tell where the next event begins, since this is in an array.
+ */
+bool json_scan_skip(struct json_scan *scan, enum json_scan_result result);
 
 #endif

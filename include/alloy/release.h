@@ -65,5 +65,8 @@ void release_server_destroy(struct release_server *server);
  * many milliseconds the caller may sleep before it calls again; UINT64_MAX: until the ring wakes
  * it. Owner thread. */
 uint64_t release_serve(struct release_server *server, uint64_t now_ms);
+/* Moves some of what waits out of segments that the journal wants to be rid of. Returns when to be
+ * called again (monotonic); UINT64_MAX: nothing is wished now. Owner thread. */
+uint64_t release_vacate(struct release_server *server, uint64_t now_ms);
 
 #endif

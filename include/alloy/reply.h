@@ -30,6 +30,19 @@ struct reply_date {
 };
 void reply_date_update(struct reply_date *date, uint64_t real_ms);
 
+/* Events of a lenient request that are at fault; of the later ones only the number is told. */
+#define REPLY_ERRORS_MAX 100
+struct reply_errors {
+    uint32_t invalid; /* events */
+    uint32_t count;   /* of these that are listed */
+    struct {
+        uint32_t event;
+        size_t offset;
+        const char *code; /* constant text, like the next */
+        const char *message;
+    } list[REPLY_ERRORS_MAX];
+};
+
 struct waiter_rejection;
 
 struct reply {
@@ -38,9 +51,12 @@ struct reply {
     bool keep_alive; /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
     bool head_only;  /* the answer to HEAD: everything but the body */
     bool has_place;  /* event and offset are part of the body */
-    /* 200, 202 */
+    /* success, and a lenient request without a good event */
     uint32_t accepted;
     uint32_t duplicates;
+    bool lenient;                      /* the body tells of invalid events too */
+    const struct reply_errors *errors; /* of those; NULL: there are none; borrowed */
+    const char *answer;                /* the body instead of the counts; NULL: none; borrowed */
     union {
         struct { /* errors; constant text */
             const char *code;
@@ -57,7 +73,7 @@ struct reply {
 };
 
 /* Writes the answer; returns its length. 405 carries Allow, 503 Retry-After. out has room for
- * REPLY_MAX bytes, and for a 422 REPLY_REJECTED_MAX. */
+ * REPLY_MAX bytes, and for a 422 or with errors REPLY_REJECTED_MAX. */
 size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * route.h - finds the stream of a request's path, and the fields that identify its events.
+ * route.h - which stream a request's path belongs to, what identifies the stream's events and where
+ * they stand in a body.
  *
- * Runs on: route_init() before the threads start; route_find() on any thread.
+ * Runs on: route_init() before the threads start; route_find() any thread.
  */
 #ifndef ALLOY_ROUTE_H
 #define ALLOY_ROUTE_H
@@ -14,22 +15,34 @@
 #include "alloy/json_scan.h"
 
 #define ROUTE_NONE (-1)
+#define ROUTE_PROBLEM_MAX 200
 
 struct route {
-    struct slice path;              /* borrowed from the configuration */
-    struct json_scan_fields fields; /* the same */
+    const struct config_stream *stream; /* borrowed, as all that follows is from it */
+    struct json_scan_fields fields;
+    const char *headers[JSON_SCAN_SOURCES_MAX]; /* of the sources that are headers: their names */
+    bool has_headers;
+    char missing_problem[ROUTE_PROBLEM_MAX]; /* names what an id was looked for in */
 };
 
-/* Constant after route_init(). Index i is config->streams[i]. */
+struct route_path {
+    struct slice text; /* without the star at its end */
+    bool all;          /* all that begins so */
+    uint16_t stream;
+};
+
+/* Constant after route_init(). Route i is config->streams[i]. */
 struct route_table {
     struct route routes[CONFIG_STREAMS_MAX];
-    size_t count;
+    struct route_path paths[CONFIG_STREAMS_MAX * CONFIG_PATHS_MAX];
+    size_t count; /* of paths */
 };
 
 /* Borrows config for the table's life. */
 void route_init(struct route_table *table, const struct config *config);
 
-/* The stream of exactly this path, or ROUTE_NONE. */
+/* The stream of a path, or ROUTE_NONE. A slash at the end does not matter. A whole path comes
+ * before one with a star, and of these the longest that fits. */
 int route_find(const struct route_table *table, struct slice path);
 
 #endif

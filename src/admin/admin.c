@@ -398,7 +398,7 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
     const char *control =
         evhttp_find_header(evhttp_request_get_input_headers(request), "Alloy-Control");
     char name[CONFIG_STREAM_NAME_MAX + 1];
-    int err = -ENOENT;
+    int64_t kept = -ENOENT;
 
     /* A malicious web page in the operator's browser can post here, but cannot set this header. */
     if (!control || strcmp(control, "1") != 0) {
@@ -412,14 +412,15 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
     if (stream.len < sizeof(name)) {
         memcpy(name, stream.data, stream.len);
         name[stream.len] = '\0';
-        err = parts->bury(parts->bury_arg, name);
+        kept = parts->bury(parts->bury_arg, name);
     }
-    if (err == -ENOENT)
+    if (kept == -ENOENT)
         admin_answer_text(request, 404, "There is no such stream.\n");
-    else if (err != 0)
-        admin_answer_text(request, 500, "alloyd is starting or stopping.\n");
+    else if (kept < 0)
+        admin_answer_text(request, 503, "alloyd is starting or stopping.\n");
     else
-        admin_answer_json(request, 200, json_pack("{s:b}", "asked", 1));
+        admin_answer_json(request, 200,
+                          json_pack("{s:b,s:I}", "asked", 1, "events", (json_int_t)kept));
 }
 
 /* A path of the admin port and what serves it. */

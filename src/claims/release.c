@@ -25,6 +25,7 @@
 #include "alloy/kill_point.h"
 #define LOG_MODULE "release"
 #include "alloy/log.h"
+#include "alloy/vacate.h"
 
 #define SLICE_MAX 256 /* most records that a server holds */
 #define RETRY_MIN_MS 200
@@ -58,8 +59,10 @@ struct release_server {
     struct release_item
         *held[SLICE_MAX]; /* in order of arrival; those of one stream may follow each other */
     size_t held_count;
-    uint64_t retry_at_ms;   /* when to retry the held ones */
-    uint64_t refused_at_ms; /* when to retry the refused ones */
+    uint64_t retry_at_ms;   /* of what it holds */
+    uint64_t refused_at_ms; /* when it looks at the refused ones again */
+    struct vacate vacate;
+    struct release_queue fresh, refused; /* the shared ones, while their records are moved */
     struct log_limit limit;
 };
 
@@ -78,6 +81,24 @@ static void release_append(struct release_queue *queue, struct release_item *ite
     item->next = NULL;
     *queue->end = item;
     queue->end = &item->next;
+}
+
+static void release_queue_init(struct release_queue *queue)
+{
+    queue->first = NULL;
+    queue->end = &queue->first;
+}
+
+/* Puts all of `from` before what is in `to`. Under the lock of the shared one. */
+static void release_prepend(struct release_queue *to, struct release_queue *from)
+{
+    if (from->first == NULL)
+        return;
+    *from->end = to->first;
+    if (to->first == NULL)
+        to->end = from->end;
+    to->first = from->first;
+    release_queue_init(from);
 }
 
 /* Under the lock. NULL: empty. */
@@ -101,8 +122,8 @@ struct release *release_create(struct ring *ring, struct metrics *metrics)
         return NULL;
     release->ring = ring;
     release->metrics = metrics;
-    release->fresh.end = &release->fresh.first;
-    release->refused.end = &release->refused.first;
+    release_queue_init(&release->fresh);
+    release_queue_init(&release->refused);
     pthread_mutex_init(&release->lock, NULL);
     return release;
 }
@@ -247,12 +268,53 @@ static size_t release_serve_run(struct release_server *server, size_t from, size
     return stay;
 }
 
+static void release_walk_queue(struct release_queue *queue, vacate_visit_fn visit, void *arg)
+{
+    for (struct release_item *item = queue->first; item != NULL; item = item->next)
+        visit(arg, &item->record);
+}
+
+static void release_walk(void *holder, vacate_visit_fn visit, void *arg)
+{
+    struct release_server *server = holder;
+
+    for (size_t i = 0; i < server->held_count; i++)
+        visit(arg, &server->held[i]->record);
+    release_walk_queue(&server->fresh, visit, arg);
+    release_walk_queue(&server->refused, visit, arg);
+}
+
+uint64_t release_vacate(struct release_server *server, uint64_t now_ms)
+{
+    struct release *release = server->parts.release;
+
+    if (release_pending(release) == 0)
+        return UINT64_MAX;
+    if (vacate_due_ms(&server->vacate) > now_ms)
+        return vacate_due_ms(&server->vacate);
+    /* A move syncs: who brings a record must not wait for that, so the lock is not held. */
+    pthread_mutex_lock(&release->lock);
+    release_prepend(&server->fresh, &release->fresh);
+    release_prepend(&server->refused, &release->refused);
+    pthread_mutex_unlock(&release->lock);
+    vacate_run(&server->vacate, now_ms);
+    pthread_mutex_lock(&release->lock);
+    release_prepend(&release->fresh, &server->fresh);
+    release_prepend(&release->refused, &server->refused);
+    pthread_mutex_unlock(&release->lock);
+    return vacate_due_ms(&server->vacate);
+}
+
 struct release_server *release_server_create(const struct release_server_parts *parts)
 {
     struct release_server *server = calloc(1, sizeof(*server));
 
-    if (server != NULL)
-        server->parts = *parts;
+    if (server == NULL)
+        return NULL;
+    server->parts = *parts;
+    release_queue_init(&server->fresh);
+    release_queue_init(&server->refused);
+    vacate_init(&server->vacate, parts->journal, release_walk, server);
     return server;
 }
 

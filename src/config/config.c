@@ -16,6 +16,7 @@
 
 #include "config_check.h"
 #include "config_loader.h"
+#include "config_stream.h"
 #include "config_value.h"
 #include "ini.h"
 
@@ -205,7 +206,12 @@ static void config_assign_stream(struct config_loader *loader, int place, const 
     size_t id = 0;
 
     if (index < 0)
-        return; /* the stream could not be added, which was reported */
+        return; /* it could not begin, which has been reported */
+    if (config_has_prefix(given->key, CONFIG_COLUMN_PREFIX)) {
+        config_stream_give_column(loader, (size_t)index, place,
+                                  given->key + strlen(CONFIG_COLUMN_PREFIX), given->value);
+        return;
+    }
     while (id < STREAM_KEY_COUNT && strcmp(config_stream_keys[id], given->key) != 0)
         id++;
     if (id == STREAM_KEY_COUNT) {
@@ -380,16 +386,8 @@ static void config_free_addresses(struct config_address *addresses, size_t count
 /* Frees the parts that config_publish() always replaces by those in force. */
 static void config_free_frozen(struct config *config)
 {
-    for (size_t i = 0; i < config->stream_count; i++) {
-        struct config_stream *stream = &config->streams[i];
-
-        free(stream->name);
-        free(stream->path);
-        free(stream->database);
-        free(stream->table);
-        for (size_t k = 0; k < stream->id_count; k++)
-            free(stream->id_fields[k]);
-    }
+    for (size_t i = 0; i < config->stream_count; i++)
+        config_stream_fini(&config->streams[i]);
     for (size_t i = 0; i < config->setting_count; i++) {
         free(config->settings[i].name);
         free(config->settings[i].value);
@@ -413,9 +411,14 @@ static void config_load_all(struct config_loader *loader, size_t override_count)
         config_apply_override(loader, -(int)i - 1, loader->overrides[i]);
     if (err == 0 && !loader->out_of_memory)
         config_check(loader);
-    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++)
+    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++) {
         for (size_t id = 0; id < STREAM_KEY_COUNT; id++)
             free(loader->streams[i].texts[id]);
+        for (size_t k = 0; k < loader->streams[i].column_count; k++) {
+            free(loader->streams[i].columns[k].name);
+            free(loader->streams[i].columns[k].text);
+        }
+    }
 }
 
 struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
@@ -488,22 +491,6 @@ static void config_dump_key(const struct config *config, const struct config_key
                 password.len > 0 ? CONFIG_MASK : "", password.data + password.len);
 }
 
-static void config_dump_streams(const struct config *config, FILE *out)
-{
-    char ttl[CONFIG_VALUE_MAX];
-
-    for (size_t i = 0; i < config->stream_count; i++) {
-        const struct config_stream *stream = &config->streams[i];
-
-        config_value_format(&config_keys[KEY_redis_ttl], stream->ttl_ms, ttl);
-        fprintf(out, "\n[stream.%s]\npath = %s\ntable = %s.%s\nid = ", stream->name, stream->path,
-                stream->database, stream->table);
-        for (size_t k = 0; k < stream->id_count; k++)
-            fprintf(out, "%s%s", k > 0 ? ", " : "", stream->id_fields[k]);
-        fprintf(out, "\nttl = %s\n", ttl);
-    }
-}
-
 void config_dump(const struct config *config, FILE *out)
 {
     fputs("; Effective configuration of alloyd " ALLOY_VERSION ".\n", out);
@@ -519,7 +506,8 @@ void config_dump(const struct config *config, FILE *out)
             fprintf(out, SETTING_PREFIX "%s = %s\n", config->settings[k].name,
                     config->settings[k].value);
     }
-    config_dump_streams(config, out);
+    for (size_t i = 0; i < config->stream_count; i++)
+        config_stream_dump(&config->streams[i], out);
 }
 
 /* The callback for differences. */
@@ -540,25 +528,17 @@ static PRINTF_LIKE(3, 4) void config_tell(const struct listener *listener, bool 
     listener->changed(listener->arg, key, restart);
 }
 
-static bool config_same_fields(const struct config_stream *a, const struct config_stream *b)
-{
-    for (size_t i = 0; i < a->id_count && i < b->id_count; i++)
-        if (strcmp(a->id_fields[i], b->id_fields[i]) != 0)
-            return false;
-    return a->id_count == b->id_count;
-}
+/* Who is told of a difference in one stream. */
+struct stream_listener {
+    const struct listener *listener;
+    const char *name;
+};
 
-static void config_compare_stream(const struct config_stream *a, const struct config_stream *b,
-                                  const struct listener *listener)
+static void config_tell_stream(void *arg, const char *key, bool restart)
 {
-    if (strcmp(a->path, b->path) != 0)
-        config_tell(listener, true, "stream.%s.path", a->name);
-    if (strcmp(a->database, b->database) != 0 || strcmp(a->table, b->table) != 0)
-        config_tell(listener, true, "stream.%s.table", a->name);
-    if (!config_same_fields(a, b))
-        config_tell(listener, true, "stream.%s.id", a->name);
-    if (a->ttl_ms != b->ttl_ms)
-        config_tell(listener, false, "stream.%s.ttl", a->name);
+    const struct stream_listener *to = arg;
+
+    config_tell(to->listener, restart, "stream.%s.%s", to->name, key);
 }
 
 static void config_compare_streams(const struct config *before, const struct config *after,
@@ -571,7 +551,8 @@ static void config_compare_streams(const struct config *before, const struct con
         if (other < 0)
             config_tell(listener, true, "stream.%s", stream->name);
         else
-            config_compare_stream(stream, &after->streams[other], listener);
+            config_stream_compare(stream, &after->streams[other], config_tell_stream,
+                                  &(struct stream_listener){listener, stream->name});
     }
     for (size_t i = 0; i < after->stream_count; i++)
         if (config_find_stream(before, after->streams[i].name) < 0)

@@ -10,6 +10,7 @@
 #include "config_check.h"
 
 #include "config_loader.h"
+#include "config_stream.h"
 #include "config_value.h"
 #include "host_port.h"
 #include "alloy/redis_url.h"
@@ -26,53 +27,13 @@
 #define OTHER_MAPS 2048 /* mappings of libraries, stacks, memory, L1 */
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
-/* One item of a comma-separated list: [at, at + len), white space trimmed. */
-struct item {
-    const char *at;
-    size_t len;
-    const char *next; /* NULL after the last */
-};
-
-static struct item config_check_first_item(const char *list)
-{
-    struct item item = {.at = list + strspn(list, " \t"), .len = 0, .next = NULL};
-
-    item.len = strcspn(item.at, ",");
-    if (item.at[item.len] == ',')
-        item.next = item.at + item.len + 1;
-    while (item.len > 0 && strchr(" \t", item.at[item.len - 1]) != NULL)
-        item.len--;
-    return item;
-}
-
 static bool config_check_has_prefix(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-bool config_is_name(const char *text, size_t len, const char *more)
-{
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-
-        if (!alnum && (c == '\0' || strchr(more, c) == NULL))
-            return false;
-    }
-    return len > 0;
-}
-
-/* True when every byte is a visible ASCII character that is not in but. */
-static bool config_check_is_visible(const char *text, const char *but)
-{
-    for (; *text != '\0'; text++)
-        if (*text <= ' ' || *text > '~' || strchr(but, *text) != NULL)
-            return false;
-    return true;
-}
-
-/* Splits the text after "scheme://" into "user:password" (NULL data: none), host:port and the
- * rest. */
+/* Splits what follows "scheme://" into "user:password" (NULL data: none), host:port and the rest.
+ */
 static void config_check_split_authority(const char *text, struct slice *user,
                                          struct slice *host_port, const char **rest)
 {
@@ -126,7 +87,7 @@ static const char *config_check_clickhouse_url_problem(const char *url, bool *ha
     *has_user = false;
     if (strcmp(url, "discard:") == 0)
         return NULL;
-    if (!config_check_is_visible(url, "?#"))
+    if (!config_is_visible(url, "?#"))
         return "must not contain white space, ? or #";
     if (!config_check_has_prefix(url, "http://") && !config_check_has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
@@ -136,7 +97,7 @@ static const char *config_check_clickhouse_url_problem(const char *url, bool *ha
     return problem;
 }
 
-static const char *config_check_fill_address(struct config_loader *loader, struct item item,
+static const char *config_check_fill_address(struct config_loader *loader, struct config_item item,
                                              struct config_address *address)
 {
     struct slice host, port;
@@ -182,7 +143,7 @@ static void config_check_check_listen(struct config_loader *loader, enum config_
     int place = loader->key_places[id];
 
     for (const char *at = list; at != NULL;) {
-        struct item item = config_check_first_item(at);
+        struct config_item item = config_first_item(at);
         const char *problem = NULL;
 
         if (*count == CONFIG_LISTEN_MAX) {
@@ -226,84 +187,6 @@ static void config_check_check_addresses(struct config_loader *loader)
                                "admin.listen has an address of server.listen");
 }
 
-static void config_check_check_stream_path(struct config_loader *loader, size_t index)
-{
-    struct config_stream *stream = &loader->config->streams[index];
-    int place = loader->streams[index].key_places[STREAM_KEY_PATH];
-    const char *text = loader->streams[index].texts[STREAM_KEY_PATH];
-    char usual[CONFIG_STREAM_NAME_MAX + sizeof("/v1/")];
-
-    snprintf(usual, sizeof(usual), "/v1/%s", stream->name);
-    if (text == NULL) {
-        text = usual;
-        place = loader->streams[index].place;
-    }
-    stream->path = config_copy(loader, text, strlen(text));
-    if (text[0] != '/')
-        config_problem(loader, place, "stream.%s.path = %s: must begin with /", stream->name, text);
-    else if (!config_check_is_visible(text, "?#"))
-        config_problem(loader, place,
-                       "stream.%s.path = %s: must be visible ASCII characters without ? and #",
-                       stream->name, text);
-    for (size_t i = 0; i < index; i++)
-        if (config_check_same_text(loader->config->streams[i].path, stream->path))
-            config_problem(loader, place, "stream.%s.path = %s is the path of stream.%s too",
-                           stream->name, text, loader->config->streams[i].name);
-}
-
-static void config_check_check_stream_table(struct config_loader *loader, size_t index)
-{
-    struct config_stream *stream = &loader->config->streams[index];
-    const char *text = loader->streams[index].texts[STREAM_KEY_TABLE];
-    size_t len;
-
-    if (text == NULL) {
-        config_problem(loader, loader->streams[index].place,
-                       "stream.%s.table is missing: name the ClickHouse table as db.table",
-                       stream->name);
-        return;
-    }
-    len = strcspn(text, ".");
-    if (text[len] != '.' || !config_is_name(text, len, "_") ||
-        !config_is_name(text + len + 1, strlen(text + len + 1), "_")) {
-        config_problem(loader, loader->streams[index].key_places[STREAM_KEY_TABLE],
-                       "stream.%s.table = %s: must be db.table, of letters, digits and _",
-                       stream->name, text);
-        return;
-    }
-    stream->database = config_copy(loader, text, len);
-    stream->table = config_copy(loader, text + len + 1, strlen(text + len + 1));
-}
-
-static void config_check_check_stream_id(struct config_loader *loader, size_t index)
-{
-    struct config_stream *stream = &loader->config->streams[index];
-    const char *text = loader->streams[index].texts[STREAM_KEY_ID];
-    int place = loader->streams[index].key_places[STREAM_KEY_ID];
-
-    for (const char *at = text != NULL ? text : "event_id"; at != NULL;) {
-        struct item item = config_check_first_item(at);
-        char *field;
-
-        if (item.len == 0) {
-            config_problem(loader, place, "stream.%s.id has an empty field", stream->name);
-            return;
-        }
-        if (stream->id_count == CONFIG_ID_FIELDS_MAX) {
-            config_problem(loader, place, "stream.%s.id has more than %d fields", stream->name,
-                           CONFIG_ID_FIELDS_MAX);
-            return;
-        }
-        field = config_copy(loader, item.at, item.len);
-        for (size_t i = 0; i < stream->id_count; i++)
-            if (config_check_same_text(stream->id_fields[i], field))
-                config_problem(loader, place, "stream.%s.id has the field %s twice", stream->name,
-                               field);
-        stream->id_fields[stream->id_count++] = field;
-        at = item.next;
-    }
-}
-
 static void config_check_check_streams(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -312,11 +195,7 @@ static void config_check_check_streams(struct config_loader *loader)
         config_problem(loader, PLACE_NONE,
                        "there is no [stream.NAME] section; at least one is needed");
     for (size_t i = 0; i < config->stream_count; i++) {
-        config_check_check_stream_path(loader, i);
-        config_check_check_stream_table(loader, i);
-        config_check_check_stream_id(loader, i);
-        if (config->streams[i].ttl_ms == 0)
-            config->streams[i].ttl_ms = config->redis_ttl_ms;
+        config_stream_check(loader, i);
     }
 }
 

@@ -7,9 +7,7 @@
 
 #include "config_loader.h"
 
-/* True when text is one or more letters, digits and characters of more, and nothing else. */
-bool config_is_name(const char *text, size_t len, const char *more);
-/* The part of url between "user:" and "@host"; empty if there is none. */
+/* The part of url between "user:" and "@host"; empty where there is none. */
 struct slice config_url_password(const char *url);
 
 /* Resolves `auto` and inherited values, fills streams and addresses, and reports what is wrong. */

@@ -50,7 +50,9 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
 #include "alloy/config_keys.def"
 };
 
-const char *const config_stream_keys[STREAM_KEY_COUNT] = {"path", "table", "id", "ttl"};
+const char *const config_stream_keys[STREAM_KEY_COUNT] = {
+    "preset",     "path",    "table",  "events",          "id",
+    "missing_id", "partial", "answer", "column_conflict", "ttl"};
 
 /* Writes an override for a problem's message, without a secret's value, however the key was
  * spelled. */

@@ -41,9 +41,15 @@ enum config_key_id {
 extern const struct config_key config_keys[CONFIG_KEY_COUNT];
 
 enum config_stream_key {
+    STREAM_KEY_PRESET,
     STREAM_KEY_PATH,
     STREAM_KEY_TABLE,
+    STREAM_KEY_EVENTS,
     STREAM_KEY_ID,
+    STREAM_KEY_MISSING_ID,
+    STREAM_KEY_PARTIAL,
+    STREAM_KEY_ANSWER,
+    STREAM_KEY_COLUMN_CONFLICT,
     STREAM_KEY_TTL,
     STREAM_KEY_COUNT
 };
@@ -54,7 +60,14 @@ extern const char *const config_stream_keys[STREAM_KEY_COUNT];
 /* A place where a value was given: a line of the file, the override -place - 1, or nowhere. */
 #define PLACE_NONE 0
 
-/* A configuration that is being read. Main thread. */
+/* `column.NAME = source`, as given. */
+struct config_given_column {
+    char *name; /* owned, like the next */
+    char *text;
+    int place;
+};
+
+/* A configuration on its way from text to struct. Main thread. */
 struct config_loader {
     struct config *config;
     const char *path;
@@ -68,6 +81,8 @@ struct config_loader {
         int place; /* of the first [stream.NAME] */
         int key_places[STREAM_KEY_COUNT];
         char *texts[STREAM_KEY_COUNT]; /* as given, NULL: not given; owned */
+        struct config_given_column columns[CONFIG_COLUMNS_MAX];
+        size_t column_count;
     } streams[CONFIG_STREAMS_MAX];
     int setting_places[CONFIG_SETTINGS_MAX];
 };

@@ -150,3 +150,35 @@ void config_value_format(const struct config_key *key, uint64_t value, char out[
         unit++;
     snprintf(out, CONFIG_VALUE_MAX, "%" PRIu64 "%s", value / unit->factor, unit->name);
 }
+
+struct config_item config_first_item(const char *list)
+{
+    struct config_item item = {.at = list + strspn(list, " \t"), .len = 0, .next = NULL};
+
+    item.len = strcspn(item.at, ",");
+    if (item.at[item.len] == ',')
+        item.next = item.at + item.len + 1;
+    while (item.len > 0 && strchr(" \t", item.at[item.len - 1]) != NULL)
+        item.len--;
+    return item;
+}
+
+bool config_is_name(const char *text, size_t len, const char *more)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!alnum && (c == '\0' || strchr(more, c) == NULL))
+            return false;
+    }
+    return len > 0;
+}
+
+bool config_is_visible(const char *text, const char *but)
+{
+    for (; *text != '\0'; text++)
+        if (*text <= ' ' || *text > '~' || strchr(but, *text) != NULL)
+            return false;
+    return true;
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_value.h - converts numbers, sizes, durations and words between text and value.
+ * config_value.h - numbers, sizes, durations, words and lists, between text and value.
  */
 #ifndef ALLOY_CONFIG_VALUE_H
 #define ALLOY_CONFIG_VALUE_H
@@ -15,5 +15,19 @@ bool config_value_parse(const struct config_key *key, const char *text, uint64_t
                         char why[CONFIG_WHY_MAX]);
 /* Writes value as in the file, in the largest unit that divides it. */
 void config_value_format(const struct config_key *key, uint64_t value, char out[CONFIG_VALUE_MAX]);
+
+/* One place in a comma-separated list: [at, at + len), white space trimmed. */
+struct config_item {
+    const char *at;
+    size_t len;
+    const char *next; /* NULL after the last */
+};
+
+struct config_item config_first_item(const char *list);
+
+/* True for at least one letter, digit or character of more, and nothing else. */
+bool config_is_name(const char *text, size_t len, const char *more);
+/* True for every byte a visible ASCII character, none of them in but. */
+bool config_is_visible(const char *text, const char *but);
 
 #endif

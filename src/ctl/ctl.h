@@ -77,8 +77,7 @@ enum ctl_answer ctl_judge(long status);
 /* Reads {"accepted":A,"duplicates":D}. */
 bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates);
 
-enum ctl_buried { CTL_BURIED_NO_ANSWER, CTL_BURIED_ASKED, CTL_BURIED_EVENTS };
-/* Reads {"asked":true}, or {"asked":true,"events":N}. */
-enum ctl_buried ctl_read_buried(const char *body, uint64_t *events);
+/* Reads {"asked":true,"events":N}. */
+bool ctl_read_buried(const char *body, uint64_t *events);
 
 #endif

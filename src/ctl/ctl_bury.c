@@ -21,14 +21,9 @@ struct answer {
     size_t len;
 };
 
-enum ctl_buried ctl_read_buried(const char *body, uint64_t *events)
+bool ctl_read_buried(const char *body, uint64_t *events)
 {
-    int end = 0;
-
-    if (sscanf(body, " { \"asked\" : true , \"events\" : %" SCNu64, events) == 1)
-        return CTL_BURIED_EVENTS;
-    (void)sscanf(body, " { \"asked\" : true%n", &end);
-    return end > 0 ? CTL_BURIED_ASKED : CTL_BURIED_NO_ANSWER;
+    return sscanf(body, " { \"asked\" : true , \"events\" : %" SCNu64, events) == 1;
 }
 
 static size_t ctl_bury_on_answer(char *data, size_t size, size_t n, void *arg)
@@ -64,16 +59,13 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
     const char *line = ctl_one_line(answer->text);
     uint64_t events;
 
-    switch (status == 200 ? ctl_read_buried(answer->text, &events) : CTL_BURIED_NO_ANSWER) {
-    case CTL_BURIED_EVENTS:
-        fprintf(out, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream, events,
-                ctl_plural(events));
+    if (status == 200 && ctl_read_buried(answer->text, &events)) {
+        if (events == 0)
+            fprintf(out, "stream %s: no refused events are kept\n", stream);
+        else
+            fprintf(out, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream,
+                    events, ctl_plural(events));
         return EXIT_SUCCESS;
-    case CTL_BURIED_ASKED:
-        fprintf(out, "stream %s: its refused events will go to the dead letters\n", stream);
-        return EXIT_SUCCESS;
-    case CTL_BURIED_NO_ANSWER:
-        break;
     }
     if (status == 404)
         fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream, line);

@@ -153,20 +153,20 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
                                 .waiters = daemon->waiters};
 }
 
-/* Buries a stream's refused events. Runs on the admin thread, which starts before the flusher and
- * ends after it. */
-static int daemon_bury(void *arg, const char *stream)
+/* Lets a stream's refused events go. On the admin thread, which is there before the flusher and
+ * after it. */
+static int64_t daemon_bury(void *arg, const char *stream)
 {
     struct daemon *daemon = arg;
     const struct config *config = daemon_current(daemon);
-    int err = -ENOENT;
+    int64_t kept = -ENOENT;
 
     pthread_mutex_lock(&daemon->flusher_lock);
     for (size_t i = 0; i < config->stream_count; i++)
         if (strcmp(config->streams[i].name, stream) == 0)
-            err = daemon->flusher == NULL ? -EAGAIN : flusher_bury(daemon->flusher, i);
+            kept = daemon->flusher == NULL ? -EAGAIN : flusher_bury(daemon->flusher, i);
     pthread_mutex_unlock(&daemon->flusher_lock);
-    return err;
+    return kept;
 }
 
 static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])

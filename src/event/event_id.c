@@ -41,6 +41,40 @@ struct hash128 event_id_hash(const struct event_id_key *key, const char *id, siz
     return (struct hash128){.lo = le64toh(words[0]), .hi = le64toh(words[1])};
 }
 
+/* Writes 16 bytes as a UUID of the given version (RFC 9562 section 4). */
+static void event_id_write_uuid(char out[EVENT_ID_MADE_LEN], unsigned char bytes[16],
+                                unsigned version)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | version << 4);
+    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
+    for (size_t i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *out++ = '-';
+        *out++ = digits[bytes[i] >> 4];
+        *out++ = digits[bytes[i] & 0x0f];
+    }
+}
+
+void event_id_generate(char out[EVENT_ID_MADE_LEN], uint64_t real_ms)
+{
+    unsigned char bytes[16];
+
+    randombytes_buf(bytes, sizeof(bytes));
+    for (int i = 5; i >= 0; i--, real_ms >>= 8)
+        bytes[i] = (unsigned char)real_ms;
+    event_id_write_uuid(out, bytes, 7);
+}
+
+void event_id_of_bytes(char out[EVENT_ID_MADE_LEN], const char *bytes, size_t len)
+{
+    unsigned char hash[16];
+
+    (void)crypto_generichash(hash, sizeof(hash), (const unsigned char *)bytes, len, NULL, 0);
+    event_id_write_uuid(out, hash, 8);
+}
+
 size_t event_id_append_part(char *out, const char *part, size_t len, bool first)
 {
     char *at = out;

@@ -14,7 +14,10 @@
  * Runs on: any thread. Owns: nothing; the body belongs to the caller.
  */
 #include "alloy/json_scan.h"
+
+#include "alloy/members.h"
 #include "alloy/text.h"
+#include "json_id.h"
 
 #include <endian.h>
 #include <string.h>
@@ -25,18 +28,22 @@
 #endif
 
 #define TRUNCATED "The body ends too early."
-#define NOT_AN_ID "The id is neither a string nor an integer."
 #define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
-#define TOO_LONG SIZE_MAX
+#define BYTE_ORDER_MARK "\xEF\xBB\xBF"
 
 /* What is before offset. */
 enum scan_state {
     AT_START,
     IN_SEQUENCE, /* an event of a body without an array */
     IN_ARRAY,    /* an element of the array */
+    IN_ENVELOPE, /* an element of the array in an object of a body without one */
 };
 
-/* What json_escape_unit() returns when there is no UTF-16 code unit. */
+/* Behind the names' slots in an array of values: the envelope's array. */
+#define EVENTS_SLOT JSON_SCAN_NAMES_MAX
+#define SLOTS (JSON_SCAN_NAMES_MAX + 1)
+
+/* What json_escape_unit() says when there is no UTF-16 code unit. */
 enum {
     UNIT_INVALID = -1,
     UNIT_TRUNCATED = -2,
@@ -295,62 +302,6 @@ static inline const char *json_skip_scalar(struct json_scan *scan, const char *a
     }
 }
 
-/* Decodes the escape at *text, which must be valid, and moves past it. Returns the bytes
- * written. */
-static size_t json_decode_escape(const char **text, const char *end, char out[4])
-{
-    static const char letters[] = "\"\\/bfnrt";
-    static const char meanings[] = "\"\\/\b\f\n\r\t";
-    const char *at = *text;
-
-    if (at[1] != 'u') {
-        *text = at + 2;
-        out[0] = meanings[strchr(letters, at[1]) - letters];
-        return 1;
-    }
-
-    unsigned code = (unsigned)json_escape_unit(at, end);
-    *text = at + 6;
-    if (json_is_high_surrogate((int)code)) {
-        code =
-            0x10000 + ((code - 0xD800) << 10) + ((unsigned)json_escape_unit(at + 6, end) - 0xDC00);
-        *text = at + 12;
-    }
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    const size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    static const unsigned char leads[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (size_t i = len - 1; i > 0; i--, code >>= 6)
-        out[i] = (char)(0x80 | (code & 0x3F));
-    out[0] = (char)(leads[len] | code);
-    return len;
-}
-
-/* Decodes the inside of a valid string. Returns the length, or TOO_LONG if it exceeds out_max. */
-static size_t json_decode_string(struct slice text, char *out, size_t out_max)
-{
-    const char *at = text.data;
-    const char *end = text.data + text.len;
-    size_t len = 0;
-
-    while (at < end) {
-        char piece[4];
-        size_t piece_len = 1;
-
-        if (*at == '\\')
-            piece_len = json_decode_escape(&at, end, piece);
-        else
-            piece[0] = *at++;
-        if (piece_len > out_max - len)
-            return TOO_LONG;
-        memcpy(out + len, piece, piece_len);
-        len += piece_len;
-    }
-    return len;
-}
-
 /* The slot of the id field that this key names, or NULL. */
 static inline const char **json_find_field(struct json_scan *scan, struct slice key, bool escaped,
                                            const char **values)
@@ -358,8 +309,8 @@ static inline const char **json_find_field(struct json_scan *scan, struct slice 
     const struct json_scan_fields *fields = scan->fields;
 
     if (unlikely(escaped)) {
-        /* The id buffer is free until the event is complete, and large enough for any name. */
-        key.len = json_decode_string(key, scan->id_buffer, sizeof(scan->id_buffer));
+        /* The id buffer is free until the event is whole, and longer than any name. */
+        key.len = members_decode(key, scan->id_buffer, sizeof(scan->id_buffer));
         key.data = scan->id_buffer;
     }
     for (size_t i = 0; i < fields->count; i++) {
@@ -367,7 +318,16 @@ static inline const char **json_find_field(struct json_scan *scan, struct slice 
             memcmp(key.data, fields->names[i].data, key.len) == 0)
             return &values[i];
     }
+    if (fields->events.len > 0 && scan->state == IN_SEQUENCE && key.len == fields->events.len &&
+        memcmp(key.data, fields->events.data, key.len) == 0)
+        return &values[EVENTS_SLOT];
     return NULL;
+}
+
+static const char *json_twice(ptrdiff_t slot)
+{
+    return slot == EVENTS_SLOT ? "The array of events is given twice."
+                               : "An id field is given twice.";
 }
 
 /*
@@ -391,7 +351,7 @@ static inline const char *json_skip_key(struct json_scan *scan, const char *at, 
 
         value = json_find_field(scan, name, escaped, values);
         if (value != NULL && *value != NULL)
-            return json_fail(scan, key, "An id field is given twice.");
+            return json_fail(scan, key, json_twice(value - values));
     }
 
     at = json_next_token(scan, at, end);
@@ -405,16 +365,30 @@ static inline const char *json_skip_key(struct json_scan *scan, const char *at, 
     return at;
 }
 
-/* Skips the event that begins at at; notes in values where each id field's value begins. */
-static const char *json_skip_event(struct json_scan *scan, const char *at, const char *end,
-                                   const char **values)
+/* Whether the value at at is the array of an envelope. Of an element of that array a member of the
+ * same name is the event's own. */
+static inline bool json_is_events(const struct json_scan *scan, const char *at,
+                                  const char *const *values)
+{
+    return scan->fields->events.len > 0 && scan->state == IN_SEQUENCE &&
+           values[EVENTS_SLOT] == at && *at == '[';
+}
+
+/*
+ * Skips the object that begins at at, or, when resumed, goes on behind a member's value. values
+ * gets where each name's value begins. Stops before the array of an envelope, at its '['.
+ */
+static inline const char *json_skip_object(struct json_scan *scan, const char *at, const char *end,
+                                           const char **values, bool resumed)
 {
     uint64_t arrays = 0; /* one bit for each open level, the innermost lowest */
-    unsigned depth = 0;
+    unsigned depth = resumed;
 
-    for (;;) {
-        /* A value begins here. After this block we are past it, or at its closing bracket. */
-        if (*at == '{' || *at == '[') {
+    for (;; resumed = false) {
+        /* A value begins here. After this block it is whole, or at its closing bracket. */
+        if (resumed) {
+            ; /* it was the envelope's array */
+        } else if (*at == '{' || *at == '[') {
             if (unlikely(depth == JSON_SCAN_DEPTH_MAX))
                 return json_fail(scan, at, "The event is nested deeper than 64.");
             depth++;
@@ -427,6 +401,8 @@ static const char *json_skip_event(struct json_scan *scan, const char *at, const
                     at = json_skip_key(scan, at, end, depth == 1 ? values : NULL);
                 if (unlikely(at == NULL))
                     return NULL;
+                if (depth == 1 && unlikely(json_is_events(scan, at, values)))
+                    return at;
                 continue;
             }
         } else {
@@ -454,83 +430,9 @@ static const char *json_skip_event(struct json_scan *scan, const char *at, const
             at = json_skip_key(scan, at, end, depth == 1 ? values : NULL);
         if (unlikely(at == NULL))
             return NULL;
+        if (depth == 1 && unlikely(json_is_events(scan, at, values)))
+            return at;
     }
-}
-
-/*
- * Reads the id value that begins at value; the event must be valid. *part points into the body, or
- * into buffer (EVENT_ID_PART_MAX bytes) if the value had to be decoded. Returns NULL, or what is
- * wrong with the value.
- */
-static const char *json_read_part(struct json_scan *scan, const char *value, char *buffer,
-                                  struct slice *part)
-{
-    const char *end = scan->body + scan->len;
-
-    if (*value == '"') {
-        bool escaped = false;
-
-        end = json_skip_string(scan, value, end, &escaped);
-        *part = (struct slice){value + 1, (size_t)(end - value) - 2};
-        if (escaped) {
-            part->len = json_decode_string(*part, buffer, EVENT_ID_PART_MAX);
-            part->data = buffer;
-        }
-        if (part->len == 0)
-            return "The id is empty.";
-    } else if (*value == '-' || json_is_digit(*value)) {
-        end = json_skip_number(scan, value, end);
-        *part = (struct slice){value, (size_t)(end - value)};
-        for (const char *at = value + 1; at < end; at++) {
-            if (!json_is_digit(*at))
-                return NOT_AN_ID;
-        }
-        if (part->len == 2 && memcmp(value, "-0", 2) == 0) {
-            buffer[0] = '0';
-            *part = (struct slice){buffer, 1};
-        }
-    } else {
-        return NOT_AN_ID;
-    }
-    return part->len > EVENT_ID_PART_MAX ? "The id is longer than 256 bytes." : NULL;
-}
-
-/* The event is complete: makes its id from the values found. */
-static enum json_scan_result json_read_id(struct json_scan *scan, const char *const *values,
-                                          struct json_scan_event *event)
-{
-    const size_t count = scan->fields->count;
-    char buffer[EVENT_ID_PART_MAX];
-    size_t len = 0;
-    bool missing = false;
-
-    for (size_t i = 0; i < count; i++) {
-        struct slice part;
-
-        if (values[i] == NULL) {
-            missing = true;
-            continue;
-        }
-        const char *problem =
-            json_read_part(scan, values[i], count == 1 ? scan->id_buffer : buffer, &part);
-        if (problem != NULL) {
-            (void)json_fail(scan, values[i], problem);
-            return JSON_SCAN_INVALID_ID;
-        }
-        if (count == 1) {
-            event->id = part;
-            event->id_verbatim = part.data != scan->id_buffer;
-            return JSON_SCAN_EVENT;
-        }
-        len += event_id_append_part(scan->id_buffer + len, part.data, part.len, i == 0);
-    }
-    if (missing) {
-        (void)json_fail(scan, event->text.data, "An id field is missing.");
-        return JSON_SCAN_MISSING_ID;
-    }
-    event->id = (struct slice){scan->id_buffer, len};
-    event->id_verbatim = false;
-    return JSON_SCAN_EVENT;
 }
 
 static enum json_scan_result json_no_event(struct json_scan *scan, const char *end)
@@ -566,20 +468,28 @@ static enum json_scan_result json_begin_event(struct json_scan *scan, const char
     return JSON_SCAN_EVENT;
 }
 
+/* Moves to the next element of an array, or to its ']': then element is false. NULL: invalid. */
+static const char *json_next_element(struct json_scan *scan, const char *at, const char *end,
+                                     bool *element)
+{
+    at = json_next_token(scan, at, end);
+    *element = at != NULL && *at != ']';
+    if (!*element || scan->elements == 0)
+        return at;
+    if (*at != ',')
+        return json_fail(scan, at, "A comma or ']' was expected.");
+    return json_next_token(scan, at + 1, end);
+}
+
 static enum json_scan_result json_next_in_array(struct json_scan *scan, const char **text,
                                                 const char *end)
 {
-    const char *at = json_next_token(scan, *text, end);
+    bool element;
+    const char *at = json_next_element(scan, *text, end, &element);
 
-    if (at != NULL && *at == ']')
-        return json_finish_array(scan, at + 1, end);
-    if (at != NULL && scan->index > 0) {
-        if (*at != ',')
-            at = json_fail(scan, at, "A comma or ']' was expected.");
-        else
-            at = json_next_token(scan, at + 1, end);
-    }
-    return at != NULL ? json_begin_event(scan, text, at) : JSON_SCAN_INVALID_JSON;
+    if (at == NULL)
+        return JSON_SCAN_INVALID_JSON;
+    return element ? json_begin_event(scan, text, at) : json_finish_array(scan, at + 1, end);
 }
 
 static enum json_scan_result json_next_in_sequence(struct json_scan *scan, const char **text,
@@ -588,28 +498,41 @@ static enum json_scan_result json_next_in_sequence(struct json_scan *scan, const
     const char *at = json_skip_space(*text, end);
 
     if (at == end)
-        return JSON_SCAN_END;
-    if (at == *text) {
-        (void)json_fail(scan, at, "White space was expected between events.");
-        return JSON_SCAN_INVALID_JSON;
-    }
+        return scan->index > 0 ? JSON_SCAN_END : json_no_event(scan, end);
     return json_begin_event(scan, text, at);
 }
 
-static enum json_scan_result json_find_event(struct json_scan *scan, const char **text,
+/* The next element; behind the last one the envelope is read to its end, and JSON_SCAN_END means
+ * that *text is behind it. */
+static enum json_scan_result json_next_in_envelope(struct json_scan *scan, const char **text,
+                                                   const char *end)
+{
+    const char *values[SLOTS] = {NULL};
+    bool element;
+    const char *at = json_next_element(scan, *text, end, &element);
+
+    if (at != NULL && element)
+        return json_begin_event(scan, text, at);
+    if (at == NULL)
+        return JSON_SCAN_INVALID_JSON;
+    scan->state = IN_SEQUENCE;
+    values[EVENTS_SLOT] = at;
+    at = json_skip_object(scan, at + 1, end, values, true);
+    if (at == NULL)
+        return JSON_SCAN_INVALID_JSON;
+    *text = at;
+    return JSON_SCAN_END;
+}
+
+static enum json_scan_result json_begin_body(struct json_scan *scan, const char **text,
                                              const char *end)
 {
-    const char *at;
+    const size_t mark = strlen(BYTE_ORDER_MARK);
+    const char *at = *text;
 
-    switch ((enum scan_state)scan->state) {
-    case IN_SEQUENCE:
-        return json_next_in_sequence(scan, text, end);
-    case IN_ARRAY:
-        return json_next_in_array(scan, text, end);
-    case AT_START:
-        break;
-    }
-    at = json_skip_space(*text, end);
+    if ((size_t)(end - at) >= mark && memcmp(at, BYTE_ORDER_MARK, mark) == 0)
+        at += mark;
+    at = json_skip_space(at, end);
     if (at == end)
         return json_no_event(scan, end);
     if (*at == '[') {
@@ -621,16 +544,40 @@ static enum json_scan_result json_find_event(struct json_scan *scan, const char 
     return json_begin_event(scan, text, at);
 }
 
+static enum json_scan_result json_find_event(struct json_scan *scan, const char **text,
+                                             const char *end)
+{
+    enum json_scan_result result;
+
+    switch ((enum scan_state)scan->state) {
+    case AT_START:
+        return json_begin_body(scan, text, end);
+    case IN_SEQUENCE:
+        return json_next_in_sequence(scan, text, end);
+    case IN_ARRAY:
+        return json_next_in_array(scan, text, end);
+    case IN_ENVELOPE:
+        result = json_next_in_envelope(scan, text, end);
+        return result == JSON_SCAN_END ? json_next_in_sequence(scan, text, end) : result;
+    }
+    ALLOY_UNREACHABLE("a state of no name");
+    return JSON_SCAN_INVALID_JSON;
+}
+
 void json_scan_init(struct json_scan *scan, const struct json_scan_fields *fields, const char *body,
                     size_t len)
 {
-    ALLOY_ASSERT(fields->count > 0 && fields->count <= EVENT_ID_FIELDS_MAX);
+    ALLOY_ASSERT(fields->count + fields->source_count > 0 && fields->count <= JSON_SCAN_NAMES_MAX &&
+                 fields->source_count <= JSON_SCAN_SOURCES_MAX);
     scan->fields = fields;
     scan->body = len > 0 ? body : "";
     scan->len = len;
+    scan->headers = NULL;
     scan->offset = 0;
     scan->index = 0;
     scan->state = AT_START;
+    scan->elements = 0;
+    scan->skip_to = 0;
     scan->error_offset = 0;
     scan->problem = NULL;
 }
@@ -639,19 +586,52 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
 {
     const char *at = scan->body + scan->offset;
     const char *const end = scan->body + scan->len;
-    const char *values[EVENT_ID_FIELDS_MAX] = {NULL};
-    enum json_scan_result result = json_find_event(scan, &at, end);
+    enum json_scan_result result;
 
-    if (result != JSON_SCAN_EVENT)
+    for (;;) {
+        const char *values[SLOTS] = {NULL};
+
+        result = json_find_event(scan, &at, end);
+        if (result != JSON_SCAN_EVENT)
+            return result;
+        const char *const stop = json_skip_object(scan, at, end, values, false);
+        if (stop == NULL)
+            return JSON_SCAN_INVALID_JSON;
+        if (unlikely(json_is_events(scan, stop, values))) {
+            scan->state = IN_ENVELOPE;
+            scan->elements = 0;
+            at = stop + 1;
+            continue;
+        }
+        event->text = (struct slice){at, (size_t)(stop - at)};
+        result = json_id_read(scan, values, event);
+        scan->skip_to = (size_t)(stop - scan->body);
+        if (likely(result == JSON_SCAN_EVENT)) {
+            scan->offset = scan->skip_to;
+            scan->index++;
+            scan->elements++;
+        }
         return result;
-    const char *const stop = json_skip_event(scan, at, end, values);
-    if (stop == NULL)
-        return JSON_SCAN_INVALID_JSON;
-    event->text = (struct slice){at, (size_t)(stop - at)};
-    result = json_read_id(scan, values, event);
-    if (result == JSON_SCAN_EVENT) {
-        scan->offset = (size_t)(stop - scan->body);
-        scan->index++;
     }
-    return result;
+}
+
+bool json_scan_skip(struct json_scan *scan, enum json_scan_result result)
+{
+    const char *const body = scan->body;
+
+    if (result == JSON_SCAN_INVALID_JSON) {
+        const char *line;
+
+        if (scan->state == IN_ARRAY || scan->state == IN_ENVELOPE)
+            return false;
+        line = memchr(body + scan->error_offset, '\n', scan->len - scan->error_offset);
+        scan->skip_to = line != NULL ? (size_t)(line + 1 - body) : scan->len;
+        scan->state = IN_SEQUENCE;
+    } else if (result != JSON_SCAN_MISSING_ID && result != JSON_SCAN_INVALID_ID) {
+        return false;
+    }
+    scan->offset = scan->skip_to;
+    scan->index++;
+    scan->elements++;
+    return true;
 }

@@ -62,6 +62,7 @@ static void conn_close(struct conn *conn)
 
     ALLOY_ASSERT(!conn->touched && !conn->stalled);
     conn_wait_drop(conn);
+    request_drop_errors(conn);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));
@@ -378,6 +379,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             reply->status = refusal->status;
             reply->code = refusal->code;
             reply->message = refusal->message;
+            reply->answer = NULL;
         }
     }
     if (unlikely(answer->kind == ANSWER_WAITED))
@@ -392,8 +394,10 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     }
     metrics_add(&metrics->http_codes[reply->status], 1);
     METRIC_OBSERVE_NS(metrics, http_request, now_ns - answer->begun_ns);
-    /* A 422 is this connection's only answer in this turn, so that out is the whole of scratch. */
+    /* Of the long answers, a 422 and one with errors, only the last one of a turn can be one. */
     len = reply_write(reply, &set->date, out);
+    if (unlikely(reply->errors != NULL))
+        request_drop_errors(conn);
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_wait_drop(conn);
     return len;

@@ -116,8 +116,10 @@ struct conn {
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
     struct ack ack;
-    uint64_t begun_ns; /* 0: not one byte of it has arrived */
-    size_t scanned;    /* of its head; for http_parse_head() */
+    bool lenient;                /* its good events are taken though others are bad */
+    struct reply_errors *errors; /* of a lenient one, until it is answered; NULL: none yet */
+    uint64_t begun_ns;           /* 0: not one byte of it has arrived */
+    size_t scanned;              /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
@@ -153,6 +155,7 @@ struct conn_set {
     STAILQ_HEAD(, conn) large; /* in state LARGE; they count as stalled */
     enum large_step large_step;
     struct json_scan large_scan;
+    struct slice large_headers[JSON_SCAN_SOURCES_MAX];
     struct admission_result large_result; /* of the one answered in this turn */
     struct conn_queue waited;             /* can be answered as soon as a turn has room */
     size_t waiting_count;                 /* connections with a waiter */
@@ -163,8 +166,9 @@ struct conn_set {
     uint32_t answer_count;
     struct reply_date date;
     struct json_scan scan;
+    struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
-    char scratch[CONN_PIPELINE_MAX * REPLY_MAX];
+    char scratch[CONN_PIPELINE_MAX * REPLY_MAX + REPLY_REJECTED_MAX];
 };
 
 /* When this turn's first callback ran. */
@@ -239,6 +243,10 @@ void request_leave(struct conn *conn);
 /* Notes an answer and then closes the connection; ignores whatever else the client sends. Needs
  * room in the turn. */
 void request_refuse(struct conn *conn, const struct refusal *refusal);
+/* Forgets what was at fault in a lenient request. */
+void request_drop_errors(struct conn *conn);
+/* Fills what a success says beside its counts; of the request that was judged last. */
+void request_tell_success(const struct conn *conn, struct reply *reply);
 /* The answer that says refusal. */
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
 

@@ -85,6 +85,7 @@ void conn_wait_expire(struct conn *conn)
                                    .keep_alive = conn->keep_alive && conn->old,
                                    .accepted = conn->wait_accepted,
                                    .duplicates = conn->wait_duplicates};
+    request_tell_success(conn, &answer->reply);
 }
 
 void conn_wait_collect(struct conn_set *set)
@@ -109,16 +110,17 @@ void conn_wait_resolve(struct conn *conn, struct reply *reply)
 {
     const struct waiter_outcome outcome = waiter_end(conn->waiter);
 
-    reply->status = 202;
     switch (outcome.verdict) {
     case WAITER_PENDING:
     case WAITER_UNKNOWN:
         break;
     case WAITER_INSERTED:
-        reply->status = 200;
+        if (reply->answer == NULL)
+            reply->status = 200;
         break;
     case WAITER_REJECTED:
         reply->status = 422;
+        reply->answer = NULL;
         reply->rejected = outcome.rejected;
         reply->rejected_duplicates = outcome.rejected_duplicates;
         reply->rejections = outcome.rejections;

@@ -18,6 +18,7 @@
  */
 #include "conn_private.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
@@ -116,17 +117,92 @@ static const struct refusal *request_refusal_of_scan(enum json_scan_result resul
     return NULL;
 }
 
-/* Fills the answer to a scanned body. Returns true when it may have to wait. */
-static bool request_say(const struct conn *conn, struct answer *answer,
-                        const struct json_scan *scan, enum json_scan_result result)
+void request_drop_errors(struct conn *conn)
+{
+    free(conn->errors);
+    conn->errors = NULL;
+}
+
+static const struct route *request_route(const struct conn *conn)
+{
+    return &conn->set->parts.shared->routes->routes[conn->stream];
+}
+
+void request_tell_success(const struct conn *conn, struct reply *reply)
+{
+    const struct config_stream *stream = request_route(conn)->stream;
+
+    reply->status = 202;
+    reply->lenient = conn->lenient;
+    reply->errors = conn->errors;
+    /* Who asks to be told of each event is told. */
+    if (unlikely(stream->answer != NULL) && !conn->ack.lenient) {
+        reply->status = (uint16_t)stream->answer_status;
+        reply->answer = stream->answer;
+    }
+}
+
+/* Notes what is wrong with an event of a lenient request, and passes over it. Returns false when
+ * nobody can tell where the next one begins, or there is no memory to tell the client. */
+static bool request_pass_over(struct conn *conn, struct json_scan *scan,
+                              enum json_scan_result result)
+{
+    struct refusal own = {400, NULL, scan->problem};
+    const struct refusal *refusal;
+    const uint32_t event = scan->index;
+    struct reply_errors *errors = conn->errors;
+
+    if (likely(!conn->lenient) || !json_scan_skip(scan, result))
+        return false;
+    if (errors == NULL) {
+        errors = calloc(1, sizeof(*errors));
+        if (errors == NULL)
+            return false;
+        conn->errors = errors;
+    }
+    refusal = request_refusal_of_scan(result, &own);
+    if (errors->count < REPLY_ERRORS_MAX) {
+        errors->list[errors->count].event = event;
+        errors->list[errors->count].offset = scan->error_offset;
+        errors->list[errors->count].code = refusal->code;
+        errors->list[errors->count].message = refusal->message;
+        errors->count++;
+    }
+    errors->invalid++;
+    return true;
+}
+
+/* True when a scanned body holds something to be taken. */
+static bool request_has_events(const struct conn *conn, const struct json_scan *scan,
+                               enum json_scan_result result)
+{
+    return result == JSON_SCAN_END &&
+           (likely(conn->errors == NULL) || scan->index > conn->errors->invalid);
+}
+
+/* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
+ * it is answered: it may have to wait, or it is long. */
+static bool request_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
+                        enum json_scan_result result)
 {
     struct refusal own = {400, NULL, scan->problem};
 
-    if (result == JSON_SCAN_END) {
-        answer->reply = (struct reply){
-            .status = 202, .close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
+    if (likely(result == JSON_SCAN_END)) {
+        answer->reply =
+            (struct reply){.close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
+        request_tell_success(conn, &answer->reply);
+        if (unlikely(conn->errors != NULL)) {
+            METRIC_STREAM_ADD(conn->set->parts.metrics, conn->stream, invalid,
+                              conn->errors->invalid);
+            if (!request_has_events(conn, scan, result)) {
+                answer->reply.status = 400;
+                answer->reply.answer = NULL;
+            }
+            return true;
+        }
         return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
     }
+    request_drop_errors(conn);
     answer->reply = request_reply(conn, request_refusal_of_scan(result, &own));
     answer->reply.has_place = result != JSON_SCAN_EMPTY;
     answer->reply.event = scan->index;
@@ -134,9 +210,26 @@ static bool request_say(const struct conn *conn, struct answer *answer,
     return false;
 }
 
+/* Begins to scan the body of the request whose head the buffer begins with. headers is lent to the
+ * scan. */
+static void request_begin_scan(const struct conn *conn, struct json_scan *scan, struct slice body,
+                               struct slice *headers)
+{
+    const struct route *route = request_route(conn);
+    const char *head = conn->buffer.data + conn->buffer.start;
+
+    json_scan_init(scan, &route->fields, body.data, body.len);
+    if (likely(!route->has_headers))
+        return;
+    for (size_t i = 0; i < route->fields.source_count; i++)
+        if (route->headers[i] != NULL)
+            headers[i] = http_find_header(head, conn->head_len, route->headers[i]);
+    scan->headers = headers;
+}
+
 /* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
- * when the answer may have to wait. */
-static bool request_judge_body(struct conn *conn, const char *body, size_t len)
+ * when nothing behind it may be looked at before it is answered. */
+static bool request_judge_body(struct conn *conn, struct slice body)
 {
     struct conn_set *set = conn->set;
     struct admission *admission = set->parts.admission;
@@ -145,14 +238,16 @@ static bool request_judge_body(struct conn *conn, const char *body, size_t len)
     struct json_scan_event event;
     enum json_scan_result result;
 
-    set->turn_bytes += len;
+    set->turn_bytes += body.len;
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
         admission_ack(admission, conn->ack.kind);
-    json_scan_init(scan, &set->parts.shared->routes->routes[conn->stream].fields, body, len);
-    while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
-        admission_event(admission, &event);
-    if (result == JSON_SCAN_END)
+    request_begin_scan(conn, scan, body, set->headers);
+    do {
+        while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
+            admission_event(admission, &event);
+    } while (result != JSON_SCAN_END && request_pass_over(conn, scan, result));
+    if (request_has_events(conn, scan, result))
         answer->kind = ANSWER_ADMISSION;
     else
         admission_drop(admission);
@@ -179,7 +274,7 @@ static void request_take_body(struct conn *conn, struct slice body, size_t next)
         conn_move(conn, CONN_LARGE);
         return;
     }
-    request_end_judged(conn, request_judge_body(conn, body.data, body.len), next);
+    request_end_judged(conn, request_judge_body(conn, body), next);
 }
 
 static bool request_advance_body(struct conn *conn)
@@ -264,8 +359,9 @@ static bool request_advance_drop_chunked(struct conn *conn)
 }
 
 /* Scans on from where the last turn stopped. JSON_SCAN_EVENT: not finished. */
-static enum json_scan_result request_scan_large(struct conn_set *set)
+static enum json_scan_result request_scan_large(struct conn *conn)
 {
+    struct conn_set *set = conn->set;
     struct json_scan *scan = &set->large_scan;
     const size_t until = scan->offset + LARGE_SCAN_BYTES;
     enum json_scan_result result;
@@ -273,11 +369,12 @@ static enum json_scan_result request_scan_large(struct conn_set *set)
 
     do {
         result = json_scan_next(scan, &event);
-        if (result != JSON_SCAN_EVENT)
-            break;
-        admission_event(set->parts.large, &event);
+        if (likely(result == JSON_SCAN_EVENT))
+            admission_event(set->parts.large, &event);
+        else if (result == JSON_SCAN_END || !request_pass_over(conn, scan, result))
+            return result;
     } while (scan->offset < until);
-    return result;
+    return JSON_SCAN_EVENT;
 }
 
 /* The large body is judged: notes the answer and continues with what follows it. */
@@ -285,12 +382,13 @@ static void request_end_large(struct conn *conn, enum json_scan_result result)
 {
     struct conn_set *set = conn->set;
     struct answer *answer = turn_answer(conn);
-    bool held = request_say(conn, answer, &set->large_scan, result);
+    bool held;
 
-    if (result == JSON_SCAN_END) {
+    if (request_has_events(conn, &set->large_scan, result)) {
         answer->kind = ANSWER_LARGE;
         set->large_result = admission_result(set->parts.large, 0);
     }
+    held = request_say(conn, answer, &set->large_scan, result);
     admission_reset(set->parts.large);
     set->large_step = LARGE_NEXT;
     STAILQ_REMOVE_HEAD(&set->large, stalled_next);
@@ -314,13 +412,12 @@ void request_advance_large(struct conn_set *set)
     case LARGE_NEXT:
         admission_open(set->parts.large, conn->stream);
         admission_ack(set->parts.large, conn->ack.kind);
-        json_scan_init(&set->large_scan, &set->parts.shared->routes->routes[conn->stream].fields,
-                       conn->large.data, conn->large.len);
+        request_begin_scan(conn, &set->large_scan, conn->large, set->large_headers);
         set->large_step = LARGE_SCAN;
         return;
     case LARGE_SCAN:
-        result = request_scan_large(set);
-        if (result == JSON_SCAN_END)
+        result = request_scan_large(conn);
+        if (request_has_events(conn, &set->large_scan, result))
             set->large_step = LARGE_COMMIT;
         else if (result != JSON_SCAN_EVENT)
             request_end_large(conn, result);
@@ -350,12 +447,14 @@ static const struct refusal *request_find_ack(struct conn *conn, const struct ht
 {
     const struct config *config = config_current(conn->set->parts.shared->config);
 
-    conn->ack.kind = ADMISSION_ACK_NONE;
+    conn->ack = (struct ack){.kind = ADMISSION_ACK_NONE};
+    conn->lenient = request_route(conn)->stream->partial;
     if (likely(request->query.len == 0 && request->prefer.len == 0))
         return NULL;
     own->message = ack_read(request->query, request->prefer, &conn->ack);
     if (own->message)
         return own;
+    conn->lenient = conn->lenient || conn->ack.lenient;
     if (conn->ack.kind == ADMISSION_ACK_DISK && config->journal_mode == CONFIG_JOURNAL_MEMORY)
         return &refuse_no_disk;
     return NULL;

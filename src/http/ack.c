@@ -67,6 +67,38 @@ static uint32_t ack_wait_of(struct slice preference)
     return seconds > 0 ? seconds : 1;
 }
 
+/* Whether a preference is handling=lenient; strict: it is handling=strict. */
+static bool ack_is_lenient(struct slice preference, bool *strict)
+{
+    struct slice rest = preference;
+    struct slice name = ack_trim(ack_cut(&rest, '='));
+    struct slice value = ack_trim(rest);
+
+    if (name.len != 8 || strncasecmp(name.data, "handling", 8) != 0)
+        return false;
+    if (value.len >= 2 && value.data[0] == '"' && value.data[value.len - 1] == '"') {
+        value.data++;
+        value.len -= 2;
+    }
+    *strict = ack_slice_is(value, "strict");
+    return ack_slice_is(value, "lenient");
+}
+
+/* Of several preferences, the first counts (RFC 7240 section 2). */
+static bool ack_prefer_lenient(struct slice prefer)
+{
+    while (prefer.len > 0) {
+        struct slice preference = ack_cut(&prefer, ',');
+        bool strict = false;
+
+        if (ack_is_lenient(ack_trim(ack_cut(&preference, ';')), &strict))
+            return true;
+        if (strict)
+            return false;
+    }
+    return false;
+}
+
 /* The first of several counts (RFC 7240 section 2). */
 static uint32_t ack_prefer_wait(struct slice prefer)
 {
@@ -85,6 +117,7 @@ const char *ack_read(struct slice query, struct slice prefer, struct ack *ack)
     uint32_t wait_s = ack_prefer_wait(prefer);
     bool named = false;
 
+    ack->lenient = ack_prefer_lenient(prefer);
     ack->kind = wait_s > 0 ? ADMISSION_ACK_CLICKHOUSE : ADMISSION_ACK_NONE;
     ack->wait_s = wait_s > 0 ? wait_s : ACK_WAIT_DEFAULT_S;
     while (query.len > 0) {

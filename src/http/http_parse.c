@@ -623,6 +623,19 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
     return result;
 }
 
+struct slice http_find_header(const char *head, size_t head_len, const char *lower_case_name)
+{
+    const char *const end = head + head_len, *line = head;
+
+    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL && ++line < end) {
+        const char *colon = http_skip_class(line, end, TOKEN);
+        if (colon > line && colon < end && *colon == ':' &&
+            http_text_is(http_slice_between(line, colon), lower_case_name))
+            return http_trim(colon + 1, http_skip_value(colon + 1, end));
+    }
+    return (struct slice){"", 0};
+}
+
 static enum chunk_state http_chunk_refuse(struct http_chunked *chunked, const char *problem)
 {
     chunked->problem = problem;

@@ -89,7 +89,68 @@ static void reply_put_rejected(struct text *into, const struct reply *reply)
         if (at->next)
             PUT(&text, ",");
     }
+    PUT(&text, "]}");
+    *into = text;
+}
+
+/* The errors of a lenient request, as many as fit; begin: of the body. */
+static void reply_put_errors(struct text *into, const struct reply_errors *errors,
+                             const char *begin)
+{
+    const char *const last =
+        begin + REPLY_REJECTED_MAX - 2 * REPLY_HEAD_MAX - 2 * REPLY_MESSAGE_MAX;
+    struct text text = *into;
+
+    PUT(&text, ",\"invalid\":");
+    reply_put_number(&text, errors != NULL ? errors->invalid : 0);
+    PUT(&text, ",\"errors\":[");
+    for (uint32_t i = 0; errors != NULL && i < errors->count && text.at < last; i++) {
+        PUT(&text, "{\"event\":");
+        reply_put_number(&text, errors->list[i].event);
+        PUT(&text, ",\"offset\":");
+        reply_put_number(&text, errors->list[i].offset);
+        PUT(&text, ",\"error\":\"");
+        reply_put(&text, errors->list[i].code, strlen(errors->list[i].code));
+        PUT(&text, "\",\"message\":\"");
+        reply_put_escaped(&text, errors->list[i].message);
+        PUT(&text, "\"},");
+    }
+    if (text.at[-1] == ',')
+        text.at--;
     PUT(&text, "]");
+    *into = text;
+}
+
+static void reply_put_counts(struct text *into, const struct reply *reply, const char *begin)
+{
+    struct text text = *into;
+
+    PUT(&text, "{\"accepted\":");
+    reply_put_number(&text, reply->accepted);
+    PUT(&text, ",\"duplicates\":");
+    reply_put_number(&text, reply->duplicates);
+    if (unlikely(reply->lenient))
+        reply_put_errors(&text, reply->errors, begin);
+    PUT(&text, "}");
+    *into = text;
+}
+
+static void reply_put_refusal(struct text *into, const struct reply *reply)
+{
+    struct text text = *into;
+
+    PUT(&text, "{\"error\":\"");
+    reply_put(&text, reply->code, strlen(reply->code));
+    PUT(&text, "\",\"message\":\"");
+    reply_put_escaped(&text, reply->message);
+    PUT(&text, "\"");
+    if (reply->has_place) {
+        PUT(&text, ",\"event\":");
+        reply_put_number(&text, reply->event);
+        PUT(&text, ",\"offset\":");
+        reply_put_number(&text, reply->offset);
+    }
+    PUT(&text, "}");
     *into = text;
 }
 
@@ -97,27 +158,14 @@ static size_t reply_write_body(const struct reply *reply, char *out)
 {
     struct text text = {out};
 
-    if (reply->status == 202 || reply->status == 200) {
-        PUT(&text, "{\"accepted\":");
-        reply_put_number(&text, reply->accepted);
-        PUT(&text, ",\"duplicates\":");
-        reply_put_number(&text, reply->duplicates);
-    } else if (unlikely(reply->status == 422)) {
+    if (reply->answer != NULL)
+        reply_put(&text, reply->answer, strlen(reply->answer));
+    else if (reply->status < 300 || (reply->status == 400 && reply->lenient))
+        reply_put_counts(&text, reply, out);
+    else if (unlikely(reply->status == 422))
         reply_put_rejected(&text, reply);
-    } else {
-        PUT(&text, "{\"error\":\"");
-        reply_put(&text, reply->code, strlen(reply->code));
-        PUT(&text, "\",\"message\":\"");
-        reply_put_escaped(&text, reply->message);
-        PUT(&text, "\"");
-        if (reply->has_place) {
-            PUT(&text, ",\"event\":");
-            reply_put_number(&text, reply->event);
-            PUT(&text, ",\"offset\":");
-            reply_put_number(&text, reply->offset);
-        }
-    }
-    PUT(&text, "}");
+    else
+        reply_put_refusal(&text, reply);
     return (size_t)(text.at - out);
 }
 
@@ -126,8 +174,12 @@ static const char *reply_status_line(uint16_t status)
     switch (status) {
     case 200:
         return "HTTP/1.1 200 OK\r\n";
+    case 201:
+        return "HTTP/1.1 201 Created\r\n";
     case 202:
         return "HTTP/1.1 202 Accepted\r\n";
+    case 204:
+        return "HTTP/1.1 204 No Content\r\n";
     case 400:
         return "HTTP/1.1 400 Bad Request\r\n";
     case 404:
@@ -182,8 +234,11 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
     reply_put(&text, line, strlen(line));
     PUT(&text, "Date: ");
     reply_put(&text, date->text, sizeof(date->text) - 1);
-    PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
-    reply_put_number(&text, body_len);
+    /* RFC 9110 section 8.6: a 204 has neither. */
+    if (likely(reply->status != 204)) {
+        PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
+        reply_put_number(&text, body_len);
+    }
     if (reply->close)
         PUT(&text, "\r\nConnection: close");
     else if (reply->keep_alive)

@@ -1,42 +1,130 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * route.c - finds the stream of a request's path.
+ * route.c - which stream a request's path belongs to.
  *
- * There are at most CONFIG_STREAMS_MAX paths and nearly always a handful: a comparison of lengths
- * first is faster than a hash.
+ * There are nearly always a handful of paths: comparing lengths first beats a hash.
  *
- * Runs on: route_init() before the threads start; route_find() on any thread.
- * Owns: nothing; names and paths belong to the configuration.
+ * Runs on: route_init() before the threads start; route_find() any thread.
+ * Owns: nothing; names and paths are the configuration's.
  */
 #include "alloy/route.h"
 
+#include <stdio.h>
 #include <string.h>
+
+static void route_add_path(struct route_table *table, const char *text, size_t stream)
+{
+    const size_t len = strlen(text);
+    const bool all = text[len - 1] == '*';
+
+    table->paths[table->count++] =
+        (struct route_path){.text = {text, len - all}, .all = all, .stream = (uint16_t)stream};
+}
+
+/* The slot of a member's name, which sources may share. */
+static size_t route_name(struct json_scan_fields *fields, struct slice name)
+{
+    for (size_t i = 0; i < fields->count; i++)
+        if (fields->names[i].len == name.len &&
+            memcmp(fields->names[i].data, name.data, name.len) == 0)
+            return i;
+    fields->names[fields->count] = name;
+    return fields->count++;
+}
+
+static void route_add_source(struct route *route, const struct config_id_source *id)
+{
+    struct json_scan_fields *fields = &route->fields;
+    struct json_scan_source *source = &fields->sources[fields->source_count];
+    const char *end;
+
+    *source = (struct json_scan_source){.kind = JSON_SCAN_OF_MEMBER, .part = id->field};
+    switch (id->kind) {
+    case CONFIG_ID_MEMBER:
+        source->name = route_name(fields, (struct slice){id->name, strlen(id->name)});
+        break;
+    case CONFIG_ID_POINTER:
+        end = id->name + 1 + strcspn(id->name + 1, "/");
+        source->name =
+            route_name(fields, (struct slice){id->name + 1, (size_t)(end - id->name - 1)});
+        source->rest = (struct slice){end, strlen(end)};
+        break;
+    case CONFIG_ID_HEADER:
+        source->kind = JSON_SCAN_OF_HEADER;
+        route->headers[fields->source_count] = id->name;
+        route->has_headers = true;
+        break;
+    }
+    fields->source_count++;
+}
+
+/* Names in one sentence all that an id may come from. */
+static void route_tell_missing(struct route *route)
+{
+    const struct config_stream *stream = route->stream;
+    char *out = route->missing_problem;
+    size_t len = (size_t)snprintf(out, ROUTE_PROBLEM_MAX, "No id: the event has no ");
+
+    for (size_t i = 0; i < stream->id_count && len < ROUTE_PROBLEM_MAX; i++) {
+        const struct config_id_source *id = &stream->ids[i];
+        const char *before = i == 0 ? "" : id->field == id[-1].field ? " or " : ", ";
+
+        len += (size_t)snprintf(out + len, ROUTE_PROBLEM_MAX - len, "%s%s \"%s\"", before,
+                                id->kind == CONFIG_ID_HEADER ? "header" : "field", id->name);
+    }
+    if (len < ROUTE_PROBLEM_MAX)
+        snprintf(out + len, ROUTE_PROBLEM_MAX - len, " (stream %s).", stream->name);
+    route->fields.missing_problem = out;
+}
+
+static void route_fill(struct route *route, const struct config_stream *stream)
+{
+    static const int missing[] = {[CONFIG_MISSING_REFUSE] = JSON_SCAN_REFUSE_MISSING,
+                                  [CONFIG_MISSING_GENERATE] = JSON_SCAN_GENERATE,
+                                  [CONFIG_MISSING_HASH] = JSON_SCAN_HASH};
+
+    route->stream = stream;
+    for (size_t i = 0; i < stream->id_count; i++)
+        route_add_source(route, &stream->ids[i]);
+    if (stream->events != NULL)
+        route->fields.events = (struct slice){stream->events, strlen(stream->events)};
+    route->fields.missing = missing[stream->missing_id];
+    route_tell_missing(route);
+}
 
 void route_init(struct route_table *table, const struct config *config)
 {
     memset(table, 0, sizeof(*table));
-    table->count = config->stream_count;
     for (size_t i = 0; i < config->stream_count; i++) {
         const struct config_stream *stream = &config->streams[i];
-        struct route *route = &table->routes[i];
 
-        route->path = (struct slice){stream->path, strlen(stream->path)};
-        route->fields.count = stream->id_count;
-        for (size_t j = 0; j < stream->id_count; j++) {
-            const char *name = stream->id_fields[j];
-
-            route->fields.names[j] = (struct slice){name, strlen(name)};
-        }
+        route_fill(&table->routes[i], stream);
+        for (size_t k = 0; k < stream->path_count; k++)
+            route_add_path(table, stream->paths[k], i);
     }
+}
+
+static bool route_fits(const struct route_path *path, struct slice text)
+{
+    return (path->all ? path->text.len < text.len : path->text.len == text.len) &&
+           memcmp(path->text.data, text.data, path->text.len) == 0;
 }
 
 int route_find(const struct route_table *table, struct slice path)
 {
-    for (size_t i = 0; i < table->count; i++) {
-        struct slice own = table->routes[i].path;
+    const struct route_path *found = NULL;
 
-        if (own.len == path.len && memcmp(own.data, path.data, path.len) == 0)
-            return (int)i;
+    if (path.len > 1 && path.data[path.len - 1] == '/')
+        path.len--;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct route_path *own = &table->paths[i];
+
+        if (!route_fits(own, path))
+            continue;
+        if (!own->all)
+            return own->stream;
+        if (found == NULL || own->text.len > found->text.len)
+            found = own;
     }
-    return ROUTE_NONE;
+    return found != NULL ? found->stream : ROUTE_NONE;
 }

@@ -33,6 +33,7 @@
 #include "alloy/kill_point.h"
 #include "alloy/log.h"
 #include "alloy/pulse.h"
+#include "alloy/vacate.h"
 #include "alloy/waiter.h"
 
 #define GROUP_MAX 1024          /* rows */
@@ -68,7 +69,9 @@ struct burial {
     bool stop;
     /* burial thread only */
     struct dead_letter *dead_letter;
-    int parked_err; /* why rows were last parked; 0: never */
+    struct vacate vacate;
+    struct row_list moving; /* all that waits, while its records are moved */
+    int parked_err;         /* why rows were parked the last time; 0: never */
     struct log_limit limit;
     struct row *rows[GROUP_MAX]; /* the group */
     struct dead_letter_line lines[GROUP_MAX];
@@ -88,8 +91,42 @@ static void burial_set_parked(struct burial *burial, size_t parked)
     METRIC_GAUGE_SET(burial->parts.metrics, dead_letter_parked, (int64_t)parked);
 }
 
-/* Sleeps until there is a row to write and retry_at_ms has come, or until the end. Under the
- * lock. */
+static void burial_walk(void *holder, vacate_visit_fn visit, void *arg)
+{
+    const struct burial *burial = holder;
+
+    for (struct row *row = burial->moving.first; row != NULL; row = row->next)
+        visit(arg, &row->record);
+}
+
+/* Puts all of `from` before what waits. Under the lock. */
+static void burial_prepend(struct burial *burial, struct row_list *from)
+{
+    if (from->first == NULL)
+        return;
+    *from->end = burial->waiting.first;
+    if (burial->waiting.first == NULL)
+        burial->waiting.end = from->end;
+    burial->waiting.first = from->first;
+    burial_list_init(from);
+}
+
+/* Moves records of rows that wait long out of segments that the journal wants to be rid of. Under
+ * the lock, but not while it moves: that syncs, and the flusher must not wait for it. */
+static void burial_vacate(struct burial *burial, uint64_t now_ms)
+{
+    if (burial->waiting.first == NULL || vacate_due_ms(&burial->vacate) > now_ms)
+        return;
+    burial->moving.first = burial->waiting.first;
+    burial->moving.end = burial->waiting.end;
+    burial_list_init(&burial->waiting);
+    pthread_mutex_unlock(&burial->lock);
+    vacate_run(&burial->vacate, now_ms);
+    pthread_mutex_lock(&burial->lock);
+    burial_prepend(burial, &burial->moving);
+}
+
+/* Sleeps until there is a row to write, and its time has come, or the end. Under the lock. */
 static void burial_wait(struct burial *burial, uint64_t retry_at_ms)
 {
     uint64_t now_ms = clock_mono_ms();
@@ -99,11 +136,14 @@ static void burial_wait(struct burial *burial, uint64_t retry_at_ms)
 
         if (now_ms < retry_at_ms && retry_at_ms < until_ms)
             until_ms = retry_at_ms;
+        if (burial->waiting.first != NULL && vacate_due_ms(&burial->vacate) < until_ms)
+            until_ms = vacate_due_ms(&burial->vacate);
         const struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
                                        .tv_nsec = (long)(until_ms % 1000 * CLOCK_NS_PER_MS)};
         pthread_cond_timedwait(&burial->wake, &burial->lock, &until);
         pulse_beat(0);
         now_ms = clock_mono_ms();
+        burial_vacate(burial, now_ms);
     }
 }
 
@@ -130,16 +170,14 @@ static size_t burial_take(struct burial *burial, uint64_t retry_at_ms)
 /* Puts rows[0] .. rows[n - 1] back before all others. Under the lock. */
 static void burial_put_back(struct burial *burial, size_t n)
 {
-    struct row_list *waiting = &burial->waiting;
+    struct row_list list;
 
-    while (n-- > 0) {
-        struct row *row = burial->rows[n];
-
-        if (waiting->first == NULL)
-            waiting->end = &row->next;
-        row->next = waiting->first;
-        waiting->first = row;
+    burial_list_init(&list);
+    for (size_t i = 0; i < n; i++) {
+        *list.end = burial->rows[i];
+        list.end = &burial->rows[i]->next;
     }
+    burial_prepend(burial, &list);
 }
 
 /* Writes the first n rows of the group, for which there is room in the release queue. */
@@ -316,6 +354,8 @@ int burial_start(struct burial **burial, const struct burial_parts *parts,
         return -ENOMEM;
     started->parts = *parts;
     burial_list_init(&started->waiting);
+    burial_list_init(&started->moving);
+    vacate_init(&started->vacate, parts->journal, burial_walk, started);
     pthread_mutex_init(&started->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -432,6 +432,7 @@ static void *flusher_run(void *arg)
             /* Before new sends: what is being sent cannot be moved. */
             vacate_run(&flusher->vacate, now);
             flusher_start_inserts(flusher, now);
+            flusher_tell_counts(flusher, now);
         }
         METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
                          (int64_t)flusher_count_out(flusher));
@@ -558,13 +559,13 @@ void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t rece
     atomic_store_explicit(&flusher->inserted_ms[stream], received_ms, memory_order_relaxed);
 }
 
-int flusher_bury(struct flusher *flusher, size_t stream)
+int64_t flusher_bury(struct flusher *flusher, size_t stream)
 {
     if (stream >= flusher->lane_count)
         return -EINVAL;
     atomic_fetch_or_explicit(&flusher->bury_wanted, UINT64_C(1) << stream, memory_order_relaxed);
     curl_multi_wakeup(flusher->multi);
-    return 0;
+    return (int64_t)atomic_load_explicit(&flusher->kept[stream], memory_order_relaxed);
 }
 
 void flusher_stop(struct flusher *flusher)

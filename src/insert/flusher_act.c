@@ -245,7 +245,14 @@ void flusher_act_unsent(struct flusher *flusher, struct insert *insert)
     lane_back_off(lane, &wait, true);
 }
 
-/* Deals with a row that was refused alone. */
+static void flusher_act_note_refusal(struct lane *lane, const struct transfer *transfer)
+{
+    lane->refusal_code = transfer->insert->code;
+    lane->refusal_status = transfer->answer.status;
+    flusher_tell_words(transfer, lane->refusal);
+}
+
+/* A row that was refused alone. */
 static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane,
                                       const struct transfer *transfer, bool bury)
 {
@@ -256,8 +263,7 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
         apart_note_refused(&lane->apart, insert);
     free(insert->message);
     insert->message = strndup(body.data, body.len < MESSAGE_MAX ? body.len : MESSAGE_MAX);
-    lane->refusal_code = insert->code;
-    flusher_tell_words(transfer, lane->refusal);
+    flusher_act_note_refusal(lane, transfer);
     if (bury) {
         insert_move(insert, INSERT_BURYING);
         insert_list_push_back(&lane->apart.burying, insert);
@@ -298,8 +304,7 @@ static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
         flusher_tell_refused(flusher, lane, insert, verdict == INSERT_VERDICT_BURY);
         flusher_act_refused_alone(flusher, lane, transfer, verdict == INSERT_VERDICT_BURY);
     } else if (verdict == INSERT_VERDICT_CUT) {
-        lane->refusal_code = insert->code;
-        flusher_tell_words(transfer, lane->refusal);
+        flusher_act_note_refusal(lane, transfer);
         cut = apart_cut(&lane->apart, insert,
                         insert_answer_row(transfer->answer.body, &row) && row < insert->count
                             ? (int64_t)row

@@ -68,12 +68,7 @@ static void flusher_ask_tell(struct flusher *flusher, struct lane *lane, const c
     if (news)
         log_info("table looked at stream=%s table=%s.%s %s inserts=%s", of->name, of->database,
                  of->table, now, lane->async ? "async" : "sync");
-    flusher_tell_finding(
-        flusher, lane, "window",
-        facts != NULL && facts->window_unset
-            ? "no non_replicated_deduplication_window, so a retried insert can give rows twice"
-            : NULL,
-        news);
+    flusher_tell_finding(flusher, lane, "window", facts != NULL ? facts->doubles : NULL, news);
     snprintf(text, sizeof(text), "inserts are %s: %s",
              lane->async ? "async, and can lose or double rows" : "synchronous",
              unsafe == NULL ? "" : unsafe);

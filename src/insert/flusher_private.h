@@ -10,6 +10,7 @@
 #define ALLOY_FLUSHER_PRIVATE_H
 
 #include "alloy/flusher.h"
+#include "alloy/vacate.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +20,6 @@
 #include "burial.h"
 #include "lane.h"
 #include "transfer.h"
-#include "vacate.h"
 
 #define LOG_INTERVAL_MS 60000
 
@@ -31,8 +31,9 @@ struct flusher {
     _Atomic(struct batch *) inbox CACHE_ALIGNED;      /* newest first */
     _Atomic uint64_t pending;                         /* events */
     _Atomic uint64_t bury_wanted;                     /* a bit for each stream */
-    _Atomic uint64_t inserted_ms[CONFIG_STREAMS_MAX]; /* received_ms of an event that an earlier
-                                                         life has inserted; 0: none known */
+    _Atomic uint64_t inserted_ms[CONFIG_STREAMS_MAX]; /* by an earlier life; 0: nothing known */
+    _Atomic uint64_t kept[CONFIG_STREAMS_MAX];        /* refused events, as last told */
+    uint64_t counts_at_ms;                            /* when they are told anew */
     _Atomic bool stop;
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;

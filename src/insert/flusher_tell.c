@@ -19,12 +19,30 @@
 
 #define RETRIES_QUIET 5  /* in a row, before /readyz has them */
 #define TIMEOUTS_QUIET 2 /* the same for time-outs of one insert */
+#define COUNTS_INTERVAL_MS 1000
 
 static void flusher_tell_key(char key[HEALTH_KEY_MAX], const struct flusher *flusher,
                              const struct lane *lane, const char *what)
 {
     snprintf(key, HEALTH_KEY_MAX, "clickhouse.%s%s%s", flusher_stream(flusher, lane)->name,
              *what == '\0' ? "" : ".", what);
+}
+
+/* What a refusal was known by: ClickHouse's code, or, of a proxy, the HTTP status alone. */
+struct flusher_cause {
+    char text[64];
+};
+
+static struct flusher_cause flusher_tell_cause(int code, long status)
+{
+    struct flusher_cause cause;
+
+    if (code != 0)
+        snprintf(cause.text, sizeof(cause.text), "code %d", code);
+    else
+        snprintf(cause.text, sizeof(cause.text), "HTTP status %ld without a code of ClickHouse",
+                 status);
+    return cause;
 }
 
 const char *flusher_tell_words(const struct transfer *transfer, char out[LANE_MESSAGE_MAX])
@@ -91,8 +109,11 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
                               ? 0
                               : apart_rows(&lane->apart);
     const struct config_stream *of = flusher_stream(flusher, lane);
+    const struct flusher_cause cause = flusher_tell_cause(lane->refusal_code, lane->refusal_status);
     char key[HEALTH_KEY_MAX];
 
+    /* relaxed: a number that stands for itself */
+    atomic_store_explicit(&flusher->kept[lane->stream], rows, memory_order_relaxed);
     flusher_tell_key(key, flusher, lane, "");
     if (lane->fault == LANE_FAULT_NONE)
         health_clear(flusher->parts.health, key);
@@ -103,22 +124,23 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
     if (lane->state == LANE_REFUSES && rows == 0)
         health_raise(
             flusher->parts.health, key, false,
-            "table %s.%s refused every row of the stream (code %d); none is kept now: this "
-            "goes when it takes one. Correct the table, and replay the dead letters",
-            of->database, of->table, lane->refusal_code);
+            "table %s.%s refused every row that was tried (%s), and they are dead letters now. "
+            "Correct the table, then replay them: alloyctl replay. This ends with the first row "
+            "that goes in",
+            of->database, of->table, cause.text);
     else if (lane->state == LANE_REFUSES)
         health_raise(
             flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
-            "table %s.%s refuses every row of the stream (code %d): %" PRIu64
-            " events are kept, a few of them tried now and then; correct the table, or let them go "
-            "to the dead letters with: alloyctl bury %s",
-            of->database, of->table, lane->refusal_code, rows, of->name);
+            "table %s.%s refuses every row that is tried (%s): %" PRIu64
+            " events are kept, and one is tried now and then. Correct the table, or let them go "
+            "to the dead letters: alloyctl bury %s",
+            of->database, of->table, cause.text, rows, of->name);
     else if (rows > 0)
         health_raise(flusher->parts.health, key, false,
-                     "table %s.%s has refused events by themselves (code %d), and has taken no "
-                     "other since: %" PRIu64 " are kept until it does; correct the table, or let "
-                     "them go to the dead letters with: alloyctl bury %s",
-                     of->database, of->table, lane->refusal_code, rows, of->name);
+                     "table %s.%s has refused events sent alone (%s), and has taken no other "
+                     "since: %" PRIu64 " are kept until it does. Correct the table, or let them go "
+                     "to the dead letters: alloyctl bury %s",
+                     of->database, of->table, cause.text, rows, of->name);
     else
         health_clear(flusher->parts.health, key);
 }
@@ -132,6 +154,19 @@ static void flusher_tell_lanes(struct flusher *flusher)
         all = all && flusher_tell_is_stuck(&flusher->lanes[i]);
     for (size_t i = 0; i < flusher->lane_count; i++)
         flusher_tell_lane(flusher, &flusher->lanes[i], all);
+}
+
+void flusher_tell_counts(struct flusher *flusher, uint64_t now)
+{
+    bool told = false;
+
+    if (now < flusher->counts_at_ms)
+        return;
+    flusher->counts_at_ms = now + COUNTS_INTERVAL_MS;
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        told = told || flusher->lanes[i].kept_told;
+    if (told)
+        flusher_tell_lanes(flusher);
 }
 
 void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fault fault,
@@ -190,10 +225,10 @@ void flusher_tell_retry(struct flusher *flusher, struct lane *lane, const struct
     lane->retries_told = true;
     flusher_tell_key(key, flusher, lane, "retry");
     health_raise(flusher->parts.health, key, false,
-                 "ClickHouse, or a proxy before it, has put inserts off %" PRIu32
-                 " times in a row (code %d, HTTP status %ld): look there for memory, parts, quotas "
-                 "and limits",
-                 lane->retries, reading->code, transfer->answer.status);
+                 "%s has put inserts off %" PRIu32 " times in a row (%s): look there for memory, "
+                 "parts, quotas and limits",
+                 reading->code != 0 ? "ClickHouse" : "a proxy before ClickHouse", lane->retries,
+                 flusher_tell_cause(reading->code, transfer->answer.status).text);
 }
 
 void flusher_tell_slow(struct flusher *flusher, struct lane *lane, const struct insert *insert)

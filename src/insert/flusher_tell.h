@@ -30,7 +30,9 @@ void flusher_tell_slow(struct flusher *flusher, struct lane *lane, const struct 
 /* A row was refused alone. buried: it is at fault and was buried. */
 void flusher_tell_refused(struct flusher *flusher, struct lane *lane, const struct insert *insert,
                           bool buried);
-/* Reports a change in what the lane keeps because its table refuses it. */
+/* Tells anew, each second, how much is kept. */
+void flusher_tell_counts(struct flusher *flusher, uint64_t now);
+/* What the lane keeps because its table refuses it, after a change. */
 void flusher_tell_kept(struct flusher *flusher, struct lane *lane);
 /* The table has taken, without its views, an insert that was refused with them. */
 void flusher_tell_view(struct flusher *flusher, struct lane *lane, const struct insert *insert);

@@ -96,8 +96,9 @@ struct lane {
     char fault_text[LANE_MESSAGE_MAX];
     char refusal[LANE_MESSAGE_MAX]; /* ClickHouse's last message about a row refused alone */
     int refusal_code;
-    char findings[256]; /* what the last probe found, as logged; "": none yet */
-    uint32_t retries;   /* inserts put off in a row */
+    long refusal_status; /* of HTTP, with it */
+    char findings[256];  /* of the last probe, as logged; "": none yet */
+    uint32_t retries;    /* put off in a row */
     bool retries_told;
     bool refuses_told;
     bool kept_told;

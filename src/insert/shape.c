@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "members.h"
+#include "alloy/members.h"
 
 #define RUNS_MAX 16 /* runs of a string that count; with letters and more runs it is prose */
 

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "alloy/text.h"
-#include "members.h"
+#include "alloy/members.h"
 
 #define VERSION_PARTS 4
 #define FACTS_FIELDS 9
@@ -45,31 +45,34 @@ static const unsigned async_counted[VERSION_PARTS] = {26, 4, 1, 0};
  * be done though the row is nowhere (Null), or may have gone to tables that we cannot see from here
  * (Distributed, MaterializedView, Kafka): there a refusal by a view is taken for the row's.
  */
-static const char *const storing_engines[] = {
-    "Log",
-    "TinyLog",
-    "StripeLog",
-    "Memory",
-    "Buffer",
-    "Set",
-    "Join",
-    "KeeperMap",
-    "EmbeddedRocksDB",
-    "File",
-    "URL",
-    "S3",
-    "GCS",
-    "OSS",
-    "COSN",
-    "HDFS",
-    "AzureBlobStorage",
-    "MySQL",
-    "PostgreSQL",
-    "SQLite",
-    "MongoDB",
-    "Redis",
-    "ODBC",
-    "JDBC",
+static const struct {
+    const char *name;
+    bool keyed; /* the same row again takes the place of the first */
+} storing_engines[] = {
+    {"Log", false},
+    {"TinyLog", false},
+    {"StripeLog", false},
+    {"Memory", false},
+    {"Buffer", false},
+    {"Set", true},
+    {"Join", false},
+    {"KeeperMap", true},
+    {"EmbeddedRocksDB", true},
+    {"File", false},
+    {"URL", false},
+    {"S3", false},
+    {"GCS", false},
+    {"OSS", false},
+    {"COSN", false},
+    {"HDFS", false},
+    {"AzureBlobStorage", false},
+    {"MySQL", false},
+    {"PostgreSQL", false},
+    {"SQLite", false},
+    {"MongoDB", false},
+    {"Redis", true},
+    {"ODBC", false},
+    {"JDBC", false},
 };
 
 static int table_facts_version_compare(const unsigned *a, const unsigned *b, size_t parts)
@@ -197,14 +200,33 @@ static const char *table_facts_async_unsafe(const struct table_facts *facts, boo
     return NULL;
 }
 
-static bool table_facts_stores_rows(struct slice engine, bool merge_tree)
+/* Whether an engine beside the MergeTree family keeps its rows; keyed: one for each key. */
+static bool table_facts_stores_rows(struct slice engine, bool *keyed)
 {
-    bool stores = merge_tree || table_facts_begins(engine, "Iceberg") ||
-                  table_facts_begins(engine, "DeltaLake");
-
+    *keyed = false;
     for (size_t i = 0; i < ARRAY_LEN(storing_engines); i++)
-        stores = stores || table_facts_equals(engine, storing_engines[i]);
-    return stores;
+        if (table_facts_equals(engine, storing_engines[i].name)) {
+            *keyed = storing_engines[i].keyed;
+            return true;
+        }
+    return table_facts_begins(engine, "Iceberg") || table_facts_begins(engine, "DeltaLake");
+}
+
+/* Replicated and Shared tables have windows of their own. */
+static const char *table_facts_doubles(struct slice engine, struct slice window, bool merge_tree)
+{
+    bool keyed;
+
+    if (merge_tree)
+        return table_facts_begins(engine, "Replicated") || table_facts_begins(engine, "Shared") ||
+                       (window.len > 0 && !table_facts_equals(window, "0"))
+                   ? NULL
+                   : "no non_replicated_deduplication_window, so a retried insert can give rows "
+                     "twice";
+    return table_facts_stores_rows(engine, &keyed) && !keyed
+               ? "its engine drops no repeated insert, so a retried insert can give rows twice: "
+                 "take a MergeTree"
+               : NULL;
 }
 
 /* The first argument of an engine, where that is a string, without its quotes. engine_full is
@@ -269,7 +291,7 @@ bool table_facts_read(struct slice body, struct table_facts *facts)
 {
     struct slice fields[FACTS_FIELDS];
     unsigned version[VERSION_PARTS];
-    bool merge_tree;
+    bool merge_tree, keyed;
 
     *facts = (struct table_facts){.table_exists = false};
     if (!table_facts_split_row(&body, fields, FACTS_FIELDS) || fields[0].len == 0 ||
@@ -284,11 +306,9 @@ bool table_facts_read(struct slice body, struct table_facts *facts)
     merge_tree = table_facts_ends(fields[2], "MergeTree");
     /* What stands behind any other engine cannot be seen from here. */
     facts->has_views = !merge_tree || !table_facts_equals(fields[5], "0");
-    facts->stores_rows = table_facts_stores_rows(fields[2], merge_tree);
+    facts->stores_rows = merge_tree || table_facts_stores_rows(fields[2], &keyed);
     facts->async_unsafe = table_facts_async_unsafe(facts, merge_tree);
-    facts->window_unset = merge_tree && !table_facts_begins(fields[2], "Replicated") &&
-                          !table_facts_begins(fields[2], "Shared") &&
-                          (fields[4].len == 0 || table_facts_equals(fields[4], "0"));
+    facts->doubles = table_facts_doubles(fields[2], fields[4], merge_tree);
     if (!table_facts_read_number(fields[7], &facts->modified_s))
         facts->modified_s = 0;
     if (facts->table_exists)

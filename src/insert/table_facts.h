@@ -35,7 +35,9 @@ struct table_facts {
     bool has_views;    /* materialized views may read it */
     bool stores_rows;  /* what an insert leaves is in this table, even if views refuse it */
     bool counts_async; /* the answer to an async insert tells the rows written */
-    bool window_unset; /* a plain MergeTree without a deduplication window */
+    /* Why an insert that is sent again gives its rows twice; NULL: it does not, or that cannot be
+     * seen from here. */
+    const char *doubles;
     /* Why tokens of async inserts are not known to hold, or done not told from lost; NULL: both
      * are. */
     const char *async_unsafe;

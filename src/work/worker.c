@@ -23,6 +23,7 @@
 #define LOG_MODULE "worker"
 #include "alloy/log.h"
 #include "alloy/mark.h"
+#include "alloy/vacate.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -78,6 +79,7 @@ struct worker {
     struct claims *claims;
     struct l1_thread *l1;
     struct release_server *releases;
+    struct vacate vacate;
     struct open_batch open[CONFIG_STREAMS_MAX];
     struct record **taken;         /* batch_max */
     struct record **duplicates;    /* batch_max */
@@ -296,7 +298,41 @@ static bool worker_finish(struct worker *worker, struct batch *batch)
     return true;
 }
 
-/* Tries the oldest kept batch of each stream; only one at a time, so that the ring does not fill
+static bool worker_has_kept(const struct worker *worker)
+{
+    for (size_t i = 0; i < worker->stream_count; i++)
+        if (worker->open[i].kept != NULL)
+            return true;
+    return false;
+}
+
+static void worker_walk_kept(void *holder, vacate_visit_fn visit, void *arg)
+{
+    struct worker *worker = holder;
+
+    for (size_t i = 0; i < worker->stream_count; i++)
+        for (struct batch *batch = worker->open[i].kept; batch != NULL; batch = batch->next)
+            for (uint32_t k = 0; k < batch->count; k++)
+                visit(arg, &batch->records[k]);
+}
+
+/* Moves some of what waits here for long out of segments that the journal wants to be rid of.
+ * Returns how long until there may be more to move; UINT64_MAX: nothing is wished now. */
+static uint64_t worker_vacate(struct worker *worker, uint64_t now_ms)
+{
+    uint64_t due_ms = release_vacate(worker->releases, now_ms);
+
+    if (worker_has_kept(worker)) {
+        vacate_run(&worker->vacate, now_ms);
+        if (vacate_due_ms(&worker->vacate) < due_ms)
+            due_ms = vacate_due_ms(&worker->vacate);
+    }
+    if (due_ms == UINT64_MAX)
+        return due_ms;
+    return due_ms > now_ms ? due_ms - now_ms : 0;
+}
+
+/* Tries the oldest kept batch of each stream: one at a time, so that the ring is taken from
  * meanwhile. False: the worker must end. */
 static bool worker_finish_kept(struct worker *worker)
 {
@@ -338,14 +374,6 @@ static uint64_t worker_kept_wait_ms(const struct worker *worker, uint64_t now_ms
         }
     }
     return wait_ms;
-}
-
-static bool worker_has_kept(const struct worker *worker)
-{
-    for (size_t i = 0; i < worker->stream_count; i++)
-        if (worker->open[i].kept != NULL)
-            return true;
-    return false;
 }
 
 static bool worker_has_events(const struct open_batch *open)
@@ -454,7 +482,7 @@ static bool worker_idle(struct worker *worker)
 {
     /* Read it before we look for records to release, or we would miss a wake-up in between. */
     const uint32_t epoch = ring_epoch(worker->parts.ring);
-    uint64_t release_ms;
+    uint64_t wait_ms, vacate_ms;
 
     if (ring_closed(worker->parts.ring)) {
         if (!worker_finish_due(worker, true))
@@ -472,10 +500,13 @@ static bool worker_idle(struct worker *worker)
      * /readyz and the metrics. */
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
-    release_ms = release_serve(worker->releases, clock_mono_ms());
-    if (release_ms > PULSE_SLEEP_MAX_MS)
-        release_ms = PULSE_SLEEP_MAX_MS;
-    ring_wait_since(worker->parts.ring, epoch, worker_sleep_ns(worker, release_ms));
+    wait_ms = release_serve(worker->releases, clock_mono_ms());
+    vacate_ms = worker_vacate(worker, clock_mono_ms());
+    if (vacate_ms < wait_ms)
+        wait_ms = vacate_ms;
+    if (wait_ms > PULSE_SLEEP_MAX_MS)
+        wait_ms = PULSE_SLEEP_MAX_MS;
+    ring_wait_since(worker->parts.ring, epoch, worker_sleep_ns(worker, wait_ms));
     return true;
 }
 
@@ -516,6 +547,7 @@ static void *worker_run(void *arg)
         if (!worker_finish_kept(worker) || !worker_finish_due(worker, false))
             break;
         (void)release_serve(worker->releases, clock_mono_ms());
+        (void)worker_vacate(worker, clock_mono_ms());
         n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
         if (!(n > 0 ? worker_distribute(worker, n) : worker_idle(worker)))
             break;
@@ -584,6 +616,7 @@ int worker_start(struct worker **out, const struct worker_parts *parts, unsigned
     if (worker == NULL)
         return -ENOMEM;
     worker->parts = *parts;
+    vacate_init(&worker->vacate, parts->journal, worker_walk_kept, worker);
     snprintf(worker->name, sizeof(worker->name), "worker-%u", number % 1000);
     worker->stop_fd = -1;
     err = worker_prepare(worker);

@@ -379,7 +379,7 @@ def check_config(tree):
     }
     for path, found in documents.items():
         stream = next((s for s, _ in found if s.startswith("stream")), "stream.NAME")
-        for key in ("path", "table", "id", "ttl"):
+        for key in stream_keys(tree):
             if (stream, key) not in found:
                 yield path, 0, f"does not name [stream.NAME] {key}"
         for (section, key), default in rows.items():
@@ -391,6 +391,13 @@ def check_config(tree):
         for section, key in found:
             if section and not section.startswith("stream") and (section, key) not in rows:
                 yield path, found[section, key][0], f"[{section}] {key} is no key"
+
+
+def stream_keys(tree):
+    """The keys of a [stream.NAME] section."""
+    config = "".join(tree.text(path) for path in tree.having(".c", under="src/config/"))
+    row = re.search(r"config_stream_keys\[STREAM_KEY_COUNT\] = \{([^}]*)\}", config)
+    return re.findall(r'"(\w+)"', row.group(1)) if row else []
 
 
 def check_metrics(tree):
@@ -543,7 +550,8 @@ def clean_project():
     files["include/alloy/left.h"] = files.pop("src/front/left.h")
     files["src/front/left.c"] = source("left", '#include "alloy/mid.h"\n')
     files["src/base/low.c"] = source("low").replace("{\n}", '{\n    /* mid() uses "low" */\n    puts("mid()");\n}')
-    files["src/config/mid.c"] = source("mid").replace("{\n}", "{\n    low();\n}")
+    files["src/config/mid.c"] = source("mid").replace("{\n}", "{\n    low();\n}").replace(
+        "\nvoid mid", '\nconst char *const config_stream_keys[STREAM_KEY_COUNT] = {"path", "table", "id", "ttl"};\n\nvoid mid')
     files["src/daemon/high.c"] = source("high", '#include "alloy/left.h"\n').replace("alloy/high", "high")
     files["src/claims/right.c"] = source("right", '#include "alloy/mid.h"\n#include "alloy/low.h"\n'
                                          '#define RAISE health_raise(h, "redis", 1)\n').replace("alloy/right", "right")

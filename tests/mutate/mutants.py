@@ -53,11 +53,11 @@ CONFIG = [
         return true;""",
            "17179869185GiB is taken for 1GiB", ("config_value",)),
     Mutant("config_path_twice", "src/config",
-           "if (config_check_same_text(loader->config->streams[i].path, stream->path))",
-           "if (false)",
+           "if (strcmp(other->paths[i], path) != 0)",
+           "if (true)",
            "two streams with one path pass: the second gets nothing", ("config",)),
     Mutant("config_id_twice", "src/config",
-           "if (config_check_same_text(stream->id_fields[i], field))", "if (false)",
+           "if (stream->ids[i].kind == source.kind && strcmp(stream->ids[i].name, source.name) == 0)", "if (false)",
            "id = a, a passes, and no event ever has two", ("config",)),
     Mutant("config_two_passwords", "src/config",
            "if (has_password && has_file)", "if (false)",
@@ -96,18 +96,17 @@ EVENT = [
            "if (value != NULL && *value != NULL)", "if (false)",
            "of two ids in an event ClickHouse may take the other one", ("json_scan",)),
     Mutant("json_empty_id", "src/event",
-           "if (part->len == 0)", "if (false)",
-           "all events with an empty id are one", ("json_scan",)),
+           "if (part->text.len == 0)", "if (false)",
+           "all events with an empty id are one", ("json_scan", "json_id")),
     Mutant("json_minus_zero", "src/event",
-           'if (part->len == 2 && memcmp(value, "-0", 2) == 0) {', "if (false) {",
+           'if (value.len == 2 && memcmp(value.data, "-0", 2) == 0) {', "if (false) {",
            "0 and -0, the same number, are two ids", ("json_scan",)),
-    Mutant("json_no_space", "src/event",
-           """    if (at == *text) {
-        (void)json_fail(scan, at, "White space was expected between events.");
-        return JSON_SCAN_INVALID_JSON;
-    }
-""", "",
-           "{}{} passes, and the rows of an insert run together", ("json_scan",)),
+    Mutant("json_envelope_tail", "src/event",
+           "    at = json_skip_object(scan, at + 1, end, values, true);", "    at = memchr(at, '}', (size_t)(end - at)) + 1;",
+           "what stands behind the events of an envelope is not checked", ("json_id",)),
+    Mutant("json_header_number", "src/event",
+           "    if (scan->index > 0)\n        digits", "    if (false)\n        digits",
+           "of several events of a request whose id is in a header one is kept", ("json_id",)),
 ]
 
 JOURNAL = [
@@ -260,9 +259,9 @@ HTTP = [
            "if (buffer->size == pool->block_bytes) {",
            "blocks of a rush are never given back", ("buffer",)),
     Mutant("route_prefix", "src/http",
-           "if (own.len == path.len && memcmp(own.data, path.data, path.len) == 0)",
-           "if (own.len >= path.len && memcmp(own.data, path.data, path.len) == 0)",
-           "/v1/ord posts to /v1/orders", ("route",)),
+           "path->text.len < text.len : path->text.len == text.len)",
+           "path->text.len < text.len : path->text.len <= text.len)",
+           "/v1/orders2 posts to /v1/orders", ("route",)),
     Mutant("ack_twice", "src/http",
            '''        if (named)
             return "ack is given twice.";
@@ -513,6 +512,15 @@ JOURNAL_MOVES = [
                                   memory_order_relaxed);
 """, "",
            "events are refused for ever though the folder is back", ("journal_watch",)),
+    Mutant("vacate_bytes", "src/journal",
+           "vacate->bytes >= VACATE_BYTES_MAX ||", "false ||",
+           "a move of large events holds up the flusher", ("vacate",)),
+    Mutant("vacate_place", "src/journal",
+           "        *vacate->places[i] = records[i];", "        ;",
+           "the flusher goes on with records whose segment goes", ("vacate",)),
+    Mutant("vacate_rest", "src/journal",
+           "        rest_ms = VACATE_REST_IDLE_MS;", "        rest_ms = 0;",
+           "a flusher that holds none of what is to move looks for it all the time", ("vacate",)),
 ]
 
 ADMIT_LATER = [

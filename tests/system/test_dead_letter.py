@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refused events: dead-lettered once, their ids released, the folder's limit, and alloyctl."""
+"""Refused events: dead-lettered once, their ids forgotten, the folder's cap, and alloyctl."""
 
 import fcntl
 import http.server
@@ -528,7 +528,7 @@ def test_the_folder_may_be_moved_or_removed_while_alloyd_runs(make_alloyd, redis
 
 
 class FakeAdmin(http.server.BaseHTTPRequestHandler):
-    ANSWERS = {"/streams/a/bury": (200, b'{"asked":true}\n'), "/streams/b/bury": (200, b'{"asked":true,"events":12}\n'),
+    ANSWERS = {"/streams/a/bury": (200, b'{"asked":true,"events":0}\n'), "/streams/b/bury": (200, b'{"asked":true,"events":12}\n'),
                "/streams/odd/bury": (200, b"hello\n"), "/streams/c/bury": (403, b'{"error":"forbidden"}\n')}
 
     def do_POST(self):
@@ -549,7 +549,7 @@ def test_alloyctl_bury_asks_the_admin_port_and_tells_the_answer():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     try:
-        assert alloyctl("bury", "a", "--admin", url).stdout == "stream a: its refused events will go to the dead letters\n"
+        assert alloyctl("bury", "a", "--admin", url).stdout == "stream a: no refused events are kept\n"
         assert alloyctl("bury", "b", "--admin", f"{url}/").stdout == "stream b: 12 events will go to the dead letters\n"
         assert "(HTTP status 200): hello" in alloyctl("bury", "odd", "--admin", url, status=1).stderr
         assert '(HTTP status 403): {"error":"forbidden"}' in alloyctl("bury", "c", "--admin", url, status=1).stderr

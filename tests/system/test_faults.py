@@ -301,6 +301,59 @@ def test_a_stuck_stream_with_little_pending_does_not_fill_the_journal(make_alloy
     assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == sum(sent) * 20 + 1
 
 
+@pytest.mark.parametrize("waits", ["for a mark", "for the dead-letter folder", "for its release"])
+def test_what_waits_for_long_does_not_fill_the_journal(make_alloyd, own_redis, clickhouse, table, waits):
+    """Whoever holds a record moves it: the worker, the burial, the release queue."""
+    sections = sections_for(own_redis, clickhouse, table, stream__late={"path": "/v1/late", "table": table, "id": "event_id"},
+                            clickhouse={"retry_max": "300ms"}, journal={"segment": "64KiB", "max_bytes": "2MiB"},
+                            server={"threads": 1})  # so that both streams write into the same segments
+    if waits == "for a mark":
+        own_redis.command("SET", "alloy:#table:late", "somebody-elses-table 1")
+    if waits == "for the dead-letter folder":
+        sections["dead_letter"] = {"max_bytes": "4KiB"}
+    alloyd = make_alloyd(sections).start(ready=waits != "for a mark")
+    harness.wait_until(lambda: alloyd.post(harness.event("first")).status == 202 and alloyd.books()["inserted"] == 1, "it goes")
+    if waits == "for its release":
+        own_redis.kill()
+    stop, statuses, late_ids, sent = threading.Event(), {}, [], []
+    fields = {} if waits == "for a mark" else {"ts": "no time"}
+
+    def trickle():
+        connection = alloyd.client()
+        while not stop.is_set():
+            late_ids.append(f"late-{len(late_ids)}")
+            assert harness.request(connection, harness.event(late_ids[-1], **fields), "/v1/late").status == 202
+            stop.wait(0.02)
+
+    threads = [threading.Thread(target=lambda: sent.append(load(alloyd, stop, statuses, "busy"))),
+               threading.Thread(target=trickle)]
+    for thread in threads:
+        thread.start()
+    harness.wait_until(lambda: statuses.get(202, 0) >= 1000 or set(statuses) - {202}, "1000 requests", 60)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {202}, statuses
+    alloyd.settled()
+    waiting = alloyd.books("late")["pending"]
+    assert waiting > len(late_ids) - 40  # the folder has room for a few
+    assert sum(sent) * 20 * 200 > 3 << 20
+    harness.wait_until(lambda: alloyd.metrics()["alloy_journal_bytes"] <= 1536 << 10, "a small journal")
+
+    if waits == "for a mark":
+        own_redis.command("DEL", "alloy:#table:late")
+    elif waits == "for its release":
+        own_redis.start()
+    else:
+        alloyd.sections["dead_letter"]["max_bytes"] = "1MiB"
+        alloyd.write_ini()
+        alloyd.signal(signal.SIGHUP)
+    books = alloyd.settled("late")
+    assert (books["inserted"], books["dead_lettered"]) == ((0, len(late_ids)) if fields else (len(late_ids), 0))
+    kept = clickhouse.count(table, "uniqExact(event_id)")
+    assert clickhouse.count(table) == kept == sum(sent) * 20 + 1 + books["inserted"]
+
+
 @pytest.mark.parametrize("sync", ["interval", "always"])
 def test_a_journal_folder_that_is_removed_refuses(make_alloyd, redis, clickhouse, table, sync):
     alloyd = make_alloyd(sections_for(redis, clickhouse, table, journal={"sync": sync})).start()

@@ -256,7 +256,7 @@ def test_a_stream_whose_events_were_let_go_takes_traffic_again(make_alloyd, redi
     assert alloyd.settled()["dead_lettered"] == 50
     # A balancer that went by 503 would never send the event that shows the table to be well.
     harness.wait_until(alloyd.readyz, "ready")
-    assert "none is kept" in reasons(alloyd)["clickhouse.events.refuses"]["text"]
+    assert "are dead letters now" in reasons(alloyd)["clickhouse.events.refuses"]["text"]
     own_clickhouse.query("ALTER TABLE default.t DROP COLUMN m")
     assert alloyd.post('{"event_id":"later","v":1}').status == 202
     assert alloyd.settled()["inserted"] == 1

@@ -26,14 +26,14 @@ static struct admin_parts parts;
 static struct admin *admin;
 static char asked[128];
 
-static int fake_bury(void *arg, const char *stream)
+static int64_t fake_bury(void *arg, const char *stream)
 {
     assert_ptr_equal(arg, asked);
     strcpy(asked, stream);
-    return strcmp(stream, "events") == 0 ? 0 : -ENOENT;
+    return strcmp(stream, "events") == 0 ? 12 : -ENOENT;
 }
 
-static void start_admin(int (*bury)(void *, const char *))
+static void start_admin(int64_t (*bury)(void *, const char *))
 {
     char error[FRONT_ERROR_MAX];
 
@@ -95,7 +95,7 @@ static void a_stream_is_buried_by_who_may(void **state)
     (void)state;
     EXPECT(ask("POST /streams/events/bury" CONTROL), "HTTP/1.1 200");
     assert_string_equal(asked, "events");
-    EXPECT(ask("POST /streams/events/bury" CONTROL), "{\"asked\":true}");
+    EXPECT(ask("POST /streams/events/bury" CONTROL), "{\"asked\":true,\"events\":12}");
     EXPECT(ask("POST /streams/other/bury" CONTROL), "HTTP/1.1 404");
     assert_string_equal(asked, "other");
 }

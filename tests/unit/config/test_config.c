@@ -125,8 +125,32 @@ static const struct wrong wrongs[] = {
     {3, STREAM "[stream.]\ntable = d.t", "letters, digits, _ and -"},
     {3, STREAM "id = a,,b", "empty field"},
     {3, STREAM "id =", "empty field"},
-    {3, STREAM "id = a, b, a", "the field a twice"},
-    {3, STREAM "id = 1,2,3,4,5,6,7,8,9", "more than 8 fields"},
+    {3, STREAM "id = a, b, a", "the field a is given twice"},
+    {3, STREAM "id = 1,2,3,4,5,6,7,8,9", "at most 8 fields"},
+    {3, STREAM "id = a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q", "at most 16 fields and alternatives"},
+    {3, STREAM "id = a|", "empty field"},
+    {3, STREAM "id = header:a b", "must be followed by a header's name"},
+    {3, STREAM "id = header:", "must be followed by a header's name"},
+    {3, STREAM "id = header:X-A, header:x-a", "the field x-a is given twice"},
+    {3, STREAM "path = /a, /b, /a/", "/a is given twice"},
+    {3, STREAM "path = /a*", "a * stands at the end of a path alone"},
+    {3, STREAM "path = /a/*/b", "a * stands at the end of a path alone"},
+    {3, STREAM "path = /1,/2,/3,/4,/5,/6,/7,/8,/9,/10,/11,/12,/13,/14,/15,/16,/17",
+     "at most 16 paths"},
+    {4, STREAM "[stream.b]\npath = /x, /v1/a/\ntable = d.t", "/v1/a is the path of stream.a too"},
+    {3, STREAM "preset = segmant", "there is no such preset; there are segment, rudderstack"},
+    {3, STREAM "missing_id = make", "must be refuse, generate or hash"},
+    {3, STREAM "partial = yes", "must be off or on"},
+    {3, STREAM "answer = 500 {}", "must be 200, 201, 202 or 204"},
+    {3, STREAM "answer = 2000", "must be 200, 201, 202 or 204"},
+    {3, STREAM "answer = 204 {}", "204 has no body"},
+    {3, STREAM "column_conflict = both", "must be refuse or event"},
+    {3, STREAM "column.a-b = path", "a column's name is letters, digits and _"},
+    {3, STREAM "column.a = paths", "must be received_at, client_address"},
+    {3, STREAM "column.a = query:", "must be received_at, client_address"},
+    {3, STREAM "column.a = header:(", "must be followed by a header's name"},
+    {4, STREAM "column.a = path\ncolumn.a = key",
+     "column.a is given twice; the first is on line 3"},
     {3, STREAM "ttl = 10ms", "must be 1s to 8760h"},
     {4, STREAM "[server]\nlisten = 8080", "port is missing"},
     {4, STREAM "[server]\nlisten = :8080", "host is missing"},
@@ -274,11 +298,11 @@ static void defaults_are_as_promised(void **state)
 
     (void)state;
     assert_string_equal(config->streams[0].name, "a");
-    assert_string_equal(config->streams[0].path, "/v1/a");
+    assert_string_equal(config->streams[0].paths[0], "/v1/a");
     assert_string_equal(config->streams[0].database, "d");
     assert_string_equal(config->streams[0].table, "t");
     assert_int_equal(config->streams[0].id_count, 1);
-    assert_string_equal(config->streams[0].id_fields[0], "event_id");
+    assert_string_equal(config->streams[0].ids[0].name, "event_id");
     assert_int_equal(config->streams[0].ttl_ms, 24 * 3600 * 1000);
     assert_int_equal(config->server_threads, CPUS);
     assert_int_equal(config->worker_threads, CPUS / 2);
@@ -368,8 +392,8 @@ static void overrides_win_and_the_last_one_counts(void **state)
     (void)state;
     assert_string_equal(problems, "");
     assert_int_equal(config->ring_capacity, 8);
-    assert_string_equal(config->streams[0].path, "/other");
-    assert_string_equal(config->streams[0].id_fields[1], "q");
+    assert_string_equal(config->streams[0].paths[0], "/other");
+    assert_string_equal(config->streams[0].ids[1].name, "q");
     assert_string_equal(config->streams[1].table, "y");
     assert_int_equal(config->setting_count, 1);
     assert_string_equal(config->settings[0].value, "2");
@@ -502,7 +526,9 @@ static void a_dump_reads_back_to_the_same_dump(void **state)
         STREAM "id = x, y\nttl = 90s\n[server]\nthreads = 3\nlisten = h:1, [::]:2\n[redis]\n"
                "url = redis://u:geheim@h:1/2\n[clickhouse]\nurl = https://u:geheim@h/p\n"
                "setting.z = a = b;c\nsetting.empty =\n[journal]\nmode = memory\n"
-               "[stream.b]\ntable = e.f\npath = /x\n");
+               "[stream.b]\ntable = e.f\npath = /x\nevents = batch\nid = /a/b|header:X-Y, z\n"
+               "missing_id = hash\npartial = on\nanswer = 200 {\"a\": 1}\ncolumn.h = header:X-Z\n"
+               "column_conflict = event\n[stream.c]\ntable = e.f\npreset = shopify\n");
     char *first = dump(config);
     char *second;
 
@@ -512,7 +538,7 @@ static void a_dump_reads_back_to_the_same_dump(void **state)
     assert_non_null(strstr(first, "\nurl = redis://u:********@h:1/2\n"));
     assert_non_null(strstr(first, "\nurl = https://u:********@h/p\n"));
     assert_non_null(strstr(first, "\nsetting.z = a = b;c\n"));
-    assert_non_null(strstr(first, "\nid = x, y\nttl = 90s\n"));
+    assert_non_null(strstr(first, "\nid = x, y\nmissing_id = refuse\n"));
     config = must_load(first);
     second = dump(config);
     config_destroy(config);
@@ -595,6 +621,31 @@ static void publish_keeps_what_takes_a_restart(void **state)
     config_destroy(atomic_load(&ref.current));
 }
 
+static void a_preset_gives_what_the_section_does_not(void **state)
+{
+    struct config *config;
+
+    (void)state;
+    config =
+        must_load(STREAM "preset = segment\npath = /s/*\nanswer =\ncolumn.at = received_at\n"
+                         "[stream.b]\ntable = d.u\npreset = cloudevents\ncolumn.id = query:i\n");
+    assert_int_equal(config->streams[0].path_count, 1);
+    assert_string_equal(config->streams[0].paths[0], "/s/*");
+    assert_string_equal(config->streams[0].events, "batch");
+    assert_string_equal(config->streams[0].ids[0].name, "messageId");
+    assert_int_equal(config->streams[0].answer_status, 0);
+    assert_int_equal(config->streams[0].column_count, 1);
+    assert_int_equal(config->streams[1].id_count, 4);
+    assert_int_equal(config->streams[1].ids[1].kind, CONFIG_ID_HEADER);
+    assert_string_equal(config->streams[1].ids[3].name, "ce-id");
+    assert_int_equal(config->streams[1].ids[2].field, 1);
+    assert_int_equal(config->streams[1].ids[3].field, 1);
+    assert_int_equal(config->streams[1].column_count, 6);
+    assert_int_equal(config->streams[1].columns[0].kind, CONFIG_COLUMN_QUERY);
+    assert_true(config->streams[1].column_yields);
+    config_destroy(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -609,6 +660,7 @@ int main(void)
         cmocka_unit_test(overrides_win_and_the_last_one_counts),
         cmocka_unit_test(a_password_file_gives_its_first_line),
         cmocka_unit_test(every_key_takes_its_default_and_bounds_and_nothing_beyond),
+        cmocka_unit_test(a_preset_gives_what_the_section_does_not),
         cmocka_unit_test(a_dump_reads_back_to_the_same_dump),
         cmocka_unit_test(a_dump_hides_the_password_and_reads_back),
         cmocka_unit_test(compare_names_every_difference),

@@ -109,16 +109,19 @@ static inline void connect_client(void)
 static inline int start(void **state)
 {
     (void)state;
-    config = (struct config){
-        .server_max_connections = 2,
-        .server_max_head_bytes = MAX_HEAD,
-        .server_max_body_bytes = MAX_BODY,
-        .server_max_buffers_bytes = MAX_BUFFERS,
-        .server_head_timeout_ms = 3600000,
-        .server_body_timeout_ms = 3600000,
-        .server_idle_timeout_ms = 3600000,
-        .streams = {{.name = "s", .path = "/v1/s", .id_fields = {"id"}, .id_count = 1}},
-        .stream_count = 1};
+    config = (struct config){.server_max_connections = 2,
+                             .server_max_head_bytes = MAX_HEAD,
+                             .server_max_body_bytes = MAX_BODY,
+                             .server_max_buffers_bytes = MAX_BUFFERS,
+                             .server_head_timeout_ms = 3600000,
+                             .server_body_timeout_ms = 3600000,
+                             .server_idle_timeout_ms = 3600000,
+                             .streams = {{.name = "s",
+                                          .paths = {"/v1/s"},
+                                          .path_count = 1,
+                                          .ids = {{CONFIG_ID_MEMBER, "id", 0}},
+                                          .id_count = 1}},
+                             .stream_count = 1};
     atomic_store(&config_ref.current, &config);
     waiters = waiter_table_create(2, 1000);
     wake_fd = eventfd(0, EFD_NONBLOCK);

@@ -103,7 +103,7 @@ static void every_refusal_has_its_status_and_keeps_what_it_can(void **state)
         bool closes;
     } cases[] = {
         {"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", "404", "not_found", false},
-        {"POST /v1/s/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", "404", "not_found",
+        {"POST /v1/s/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", "404", "not_found",
          false},
         {"GET /v1/s HTTP/1.1\r\nHost: a\r\n\r\n", "405", "method_not_allowed", false},
         {"PUT /v1/s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",

@@ -749,6 +749,24 @@ static void random_chunkings_decode_in_place_to_the_original(void **state)
     }
 }
 
+static void any_header_can_be_found_in_an_accepted_head(void **state)
+{
+    static const char head[] = "\r\nPOST /x:y HTTP/1.1\r\nHost: a\r\nX-Key:  one two \r\nEmpty:\r\n"
+                               "x-key: other\r\n\r\nEvil: no";
+    const size_t len = strlen(head) - strlen("Evil: no");
+    struct slice value = http_find_header(head, len, "x-key");
+
+    (void)state;
+    assert_int_equal(value.len, 7);
+    assert_memory_equal(value.data, "one two", 7);
+    assert_int_equal(http_find_header(head, len, "host").len, 1);
+    assert_int_equal(http_find_header(head, len, "empty").len, 0);
+    assert_int_equal(http_find_header(head, len, "x-ke").len, 0);
+    assert_int_equal(http_find_header(head, len, "x-keys").len, 0);
+    assert_int_equal(http_find_header(head, len, "evil").len, 0);
+    assert_int_equal(http_find_header(head, len, "post /x").len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -773,6 +791,7 @@ int main(void)
         cmocka_unit_test(size_lines_are_bounded),
         cmocka_unit_test(trailers_are_bounded_together),
         cmocka_unit_test(random_chunkings_decode_in_place_to_the_original),
+        cmocka_unit_test(any_header_can_be_found_in_an_accepted_head),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,9 +14,26 @@
 #include "alloy/route.h"
 
 static struct config config = {
-    .streams = {{.path = "/v1/a", .id_fields = {"id"}, .id_count = 1},
-                {.path = "/v1/b", .id_fields = {"x", "yy"}, .id_count = 2},
-                {.path = "/v1/ab", .id_fields = {"id"}, .id_count = 1}},
+    .streams = {{.name = "a",
+                 .paths = {"/v1/a"},
+                 .path_count = 1,
+                 .ids = {{CONFIG_ID_MEMBER, "id", 0}},
+                 .id_count = 1},
+                {.name = "b",
+                 .paths = {"/v1/b", "/x/*", "/x/y/z"},
+                 .path_count = 3,
+                 .events = "batch",
+                 .ids = {{CONFIG_ID_MEMBER, "x", 0},
+                         {CONFIG_ID_HEADER, "x-id", 0},
+                         {CONFIG_ID_POINTER, "/x/yy/0", 1},
+                         {CONFIG_ID_POINTER, "/z", 2}},
+                 .id_count = 4,
+                 .missing_id = CONFIG_MISSING_HASH},
+                {.name = "ab",
+                 .paths = {"/v1/ab", "/x/y/*"},
+                 .path_count = 2,
+                 .ids = {{CONFIG_ID_MEMBER, "id", 0}},
+                 .id_count = 1}},
     .stream_count = 3,
 };
 static struct route_table table;
@@ -26,33 +43,59 @@ static int find(const char *path)
     return route_find(&table, (struct slice){path, strlen(path)});
 }
 
-static void a_path_is_found_only_exactly(void **state)
+static void whole_paths_come_before_stars_and_long_ones_before_short(void **state)
 {
     (void)state;
     route_init(&table, &config);
     assert_int_equal(find("/v1/a"), 0);
     assert_int_equal(find("/v1/b"), 1);
     assert_int_equal(find("/v1/ab"), 2);
-    assert_int_equal(find("/v1/a/"), ROUTE_NONE);
+    assert_int_equal(find("/v1/a/"), 0);
+    assert_int_equal(find("/v1/a//"), ROUTE_NONE);
+    assert_int_equal(find("/"), ROUTE_NONE);
+    assert_int_equal(find("/x"), ROUTE_NONE);
+    assert_int_equal(find("/x/"), ROUTE_NONE);
+    assert_int_equal(find("/x/a"), 1);
+    assert_int_equal(find("/x/a/b/"), 1);
+    assert_int_equal(find("/x/y"), 1);
+    assert_int_equal(find("/x/y/a"), 2);
+    assert_int_equal(find("/x/y/z"), 1);
     assert_int_equal(find("/v1/A"), ROUTE_NONE);
     assert_int_equal(find("/v1/"), ROUTE_NONE);
     assert_int_equal(find(""), ROUTE_NONE);
 }
 
-static void a_route_knows_the_id_fields_in_their_order(void **state)
+static void a_route_knows_what_ids_are_made_of(void **state)
 {
+    const struct route *route = &table.routes[1];
+    const struct json_scan_fields *fields = &route->fields;
+
     (void)state;
     route_init(&table, &config);
-    assert_int_equal(table.routes[1].fields.count, 2);
-    assert_int_equal(table.routes[1].fields.names[0].len, 1);
-    assert_memory_equal(table.routes[1].fields.names[1].data, "yy", 2);
+    assert_int_equal(fields->source_count, 4);
+    assert_int_equal(fields->count, 2); /* a name and a pointer's first part are one */
+    assert_int_equal(fields->sources[2].name, 0);
+    assert_int_equal(fields->sources[2].rest.len, 5);
+    assert_memory_equal(fields->sources[2].rest.data, "/yy/0", 5);
+    assert_int_equal(fields->sources[3].name, 1);
+    assert_int_equal(fields->sources[3].rest.len, 0);
+    assert_int_equal(fields->sources[1].kind, JSON_SCAN_OF_HEADER);
+    assert_string_equal(route->headers[1], "x-id");
+    assert_true(route->has_headers && !table.routes[0].has_headers);
+    assert_int_equal(fields->missing, JSON_SCAN_HASH);
+    assert_int_equal(fields->events.len, 5);
+    assert_string_equal(route->missing_problem,
+                        "No id: the event has no field \"x\" or header \"x-id\", field "
+                        "\"/x/yy/0\", field \"/z\" (stream b).");
+    assert_string_equal(table.routes[0].missing_problem,
+                        "No id: the event has no field \"id\" (stream a).");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_path_is_found_only_exactly),
-        cmocka_unit_test(a_route_knows_the_id_fields_in_their_order),
+        cmocka_unit_test(whole_paths_come_before_stars_and_long_ones_before_short),
+        cmocka_unit_test(a_route_knows_what_ids_are_made_of),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

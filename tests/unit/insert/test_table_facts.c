@@ -54,19 +54,24 @@ static void async_is_safe_only_on_versions_known_to_be_good(void **state)
     }
 }
 
-static void only_a_plain_merge_tree_needs_a_window(void **state)
+static void an_insert_that_can_double_is_told(void **state)
 {
     static const struct {
         const char *rest;
-        bool unset;
+        const char *told; /* "": nothing */
     } cases[] = {
-        {"1\tMergeTree\t0\t\t0" REST, true},
-        {"1\tReplacingMergeTree\t0\t0\t0" REST, true},
-        {"1\tMergeTree\t0\t1\t0" REST, false},
-        {"1\tReplicatedMergeTree\t0\t\t0" REST, false},
-        {"1\tSharedReplacingMergeTree\t0\t\t0" REST, false},
-        {"1\tDistributed\t0\t\t0" REST, false},
-        {"0\t\t0\t\t0" REST, false},
+        {"1\tMergeTree\t0\t\t0" REST, "no non_replicated_deduplication_window"},
+        {"1\tReplacingMergeTree\t0\t0\t0" REST, "no non_replicated_deduplication_window"},
+        {"1\tMergeTree\t0\t1\t0" REST, ""},
+        {"1\tReplicatedMergeTree\t0\t\t0" REST, ""},
+        {"1\tSharedReplacingMergeTree\t0\t\t0" REST, ""},
+        {"1\tDistributed\t0\t\t0" REST, ""},
+        {"1\tMemory\t0\t\t0" REST, "its engine"},
+        {"1\tBuffer\t0\t\t0" REST, "its engine"},
+        {"1\tIcebergS3\t0\t\t0" REST, "its engine"},
+        {"1\tEmbeddedRocksDB\t0\t\t0" REST, ""},
+        {"1\tNull\t0\t\t0" REST, ""},
+        {"0\t\t0\t\t0" REST, ""},
     };
     struct table_facts facts;
     char text[256];
@@ -75,7 +80,9 @@ static void only_a_plain_merge_tree_needs_a_window(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         snprintf(text, sizeof(text), "26.7.2.1\t%s", cases[i].rest);
         assert_true(read_facts(text, &facts));
-        assert_int_equal(facts.window_unset, cases[i].unset);
+        assert_int_equal(facts.doubles != NULL, cases[i].told[0] != '\0');
+        if (facts.doubles != NULL)
+            assert_ptr_equal(strstr(facts.doubles, cases[i].told), facts.doubles);
         assert_int_equal(facts.table_exists, cases[i].rest[0] == '1');
     }
 }
@@ -392,7 +399,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(async_is_safe_only_on_versions_known_to_be_good),
-        cmocka_unit_test(only_a_plain_merge_tree_needs_a_window),
+        cmocka_unit_test(an_insert_that_can_double_is_told),
         cmocka_unit_test(what_the_server_said_is_kept_for_the_log),
         cmocka_unit_test(anything_else_is_no_answer),
         cmocka_unit_test(an_engine_that_keeps_its_rows_is_known),

@@ -3,7 +3,7 @@
  * test_vacate.c - the records that a holder has in segments to be vacated are moved, in small
  * groups.
  */
-#include "vacate.h"
+#include "alloy/vacate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -27,6 +27,9 @@ bool members_next(struct members *members, struct slice *name, struct slice *val
 /* The next element of an array: its text, never empty. False: there is none. */
 bool members_next_element(struct members *members, struct slice *value);
 
+/* The text of the value that begins at value, before end. Empty: none does. */
+struct slice members_value(const char *value, const char *end);
+
 /*
  * Writes the name with its escapes decoded, and a NUL, to out. Returns its length, or room when it
  * is too long.

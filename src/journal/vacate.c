@@ -9,7 +9,7 @@
  *
  * Runs on: the holder's thread. Owns: nothing.
  */
-#include "vacate.h"
+#include "alloy/vacate.h"
 
 #include "alloy/clock.h"
 

@@ -5,7 +5,7 @@
  * Runs on: any thread.
  * Owns: nothing.
  */
-#include "members.h"
+#include "alloy/members.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -108,7 +108,16 @@ bool members_next_element(struct members *members, struct slice *value)
     return members_take_value(members, value);
 }
 
-/* The value of four hexadecimal digits; -1: they are not there. */
+struct slice members_value(const char *value, const char *end)
+{
+    struct members members = {.at = value, .end = end};
+    struct slice text;
+
+    (void)members_take_value(&members, &text);
+    return text;
+}
+
+/* Four hexadecimal digits; -1: they are not there. */
 static int32_t members_hex(struct slice text, size_t at)
 {
     int32_t value = 0;

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes of bodies that clients send: envelopes, ids by pointer and header, no ids, bad events among good ones."""
+
+import json
+
+import pytest
+
+import harness
+from conftest import sections_for
+
+LENIENT = {"Prefer": "handling=lenient"}
+
+
+@pytest.fixture
+def door(make_alloyd, redis, clickhouse, table):
+    """Starts alloyd with one stream, of the keys given, and a table without columns of its own but a String `id`."""
+    def start(*more, **keys):
+        clickhouse.query(f"CREATE TABLE {table}_s (id String, x String, messageId String) ENGINE = MergeTree ORDER BY id "
+                         "SETTINGS non_replicated_deduplication_window = 10000")
+        sections = sections_for(redis, clickhouse, f"{table}_s", stream__events=keys)
+        alloyd = make_alloyd(sections).start()
+        alloyd.rows_of = lambda column="id": [row[0] for row in clickhouse.rows(
+            f"SELECT {column} FROM {table}_s ORDER BY {column}")]
+        return alloyd
+    return start
+
+
+def accepted(answer):
+    assert answer.status == 202, answer
+    return answer.json["accepted"], answer.json["duplicates"]
+
+
+def test_an_envelope_and_a_single_event_on_several_paths(door):
+    alloyd = door(path="/v1/batch, /v1/track/, /api/s/*", events="batch", id="messageId")
+    body = {"batch": [{"messageId": f"m{i}", "id": f"m{i}"} for i in range(50)], "sentAt": "now", "writeKey": "k"}
+    assert accepted(alloyd.post(json.dumps(body), "/v1/batch")) == (50, 0)
+    body = {"sentAt": "later", **body}  # what comes with a retry is another time
+    assert accepted(alloyd.post(json.dumps(body, indent=2), "/v1/batch/")) == (0, 50)
+    alloyd.kill()
+    alloyd.start()
+    assert accepted(alloyd.post(json.dumps(body), "/api/s/a/b?x=1")) == (0, 50)
+    assert accepted(alloyd.post('{"messageId":"single","id":"single"}', "/v1/track")) == (1, 0)
+    assert alloyd.post("{}", "/api/s").status == 404
+    answer = alloyd.post('{"batch":[{"messageId":"a"},{"id":1}]}', "/v1/batch")
+    assert (answer.status, answer.json["error"], answer.json["event"], answer.json["offset"]) == (400, "missing_id", 1, 28)
+    assert answer.json["message"] == 'No id: the event has no field "messageId" (stream events).'
+    assert alloyd.post('{"batch":[]}', "/v1/batch").json["error"] == "empty"
+    assert alloyd.settled()["inserted"] == 51
+    assert alloyd.rows_of() == sorted([f"m{i}" for i in range(50)] + ["single"])
+
+
+def test_events_without_white_space_and_a_byte_order_mark(door):
+    alloyd = door(id="id")
+    assert accepted(alloyd.post('\ufeff{"id":"a"}{"id":"b"}{"id":"a"}')) == (2, 1)
+    assert accepted(alloyd.post('\ufeff[{"id":"a"},{"id":"c"}]')) == (1, 1)
+    alloyd.settled()
+    assert alloyd.rows_of() == ["a", "b", "c"]
+
+
+def test_ids_by_pointer_header_and_alternative(door):
+    alloyd = door(id="/x/0/~1id|header:X-Delivery")
+    assert accepted(alloyd.post('{"id":"a","x":[{"/id":"p"}]}')) == (1, 0)
+    assert accepted(alloyd.post('{"id":"b","x":[{"/id":"p"}]}', headers={"X-Delivery": "d"})) == (0, 1)
+    assert accepted(alloyd.post('{"id":"c"}', headers={"x-delivery": "d"})) == (1, 0)
+    assert accepted(alloyd.post('{"id":"d"}', headers={"X-DELIVERY": "d"})) == (0, 1)
+    assert accepted(alloyd.post('[{"id":"e"},{"id":"f"}]', headers={"X-Delivery": "e"})) == (2, 0)
+    assert accepted(alloyd.post('[{"id":"e"},{"id":"f"}]', headers={"X-Delivery": "e"})) == (0, 2)
+    answer = alloyd.post('{"id":"g"}')
+    assert answer.json["message"] == 'No id: the event has no field "/x/0/~1id" or header "x-delivery" (stream events).'
+    # A body that is judged over turns, and one in chunks, find their header too.
+    large = json.dumps([{"id": f"large-{i}", "x": "y" * 1000} for i in range(400)])
+    assert accepted(alloyd.post(large, headers={"X-Delivery": "large"})) == (400, 0)
+    assert accepted(alloyd.post(large, headers={"X-Delivery": "large"})) == (0, 400)
+    raw = alloyd.raw(b"POST /v1/events HTTP/1.1\r\nHost: a\r\nX-Delivery: chunks\r\nTransfer-Encoding: chunked\r\n\r\n"
+                     b"5\r\n{\"id\"\r\n5\r\n:\"h\"}\r\n0\r\n\r\n")
+    assert b'{"accepted":1,"duplicates":0}' in raw
+    alloyd.settled()
+    assert [i for i in alloyd.rows_of() if not i.startswith("large")] == ["a", "c", "e", "f", "h"]
+
+
+@pytest.mark.parametrize("missing, again", [("hash", (0, 2)), ("generate", (2, 0))])
+def test_events_without_an_id(door, missing, again):
+    alloyd = door(id="nothing", missing_id=missing)
+    body = '{"id":"a"}\n{"id":"b"}'
+    assert accepted(alloyd.post(body)) == (2, 0)
+    alloyd.kill()  # what is in the journal keeps its id
+    alloyd.start()
+    assert accepted(alloyd.post(body)) == again
+    assert accepted(alloyd.post('{"nothing":"x","id":"c"}{"nothing":"x","id":"d"}')) == (1, 1)
+    alloyd.settled()
+    assert alloyd.rows_of() == ["a", "a", "b", "b", "c"] if again[0] else ["a", "b", "c"]
+
+
+def test_lenient_requests_take_what_is_good_and_tell_of_the_rest(door):
+    alloyd = door(id="id")
+    body = '{"id":"a"}\n{"x":"no id"}\n{"id":"b"}\nnonsense\n{"id":[]}\n{"id":"a"}\n'
+    strict = alloyd.post(body)
+    assert (strict.status, strict.json["error"], strict.json["event"]) == (400, "missing_id", 1)
+    answer = alloyd.post(body, headers=LENIENT)
+    assert answer.status == 202
+    assert [(e["event"], e["offset"], e["error"]) for e in answer.json["errors"]] == [
+        (1, 11, "missing_id"), (3, 36, "invalid_json"), (4, 51, "invalid_id")]
+    assert (answer.json["accepted"], answer.json["duplicates"], answer.json["invalid"]) == (2, 1, 3)
+    good = alloyd.post('{"id":"c"}', headers=LENIENT)
+    assert (good.status, good.json) == (202, {"accepted": 1, "duplicates": 0, "invalid": 0, "errors": []})
+    bad = alloyd.post("[{},{}]", headers=LENIENT)
+    assert (bad.status, bad.json["accepted"], bad.json["invalid"]) == (400, 0, 2)
+    many = alloyd.post("[" + ",".join(['{"id":"d"}'] + ["{}"] * 5000) + "]", headers=LENIENT)
+    assert (many.status, many.json["invalid"], many.json["accepted"]) == (202, 5000, 1)
+    assert 50 <= len(many.json["errors"]) <= 100
+    # Where nobody can tell the next event's begin the request is refused whole.
+    broken = alloyd.post('[{"id":"e"},{"id":}]', headers=LENIENT)
+    assert (broken.status, broken.json["error"]) == (400, "invalid_json")
+    large = "\n".join('{"id":"l%d","x":"%s"}' % (i, "y" * 1000) if i % 2 else "{}" for i in range(800))
+    answer = alloyd.post(large, headers=LENIENT)
+    assert (answer.status, answer.json["accepted"], answer.json["invalid"]) == (202, 400, 400)
+    waited = alloyd.post('{"id":"w"}{}', "/v1/events?ack=clickhouse", headers=LENIENT)
+    assert (waited.status, waited.json["accepted"], waited.json["invalid"]) == (200, 1, 1)
+    # Requests behind it on the connection are answered in order.
+    one = b'POST /v1/events HTTP/1.1\r\nHost: a\r\nPrefer: handling=lenient\r\nContent-Length: 12\r\n\r\n{"id":"p"}{}'
+    answers = alloyd.raw(one * 3)
+    assert answers.count(b"HTTP/1.1 202") == 3 and answers.count(b'"invalid":1') == 3
+    books = alloyd.settled()
+    assert books["inserted"] == 3 + 1 + 400 + 1 + 1
+    assert alloyd.metrics()['alloy_events_invalid_total{stream="events"}'] == 3 + 2 + 5000 + 400 + 1 + 3
+    harness.assert_balanced(books)
+
+
+@pytest.mark.parametrize("answer, status, body", [('200 {"status": 1}', 200, b'{"status": 1}'), ("204", 204, b""),
+                                                  ("201 1", 201, b"1"), ("200", 200, b"")])
+def test_success_is_answered_as_the_client_wants_it(door, answer, status, body):
+    alloyd = door(id="id", answer=answer, partial="on")
+    connection = alloyd.client()
+    for i in range(3):
+        got = harness.request(connection, '{"id":"%d"}{"x":1}' % i)
+        assert (got.status, got.body) == (status, body)
+    assert harness.request(connection, "{}").status == 400
+    told = harness.request(connection, '{"id":"5"}{}', headers=LENIENT)
+    assert (told.status, told.json["invalid"]) == (202, 1)
+    assert harness.request(connection, "[", "/v1/events").status == 400
+    assert alloyd.post('{"id":"6"}', "/v1/events?ack=clickhouse").status == status
+    assert alloyd.settled()["inserted"] == 5
