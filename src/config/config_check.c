@@ -88,7 +88,7 @@ static const char *config_check_clickhouse_url_problem(const char *url, bool *ha
     if (strcmp(url, "discard:") == 0)
         return NULL;
     if (!config_is_visible(url, "?#"))
-        return "no white space, ? or # may stand in it";
+        return "must not contain white space, ? or #";
     if (!config_check_has_prefix(url, "http://") && !config_check_has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
     config_check_split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
