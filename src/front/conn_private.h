@@ -178,6 +178,7 @@ struct conn_set {
     struct keys_cache *keys_cache;
     struct json_scan scan;
     struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
+    char columns[60ul << 10];                    /* columns.c */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
     char scratch[CONN_PIPELINE_MAX * REPLY_MAX + REPLY_REJECTED_MAX];
 };
@@ -237,6 +238,15 @@ void turn_enqueue(struct conn *conn, enum queue_id queue);
 void turn_touch(struct conn *conn);
 /* Notes an answer. The caller has seen that the turn has room. */
 struct answer *turn_answer(struct conn *conn);
+
+/* columns.c */
+
+#define COLUMNS_VALUE_MAX 512 /* bytes of a value; of a longer one the rest is cut off */
+#define CONN_COLUMNS_MAX (60ul << 10)
+
+/* Returns, lent until the next call of the set, the members that the request fills in its events,
+ * but for those of the columns whose bits are set; the request's head is at the buffer's begin. */
+struct slice columns_write(struct conn *conn, uint32_t but);
 
 /* preflight.c */
 

@@ -118,6 +118,9 @@ static const struct refusal *request_refusal_of_scan(enum json_scan_result resul
     case JSON_SCAN_INVALID_ID:
         out->code = "invalid_id";
         return out;
+    case JSON_SCAN_INVALID_EVENT:
+        out->code = "invalid_event";
+        return out;
     }
     ALLOY_UNREACHABLE("a scan that found nothing wrong");
     return NULL;
@@ -268,6 +271,24 @@ static void request_begin_scan(const struct conn *conn, struct json_scan *scan, 
     scan->headers = headers;
 }
 
+/* Hands an event to admission with the columns of its request, but for those that it has itself. */
+static void request_add_event(struct conn *conn, struct admission *admission,
+                              const struct json_scan_event *event)
+{
+    if (unlikely(event->own_columns != 0))
+        admission_columns(admission, columns_write(conn, event->own_columns));
+    admission_event(admission, event);
+    if (unlikely(event->own_columns != 0))
+        admission_columns(admission, columns_write(conn, 0));
+}
+
+/* The request's columns, for the events that come next. */
+static void request_begin_columns(struct conn *conn, struct admission *admission)
+{
+    if (unlikely(request_route(conn)->stream->column_count > 0))
+        admission_columns(admission, columns_write(conn, 0));
+}
+
 /* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
  * when nothing behind it may be looked at before it is answered. */
 static bool request_judge_body(struct conn *conn, struct slice body)
@@ -285,10 +306,11 @@ static bool request_judge_body(struct conn *conn, struct slice body)
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
         admission_ack(admission, conn->ack.kind);
+    request_begin_columns(conn, admission);
     request_begin_scan(conn, scan, body, set->headers);
     do {
         while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
-            admission_event(admission, &event);
+            request_add_event(conn, admission, &event);
     } while (result != JSON_SCAN_END && request_pass_over(conn, scan, result));
     has_events = request_has_events(conn, scan, result);
     if (likely(has_events))
@@ -422,7 +444,7 @@ static enum json_scan_result request_scan_large(struct conn *conn)
     do {
         result = json_scan_next(scan, &event);
         if (likely(result == JSON_SCAN_EVENT))
-            admission_event(set->parts.large, &event);
+            request_add_event(conn, set->parts.large, &event);
         else if (result == JSON_SCAN_END || !request_pass_over(conn, scan, result))
             return result;
     } while (scan->offset < until);
@@ -472,6 +494,7 @@ void request_advance_large(struct conn_set *set)
     case LARGE_NEXT:
         admission_open(set->parts.large, conn->stream);
         admission_ack(set->parts.large, conn->ack.kind);
+        request_begin_columns(conn, set->parts.large);
         request_begin_scan(conn, &set->large_scan, conn->large, set->large_headers);
         set->large_step = LARGE_SCAN;
         return;
