@@ -389,7 +389,7 @@ static void daemon_log_problems(char *text)
         log_error("configuration not reloaded problem=\"%s\"", line);
 }
 
-/* A stream may come later, or be of another alloyd that shares the file; or its name is misspelt. */
+/* A name that is no stream may be misspelt, or be a stream of another alloyd with the same file. */
 static void daemon_log_strangers(const struct config *config)
 {
     for (size_t i = 0; config->keys != NULL && i < keys_count(config->keys); i++) {
