@@ -325,7 +325,7 @@ static void config_file_entry(void *arg, int line, const char *section, const ch
                               const char *value)
 {
     if (*section == '\0')
-        config_problem(arg, line, "the key %s stands before the first [section]", key);
+        config_problem(arg, line, "the key %s comes before the first [section]", key);
     else if (config_is_section(section) || config_has_prefix(section, STREAM_PREFIX))
         config_assign(arg, line, &(struct assignment){section, key, value});
 }

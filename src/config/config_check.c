@@ -88,7 +88,7 @@ static const char *config_check_clickhouse_url_problem(const char *url, bool *ha
     if (strcmp(url, "discard:") == 0)
         return NULL;
     if (!config_is_visible(url, "?#"))
-        return "no white space, ? or # may stand in it";
+        return "must not contain white space, ? or #";
     if (!config_check_has_prefix(url, "http://") && !config_check_has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
     config_check_split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
@@ -185,6 +185,28 @@ static void config_check_check_addresses(struct config_loader *loader)
                                           &config->server_addresses[k]))
                 config_problem(loader, loader->key_places[KEY_admin_listen],
                                "admin.listen has an address of server.listen");
+}
+
+/* An origin is a scheme and a host, as a browser writes it: no path, not even a slash. */
+static void config_check_check_origins(struct config_loader *loader)
+{
+    const char *list = loader->config->server_cors_origins;
+
+    for (const char *at = *list != '\0' ? list : NULL; at != NULL;) {
+        const struct config_item item = config_first_item(at);
+        const char *host = memmem(item.at, item.len, "://", 3);
+        const size_t skip = host != NULL ? (size_t)(host + 3 - item.at) : 0;
+
+        if (!(item.len == 1 && *item.at == '*') &&
+            (host == NULL || skip == item.len ||
+             memchr(item.at + skip, '/', item.len - skip) != NULL ||
+             memchr(item.at, ' ', item.len) != NULL))
+            config_problem(loader, loader->key_places[KEY_server_cors_origins],
+                           "server.cors_origins = %.*s: must be * or like https://example.org, "
+                           "without a path",
+                           (int)item.len, item.at);
+        at = item.next;
+    }
 }
 
 static void config_check_check_streams(struct config_loader *loader)
@@ -334,6 +356,7 @@ void config_check(struct config_loader *loader)
         *config->redis_url != '\0' ? config_check_redis_url_problem(config->redis_url) : NULL;
 
     config_check_check_addresses(loader);
+    config_check_check_origins(loader);
     if (config->server_max_body_bytes > config->server_max_buffers_bytes)
         config_problem(loader, loader->key_places[KEY_server_max_body],
                        "server.max_body is larger than server.max_buffers, so that such a body"

@@ -65,15 +65,15 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
         if (events == 0)
             fprintf(out, "stream %s: no refused events are kept\n", stream);
         else
-            fprintf(out, "stream %s: %" PRIu64 " event%s to be let go to the dead letters\n",
-                    stream, events, ctl_plural(events));
+            fprintf(out, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream,
+                    events, ctl_plural(events));
         return EXIT_SUCCESS;
     }
     if (status == 404)
         fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream, line);
     else
-        fprintf(stderr, "alloyctl: %s did not let stream %s go (HTTP status %ld): %s\n", admin,
-                stream, status, line);
+        fprintf(stderr, "alloyctl: %s did not bury events of stream %s (HTTP status %ld): %s\n",
+                admin, stream, status, line);
     return EXIT_FAILURE;
 }
 

@@ -20,6 +20,7 @@
 #include "alloy/base.h"
 #include "alloy/buffer.h"
 #include "alloy/config.h"
+#include "alloy/health.h"
 #include "alloy/metrics.h"
 #include "alloy/quota.h"
 #include "alloy/route.h"
@@ -31,6 +32,7 @@ struct conn_set;
 struct conn_shared {
     const struct config_ref *config;
     const struct route_table *routes;
+    struct health *health; /* NULL: nothing asks for it */
     struct metrics *metrics;
     struct quota *quota; /* may be NULL while no address has a limit */
     struct buffer_budget budget;
