@@ -236,6 +236,12 @@ def test_each_sync_is_a_ratio_to_memory(tmp_path):
     assert set(figures["ratios"]) == {"memory", "never", "interval", "always"} and min(figures["ratios"].values()) > 0
 
 
+def test_keys_and_limits_are_ratios_to_none(tmp_path):
+    figures = bench(tmp_path, "keys", "--rounds", "1", *SHORT)
+    assert figures["wrong"] == [] and figures["ratios"]["none"] == 1
+    assert set(figures["ratios"]) == {"none", "keys", "limits"} and min(figures["ratios"].values()) > 0
+
+
 def test_memory_holds_all_events_while_redis_is_away(tmp_path):
     figures = bench(tmp_path, "memory", "--events", "5000")
     assert figures["books"]["pending"] == 5000 and figures["over"]["rss"] > 0
