@@ -9,24 +9,14 @@
  * on until all that it was told has expired. Then the state file's bytes, then slabs, each with its
  * length before it.
  *
- * A run is a hundred and more system calls, nearly all its time. So the folder is a table here, and
- * the calls that l1_files.c makes are ours: a mapped file is an area of malloc() of just its
- * length, which the sanitizer watches to the byte. tests/unit/admit/test_l1_files.c has real files.
+ * The folder is folder_fixture.h's, and a grace period is over at once.
  */
 #include "alloy/l1.h"
 
-#include "alloy/files.h"
 #include "alloy/log.h"
 #include "l1_files.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "folder_fixture.h"
 
 #define INSTANCE 0x1122334455667788ull
 #define STATE_BYTES 96
@@ -35,14 +25,6 @@
 #define CAPACITY 64
 #define SLABS_MAX 4
 #define STAMP_MASK ((1ull << L1_STAMP_BITS) - 1)
-
-/* Descriptors that are ours: the folder's, the boot id's, then one for each file of the table. */
-#define FD_DIR (1 << 20)
-#define FD_BOOT_ID (FD_DIR + 1)
-#define FD_FILES (FD_DIR + 2)
-#define FILES_MAX 1024
-#define AREAS_MAX 1024
-#define NAME_BYTES 16
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void urcu_memb_synchronize_rcu(void);
@@ -55,199 +37,10 @@ struct written {
     bool all_good; /* every byte of every file was made right */
 };
 
-static const char boot_id[] = "01234567-89ab-cdef-0123-456789abcdef";
-
-/* ---- the folder ---- */
-
-struct file {
-    char name[NAME_BYTES]; /* empty: removed */
-    uint8_t *data;
-    size_t size;
-};
-
-/* What was mapped: of a file's data, or of its own. */
-struct area {
-    void *data;
-    bool of_file;
-};
-
-static struct file table[FILES_MAX]; /* no number is used twice in a run */
-static size_t table_count;
-static struct area areas[AREAS_MAX];
-static size_t area_count;
-
-static void empty_folder(void)
-{
-    ALLOY_ASSERT(area_count == 0);
-    for (size_t i = 0; i < table_count; i++)
-        free(table[i].data);
-    table_count = 0;
-}
-
-static struct file *find_file(const char *name)
-{
-    for (size_t i = 0; i < table_count; i++)
-        if (strcmp(table[i].name, name) == 0)
-            return &table[i];
-    return NULL;
-}
-
-static struct file *make_file(const char *name)
-{
-    struct file *file = &table[table_count];
-
-    ALLOY_ASSERT(table_count < FILES_MAX && strlen(name) < NAME_BYTES);
-    *file = (struct file){0};
-    strcpy(file->name, name);
-    table_count++;
-    return file;
-}
-
-static struct file *file_of(int fd)
-{
-    return fd >= FD_FILES ? &table[fd - FD_FILES] : NULL;
-}
-
-static void write_file(const char *name, const void *data, size_t len)
-{
-    struct file *file = make_file(name);
-
-    file->data = malloc(len > 0 ? len : 1);
-    file->size = len;
-    ALLOY_ASSERT(file->data != NULL);
-    memcpy(file->data, data, len);
-}
-
-static void *note_area(void *data, bool of_file)
-{
-    ALLOY_ASSERT(data != NULL && area_count < AREAS_MAX);
-    areas[area_count++] = (struct area){data, of_file};
-    return data;
-}
-
-/* ---- in place of the C library's; what is not ours goes to the kernel ---- */
-
-int open(const char *path, int flags, ...)
-{
-    if (strcmp(path, "/proc/sys/kernel/random/boot_id") == 0)
-        return FD_BOOT_ID;
-    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
-}
-
-int openat(int dir_fd, const char *name, int flags, ...)
-{
-    struct file *file;
-
-    if (dir_fd != FD_DIR)
-        return (int)syscall(SYS_openat, dir_fd, name, flags, 0600);
-    file = find_file(name);
-    ALLOY_ASSERT(file == NULL || !(flags & O_EXCL));
-    if (file == NULL)
-        file = make_file(name);
-    return FD_FILES + (int)(file - table);
-}
-
-int close(int fd)
-{
-    return fd < FD_DIR ? (int)syscall(SYS_close, fd) : 0;
-}
-
-ssize_t read(int fd, void *data, size_t len)
-{
-    if (fd < FD_DIR)
-        return syscall(SYS_read, fd, data, len);
-    ALLOY_ASSERT(fd == FD_BOOT_ID && len == sizeof(boot_id) - 1);
-    memcpy(data, boot_id, len);
-    return (ssize_t)len;
-}
-
-int fstat(int fd, struct stat *st)
-{
-    if (fd < FD_DIR)
-        return (int)syscall(SYS_fstat, fd, st);
-    *st = (struct stat){.st_mode = S_IFREG, .st_size = (off_t)file_of(fd)->size};
-    return 0;
-}
-
-int posix_fallocate(int fd, off_t offset, off_t len)
-{
-    struct file *file = file_of(fd);
-
-    ALLOY_ASSERT(file != NULL && offset == 0);
-    if (file->size >= (size_t)len)
-        return 0;
-    file->data = realloc(file->data, (size_t)len);
-    ALLOY_ASSERT(file->data != NULL);
-    memset(file->data + file->size, 0, (size_t)len - file->size);
-    file->size = (size_t)len;
-    return 0;
-}
-
-void *mmap(void *address, size_t len, int prot, int flags, int fd, off_t offset)
-{
-    struct file *file = file_of(fd);
-
-    if (file != NULL) {
-        ALLOY_ASSERT(offset == 0 && len <= file->size);
-        return note_area(file->data, true);
-    }
-    if (address == NULL && (flags & MAP_NORESERVE))
-        return note_area(calloc(1, len), false);
-    return (void *)syscall(SYS_mmap, address, len, prot, flags, fd, offset);
-}
-
-int munmap(void *address, size_t len)
-{
-    for (size_t i = area_count; i-- > 0;) {
-        if (areas[i].data != address)
-            continue;
-        if (!areas[i].of_file)
-            free(address);
-        areas[i] = areas[--area_count];
-        return 0;
-    }
-    return (int)syscall(SYS_munmap, address, len);
-}
-
-int msync(void *address, size_t len, int flags)
-{
-    (void)address;
-    (void)len;
-    (void)flags;
-    return 0;
-}
-
-/* Its data stay until the run ends: they may still be mapped. */
-int unlinkat(int dir_fd, const char *name, int flags)
-{
-    struct file *file = find_file(name);
-
-    ALLOY_ASSERT(dir_fd == FD_DIR && flags == 0);
-    if (file == NULL) {
-        errno = ENOENT;
-        return -1;
-    }
-    file->name[0] = '\0';
-    return 0;
-}
-
-int files_list(int dir_fd, int (*visit)(void *arg, const char *name), void *arg)
-{
-    int err = 0;
-
-    ALLOY_ASSERT(dir_fd == FD_DIR);
-    for (size_t i = 0; err == 0 && i < table_count; i++)
-        if (table[i].name[0] != '\0')
-            err = visit(arg, table[i].name);
-    return err;
-}
-
 /* There is no other thread to wait for. */
 void urcu_memb_synchronize_rcu(void)
 {
 }
-
-/* ---- the input ---- */
 
 /* docs/JOURNAL_FORMAT.md has the places. */
 static void write_state(const uint8_t *data, unsigned repairs, size_t slabs)
@@ -267,7 +60,7 @@ static void write_state(const uint8_t *data, unsigned repairs, size_t slabs)
         memset(state + 64, 0, STATE_BYTES - 64);
         memcpy(state + 64, &files, 8);
     }
-    write_file("l1-state", state, STATE_BYTES);
+    folder_write("l1-state", state, STATE_BYTES, STATE_BYTES);
 }
 
 /* How long before the last id of the slab an entry says that its id was added, as in
@@ -319,7 +112,7 @@ static void write_slab(const uint8_t *data, size_t len, unsigned repairs, struct
         len = l1_slab_bytes(entries);
     }
     snprintf(name, sizeof(name), "l1-%03zu.gen", written->count + 1);
-    write_file(name, copy, len);
+    folder_write(name, copy, len, len);
     written->all_good = written->all_good && entries > 0;
     written->slabs[written->count] = copy;
     written->counts[written->count] = entries;
@@ -347,7 +140,8 @@ static void write_files(const uint8_t *data, size_t size, struct written *writte
 
 static struct l1 *begin(struct l1_loaded *loaded)
 {
-    const struct l1_folder place = {.dir_fd = FD_DIR, .instance_id = INSTANCE, .real_ms = REAL_MS};
+    const struct l1_folder place = {
+        .dir_fd = FOLDER_FD, .instance_id = INSTANCE, .real_ms = REAL_MS};
     struct l1 *l1 = l1_create(CAPACITY, TTL_MS, 0);
 
     ALLOY_ASSERT(l1 != NULL);
@@ -428,7 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_known(l1, &written);
     }
     l1_destroy(l1);
-    empty_folder();
+    folder_empty();
     for (size_t i = 0; i < written.count; i++)
         free(written.slabs[i]);
     return 0;
