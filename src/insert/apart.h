@@ -75,7 +75,8 @@ uint64_t apart_rows(const struct apart *apart);
  * Looks at the rows that are kept again. taken_ns: when what the stream took last was sent.
  * checked_ns: the table is known to have been the same from before that success to this time; 0: it
  * is not. What is proven to be at fault is moved to burying; what has not been tried since the
- * success goes again.
+ * success goes again, at once: a fickle table has no time to break in between, and only that proves
+ * anything of a fickle insert.
  */
 void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
 /* Moves the rows that are kept to burying; untried: and all that waits to be taken apart. Nothing

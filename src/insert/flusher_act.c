@@ -280,6 +280,16 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
     flusher_act_review(flusher, lane);
 }
 
+/* What has been proven so far took longer than a table needs to break and come back: so a fickle
+ * insert is kept for a success that it is sent right after. */
+static void flusher_act_keep(struct insert *insert, const struct insert_reading *reading)
+{
+    if (insert->fickle || !insert_judge_is_fickle(reading))
+        return;
+    insert->fickle = true;
+    insert->proven = false;
+}
+
 /* Nothing of the insert is in the table: its rows may go under other tokens. */
 static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
                                 const struct transfer *transfer, enum insert_verdict verdict)
@@ -327,11 +337,20 @@ static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
     }
 }
 
-/* Counts refusals that tell the same of the same rows. */
-static void flusher_act_note(struct insert *insert, const struct insert_reading *reading)
+/* Counts refusals that tell the same of the same rows. A table that comes and goes proves nothing
+ * of what was refused while it was there. */
+static void flusher_act_note(struct insert *insert, const struct insert_reading *reading,
+                             bool no_table)
 {
+    const bool fickle = insert_judge_is_fickle(reading);
+
     insert->answered_ns = clock_mono_ns();
-    if (!reading->definite || reading->class == INSERT_DONE)
+    if (no_table) {
+        insert->refusals = 0;
+        insert->refused_ns = 0;
+        insert->proven = insert->fickle = false;
+    }
+    if (!reading->definite || reading->class == INSERT_DONE || no_table)
         return;
     /* A part has been refused with the insert that it was cut out of, though perhaps for another
      * row: what went in since then shows that the table takes rows. */
@@ -342,11 +361,15 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
     if (insert->code != reading->code)
         insert->refusals = 0;
     insert->code = reading->code;
-    insert->refusals++;
+    if (!fickle || insert->refusals == 0 || insert->proven)
+        insert->refusals++;
+    if (fickle && insert->proven)
+        insert->refused_ns = insert->answered_ns;
 }
 
 static struct insert_evidence flusher_act_evidence(const struct lane *lane,
-                                                   const struct insert *insert, bool expected)
+                                                   const struct insert *insert, bool expected,
+                                                   bool no_table)
 {
     const bool known = lane->facts_known && lane->facts_read && lane->facts.table_exists;
 
@@ -357,6 +380,7 @@ static struct insert_evidence flusher_act_evidence(const struct lane *lane,
         .alone = insert->alone,
         .ignore_views = insert->ignore_views,
         .expected = expected,
+        .no_table = no_table,
         .refusals = insert->refusals,
         .others_went = insert->proven,
         .views = !known || lane->facts.has_views,
@@ -391,6 +415,9 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         insert_answer_read(&transfer->answer, counted ? insert->count : 0);
     const bool expected = insert->part && insert->code == reading.code;
     const bool blames_view = insert_answer_blames_view(transfer->answer.body);
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    const bool no_table =
+        insert_answer_lacks_table(reading.code, transfer->answer.body, of->database, of->table);
     struct insert_evidence evidence;
     enum insert_verdict verdict;
 
@@ -401,8 +428,8 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     if (reading.class == INSERT_BAD_ROWS || reading.class == INSERT_SPLIT)
         lane_judged(lane);
     flusher_tell_error(flusher, reading.class);
-    flusher_act_note(insert, &reading);
-    evidence = flusher_act_evidence(lane, insert, expected);
+    flusher_act_note(insert, &reading, no_table);
+    evidence = flusher_act_evidence(lane, insert, expected, no_table);
     verdict = insert_judge(&reading, &evidence, blames_view);
     /* By then the table has the rows: what is refused next, for want of memory say, proves nothing.
      */
@@ -435,6 +462,8 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     case INSERT_VERDICT_CUT:
     case INSERT_VERDICT_BURY:
     case INSERT_VERDICT_KEEP:
+        if (verdict == INSERT_VERDICT_KEEP)
+            flusher_act_keep(insert, &reading);
         flusher_act_refused(flusher, lane, transfer, verdict);
         break;
     }

@@ -79,12 +79,14 @@ struct insert {
     struct insert *leader;   /* the insert whose follower this is */
     /* what ClickHouse has said */
     int code;             /* of its last refusal, or of the one that it was cut for */
-    uint32_t refusals;    /* definite ones in a row with that code */
+    uint32_t refusals;    /* definite ones in a row with that code, as far as they count */
     uint32_t tries_slow;  /* that ran out of time */
     uint32_t doublings;   /* of the time it is given */
-    uint64_t refused_ns;  /* the first of the refusals, or its whole's; 0: none yet */
+    uint64_t refused_ns;  /* the first of the refusals, or its whole's, or, where these come and
+                             go with the table, the last that counted; 0: none yet */
     uint64_t answered_ns; /* the last answer */
-    bool proven;          /* between the first refusal and the last try the table took other rows */
+    bool proven;          /* between refused_ns and the last try the table took other rows */
+    bool fickle;          /* KEPT for what comes and goes with the table: see apart_review() */
     uint64_t due_ms;      /* not to be sent before */
     bool asks;            /* it waits for what is known of the table */
     char *message;        /* of a row that is KEPT or BURYING; NULL: the lane's last one */

@@ -4,7 +4,8 @@
  * or waits.
  *
  * A definite refusal that comes again for the same rows is evidence about the rows, if the table
- * takes others meanwhile; how often it must come depends on what its code is known for.
+ * takes others meanwhile; how often it must come depends on what its code is known for. That the
+ * table itself is not there is none, however often it comes.
  *
  * Before rows go under other tokens nothing of them may be in the table. So a refusal counts only
  * if it is the table's own: the server joins async inserts, and refuses them all for one row of
@@ -26,6 +27,13 @@ bool insert_judge_alone(const struct insert_evidence *evidence)
 bool insert_judge_ignore_views(const struct insert_evidence *evidence, bool blames_view)
 {
     return evidence->stores && !evidence->ignore_views && (evidence->views || blames_view);
+}
+
+bool insert_judge_is_fickle(const struct insert_reading *reading)
+{
+    /* One row alone that needs too much is the row. */
+    return reading->class == INSERT_MISCONFIGURED ||
+           (reading->class == INSERT_RETRY && !reading->too_large);
 }
 
 /* Whether the same rows have been refused often enough to be suspected. */
@@ -68,7 +76,7 @@ enum insert_verdict insert_judge(const struct insert_reading *reading,
 
     if (reading->class == INSERT_DONE)
         return INSERT_VERDICT_DONE;
-    if (!reading->definite)
+    if (!reading->definite || evidence->no_table)
         return INSERT_VERDICT_AGAIN;
     if (!halve && !insert_judge_suspects(reading, evidence))
         return reading->class == INSERT_UNKNOWN ? INSERT_VERDICT_ASIDE : INSERT_VERDICT_AGAIN;

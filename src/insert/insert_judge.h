@@ -22,7 +22,8 @@ struct insert_evidence {
     bool alone;        /* it was not joined with others' */
     bool ignore_views; /* views were not asked */
     bool expected;     /* it was cut out of one that was refused in the same way */
-    uint32_t refusals; /* definite ones with this code in a row, this one included */
+    bool no_table;     /* refused because the table is not there, or not for us */
+    uint32_t refusals; /* definite ones with this code that count, this one included */
     bool others_went;  /* the lane took other rows between the first of them and this try */
     /* the table */
     bool views;         /* materialized views may read it */
@@ -50,6 +51,9 @@ enum insert_verdict {
 
 enum insert_verdict insert_judge(const struct insert_reading *reading,
                                  const struct insert_evidence *evidence, bool blames_view);
+/* Whether such refusals come and go with the table, its rights and its load: one counts only if the
+ * table took other rows between it and the one before. */
+bool insert_judge_is_fickle(const struct insert_reading *reading);
 /* Whether the next try has to be one that others' rows, or views, cannot spoil. */
 bool insert_judge_alone(const struct insert_evidence *evidence);
 bool insert_judge_ignore_views(const struct insert_evidence *evidence, bool blames_view);

@@ -45,7 +45,8 @@ enum fake_mode {
     FAKE_200_BODY,        /* a 200 with an exception in the body */
     FAKE_200_NO_SUMMARY,
     FAKE_200_TOO_FEW,    /* written_rows is one short */
-    FAKE_404_TABLE,      /* 60 */
+    FAKE_404_TABLE,      /* 60, of some table */
+    FAKE_404_OWN,        /* 60, of the stream's own table ta */
     FAKE_UNKNOWN_CODE,   /* 49 */
     FAKE_LOST,           /* inserts, and closes without an answer */
     FAKE_VIEW,           /* a view refuses what the table has, unless views are ignored */
@@ -77,6 +78,7 @@ struct fake {
     enum fake_mode mode;
     int mode_count;         /* inserts that mode still holds for; then FAKE_OK; -1: for ever */
     const char *mode_table; /* only inserts with this in their URL; NULL: all */
+    const char *mode_text;  /* only inserts with this in their body; NULL: all */
     bool name_row;          /* name the bad row */
     bool name_wrong_row;
     bool bad_partitions;    /* more than 10 rows: 252, too many partitions */
@@ -155,11 +157,14 @@ static size_t bad_row(const char *body, size_t len, size_t *rows)
     return bad;
 }
 
-static enum fake_mode next_mode(struct fake *fake, const char *url)
+static enum fake_mode next_mode(struct fake *fake, const char *url, struct slice body)
 {
     if (fake->mode == FAKE_OK || fake->mode_count == 0)
         return FAKE_OK;
     if (fake->mode_table != NULL && strstr(url, fake->mode_table) == NULL)
+        return FAKE_OK;
+    if (fake->mode_text != NULL &&
+        memmem(body.data, body.len, fake->mode_text, strlen(fake->mode_text)) == NULL)
         return FAKE_OK;
     if (fake->mode_count > 0)
         fake->mode_count--;
@@ -189,6 +194,8 @@ static const struct fake_answer {
     [FAKE_200_NO_SUMMARY] = {200, "", ""},
     [FAKE_404_TABLE] = {404, "X-ClickHouse-Exception-Code: 60\r\n",
                         "Code: 60. DB::Exception: Table db.t does not exist."},
+    [FAKE_404_OWN] = {404, "X-ClickHouse-Exception-Code: 60\r\n",
+                      "Code: 60. DB::Exception: Table db.ta does not exist. (UNKNOWN_TABLE)"},
     [FAKE_UNKNOWN_CODE] = {500, "X-ClickHouse-Exception-Code: 49\r\n",
                            "Code: 49. DB::Exception: bug"},
     [FAKE_TOO_LONG] = {413, "", "<html>Request Entity Too Large</html>"},
@@ -268,7 +275,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     pthread_mutex_lock(&fake->lock);
     if (++fake->inside > fake->inside_max)
         fake->inside_max = fake->inside;
-    mode = next_mode(fake, url);
+    mode = next_mode(fake, url, (struct slice){body, len});
     refuse_parts = fake->bad_partitions && rows > 10;
     assert_true(fake->count < REQUESTS_MAX);
     request = &fake->requests[fake->count++];
