@@ -139,6 +139,25 @@ static uint64_t flusher_act_pause(const struct insert *insert, const struct lane
     return pause < wait->max_ms ? pause : wait->max_ms;
 }
 
+void flusher_act_finish(struct flusher *flusher, struct insert *insert)
+{
+    flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
+    insert_move(insert, INSERT_ENDED);
+    insert_destroy(insert);
+}
+
+/* Whether an acknowledged insert may be no more than a token that the table knows. */
+static bool flusher_act_may_be_lost(const struct lane *lane, const struct insert *insert)
+{
+    if (!insert->doubt)
+        return false;
+    /* Of a table that cannot be asked about nothing can be told; of one that was not yet, perhaps.
+     */
+    if (!lane->facts_read)
+        return !lane->facts_known;
+    return !lane->facts.table_exists || lane->facts.forgets_rows;
+}
+
 static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct insert *insert,
                              uint64_t started_ns)
 {
@@ -146,7 +165,6 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     const struct lane_wait wait = flusher_wait(flusher);
 
     METRIC_OBSERVE_NS(flusher->counters, clickhouse_insert, took_ns);
-    flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
     flusher_act_settle_slow(lane, insert);
     lane_grow(lane, insert, took_ns / 1000000, flusher_config(flusher)->clickhouse_timeout_ms);
     lane_succeed(lane, insert, started_ns);
@@ -160,8 +178,12 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
             other->due_ms = due_ms;
     }
     insert_settle(insert, true);
-    insert_move(insert, INSERT_ENDED);
-    insert_destroy(insert);
+    if (flusher_act_may_be_lost(lane, insert)) {
+        insert_move(insert, INSERT_UNVERIFIED);
+        insert_list_push_back(&lane->verify.waiting, insert);
+    } else {
+        flusher_act_finish(flusher, insert);
+    }
     flusher_act_review(flusher, lane);
 }
 
@@ -437,6 +459,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         insert->doubt = true;
     switch (verdict) {
     case INSERT_VERDICT_DONE:
+        insert->doubt = insert->doubt || transfer->resent;
         flusher_act_done(flusher, lane, insert, transfer->started_ns);
         break;
     case INSERT_VERDICT_ASK:

@@ -16,6 +16,8 @@
 #include "alloy/segment.h"
 
 /*
+ *        +----------------- UNVERIFIED --> ENDED         in ClickHouse
+ *        v                      ^
  *     GATHERED --> FROZEN --> SENT --> ENDED             in ClickHouse
  *        |            |      ^  |  \
  *        |            v      |  v   v
@@ -26,17 +28,21 @@
  *        |                          |
  *        +------------------------> BURYING --> ENDED    its rows are with the burial
  *
- * PUT_OFF goes again as it is, under its token. Of what is REFUSED, KEPT or BURYING nothing is in
- * the table: that is what lets its rows go under other tokens, or to the dead letters.
+ * PUT_OFF goes again as it is, under its token. UNVERIFIED is acknowledged, and what lets it go
+ * under another token is that its rows are not in the table. Of what is REFUSED, KEPT or BURYING
+ * nothing is in the table either: that is what lets its rows go under other tokens, or to the dead
+ * letters.
  */
 enum insert_state {
     INSERT_GATHERED, /* rows without an id */
     INSERT_FROZEN,   /* an id is drawn for just these rows */
     INSERT_SENT,
-    INSERT_PUT_OFF, /* not acknowledged */
-    INSERT_REFUSED, /* definitely, and by the table itself */
-    INSERT_KEPT,    /* refused; waits for proof that its rows are at fault, or for a human */
-    INSERT_BURYING, /* refused for good */
+    INSERT_PUT_OFF,    /* not acknowledged */
+    INSERT_REFUSED,    /* definitely, and by the table itself */
+    INSERT_KEPT,       /* refused; waits for proof that its rows are at fault, or for a human */
+    INSERT_BURYING,    /* refused for good */
+    INSERT_UNVERIFIED, /* acknowledged, but for its token perhaps: the table is asked for its rows
+                        */
     INSERT_ENDED,
 };
 
@@ -53,6 +59,8 @@ struct insert {
     size_t begin; /* of its range in rows */
     size_t count;
     uint64_t id;     /* 0 until drawn */
+    int64_t sent_ns; /* first under this id; in an earlier life: not after this, perhaps < 0; 0:
+                        never */
     uint64_t bytes;  /* of all rows, newlines included */
     size_t read_row; /* where the next insert_read() goes on */
     size_t read_offset;
@@ -140,6 +148,12 @@ MUST_CHECK int insert_cut(struct insert *insert, const struct insert_cutting *cu
 /* Insert has been answered, or is about to be cut: unlinks it. clean: all its rows are good, so its
  * follower is suspect. */
 void insert_settle(struct insert *insert, bool clean);
+/* Orders the rows so that those whose character in bits is '1' come first, and returns how many
+ * these are. */
+size_t insert_order_marked(struct insert *insert, const char *bits);
+/* Of an UNVERIFIED insert all but the first so many rows are missing in the table: takes these out
+ * of it, at least one is left, and makes it GATHERED. */
+void insert_renew(struct insert *insert, size_t first);
 /* The shape of the event in a record, never 0. */
 uint64_t insert_row_shape(const struct record *record);
 
