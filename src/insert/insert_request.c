@@ -266,7 +266,7 @@ char *insert_request_trace_url(const struct config *config, const struct config_
     for (size_t i = 0; i < stream->id_count; i++) {
         if (i > 0)
             insert_request_put_encoded(out, ", ");
-        insert_request_put_quoted(out, '\'', stream->id_fields[i]);
+        insert_request_put_quoted(out, '\'', stream->ids[i].name);
     }
     insert_request_put_encoded(out, ")) FORMAT JSONCompactEachRow");
     insert_request_put_setting(out, "wait_end_of_query", "1");
@@ -279,7 +279,7 @@ static void insert_request_put_ids(FILE *out, const struct config_stream *stream
     for (size_t i = 0; i < stream->id_count; i++) {
         if (i > 0)
             insert_request_put_encoded(out, ", ");
-        insert_request_put_quoted(out, '`', stream->id_fields[i]);
+        insert_request_put_quoted(out, '`', stream->ids[i].name);
     }
 }
 

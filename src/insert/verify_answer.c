@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "members.h"
+#include "alloy/members.h"
 
 #define ENGINE "MergeTree" /* others merge rows into each other: what is missing is not lost */
 #define LOW_CARDINALITY "LowCardinality("
@@ -105,6 +105,16 @@ static bool verify_answer_add(char structure[VERIFY_STRUCTURE_MAX], const char *
     return true;
 }
 
+/* Whether each row has all of its id in members of its own. */
+static bool verify_answer_rows_have_ids(const struct config_stream *stream)
+{
+    bool have = stream->missing_id == CONFIG_MISSING_REFUSE;
+
+    for (size_t i = 0; i < stream->id_count; i++)
+        have = have && stream->ids[i].kind == CONFIG_ID_MEMBER && stream->ids[i].field == i;
+    return have;
+}
+
 bool verify_answer_trace(struct slice body, const struct config_stream *stream,
                          struct verify_trace *trace)
 {
@@ -119,10 +129,11 @@ bool verify_answer_trace(struct slice body, const struct config_stream *stream,
         !verify_answer_array(&members, &columns))
         return false;
     trace->table_exists = verify_answer_text(&engines, text);
-    trace->tells = trace->table_exists && strcmp(text, ENGINE) == 0;
+    trace->tells =
+        trace->table_exists && strcmp(text, ENGINE) == 0 && verify_answer_rows_have_ids(stream);
     for (size_t i = 0; i < stream->id_count && trace->tells; i++)
-        trace->tells = verify_answer_type(columns, stream->id_fields[i], text) &&
-                       verify_answer_add(trace->structure, stream->id_fields[i], text);
+        trace->tells = verify_answer_type(columns, stream->ids[i].name, text) &&
+                       verify_answer_add(trace->structure, stream->ids[i].name, text);
     return true;
 }
 

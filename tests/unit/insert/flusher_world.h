@@ -115,12 +115,12 @@ static int setup(void **state)
                                                 .database = (char *)"db",
                                                 .table = (char *)"ta",
                                                 .ttl_ms = 60000,
-                                                .id_fields = {(char *)"event_id"},
+                                                .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
                                                 .id_count = 1};
     config->streams[1] = (struct config_stream){.name = (char *)"b",
                                                 .database = (char *)"db",
                                                 .table = (char *)"tb",
-                                                .id_fields = {(char *)"event_id"},
+                                                .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
                                                 .id_count = 1};
     atomic_store(&world->ref.current, config);
     assert_int_equal(journal_open(&world->journal, &options, error), 0);

@@ -157,10 +157,11 @@ static void the_questions_about_a_table_quote_names_as_literals(void **state)
 static void the_questions_for_rows_name_the_id_fields_and_a_time(void **state)
 {
     struct config config = config_of("http://h");
-    const struct config_stream ids = {.database = (char *)"d",
-                                      .table = (char *)"t",
-                                      .id_fields = {(char *)"a`b", (char *)"it's"},
-                                      .id_count = 2};
+    const struct config_stream ids = {
+        .database = (char *)"d",
+        .table = (char *)"t",
+        .ids = {{CONFIG_ID_MEMBER, (char *)"a`b", 0}, {CONFIG_ID_MEMBER, (char *)"it's", 1}},
+        .id_count = 2};
     char *url = insert_request_trace_url(&config, &ids, 660);
 
     (void)state;

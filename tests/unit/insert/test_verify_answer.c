@@ -13,9 +13,11 @@
 
 #include "verify_answer.h"
 
-static const struct config_stream one = {.id_fields = {(char *)"event_id"}, .id_count = 1};
-static const struct config_stream two = {.id_fields = {(char *)"b`\\", (char *)"event_id"},
-                                         .id_count = 2};
+static const struct config_stream one = {.ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
+                                         .id_count = 1};
+static const struct config_stream two = {
+    .ids = {{CONFIG_ID_MEMBER, (char *)"b`\\", 0}, {CONFIG_ID_MEMBER, (char *)"event_id", 1}},
+    .id_count = 2};
 
 static bool read_trace(const char *text, const struct config_stream *stream,
                        struct verify_trace *trace)
@@ -75,6 +77,25 @@ static void where_ids_or_lost_rows_cannot_be_told_that_is_so(void **state)
                            &one, &trace));
 }
 
+static void rows_whose_ids_are_not_their_own_members_tell_nothing(void **state)
+{
+    static const char text[] = "[1, 2, 3, [\"MergeTree\"], [[\"event_id\",\"String\",\"\"]]]";
+    struct config_stream other = one;
+    struct verify_trace trace;
+
+    (void)state;
+    assert_true(read_trace(text, &one, &trace) && trace.tells);
+    other.missing_id = CONFIG_MISSING_HASH;
+    assert_true(read_trace(text, &other, &trace) && !trace.tells);
+    other = one;
+    other.ids[0].kind = CONFIG_ID_HEADER;
+    assert_true(read_trace(text, &other, &trace) && !trace.tells);
+    other = one;
+    other.ids[1] = other.ids[0]; /* an alternative */
+    other.id_count = 2;
+    assert_true(read_trace(text, &other, &trace) && !trace.tells);
+}
+
 static void a_structure_that_is_too_long_tells_nothing(void **state)
 {
     struct config_stream many = {.id_count = 3};
@@ -84,7 +105,8 @@ static void a_structure_that_is_too_long_tells_nothing(void **state)
     (void)state;
     memset(name, '`', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
-    many.id_fields[0] = many.id_fields[1] = many.id_fields[2] = name;
+    for (size_t i = 0; i < 3; i++)
+        many.ids[i] = (struct config_id_source){CONFIG_ID_MEMBER, name, i};
     snprintf(text, sizeof(text), "[1, 2, 3, [\"MergeTree\"], [[\"%s\",\"String\",\"\"]]]", name);
     assert_true(read_trace(text, &many, &trace));
     assert_false(trace.tells);
@@ -135,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(how_the_table_stands_is_read),
         cmocka_unit_test(where_ids_or_lost_rows_cannot_be_told_that_is_so),
+        cmocka_unit_test(rows_whose_ids_are_not_their_own_members_tell_nothing),
         cmocka_unit_test(a_structure_that_is_too_long_tells_nothing),
         cmocka_unit_test(what_is_no_answer_about_a_table_is_told),
         cmocka_unit_test(rows_are_read_and_nothing_else),
