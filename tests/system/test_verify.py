@@ -7,12 +7,14 @@ from its disk, while the log of tokens keeps the token."""
 import json
 import pathlib
 import shutil
+import signal
 import sys
 
 import pytest
 
 import harness
 from conftest import sections_for
+from test_kill_points import KILL_BUILD
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
 from proxy import Proxy  # noqa: E402
@@ -28,10 +30,14 @@ def proxy(own_clickhouse):
     proxy.close()
 
 
-def start(make_alloyd, redis, clickhouse, proxy, table="default.events", event_id="event_id", **keys):
+def make(make_alloyd, redis, clickhouse, proxy, table="default.events", event_id="event_id", **keys):
     sections = sections_for(redis, clickhouse, table, clickhouse={"url": proxy.url, "retry_max": "300ms", **keys})
     sections["stream.events"]["id"] = event_id
-    return make_alloyd(sections).start()
+    return make_alloyd(sections)
+
+
+def start(*arguments, **keys):
+    return make(*arguments, **keys).start()
 
 
 def swallow(proxy, alloyd, body):
@@ -105,23 +111,23 @@ def test_a_partition_that_a_kill_took_goes_again_without_the_others(make_alloyd,
     assert alloyd.metrics()[LOST] == 1
 
 
-@pytest.mark.parametrize("columns, event_id, make", [
+@pytest.mark.parametrize("columns, event_id, values", [
     ("event_id UInt64", "event_id", lambda i: {"event_id": i}),
     ("event_id LowCardinality(String)", "event_id", lambda i: {"event_id": i}),
     ("event_id UUID", "event_id", lambda i: {"event_id": f"ABCDEF00-0000-0000-0000-{i:012}"}),
     ("a Nullable(String), `b'\"` Int32", "a, b'\"", lambda i: {"a": f"x{i % 5}\n", "b'\"": i}),
 ])
-def test_ids_of_any_type_are_told(make_alloyd, redis, own_clickhouse, proxy, columns, event_id, make):
+def test_ids_of_any_type_are_told(make_alloyd, redis, own_clickhouse, proxy, columns, event_id, values):
     own_clickhouse.query(f"CREATE TABLE default.t ({columns}, v Int64) ENGINE = MergeTree ORDER BY v {WINDOW}")
     alloyd = start(make_alloyd, redis, own_clickhouse, proxy, "default.t", event_id)
-    swallow(proxy, alloyd, "\n".join(json.dumps({**make(i), "v": i, "other": {"x": [1]}}) for i in range(20)))
+    swallow(proxy, alloyd, "\n".join(json.dumps({**values(i), "v": i, "other": {"x": [1]}}) for i in range(20)))
     harness.wait_until(lambda: own_clickhouse.count("default.t") == 20, "20 rows")
     # What is there is found, and what is not is missed.
     restart(own_clickhouse, [])
     proxy.heal()
     alloyd.settled()
     assert (own_clickhouse.count("default.t"), alloyd.metrics()[LOST]) == (20, 0)
-    swallow(proxy, alloyd, "\n".join(json.dumps({**make(i), "v": i}) for i in range(20, 40)))
+    swallow(proxy, alloyd, "\n".join(json.dumps({**values(i), "v": i}) for i in range(20, 40)))
     harness.wait_until(lambda: own_clickhouse.count("default.t") == 40, "40 rows")
     path, rows = parts(own_clickhouse, "t")[-1]
     assert rows == 20
@@ -164,3 +170,22 @@ def test_who_waits_is_told_when_the_rows_are_there(make_alloyd, redis, own_click
     harness.in_threads(2, lambda i: (wait, break_it)[i](i))
     assert answers[0].status == 200, answers
     assert answers[1] == 20
+
+
+@pytest.mark.parametrize("sync", ["interval", "always"])
+@pytest.mark.parametrize("point", ["insert_drawn:2", "stamp_half:75", "insert_stamped:2", "insert_answered:1", "finish_half:25"])
+def test_alloyd_dies_while_rows_go_again(make_alloyd, redis, own_clickhouse, proxy, point, sync):
+    alloyd = make(make_alloyd, redis, own_clickhouse, proxy)
+    alloyd.build = KILL_BUILD
+    alloyd.sections["journal"]["sync"] = sync
+    alloyd.start(env={"ALLOY_KILL_POINT": point})
+    swallow(proxy, alloyd, events("a", 50))
+    harness.wait_until(lambda: own_clickhouse.count("default.events") == 50, "50 rows")
+    restart(own_clickhouse, [parts(own_clickhouse)[-1][0]])
+    proxy.heal()
+    harness.wait_until(lambda: not alloyd.alive(), lambda: f"death at {point}\n{alloyd.log()[-2000:]}")
+    assert alloyd.popen.returncode == -signal.SIGKILL, alloyd.log()[-3000:]
+    alloyd.start()
+    alloyd.settled()
+    assert once(own_clickhouse) == 50
+    assert alloyd.post(events("a", 50)).json == {"accepted": 0, "duplicates": 50}
