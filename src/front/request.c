@@ -561,7 +561,7 @@ request_find_stream(struct conn *conn, const struct http_request *request, struc
     refusal = entry_check(conn, request);
     if (unlikely(refusal))
         return refusal;
-    if (request->has_encoding)
+    if (request->coding != CODING_NONE)
         return &refuse_encoding;
     return request_find_ack(conn, request, own);
 }
