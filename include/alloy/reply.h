@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "alloy/base.h"
+#include "alloy/cors.h"
 
 /* No answer is longer than REPLY_MAX: a message is cut at REPLY_MESSAGE_MAX bytes before it is
  * escaped. */
@@ -56,7 +57,9 @@ struct reply {
     uint32_t duplicates;
     bool lenient;                      /* the body tells of invalid events too */
     const struct reply_errors *errors; /* of those; NULL: there are none; borrowed */
-    const char *answer;                /* the body instead of the counts; NULL: none; borrowed */
+    const char *answer;                /* the whole body; NULL: what is known; borrowed */
+    const char *allow;                 /* of a 204: the methods that are allowed; NULL: none */
+    const struct cors *cors;           /* what a page in a browser is told; NULL: none; borrowed */
     union {
         struct { /* errors; constant text */
             const char *code;

@@ -187,6 +187,28 @@ static void config_check_check_addresses(struct config_loader *loader)
                                "admin.listen has an address of server.listen");
 }
 
+/* An origin is a scheme and a host, as a browser writes it: no path, not even a slash. */
+static void config_check_check_origins(struct config_loader *loader)
+{
+    const char *list = loader->config->server_cors_origins;
+
+    for (const char *at = *list != '\0' ? list : NULL; at != NULL;) {
+        const struct config_item item = config_first_item(at);
+        const char *host = memmem(item.at, item.len, "://", 3);
+        const size_t skip = host != NULL ? (size_t)(host + 3 - item.at) : 0;
+
+        if (!(item.len == 1 && *item.at == '*') &&
+            (host == NULL || skip == item.len ||
+             memchr(item.at + skip, '/', item.len - skip) != NULL ||
+             memchr(item.at, ' ', item.len) != NULL))
+            config_problem(loader, loader->key_places[KEY_server_cors_origins],
+                           "server.cors_origins = %.*s: must be * or like https://example.org, "
+                           "without a path",
+                           (int)item.len, item.at);
+        at = item.next;
+    }
+}
+
 static void config_check_check_streams(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -366,6 +388,7 @@ void config_check(struct config_loader *loader)
         *config->redis_url != '\0' ? config_check_redis_url_problem(config->redis_url) : NULL;
 
     config_check_check_addresses(loader);
+    config_check_check_origins(loader);
     if (config->server_max_body_bytes > config->server_max_buffers_bytes)
         config_problem(loader, loader->key_places[KEY_server_max_body],
                        "server.max_body is larger than server.max_buffers, so that such a body"

@@ -63,6 +63,7 @@ static void conn_close(struct conn *conn)
     ALLOY_ASSERT(!conn->touched && !conn->stalled);
     conn_wait_drop(conn);
     request_drop_errors(conn);
+    preflight_forget(conn);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));
@@ -420,6 +421,7 @@ static void conn_send_answers(struct conn *conn, uint64_t now_ns)
     conn->answer_count = 0;
     /* The request that might wait has its answer: what is behind it follows in the next turn. */
     if (unlikely(conn->state == CONN_HELD || (conn->state == CONN_TOLD && !conn->waiter))) {
+        preflight_forget(conn);
         request_leave(conn);
         conn->stalled = conn->state == CONN_HEAD && buffer_len(&conn->buffer) > 0;
     }

@@ -20,6 +20,7 @@
 #include "alloy/base.h"
 #include "alloy/buffer.h"
 #include "alloy/config.h"
+#include "alloy/health.h"
 #include "alloy/metrics.h"
 #include "alloy/route.h"
 
@@ -30,6 +31,7 @@ struct conn_set;
 struct conn_shared {
     const struct config_ref *config;
     const struct route_table *routes;
+    struct health *health; /* NULL: nothing asks for it */
     struct metrics *metrics;
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */

@@ -116,6 +116,7 @@ struct conn {
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
     struct ack ack;
+    struct cors *cors;           /* of the page that sent it; NULL: none; until it is answered */
     bool lenient;                /* its good events are taken though others are bad */
     struct reply_errors *errors; /* of a lenient one, until it is answered; NULL: none yet */
     uint64_t begun_ns;           /* 0: not one byte of it has arrived */
@@ -193,14 +194,14 @@ static inline bool conn_turn_is_full(const struct conn *conn)
 #define CONN_TO(state) (1u << (state))
 static const unsigned conn_moves[] = {
     [CONN_HEAD] = CONN_TO(CONN_BODY) | CONN_TO(CONN_CHUNKED) | CONN_TO(CONN_DROP) |
-                  CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_CLOSING),
+                  CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_BODY] =
         CONN_TO(CONN_HEAD) | CONN_TO(CONN_LARGE) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_LARGE] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_CHUNKED] =
         CONN_TO(CONN_HEAD) | CONN_TO(CONN_LARGE) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
-    [CONN_DROP] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
-    [CONN_DROP_CHUNKED] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
+    [CONN_DROP] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+    [CONN_DROP_CHUNKED] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_HELD] = CONN_TO(CONN_WAITING) | CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
     [CONN_WAITING] = CONN_TO(CONN_TOLD),
     [CONN_TOLD] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
@@ -226,6 +227,17 @@ void turn_enqueue(struct conn *conn, enum queue_id queue);
 void turn_touch(struct conn *conn);
 /* Notes an answer. The caller has seen that the turn has room. */
 struct answer *turn_answer(struct conn *conn);
+
+/* preflight.c */
+
+/* Notes the origin of a request whose head the buffer begins with, where pages may send events. */
+void preflight_note_origin(struct conn *conn, const struct http_request *request);
+/* The request is answered: its origin no longer matters. */
+void preflight_forget(struct conn *conn);
+/* True when the head alone answers the request, as reply then says. stream: its path is a stream's.
+ */
+bool preflight_answers(struct conn *conn, const struct http_request *request, bool stream,
+                       struct reply *reply);
 
 /* request.c */
 

@@ -465,6 +465,7 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
                             &front->stream_keys[i]);
     front->shared.config = parts->config;
     front->shared.routes = &front->routes;
+    front->shared.health = parts->health;
     front->shared.metrics = parts->metrics;
     front->shared.budget.max = config->server_max_buffers_bytes;
     front_connections_limit(&front->shared, config);

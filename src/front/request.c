@@ -55,7 +55,11 @@ static void request_end(struct conn *conn)
     conn->scanned = 0;
     conn->begun_ns = 0;
     conn->refusal = (struct reply){0};
-    request_leave(conn);
+    /* The answer borrows what a page is told: the next request's would take its place. */
+    if (unlikely(conn->cors != NULL))
+        conn_move(conn, CONN_HELD);
+    else
+        request_leave(conn);
 }
 
 /* The same for a request whose answer may have to wait. */
@@ -71,6 +75,7 @@ struct reply request_reply(const struct conn *conn, const struct refusal *refusa
     return (struct reply){.status = refusal->status,
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
+                          .cors = conn->cors,
                           .code = refusal->code,
                           .message = refusal->message};
 }
@@ -135,6 +140,7 @@ void request_tell_success(const struct conn *conn, struct reply *reply)
     reply->status = 202;
     reply->lenient = conn->lenient;
     reply->errors = conn->errors;
+    reply->cors = conn->cors;
     /* Who asks to be told of each event is told. */
     if (unlikely(stream->answer != NULL) && !conn->ack.lenient) {
         reply->status = (uint16_t)stream->answer_status;
@@ -477,9 +483,10 @@ request_find_stream(struct conn *conn, const struct http_request *request, struc
 }
 
 /* Refuses a request and keeps the connection usable: receives and drops its body first, unless the
- * client waits for 100 Continue or the body is longer than we would ever take. */
+ * client waits for 100 Continue or the body is longer than we would ever take. Then it says
+ * reply. */
 static bool request_begin_drop(struct conn *conn, const struct http_request *request,
-                               const struct refusal *refusal)
+                               const struct refusal *refusal, const struct reply *reply)
 {
     bool has_body = request->chunked || request->content_length > 0;
 
@@ -488,7 +495,9 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
         return false;
     }
     conn->buffer.start += conn->head_len;
-    conn->refusal = request_reply(conn, refusal);
+    conn->refusal = *reply;
+    conn->refusal.close = !conn->keep_alive;
+    conn->refusal.keep_alive = conn->keep_alive && conn->old;
     conn->refusal.head_only = request->method == HTTP_HEAD;
     conn->body_len = request->chunked ? 0 : request->content_length;
     conn->chunked = (struct http_chunked){0};
@@ -501,6 +510,7 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
 {
     struct refusal own = {400, "bad_request", NULL};
     const struct refusal *refusal;
+    struct reply reply;
 
     conn->head_len = request->head_len;
     conn->keep_alive = request->keep_alive;
@@ -510,9 +520,13 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
         request_refuse(conn, &refuse_draining);
         return false;
     }
+    preflight_note_origin(conn, request);
     refusal = request_find_stream(conn, request, &own);
-    if (refusal)
-        return request_begin_drop(conn, request, refusal);
+    if (refusal) {
+        if (likely(!preflight_answers(conn, request, refusal == &refuse_method, &reply)))
+            reply = request_reply(conn, refusal);
+        return request_begin_drop(conn, request, refusal, &reply);
+    }
     if (!request->has_length && !request->chunked) {
         request_refuse(conn, &refuse_no_length);
         return false;

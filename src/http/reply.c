@@ -16,6 +16,8 @@
 #include <time.h>
 
 #define REPLY_HEAD_MAX 512
+_Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX + CORS_HEADERS_MAX <= REPLY_MAX,
+               "a preflight's answer fits");
 /* A rejection's message is printable ASCII, so escaping at most doubles it. */
 _Static_assert(WAITER_REJECTIONS_MAX *(2 * WAITER_MESSAGE_MAX + 80) + 2 * REPLY_HEAD_MAX <=
                    REPLY_REJECTED_MAX,
@@ -224,6 +226,25 @@ void reply_date_update(struct reply_date *date, uint64_t real_ms)
         memcpy(date->text, "Thu, 01 Jan 1970 00:00:00 GMT", sizeof(date->text));
 }
 
+static void reply_put_cors(struct text *into, const struct cors *cors)
+{
+    struct text text = *into;
+
+    PUT(&text, "\r\nAccess-Control-Allow-Origin: ");
+    reply_put(&text, cors->origin.data, cors->origin.len);
+    PUT(&text, "\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin");
+    if (cors->preflight) {
+        PUT(&text, "\r\nAccess-Control-Allow-Methods: POST\r\nAccess-Control-Max-Age: 86400");
+        if (cors->asked.len > 0) {
+            PUT(&text, "\r\nAccess-Control-Allow-Headers: ");
+            reply_put(&text, cors->asked.data, cors->asked.len);
+        }
+    } else {
+        PUT(&text, "\r\nAccess-Control-Expose-Headers: Retry-After");
+    }
+    *into = text;
+}
+
 size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out)
 {
     char body[REPLY_REJECTED_MAX];
@@ -239,6 +260,12 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
         PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
         reply_put_number(&text, body_len);
     }
+    if (unlikely(reply->allow != NULL)) {
+        PUT(&text, "\r\nAllow: ");
+        reply_put(&text, reply->allow, strlen(reply->allow));
+    }
+    if (unlikely(reply->cors != NULL))
+        reply_put_cors(&text, reply->cors);
     if (reply->close)
         PUT(&text, "\r\nConnection: close");
     else if (reply->keep_alive)

@@ -109,7 +109,8 @@ static inline void connect_client(void)
 static inline int start(void **state)
 {
     (void)state;
-    config = (struct config){.server_max_connections = 2,
+    config = (struct config){.server_cors_origins = "",
+                             .server_max_connections = 2,
                              .server_max_head_bytes = MAX_HEAD,
                              .server_max_body_bytes = MAX_BODY,
                              .server_max_buffers_bytes = MAX_BUFFERS,

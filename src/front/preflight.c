@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * preflight.c - requests that their head alone answers: browsers that ask whether they may send,
+ * and balancers that ask whether we are well.
+ *
+ * Runs on: the front-end thread that owns the connection's set.
+ * Owns: conn->cors.
+ */
+#include "conn_private.h"
+
+#include "alloy/cors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool preflight_path_is(const struct http_request *request, const char *path)
+{
+    return request->path.len == strlen(path) &&
+           memcmp(request->path.data, path, request->path.len) == 0;
+}
+
+void preflight_note_origin(struct conn *conn, const struct http_request *request)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    const char *head = conn->buffer.data + conn->buffer.start;
+    struct slice asked = {"", 0};
+
+    if (likely(*config->server_cors_origins == '\0'))
+        return;
+    if (request->method == HTTP_OPTIONS)
+        asked = http_find_header(head, request->head_len, "access-control-request-headers");
+    conn->cors = cors_create(config->server_cors_origins,
+                             http_find_header(head, request->head_len, "origin"), asked);
+    if (conn->cors != NULL)
+        conn->cors->preflight = request->method == HTTP_OPTIONS;
+}
+
+void preflight_forget(struct conn *conn)
+{
+    free(conn->cors);
+    conn->cors = NULL;
+}
+
+bool preflight_answers(struct conn *conn, const struct http_request *request, bool stream,
+                       struct reply *reply)
+{
+    const bool ready = preflight_path_is(request, "/readyz");
+    const bool known = ready || preflight_path_is(request, "/healthz");
+
+    if (request->method == HTTP_POST || request->method == HTTP_OTHER)
+        return false;
+    *reply = (struct reply){.status = 200, .answer = "{\"healthy\":true}\n", .cors = conn->cors};
+    if (request->method == HTTP_OPTIONS) {
+        reply->status = 204;
+        reply->answer = "";
+        reply->allow = known ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+        if (stream)
+            return conn->cors != NULL;
+        return known || preflight_path_is(request, "*") || preflight_path_is(request, "/");
+    }
+    if (ready && health_ready(conn->set->parts.shared->health)) {
+        reply->answer = "{\"ready\":true}\n";
+    } else if (ready) {
+        reply->status = 503;
+        reply->answer = "{\"ready\":false}\n";
+    }
+    return known && !stream;
+}
