@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #include "alloy/base.h"
+#include "alloy/keys.h"
 
 #define CONFIG_STREAMS_MAX 64
 #define CONFIG_STREAM_NAME_MAX 63 /* [A-Za-z0-9_-]+ */
@@ -121,6 +122,9 @@ struct config {
     size_t server_address_count;
     struct config_address admin_addresses[CONFIG_LISTEN_MAX]; /* none: no admin port */
     size_t admin_address_count;
+    struct keys *keys;  /* NULL: auth.keys_file is empty, and everybody may send */
+    bool has_admin_key; /* there is an admin.key_file */
+    unsigned char admin_key_hash[KEYS_HASH_BYTES]; /* keys_hash() of its first line */
     struct config *replaced; /* after a reload: the configuration before this one */
 };
 

@@ -48,10 +48,11 @@ struct waiter_rejection;
 
 struct reply {
     uint16_t status;
-    bool close;      /* says Connection: close */
-    bool keep_alive; /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
-    bool head_only;  /* the answer to HEAD: everything but the body */
-    bool has_place;  /* event and offset are part of the body */
+    bool close;       /* says Connection: close */
+    bool keep_alive;  /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
+    bool head_only;   /* the answer to HEAD: everything but the body */
+    bool has_place;   /* event and offset are part of the body */
+    uint16_t retry_s; /* of a 429: its Retry-After */
     /* success, and a lenient request without a good event */
     uint32_t accepted;
     uint32_t duplicates;

@@ -406,7 +406,7 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
         return;
     }
     if (!parts->bury) {
-        admin_answer_text(request, 501, "Nothing here can be buried.\n");
+        admin_answer_text(request, 501, "This alloyd cannot bury events.\n");
         return;
     }
     if (stream.len < sizeof(name)) {

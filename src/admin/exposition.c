@@ -156,6 +156,27 @@ static void exposition_write_histograms(const struct exposition_view *view, stru
     }
 }
 
+/* As many series as there are keys in the file. */
+static void exposition_write_keys(const struct config *config, struct evbuffer *out)
+{
+    const struct keys *keys = config->keys;
+
+    if (keys == NULL)
+        return;
+    exposition_write_family(out, "alloy_key_events_total", "counter",
+                            "Events in requests that came with this key and were scanned whole.");
+    for (size_t i = 0; i < keys_count(keys); i++)
+        evbuffer_add_printf(
+            out, "alloy_key_events_total{key=\"%s\"} %" PRIu64 "\n", keys_at(keys, i)->name,
+            atomic_load_explicit(&keys_at(keys, i)->state->events, memory_order_relaxed));
+    exposition_write_family(out, "alloy_key_events_limited_total", "counter",
+                            "Of these, events that were refused with 429.");
+    for (size_t i = 0; i < keys_count(keys); i++)
+        evbuffer_add_printf(
+            out, "alloy_key_events_limited_total{key=\"%s\"} %" PRIu64 "\n", keys_at(keys, i)->name,
+            atomic_load_explicit(&keys_at(keys, i)->state->limited, memory_order_relaxed));
+}
+
 /* Writes the figures that other modules keep themselves. */
 static void exposition_write_others(const struct front_parts *parts, struct evbuffer *out)
 {
@@ -226,6 +247,7 @@ void exposition_write(const struct exposition_view *view, const struct front_par
                       struct evbuffer *out)
 {
     exposition_write_streams(view, config_current(parts->config), out);
+    exposition_write_keys(config_current(parts->config), out);
     exposition_write_http_codes(view, out);
     exposition_write_counters(view, out);
     exposition_write_gauges(view, out);

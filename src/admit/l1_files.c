@@ -154,10 +154,9 @@ static bool l1_files_is_complete(const struct l1_files *files)
 static void l1_files_discard_all(struct l1_files *files)
 {
     if (files->count > 0)
-        log_warn(
-            "ids that an earlier life knew are forgotten reason=\"a loss of power, or no account "
-            "of it\" files=%zu",
-            files->count);
+        log_warn("ids that an earlier life knew are forgotten reason=\"power loss, or no state "
+                 "file\" files=%zu",
+                 files->count);
     for (size_t i = 0; i < files->count; i++) {
         char name[NAME_MAX_BYTES];
 
@@ -309,7 +308,7 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
      * remove the file: otherwise a kill in between would leave a folder that looks complete. */
     files->complete = false;
     atomic_store_explicit(&files->state->recovering, 1, memory_order_relaxed);
-    log_warn("file of known ids cannot be read or believed file=%s action=remove", name);
+    log_warn("file of known ids cannot be read or trusted file=%s action=remove", name);
     return NULL;
 }
 
@@ -364,11 +363,11 @@ struct l1_slab *l1_files_create(struct l1_files *files, size_t capacity, uint32_
         (slab == NULL))
         return slab;
     if (slab == NULL)
-        log_warn("file of known ids cannot be made error=\"%s\" action=\"keep these ids in memory "
-                 "alone\"",
+        log_warn("file of known ids cannot be created error=\"%s\" action=\"keep these ids only in "
+                 "memory\"",
                  strerror(-err));
     else
-        log_info("files of known ids can be made again");
+        log_info("files of known ids can be created again");
     return slab;
 }
 

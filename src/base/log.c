@@ -262,7 +262,7 @@ static size_t log_render_gap(uint64_t count, char out[LOG_SINK_LINE_MAX])
     struct line line;
 
     snprintf(rendered, sizeof(rendered),
-             "log lines dropped, since standard error took no more lines=%" PRIu64, count);
+             "log lines dropped, because standard error did not take them lines=%" PRIu64, count);
     log_render(&line, LOG_LEVEL_WARN, "log", rendered);
     memcpy(out, line.data, line.len);
     return line.len;

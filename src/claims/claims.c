@@ -733,11 +733,10 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
     for (size_t i = 0; i < n; i++)
         kept += !released[i];
     if (kept > 0)
-        health_raise(
-            claims->parts.health, "redis.release", false,
-            "Redis does not let go of the claims of dead-lettered events, whose ids are "
-            "taken until then: the user needs DELEX, DELIFEQ or EVAL, with GET and DEL, on "
-            "these keys");
+        health_raise(claims->parts.health, "redis.release", false,
+                     "Redis refuses to delete the claims of dead-lettered events, whose ids stay "
+                     "taken: its user needs DELEX, DELIFEQ or EVAL, with GET and DEL, on "
+                     "these keys");
     else
         health_clear(claims->parts.health, "redis.release");
     return 0;

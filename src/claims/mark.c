@@ -192,8 +192,9 @@ static void mark_go_unchecked(struct marks *marks, struct mark_stream *stream, c
 {
     mark_move(stream, MARK_UNCHECKED);
     if (!stream->told)
-        log_warn("claims are taken without a look at whose they are stream=%s reason=\"%s\"",
-                 mark_config_of(marks, stream)->name, reason);
+        log_warn(
+            "claims are taken without a check whose table they belong to stream=%s reason=\"%s\"",
+            mark_config_of(marks, stream)->name, reason);
     stream->told = true;
 }
 
@@ -237,7 +238,7 @@ static void mark_tell_passing(struct marks *marks, const struct mark_stream *str
     health_raise(
         marks->parts.health, "redis.foreign", true,
         "stream %s: the keys in Redis are held by %.*s, which does not know its table yet, "
-        "as its ClickHouse does not tell: see its log, or stop it, or delete the key "
+        "as ClickHouse has not told it: see its log, or stop it, or delete the key "
         "%s#table:%s. Until then events are kept",
         name, SHOWN_MAX, stream->look.mark, prefix, name);
 }
@@ -500,7 +501,8 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
         mark_move(stream, MARK_HELD);
         stream->passing_since_ms = 0;
         if (before == MARK_FOREIGN)
-            log_info("keys are this table's now stream=%s", mark_config_of(marks, stream)->name);
+            log_info("keys now belong to this table stream=%s",
+                     mark_config_of(marks, stream)->name);
         return true;
     }
     /* We cannot call a mark another table's before we know our own. */
@@ -682,7 +684,7 @@ void marks_tell(struct marks *marks, size_t number, const char *identity)
     if (text[0] == '\0' && stream->own) {
         stream->own = false;
         stream->identity[0] = '\0';
-        mark_go_unchecked(marks, stream, "ClickHouse does not tell which table it is");
+        mark_go_unchecked(marks, stream, "ClickHouse does not say which table it is");
         ring_wake(marks->parts.ring);
     } else if (text[0] != '\0' && strcmp(text, stream->identity) != 0) {
         stream->own = false;

@@ -15,10 +15,11 @@
 #include <string.h>
 
 #include "config_check.h"
+#include "config_door.h"
 #include "config_loader.h"
 #include "config_stream.h"
 #include "config_value.h"
-#include "ini.h"
+#include "alloy/ini.h"
 
 #define STREAM_PREFIX "stream."
 #define SETTING_PREFIX "setting."
@@ -324,7 +325,7 @@ static void config_file_entry(void *arg, int line, const char *section, const ch
                               const char *value)
 {
     if (*section == '\0')
-        config_problem(arg, line, "the key %s stands before the first [section]", key);
+        config_problem(arg, line, "the key %s comes before the first [section]", key);
     else if (config_is_section(section) || config_has_prefix(section, STREAM_PREFIX))
         config_assign(arg, line, &(struct assignment){section, key, value});
 }
@@ -464,6 +465,7 @@ void config_destroy(struct config *config)
         }
         if (replaced == NULL)
             config_free_frozen(config);
+        config_door_fini(config);
         free(config);
         config = replaced;
     }
@@ -606,6 +608,11 @@ void config_compare(const struct config *before, const struct config *after,
                         after->clickhouse_password_resolved) != 0)
             config_tell(&listener, true, "%s.%s", key->section,
                         key->name); /* the contents of the password file differ */
+        else if ((key == &config_keys[KEY_auth_keys_file] &&
+                  config_door_keys_differ(before, after)) ||
+                 (key == &config_keys[KEY_admin_key_file] &&
+                  config_door_admin_key_differs(before, after)))
+            config_tell(&listener, false, "%s.%s", key->section, key->name); /* the same */
     }
     config_compare_settings(before, after, &listener);
     config_compare_streams(before, after, &listener);
@@ -633,6 +640,7 @@ static void config_freeze(struct config *next, const struct config *current)
     next->clickhouse_password_resolved = current->clickhouse_password_resolved;
     for (size_t i = 0; i < next->stream_count; i++)
         next->streams[i].ttl_ms = ttl_ms[i];
+    config_door_freeze(next, current);
 
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
         const struct config_key *key = &config_keys[i];

@@ -9,6 +9,7 @@
  */
 #include "config_check.h"
 
+#include "config_door.h"
 #include "config_loader.h"
 #include "config_stream.h"
 #include "config_value.h"
@@ -23,7 +24,6 @@
 #define AUTO_THREADS_MAX 16
 #define AUTO_FILE_BYTES (8ull << 30)
 #define AUTO_MEMORY_BYTES (512ull << 20)
-#define PASSWORD_MAX 1024
 #define OTHER_MAPS 2048 /* mappings of libraries, stacks, memory, L1 */
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
@@ -88,7 +88,7 @@ static const char *config_check_clickhouse_url_problem(const char *url, bool *ha
     if (strcmp(url, "discard:") == 0)
         return NULL;
     if (!config_is_visible(url, "?#"))
-        return "no white space, ? or # may stand in it";
+        return "must not contain white space, ? or #";
     if (!config_check_has_prefix(url, "http://") && !config_check_has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
     config_check_split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
@@ -221,38 +221,6 @@ static void config_check_check_streams(struct config_loader *loader)
     }
 }
 
-/* Returns the first line of the file, owned, or NULL and a problem. */
-static char *config_check_read_password(struct config_loader *loader, const char *path)
-{
-    int place = loader->key_places[KEY_clickhouse_password_file];
-    char line[PASSWORD_MAX + 2];
-    FILE *file = fopen(path, "re");
-    bool got;
-
-    if (file == NULL) {
-        config_problem(loader, place, "clickhouse.password_file = %s: %s", path, strerror(errno));
-        return NULL;
-    }
-    errno = 0;
-    got = fgets(line, sizeof(line), file) != NULL;
-    if (!got && ferror(file))
-        config_problem(loader, place, "clickhouse.password_file = %s: %s", path, strerror(errno));
-    fclose(file);
-    if (!got && errno != 0)
-        return NULL;
-    if (!got)
-        line[0] = '\0';
-    line[strcspn(line, "\r\n")] = '\0';
-    if (line[0] == '\0' || strlen(line) > PASSWORD_MAX) {
-        config_problem(loader, place,
-                       "clickhouse.password_file = %s: its first line must be 1 to %d"
-                       " bytes",
-                       path, PASSWORD_MAX);
-        return NULL;
-    }
-    return config_copy(loader, line, strlen(line));
-}
-
 static void config_check_check_clickhouse(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -280,7 +248,7 @@ static void config_check_check_clickhouse(struct config_loader *loader)
                        "clickhouse.retry_min is longer than clickhouse.retry_max");
     config->clickhouse_password_resolved =
         has_file
-            ? config_check_read_password(loader, config->clickhouse_password_file)
+            ? config_read_secret(loader, KEY_clickhouse_password_file)
             : config_copy(loader, config->clickhouse_password, strlen(config->clickhouse_password));
 }
 
@@ -399,4 +367,5 @@ void config_check(struct config_loader *loader)
     config_check_check_clickhouse(loader);
     config_check_check_journal(loader);
     config_check_check_streams(loader);
+    config_door_check(loader);
 }

@@ -7,8 +7,11 @@
  */
 #include "config_loader.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+
+#define SECRET_MAX 1024 /* bytes of a password or key in a file */
 
 /* The reload column of config_keys.def. */
 #define RESTART false
@@ -96,4 +99,29 @@ char *config_copy(struct config_loader *loader, const char *text, size_t len)
         config_problem(loader, PLACE_NONE, "out of memory");
     }
     return copy;
+}
+
+char *config_read_secret(struct config_loader *loader, enum config_key_id id)
+{
+    const struct config_key *key = &config_keys[id];
+    const char *path = *(char **)(void *)((char *)loader->config + key->offset);
+    int place = loader->key_places[id];
+    char line[SECRET_MAX + 2] = "";
+    FILE *file = fopen(path, "re");
+    int err = 0;
+
+    if (file == NULL || (fgets(line, sizeof(line), file) == NULL && ferror(file)))
+        err = errno;
+    if (file != NULL)
+        fclose(file);
+    line[strcspn(line, "\r\n")] = '\0';
+    if (err != 0)
+        config_problem(loader, place, "%s.%s = %s: %s", key->section, key->name, path,
+                       strerror(err));
+    else if (line[0] == '\0' || strlen(line) > SECRET_MAX)
+        config_problem(loader, place, "%s.%s = %s: its first line must be 1 to %d bytes",
+                       key->section, key->name, path, SECRET_MAX);
+    else
+        return config_copy(loader, line, strlen(line));
+    return NULL;
 }

@@ -92,5 +92,7 @@ void config_problem(struct config_loader *loader, int place, const char *format,
     PRINTF_LIKE(3, 4);
 /* strdup(), or NULL and a problem. */
 char *config_copy(struct config_loader *loader, const char *text, size_t len);
+/* The first line of the file that a key names, owned; or NULL and a problem. */
+char *config_read_secret(struct config_loader *loader, enum config_key_id id);
 
 #endif

@@ -66,7 +66,7 @@ const char *host_port_split(struct slice text, struct slice *host, struct slice 
             return "the closing ] is missing";
         *host = (struct slice){text.data + 1, (size_t)(close - text.data - 1)};
         if (!host_port_is_v6(*host))
-            return "no IPv6 address stands between the brackets";
+            return "there is no IPv6 address between the brackets";
         colon = close + 1;
         if (colon < end && *colon != ':')
             return "only :port may follow the ]";

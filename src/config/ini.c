@@ -9,7 +9,7 @@
  *
  * Runs on: main thread. Owns: nothing after it returns.
  */
-#include "ini.h"
+#include "alloy/ini.h"
 
 #include <errno.h>
 #include <stdbool.h>

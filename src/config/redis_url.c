@@ -39,7 +39,7 @@ static const char *redis_url_decode(struct slice text, char **out)
             int low = i + 2 < text.len ? text_hex_digit(text.data[i + 2]) : -1;
 
             if (high < 0 || low < 0 || (high | low) == 0)
-                return "credentials must have special characters as %XX";
+                return "credentials must encode special characters as %XX";
             byte = high << 4 | low;
             i += 2;
         }
@@ -57,7 +57,7 @@ static const char *redis_url_parse_login(struct redis_url *url, struct slice tex
     size_t user_len;
 
     if (colon == NULL)
-        return "credentials must be user:password@ or :password@, special characters as %XX";
+        return "credentials must be user:password@ or :password@, with special characters as %XX";
     user_len = (size_t)(colon - text.data);
     if (user_len > 0)
         problem = redis_url_decode((struct slice){text.data, user_len}, &url->user);
@@ -115,7 +115,7 @@ static const char *redis_url_parse_text(struct redis_url *url, const char *text)
 
     for (const char *c = text; *c != '\0'; c++)
         if (*c <= ' ' || *c > '~')
-            return "no white space or control character may stand in it";
+            return "must not contain white space or control characters";
     if (strncmp(text, "rediss://", 9) == 0)
         return "TLS is not supported";
     if (!tcp && strncmp(text, "unix://", 7) != 0)

@@ -62,8 +62,26 @@ struct ctl_replay {
 /* dead-letter replay. */
 int ctl_replay(const struct ctl_replay *replay);
 
-/* bury: admin is the URL of alloyd's admin port, without a path. */
-int ctl_bury(const char *admin, const char *stream, FILE *out);
+struct ctl_admin {
+    const char *url;      /* of alloyd's admin port, without a path */
+    const char *key_file; /* whose first line is its key; NULL: it needs none */
+};
+/* bury. */
+int ctl_bury(const struct ctl_admin *admin, const char *stream, FILE *out);
+
+/* Which key, in which file. */
+struct ctl_key {
+    const char *name;
+    const char *file;
+    const char *streams; /* "*", or names with commas between them */
+    uint64_t rate;       /* events a second; 0: any number */
+};
+/* The owned path that auth.keys_file has in a configuration; NULL: none, told. */
+char *ctl_keys_file(const char *config);
+/* key add, list, remove. add prints the key, and nothing else, to out. */
+int ctl_key_add(const struct ctl_key *key, FILE *out);
+int ctl_key_list(const char *path, FILE *out);
+int ctl_key_remove(const struct ctl_key *key, FILE *out);
 
 /* journal inspect, verify. */
 int ctl_journal_inspect(const char *dir, FILE *out);

@@ -8,6 +8,7 @@
  */
 #include "ctl.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 
 #define ANSWER_MAX 1024
 #define TIMEOUT_S 30L
+#define KEY_MAX 512
 
 struct answer {
     char text[ANSWER_MAX]; /* the beginning of the answer */
@@ -63,32 +65,60 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
         if (events == 0)
             fprintf(out, "stream %s: no refused events are kept\n", stream);
         else
-            fprintf(out, "stream %s: %" PRIu64 " event%s to be let go to the dead letters\n",
-                    stream, events, ctl_plural(events));
+            fprintf(out, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream,
+                    events, ctl_plural(events));
         return EXIT_SUCCESS;
     }
     if (status == 404)
         fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream, line);
     else
-        fprintf(stderr, "alloyctl: %s did not let stream %s go (HTTP status %ld): %s\n", admin,
-                stream, status, line);
+        fprintf(stderr, "alloyctl: %s did not bury events of stream %s (HTTP status %ld): %s\n",
+                admin, stream, status, line);
     return EXIT_FAILURE;
 }
 
+/* Reads the first line of the file. False: it cannot be read (reported). */
+static bool ctl_bury_read_key(const char *path, char key[KEY_MAX + 2])
+{
+    FILE *file;
+    bool got;
+
+    errno = 0;
+    file = fopen(path, "re");
+    got = file != NULL && fgets(key, KEY_MAX + 2, file) != NULL;
+    if (!got)
+        fprintf(stderr, "alloyctl: %s: %s\n", path, errno != 0 ? strerror(errno) : "it is empty");
+    if (file != NULL)
+        fclose(file);
+    if (got)
+        key[strcspn(key, "\r\n")] = '\0';
+    return got;
+}
+
 /* Posts, and prints the result. Returns the exit status. */
-static int ctl_bury_post(CURL *easy, const char *admin, const char *stream, FILE *out)
+static int ctl_bury_post(CURL *easy, const struct ctl_admin *admin, const char *stream, FILE *out)
 {
     /* alloyd wants this header, which a web page in a browser cannot set. */
     struct curl_slist *headers = curl_slist_append(NULL, "Alloy-Control: 1");
-    char *url = ctl_bury_url(easy, admin, stream);
+    char *url = ctl_bury_url(easy, admin->url, stream);
+    char key[KEY_MAX + 2] = "";
     char error[CURL_ERROR_SIZE] = "";
     struct answer answer = {.len = 0};
     CURLcode result = CURLE_OUT_OF_MEMORY;
     long status = 0;
 
+    if (admin->key_file != NULL && !ctl_bury_read_key(admin->key_file, key)) {
+        curl_slist_free_all(headers);
+        free(url);
+        return EXIT_FAILURE;
+    }
     if (headers != NULL && url != NULL) {
         curl_easy_setopt(easy, CURLOPT_URL, url);
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+        if (key[0] != '\0') {
+            curl_easy_setopt(easy, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
+            curl_easy_setopt(easy, CURLOPT_XOAUTH2_BEARER, key);
+        }
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, ctl_bury_on_answer);
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, &answer);
@@ -105,13 +135,13 @@ static int ctl_bury_post(CURL *easy, const char *admin, const char *stream, FILE
     curl_slist_free_all(headers);
     free(url);
     if (result == CURLE_OK)
-        return ctl_bury_tell(admin, stream, status, &answer, out);
-    fprintf(stderr, "alloyctl: %s does not answer: %s\n", admin,
+        return ctl_bury_tell(admin->url, stream, status, &answer, out);
+    fprintf(stderr, "alloyctl: %s does not answer: %s\n", admin->url,
             error[0] != '\0' ? error : curl_easy_strerror(result));
     return EXIT_FAILURE;
 }
 
-int ctl_bury(const char *admin, const char *stream, FILE *out)
+int ctl_bury(const struct ctl_admin *admin, const char *stream, FILE *out)
 {
     int status = EXIT_FAILURE;
     CURL *easy;

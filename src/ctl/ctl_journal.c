@@ -98,7 +98,7 @@ static const char *ctl_journal_diagnose(const struct segment *segment, size_t of
     if (segment->limit - offset < sizeof(*record) || record->magic != RECORD_MAGIC)
         return "no record begins here";
     if (record->copies == 0 && record->lsn != segment_lsn(segment, offset))
-        return "record is not of this place";
+        return "record does not belong here";
     if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
         return "record was never finished";
     return "record does not match its checksum";
@@ -288,7 +288,7 @@ static int ctl_journal_tell_set_aside(void *arg, const char *found)
     segment_name(name, number, "alj.corrupt");
     if (strcmp(name, found) == 0)
         ctl_journal_tell_problem(walk, number, 0,
-                                 "set aside as %s: something in it could not be believed", name);
+                                 "set aside as %s: something in it cannot be trusted", name);
     return 0;
 }
 

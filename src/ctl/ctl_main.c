@@ -11,13 +11,26 @@
 #include <string.h>
 
 #include "alloy/clock.h"
+#include "alloy/keys.h"
 #include "ctl.h"
 
 #define LETTER_DIR "/var/lib/alloy/dead-letter"
 #define URL "http://127.0.0.1:8080"
 #define ADMIN_URL "http://127.0.0.1:8081"
 
-enum command { LETTERS_LIST, LETTERS_SHOW, LETTERS_REPLAY, JOURNAL_INSPECT, JOURNAL_VERIFY, BURY };
+#define CONFIG "/etc/alloy/alloy.ini"
+
+enum command {
+    LETTERS_LIST,
+    LETTERS_SHOW,
+    LETTERS_REPLAY,
+    JOURNAL_INSPECT,
+    JOURNAL_VERIFY,
+    BURY,
+    KEY_ADD,
+    KEY_LIST,
+    KEY_REMOVE
+};
 
 static const struct {
     const char *noun;
@@ -29,21 +42,35 @@ static const struct {
     [LETTERS_REPLAY] = {"dead-letter", "replay", "supk"},
     [JOURNAL_INSPECT] = {"journal", "inspect", ""},
     [JOURNAL_VERIFY] = {"journal", "verify", ""},
-    [BURY] = {"bury", NULL, "d"},
+    [BURY] = {"bury", NULL, "dK"},
+    [KEY_ADD] = {"key", "add", "SRfC"},
+    [KEY_LIST] = {"key", "list", "fC"},
+    [KEY_REMOVE] = {"key", "remove", "fC"},
 };
 
 static const struct option long_options[] = {
-    {"stream", required_argument, NULL, 's'}, {"code", required_argument, NULL, 'c'},
-    {"since", required_argument, NULL, 'a'},  {"raw", no_argument, NULL, 'r'},
-    {"url", required_argument, NULL, 'u'},    {"path", required_argument, NULL, 'p'},
-    {"all", no_argument, NULL, 'A'},          {"keep", no_argument, NULL, 'k'},
-    {"admin", required_argument, NULL, 'd'},  {"version", no_argument, NULL, 'V'},
-    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+    {"stream", required_argument, NULL, 's'},
+    {"code", required_argument, NULL, 'c'},
+    {"since", required_argument, NULL, 'a'},
+    {"raw", no_argument, NULL, 'r'},
+    {"url", required_argument, NULL, 'u'},
+    {"path", required_argument, NULL, 'p'},
+    {"all", no_argument, NULL, 'A'},
+    {"keep", no_argument, NULL, 'k'},
+    {"admin", required_argument, NULL, 'd'},
+    {"admin-key-file", required_argument, NULL, 'K'},
+    {"streams", required_argument, NULL, 'S'},
+    {"rate", required_argument, NULL, 'R'},
+    {"file", required_argument, NULL, 'f'},
+    {"config", required_argument, NULL, 'C'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static const char help_text[] =
-    "alloyctl looks into the folders of alloyd, posts refused events again, and lets a stream's\n"
-    "refused events go.\n"
+    "alloyctl looks into the folders of alloyd, posts refused events again, lets a stream's\n"
+    "refused events go, and makes keys for clients.\n"
     "\n"
     "Usage: alloyctl dead-letter list   [DIR]\n"
     "       alloyctl dead-letter show   [--stream NAME] [--code N] [--since TIME] [--raw] [--all] "
@@ -51,7 +78,10 @@ static const char help_text[] =
     "       alloyctl dead-letter replay [--stream NAME] [--url URL] [--path PATH] [--keep] [DIR]\n"
     "       alloyctl journal inspect DIR\n"
     "       alloyctl journal verify DIR\n"
-    "       alloyctl bury STREAM [--admin URL]\n"
+    "       alloyctl bury STREAM [--admin URL] [--admin-key-file FILE]\n"
+    "       alloyctl key add NAME [--streams NAME,NAME] [--rate N] [--file FILE | --config FILE]\n"
+    "       alloyctl key list [--file FILE | --config FILE]\n"
+    "       alloyctl key remove NAME [--file FILE | --config FILE]\n"
     "\n"
     "dead-letter: events that ClickHouse refused, in DIR (default " LETTER_DIR ")\n"
     "  list    files, events and time span, and sums by stream and code\n"
@@ -75,11 +105,25 @@ static const char help_text[] =
     "  inspect  segments and streams: records by state, bytes, and the oldest that waits\n"
     "  verify   check every checksum, and print segment and offset of each problem\n"
     "\n"
-    "bury: tells a running alloyd to give up the events of STREAM that ClickHouse refuses. alloyd\n"
-    "keeps them when it refuses every one, which /readyz tells as clickhouse.STREAM.refuses; they "
-    "go\n"
-    "to the dead letters then, and can be replayed from there.\n"
+    "bury: tells a running alloyd to move the events of STREAM that ClickHouse refuses to the\n"
+    "dead letters, from where they can be replayed. alloyd keeps them while ClickHouse refuses\n"
+    "every event of the stream, which /readyz reports as clickhouse.STREAM.refuses.\n"
     "  --admin URL    where alloyd's admin port is (default " ADMIN_URL ")\n"
+    "  --admin-key-file FILE\n"
+    "                 file whose first line is the key of the admin port (admin.key_file)\n"
+    "\n"
+    "key: the keys with which clients may send, in the file of auth.keys_file. It holds hashes "
+    "and\n"
+    "no keys. alloyd reads it when it starts and at HUP.\n"
+    "  add     make a key, print it this once, and add a line to the file, which is made if need "
+    "be\n"
+    "  list    names, streams and rates\n"
+    "  remove  remove the line of the key NAME\n"
+    "\n"
+    "  --streams NAMES  the streams that the key is for (default *, all of them)\n"
+    "  --rate N         events a second (default 0, any number)\n"
+    "  --file FILE      the keys file\n"
+    "  --config FILE    the configuration that names it (default " CONFIG ")\n"
     "\n"
     "  -V, --version  print the version, and exit\n"
     "  -h, --help     print this text, and exit\n"
@@ -90,7 +134,9 @@ static const char help_text[] =
 struct command_line {
     enum command command;
     const char *word; /* what the command is about: a folder, or a stream */
-    const char *admin;
+    struct ctl_admin admin;
+    const char *config;
+    struct ctl_key key;
     struct ctl_show show;
     struct ctl_replay replay;
 };
@@ -126,6 +172,14 @@ static const char *ctl_main_what_it_takes(int option)
         return "a URL such as " URL ", without a path: that goes into --path";
     case 'd':
         return "a URL such as " ADMIN_URL ", without a path";
+    case 'S':
+        return "* or names of streams, with commas and no white space between them";
+    case 'R':
+        return "a number of events a second, from 0 to 1000000000";
+    case 'K':
+    case 'f':
+    case 'C':
+        return "the name of a file";
     default:
         return "a path that begins with '/'";
     }
@@ -138,6 +192,21 @@ static bool ctl_main_set_code(struct command_line *line, const char *text)
 
     line->show.filter.code = (int)code;
     return *text != '\0' && *end == '\0' && code > 0 && code < 100000;
+}
+
+static bool ctl_main_set_rate(struct command_line *line, const char *text)
+{
+    char *end;
+    unsigned long rate = strtoul(text, &end, 10);
+
+    line->key.rate = rate;
+    return *text >= '0' && *text <= '9' && *end == '\0' && rate <= BUCKET_RATE_MAX;
+}
+
+static bool ctl_main_set_file(const char **file)
+{
+    *file = optarg;
+    return optarg[0] != '\0';
 }
 
 /* Takes one option that is not --help or --version. False: its value is wrong. */
@@ -161,8 +230,19 @@ static bool ctl_main_take_option(struct command_line *line, int option)
         line->replay.url = optarg;
         return ctl_is_base_url(optarg);
     case 'd':
-        line->admin = optarg;
+        line->admin.url = optarg;
         return ctl_is_base_url(optarg);
+    case 'K':
+        return ctl_main_set_file(&line->admin.key_file);
+    case 'f':
+        return ctl_main_set_file(&line->key.file);
+    case 'C':
+        return ctl_main_set_file(&line->config);
+    case 'S':
+        line->key.streams = optarg;
+        return keys_streams_problem((struct slice){optarg, strlen(optarg)}) == NULL;
+    case 'R':
+        return ctl_main_set_rate(line, optarg);
     case 'p':
         line->replay.path = optarg;
         return optarg[0] == '/';
@@ -199,6 +279,27 @@ static bool ctl_main_find_command(struct command_line *line, int count, char **w
     return false;
 }
 
+/* Takes the name of a key; NULL: none is given. False: it is wrong (reported). */
+static bool ctl_main_take_key(struct command_line *line, const char *name)
+{
+    const char *verb = commands[line->command].verb;
+    const char *problem = NULL;
+
+    if ((name != NULL) == (line->command == KEY_LIST)) {
+        if (name == NULL)
+            fprintf(stderr, "alloyctl: key %s: which key?\n", verb);
+        else
+            fprintf(stderr, "alloyctl: unexpected argument '%s'\n", name);
+        return false;
+    }
+    line->key.name = name;
+    if (name != NULL)
+        problem = keys_name_problem((struct slice){name, strlen(name)});
+    if (problem != NULL)
+        fprintf(stderr, "alloyctl: key %s: '%s': %s\n", verb, name, problem);
+    return problem == NULL;
+}
+
 /* Takes the words: noun, verb, and a folder or a stream. False: they are wrong (reported). */
 static bool ctl_main_take_words(struct command_line *line, int count, char **words)
 {
@@ -211,6 +312,8 @@ static bool ctl_main_take_words(struct command_line *line, int count, char **wor
         return false;
     }
     line->word = count > used ? words[used] : LETTER_DIR;
+    if (strcmp(words[0], "key") == 0)
+        return ctl_main_take_key(line, count > used ? words[used] : NULL);
     if (count == used && strcmp(words[0], "journal") == 0) {
         fprintf(stderr, "alloyctl: journal %s: which folder?\n", words[1]);
         return false;
@@ -265,6 +368,24 @@ static int ctl_main_parse_command_line(int argc, char **argv, struct command_lin
     return -1;
 }
 
+static int ctl_main_run_key(struct command_line *line)
+{
+    char *file = line->key.file != NULL ? strdup(line->key.file) : ctl_keys_file(line->config);
+    int status = EXIT_FAILURE;
+
+    line->key.file = file;
+    if (file == NULL)
+        return EXIT_FAILURE;
+    if (line->command == KEY_ADD)
+        status = ctl_key_add(&line->key, stdout);
+    else if (line->command == KEY_REMOVE)
+        status = ctl_key_remove(&line->key, stdout);
+    else
+        status = ctl_key_list(file, stdout);
+    free(file);
+    return ctl_main_finish_output(status);
+}
+
 static int ctl_main_run(struct command_line *line)
 {
     switch (line->command) {
@@ -280,14 +401,21 @@ static int ctl_main_run(struct command_line *line)
     case JOURNAL_VERIFY:
         return ctl_main_finish_output(ctl_journal_verify(line->word, stdout));
     case BURY:
-        return ctl_main_finish_output(ctl_bury(line->admin, line->word, stdout));
+        return ctl_main_finish_output(ctl_bury(&line->admin, line->word, stdout));
+    case KEY_ADD:
+    case KEY_LIST:
+    case KEY_REMOVE:
+        return ctl_main_run_key(line);
     }
     ALLOY_UNREACHABLE("a command without a case");
 }
 
 int main(int argc, char **argv)
 {
-    struct command_line line = {.admin = ADMIN_URL, .replay = {.url = URL}};
+    struct command_line line = {.admin = {.url = ADMIN_URL},
+                                .config = CONFIG,
+                                .key = {.streams = "*"},
+                                .replay = {.url = URL}};
     int status = ctl_main_parse_command_line(argc, argv, &line);
 
     return status < 0 ? ctl_main_run(&line) : status;

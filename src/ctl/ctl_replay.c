@@ -151,7 +151,7 @@ static void ctl_replay_tell_refusal(struct posting *posting, long status)
         fputs("alloyctl: if the stream has a path of its own, give --stream NAME --path PATH\n",
               stderr);
     else if (ctl_judge(status) == CTL_ANSWER_TAKEN)
-        fputs("alloyctl: that is no answer of an alloyd\n", stderr);
+        fputs("alloyctl: this is not an answer of alloyd\n", stderr);
 }
 
 /* Sends the request until alloyd has taken it. Returns 0 or -EIO (reported). */

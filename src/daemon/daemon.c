@@ -132,7 +132,7 @@ static int daemon_open_l1(struct daemon *daemon, bool *ids_known)
         return 0;
     err = l1_attach(daemon->l1, &folder, now_ms, &loaded);
     if (err != 0) {
-        log_error("known ids are kept in memory alone folder=%s error=\"%s\"", config->journal_dir,
+        log_error("known ids are kept only in memory folder=%s error=\"%s\"", config->journal_dir,
                   strerror(-err));
         return 0;
     }
@@ -244,7 +244,7 @@ static int daemon_start_marks(struct daemon *daemon, char error[JOURNAL_ERROR_MA
 
     if (config->redis_url[0] == '\0' || strncmp(config->clickhouse_url, "discard:", 8) == 0)
         return 0;
-    snprintf(error, JOURNAL_ERROR_MAX, "cannot start the thread that looks after marks in Redis");
+    snprintf(error, JOURNAL_ERROR_MAX, "cannot start the thread for the marks in Redis");
     return marks_start(&daemon->marks,
                        &(struct marks_parts){.config = &daemon->config,
                                              .health = daemon->health,
@@ -438,13 +438,13 @@ static void daemon_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
 
     snprintf(key, sizeof(key), "thread.%s", name);
     if (silent_ms == 0) {
-        log_warn("thread goes on thread=%s", name);
+        log_warn("thread no longer hangs thread=%s", name);
         health_clear(daemon->health, key);
         return;
     }
     log_error("thread hangs thread=%s silent_ms=%" PRIu64, name, silent_ms);
     health_raise(daemon->health, key, true,
-                 "The thread %s hangs: restart alloyd, and tell its developers.", name);
+                 "The thread %s hangs: restart alloyd, and report this to its developers.", name);
 }
 
 /* Serves until TERM or INT. Pings systemd only while no thread hangs, so that systemd restarts us

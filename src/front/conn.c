@@ -381,6 +381,8 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             reply->code = refusal->code;
             reply->message = refusal->message;
             reply->answer = NULL;
+            if (unlikely(answer->metered_events > 0))
+                entry_give(conn, answer);
         }
     }
     if (unlikely(answer->kind == ANSWER_WAITED))
@@ -520,6 +522,11 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
     STAILQ_INIT(&set->stalled);
     STAILQ_INIT(&set->large);
     TAILQ_INIT(&set->waited);
+    set->keys_cache = keys_cache_create();
+    if (!set->keys_cache) {
+        free(set);
+        return NULL;
+    }
     return set;
 }
 
@@ -538,6 +545,7 @@ void conn_set_destroy(struct conn_set *set)
         }
     }
     buffer_pool_fini(&set->pool);
+    free(set->keys_cache);
     free(set);
 }
 

@@ -16,6 +16,7 @@
 #include <event2/event_struct.h>
 
 #include "alloy/ack.h"
+#include "alloy/address.h"
 #include "alloy/clock.h"
 #include "conn.h"
 #include "alloy/http_parse.h"
@@ -86,6 +87,9 @@ struct answer {
     uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
     size_t request;    /* its number in admission */
     uint64_t begun_ns; /* when the request's first byte was read */
+    /* what entry_take() has taken for it: with this key, or NULL; this many events */
+    const struct key *key;
+    uint32_t metered_events;
 };
 
 /* How far we are with the first of set->large, the one large body that is being judged. */
@@ -109,6 +113,8 @@ struct conn {
     bool lingering; /* its close will be a lingering one */
     bool refused;   /* beyond max_connections, and not counted in shared->connections */
     bool spare;     /* was idle when the drain began, and is no longer counted there either */
+    bool address_known;
+    struct address address; /* for conn_address() */
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;
@@ -116,8 +122,11 @@ struct conn {
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
     struct ack ack;
-    struct cors *cors;           /* of the page that sent it; NULL: none; until it is answered */
-    bool lenient;                /* its good events are taken though others are bad */
+    struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
+    const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
+    bool metered;          /* its events are counted, and may be limited */
+    uint16_t retry_s;      /* Retry-After of the 429 that is in hand */
+    bool lenient;          /* its good events are taken though others are bad */
     struct reply_errors *errors; /* of a lenient one, until it is answered; NULL: none yet */
     uint64_t begun_ns;           /* 0: not one byte of it has arrived */
     size_t scanned;              /* of its head; for http_parse_head() */
@@ -166,6 +175,7 @@ struct conn_set {
     size_t turn_bytes;
     uint32_t answer_count;
     struct reply_date date;
+    struct keys_cache *keys_cache;
     struct json_scan scan;
     struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
@@ -261,6 +271,23 @@ void request_drop_errors(struct conn *conn);
 void request_tell_success(const struct conn *conn, struct reply *reply);
 /* The answer that says refusal. */
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
+
+/* conn_address.c */
+
+/* The client's address; ADDRESS_NONE on a unix socket. Lent while the connection lives. */
+const struct address *conn_address(struct conn *conn);
+
+/* entry.c */
+
+/* Judges whether a request, of which the whole head is there, may send to conn->stream. Sets
+ * conn->key and conn->metered. Returns NULL, or what is wrong. */
+const struct refusal *entry_check(struct conn *conn, const struct http_request *request);
+/* The request's body holds n events, and conn->metered is set: counts them, and takes them from
+ * what its key and address may send. Returns NULL, or what is wrong; then nothing was taken, and
+ * the events count as rejected. */
+const struct refusal *entry_take(struct conn *conn, uint32_t n);
+/* Admission has refused the request of this answer: gives back what was taken for it. */
+void entry_give(struct conn *conn, const struct answer *answer);
 
 /* conn_wait.c */
 

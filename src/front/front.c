@@ -468,6 +468,9 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     front->shared.health = parts->health;
     front->shared.metrics = parts->metrics;
     front->shared.budget.max = config->server_max_buffers_bytes;
+    front->shared.quota = quota_create(config->server_max_connections);
+    if (!front->shared.quota)
+        goto no_memory;
     front_connections_limit(&front->shared, config);
     err = listener_open_all(&front->listeners, config->server_addresses,
                             config->server_address_count, front->thread_count, error);
@@ -489,8 +492,10 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
 no_memory:
     snprintf(error, FRONT_ERROR_MAX, "cannot start the front end: out of memory");
 free_front:
-    if (front)
+    if (front) {
+        quota_destroy(front->shared.quota);
         free(front->threads);
+    }
     free(front);
     return err;
 }
@@ -517,6 +522,7 @@ void front_stop(struct front *front)
 {
     front_threads_stop(front, front->thread_count);
     listener_close_all(&front->listeners);
+    quota_destroy(front->shared.quota);
     free(front->threads);
     free(front);
 }

@@ -2,9 +2,9 @@
 /*
  * request.c - makes requests out of the bytes in a connection's buffer, and notes their answers.
  *
- * A request is judged in the order path, method, encoding, length, body. If the framing of a
- * refused request is sound, we drop its body and the connection goes on; if not, or if the body is
- * longer than we would ever take, we close the connection.
+ * A request is judged in the order path, method, key and limits, encoding, length, body. If the
+ * framing of a refused request is sound, we drop its body and the connection goes on; if not, or if
+ * the body is longer than we would ever take, we close the connection.
  *
  * Admission borrows slices of the buffer, so a connection with answers noted neither reads nor
  * moves its buffer until the turn's end.
@@ -76,6 +76,7 @@ struct reply request_reply(const struct conn *conn, const struct refusal *refusa
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
                           .cors = conn->cors,
+                          .retry_s = refusal->status == 429 ? conn->retry_s : 0,
                           .code = refusal->code,
                           .message = refusal->message};
 }
@@ -186,6 +187,13 @@ static bool request_has_events(const struct conn *conn, const struct json_scan *
            (likely(conn->errors == NULL) || scan->index > conn->errors->invalid);
 }
 
+/* Events of a scanned body that are good. */
+static uint32_t request_event_count(const struct conn *conn, const struct json_scan *scan)
+{
+    return likely(conn->errors == NULL) ? scan->index
+                                        : scan->index - (uint32_t)conn->errors->invalid;
+}
+
 /* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
  * it is answered: it may have to wait, or it is long. */
 static bool request_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
@@ -216,6 +224,33 @@ static bool request_say(struct conn *conn, struct answer *answer, const struct j
     return false;
 }
 
+/* Takes the events of a scanned body from what its sender may send. Returns NULL, or what is
+ * wrong. */
+static const struct refusal *request_meter(struct conn *conn, const struct json_scan *scan)
+{
+    if (likely(!conn->metered))
+        return NULL;
+    return entry_take(conn, request_event_count(conn, scan));
+}
+
+/* Notes in the answer what request_meter() has taken. */
+static void request_note_metered(const struct conn *conn, struct answer *answer,
+                                 const struct json_scan *scan)
+{
+    if (likely(!conn->metered))
+        return;
+    answer->key = conn->key;
+    answer->metered_events = request_event_count(conn, scan);
+}
+
+/* Answers a scanned body whose sender sends too much. */
+static void request_say_limited(struct conn *conn, struct answer *answer,
+                                const struct refusal *refusal)
+{
+    request_drop_errors(conn);
+    answer->reply = request_reply(conn, refusal);
+}
+
 /* Begins to scan the body of the request whose head the buffer begins with. headers is lent to the
  * scan. */
 static void request_begin_scan(const struct conn *conn, struct json_scan *scan, struct slice body,
@@ -241,8 +276,10 @@ static bool request_judge_body(struct conn *conn, struct slice body)
     struct admission *admission = set->parts.admission;
     struct json_scan *scan = &set->scan;
     struct answer *answer = turn_answer(conn);
+    const struct refusal *refusal = NULL;
     struct json_scan_event event;
     enum json_scan_result result;
+    bool has_events;
 
     set->turn_bytes += body.len;
     answer->request = admission_open(admission, conn->stream);
@@ -253,10 +290,19 @@ static bool request_judge_body(struct conn *conn, struct slice body)
         while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
             admission_event(admission, &event);
     } while (result != JSON_SCAN_END && request_pass_over(conn, scan, result));
-    if (request_has_events(conn, scan, result))
-        answer->kind = ANSWER_ADMISSION;
-    else
+    has_events = request_has_events(conn, scan, result);
+    if (likely(has_events))
+        refusal = request_meter(conn, scan);
+    if (unlikely(!has_events || refusal))
         admission_drop(admission);
+    if (unlikely(refusal)) {
+        request_say_limited(conn, answer, refusal);
+        return false;
+    }
+    if (likely(has_events)) {
+        answer->kind = ANSWER_ADMISSION;
+        request_note_metered(conn, answer, scan);
+    }
     return request_say(conn, answer, scan, result);
 }
 
@@ -383,18 +429,24 @@ static enum json_scan_result request_scan_large(struct conn *conn)
     return JSON_SCAN_EVENT;
 }
 
-/* The large body is judged: notes the answer and continues with what follows it. */
-static void request_end_large(struct conn *conn, enum json_scan_result result)
+/* The large body is judged: notes the answer, which is refusal if there is one, and continues with
+ * what follows the body. */
+static void request_end_large(struct conn *conn, enum json_scan_result result,
+                              const struct refusal *refusal)
 {
     struct conn_set *set = conn->set;
     struct answer *answer = turn_answer(conn);
-    bool held;
+    bool held = false;
 
-    if (request_has_events(conn, &set->large_scan, result)) {
+    if (likely(!refusal) && request_has_events(conn, &set->large_scan, result)) {
         answer->kind = ANSWER_LARGE;
+        request_note_metered(conn, answer, &set->large_scan);
         set->large_result = admission_result(set->parts.large, 0);
     }
-    held = request_say(conn, answer, &set->large_scan, result);
+    if (unlikely(refusal))
+        request_say_limited(conn, answer, refusal);
+    else
+        held = request_say(conn, answer, &set->large_scan, result);
     admission_reset(set->parts.large);
     set->large_step = LARGE_NEXT;
     STAILQ_REMOVE_HEAD(&set->large, stalled_next);
@@ -412,7 +464,9 @@ static bool request_commit_large(struct conn_set *set)
 void request_advance_large(struct conn_set *set)
 {
     struct conn *conn = STAILQ_FIRST(&set->large);
+    const struct refusal *refusal = NULL;
     enum json_scan_result result;
+    bool has_events;
 
     switch (set->large_step) {
     case LARGE_NEXT:
@@ -423,14 +477,17 @@ void request_advance_large(struct conn_set *set)
         return;
     case LARGE_SCAN:
         result = request_scan_large(conn);
-        if (request_has_events(conn, &set->large_scan, result))
+        has_events = request_has_events(conn, &set->large_scan, result);
+        if (has_events)
+            refusal = request_meter(conn, &set->large_scan);
+        if (has_events && !refusal)
             set->large_step = LARGE_COMMIT;
         else if (result != JSON_SCAN_EVENT)
-            request_end_large(conn, result);
+            request_end_large(conn, result, refusal);
         return;
     case LARGE_COMMIT:
         if (request_commit_large(set))
-            request_end_large(conn, JSON_SCAN_END);
+            request_end_large(conn, JSON_SCAN_END, NULL);
         return;
     }
 }
@@ -471,14 +528,18 @@ static const struct refusal *
 request_find_stream(struct conn *conn, const struct http_request *request, struct refusal *own)
 {
     int stream = route_find(conn->set->parts.shared->routes, request->path);
+    const struct refusal *refusal;
 
     if (stream == ROUTE_NONE)
         return &refuse_not_found;
     if (request->method != HTTP_POST)
         return &refuse_method;
+    conn->stream = (uint16_t)stream;
+    refusal = entry_check(conn, request);
+    if (unlikely(refusal))
+        return refusal;
     if (request->has_encoding)
         return &refuse_encoding;
-    conn->stream = (uint16_t)stream;
     return request_find_ack(conn, request, own);
 }
 

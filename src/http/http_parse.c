@@ -290,7 +290,7 @@ static const char *http_parse_request_line(struct head *head, const char *p, con
     /* Before the form of the target, so that the HTTP/2 preface "PRI *" gets its own answer. */
     if (p[5] != '1') {
         return http_refuse(head, HTTP_UNSUPPORTED_VERSION,
-                           "Only HTTP/1.0 and HTTP/1.1 are spoken.");
+                           "Only HTTP/1.0 and HTTP/1.1 are supported.");
     }
     request->minor = p[7] == '0' ? 0 : 1;
     if (!http_split_target(request, target, target_end)) {
@@ -397,7 +397,7 @@ static bool http_note_header(struct head *head, struct slice name, struct slice 
         if (http_text_is(name, "expect")) {
             request->expect_continue = http_text_is(value, "100-continue");
             return request->expect_continue ||
-                   http_refuse_bad(head, "Expect is not 100-continue, the one expectation known.");
+                   http_refuse_bad(head, "The only supported Expect is 100-continue.");
         }
         if (http_text_is(name, "prefer") && request->prefer.len == 0) {
             request->prefer = value;
@@ -450,7 +450,7 @@ static const char *http_parse_header(struct head *head, const char *p, const cha
     }
     value_end = http_skip_value(colon + 1, end);
     if (end - value_end < 2 || value_end[0] != '\r' || value_end[1] != '\n') {
-        return http_refuse(head, HTTP_BAD, "A header's value has a control byte in it.");
+        return http_refuse(head, HTTP_BAD, "A header's value contains a control byte.");
     }
     head->header_count++;
     if (!http_note_header(head, http_slice_between(name, colon), http_trim(colon + 1, value_end))) {

@@ -184,6 +184,10 @@ static const char *reply_status_line(uint16_t status)
         return "HTTP/1.1 204 No Content\r\n";
     case 400:
         return "HTTP/1.1 400 Bad Request\r\n";
+    case 401:
+        return "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n";
+    case 403:
+        return "HTTP/1.1 403 Forbidden\r\n";
     case 404:
         return "HTTP/1.1 404 Not Found\r\n";
     case 405:
@@ -198,6 +202,8 @@ static const char *reply_status_line(uint16_t status)
         return "HTTP/1.1 415 Unsupported Media Type\r\n";
     case 422:
         return "HTTP/1.1 422 Unprocessable Content\r\n";
+    case 429:
+        return "HTTP/1.1 429 Too Many Requests\r\n";
     case 431:
         return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
     case 501:
@@ -266,6 +272,10 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
     }
     if (unlikely(reply->cors != NULL))
         reply_put_cors(&text, reply->cors);
+    if (unlikely(reply->retry_s > 0)) {
+        PUT(&text, "\r\nRetry-After: ");
+        reply_put_number(&text, reply->retry_s);
+    }
     if (reply->close)
         PUT(&text, "\r\nConnection: close");
     else if (reply->keep_alive)

@@ -261,7 +261,7 @@ static void burial_tell_held(struct burial *burial, int err)
     uint64_t suppressed = 0;
 
     if (err == -EAGAIN)
-        snprintf(why, sizeof(why), "too many ids wait for Redis to be forgotten");
+        snprintf(why, sizeof(why), "too many ids wait to be released in Redis");
     else if (err == -ENOSPC)
         snprintf(why, sizeof(why), "dead_letter.max_bytes or the disk of %s is used up", dir);
     else

@@ -174,7 +174,8 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
     if (journal_stamp(flusher->parts.journal, insert_records(insert), insert->count, insert->id) !=
         0) {
         if (log_limit_pass(&flusher->stamp_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
-            log_error("journal cannot hold an insert's id action=retry suppressed=%" PRIu64, held);
+            log_error("the journal cannot store an insert's id action=retry suppressed=%" PRIu64,
+                      held);
         return -EIO;
     }
     insert->stamped = true;

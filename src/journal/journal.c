@@ -37,7 +37,8 @@ static int journal_set_spec(struct journal *journal, const struct journal_option
     size = (size + page - 1) / page * page;
     if (size > options->max_bytes / 2) {
         size = options->max_bytes / 2 / page * page;
-        log_info("segments are smaller than configured, as max_bytes holds two bytes=%zu", size);
+        log_info("segments are smaller than configured, so that max_bytes holds two bytes=%zu",
+                 size);
     }
     if (size < SEGMENT_BYTES_MIN)
         size = SEGMENT_BYTES_MIN;

@@ -66,7 +66,7 @@ static int journal_dir_open_folder(struct journal_dir *dir, char *error)
         return journal_dir_fail(error, -errno, dir->path, "cannot be opened");
     err = files_make_path(dir->path, 0700, 0755);
     if (err != 0)
-        return journal_dir_fail(error, err, dir->path, "cannot be made");
+        return journal_dir_fail(error, err, dir->path, "cannot be created");
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir->fd < 0)
         return journal_dir_fail(error, -errno, dir->path, "cannot be opened");
@@ -100,7 +100,7 @@ static int journal_dir_take_lock(struct journal_dir *dir, char *error)
     }
     len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
     if (ftruncate(dir->lock_fd, 0) != 0 || pwrite(dir->lock_fd, text, (size_t)len, 0) != len)
-        log_warn("lock file does not tell the pid error=\"%s\"", strerror(errno));
+        log_warn("pid cannot be written to the lock file error=\"%s\"", strerror(errno));
     return 0;
 }
 
@@ -392,7 +392,7 @@ int journal_dir_look(struct journal_dir *dir)
     pthread_mutex_lock(&dir->lock);
     err = journal_dir_promise_more(dir);
     pthread_mutex_unlock(&dir->lock);
-    log_warn("the instance file was removed action=write_it_anew result=\"%s\"",
+    log_warn("the instance file was removed action=write_it_again result=\"%s\"",
              err == 0 ? "ok" : strerror(-err));
     return 0;
 }
@@ -417,8 +417,8 @@ int journal_dir_set_aside(struct journal_dir *dir, uint32_t number)
     if (err == 0 && renameat(dir->fd, name, dir->fd, aside) != 0)
         err = -errno;
     if (err == 0)
-        log_error("segment set aside, as it holds what cannot be read segment=%u file=%s/%s",
-                  number, dir->path, aside);
+        log_error("segment set aside: something in it cannot be read segment=%u file=%s/%s", number,
+                  dir->path, aside);
     return err;
 }
 

@@ -94,6 +94,6 @@ void journal_watch(struct journal *journal)
                   journal->dir.path);
     else if (!before)
         log_error("a segment was removed from the journal's folder, no more events are taken "
-                  "folder=\"%s\" segment=%u action=let_pending_events_go_and_restart",
+                  "folder=\"%s\" segment=%u action=restart_once_nothing_in_it_is_pending",
                   journal->dir.path, missing);
 }

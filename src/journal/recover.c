@@ -194,7 +194,7 @@ static int recover_read_file(struct recovery *recovery, size_t i)
     recovery->live = 0;
     recovery->stats.segments++;
     if (segment->limit < ((const struct segment_header *)segment->base)->size) {
-        log_error("segment was cut off segment=%u bytes=%zu", file->number, segment->limit);
+        log_error("segment file is too short segment=%u bytes=%zu", file->number, segment->limit);
         recover_count_damage(recovery);
     }
     recover_map_streams(recovery);
@@ -236,7 +236,7 @@ int recover_open(struct recovery **out, struct journal *journal, char error[JOUR
     err = recover_settle_moves(dir, recovery->spec, &number);
     if (err != 0) {
         snprintf(error, JOURNAL_ERROR_MAX,
-                 "journal folder %s: which of several copies of an event counts cannot be settled: "
+                 "journal folder %s: cannot decide which of several copies of an event counts: "
                  "segment %u: %s",
                  dir->path, number, strerror(-err));
         goto free_held;

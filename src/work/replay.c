@@ -249,14 +249,15 @@ static void replay_tell_findings(struct replay *replay)
     METRIC_ADD(replay->metrics, journal_corrupt, stats->corrupt);
     if (damaged > 0)
         health_raise(replay->parts.health, "journal.corrupt", false,
-                     "events are lost in %zu segments of %s, which stay or will stay there as "
-                     "*.alj.corrupt: the log has their places",
+                     "events are lost in %zu segments of %s, whose files stay there as "
+                     "*.alj.corrupt, now or later: see the log for the places",
                      damaged, dir->path);
     if (stats->unknown_stream > 0)
-        health_raise(replay->parts.health, "journal.unknown_stream", false,
-                     "%" PRIu64 " events wait for streams that are not configured: the log has "
-                     "their names",
-                     stats->unknown_stream);
+        health_raise(
+            replay->parts.health, "journal.unknown_stream", false,
+            "%" PRIu64
+            " events wait for streams that are not configured: see the log for their names",
+            stats->unknown_stream);
 }
 
 /* The first pass. Segments that cannot be read stay where they are; returns 0 or the first
@@ -424,7 +425,7 @@ static void replay_feed(struct replay *replay)
     /* An insert that lacks a row must not go: the missing row would come later under a token that
      * ClickHouse knows, and be dropped. */
     if (replay->failed && replay->frozen_count > 0)
-        log_error("inserts of an earlier life wait for what could not be read events=%zu "
+        log_error("inserts of an earlier life wait for segments that cannot be read events=%zu "
                   "action=restart",
                   replay->frozen_count);
     else

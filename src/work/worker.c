@@ -179,7 +179,7 @@ static void worker_tell_strange(struct worker *worker, uint16_t stream, uint64_t
 
     METRIC_ADD(worker->metrics, redis_strange_keys, n);
     if (n > 0 && log_limit_pass(&limit, clock_mono_ms(), STRANGE_INTERVAL_MS, &suppressed))
-        log_warn("keys of claims hold something else stream=%s events=%llu "
+        log_warn("keys of claims hold values that no alloyd has written stream=%s events=%llu "
                  "action=\"insert without a claim\" suppressed=%llu",
                  config_current(worker->parts.config)->streams[stream].name, (unsigned long long)n,
                  (unsigned long long)suppressed);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small HTTP proxy between alloyd and ClickHouse that misbehaves on order.
+"""A small HTTP proxy between alloyd and ClickHouse that misbehaves on demand.
 
 Each request that carries rows meets one fault, drawn from the weights in force:
 
@@ -15,7 +15,7 @@ Each request that carries rows meets one fault, drawn from the weights in force:
   late       forward, and answer later than alloyd waits
   error429   do not forward, answer 429 with Retry-After
 
-settings are added to each insert, such as a limit of memory that large ones exceed.
+The proxy adds `settings` to each insert, for example a memory limit that large inserts exceed.
 """
 
 import http.client

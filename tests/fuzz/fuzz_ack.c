@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_ack.c - any query and Prefer: a wait within its bounds, a refusal only of what names ack.
+ * fuzz_ack.c - any query and Prefer: a wait is within its bounds, and only a query that names ack
+ * is refused.
  *
- * The first byte says how much of the rest is the query; what is left is Prefer. Both lie in blocks
- * of their exact size.
+ * The first byte says how much of the rest is the query; the remainder is Prefer. Both are in
+ * blocks of their exact size.
  */
 #include "alloy/ack.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_ctl.c - what people type after alloyctl, and what whoever listens there answers.
+ * fuzz_ctl.c - any arguments of alloyctl, and any answer of the server that it talks to.
  *
  * Runs on: libFuzzer. Owns: nothing.
  */

@@ -2,9 +2,9 @@
 /*
  * fuzz_ctl_journal.c - alloyctl journal inspect and verify over any bytes in a segment file.
  *
- * The first byte chooses as in fuzz_recover.c: bit 0, the bytes lie over the whole file, header
- * included, else behind a good header; bit 1, what looks like a record gets its right place and
- * checksum; bit 2, the file ends with the bytes; bit 3, the header's checksum is made right.
+ * The first byte chooses as in fuzz_recover.c. Bit 0: the bytes cover the whole file, header
+ * included, else they follow a good header. Bit 1: what looks like a record gets its correct place
+ * and checksum. Bit 2: the file ends with the bytes. Bit 3: the header's checksum is corrected.
  */
 #include "ctl.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_host_port.c - any text as host:port: slices of the text that make it up again.
+ * fuzz_host_port.c - any text as host:port: the slices put together give the text again.
  *
  * Runs on: libFuzzer. Owns: nothing.
  */

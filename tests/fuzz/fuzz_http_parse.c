@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_http_parse.c - any bytes, in one piece and in pieces, must come to the same outcome.
+ * fuzz_http_parse.c - any bytes must have the same outcome in one piece and in several.
  *
- * The first four bytes seed the cuts; the first bit of them chooses head or chunked body. Every
- * piece lies in a block of its exact size, so that the address sanitizer sees a step beyond it.
+ * The first four bytes seed the cuts; their first bit chooses head or chunked body. Every piece is
+ * in a block of its exact size, so that the address sanitizer sees a read beyond it.
  */
 #include "alloy/http_parse.h"
 

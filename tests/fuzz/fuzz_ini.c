@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "ini.h"
+#include "alloy/ini.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_insert_answer.c - any answer of ClickHouse: "done" only on proof, and numbers that are
- * there.
+ * fuzz_insert_answer.c - any answer of ClickHouse: "done" only on proof, and no number that the
+ * answer does not hold.
  *
  * The first 16 bytes make status, codes and counts; the rest is the body, in a block of its exact
  * size, so that the address sanitizer sees a read beyond it.

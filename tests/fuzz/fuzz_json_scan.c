@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_json_scan.c - any bytes: the scanner stays inside the body, and what it lends is in order.
+ * fuzz_json_scan.c - any bytes: the scanner stays inside the body, and what it lends is valid.
  *
  * The first byte chooses the number of id fields; the rest is the body, in a block of its exact
  * size so that the address sanitizer sees a read beyond it.

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_l1_files.c - any bytes in the files of known ids, read as at a start, and what the life
- * after that hands on to the next one.
+ * fuzz_l1_files.c - any bytes in the files of known ids, read as at a start; then what that life
+ * leaves to the next one.
  *
- * The first byte chooses what is repaired so that the checks behind it are reached: bit 0, state
- * file: magic, version, instance and a clean end; bit 1, the account in it; bit 2, headers of
- * slabs; bit 3, their time. Then the state file's bytes, then slabs, each with its length before
- * it.
+ * The first byte chooses what we repair, so that the checks behind it are reached. Bit 0: the state
+ * file's magic, version, instance and clean end. Bit 1: its numbers of files. Bit 2: the headers of
+ * slabs. Bit 3: their time. Then come the state file's bytes, then slabs, each preceded by its
+ * length.
  */
 #include "alloy/l1.h"
 

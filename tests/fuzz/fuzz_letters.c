@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_letters.c - lines of dead-letter files: no read past the end, and slices that lie within.
+ * fuzz_letters.c - lines of dead-letter files: no read past the end, and all slices inside the
+ * line.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -2,10 +2,10 @@
 /*
  * fuzz_recover.c - recovery over arbitrary bytes in a segment file.
  *
- * The first byte chooses: bit 0, the bytes lie over the whole file, header included, else behind a
- * good header; bit 1, what looks like a record gets its right place and checksum, so that the
- * checks behind them are reached; bit 2, the file ends with the bytes; bit 3, it is a segment of
- * copies, whose records name places that can be in it too.
+ * The first byte chooses. Bit 0: the bytes cover the whole file, header included, else they follow
+ * a good header. Bit 1: what looks like a record gets its correct place and checksum, so that the
+ * checks behind these are reached. Bit 2: the file ends with the bytes. Bit 3: it is a segment of
+ * copies, whose records may name places in the same segment.
  */
 #include "alloy/recover.h"
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_redis_link.c - any bytes that Redis may send, while we log in and after.
+ * fuzz_redis_link.c - any bytes that Redis may send, during the log-in and after it.
  *
- * A thread plays Redis on a unix socket: it sends its bytes to whoever connects. The first byte
- * chooses: 0, no password, the bytes are replies; 1, the bytes answer AUTH and SELECT; else they
- * are made an array of strings, which has to be told as it is.
+ * A thread plays Redis on a unix socket and sends the bytes to whoever connects. The first byte
+ * chooses. 0: no password, the bytes are replies. 1: the bytes answer AUTH and SELECT. Else they
+ * become an array of strings, which must be passed on unchanged.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_redis_url.c - any text as redis.url: what is read, written as a URL again, reads the same.
+ * fuzz_redis_url.c - any text as redis.url: the result, written as a URL, parses to the same
+ * result.
  *
  * Runs on: libFuzzer. Owns: nothing.
  */

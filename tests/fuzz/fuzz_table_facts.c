@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_table_facts.c - any answer to the question about a table: what is read stands in it, and
- * async inserts are only ever allowed on a version that was read.
+ * fuzz_table_facts.c - any answer to the question about a table: whatever we read from it is in it,
+ * and async inserts are allowed only for a version that was read.
  *
  * Runs on: libFuzzer. Owns: nothing.
  */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_transfer.c - any bytes that come back on the connection to ClickHouse, through libcurl.
+ * fuzz_transfer.c - any bytes that ClickHouse may send back, through libcurl.
  *
- * curl connects to a unix socket of ours, gets the whole answer at once, and the end of it. The
- * first byte chooses: 0, the bytes are the answer; 1, they are headers and body of a 200; else they
- * are the body, as often as the second byte says, of an answer whose headers we know.
+ * curl connects to a unix socket of ours, and gets the whole answer and its end at once. The first
+ * byte chooses. 0: the bytes are the answer. 1: they are headers and body of a 200. Else they are
+ * the body, repeated as often as the second byte says, of an answer with known headers.
  */
 #include <string.h>
 #include <sys/socket.h>

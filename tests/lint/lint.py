@@ -32,7 +32,7 @@ LIBRARY_HOMES = {
     "urcu": {"l1"},
     "jansson.h": {"admin", "exposition"},
     "ini.h": {"ini"},
-    "sodium": {"event_id"},
+    "sodium": {"event_id", "keys", "quota", "credential"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},
     "cmocka.h": set(),

@@ -2,8 +2,8 @@
 """
 The small edits that tests/mutate/run makes, and the unit tests that must notice them.
 
-old must stand in the folder's files exactly once: when the code moves on, the run names what is
-stale. A mutant that no test can notice stays in the list with the reason why that is no loss
+old must be in the folder's files exactly once: when the code has changed, the run names the stale
+edits. A mutant that no test can notice stays in the list with the reason why that does no harm
 (argued).
 """
 

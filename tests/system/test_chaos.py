@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short fixed set of chaotic runs; tests/chaos/run --minutes N goes on with random seeds."""
+"""A short fixed set of chaotic runs; tests/chaos/run --minutes N makes more with random seeds."""
 
 import sys
 

@@ -425,7 +425,7 @@ def test_replay_believes_no_other_server_and_quotes_one_line_of_it(tmp_path, sta
         done = alloyctl("dead-letter", "replay", "--url", door.url, tmp_path, status=1)
     told = done.stderr.splitlines()[0]
     assert told.endswith(f"/v1/a answers {status}: <html>" + "x" * 194)
-    assert "<body>" not in done.stderr and ("no answer of an alloyd" in done.stderr) == (status == 200)
+    assert "<body>" not in done.stderr and ("not an answer of alloyd" in done.stderr) == (status == 200)
     assert path.exists()
 
 
@@ -550,7 +550,7 @@ def test_alloyctl_bury_asks_the_admin_port_and_tells_the_answer():
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         assert alloyctl("bury", "a", "--admin", url).stdout == "stream a: no refused events are kept\n"
-        assert alloyctl("bury", "b", "--admin", f"{url}/").stdout == "stream b: 12 events to be let go to the dead letters\n"
+        assert alloyctl("bury", "b", "--admin", f"{url}/").stdout == "stream b: 12 events will go to the dead letters\n"
         assert "(HTTP status 200): hello" in alloyctl("bury", "odd", "--admin", url, status=1).stderr
         assert '(HTTP status 403): {"error":"forbidden"}' in alloyctl("bury", "c", "--admin", url, status=1).stderr
         assert f"the alloyd at {url} has no stream x/ y: " in alloyctl("bury", "x/ y", "--admin", url, status=1).stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What many, large and impatient clients may cost the others: memory, descriptors, time; and what they get to read."""
+"""What many, large and impatient clients may cost the others (memory, descriptors, time), and the answers that they get."""
 
 import contextlib
 import http.client

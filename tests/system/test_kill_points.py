@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dies at each step of an event's way in turn, not at random, and proves that nothing is lost and
-nothing doubled. Needs the build with kill points (preset kill-points)."""
+"""Kills alloyd at each step of an event's way in turn, not at random, and proves that nothing is lost
+and nothing doubled. Needs the build with kill points (preset kill-points)."""
 
 import pathlib
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events in, unique rows out: what Alloy is for."""
+"""Events in, unique rows out: the purpose of Alloy."""
 
 import json
 import os

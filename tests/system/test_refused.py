@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Alloy or ClickHouse has refused leaves its id free: the corrected event is new."""
+"""An event that Alloy or ClickHouse has refused leaves its id free: the corrected event is new."""
 
 import json
 import random

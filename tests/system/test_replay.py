@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a later life makes of the journal that an earlier one left: kills, restarts with no Redis, broken records."""
+"""What a later life does with the journal that an earlier one left: kills, restarts without Redis, broken records."""
 
 import json
 import pathlib
@@ -311,7 +311,7 @@ def test_a_full_disk_leaves_new_ids_in_memory_and_is_told(make_alloyd, clickhous
                 f.write(b"\0" * 4096)
         for i in range(8):
             assert alloyd.post("\n".join(harness.event(f"id-{i}-{j}") for j in range(100))).json["accepted"] == 100
-        harness.wait_until(lambda: "file of known ids cannot be made" in alloyd.log(), "told")
+        harness.wait_until(lambda: "file of known ids cannot be created" in alloyd.log(), "told")
         assert alloyd.post(harness.event("id-7-99")).json["duplicates"] == 1
         filler.unlink()
         alloyd.settled()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an earlier life has left behind."""
+"""What a new life does with what an earlier one has left."""
 
 import signal
 

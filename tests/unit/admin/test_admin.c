@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_admin.c - what the admin port says, over a unix socket, without a daemon behind it.
+ * test_admin.c - the answers of the admin port, over a unix socket, without a daemon behind it.
  */
 #include <setjmp.h>
 #include <stdarg.h>

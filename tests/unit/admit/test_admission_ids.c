@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_admission_ids.c - ids that are not known though L1 has them, and requests that are dropped.
+ * test_admission_ids.c - ids that count as unknown although L1 has them, and requests that are
+ * dropped.
  */
 #include "admission_fixture.h"
 

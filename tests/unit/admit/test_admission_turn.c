@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_admission_turn.c - what requests of one turn leave to each other, and to the turn's memory.
+ * test_admission_turn.c - how requests of one turn affect each other, and the turn's memory.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_durability.c - what journal.sync promises, over admission, journal and recovery together,
- * when the power goes.
+ * test_durability.c - what journal.sync promises when the power fails: admission, journal and
+ * recovery together.
  *
- * The seam of the sync stands for the disk: what it is called with goes into an image of the file,
- * and nothing else does, but for pages that the kernel happened to write by itself, chosen at
- * random. A loss of power is that the files become their images. A 202 is what admission_result()
- * says after a commit; an event is published when ring_take() gives it.
+ * options.sync_range plays the disk: it copies what it is told to sync into an image of the file.
+ * Nothing else reaches the image, except for pages chosen at random, as the kernel may write any
+ * page by itself. A power loss replaces the files by their images. A 202 is an ACCEPTED of
+ * admission_result() after a commit; an event is published when ring_take() returns it.
  */
 #include "alloy/admission.h"
 #include "alloy/recover.h"

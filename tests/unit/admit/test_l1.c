@@ -2,8 +2,8 @@
 /*
  * test_l1.c - tests l1.c.
  *
- * mmap() and munmap() stand here in front of the C library's: they count what l1.c maps and refuse
- * memory on demand. So does liburcu's synchronize_rcu(), to see when it is called.
+ * mmap() and munmap() here replace the C library's: they count what l1.c maps, and refuse memory on
+ * demand. A synchronize_rcu() here replaces liburcu's, to see when it is called.
  */
 #include "alloy/l1.h"
 #include "alloy/clock.h"

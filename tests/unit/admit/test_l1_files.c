@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_l1_files.c - what a later life knows of the ids of an earlier one: after an end in order, a
- * kill at any moment, a change of boot, lost and broken files, a full disk. Through l1.h, which is
- * all that its users see.
+ * test_l1_files.c - which ids of an earlier life a later one knows: after an orderly end, a kill at
+ * any moment, another boot, lost and broken files, a full disk. Only through l1.h, as its users.
  */
 #include "alloy/l1.h"
 #include "l1_files.h"

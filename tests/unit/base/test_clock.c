@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_clock.c - the clocks advance, and times are written as RFC 3339 has them. */
+/* test_clock.c - the clocks advance, and times are written as in RFC 3339. */
 #include "alloy/clock.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_health.c - conditions go up and down, in order, from any thread. */
+/* test_health.c - conditions are raised and cleared, and visited in order, from any thread. */
 #include "alloy/health.h"
 
 #include <pthread.h>

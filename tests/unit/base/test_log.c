@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_log.c - lines keep their form whatever their values hold. */
+/* test_log.c - lines keep their form whatever is in their values. */
 #define LOG_MODULE "test"
 #include "alloy/log.h"
 
@@ -304,8 +304,8 @@ static void assert_order(const char *text, size_t next, size_t end)
         if (sscanf(text + 5 + TIME_LEN, " level=info module=test msg=\"line\" n=%zu ", &n) == 1)
             assert_int_equal(n, next++);
         else if (sscanf(text + 5 + TIME_LEN,
-                        " level=warn module=log msg=\"log lines dropped, since standard error took "
-                        "no more\" lines=%zu",
+                        " level=warn module=log msg=\"log lines dropped, because standard "
+                        "error did not take them\" lines=%zu",
                         &n) == 1)
             next += n;
         text = stop + 1;

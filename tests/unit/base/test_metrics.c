@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_metrics.c - counters of many threads add up, and observations land in their bucket. */
+/* test_metrics.c - counters of many threads add up, and observations go to the right bucket. */
 #include "alloy/metrics.h"
 
 #include <pthread.h>

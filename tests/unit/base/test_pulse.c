@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_pulse.c - a thread that is silent is told once, by its name, and once that it goes on. */
+/* test_pulse.c - a silent thread is reported once, by its name, and once when it beats again. */
 #include "alloy/pulse.h"
 
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * claims_fixture.h - a struct claims with all that it needs, a real Redis, and a fake server for
- * what must misbehave on order; for test_claims.c and test_redis_link.c.
+ * claims_fixture.h - a struct claims with all that it needs, a real Redis, and a fake server that
+ * misbehaves on demand; for test_claims.c and test_redis_link.c.
  */
 #ifndef CLAIMS_FIXTURE_H
 #define CLAIMS_FIXTURE_H

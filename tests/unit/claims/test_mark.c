@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_mark.c - whose keys they are, with a real Redis and several deployments on it.
+ * test_mark.c - which deployment's keys they are, with several deployments on a real Redis.
  */
 #include "alloy/mark.h"
 

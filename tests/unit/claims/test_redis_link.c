@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_redis_link.c - the connection to Redis, as claims.c uses it: redis.url, log-in, replies,
+ * test_redis_link.c - the connection to Redis as claims.c uses it: redis.url, log-in, replies,
  * time-outs.
  */
 #include "redis_link.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_ini.c - every line of a file is taken, reported, or a comment: none is lost. */
-#include "ini.h"
+#include "alloy/ini.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_redis_url.c - what redis.url says, and what it must not say.
+ * test_redis_url.c - URLs that redis.url accepts, and URLs that it refuses.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_ctl_bury.c - what alloyctl makes of the answer to bury. Posting itself is in tests/system.
+ * test_ctl_bury.c - how alloyctl reads the answer to bury. tests/system tests the posting itself.
  */
 #include <setjmp.h>
 #include <stdarg.h>

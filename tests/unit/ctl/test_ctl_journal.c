@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_ctl_journal.c - inspect and verify on the folder of a journal in use, on one that was left,
+ * test_ctl_journal.c - inspect and verify on the folder of a journal in use, of an earlier life,
  * and on broken ones.
  */
 #include <setjmp.h>

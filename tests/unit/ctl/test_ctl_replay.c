@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_ctl_replay.c - what alloyctl makes of an answer. Posting itself is in tests/system.
+ * test_ctl_replay.c - how alloyctl reads an answer. tests/system tests the posting itself.
  */
 #include <setjmp.h>
 #include <stdarg.h>

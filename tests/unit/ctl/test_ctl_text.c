@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_ctl_text.c - texts that alloyctl gets from files and answers: near misses are no hits.
+ * test_ctl_text.c - texts that alloyctl gets from files and answers: near misses do not match.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json_cases.h - what the scanner must accept and refuse, and at which byte, after the classes of
- * the well-known parsing test suites (numbers, strings, structures, encodings).
+ * json_cases.h - what the scanner must accept and refuse, and at which byte, in the classes of the
+ * well-known JSON test suites (numbers, strings, structures, encodings).
  */
 #ifndef ALLOY_TEST_JSON_CASES_H
 #define ALLOY_TEST_JSON_CASES_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json_random.h - bodies of random events, and the same with a few bytes damaged.
+ * json_random.h - makes bodies of random events, and damages a few of their bytes.
  *
- * put_body() makes a valid body (but for its ids and depth) of made.state, which the caller seeds;
- * mutate_body() damages it.
+ * put_body() makes a body from made.state, which the caller seeds: valid, except perhaps for its
+ * ids and depth. mutate_body() damages it.
  */
 #ifndef ALLOY_TEST_JSON_RANDOM_H
 #define ALLOY_TEST_JSON_RANDOM_H

@@ -2,8 +2,8 @@
 /*
  * test_json_scan.c - tests json_scan.c, with SSE2 and without, and against jansson.
  *
- * Every body is scanned at the end of a mapping that an inaccessible page follows, so that a read
- * beyond it ends the test.
+ * Every body is at the end of a mapping with an inaccessible page behind it, so that a read beyond
+ * it ends the test.
  */
 #include "alloy/json_scan.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_event_log.c - libevent's warnings are log lines, and few. */
+/* test_event_log.c - libevent's warnings become log lines, at a limited rate. */
 #include "alloy/event_log.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_http_parse.c - what the HTTP parser takes, what it refuses, and when it says so.
+ * test_http_parse.c - what the HTTP parser accepts, what it refuses, and when it does.
  *
  * Every input is copied to a heap block of its exact size, so that the address sanitizer sees a
  * read or write beyond it.

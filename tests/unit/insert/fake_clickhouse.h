@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fake_clickhouse.h - a ClickHouse of a few hundred lines that answers on order and notes what it
- * was sent. A row with "BAD" in it is refused.
+ * fake_clickhouse.h - a fake ClickHouse of a few hundred lines that gives the answers it is told to
+ * and notes what it was sent. It refuses a row with "BAD" in it.
  */
 #ifndef TEST_FAKE_CLICKHOUSE_H
 #define TEST_FAKE_CLICKHOUSE_H

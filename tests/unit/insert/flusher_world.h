@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher_world.h - a flusher with all that it needs around it, and a ClickHouse that answers on
- * order.
+ * flusher_world.h - a flusher with all that it needs around it, and a fake ClickHouse.
  */
 #ifndef TEST_FLUSHER_WORLD_H
 #define TEST_FLUSHER_WORLD_H

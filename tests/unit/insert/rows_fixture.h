@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rows_fixture.h - records in plain memory, for tests of what only passes them on.
+ * rows_fixture.h - records in plain memory, for tests of modules that only pass records on.
  */
 #ifndef TEST_ROWS_FIXTURE_H
 #define TEST_ROWS_FIXTURE_H

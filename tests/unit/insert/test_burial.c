@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_burial.c - refused rows on their way into the folder, with a disk that is slow or broken on
- * order.
+ * test_burial.c - refused rows on their way to the folder, with a disk that is slow or broken on
+ * demand.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -421,7 +421,7 @@ static void a_full_release_queue_parks_rows_before_they_are_written(void **state
         items[i] = release_prepare(world->release);
     for (int i = 0; i < 5; i++)
         assert_int_equal(submit(world, 0, "m"), 0);
-    WAIT_FOR(parked(world) == 3 && strstr(condition(world), "wait for Redis") != NULL);
+    WAIT_FOR(parked(world) == 3 && strstr(condition(world), "released in Redis") != NULL);
     assert_int_equal(atomic_load(&world->settled), 2);
     assert_letters(world, "a", 1, 2);
     for (size_t i = 0; i < RELEASE_MAX - 2; i++)

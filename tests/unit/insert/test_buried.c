@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_buried.c - which lines of a dead-letter folder are of records that a journal still holds.
+ * test_buried.c - which lines of a dead-letter folder belong to records that a journal still holds.
  */
 #include <setjmp.h>
 #include <stdarg.h>

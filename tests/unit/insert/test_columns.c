@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_columns.c - an event beside the columns of its table: what is told, and when it goes.
+ * test_columns.c - comparing an event with the columns of its table: what is reported, and for how
+ * long.
  */
 #include "flusher_world.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_flusher.c - the flusher against a ClickHouse that answers on order.
+ * test_flusher.c - the flusher with a fake ClickHouse.
  */
 #include "flusher_world.h"
 

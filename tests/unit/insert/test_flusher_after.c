@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_flusher_after.c - trouble leaves nothing behind: after it a lane asks, and sends, as before.
+ * test_flusher_after.c - after trouble a lane asks and sends as before.
  */
 #include "flusher_world.h"
 

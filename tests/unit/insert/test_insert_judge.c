@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_insert_judge.c - what evidence it takes until rows go under other tokens, or nowhere.
+ * test_insert_judge.c - how much evidence we need before rows go under other tokens, or nowhere.
  */
 #include <setjmp.h>
 #include <stdarg.h>

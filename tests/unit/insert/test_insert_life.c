@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_insert_life.c - whatever ClickHouse says, an insert goes in, gets smaller, or waits for
- * something that is told.
+ * something that /readyz reports.
  */
 #include "flusher_world.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_table_facts.c - what a server says of itself and a table, and what an event lacks or has too
- * much beside its columns.
+ * test_table_facts.c - what a server says about itself and a table, and which fields an event lacks
+ * or has beyond the table's columns.
  */
 #include <setjmp.h>
 #include <stdarg.h>

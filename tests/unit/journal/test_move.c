@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_move.c - LIVE records that move and keep their name, and what a crash leaves of them.
+ * test_move.c - LIVE records that are moved and keep their LSN, and what a crash leaves of them.
  */
 #include "alloy/journal.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_recover.c - what a later life finds: after kill -9, torn tails, flipped bits, files cut off
- * at any byte, and changed configurations.
+ * test_recover.c - what a later life finds after kill -9, torn tails, flipped bits, files cut off
+ * at any byte, and changes of the configuration.
  */
 #include "alloy/recover.h"
 

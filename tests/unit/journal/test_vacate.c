@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_vacate.c - moves what a holder has in segments that are to be vacated, in small groups.
+ * test_vacate.c - the records that a holder has in segments to be vacated are moved, in small
+ * groups.
  */
 #include "alloy/vacate.h"
 

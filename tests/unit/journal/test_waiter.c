@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_waiter.c - who waits for what, what is told, and many threads at it at once.
+ * test_waiter.c - who waits for what, what waiters learn, and many threads at once.
  */
 #include "alloy/waiter.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_letters.c - lines as alloyd writes them, as people leave them, and broken; and folders.
+ * test_letters.c - lines as alloyd writes them, as people edit them, and broken ones; and folders.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_replay.c - what an earlier life has left in a real journal folder comes back through a real
- * ring, and through a flusher that only collects.
+ * ring and a flusher that only collects.
  */
 #include "alloy/replay.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_worker_claims.c - what workers do where claims cannot be taken, released, or read.
+ * test_worker_claims.c - what workers do when claims cannot be taken, released, or read.
  */
 #include "worker_fixture.h"
 

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * entry.c - who may send, and how much: keys and limits (sections auth and limits).
+ *
+ * At the head of a request we look at its address's requests and at its key, before anybody spends
+ * memory on a body. Events are counted once the body is scanned and before admission keeps
+ * anything, so a request is taken whole or refused whole; if admission refuses it, what it took
+ * from the buckets is given back.
+ *
+ * Without keys and limits all of this is one look at the configuration.
+ *
+ * Runs on: the front-end thread that owns the connection's set.
+ * Owns: nothing.
+ */
+#include "conn_private.h"
+
+#include "alloy/credential.h"
+
+static const struct refusal refuse_no_key = {
+    401, "unauthorized",
+    "The request has no key: send it as Authorization: Bearer KEY, as the user name of Basic, as "
+    "X-Api-Key or X-Write-Key, or as ?key=KEY."};
+static const struct refusal refuse_unknown_key = {401, "unauthorized", "This key is not known."};
+static const struct refusal refuse_stream = {403, "forbidden",
+                                             "This key may not send to this stream."};
+static const struct refusal refuse_requests = {429, "rate_limited",
+                                               "Too many requests from this address."};
+static const struct refusal refuse_address_events = {429, "rate_limited",
+                                                     "Too many events from this address."};
+static const struct refusal refuse_key_events = {429, "rate_limited",
+                                                 "Too many events with this key."};
+
+/* The buckets of the client's address; NULL: it has none, as on a unix socket. */
+static struct quota_buckets *entry_buckets(struct conn *conn, const struct config *config)
+{
+    struct quota *quota = conn->set->parts.shared->quota;
+    const struct address *address = conn_address(conn);
+
+    if (address->family == ADDRESS_NONE)
+        return NULL;
+    quota_use_rates(quota, config->limits_address_requests, config->limits_address_events);
+    return quota_find(quota, address);
+}
+
+/* Takes n; on false the answer will say when to come again. */
+static bool entry_take_from(struct conn *conn, struct bucket *bucket, uint64_t rate, uint32_t n)
+{
+    uint64_t wait_ns;
+
+    if (bucket_take(bucket, rate, n, conn_turn_ns(conn->set), &wait_ns))
+        return true;
+    conn->retry_s = bucket_retry_s(wait_ns);
+    return false;
+}
+
+/* Sets conn->key. */
+static const struct refusal *entry_find_key(struct conn *conn, const struct http_request *request,
+                                            const struct keys *keys)
+{
+    const char *head = conn->buffer.data + conn->buffer.start;
+    struct credential_walk walk;
+    bool found = false;
+    struct slice token;
+
+    credential_walk_init(&walk, request, (struct slice){head, request->head_len});
+    while (conn->key == NULL && credential_next(&walk, &token)) {
+        found = true;
+        conn->key = keys_find(conn->set->keys_cache, keys, token);
+    }
+    if (conn->key == NULL)
+        return found ? &refuse_unknown_key : &refuse_no_key;
+    return keys_allows(conn->key, conn->stream) ? NULL : &refuse_stream;
+}
+
+const struct refusal *entry_check(struct conn *conn, const struct http_request *request)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    struct quota_buckets *buckets = NULL;
+
+    conn->key = NULL;
+    conn->metered = false;
+    if (likely(config->keys == NULL && config->limits_address_requests == 0 &&
+               config->limits_address_events == 0))
+        return NULL;
+    conn->metered = config->keys != NULL || config->limits_address_events > 0;
+    if (config->limits_address_requests > 0)
+        buckets = entry_buckets(conn, config);
+    if (buckets != NULL &&
+        !entry_take_from(conn, &buckets->requests, config->limits_address_requests, 1))
+        return &refuse_requests;
+    return config->keys != NULL ? entry_find_key(conn, request, config->keys) : NULL;
+}
+
+/* Takes n events from the buckets of the address and the key, all or none. */
+static const struct refusal *entry_take_events(struct conn *conn, const struct config *config,
+                                               uint32_t n)
+{
+    const struct key *key = conn->key;
+    struct quota_buckets *buckets = NULL;
+
+    if (config->limits_address_events > 0)
+        buckets = entry_buckets(conn, config);
+    if (buckets != NULL &&
+        !entry_take_from(conn, &buckets->events, config->limits_address_events, n))
+        return &refuse_address_events;
+    if (key == NULL || key->rate == 0 || entry_take_from(conn, &key->state->bucket, key->rate, n))
+        return NULL;
+    if (buckets != NULL)
+        bucket_give(&buckets->events, config->limits_address_events, n);
+    return &refuse_key_events;
+}
+
+const struct refusal *entry_take(struct conn *conn, uint32_t n)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    struct metrics_thread *metrics = conn->set->parts.metrics;
+    const struct refusal *refusal = entry_take_events(conn, config, n);
+
+    if (conn->key != NULL)
+        atomic_fetch_add_explicit(&conn->key->state->events, n, memory_order_relaxed);
+    if (likely(refusal == NULL))
+        return NULL;
+    if (conn->key != NULL)
+        atomic_fetch_add_explicit(&conn->key->state->limited, n, memory_order_relaxed);
+    METRIC_STREAM_ADD(metrics, conn->stream, received, n);
+    METRIC_STREAM_ADD(metrics, conn->stream, rejected_rate_limited, n);
+    return refusal;
+}
+
+void entry_give(struct conn *conn, const struct answer *answer)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    struct quota_buckets *buckets = NULL;
+
+    if (config->limits_address_events > 0)
+        buckets = entry_buckets(conn, config);
+    if (buckets != NULL)
+        bucket_give(&buckets->events, config->limits_address_events, answer->metered_events);
+    if (answer->key != NULL && answer->key->rate > 0)
+        bucket_give(&answer->key->state->bucket, answer->key->rate, answer->metered_events);
+}
