@@ -41,9 +41,11 @@ function event.maker(args)
     return function(n) return make(n, filler) end
 end
 
--- The head of every request whose body is as long as this one.
-function event.head(body)
-    local request = wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, body)
+-- The head of every request whose body is as long as this one; key may be nil.
+function event.head(body, key)
+    local headers = { ["Content-Type"] = "application/json" }
+    if key then headers["Authorization"] = "Bearer " .. key end
+    local request = wrk.format("POST", nil, headers, body)
     return request:sub(1, #request - #body)
 end
 

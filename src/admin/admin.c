@@ -16,10 +16,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <jansson.h>
@@ -29,6 +31,7 @@
 #include "dashboard.h"
 #include "exposition.h"
 #include "gate.h"
+#include "guard.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
@@ -322,6 +325,22 @@ static json_t *admin_stats_dead_letter(const struct exposition_view *view)
                      (json_int_t)gauges[METRIC_GAUGE_dead_letter_releasing]);
 }
 
+static json_t *admin_stats_keys(const struct config *config)
+{
+    json_t *keys = json_object();
+
+    for (size_t i = 0; config->keys != NULL && i < keys_count(config->keys); i++) {
+        const struct key *key = keys_at(config->keys, i);
+        uint64_t events = atomic_load_explicit(&key->state->events, memory_order_relaxed);
+        uint64_t limited = atomic_load_explicit(&key->state->limited, memory_order_relaxed);
+
+        json_object_set_new(keys, key->name,
+                            json_pack("{s:o,s:o}", "events", admin_json_counter(events), "limited",
+                                      admin_json_counter(limited)));
+    }
+    return keys;
+}
+
 static void admin_serve_stats(struct admin *admin, struct evhttp_request *request)
 {
     const struct front_parts *parts = &admin->parts.front;
@@ -347,6 +366,7 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
                                   admin_json_counter(journal_bytes(parts->journal)), "bytes_max",
                                   admin_json_counter(journal_bytes_max(parts->journal))));
     json_object_set_new(stats, "dead_letter", admin_stats_dead_letter(view));
+    json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);
 }
 
@@ -368,8 +388,11 @@ static void admin_serve_dashboard(struct admin *admin, struct evhttp_request *re
 {
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
     const struct dashboard_file *file = dashboard_find(path);
+    const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+    char cookie[GUARD_COOKIE_MAX];
 
-    (void)admin;
+    if (config_current(admin->parts.front.config)->has_admin_key && guard_cookie(query, cookie))
+        evhttp_add_header(evhttp_request_get_output_headers(request), "Set-Cookie", cookie);
     evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Security-Policy",
                       "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
                       " base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
@@ -449,6 +472,51 @@ static const struct admin_page *admin_find_page(const char *path)
     return admin_buried_stream(path).len > 0 ? &bury : NULL;
 }
 
+static bool admin_is_unix(struct evhttp_request *request)
+{
+    struct evhttp_connection *connection = evhttp_request_get_connection(request);
+    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof(own);
+
+    return getsockname(bufferevent_getfd(evhttp_connection_get_bufferevent(connection)),
+                       (struct sockaddr *)&own, &len) == 0 &&
+           own.ss_family == AF_UNIX;
+}
+
+/* Asks the guard. False: the request is answered. */
+static bool admin_let_in(struct admin *admin, struct evhttp_request *request)
+{
+    struct evkeyvalq *headers = evhttp_request_get_input_headers(request);
+    const struct guard_request asked = {
+        .host = evhttp_find_header(headers, "Host"),
+        .origin = evhttp_find_header(headers, "Origin"),
+        .authorization = evhttp_find_header(headers, "Authorization"),
+        .cookie = evhttp_find_header(headers, "Cookie"),
+        .query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request)),
+        .unix_socket = admin_is_unix(request),
+    };
+
+    switch (guard_judge(config_current(admin->parts.front.config), &asked)) {
+    case GUARD_PASS:
+        return true;
+    case GUARD_KEY:
+        evhttp_add_header(evhttp_request_get_output_headers(request), "WWW-Authenticate", "Bearer");
+        admin_answer_text(request, 401,
+                          "This needs the key of admin.key_file: Authorization: Bearer KEY, or "
+                          "?key=KEY.\n");
+        return false;
+    case GUARD_HOST:
+        admin_answer_text(request, 403,
+                          "This Host is unknown here. Ask by address, as localhost, or by a name "
+                          "of admin.listen, or set admin.key_file and send its key.\n");
+        return false;
+    case GUARD_ORIGIN:
+        admin_answer_text(request, 403, "Web pages of another origin may not ask.\n");
+        return false;
+    }
+    ALLOY_UNREACHABLE("a verdict of the guard");
+}
+
 static void admin_on_request(struct evhttp_request *request, void *arg)
 {
     struct admin *admin = arg;
@@ -456,6 +524,8 @@ static void admin_on_request(struct evhttp_request *request, void *arg)
     const struct admin_page *page = path ? admin_find_page(path) : NULL;
     enum evhttp_cmd_type method = evhttp_request_get_command(request);
 
+    if ((!page || page->serve != admin_serve_health) && !admin_let_in(admin, request))
+        return;
     if (!page) {
         admin_answer_text(request, 404, paths_text);
         return;

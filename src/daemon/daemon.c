@@ -389,6 +389,18 @@ static void daemon_log_problems(char *text)
         log_error("configuration not reloaded problem=\"%s\"", line);
 }
 
+/* A name that is no stream may be misspelt, or be a stream of another alloyd with the same file. */
+static void daemon_log_strangers(const struct config *config)
+{
+    for (size_t i = 0; config->keys != NULL && i < keys_count(config->keys); i++) {
+        const struct key *key = keys_at(config->keys, i);
+
+        if (key->strangers > 0)
+            log_warn("key names streams that are not configured key=%s streams=%s file=%s line=%u",
+                     key->name, key->stream_list, config->auth_keys_file, key->line);
+    }
+}
+
 static void daemon_log_change(void *arg, const char *key, bool restart)
 {
     (void)arg;
@@ -420,6 +432,7 @@ static void daemon_reload(struct daemon *daemon)
     } else {
         config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
         config_publish(&daemon->config, next);
+        daemon_log_strangers(daemon_current(daemon));
         daemon_tell_l1_ttls(daemon);
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
@@ -573,6 +586,7 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     }
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
+    daemon_log_strangers(config);
     event_log_install();
     limits_raise_files(config);
     err = daemon_start(&daemon);

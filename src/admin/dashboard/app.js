@@ -5,6 +5,9 @@
 // The statistics shown last, for rates.
 let last = null;
 
+// A key in the address is a cookie by now, and does not belong into history and bookmarks.
+if (location.search) history.replaceState(null, "", location.pathname);
+
 const $ = id => document.getElementById(id);
 const num = n => Math.round(n).toLocaleString("en");
 const mib = n => (n / 1048576).toFixed(1) + " MiB";
