@@ -71,6 +71,9 @@ void admission_destroy(struct admission *admission);
 size_t admission_open(struct admission *admission, uint16_t stream);
 /* Sets what the answer to the request opened last waits for; NONE if never called. */
 void admission_ack(struct admission *admission, enum admission_ack ack);
+/* What stands before the own members of the events that are added to the request opened last from
+ * now on (struct journal_entry); copied. Without it: nothing. */
+void admission_columns(struct admission *admission, struct slice columns);
 /* Adds an event to the request opened last. */
 void admission_event(struct admission *admission, const struct json_scan_event *event);
 /* Forgets the request opened last and its events. */

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "alloy/base.h"
+#include "alloy/coding.h"
 
 enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
 
@@ -35,7 +36,7 @@ struct http_request {
     bool expect_continue; /* never in HTTP/1.0, which has no 100 (RFC 9110 section 10.1.1) */
     bool has_length;
     bool chunked;
-    bool has_encoding; /* Content-Encoding other than identity or empty */
+    enum coding coding; /* what all Content-Encoding headers say together */
     uint64_t content_length;
     struct slice authorization; /* value, trimmed; empty: no such header */
     struct slice prefer;        /* of the first Prefer header that is not empty */

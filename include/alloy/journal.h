@@ -40,9 +40,11 @@ struct journal_options {
 
 /* An event to append; slices are borrowed. */
 struct journal_entry {
-    struct slice text; /* without the newline */
-    struct slice id;   /* canonical */
-    bool id_verbatim;  /* id lies within text */
+    struct slice text;    /* without the newline */
+    struct slice columns; /* members with a comma behind each, to stand before the event's own (in
+                             an empty event the last one has none); RECORD_COLUMNS_MAX at most */
+    struct slice id;      /* canonical */
+    bool id_verbatim;     /* id lies within text */
     struct hash128 hash;
     uint16_t stream;
 };

@@ -32,11 +32,13 @@ enum json_scan_result {
     JSON_SCAN_EMPTY, /* no event: nothing, white space, or [] */
     JSON_SCAN_INVALID_JSON,
     JSON_SCAN_MISSING_ID,
-    JSON_SCAN_INVALID_ID, /* not a string or integer, empty, or too long */
+    JSON_SCAN_INVALID_ID,    /* not a string or integer, empty, or too long */
+    JSON_SCAN_INVALID_EVENT, /* it has a member that the request fills */
 };
 
-#define JSON_SCAN_NAMES_MAX 16
+#define JSON_SCAN_NAMES_MAX 32 /* of ids and columns */
 #define JSON_SCAN_SOURCES_MAX 16
+#define JSON_SCAN_COLUMNS_MAX 16
 
 /* Where a part of an id may come from. */
 struct json_scan_source {
@@ -52,6 +54,12 @@ struct json_scan_fields {
     /* Members of the event's own object; decoded key names, borrowed. */
     struct slice names[JSON_SCAN_NAMES_MAX];
     size_t count;
+    /* Columns that the request fills: which of the names each is. An event that has such a member
+     * itself is invalid, or, where columns yield, tells which. */
+    uint8_t columns[JSON_SCAN_COLUMNS_MAX];
+    size_t column_count;
+    size_t column_names; /* the last of the names, that no id is made of */
+    bool columns_yield;
     /* In the order of their parts; none: each name is a part. */
     struct json_scan_source sources[JSON_SCAN_SOURCES_MAX];
     size_t source_count;
@@ -69,6 +77,7 @@ struct json_scan_event {
      */
     struct slice id;
     bool id_verbatim;
+    uint32_t own_columns; /* a bit for each of the columns, the first one lowest, that it has */
 };
 
 struct json_scan {

@@ -55,11 +55,14 @@ struct record {
     uint32_t body_length;       /* of the event's bytes and the newline */
     uint32_t id_offset;         /* of the canonical id, from body */
     uint16_t id_length;
-    uint16_t stream_entry; /* index into the stream table of its segment's header */
-    uint32_t copies;       /* how often it was moved; 0: it is where its LSN says */
+    uint16_t stream_entry;   /* index into the stream table of its segment's header */
+    uint16_t copies;         /* how often it was moved; 0: it is where its LSN says */
+    uint16_t columns_length; /* of what stands behind the body's '{' and is not the event's own */
     char body[];
 };
 _Static_assert(sizeof(struct record) == 72, "the record header is part of the file format");
+#define RECORD_COLUMNS_MAX UINT16_MAX
+#define RECORD_COPIES_MAX UINT16_MAX
 _Static_assert(offsetof(struct record, lsn) == 24, "where the checksum begins");
 
 static inline const char *record_id(const struct record *record)
@@ -109,7 +112,7 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 #define SEGMENT_BYTES_MIN ((size_t)64 << 10)
 #define SEGMENT_BYTES_MAX ((size_t)2 << 30)
 #define SEGMENT_HEADER_BYTES 8192 /* records begin here */
-#define SEGMENT_VERSION 3
+#define SEGMENT_VERSION 4
 #define SEGMENT_VERSION_MIN 2 /* the oldest that we read: it has no copies */
 #define SEGMENT_NAME_MAX 40
 
@@ -284,6 +287,8 @@ void segment_populate(struct segment *segment, size_t upto);
 /* An event on its way into a record; slices are borrowed. */
 struct record_parts {
     struct slice text;
+    struct slice
+        columns; /* members to stand before the event's own, behind its '{'; may be empty */
     struct slice id;
     bool id_verbatim;
     uint16_t stream;

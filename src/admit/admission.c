@@ -20,14 +20,15 @@
 
 /* A turn above these was unusually large: we free its memory. */
 #define EVENTS_KEPT 4096
-#define IDS_KEPT (64 * 1024)
+#define COPIES_KEPT (64 * 1024)
 /* One step of admission_commit_some(): some tenths of a millisecond. */
 #define STEP_EVENTS 500
 #define STEP_BYTES (128 * 1024)
 
 struct event {
     struct journal_entry entry;
-    size_t id_at; /* offset of a copied id in ids; the commit sets entry.id.data from it */
+    size_t id_at;      /* offset of a copied id in copies; the commit sets entry.id.data from it */
+    size_t columns_at; /* the same for entry.columns */
     struct record *record;
     bool known; /* its id was in L1 before this turn, or, after admission_enter(), another event got
                    in first */
@@ -36,6 +37,7 @@ struct event {
 struct request {
     size_t first;
     size_t count;
+    size_t copies_before; /* its own */
     uint16_t stream;
     enum admission_ack ack;
     struct admission_result result;
@@ -55,8 +57,10 @@ struct admission {
     struct request *requests;
     size_t request_count, request_capacity;
     bool ack_disk; /* some request of the turn wants its events on disk */
-    char *ids;     /* canonical ids that had to be copied */
-    size_t id_bytes, id_capacity;
+    char *copies;  /* canonical ids that had to be copied, and columns */
+    size_t copies_len, copies_capacity;
+    size_t columns_at; /* in copies: the columns of the events that are added now */
+    size_t columns_len;
     /* one element for each event: the commit's work space */
     size_t *sizes;
     struct record **records;
@@ -107,7 +111,9 @@ static void admission_look_up(struct admission *admission, struct request *reque
         struct event *event = &admission->events[i];
 
         if (!event->entry.id_verbatim)
-            event->entry.id.data = admission->ids + event->id_at;
+            event->entry.id.data = admission->copies + event->id_at;
+        if (unlikely(event->entry.columns.len > 0))
+            event->entry.columns.data = admission->copies + event->columns_at;
         event->entry.hash = event_id_hash(&admission->parts.stream_keys[request->stream],
                                           event->entry.id.data, event->entry.id.len);
         event->known = l1_knows(admission->parts.l1, request->stream, &event->entry.hash, now_ms);
@@ -394,7 +400,7 @@ void admission_destroy(struct admission *admission)
     free(admission->sizes);
     free(admission->records);
     free(admission->requests);
-    free(admission->ids);
+    free(admission->copies);
     free(admission);
 }
 
@@ -403,8 +409,9 @@ size_t admission_open(struct admission *admission, uint16_t stream)
     admission->requests =
         admission_grow(admission->requests, &admission->request_capacity,
                        admission->request_count + 1, sizeof(*admission->requests));
-    admission->requests[admission->request_count] =
-        (struct request){.first = admission->event_count, .stream = stream};
+    admission->requests[admission->request_count] = (struct request){
+        .first = admission->event_count, .copies_before = admission->copies_len, .stream = stream};
+    admission->columns_len = 0;
     return admission->request_count++;
 }
 
@@ -414,6 +421,35 @@ void admission_ack(struct admission *admission, enum admission_ack ack)
     ALLOY_ASSERT(ack != ADMISSION_ACK_CLICKHOUSE || admission->parts.inbox != NULL);
     admission->requests[admission->request_count - 1].ack = ack;
     admission->ack_disk |= ack == ADMISSION_ACK_DISK;
+}
+
+/* Returns where a copy of text begins in copies. */
+static size_t admission_copy(struct admission *admission, struct slice text)
+{
+    const size_t at = admission->copies_len;
+
+    admission->copies =
+        admission_grow(admission->copies, &admission->copies_capacity, at + text.len, sizeof(char));
+    memcpy(admission->copies + at, text.data, text.len);
+    admission->copies_len += text.len;
+    return at;
+}
+
+/* Whether an event has no members: then no comma stands before them. */
+static bool admission_is_empty(struct slice text)
+{
+    size_t at = 1;
+
+    while (at < text.len && memchr(" \t\r\n", text.data[at], 4) != NULL)
+        at++;
+    return text.data[at] == '}';
+}
+
+void admission_columns(struct admission *admission, struct slice columns)
+{
+    ALLOY_ASSERT(admission->request_count > 0 && columns.len <= RECORD_COLUMNS_MAX);
+    admission->columns_at = admission_copy(admission, columns);
+    admission->columns_len = columns.len;
 }
 
 void admission_event(struct admission *admission, const struct json_scan_event *scanned)
@@ -433,19 +469,21 @@ void admission_event(struct admission *admission, const struct json_scan_event *
                                           .id_verbatim = scanned->id_verbatim,
                                           .stream = request->stream};
     event->record = NULL;
+    if (unlikely(admission->columns_len > 0)) {
+        event->columns_at = admission->columns_at;
+        event->entry.columns.len = admission->columns_len - admission_is_empty(scanned->text);
+    }
     if (scanned->id_verbatim)
         return;
-    admission->ids = admission_grow(admission->ids, &admission->id_capacity,
-                                    admission->id_bytes + scanned->id.len, sizeof(char));
-    memcpy(admission->ids + admission->id_bytes, scanned->id.data, scanned->id.len);
-    event->id_at = admission->id_bytes;
-    admission->id_bytes += scanned->id.len;
+    event->id_at = admission_copy(admission, scanned->id);
 }
 
 void admission_drop(struct admission *admission)
 {
     ALLOY_ASSERT(admission->request_count > 0);
-    admission->event_count = admission->requests[--admission->request_count].first;
+    admission->request_count--;
+    admission->event_count = admission->requests[admission->request_count].first;
+    admission->copies_len = admission->requests[admission->request_count].copies_before;
 }
 
 size_t admission_pending(const struct admission *admission)
@@ -560,7 +598,7 @@ void admission_reset(struct admission *admission)
 {
     admission->event_count = 0;
     admission->request_count = 0;
-    admission->id_bytes = 0;
+    admission->copies_len = 0;
     admission->ack_disk = false;
     admission->step = COMMIT_LOOK_UP;
     admission->step_at = 0;
@@ -574,9 +612,9 @@ void admission_reset(struct admission *admission)
         admission->records = NULL;
         admission->event_capacity = 0;
     }
-    if (admission->id_capacity > IDS_KEPT) {
-        free(admission->ids);
-        admission->ids = NULL;
-        admission->id_capacity = 0;
+    if (admission->copies_capacity > COPIES_KEPT) {
+        free(admission->copies);
+        admission->copies = NULL;
+        admission->copies_capacity = 0;
     }
 }

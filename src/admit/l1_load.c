@@ -13,17 +13,19 @@
 #include <errno.h>
 
 /* When an id of an earlier life was added, in the same time as youngest_ms, when its slab's
- * youngest id was added. */
+ * youngest id was added. An age that no id can have, from flipped bits, counts as before all times:
+ * a time that has wrapped around would be in the future, and the id known for ever. */
 static uint64_t l1_added_ms(const struct l1_slab *slab, const struct l1_entry *entry,
                             uint64_t youngest_ms)
 {
     const uint64_t stamp = atomic_load_explicit(&entry->hi, memory_order_relaxed) & STAMP_MASK;
+    uint64_t age_ms;
 
     if (slab->version < L1_SLAB_VERSION)
         return youngest_ms;
-    return youngest_ms -
-           l1_stamp_age(stamp, atomic_load_explicit(&slab->youngest_ms, memory_order_relaxed),
-                        slab->stamp_shift);
+    age_ms = l1_stamp_age(stamp, atomic_load_explicit(&slab->youngest_ms, memory_order_relaxed),
+                          slab->stamp_shift);
+    return age_ms < youngest_ms ? youngest_ms - age_ms : 0;
 }
 
 /* Adds the ids of one slab of an earlier life, as a generation of its age. */

@@ -290,11 +290,11 @@ void config_stream_give_column(struct config_loader *loader, size_t index, int p
     const char *stream = loader->config->streams[index].name;
     size_t i = 0;
 
-    if (!config_is_name(name, strlen(name), "_")) {
+    if (!config_is_name(name, strlen(name), "_") || strlen(name) > CONFIG_COLUMN_NAME_MAX) {
         config_problem(loader, place,
-                       "stream.%s." CONFIG_COLUMN_PREFIX "%s: a column's name is letters, digits "
-                       "and _",
-                       stream, name);
+                       "stream.%s." CONFIG_COLUMN_PREFIX "%s: a column's name is up to %d letters, "
+                       "digits and _",
+                       stream, name, CONFIG_COLUMN_NAME_MAX);
         return;
     }
     while (i < loader->streams[index].column_count && strcmp(column[i].name, name) != 0)

@@ -324,6 +324,21 @@ static inline const char **json_find_field(struct json_scan *scan, struct slice 
     return NULL;
 }
 
+static bool json_is_column(const struct json_scan_fields *fields, ptrdiff_t slot)
+{
+    return slot != EVENTS_SLOT && (size_t)slot >= fields->count - fields->column_names;
+}
+
+/* Which of the columns an event has itself. */
+static uint32_t json_own_columns(const struct json_scan_fields *fields, const char *const *values)
+{
+    uint32_t own = 0;
+
+    for (size_t i = 0; i < fields->column_count; i++)
+        own |= (uint32_t)(values[fields->columns[i]] != NULL) << i;
+    return own;
+}
+
 static const char *json_twice(ptrdiff_t slot)
 {
     return slot == EVENTS_SLOT ? "The array of events is given twice."
@@ -350,7 +365,7 @@ static inline const char *json_skip_key(struct json_scan *scan, const char *at, 
         const struct slice name = {key + 1, (size_t)(at - key) - 2};
 
         value = json_find_field(scan, name, escaped, values);
-        if (value != NULL && *value != NULL)
+        if (value != NULL && *value != NULL && !json_is_column(scan->fields, value - values))
             return json_fail(scan, key, json_twice(value - values));
     }
 
@@ -582,6 +597,18 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->problem = NULL;
 }
 
+static enum json_scan_result json_refuse_column(struct json_scan *scan, const char *const *values,
+                                                const struct json_scan_event *event)
+{
+    const struct json_scan_fields *fields = scan->fields;
+    const size_t first = (size_t)__builtin_ctz(event->own_columns);
+
+    (void)json_fail(
+        scan, values[fields->columns[first]],
+        "The event has a member that this stream's configuration fills (column_conflict).");
+    return JSON_SCAN_INVALID_EVENT;
+}
+
 enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_event *event)
 {
     const char *at = scan->body + scan->offset;
@@ -589,8 +616,11 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
     enum json_scan_result result;
 
     for (;;) {
-        const char *values[SLOTS] = {NULL};
+        const char *values[SLOTS];
 
+        for (size_t i = 0; i < scan->fields->count; i++)
+            values[i] = NULL;
+        values[EVENTS_SLOT] = NULL;
         result = json_find_event(scan, &at, end);
         if (result != JSON_SCAN_EVENT)
             return result;
@@ -605,6 +635,10 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
         }
         event->text = (struct slice){at, (size_t)(stop - at)};
         result = json_id_read(scan, values, event);
+        event->own_columns = json_own_columns(scan->fields, values);
+        if (unlikely(event->own_columns != 0) && result == JSON_SCAN_EVENT &&
+            !scan->fields->columns_yield)
+            result = json_refuse_column(scan, values, event);
         scan->skip_to = (size_t)(stop - scan->body);
         if (likely(result == JSON_SCAN_EVENT)) {
             scan->offset = scan->skip_to;
@@ -627,7 +661,8 @@ bool json_scan_skip(struct json_scan *scan, enum json_scan_result result)
         line = memchr(body + scan->error_offset, '\n', scan->len - scan->error_offset);
         scan->skip_to = line != NULL ? (size_t)(line + 1 - body) : scan->len;
         scan->state = IN_SEQUENCE;
-    } else if (result != JSON_SCAN_MISSING_ID && result != JSON_SCAN_INVALID_ID) {
+    } else if (result != JSON_SCAN_MISSING_ID && result != JSON_SCAN_INVALID_ID &&
+               result != JSON_SCAN_INVALID_EVENT) {
         return false;
     }
     scan->offset = scan->skip_to;

@@ -417,9 +417,8 @@ static bool http_note_header(struct head *head, struct slice name, struct slice 
     case 14:
         return http_text_is(name, "content-length") ? http_note_content_length(head, value) : true;
     case 16:
-        if (http_text_is(name, "content-encoding") && value.len > 0 &&
-            !http_text_is(value, "identity")) {
-            request->has_encoding = true;
+        if (http_text_is(name, "content-encoding")) {
+            request->coding = coding_add(request->coding, value);
         }
         return true;
     case 17:

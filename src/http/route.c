@@ -83,11 +83,21 @@ static void route_fill(struct route *route, const struct config_stream *stream)
                                   [CONFIG_MISSING_GENERATE] = JSON_SCAN_GENERATE,
                                   [CONFIG_MISSING_HASH] = JSON_SCAN_HASH};
 
+    size_t id_names;
+
     route->stream = stream;
     for (size_t i = 0; i < stream->id_count; i++)
         route_add_source(route, &stream->ids[i]);
     if (stream->events != NULL)
         route->fields.events = (struct slice){stream->events, strlen(stream->events)};
+    id_names = route->fields.count;
+    for (size_t i = 0; i < stream->column_count; i++)
+        route->fields.columns[i] =
+            (uint8_t)route_name(&route->fields, (struct slice){stream->columns[i].name,
+                                                               strlen(stream->columns[i].name)});
+    route->fields.column_count = stream->column_count;
+    route->fields.column_names = route->fields.count - id_names;
+    route->fields.columns_yield = stream->column_yields;
     route->fields.missing = missing[stream->missing_id];
     route_tell_missing(route);
 }

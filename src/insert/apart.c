@@ -319,7 +319,7 @@ void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns)
     insert_list_init(&left);
     while (apart->kept.first != NULL) {
         struct insert *insert = insert_list_pop(&apart->kept);
-        if (insert->proven || (few && checked_ns > insert->answered_ns)) {
+        if (insert->proven || (few && !insert->fickle && checked_ns > insert->answered_ns)) {
             insert_move(insert, INSERT_BURYING);
             insert_list_push_back(&apart->burying, insert);
         } else if (insert->answered_ns < taken_ns) {

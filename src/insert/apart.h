@@ -73,10 +73,11 @@ uint64_t apart_next_due(const struct apart *apart);
 uint64_t apart_rows(const struct apart *apart);
 
 /*
- * Reviews the kept rows. taken_ns: when the latest insert that the stream took was sent.
- * checked_ns: up to when we know that the table has not changed since before that success; 0: we do
- * not know. Moves rows that are proven to be at fault to burying; rows that have not been tried
- * since the success go again.
+ * Looks at the rows that are kept again. taken_ns: when what the stream took last was sent.
+ * checked_ns: the table is known to have been the same from before that success to this time; 0: it
+ * is not. What is proven to be at fault is moved to burying; what has not been tried since the
+ * success goes again, at once: a fickle table has no time to break in between, and only that proves
+ * anything of a fickle insert.
  */
 void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
 /* Moves the kept rows to burying; untried: also all that waits to be taken apart. Never touches an

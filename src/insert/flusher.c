@@ -26,25 +26,35 @@
 #include "flusher_act.h"
 #include "flusher_ask.h"
 #include "flusher_tell.h"
+#include "flusher_verify.h"
 #include "insert_request.h"
 #include "alloy/kill_point.h"
 
 #define POLL_MAX_MS 1000
 #define BURY_RETRY_MS 100
 
-/* Posts an insert of a stream (NULL: a question); keeps body_max bytes of the answer. Takes url,
- * which is NULL when memory ran out before, and on success insert. Returns the transfer, or NULL
- * when out of memory. */
-static struct transfer *flusher_post(struct flusher *flusher, size_t stream, struct insert *insert,
-                                     char *url, size_t body_max)
+/*
+ * Posts the rows of insert (NULL: nothing), as an insert or in a question, to a stream's url, and
+ * keeps body_max bytes of the answer. Takes posting->url (NULL: out of memory) and, on success,
+ * posting->insert. Returns NULL when out of memory, else the transfer.
+ */
+static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
+                                     const struct flusher_posting *posting)
 {
     const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
-                                << (insert == NULL ? 0 : insert->doublings);
+                                << (posting->insert == NULL ? 0 : posting->insert->doublings);
+    const bool form = posting->kind == TRANSFER_ROWS;
     struct transfer *transfer =
-        url == NULL ? NULL : transfer_create(flusher->headers, url, insert, timeout_ms, body_max);
+        posting->url == NULL
+            ? NULL
+            : transfer_create(form ? flusher->form_headers : flusher->headers, posting->url,
+                              posting->insert, timeout_ms, posting->body_max);
 
     if (transfer == NULL)
         return NULL;
+    if (form)
+        transfer_wrap(transfer, flusher->form_head, flusher->form_tail);
+    transfer->kind = posting->kind;
     transfer->stream = (uint16_t)stream;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
@@ -85,14 +95,22 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
     /* An insert that takes too long does not mean that the server is down. */
     if (answered || lost || flusher->answered_ns < transfer->started_ns)
         flusher_tell_up(flusher, answered, flusher_tell_words(transfer, text));
-    if (transfer->insert == NULL) {
+    switch (transfer->kind) {
+    case TRANSFER_INSERT:
+        flusher_act(flusher, transfer);
+        if (lost)
+            flusher_ask_anew(flusher, lane);
+        break;
+    case TRANSFER_TABLE:
+    case TRANSFER_COLUMNS:
         flusher_ask_answered(flusher, transfer);
         flusher_act_review(flusher, lane);
-        return;
+        break;
+    case TRANSFER_TRACE:
+    case TRANSFER_ROWS:
+        flusher_verify_answered(flusher, transfer);
+        break;
     }
-    flusher_act(flusher, transfer);
-    if (lost)
-        flusher_ask_anew(flusher, lane);
 }
 
 static void flusher_finish_transfers(struct flusher *flusher)
@@ -201,15 +219,21 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         .ignore_views = insert->ignore_views,
         .unhurried = insert->unhurried,
     };
-    if (flusher_post(flusher, insert->stream, insert,
-                     insert_request_url(config, &config->streams[insert->stream], &request),
-                     TRANSFER_BODY_MAX) == NULL) {
+    if (flusher_post(
+            flusher, insert->stream,
+            &(struct flusher_posting){
+                .kind = TRANSFER_INSERT,
+                .url = insert_request_url(config, &config->streams[insert->stream], &request),
+                .insert = insert,
+                .body_max = TRANSFER_BODY_MAX}) == NULL) {
         flusher_act_unsent(flusher, insert);
         return;
     }
     insert_move(insert, INSERT_SENT);
-    /* Compare with when the success was sent: an insert that was out when the table broke proves
-     * nothing, although it succeeds after a refusal. */
+    if (insert->sent_ns == 0)
+        insert->sent_ns = (int64_t)clock_mono_ns();
+    /* What was out when the table broke proves nothing, though its success comes after a refusal.
+     */
     insert->proven = insert->refused_ns != 0 && lane->taken_ns > insert->refused_ns;
     if (insert->aside)
         lane->apart.out++;
@@ -305,7 +329,7 @@ static void flusher_ask_meanwhile(struct flusher *flusher)
     for (const struct transfer *transfer = flusher->active; transfer != NULL;
          transfer = transfer->next) {
         struct lane *lane = &flusher->lanes[transfer->stream];
-        if (transfer->insert != NULL && !lane->probing &&
+        if (transfer->kind == TRANSFER_INSERT && !lane->probing &&
             now_ns - transfer->started_ns > quiet_ns && lane->asked_ns < transfer->started_ns)
             lane->probe_at_ms = 0;
     }
@@ -316,9 +340,12 @@ static void flusher_ask_table(struct flusher *flusher, struct lane *lane, uint64
     const struct config *config = flusher_config(flusher);
 
     lane->asked_ns = clock_mono_ns();
-    lane->probing = flusher_post(flusher, lane->stream, NULL,
-                                 insert_request_table_url(config, &config->streams[lane->stream]),
-                                 TRANSFER_BODY_MAX) != NULL;
+    lane->probing =
+        flusher_post(flusher, lane->stream,
+                     &(struct flusher_posting){
+                         .kind = TRANSFER_TABLE,
+                         .url = insert_request_table_url(config, &config->streams[lane->stream]),
+                         .body_max = TRANSFER_BODY_MAX}) != NULL;
     if (!lane->probing)
         lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
 }
@@ -326,20 +353,24 @@ static void flusher_ask_table(struct flusher *flusher, struct lane *lane, uint64
 static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
 {
     const struct config *config = flusher_config(flusher);
-    struct transfer *transfer = flusher_post(
-        flusher, lane->stream, NULL,
-        insert_request_columns_url(config, &config->streams[lane->stream]), TRANSFER_BODY_LONG);
 
-    lane->columns_due = false; /* whatever the answer: not again before the table has changed */
-    lane->probing = transfer != NULL;
-    if (transfer != NULL)
-        transfer->columns = true;
+    lane->columns_due = false; /* whatever comes of it, until the table has been looked at again */
+    lane->probing =
+        flusher_post(flusher, lane->stream,
+                     &(struct flusher_posting){
+                         .kind = TRANSFER_COLUMNS,
+                         .url = insert_request_columns_url(config, &config->streams[lane->stream]),
+                         .body_max = TRANSFER_BODY_LONG}) != NULL;
 }
 
 static void flusher_start_questions(struct flusher *flusher, uint64_t now)
 {
     for (size_t i = 0; i < flusher->lane_count; i++) {
         struct lane *lane = &flusher->lanes[i];
+        struct flusher_posting posting;
+        if (flusher_verify_next(flusher, lane, now, &posting) &&
+            flusher_post(flusher, lane->stream, &posting) == NULL)
+            flusher_verify_unasked(flusher, lane, posting.insert);
         if (lane->probing)
             continue;
         if (now >= lane->probe_at_ms)
@@ -394,6 +425,8 @@ static int flusher_next_due(const struct flusher *flusher, uint64_t now)
         const uint64_t lane_ms = lane_next_due(lane, now);
         if (!lane->probing && lane->probe_at_ms < due)
             due = lane->probe_at_ms;
+        if (flusher_verify_due_ms(lane) < due)
+            due = flusher_verify_due_ms(lane);
         if (lane_ms < due)
             due = lane_ms;
         if (lane->apart.burying.first != NULL && now + BURY_RETRY_MS < due)
@@ -458,6 +491,7 @@ static void flusher_destroy(struct flusher *flusher)
     burial_stop(flusher->burial);
     curl_multi_cleanup(flusher->multi);
     curl_slist_free_all(flusher->headers);
+    curl_slist_free_all(flusher->form_headers);
     free(flusher);
 }
 
@@ -484,6 +518,23 @@ static int flusher_start_burial(struct flusher *flusher, char error[FLUSHER_ERRO
     return flusher->discard ? 0 : burial_start(&flusher->burial, &parts, error);
 }
 
+/* The boundary is one that no client can know. */
+static void flusher_make_form(struct flusher *flusher, const struct config *config)
+{
+    uint64_t random[2];
+    char boundary[40], type[96];
+
+    event_id_random(random, sizeof(random));
+    snprintf(boundary, sizeof(boundary), "alloy%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+    snprintf(type, sizeof(type), "multipart/form-data; boundary=%s", boundary);
+    snprintf(flusher->form_head, sizeof(flusher->form_head),
+             "--%s\r\nContent-Disposition: form-data; name=\"" INSERT_REQUEST_ROWS
+             "\"; filename=\"rows\"\r\n\r\n",
+             boundary);
+    snprintf(flusher->form_tail, sizeof(flusher->form_tail), "\r\n--%s--\r\n", boundary);
+    flusher->form_headers = transfer_headers(config, type);
+}
+
 int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
                   char error[FLUSHER_ERROR_MAX])
 {
@@ -508,9 +559,11 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->random |= 1; /* xorshift would stay at 0 for ever */
     curl_global_init(CURL_GLOBAL_DEFAULT);
     started->multi = curl_multi_init();
-    started->headers = transfer_headers(config);
+    started->headers = transfer_headers(config, TRANSFER_BYTES);
+    flusher_make_form(started, config);
     started->counters = metrics_thread_create(parts->metrics);
-    if (started->multi == NULL || started->headers == NULL || started->counters == NULL)
+    if (started->multi == NULL || started->headers == NULL || started->form_headers == NULL ||
+        started->counters == NULL)
         goto destroy_started;
     err = flusher_start_burial(started, error);
     if (err != 0)

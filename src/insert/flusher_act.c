@@ -140,6 +140,25 @@ static uint64_t flusher_act_pause(const struct insert *insert, const struct lane
     return pause < wait->max_ms ? pause : wait->max_ms;
 }
 
+void flusher_act_finish(struct flusher *flusher, struct insert *insert)
+{
+    flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
+    insert_move(insert, INSERT_ENDED);
+    insert_destroy(insert);
+}
+
+/* Whether an acknowledged insert may be no more than a token that the table knows. */
+static bool flusher_act_may_be_lost(const struct lane *lane, const struct insert *insert)
+{
+    if (!insert->doubt)
+        return false;
+    /* Of a table that cannot be asked about nothing can be told; of one that was not yet, perhaps.
+     */
+    if (!lane->facts_read)
+        return !lane->facts_known;
+    return !lane->facts.table_exists || lane->facts.forgets_rows;
+}
+
 static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct insert *insert,
                              uint64_t started_ns)
 {
@@ -147,7 +166,6 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     const struct lane_wait wait = flusher_wait(flusher);
 
     METRIC_OBSERVE_NS(flusher->counters, clickhouse_insert, took_ns);
-    flusher_act_inserted(flusher, insert->stream, insert_records(insert), insert->count);
     flusher_act_settle_slow(lane, insert);
     lane_grow(lane, insert, took_ns / 1000000, flusher_config(flusher)->clickhouse_timeout_ms);
     lane_succeed(lane, insert, started_ns);
@@ -161,8 +179,12 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
             other->due_ms = due_ms;
     }
     insert_settle(insert, true);
-    insert_move(insert, INSERT_ENDED);
-    insert_destroy(insert);
+    if (flusher_act_may_be_lost(lane, insert)) {
+        insert_move(insert, INSERT_UNVERIFIED);
+        insert_list_push_back(&lane->verify.waiting, insert);
+    } else {
+        flusher_act_finish(flusher, insert);
+    }
     flusher_act_review(flusher, lane);
 }
 
@@ -281,7 +303,17 @@ static void flusher_act_refused_alone(struct flusher *flusher, struct lane *lane
     flusher_act_review(flusher, lane);
 }
 
-/* Nothing of the insert is in the table, so its rows may go under other tokens. */
+/* What has been proven so far took longer than a table needs to break and come back: so a fickle
+ * insert is kept for a success that it is sent right after. */
+static void flusher_act_keep(struct insert *insert, const struct insert_reading *reading)
+{
+    if (insert->fickle || !insert_judge_is_fickle(reading))
+        return;
+    insert->fickle = true;
+    insert->proven = false;
+}
+
+/* Nothing of the insert is in the table: its rows may go under other tokens. */
 static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
                                 const struct transfer *transfer, enum insert_verdict verdict)
 {
@@ -328,11 +360,20 @@ static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
     }
 }
 
-/* Counts refusals of the same rows for the same reason. */
-static void flusher_act_note(struct insert *insert, const struct insert_reading *reading)
+/* Counts refusals that tell the same of the same rows. A table that comes and goes proves nothing
+ * of what was refused while it was there. */
+static void flusher_act_note(struct insert *insert, const struct insert_reading *reading,
+                             bool no_table)
 {
+    const bool fickle = insert_judge_is_fickle(reading);
+
     insert->answered_ns = clock_mono_ns();
-    if (!reading->definite || reading->class == INSERT_DONE)
+    if (no_table) {
+        insert->refusals = 0;
+        insert->refused_ns = 0;
+        insert->proven = insert->fickle = false;
+    }
+    if (!reading->definite || reading->class == INSERT_DONE || no_table)
         return;
     /* A part was refused together with the insert that it was cut from, though perhaps for another
      * row: keep that time, since whatever went in after it shows that the table takes rows. */
@@ -343,11 +384,15 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
     if (insert->code != reading->code)
         insert->refusals = 0;
     insert->code = reading->code;
-    insert->refusals++;
+    if (!fickle || insert->refusals == 0 || insert->proven)
+        insert->refusals++;
+    if (fickle && insert->proven)
+        insert->refused_ns = insert->answered_ns;
 }
 
 static struct insert_evidence flusher_act_evidence(const struct lane *lane,
-                                                   const struct insert *insert, bool expected)
+                                                   const struct insert *insert, bool expected,
+                                                   bool no_table)
 {
     const bool known = lane->facts_known && lane->facts_read && lane->facts.table_exists;
 
@@ -358,6 +403,7 @@ static struct insert_evidence flusher_act_evidence(const struct lane *lane,
         .alone = insert->alone,
         .ignore_views = insert->ignore_views,
         .expected = expected,
+        .no_table = no_table,
         .refusals = insert->refusals,
         .others_went = insert->proven,
         .views = !known || lane->facts.has_views,
@@ -392,6 +438,9 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         insert_answer_read(&transfer->answer, counted ? insert->count : 0);
     const bool expected = insert->part && insert->code == reading.code;
     const bool blames_view = insert_answer_blames_view(transfer->answer.body);
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    const bool no_table =
+        insert_answer_lacks_table(reading.code, transfer->answer.body, of->database, of->table);
     struct insert_evidence evidence;
     enum insert_verdict verdict;
 
@@ -402,8 +451,8 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     if (reading.class == INSERT_BAD_ROWS || reading.class == INSERT_SPLIT)
         lane_judged(lane);
     flusher_tell_error(flusher, reading.class);
-    flusher_act_note(insert, &reading);
-    evidence = flusher_act_evidence(lane, insert, expected);
+    flusher_act_note(insert, &reading, no_table);
+    evidence = flusher_act_evidence(lane, insert, expected, no_table);
     verdict = insert_judge(&reading, &evidence, blames_view);
     /* The view came after the table, which has the rows by now: a later refusal, for lack of memory
      * for example, does not prove that they are not in. */
@@ -411,6 +460,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         insert->doubt = true;
     switch (verdict) {
     case INSERT_VERDICT_DONE:
+        insert->doubt = insert->doubt || transfer->resent;
         flusher_act_done(flusher, lane, insert, transfer->started_ns);
         break;
     case INSERT_VERDICT_ASK:
@@ -436,6 +486,8 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     case INSERT_VERDICT_CUT:
     case INSERT_VERDICT_BURY:
     case INSERT_VERDICT_KEEP:
+        if (verdict == INSERT_VERDICT_KEEP)
+            flusher_act_keep(insert, &reading);
         flusher_act_refused(flusher, lane, transfer, verdict);
         break;
     }

@@ -19,7 +19,9 @@ void flusher_act_review(struct flusher *flusher, struct lane *lane);
 void flusher_act_bury(struct flusher *flusher, struct lane *lane);
 /* Buries what the lane's table has refused. */
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane);
-/* Finishes inserted records and counts them. */
+/* Ends an insert that is in ClickHouse. */
+void flusher_act_finish(struct flusher *flusher, struct insert *insert);
+/* Ends the stay of inserted records in Alloy, and counts them. */
 void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record *const *records,
                           size_t n);
 

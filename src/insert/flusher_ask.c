@@ -143,12 +143,6 @@ static void flusher_ask_compare(struct flusher *flusher, struct lane *lane, stru
         lane->probe_at_ms = clock_mono_ms() + COLUMNS_INTERVAL_MS;
 }
 
-static bool flusher_ask_is_answer(const struct transfer *transfer)
-{
-    return transfer->answer.status == 200 && transfer->answer.exception_code == 0 &&
-           !transfer->answer.transport_failed;
-}
-
 void flusher_ask_answered(struct flusher *flusher, const struct transfer *transfer)
 {
     struct lane *lane = &flusher->lanes[transfer->stream];
@@ -158,13 +152,13 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     char message[LANE_MESSAGE_MAX];
 
     lane->probing = false;
-    if (transfer->columns) {
-        if (flusher_ask_is_answer(transfer))
+    if (transfer->kind == TRANSFER_COLUMNS) {
+        if (transfer_is_answered(transfer))
             flusher_ask_compare(flusher, lane, transfer->answer.body);
         return;
     }
     lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;
-    if (flusher_ask_is_answer(transfer) && table_facts_read(transfer->answer.body, &facts)) {
+    if (transfer_is_answered(transfer) && table_facts_read(transfer->answer.body, &facts)) {
         lane->facts_ns = transfer->started_ns;
         flusher_ask_take(flusher, lane, &facts);
         return;

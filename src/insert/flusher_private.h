@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flusher_private.h - what the parts of the flusher share: flusher.c sends, flusher_act.c acts on
- * answers to inserts, flusher_ask.c on answers about tables, flusher_tell.c tells health and log.
- * Each uses only those after it. Only they include this.
+ * flusher_private.h - what the parts of the flusher share: flusher.c sends, flusher_verify.c looks
+ * whether inserts in doubt are in the table, flusher_act.c acts on answers to inserts,
+ * flusher_ask.c on answers about tables, flusher_tell.c tells health and log. Each uses only those
+ * after it. Nobody else includes this.
  *
  * Runs on: flusher thread, except for the fields of struct flusher that say otherwise.
  */
@@ -23,6 +24,14 @@
 
 #define LOG_INTERVAL_MS 60000
 
+/* What is to be posted. */
+struct flusher_posting {
+    enum transfer_kind kind;
+    char *url;             /* owned; NULL: out of memory */
+    struct insert *insert; /* whose rows; NULL: none */
+    size_t body_max;       /* bytes of the answer that are kept */
+};
+
 struct flusher {
     struct flusher_parts parts; /* set before start, constant after */
     pthread_t thread;
@@ -38,7 +47,10 @@ struct flusher {
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
     struct curl_slist *headers;
-    struct transfer *active; /* list, by ->next */
+    struct curl_slist *form_headers; /* of a form with one file; what stands around that: */
+    char form_head[192];
+    char form_tail[64];
+    struct transfer *active; /* by ->next */
     struct metrics_thread *counters;
     struct vacate vacate;
     size_t next_lane;

@@ -27,12 +27,14 @@
 static const unsigned insert_moves[] = {
     [INSERT_GATHERED] = STATE(INSERT_FROZEN) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
     [INSERT_FROZEN] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
-    [INSERT_SENT] = STATE(INSERT_PUT_OFF) | STATE(INSERT_REFUSED) | STATE(INSERT_ENDED),
+    [INSERT_SENT] = STATE(INSERT_PUT_OFF) | STATE(INSERT_REFUSED) | STATE(INSERT_UNVERIFIED) |
+                    STATE(INSERT_ENDED),
     [INSERT_PUT_OFF] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
     [INSERT_REFUSED] =
         STATE(INSERT_SENT) | STATE(INSERT_KEPT) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
     [INSERT_KEPT] = STATE(INSERT_REFUSED) | STATE(INSERT_BURYING),
     [INSERT_BURYING] = STATE(INSERT_ENDED),
+    [INSERT_UNVERIFIED] = STATE(INSERT_GATHERED) | STATE(INSERT_ENDED),
     [INSERT_ENDED] = 0,
 };
 
@@ -55,6 +57,9 @@ static void insert_check(const struct insert *insert)
     case INSERT_KEPT:
     case INSERT_BURYING:
         ALLOY_ASSERT(!insert->doubt);
+        break;
+    case INSERT_UNVERIFIED:
+        ALLOY_ASSERT(insert->id != 0 && insert->stamped && insert->doubt);
         break;
     case INSERT_ENDED:
         break;
@@ -180,8 +185,35 @@ static size_t insert_order(struct insert *insert, const struct insert_cutting *c
     return 0;
 }
 
-/* A part has a token of its own, and is synchronous, so that a refusal concerns only its own
- * rows. */
+size_t insert_order_marked(struct insert *insert, const char *bits)
+{
+    struct record **records = insert_records(insert);
+    size_t first = 0;
+
+    for (size_t i = 0; i < insert->count; i++) {
+        if (bits[i] == '1')
+            insert_swap(&records[first++], &records[i]);
+    }
+    return first;
+}
+
+void insert_renew(struct insert *insert, size_t first)
+{
+    ALLOY_ASSERT(insert->state == INSERT_UNVERIFIED && first < insert->count);
+    for (size_t i = 0; i < first; i++)
+        insert->bytes -= insert_records(insert)[i]->body_length;
+    insert->begin += first;
+    insert->count -= first;
+    insert->id = 0;
+    insert->sent_ns = 0;
+    insert->stamped = insert->doubt = insert->aside = false;
+    insert->refusals = insert->doublings = 0;
+    insert->refused_ns = insert->due_ms = 0;
+    insert->proven = insert->fickle = false;
+    insert_move(insert, INSERT_GATHERED);
+}
+
+/* A part has a token of its own, and is synchronous: then a refusal of it is its own. */
 static struct insert *insert_part_create(const struct insert *whole, size_t begin, size_t count)
 {
     struct insert *part = malloc(sizeof(*part));

@@ -16,6 +16,8 @@
 #include "alloy/segment.h"
 
 /*
+ *        +----------------- UNVERIFIED --> ENDED         in ClickHouse
+ *        v                      ^
  *     GATHERED --> FROZEN --> SENT --> ENDED             in ClickHouse
  *        |            |      ^  |  \
  *        |            v      |  v   v
@@ -26,18 +28,21 @@
  *        |                          |
  *        +------------------------> BURYING --> ENDED    its rows are with the burial
  *
- * PUT_OFF goes again as it is, under its token. Nothing of an insert in REFUSED, KEPT or BURYING is
- * in the table: only therefore may its rows go under other tokens, or to the dead letters, without
- * being doubled.
+ * PUT_OFF goes again as it is, under its token. UNVERIFIED is acknowledged, and what lets it go
+ * under another token is that its rows are not in the table. Of what is REFUSED, KEPT or BURYING
+ * nothing is in the table either: that is what lets its rows go under other tokens, or to the dead
+ * letters.
  */
 enum insert_state {
     INSERT_GATHERED, /* rows without an insert id */
     INSERT_FROZEN,   /* has an insert id for exactly these rows */
     INSERT_SENT,
-    INSERT_PUT_OFF, /* not acknowledged */
-    INSERT_REFUSED, /* the table itself has definitely refused it */
-    INSERT_KEPT,    /* refused; waits for proof that its rows are at fault, or for a human */
-    INSERT_BURYING, /* refused for good */
+    INSERT_PUT_OFF,    /* not acknowledged */
+    INSERT_REFUSED,    /* definitely, and by the table itself */
+    INSERT_KEPT,       /* refused; waits for proof that its rows are at fault, or for a human */
+    INSERT_BURYING,    /* refused for good */
+    INSERT_UNVERIFIED, /* acknowledged, but for its token perhaps: the table is asked for its rows
+                        */
     INSERT_ENDED,
 };
 
@@ -54,6 +59,8 @@ struct insert {
     size_t begin; /* of its range in rows */
     size_t count;
     uint64_t id;     /* 0 until drawn */
+    int64_t sent_ns; /* first under this id; in an earlier life: not after this, perhaps < 0; 0:
+                        never */
     uint64_t bytes;  /* of all rows, newlines included */
     size_t read_row; /* where the next insert_read() continues */
     size_t read_offset;
@@ -78,18 +85,19 @@ struct insert {
     uint64_t bad_shape;      /* shape of the bad row that was cut out of it; 0: none */
     struct insert *follower; /* holds a bad row if this one does not */
     struct insert *leader;   /* the insert whose follower this is */
-    /* what ClickHouse has answered */
-    int code;            /* of its last refusal, or of the refusal that it was cut for */
-    uint32_t refusals;   /* definite refusals in a row with that code */
-    uint32_t tries_slow; /* tries that ran out of time */
-    uint32_t doublings;  /* how often we have doubled its time-out */
-    uint64_t
-        refused_ns; /* when it, or the insert that it was cut from, was first refused; 0: never */
-    uint64_t answered_ns; /* when the last answer came */
-    bool proven;          /* the table took other rows between the first refusal and the last try */
-    uint64_t due_ms;      /* do not send it before */
-    bool asks;            /* it waits for an answer about the table */
-    char *message; /* why a KEPT or BURYING row was refused; NULL: see the lane's last message */
+    /* what ClickHouse has said */
+    int code;             /* of its last refusal, or of the one that it was cut for */
+    uint32_t refusals;    /* definite ones in a row with that code, as far as they count */
+    uint32_t tries_slow;  /* that ran out of time */
+    uint32_t doublings;   /* of the time it is given */
+    uint64_t refused_ns;  /* the first of the refusals, or its whole's, or, where these come and
+                             go with the table, the last that counted; 0: none yet */
+    uint64_t answered_ns; /* the last answer */
+    bool proven;          /* between refused_ns and the last try the table took other rows */
+    bool fickle;          /* KEPT for what comes and goes with the table: see apart_review() */
+    uint64_t due_ms;      /* not to be sent before */
+    bool asks;            /* it waits for what is known of the table */
+    char *message;        /* of a row that is KEPT or BURYING; NULL: the lane's last one */
 };
 
 struct insert_list {
@@ -139,6 +147,12 @@ MUST_CHECK int insert_cut(struct insert *insert, const struct insert_cutting *cu
 /* The insert has been answered, or is about to be cut: unlinks leader and follower. clean: all its
  * rows are good, so its follower is suspect. */
 void insert_settle(struct insert *insert, bool clean);
+/* Orders the rows so that those whose character in bits is '1' come first, and returns how many
+ * these are. */
+size_t insert_order_marked(struct insert *insert, const char *bits);
+/* Of an UNVERIFIED insert all but the first so many rows are missing in the table: takes these out
+ * of it, at least one is left, and makes it GATHERED. */
+void insert_renew(struct insert *insert, size_t first);
 /* The shape of the event in a record, never 0. */
 uint64_t insert_row_shape(const struct record *record);
 

@@ -63,7 +63,11 @@ static const struct code_entry code_entries[] = {
 };
 
 #define CODE_BAD_ARGUMENTS 36
+#define CODE_UNKNOWN_TABLE 60
+#define CODE_UNKNOWN_DATABASE 81
+#define CODE_TABLE_IS_DROPPED 218
 #define CODE_TOO_MANY_PARTS 252
+#define CODE_ACCESS_DENIED 497
 #define TOO_MANY_PARTITIONS "Too many partitions for single INSERT block"
 
 static const char *insert_answer_find(struct slice haystack, const char *needle)
@@ -285,6 +289,63 @@ bool insert_answer_row(struct slice body, uint64_t *row)
 bool insert_answer_blames_view(struct slice body)
 {
     return insert_answer_find(body, "while pushing to view") != NULL;
+}
+
+/* Skips name at text, as it is or in backquotes; NULL: something else is there. */
+static const char *insert_answer_skip_name(const char *text, const char *end, const char *name)
+{
+    const bool quoted = text < end && *text == '`';
+
+    for (text += quoted; *name != '\0'; name++, text++) {
+        if (quoted && (*name == '`' || *name == '\\') && text < end && *text == '\\')
+            text++;
+        if (text >= end || *text != *name)
+            return NULL;
+    }
+    if (quoted)
+        return text < end && *text == '`' ? text + 1 : NULL;
+    /* Not the beginning of a longer name. */
+    return text < end && (*text == '_' || *text == '`' || (*text >= '0' && *text <= '9') ||
+                          (*text | 0x20) >= 'a')
+               ? NULL
+               : text;
+}
+
+/* Whether some place after lead has the name database.table (table NULL: database). */
+static bool insert_answer_names(struct slice body, const char *lead, const char *database,
+                                const char *table)
+{
+    const char *end = body.data + body.len;
+
+    for (const char *at = insert_answer_find(body, lead); at != NULL;
+         at = insert_answer_find((struct slice){at, (size_t)(end - at)}, lead)) {
+        const char *after;
+        at += strlen(lead);
+        after = insert_answer_skip_name(at, end, database);
+        if (after != NULL && table != NULL)
+            after = after < end && *after == '.' ? insert_answer_skip_name(after + 1, end, table)
+                                                 : NULL;
+        if (after != NULL)
+            return true;
+    }
+    return false;
+}
+
+bool insert_answer_lacks_table(int code, struct slice body, const char *database, const char *table)
+{
+    switch (code) {
+    case CODE_UNKNOWN_TABLE:
+    case CODE_TABLE_IS_DROPPED:
+        /* Not what it might have been: "Maybe you meant db.other?" */
+        return insert_answer_names(body, "able ", database, table);
+    case CODE_UNKNOWN_DATABASE:
+        return insert_answer_names(body, "atabase ", database, NULL);
+    case CODE_ACCESS_DENIED:
+        return insert_answer_find(body, "grant INSERT") != NULL &&
+               insert_answer_names(body, " ON ", database, table);
+    default:
+        return false;
+    }
 }
 
 const char *insert_class_name(enum insert_class class)

@@ -54,6 +54,10 @@ bool insert_answer_row(struct slice body, uint64_t *row);
 /* Whether the message mentions a materialized view: then the table may have the rows. Only a hint,
  * since the message may quote an event. */
 bool insert_answer_blames_view(struct slice body);
+/* Whether the message says that this table, or its database, is not there, or that we may not
+ * insert into it: no refusal of a row, however often it comes. */
+bool insert_answer_lacks_table(int code, struct slice body, const char *database,
+                               const char *table);
 /* "retry", "bad_rows", ... as in alloy_clickhouse_errors_total{class}. */
 const char *insert_class_name(enum insert_class class);
 

@@ -3,8 +3,9 @@
  * insert_judge.c - decides what becomes of an insert: whatever ClickHouse says, it goes in, gets
  * smaller, or waits.
  *
- * Repeated definite refusals of the same rows are evidence that the rows are at fault, if the table
- * takes others meanwhile. How many we need depends on the code.
+ * A definite refusal that comes again for the same rows is evidence about the rows, if the table
+ * takes others meanwhile; how often it must come depends on what its code is known for. That the
+ * table itself is not there is none, however often it comes.
  *
  * Rows may go under other tokens only when none of them is in the table; otherwise they would be
  * doubled. So a refusal counts only if the table itself has refused: the server joins async inserts
@@ -26,6 +27,13 @@ bool insert_judge_alone(const struct insert_evidence *evidence)
 bool insert_judge_ignore_views(const struct insert_evidence *evidence, bool blames_view)
 {
     return evidence->stores && !evidence->ignore_views && (evidence->views || blames_view);
+}
+
+bool insert_judge_is_fickle(const struct insert_reading *reading)
+{
+    /* One row alone that needs too much is the row. */
+    return reading->class == INSERT_MISCONFIGURED ||
+           (reading->class == INSERT_RETRY && !reading->too_large);
 }
 
 /* Whether the same rows have been refused often enough to be suspected. */
@@ -69,7 +77,7 @@ enum insert_verdict insert_judge(const struct insert_reading *reading,
 
     if (reading->class == INSERT_DONE)
         return INSERT_VERDICT_DONE;
-    if (!reading->definite)
+    if (!reading->definite || evidence->no_table)
         return INSERT_VERDICT_AGAIN;
     if (!halve && !insert_judge_suspects(reading, evidence))
         return reading->class == INSERT_UNKNOWN ? INSERT_VERDICT_ASIDE : INSERT_VERDICT_AGAIN;

@@ -19,11 +19,12 @@ struct insert_evidence {
     /* the insert */
     bool doubt;        /* an earlier try may have put it into the table */
     bool async;        /* the server may have joined it with others' */
-    bool alone;        /* it was sent so that the server could not join it */
-    bool ignore_views; /* it was sent without views */
-    bool expected;     /* it was cut from an insert that was refused in the same way */
-    uint32_t refusals; /* definite refusals in a row with this code, this one included */
-    bool others_went;  /* the table took other rows between the first of them and this try */
+    bool alone;        /* it was not joined with others' */
+    bool ignore_views; /* views were not asked */
+    bool expected;     /* it was cut out of one that was refused in the same way */
+    bool no_table;     /* refused because the table is not there, or not for us */
+    uint32_t refusals; /* definite ones with this code that count, this one included */
+    bool others_went;  /* the lane took other rows between the first of them and this try */
     /* the table */
     bool views;         /* materialized views may read it */
     bool stores;        /* it keeps the rows and the tokens that it takes */
@@ -50,7 +51,10 @@ enum insert_verdict {
 
 enum insert_verdict insert_judge(const struct insert_reading *reading,
                                  const struct insert_evidence *evidence, bool blames_view);
-/* Whether the next try must be one that rows of other inserts (or views) cannot make fail. */
+/* Whether such refusals come and go with the table, its rights and its load: one counts only if the
+ * table took other rows between it and the one before. */
+bool insert_judge_is_fickle(const struct insert_reading *reading);
+/* Whether the next try has to be one that others' rows, or views, cannot spoil. */
 bool insert_judge_alone(const struct insert_evidence *evidence);
 bool insert_judge_ignore_views(const struct insert_evidence *evidence, bool blames_view);
 

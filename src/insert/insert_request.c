@@ -241,3 +241,103 @@ char *insert_request_columns_url(const struct config *config, const struct confi
                 insert_request_put_setting(out, name_settings[j], config->settings[i].value);
     return insert_request_finish(out, &text);
 }
+
+char *insert_request_trace_url(const struct config *config, const struct config_stream *stream,
+                               uint64_t age_s)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    insert_request_put_base(out, config);
+    insert_request_put_encoded(out, "SELECT uptime(), toUnixTimestamp(now()) - ");
+    fprintf(out, "%" PRIu64, age_s);
+    insert_request_put_encoded(out, " AS since, (SELECT sum(rows) FROM system.parts WHERE active "
+                                    "AND modification_time >= toDateTime(since) AND ");
+    insert_request_put_where(out, stream, "table");
+    insert_request_put_encoded(out, "), (SELECT groupArray(engine) FROM system.tables WHERE ");
+    insert_request_put_where(out, stream, "name");
+    insert_request_put_encoded(out, "), (SELECT groupArray([name, type, default_kind]) FROM "
+                                    "system.columns WHERE ");
+    insert_request_put_where(out, stream, "table");
+    insert_request_put_encoded(out, " AND name IN (");
+    for (size_t i = 0; i < stream->id_count; i++) {
+        if (i > 0)
+            insert_request_put_encoded(out, ", ");
+        insert_request_put_quoted(out, '\'', stream->ids[i].name);
+    }
+    insert_request_put_encoded(out, ")) FORMAT JSONCompactEachRow");
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    return insert_request_finish(out, &text);
+}
+
+/* Writes the names of the id fields. */
+static void insert_request_put_ids(FILE *out, const struct config_stream *stream)
+{
+    for (size_t i = 0; i < stream->id_count; i++) {
+        if (i > 0)
+            insert_request_put_encoded(out, ", ");
+        insert_request_put_quoted(out, '`', stream->ids[i].name);
+    }
+}
+
+/*
+ * Writes "`db`.`table` WHERE _part NOT IN (...)". What is left out are parts that are known to be
+ * old, dropped ones among them: a part that a merge makes meanwhile is looked into.
+ */
+static void insert_request_put_young(FILE *out, const struct config_stream *stream,
+                                     uint64_t since_s)
+{
+    insert_request_put_quoted(out, '`', stream->database);
+    fputc('.', out);
+    insert_request_put_quoted(out, '`', stream->table);
+    insert_request_put_encoded(out, " WHERE _part NOT IN (SELECT name FROM system.parts WHERE ");
+    insert_request_put_where(out, stream, "table");
+    insert_request_put_encoded(out, " AND modification_time < toDateTime(");
+    fprintf(out, "%" PRIu64, since_s);
+    insert_request_put_encoded(out, "))");
+}
+
+char *insert_request_rows_url(const struct config *config, const struct config_stream *stream,
+                              uint64_t since_s, const char *structure)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    insert_request_put_base(out, config);
+    insert_request_put_encoded(out, "SELECT (SELECT count() FROM ");
+    insert_request_put_young(out, stream, since_s);
+    insert_request_put_encoded(out, "), uniqExact(");
+    insert_request_put_ids(out, stream);
+    insert_request_put_encoded(out, "), arrayStringConcat(groupArray(if((");
+    insert_request_put_ids(out, stream);
+    insert_request_put_encoded(out, ") IN (SELECT ");
+    insert_request_put_ids(out, stream);
+    insert_request_put_encoded(out, " FROM ");
+    insert_request_put_young(out, stream, since_s);
+    insert_request_put_encoded(out, " AND (");
+    insert_request_put_ids(out, stream);
+    insert_request_put_encoded(out, ") IN (SELECT ");
+    insert_request_put_ids(out, stream);
+    insert_request_put_encoded(out, " FROM " INSERT_REQUEST_ROWS
+                                    ")), '1', '0'))) FROM " INSERT_REQUEST_ROWS
+                                    " FORMAT JSONCompactEachRow");
+    insert_request_put_setting(out, INSERT_REQUEST_ROWS "_structure", structure);
+    insert_request_put_setting(out, INSERT_REQUEST_ROWS "_format", "JSONEachRow");
+    /* Ids are to be read as they were when they went in. */
+    insert_request_put_setting(out, "date_time_input_format", "best_effort");
+    for (size_t i = 0; i < config->setting_count; i++)
+        insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
+    insert_request_put_setting(out, "input_format_skip_unknown_fields", "1");
+    /* In the order of the rows. */
+    insert_request_put_setting(out, "input_format_parallel_parsing", "0");
+    insert_request_put_setting(out, "max_threads", "1");
+    insert_request_put_setting(out, "cancel_http_readonly_queries_on_client_close", "1");
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    return insert_request_finish(out, &text);
+}

@@ -50,6 +50,27 @@ char *insert_request_table_url(const struct config *config, const struct config_
  */
 char *insert_request_columns_url(const struct config *config, const struct config_stream *stream);
 
+/*
+ * URL that asks how the table stands since a time age_s ago, by the server's clock, as one row of
+ * JSONCompactEachRow: seconds since the server was started; that time, seconds since 1970; the rows
+ * of the table's parts that are as young; the engines of tables of this name; and name, type and
+ * default_kind of those columns that are named like the stream's id fields. Read by
+ * verify_answer_trace(). Returns owned (free()); NULL: out of memory.
+ */
+char *insert_request_trace_url(const struct config *config, const struct config_stream *stream,
+                               uint64_t age_s);
+/*
+ * URL that asks which of the rows that are posted with it, as the file INSERT_REQUEST_ROWS of a
+ * form, are in the table's parts that were written since since_s (not in any that is older), as one
+ * row of JSONCompactEachRow: all rows of those parts that we may see; different ids that were
+ * posted; and a text of one character for each row posted, '1' where its id is there. structure:
+ * names and types of the id fields. Read by verify_answer_rows(). Returns owned (free()); NULL: out
+ * of memory.
+ */
+#define INSERT_REQUEST_ROWS "alloy_rows"
+char *insert_request_rows_url(const struct config *config, const struct config_stream *stream,
+                              uint64_t since_s, const char *structure);
+
 /* True when user or password are set: they go in the headers X-ClickHouse-User and
  * X-ClickHouse-Key, and we drop credentials in clickhouse.url. */
 bool insert_request_uses_headers(const struct config *config);

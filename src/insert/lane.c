@@ -27,6 +27,7 @@
 #define TIME_SHARE 4   /* an insert should take at most this part of its time-out */
 #define TIME_GROWS 8   /* inserts grow while they take less than this part */
 #define BYTES_MIN 4096
+#define CLOCK_MARGIN_MS 600000 /* by which the real time may have been set back */
 
 /* The states that may follow each state. */
 static const unsigned lane_moves[] = {
@@ -41,6 +42,7 @@ void lane_init(struct lane *lane, uint16_t stream)
     lane->batches_end = &lane->batches;
     insert_list_init(&lane->waiting);
     apart_init(&lane->apart);
+    insert_list_init(&lane->verify.waiting);
     lane->rows_max = LANE_ROWS_MAX;
     lane->bytes_max = LANE_BYTES_MAX;
     lane->version = 1;
@@ -70,6 +72,7 @@ void lane_clear(struct lane *lane)
         lane_drop_first_batch(lane);
     insert_list_clear(&lane->waiting);
     apart_clear(&lane->apart);
+    insert_list_clear(&lane->verify.waiting);
     free(lane->sample);
 }
 
@@ -150,8 +153,22 @@ void lane_compared(struct lane *lane, bool told)
     lane->sample = NULL;
 }
 
-/* Builds the next insert from the gathered batches, of which there is at least one. NULL: out of
- * memory. */
+/* Not after an earlier life has first sent these records, by the monotonic clock: reckoned from the
+ * time they came, which is by the other. */
+static int64_t lane_sent_ns(const struct batch *batch)
+{
+    const uint64_t now_ms = clock_real_ms();
+    uint64_t oldest_ms = now_ms;
+
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (batch->records[i]->received_ms < oldest_ms)
+            oldest_ms = batch->records[i]->received_ms;
+    }
+    return (int64_t)clock_mono_ns() -
+           (int64_t)((now_ms - oldest_ms + CLOCK_MARGIN_MS) * CLOCK_NS_PER_MS);
+}
+
+/* Builds the next insert from batches that have gathered. There is one. NULL: out of memory. */
 static struct insert *lane_build(struct lane *lane, size_t rows_max)
 {
     size_t whole;
@@ -168,6 +185,7 @@ static struct insert *lane_build(struct lane *lane, size_t rows_max)
         insert->stamped = true;
         insert_move(insert, INSERT_FROZEN);
         insert->doubt = true;
+        insert->sent_ns = lane_sent_ns(lane->batches);
         whole = 1;
     }
     if (whole == 0) {
@@ -363,6 +381,8 @@ void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_
 void lane_visit(struct lane *lane, apart_visit_fn visit, void *arg)
 {
     for (struct insert *insert = lane->waiting.first; insert != NULL; insert = insert->next)
+        visit(arg, insert);
+    for (struct insert *insert = lane->verify.waiting.first; insert != NULL; insert = insert->next)
         visit(arg, insert);
     apart_visit(&lane->apart, visit, arg);
 }

@@ -20,6 +20,7 @@
 #include "apart.h"
 #include "insert.h"
 #include "table_facts.h"
+#include "verify_answer.h"
 
 #define LANE_MESSAGE_MAX 300 /* bytes of ClickHouse's message, for people */
 #define LANE_ROWS_MAX 100000
@@ -44,6 +45,22 @@ enum lane_state {
 /* What has raised the lane's health condition: only the same may clear it. */
 enum lane_fault { LANE_FAULT_NONE, LANE_FAULT_PROBE, LANE_FAULT_INSERT };
 
+/* Inserts that were acknowledged while in doubt: see flusher_verify.c. */
+struct lane_verify {
+    struct insert_list waiting; /* UNVERIFIED */
+    bool asking;
+    /* of the first of them */
+    bool traced; /* trace holds an answer, and the rows are to be asked for */
+    struct verify_trace trace;
+    uint64_t missed_ns; /* when rows of it were first found missing; 0: they were not */
+    uint32_t tries;     /* in vain, though there was an answer */
+    /* of all */
+    struct backoff backoff;
+    uint64_t due_ms;
+    struct log_limit lost_limit;
+    struct log_limit untold_limit;
+};
+
 struct lane {
     uint16_t stream;
     enum lane_state state;
@@ -52,8 +69,9 @@ struct lane {
     uint32_t head_taken;        /* records of the first batch that are already in inserts */
     struct insert_list waiting; /* to be sent, or sent again */
     struct apart apart;
-    size_t out;      /* sent and not yet answered, without those of apart */
-    bool aside_turn; /* the last insert begun was the lane's own, so the next is aside */
+    struct lane_verify verify;
+    size_t out;      /* sent and not yet answered, those of apart not counted */
+    bool aside_turn; /* the last one that was begun was the lane's own */
     /* when the next one goes */
     struct backoff backoff;
     uint64_t retry_at_ms;

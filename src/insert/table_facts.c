@@ -307,6 +307,10 @@ bool table_facts_read(struct slice body, struct table_facts *facts)
     /* What stands behind any other engine cannot be seen from here. */
     facts->has_views = !merge_tree || !table_facts_equals(fields[5], "0");
     facts->stores_rows = merge_tree || table_facts_stores_rows(fields[2], &keyed);
+    /* It writes the token before it commits the part. Of other plain engines, which merge rows into
+     * each other, a row that is missing tells nothing. */
+    facts->forgets_rows = table_facts_equals(fields[2], "MergeTree") && fields[4].len > 0 &&
+                          !table_facts_equals(fields[4], "0");
     facts->async_unsafe = table_facts_async_unsafe(facts, merge_tree);
     facts->doubles = table_facts_doubles(fields[2], fields[4], merge_tree);
     if (!table_facts_read_number(fields[7], &facts->modified_s))

@@ -35,6 +35,7 @@ struct table_facts {
     bool has_views;    /* materialized views may read it */
     bool stores_rows;  /* what an insert leaves is in this table, even if views refuse it */
     bool counts_async; /* the answer to an async insert tells the rows written */
+    bool forgets_rows; /* a kill can leave it the token of an insert without the rows */
     /* Why an insert that is sent again gives its rows twice; NULL: it does not, or that cannot be
      * seen from here. */
     const char *doubles;

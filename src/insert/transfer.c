@@ -27,11 +27,26 @@
 #define HEADER_SUMMARY "X-ClickHouse-Summary:"
 #define HEADER_RETRY_AFTER "Retry-After:"
 
+static size_t transfer_copy(struct transfer_text *text, char *out, size_t room)
+{
+    const size_t left = text->len - text->at;
+    const size_t n = left < room ? left : room;
+
+    if (n > 0)
+        memcpy(out, text->data + text->at, n);
+    text->at += n;
+    return n;
+}
+
 static size_t transfer_on_read(char *out, size_t size, size_t n, void *arg)
 {
     struct transfer *transfer = arg;
+    const size_t room = size * n;
+    size_t copied = transfer_copy(&transfer->head, out, room);
 
-    return transfer->insert == NULL ? 0 : insert_read(transfer->insert, out, size * n);
+    if (transfer->insert != NULL)
+        copied += insert_read(transfer->insert, out + copied, room - copied);
+    return copied + transfer_copy(&transfer->tail, out + copied, room - copied);
 }
 
 static int transfer_on_seek(void *arg, curl_off_t offset, int origin)
@@ -40,6 +55,8 @@ static int transfer_on_seek(void *arg, curl_off_t offset, int origin)
 
     if (origin != SEEK_SET || offset != 0)
         return CURL_SEEKFUNC_CANTSEEK;
+    transfer->resent = true;
+    transfer->head.at = transfer->tail.at = 0;
     if (transfer->insert != NULL)
         insert_rewind(transfer->insert);
     return CURL_SEEKFUNC_OK;
@@ -129,8 +146,8 @@ static struct curl_slist *transfer_append(struct curl_slist *list, const char *h
     return longer;
 }
 
-static struct curl_slist *transfer_append_secret(struct curl_slist *list, const char *name,
-                                                 const char *value)
+static struct curl_slist *transfer_append_pair(struct curl_slist *list, const char *name,
+                                               const char *value)
 {
     char *header = NULL;
 
@@ -145,20 +162,20 @@ static struct curl_slist *transfer_append_secret(struct curl_slist *list, const 
     return list;
 }
 
-struct curl_slist *transfer_headers(const struct config *config)
+struct curl_slist *transfer_headers(const struct config *config, const char *content_type)
 {
     /* No Expect: waiting for "100 Continue" can cost a second and saves nothing. */
     struct curl_slist *list = curl_slist_append(NULL, "Expect:");
 
-    list = transfer_append(list, "Content-Type: application/octet-stream");
+    list = transfer_append_pair(list, "Content-Type", content_type);
     if (list == NULL || !insert_request_uses_headers(config))
         return list;
-    list = transfer_append_secret(list, "X-ClickHouse-User",
-                                  *config->clickhouse_user != '\0' ? config->clickhouse_user
-                                                                   : "default");
+    list = transfer_append_pair(list, "X-ClickHouse-User",
+                                *config->clickhouse_user != '\0' ? config->clickhouse_user
+                                                                 : "default");
     if (list == NULL)
         return NULL;
-    return transfer_append_secret(list, "X-ClickHouse-Key", insert_request_password(config));
+    return transfer_append_pair(list, "X-ClickHouse-Key", insert_request_password(config));
 }
 
 /* Sets what every transfer has. */
@@ -214,6 +231,15 @@ struct transfer *transfer_create(struct curl_slist *headers, char *url, struct i
     return transfer;
 }
 
+void transfer_wrap(struct transfer *transfer, const char *head, const char *tail)
+{
+    transfer->head = (struct transfer_text){.data = head, .len = strlen(head)};
+    transfer->tail = (struct transfer_text){.data = tail, .len = strlen(tail)};
+    curl_easy_setopt(
+        transfer->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+        (curl_off_t)(transfer->insert->bytes + transfer->head.len + transfer->tail.len));
+}
+
 void transfer_destroy(struct transfer *transfer)
 {
     if (transfer == NULL)
@@ -236,4 +262,10 @@ void transfer_end(struct transfer *transfer, CURLcode result)
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->answer.status);
     if (result != CURLE_OK && transfer->error[0] == '\0')
         snprintf(transfer->error, sizeof(transfer->error), "%s", curl_easy_strerror(result));
+}
+
+bool transfer_is_answered(const struct transfer *transfer)
+{
+    return transfer->answer.status == 200 && transfer->answer.exception_code == 0 &&
+           !transfer->answer.transport_failed;
 }

@@ -21,12 +21,29 @@
 #define TRANSFER_BODY_MAX 4096
 #define TRANSFER_BODY_LONG 65536 /* for answers that are lists */
 
+enum transfer_kind {
+    TRANSFER_INSERT,
+    /* questions: see insert_request.h */
+    TRANSFER_TABLE,
+    TRANSFER_COLUMNS,
+    TRANSFER_TRACE,
+    TRANSFER_ROWS,
+};
+
+struct transfer_text {
+    const char *data;
+    size_t len;
+    size_t at; /* where it goes on */
+};
+
 struct transfer {
     struct transfer *next; /* for the list of whoever holds it */
     CURL *easy;
-    struct insert *insert; /* NULL: a question */
+    struct insert *insert;           /* whose rows are posted; NULL: none */
+    struct transfer_text head, tail; /* around them */
     uint16_t stream;
-    bool columns; /* the question is about the table's columns */
+    enum transfer_kind kind;
+    bool resent; /* curl has begun it twice */
     uint64_t started_ns;
     struct insert_answer answer; /* after transfer_end() */
     char *url;
@@ -36,9 +53,10 @@ struct transfer {
     char body[];
 };
 
-/* The headers of every request, credentials among them. Returns owned (curl_slist_free_all());
- * NULL: out of memory. */
-struct curl_slist *transfer_headers(const struct config *config);
+#define TRANSFER_BYTES "application/octet-stream"
+/* The headers of every request of this type, credentials among them. Returns owned
+ * (curl_slist_free_all()); NULL: out of memory. */
+struct curl_slist *transfer_headers(const struct config *config, const char *content_type);
 
 /*
  * Makes a POST of insert's bytes (NULL: of nothing) to url, which it takes; keeps body_max bytes of
@@ -47,8 +65,12 @@ struct curl_slist *transfer_headers(const struct config *config);
  */
 struct transfer *transfer_create(struct curl_slist *headers, char *url, struct insert *insert,
                                  uint64_t timeout_ms, size_t body_max);
+/* Puts texts, which it borrows until its end, around the insert's bytes. Not once it has begun. */
+void transfer_wrap(struct transfer *transfer, const char *head, const char *tail);
 void transfer_destroy(struct transfer *transfer); /* NULL is fine; not while in a multi handle */
 /* Fills answer from curl's result and the headers. */
 void transfer_end(struct transfer *transfer, CURLcode result);
+/* After that: whether a question has its answer. */
+bool transfer_is_answered(const struct transfer *transfer);
 
 #endif

@@ -183,7 +183,8 @@ bool journal_vacating(const struct journal *journal, const struct record *record
 {
     /* A larger segment of an earlier life may hold a record that fits into no present one. */
     return segment_life(segment_of(record, journal->spec.align)) == SEGMENT_VACATING &&
-           record->length <= journal->spec.size - SEGMENT_HEADER_BYTES;
+           record->length <= journal->spec.size - SEGMENT_HEADER_BYTES &&
+           record->copies < RECORD_COPIES_MAX;
 }
 
 void journal_adopt_copy(struct journal *journal, struct record *copy)

@@ -185,7 +185,8 @@ void journal_writer_destroy(struct journal_writer *writer)
 
 size_t journal_entry_bytes(const struct journal_entry *entry)
 {
-    return record_bytes(entry->text.len + 1, entry->id_verbatim ? 0 : entry->id.len);
+    return record_bytes(entry->columns.len + entry->text.len + 1,
+                        entry->id_verbatim ? 0 : entry->id.len);
 }
 
 size_t journal_entry_bytes_max(const struct journal *journal)
@@ -247,6 +248,7 @@ struct record *journal_writer_append(struct journal_writer *writer,
 {
     const struct record_parts parts = {
         .text = entry->text,
+        .columns = entry->columns,
         .id = entry->id,
         .id_verbatim = entry->id_verbatim,
         .stream = entry->stream,

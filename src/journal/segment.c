@@ -277,7 +277,8 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
         (record->copies == 0 && record->lsn != place))
         return NULL;
     if (record->length > room || record->body_length == 0 || record->body_length > room ||
-        record->stream_entry >= header->stream_count)
+        record->stream_entry >= header->stream_count ||
+        record->columns_length >= record->body_length)
         return NULL;
     if (record->id_offset == record->body_length)
         id_bytes = record->id_length;
@@ -459,7 +460,8 @@ struct record *segment_write(struct segment *segment, size_t offset,
                              const struct record_parts *parts)
 {
     struct record *record = (struct record *)(segment->base + offset);
-    const size_t body_length = parts->text.len + 1;
+    const size_t body_length = parts->columns.len + parts->text.len + 1;
+    char *body = record->body;
     const size_t id_bytes = parts->id_verbatim ? 0 : parts->id.len;
 
     record->magic = RECORD_MAGIC;
@@ -471,12 +473,22 @@ struct record *segment_write(struct segment *segment, size_t offset,
     record->hash = parts->hash;
     record->body_length = (uint32_t)body_length;
     record->id_offset =
-        (uint32_t)(parts->id_verbatim ? (size_t)(parts->id.data - parts->text.data) : body_length);
+        (uint32_t)(parts->id_verbatim
+                       ? (size_t)(parts->id.data - parts->text.data) + parts->columns.len
+                       : body_length);
     record->id_length = (uint16_t)parts->id.len;
     record->stream_entry = parts->stream;
     record->copies = 0;
-    memcpy(record->body, parts->text.data, parts->text.len);
-    record->body[parts->text.len] = '\n';
+    record->columns_length = (uint16_t)parts->columns.len;
+    if (unlikely(parts->columns.len > 0)) {
+        body[0] = '{';
+        memcpy(body + 1, parts->columns.data, parts->columns.len);
+        body += parts->columns.len;
+        memcpy(body + 1, parts->text.data + 1, parts->text.len - 1);
+    } else {
+        memcpy(body, parts->text.data, parts->text.len);
+    }
+    body[parts->text.len] = '\n';
     memcpy(record->body + body_length, parts->id.data, id_bytes);
     record->checksum =
         segment_record_checksum(record, sizeof(struct record) + body_length + id_bytes);
@@ -500,7 +512,7 @@ struct record *segment_copy(struct segment *segment, size_t offset, const struct
     /* From its LSN on, a copy equals its original, except for what depends on the segment. */
     memcpy(&copy->lsn, &record->lsn, used - offsetof(struct record, lsn));
     copy->stream_entry = record->stream;
-    copy->copies = record->copies + 1;
+    copy->copies = (uint16_t)(record->copies + 1);
     copy->checksum = segment_copy_checksum(copy, used, segment_lsn(segment, offset));
     /* release: as in segment_write() */
     atomic_store_explicit(&copy->state, RECORD_LIVE, memory_order_release);

@@ -241,6 +241,11 @@ static void dead_letter_put_event(FILE *out, const struct record *record)
     const char *at = record->body;
     const char *end = record->body + record->body_length;
 
+    /* The columns of the request are not the event's: whoever sends it again gives it new ones. */
+    if (record->columns_length > 0) {
+        fputc('{', out);
+        at += 1 + record->columns_length;
+    }
     if (end > at && end[-1] == '\n')
         end--;
     while (at < end) {

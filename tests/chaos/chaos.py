@@ -257,13 +257,6 @@ class Run:
 
     # -- the proof
 
-    def burnt_tokens(self):
-        """Inserts that ClickHouse lost itself: it logs an insert's token before it commits the part, and a kill in between
-        leaves a token without rows (docs/GUARANTEES.md). A later insert then has the part's name again."""
-        names = [line.split("\t")[1] for log in self.folder.glob("clickhouse/store/*/*/deduplication_logs/*.txt")
-                 for line in log.read_text().splitlines() if line.startswith("1\t")]
-        return [name for name, n in collections.Counter(names).items() if n > 1]
-
     def check(self):
         rows = [row[0] for row in self.clickhouse.rows(
             "SELECT event_id FROM default.events UNION ALL SELECT event_id FROM default.stuck")]
@@ -280,12 +273,7 @@ class Run:
             if ids:
                 problems.append(f"{what}: {len(ids)}, such as {sorted(ids)[:5]}")
 
-        burnt = self.burnt_tokens()
-        if 0 < len(burnt) <= self.kills["clickhouse"] and good - set(rows):
-            print(f"seed {self.seed}: {len(good - set(rows))} events lost by ClickHouse, whose kill left the tokens of "
-                  f"{burnt} without a part", flush=True)
-        else:
-            problem("lost", good - set(rows))
+        problem("lost", good - set(rows))
         problem("doubled", {i for i, n in collections.Counter(rows).items() if n > 1})
         problem("refused rows lost", bad - set(letters))
         # By record, not by id: an id that was refused is free, and a client that sends it again has it refused again.
@@ -309,6 +297,7 @@ class Run:
             stuck = [c.number for c in self.clients if c.is_alive()]
             for alloyd in self.alloyds:
                 alloyd.reading.set()
+            again = [alloyd.log().count("ClickHouse has lost an insert") for alloyd in self.alloyds]
             books = [self.settle(alloyd, stream) for alloyd in self.alloyds for stream in ("events", "stuck")]
             problems, good, bad, rows, letters = self.check()
             if stuck:
@@ -319,7 +308,8 @@ class Run:
                     statuses[status] = statuses.get(status, 0) + n
             print(f"seed {self.seed}: {good} events and {bad} bad ones answered 202, {rows} rows, {letters} dead "
                   f"letters; kills {self.kills}; answers {statuses}; faults "
-                  f"{ {k: v for k, v in self.proxy.done.items() if v} }; books {books}", flush=True)
+                  f"{ {k: v for k, v in self.proxy.done.items() if v} }; lost by ClickHouse and sent again {again}; "
+                  f"books {books}", flush=True)
             for alloyd in self.alloyds:
                 alloyd.finish()
             return problems

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small HTTP proxy between alloyd and ClickHouse that misbehaves on demand.
 
-Each request that carries rows meets one fault, drawn from the weights in force:
+Each request that carries rows, be it an insert or a question for them, meets one fault, drawn from the weights in force:
 
   pass       forward, and bring the answer back
   cut        forward (ClickHouse commits), then close without an answer
@@ -88,7 +88,7 @@ class Proxy:
         method, target, _ = lines[0].split(" ")
         headers = {k.strip().lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:] if line)}
         body = handler.rfile.read(int(headers.get("content-length", 0)))
-        fault = self.draw() if "INSERT" in target.upper() else "pass"
+        fault = self.draw() if "INSERT" in target.upper() or "alloy_rows" in target else "pass"
         if fault == "refuse":
             return False
         if fault == "error500":
@@ -106,7 +106,8 @@ class Proxy:
     def forward(self, method, target, headers, body):
         upstream = http.client.HTTPConnection("127.0.0.1", self.upstream_port, timeout=60)
         try:
-            upstream.request(method, target, body, {k: v for k, v in headers.items() if k.startswith("x-")})
+            upstream.request(method, target, body, {k: v for k, v in headers.items()
+                                                    if k.startswith("x-") or k == "content-type"})
             answer = upstream.getresponse()
             data = answer.read()
             kept = "".join(f"{k}: {v}\r\n" for k, v in answer.getheaders() if k.lower().startswith("x-"))

@@ -2,9 +2,10 @@
 /*
  * fuzz_ctl_journal.c - alloyctl journal inspect and verify over any bytes in a segment file.
  *
- * The first byte chooses as in fuzz_recover.c. Bit 0: the bytes cover the whole file, header
- * included, else they follow a good header. Bit 1: what looks like a record gets its correct place
- * and checksum. Bit 2: the file ends with the bytes. Bit 3: the header's checksum is corrected.
+ * The first byte chooses as in fuzz_recover.c: bit 0, the bytes lie over the whole file, header
+ * included, else behind a good header; bit 1, what looks like a record gets its right place and
+ * checksum; bit 2, the file ends with the bytes; bit 3, the header's checksum is made right; bits
+ * 4 to 7, the file ends with the bytes too, since to read its zeros is most of a run.
  */
 #include "ctl.h"
 
@@ -13,64 +14,49 @@
 #include "alloy/log.h"
 #include "alloy/segment.h"
 
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
+#include "folder_fixture.h"
+
 #define FILE_BYTES SEGMENT_BYTES_MIN
+#define CUT 0xf4u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char folder[64];
-static char path[128];
+static char name[SEGMENT_NAME_MAX];
 static char header[SEGMENT_HEADER_BYTES];
 static char image[FILE_BYTES];
-
-static void remove_folder(void)
-{
-    static const char *const files[] = {"instance", "instance.tmp", "lock"};
-    const int fd = open(folder, O_RDONLY | O_DIRECTORY);
-
-    for (size_t i = 0; i < ARRAY_LEN(files); i++)
-        unlinkat(fd, files[i], 0);
-    close(fd);
-    unlink(path);
-    rmdir(folder);
-}
 
 /* Has a journal make a folder and the header of its first segment. */
 static void start(void)
 {
     static const char *const names[] = {"orders", "clicks"};
-    const struct journal_options options = {.dir = folder,
+    const struct journal_options options = {.dir = FOLDER_PATH,
                                             .segment_bytes = SEGMENT_BYTES_MIN,
                                             .max_bytes = 2 * SEGMENT_BYTES_MIN,
                                             .writer_count = 1,
                                             .stream_names = names,
                                             .stream_count = ARRAY_LEN(names)};
-    char error[JOURNAL_ERROR_MAX], name[SEGMENT_NAME_MAX];
+    char error[JOURNAL_ERROR_MAX];
     struct journal *journal;
     int fd;
 
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
-    strcpy(folder, "/dev/shm/alloy-fuzz-XXXXXX");
-    ALLOY_ASSERT(mkdtemp(folder) != NULL);
     ALLOY_ASSERT(journal_open(&journal, &options, error) == 0);
     segment_name(name, 1, "alj");
     fd = openat(journal_segments(journal)->dir_fd, name, O_RDONLY | O_CLOEXEC);
     ALLOY_ASSERT(fd >= 0 && pread(fd, header, sizeof(header), 0) == (ssize_t)sizeof(header));
     close(fd);
     journal_close(journal);
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    atexit(remove_folder);
 }
 
-static void repair_records(void)
+/* What begins at end or behind it is no record. */
+__attribute__((no_sanitize("coverage"))) static void repair_records(size_t end)
 {
     const size_t from = offsetof(struct record, lsn);
 
-    for (size_t at = SEGMENT_HEADER_BYTES; at + sizeof(struct record) < FILE_BYTES; at += 8) {
+    for (size_t at = SEGMENT_HEADER_BYTES; at < end && at + sizeof(struct record) < FILE_BYTES;
+         at += 8) {
         struct record *record = (struct record *)(image + at);
         size_t used;
 
@@ -85,24 +71,32 @@ static void repair_records(void)
     }
 }
 
-static size_t build(const uint8_t *data, size_t size)
+static void write_segment(const uint8_t *data, size_t size)
 {
+    static size_t dirty = FILE_BYTES;
     const unsigned choice = data[0];
     const size_t begin = (choice & 1) ? 0 : SEGMENT_HEADER_BYTES;
     struct segment_header *head = (struct segment_header *)image;
+    size_t end, length;
 
     data++;
     size--;
-    memset(image, 0, sizeof(image));
+    memset(image, 0, dirty);
     memcpy(image, header, sizeof(header));
     if (size > FILE_BYTES - begin)
         size = FILE_BYTES - begin;
+    end = begin + size;
     memcpy(image + begin, data, size);
     if (choice & 2)
-        repair_records();
+        repair_records(end);
     if (choice & 8)
         head->checksum = XXH3_64bits(head, offsetof(struct segment_header, checksum));
-    return (choice & 4) ? begin + size : FILE_BYTES;
+    /* What begins before the end, and was repaired, may end behind it. */
+    dirty = (end > SEGMENT_HEADER_BYTES ? end : SEGMENT_HEADER_BYTES) + sizeof(struct record);
+    if (dirty > FILE_BYTES)
+        dirty = FILE_BYTES;
+    length = (choice & CUT) ? end : FILE_BYTES;
+    folder_write(name, image, length < dirty ? length : dirty, length);
 }
 
 /* Runs one command; returns its exit status and owned *text. */
@@ -113,7 +107,7 @@ static int run(int (*command)(const char *dir, FILE *out), char **text)
     int status;
 
     ALLOY_ASSERT(out != NULL);
-    status = command(folder, out);
+    status = command(FOLDER_PATH, out);
     ALLOY_ASSERT(fclose(out) == 0);
     ALLOY_ASSERT(strlen(*text) == len);
     return status;
@@ -136,17 +130,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *inspected, *verified;
     const char *sums;
-    size_t length;
-    int fd, status;
+    int status;
 
     if (size < 1)
         return 0;
-    if (folder[0] == '\0')
+    if (name[0] == '\0')
         start();
-    length = build(data, size);
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    ALLOY_ASSERT(fd >= 0 && write(fd, image, length) == (ssize_t)length);
-    close(fd);
+    write_segment(data, size);
 
     status = run(ctl_journal_verify, &verified);
     ALLOY_ASSERT(run(ctl_journal_inspect, &inspected) == status);

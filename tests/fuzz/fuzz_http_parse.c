@@ -53,7 +53,7 @@ static void check_same_request(const struct http_request *a, const struct http_r
     check_same_slice(a->prefer, b->prefer);
     ALLOY_ASSERT(a->method == b->method && a->minor == b->minor && a->head_len == b->head_len);
     ALLOY_ASSERT(a->keep_alive == b->keep_alive && a->chunked == b->chunked);
-    ALLOY_ASSERT(a->expect_continue == b->expect_continue && a->has_encoding == b->has_encoding);
+    ALLOY_ASSERT(a->expect_continue == b->expect_continue && a->coding == b->coding);
     ALLOY_ASSERT(a->has_length == b->has_length && a->content_length == b->content_length);
 }
 

@@ -124,6 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_written(body, size, rows);
     check_summary(answer.body, written);
     (void)insert_answer_blames_view(answer.body);
+    if (insert_answer_lacks_table(60, answer.body, "db", "a`b"))
+        ALLOY_ASSERT(has_text(answer.body, "able db.") || has_text(answer.body, "able `db`."));
     free(body);
     return 0;
 }

@@ -35,6 +35,8 @@ LIBRARY_HOMES = {
     "sodium": {"event_id", "keys", "quota", "credential"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},
+    "zlib.h": {"coding"},
+    "zstd": {"coding"},
     "cmocka.h": set(),
 }
 
@@ -591,7 +593,7 @@ BAD_INPUT = [
     ("layers", replace("src/base/low.c", '"alloy/low.h"\n', '"alloy/low.h"\n#include "alloy/nobody.h"\n')),
     *(("libraries", replace("src/base/low.c", '"alloy/low.h"\n', f'"alloy/low.h"\n#include <{name}>\n'))
       for name in ("event2/event.h", "hiredis/hiredis.h", "curl/curl.h", "urcu/rculfhash.h", "jansson.h", "ini.h",
-                   "sodium.h", "systemd/sd-daemon.h", "xxhash.h", "cmocka.h")),
+                   "sodium.h", "systemd/sd-daemon.h", "xxhash.h", "zlib.h", "zstd.h", "cmocka.h")),
     ("sizes", add("src/base/low.c", "\n" * FILE_LINES_MAX)),
     ("sizes", add("src/base/low.c", LONG_FUNCTION)),
     ("sizes", add("src/base/low.c", "/* " + "x" * 100 + " */\n")),

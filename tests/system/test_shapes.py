@@ -2,6 +2,8 @@
 """The shapes of bodies that clients send: envelopes, ids by pointer and header, no ids, bad events among good ones."""
 
 import json
+import pathlib
+import time
 
 import pytest
 
@@ -140,3 +142,72 @@ def test_success_is_answered_as_the_client_wants_it(door, answer, status, body):
     assert harness.request(connection, "[", "/v1/events").status == 400
     assert alloyd.post('{"id":"6"}', "/v1/events?ack=clickhouse").status == status
     assert alloyd.settled()["inserted"] == 5
+
+
+COLUMNS = {"column.at": "received_at", "column.ip": "client_address", "column.agent": "user_agent", "column.path": "path",
+           "column.tenant": "header:X-Tenant", "column.src": "query:src"}
+
+
+@pytest.fixture
+def columns(make_alloyd, redis, own_clickhouse):
+    def start(**keys):
+        own_clickhouse.query("CREATE TABLE default.c (id String, at DateTime64(3, 'UTC'), ip String DEFAULT '-', agent String DEFAULT '-', "
+                             "path String, tenant String DEFAULT '-', src String DEFAULT '-', x String, bad UInt8, "
+                             "m UInt8 MATERIALIZED throwIf(bad = 1)) ENGINE = MergeTree "
+                             "ORDER BY id SETTINGS non_replicated_deduplication_window = 10000")
+        alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.c", stream__events={
+            "id": "id", "path": "/v1/events, /x/*", **COLUMNS, **keys}, clickhouse={"retry_max": "300ms"})).start()
+        alloyd.get = lambda what: own_clickhouse.rows(f"SELECT {what} FROM default.c ORDER BY id")
+        return alloyd
+    return start
+
+
+def test_columns_come_from_the_request_and_survive_a_replay(columns, own_clickhouse):
+    alloyd = columns()
+    before = time.time()
+    own_clickhouse.kill()
+    headers = {"User-Agent": 'odd "agent"\\ \xe9', "X-Tenant": "t1"}
+    assert accepted(alloyd.post('{"id":"a"}\n{"id":"b","x":"y"}', "/x/y/?src=a%20b+c%zz&src=d", headers)) == (2, 0)
+    large = "[" + ",".join('{"id":"l%03d","x":"%s"}' % (i, "y" * 1000) for i in range(400)) + "]"
+    assert accepted(alloyd.post(large, headers={"X-Tenant": "t2", "User-Agent": ""})) == (400, 0)
+    after = time.time()
+    alloyd.kill()
+    alloyd.start(ready=False)
+    own_clickhouse.start()
+    assert alloyd.settled(deadline=60)["inserted"] == 402
+    rows = alloyd.get("id, ip, agent, path, tenant, src, toUnixTimestamp64Milli(at), x")
+    assert rows[0][:6] == ["a", "127.0.0.1", 'odd "agent"\\ \ufffd', "/x/y/", "t1", "a b c%zz"]
+    assert rows[1][0] == "b" and rows[1][7] == "y" and rows[2][:6] == ["l000", "127.0.0.1", "-", "/v1/events", "t2", "-"]
+    assert len(rows) == 402
+    for row in rows:
+        assert before - 1 <= int(row[6]) / 1000 <= after + 1
+
+
+def test_an_event_that_has_such_a_member_is_refused_or_keeps_its_own(columns):
+    alloyd = columns()
+    answer = alloyd.post('{"id":"a"}{"id":"b","tenant":"mine"}')
+    assert (answer.status, answer.json["error"], answer.json["event"], answer.json["offset"]) == (400, "invalid_event", 1, 29)
+    assert alloyd.post('{"id":"c"}{"tenant":"mine","id":"b"}', headers=LENIENT).json["invalid"] == 1
+    alloyd.finish()
+    alloyd.sections["stream.events"]["column_conflict"] = "event"
+    alloyd.start()
+    assert accepted(alloyd.post('{"tenant":"mine","id":"d","src":null}{"id":"e"}', "/v1/events?src=s", {"X-Tenant": "t"})) == (2, 0)
+    alloyd.settled()
+    assert alloyd.get("id, tenant, src, path") == [["c", "-", "-", "/v1/events"], ["d", "mine", "-", "/v1/events"],
+                                                   ["e", "t", "s", "/v1/events"]]
+
+
+def test_an_event_without_members_and_a_dead_letter(columns, tmp_path):
+    alloyd = columns(id="header:X-Id", missing_id="hash")
+    assert accepted(alloyd.post("{ }", headers={"X-Id": "1"})) == (1, 0)
+    alloyd.settled()
+    assert alloyd.get("ip, path") == [["127.0.0.1", "/v1/events"]]
+    # What ClickHouse refuses is kept as it came: whoever sends it again gives it new columns.
+    assert accepted(alloyd.post('{"id":"bad","bad":1}', headers={"X-Id": "2"})) == (1, 0)
+    harness.wait_until(lambda: "row refused" in alloyd.log(), "the refusal")
+    assert accepted(alloyd.post('{"id":"good"}', headers={"X-Id": "3"})) == (1, 0)
+    books = alloyd.settled()
+    assert books["dead_lettered"] == 1
+    line, = (json.loads(line) for path in pathlib.Path(alloyd.sections["dead_letter"]["dir"]).glob("*.ndjson")
+             for line in path.read_text().splitlines())
+    assert line["event"] == {"id": "bad", "bad": 1}

@@ -404,6 +404,25 @@ static void a_clock_set_back_does_not_keep_ids_for_ever(void **state)
     end();
 }
 
+/* Steps of 17 years, by a flipped bit: the ids are older than 1970. */
+static void a_stamp_that_cannot_be_right_does_not_keep_an_id_for_ever(void **state)
+{
+    const uint64_t shift = 39;
+    int fd;
+
+    (void)state;
+    live_and_be_killed(add_100);
+    fd = openat(dir_fd, "l1-001.gen", O_RDWR);
+    assert_int_equal(pwrite(fd, &shift, sizeof(shift), offsetof(struct l1_slab, stamp_shift)),
+                     sizeof(shift));
+    close(fd);
+    begin(REAL_MS + 10);
+    assert_int_equal(loaded.ids, 100);
+    l1_maintain(l1, TTL_MS);
+    assert_int_equal(l1_entries(l1), 0);
+    end();
+}
+
 static void files_of_generations_that_expired_are_removed(void **state)
 {
     uint64_t id = 0;
@@ -610,6 +629,7 @@ int main(void)
         TEST(a_removed_id_is_forgotten_in_the_file_too),
         TEST(an_id_lives_as_long_as_if_nothing_had_ended),
         TEST(a_clock_set_back_does_not_keep_ids_for_ever),
+        TEST(a_stamp_that_cannot_be_right_does_not_keep_an_id_for_ever),
         TEST(files_of_generations_that_expired_are_removed),
         TEST(a_smaller_capacity_keeps_the_youngest),
         TEST(a_full_disk_leaves_ids_in_memory_and_the_next_life_knows_that),

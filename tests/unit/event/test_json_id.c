@@ -222,6 +222,38 @@ static void a_lenient_scan_goes_on_behind_what_is_at_fault(void **state)
     EXPECT_LENIENT("", "0 The body holds no event.");
 }
 
+static void a_member_that_the_request_fills_is_refused_or_told(void **state)
+{
+    struct json_scan scan;
+    struct json_scan_event event;
+    static const char body[] = "{\"id\":1,\"c\":2,\"c\":3}{\"id\":2,\"x\":{\"c\":1}}";
+
+    (void)state;
+    begin("");
+    add_member(0, "id", "");
+    fields.names[fields.count++] = text_of("c");
+    fields.names[fields.count++] = text_of("d");
+    fields.columns[0] = 2;
+    fields.columns[1] = 1;
+    fields.column_names = 2;
+    fields.column_count = 2;
+    EXPECT("{\"id\":1,\"x\":2}", "1 .");
+    EXPECT("{\"id\":1,\"c\":2}", "12 The event has a member that this stream's configuration fills "
+                                 "(column_conflict).");
+    EXPECT("{\"c\":2}", "0 An id field is missing.");
+    EXPECT_LENIENT("{\"id\":1,\"c\":2}{\"id\":2}", "!12 2 .");
+    fields.columns_yield = true;
+    json_scan_init(&scan, &fields, body, strlen(body));
+    assert_int_equal(json_scan_next(&scan, &event), JSON_SCAN_EVENT);
+    assert_int_equal(event.own_columns, 2);
+    assert_int_equal(json_scan_next(&scan, &event), JSON_SCAN_EVENT);
+    assert_int_equal(event.own_columns, 0);
+    fields.columns[0] = 0; /* a column may be an id's member too */
+    json_scan_init(&scan, &fields, body, strlen(body));
+    assert_int_equal(json_scan_next(&scan, &event), JSON_SCAN_EVENT);
+    assert_int_equal(event.own_columns, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +264,7 @@ int main(void)
         cmocka_unit_test(a_header_names_the_request_and_a_number_its_later_events),
         cmocka_unit_test(a_missing_id_is_generated_or_made_of_the_bytes),
         cmocka_unit_test(a_lenient_scan_goes_on_behind_what_is_at_fault),
+        cmocka_unit_test(a_member_that_the_request_fills_is_refused_or_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

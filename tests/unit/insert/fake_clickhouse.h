@@ -45,9 +45,13 @@ enum fake_mode {
     FAKE_200_BODY,        /* a 200 with an exception in the body */
     FAKE_200_NO_SUMMARY,
     FAKE_200_TOO_FEW,    /* written_rows is one short */
-    FAKE_404_TABLE,      /* 60 */
+    FAKE_404_TABLE,      /* 60, of some table */
+    FAKE_404_OWN,        /* 60, of the stream's own table ta */
     FAKE_UNKNOWN_CODE,   /* 49 */
     FAKE_LOST,           /* inserts, and closes without an answer */
+    FAKE_BURN,           /* notes the token without the rows, and closes */
+    FAKE_BURN_HALF,      /* the same for every second row */
+    FAKE_BURNT,          /* as FAKE_BURN, with an answer: the token had been known */
     FAKE_VIEW,           /* a view refuses what the table has, unless views are ignored */
     FAKE_TOO_LONG,       /* 413, a proxy's */
     FAKE_TOO_MANY_PARTS, /* 252 */
@@ -56,8 +60,25 @@ enum fake_mode {
     FAKE_NEVER,          /* 44, whatever the rows are */
 };
 
+/* What of a request is in the table. */
+enum fake_stored { FAKE_STORED_NONE, FAKE_STORED_HALF, FAKE_STORED_ALL };
+
+/* How the question for rows is answered. */
+enum fake_rows {
+    FAKE_ROWS_TOLD,
+    FAKE_ROWS_BLIND,  /* none is there */
+    FAKE_ROWS_LOST,   /* closes */
+    FAKE_ROWS_DENIED, /* 497 */
+    FAKE_ROWS_BUSY,   /* 202 */
+    FAKE_ROWS_HIDDEN, /* some rows of the table are not shown */
+    FAKE_ROWS_ALIKE,  /* two ids are the same */
+    FAKE_ROWS_GONE,   /* the table is away */
+};
+
 struct fake_request {
     char token[40];
+    bool knows; /* the table knows the token from now on */
+    enum fake_stored stored;
     bool async;
     bool alone;
     bool ignore_views;
@@ -77,6 +98,7 @@ struct fake {
     enum fake_mode mode;
     int mode_count;         /* inserts that mode still holds for; then FAKE_OK; -1: for ever */
     const char *mode_table; /* only inserts with this in their URL; NULL: all */
+    const char *mode_text;  /* only inserts with this in their body; NULL: all */
     bool name_row;          /* name the bad row */
     bool name_wrong_row;
     bool bad_partitions;    /* more than 10 rows: 252, too many partitions */
@@ -88,6 +110,11 @@ struct fake {
     const char *probe;
     const char *columns; /* what the table has; "": it does not tell */
     atomic_int columns_asked;
+    const char *trace; /* how the table stands */
+    atomic_int traces_asked;
+    enum fake_rows rows_mode;
+    int rows_count; /* questions that it still holds for; then FAKE_ROWS_TOLD; -1: for ever */
+    atomic_int rows_asked;
     int inside;
     int inside_max;
     size_t count;
@@ -155,11 +182,14 @@ static size_t bad_row(const char *body, size_t len, size_t *rows)
     return bad;
 }
 
-static enum fake_mode next_mode(struct fake *fake, const char *url)
+static enum fake_mode next_mode(struct fake *fake, const char *url, struct slice body)
 {
     if (fake->mode == FAKE_OK || fake->mode_count == 0)
         return FAKE_OK;
     if (fake->mode_table != NULL && strstr(url, fake->mode_table) == NULL)
+        return FAKE_OK;
+    if (fake->mode_text != NULL &&
+        memmem(body.data, body.len, fake->mode_text, strlen(fake->mode_text)) == NULL)
         return FAKE_OK;
     if (fake->mode_count > 0)
         fake->mode_count--;
@@ -189,6 +219,8 @@ static const struct fake_answer {
     [FAKE_200_NO_SUMMARY] = {200, "", ""},
     [FAKE_404_TABLE] = {404, "X-ClickHouse-Exception-Code: 60\r\n",
                         "Code: 60. DB::Exception: Table db.t does not exist."},
+    [FAKE_404_OWN] = {404, "X-ClickHouse-Exception-Code: 60\r\n",
+                      "Code: 60. DB::Exception: Table db.ta does not exist. (UNKNOWN_TABLE)"},
     [FAKE_UNKNOWN_CODE] = {500, "X-ClickHouse-Exception-Code: 49\r\n",
                            "Code: 49. DB::Exception: bug"},
     [FAKE_TOO_LONG] = {413, "", "<html>Request Entity Too Large</html>"},
@@ -216,6 +248,8 @@ static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t r
         break;
     case FAKE_RESET:
     case FAKE_LOST:
+    case FAKE_BURN:
+    case FAKE_BURN_HALF:
         return false;
     case FAKE_TRUNCATE:
         say(fd, "HTTP/1.1 200 OK\r\nContent-Len", 28);
@@ -252,6 +286,43 @@ static bool is_too_large(const struct fake *fake, int fd, size_t rows)
     return true;
 }
 
+/* What becomes of its rows, which depends on the tokens that came before. */
+static void store(struct fake *fake, struct fake_request *request, enum fake_mode mode)
+{
+    for (size_t i = 0; i < fake->count; i++) {
+        if (fake->requests[i].knows && strcmp(fake->requests[i].token, request->token) == 0)
+            return;
+    }
+    request->knows = mode == FAKE_OK || mode == FAKE_HANG || mode == FAKE_LOST ||
+                     mode == FAKE_BURN || mode == FAKE_BURN_HALF || mode == FAKE_BURNT;
+    if (mode == FAKE_OK || mode == FAKE_HANG || mode == FAKE_LOST)
+        request->stored = FAKE_STORED_ALL;
+    if (mode == FAKE_BURN_HALF)
+        request->stored = FAKE_STORED_HALF;
+}
+
+/* How often a row is in the table. Under lock. */
+static size_t times_stored(const struct fake *fake, struct slice row)
+{
+    size_t times = 0;
+
+    for (size_t i = 0; i < fake->count; i++) {
+        const struct fake_request *request = &fake->requests[i];
+        const char *end = request->body + request->len;
+        size_t number = 0;
+        if (request->stored == FAKE_STORED_NONE)
+            continue;
+        for (const char *at = request->body; at < end; number++) {
+            const char *stop = memchr(at, '\n', (size_t)(end - at));
+            if ((size_t)(stop - at) == row.len && memcmp(at, row.data, row.len) == 0 &&
+                (request->stored == FAKE_STORED_ALL || number % 2 == 0))
+                times++;
+            at = stop + 1;
+        }
+    }
+    return times;
+}
+
 /* One insert. False: the connection is to be closed. */
 static bool on_insert(struct fake *fake, int fd, const char *url, const char *body, size_t len)
 {
@@ -268,7 +339,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     pthread_mutex_lock(&fake->lock);
     if (++fake->inside > fake->inside_max)
         fake->inside_max = fake->inside;
-    mode = next_mode(fake, url);
+    mode = next_mode(fake, url, (struct slice){body, len});
     refuse_parts = fake->bad_partitions && rows > 10;
     assert_true(fake->count < REQUESTS_MAX);
     request = &fake->requests[fake->count++];
@@ -300,6 +371,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
         keep = true;
     } else {
         pthread_mutex_lock(&fake->lock);
+        store(fake, request, mode);
         if (mode == FAKE_VIEW && request->ignore_views)
             mode = FAKE_OK; /* the table has dropped its token */
         else if (mode == FAKE_OK || mode == FAKE_HANG || mode == FAKE_LOST || mode == FAKE_VIEW)
@@ -311,6 +383,59 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     fake->inside--;
     pthread_mutex_unlock(&fake->lock);
     return keep;
+}
+
+/* Answers which of the rows in a form's file are there. False: the connection is to be closed. */
+static bool on_rows(struct fake *fake, int fd, const char *body, size_t len)
+{
+    static const char *const refusals[][2] = {
+        [FAKE_ROWS_DENIED] = {"X-ClickHouse-Exception-Code: 497\r\n",
+                              "Code: 497. DB::Exception: grant SELECT(event_id) ON db.ta."},
+        [FAKE_ROWS_BUSY] = {"X-ClickHouse-Exception-Code: 202\r\n", "Code: 202. DB::Exception: x"},
+        [FAKE_ROWS_GONE] = {"X-ClickHouse-Exception-Code: 60\r\n",
+                            "Code: 60. DB::Exception: Table db.ta does not exist"},
+    };
+    const char *at = memmem(body, len, "\r\n\r\n", 4);
+    const char *end = memmem(body, len, "\r\n--alloy", 9);
+    char *bits = calloc(1, len + 1);
+    char *text = NULL;
+    enum fake_rows mode;
+    size_t rows = 0;
+
+    assert_non_null(at);
+    assert_non_null(end);
+    atomic_fetch_add(&fake->rows_asked, 1);
+    pthread_mutex_lock(&fake->lock);
+    mode = fake->rows_count == 0 ? FAKE_ROWS_TOLD : fake->rows_mode;
+    if (fake->rows_count > 0)
+        fake->rows_count--;
+    for (at += 4; at < end; rows++) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        const struct slice row = {at, (size_t)(stop - at)};
+        bits[rows] = mode == FAKE_ROWS_TOLD && times_stored(fake, row) > 0 ? '1' : '0';
+        at = stop + 1;
+    }
+    pthread_mutex_unlock(&fake->lock);
+    assert_true(asprintf(&text, "[\"%d\", %zu, \"%s\"]\n", mode == FAKE_ROWS_HIDDEN ? 99 : 100,
+                         rows - (mode == FAKE_ROWS_ALIKE), bits) > 0);
+    if (mode < ARRAY_LEN(refusals) && refusals[mode][0] != NULL)
+        answer(fd, 500, refusals[mode][0], refusals[mode][1]);
+    else if (mode != FAKE_ROWS_LOST)
+        answer(fd, 200, "", text);
+    free(text);
+    free(bits);
+    return mode != FAKE_ROWS_LOST;
+}
+
+static void on_trace(struct fake *fake, int fd)
+{
+    const char *text;
+
+    pthread_mutex_lock(&fake->lock);
+    text = fake->trace;
+    pthread_mutex_unlock(&fake->lock);
+    atomic_fetch_add(&fake->traces_asked, 1);
+    answer(fd, 200, "", text);
 }
 
 static void on_question(struct fake *fake, int fd, const char *url)
@@ -356,7 +481,11 @@ static void *serve(void *arg)
         }
         while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs)
             pause_ms(1);
-        if (strstr(url, "SELECT") != NULL) {
+        if (strstr(url, "alloy_rows") != NULL) {
+            keep = on_rows(conn.fake, conn.fd, end + 4, len);
+        } else if (strstr(url, "uptime") != NULL) {
+            on_trace(conn.fake, conn.fd);
+        } else if (strstr(url, "SELECT") != NULL) {
             on_question(conn.fake, conn.fd, url);
         } else {
             keep = on_insert(conn.fake, conn.fd, url, end + 4, len);
@@ -386,6 +515,11 @@ static void *accept_loop(void *arg)
     return NULL;
 }
 
+/* Uptime, a time, rows since then, engine, columns. */
+#define TRACE(uptime, engine, type) \
+    "[" uptime ", \"1700000000\", 100, [\"" engine "\"], [[\"event_id\", \"" type "\", \"\"]]]\n"
+#define TRACE_OLD TRACE("1000000000", "MergeTree", "String")
+#define TRACE_RESTARTED TRACE("0", "MergeTree", "LowCardinality(String)")
 #define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\tu\t1\te\n"
 
 static void fake_start(struct fake *fake)
@@ -396,6 +530,7 @@ static void fake_start(struct fake *fake)
     pthread_mutex_init(&fake->lock, NULL);
     fake->probe = PROBE_PLAIN;
     fake->columns = "";
+    fake->trace = TRACE_OLD;
     fake->mode_count = -1;
     fake->requests = calloc(REQUESTS_MAX, sizeof(*fake->requests));
     fake->listen_fd = socket(AF_INET, SOCK_STREAM, 0);

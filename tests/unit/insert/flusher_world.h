@@ -47,6 +47,7 @@ struct world {
     char dir[64];
     char url[64];
     uint64_t submitted;
+    uint64_t received_ms; /* when events come */
 };
 
 static void *serve_releases(void *arg)
@@ -90,6 +91,7 @@ static int setup(void **state)
         .stream_count = 2,
     };
 
+    world->received_ms = 1;
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
     fake_start(&world->fake);
     snprintf(world->dir, sizeof(world->dir), "/tmp/test_flusher.XXXXXX");
@@ -109,10 +111,17 @@ static int setup(void **state)
     config->dead_letter_dir = world->dir;
     config->dead_letter_max_bytes_bytes = 1u << 20;
     config->stream_count = 2;
-    config->streams[0] = (struct config_stream){
-        .name = (char *)"a", .database = (char *)"db", .table = (char *)"ta", .ttl_ms = 60000};
-    config->streams[1] = (struct config_stream){
-        .name = (char *)"b", .database = (char *)"db", .table = (char *)"tb"};
+    config->streams[0] = (struct config_stream){.name = (char *)"a",
+                                                .database = (char *)"db",
+                                                .table = (char *)"ta",
+                                                .ttl_ms = 60000,
+                                                .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
+                                                .id_count = 1};
+    config->streams[1] = (struct config_stream){.name = (char *)"b",
+                                                .database = (char *)"db",
+                                                .table = (char *)"tb",
+                                                .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
+                                                .id_count = 1};
     atomic_store(&world->ref.current, config);
     assert_int_equal(journal_open(&world->journal, &options, error), 0);
     world->writer = journal_writer_create(world->journal);
@@ -189,7 +198,7 @@ static struct batch *make_batch(struct world *world, uint16_t stream, uint32_t n
         };
         size_t size = journal_entry_bytes(&entry);
         assert_int_equal(journal_writer_reserve(world->writer, &size, 1), 0);
-        batch_add(batch, journal_writer_append(world->writer, &entry, 1));
+        batch_add(batch, journal_writer_append(world->writer, &entry, world->received_ms));
     }
     return batch;
 }
@@ -212,7 +221,7 @@ static struct metrics_snapshot *snapshot(struct world *world)
     return &now;
 }
 
-static void visit_key(void *arg, const char *key, bool blocking, const char *text)
+static inline void visit_key(void *arg, const char *key, bool blocking, const char *text)
 {
     const char **wanted = arg;
 
@@ -222,7 +231,7 @@ static void visit_key(void *arg, const char *key, bool blocking, const char *tex
         *wanted = NULL;
 }
 
-static bool is_up(struct world *world, const char *key)
+static inline bool is_up(struct world *world, const char *key)
 {
     health_visit(world->health, visit_key, &key);
     return key == NULL;

@@ -263,6 +263,47 @@ static void every_class_has_a_name(void **state)
         assert_int_not_equal(strlen(insert_class_name((enum insert_class) class)), 0);
 }
 
+static void a_refusal_for_want_of_the_own_table_is_told_from_others(void **state)
+{
+    static const struct {
+        int code;
+        bool own;
+        const char *text;
+    } cases[] = {
+        {60, true, "Code: 60. DB::Exception: Table db.t does not exist. (UNKNOWN_TABLE)"},
+        {60, true, "Code: 60. DB::Exception: Table `db`.`t` does not exist"},
+        {60, true, "Table db.t (3c1f) does not exist"},
+        {60, true, "Table a.b does not exist, and neither does table db.t"},
+        {60, false, "Table db.other does not exist. Maybe you meant db.t?"},
+        {60, false, "Table db.t2 does not exist"},
+        {60, false, "Table db.t_x does not exist"},
+        {60, false, "Table `db`.`t2` does not exist"},
+        {60, false, "Table a.t does not exist"},
+        {60, false, "Table db"},
+        {60, false, "Table db."},
+        {60, false, "Table `db"},
+        {60, false, "Table "},
+        {60, false, ""},
+        {218, true, "Code: 218. DB::Exception: Table db.t (3c1f) is dropped or detached"},
+        {81, true, "Code: 81. DB::Exception: Database db does not exist. (UNKNOWN_DATABASE)"},
+        {81, true, "Database `db` does not exist"},
+        {81, false, "Database dba does not exist. Maybe you meant db?"},
+        {497, true, "it's necessary to have the grant INSERT(event_id, ts) ON db.t."},
+        {497, false, "it's necessary to have the grant INSERT(event_id, ts) ON db.target."},
+        {497, false, "it's necessary to have the grant dictGet ON db.t"},
+        {27, false, "Table db.t does not exist"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_int_equal(
+            insert_answer_lacks_table(
+                cases[i].code, (struct slice){cases[i].text, strlen(cases[i].text)}, "db", "t"),
+            cases[i].own);
+    assert_true(insert_answer_lacks_table(
+        60, (struct slice){"Table `d\\\\b`.`t\\`t` does not exist", 34}, "d\\b", "t`t"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +320,7 @@ int main(void)
         cmocka_unit_test(the_code_is_read_out_of_a_body),
         cmocka_unit_test(the_row_is_the_last_one_named_counted_from_0),
         cmocka_unit_test(every_class_has_a_name),
+        cmocka_unit_test(a_refusal_for_want_of_the_own_table_is_told_from_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,6 +103,30 @@ static void a_refusal_must_come_so_often_and_others_go_in_meanwhile(void **state
     assert_int_equal(judge(busy, evidence), INSERT_VERDICT_AGAIN);
 }
 
+static void that_the_table_is_not_there_is_no_evidence_however_often_it_comes(void **state)
+{
+    struct insert_evidence evidence = one_row();
+
+    (void)state;
+    evidence.refusals = 100;
+    evidence.others_went = evidence.expected = evidence.no_table = true;
+    assert_int_equal(judge(table, evidence), INSERT_VERDICT_AGAIN);
+    evidence.count = 10;
+    assert_int_equal(judge(table, evidence), INSERT_VERDICT_AGAIN);
+    evidence.no_table = false;
+    assert_int_equal(judge(table, evidence), INSERT_VERDICT_CUT);
+}
+
+static void what_comes_and_goes_with_the_table_is_fickle(void **state)
+{
+    (void)state;
+    assert_true(insert_judge_is_fickle(&table));
+    assert_true(insert_judge_is_fickle(&busy));
+    assert_false(insert_judge_is_fickle(&memory));
+    assert_false(insert_judge_is_fickle(&unknown));
+    assert_false(insert_judge_is_fickle(&bad_rows));
+}
+
 static void what_may_be_in_stays_as_it_is_until_it_is_shown_that_it_never_was(void **state)
 {
     struct insert_evidence evidence = one_row();
@@ -176,6 +200,8 @@ int main(void)
         cmocka_unit_test(what_is_not_definite_goes_again_as_it_is),
         cmocka_unit_test(a_row_is_buried_only_for_what_it_is_itself),
         cmocka_unit_test(a_refusal_must_come_so_often_and_others_go_in_meanwhile),
+        cmocka_unit_test(that_the_table_is_not_there_is_no_evidence_however_often_it_comes),
+        cmocka_unit_test(what_comes_and_goes_with_the_table_is_fickle),
         cmocka_unit_test(what_may_be_in_stays_as_it_is_until_it_is_shown_that_it_never_was),
         cmocka_unit_test(nothing_is_judged_before_the_table_is_known),
         cmocka_unit_test(a_joined_insert_is_proven_alone),

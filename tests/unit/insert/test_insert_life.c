@@ -44,6 +44,62 @@ static void whatever_the_code_a_row_refused_among_good_ones_is_buried_alone(void
     assert_false(is_up(world, "clickhouse.a.refuses"));
 }
 
+/* Tries of the row that the fake refuses. */
+static size_t tries(struct world *world)
+{
+    return fake_count(&world->fake) - (size_t)inserted(world);
+}
+
+/* Submits a good row and waits until the bad one, the first, has been tried twice more. */
+static void let_another_in(struct world *world)
+{
+    const uint64_t before = inserted(world);
+    size_t tried;
+
+    submit(world, 0, 1, -1);
+    WAIT_FOR(inserted(world) == before + 1);
+    tried = tries(world);
+    WAIT_FOR(tries(world) >= tried + 2 || dead(world) > 0);
+}
+
+/* Renamed away and back: others go in between any two refusals of the row. */
+static void a_table_that_comes_and_goes_costs_no_row(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.mode_text = "\"a1\""; /* its bad luck */
+    fake_set(&world->fake, FAKE_404_OWN, -1);
+    start(world);
+    submit(world, 0, 1, -1);
+    WAIT_FOR(tries(world) >= 1);
+    for (int i = 0; i < 10; i++)
+        let_another_in(world);
+    assert_int_equal(dead(world), 0);
+    assert_false(is_up(world, "clickhouse.a.refuses"));
+    fake_set(&world->fake, FAKE_OK, 0);
+    wait_empty(world);
+    assert_int_equal(inserted(world), 11);
+}
+
+/* Refused any number of times while the table was away is refused once. */
+static void a_refusal_that_may_be_the_tables_counts_once_between_two_successes(void **state)
+{
+    struct world *world = *state;
+
+    world->fake.mode_text = "\"a1\"";
+    fake_set(&world->fake, FAKE_404_TABLE, -1);
+    start(world);
+    submit(world, 0, 1, -1);
+    WAIT_FOR(tries(world) >= 5);
+    let_another_in(world);
+    let_another_in(world);
+    assert_int_equal(dead(world), 0);
+    /* What was refused three times goes once more, right after a success. */
+    let_another_in(world);
+    wait_empty(world);
+    assert_int_equal(dead(world), 1);
+}
+
 static void what_every_row_is_refused_for_is_the_tables_and_all_are_kept(void **state)
 {
     struct world *world = *state;
@@ -357,6 +413,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(whatever_the_code_a_row_refused_among_good_ones_is_buried_alone),
+        TEST(a_table_that_comes_and_goes_costs_no_row),
+        TEST(a_refusal_that_may_be_the_tables_counts_once_between_two_successes),
         TEST(what_every_row_is_refused_for_is_the_tables_and_all_are_kept),
         TEST(what_an_earlier_life_has_inserted_is_evidence_if_the_table_is_the_same),
         TEST(what_is_kept_goes_to_the_dead_letters_on_demand),

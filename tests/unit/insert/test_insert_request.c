@@ -154,6 +154,35 @@ static void the_questions_about_a_table_quote_names_as_literals(void **state)
     free(url);
 }
 
+static void the_questions_for_rows_name_the_id_fields_and_a_time(void **state)
+{
+    struct config config = config_of("http://h");
+    const struct config_stream ids = {
+        .database = (char *)"d",
+        .table = (char *)"t",
+        .ids = {{CONFIG_ID_MEMBER, (char *)"a`b", 0}, {CONFIG_ID_MEMBER, (char *)"it's", 1}},
+        .id_count = 2};
+    char *url = insert_request_trace_url(&config, &ids, 660);
+
+    (void)state;
+    assert_has(url, "http://h/?query=SELECT%20uptime%28%29%2C%20toUnixTimestamp%28now%28%29%29"
+                    "%20-%20660%20AS%20since");
+    assert_has(url, "name%20IN%20%28%27a%60b%27%2C%20%27it%5C%27s%27%29");
+    free(url);
+    config.settings[0] = (struct config_setting){(char *)"max_threads", (char *)"7"};
+    config.setting_count = 1;
+    url = insert_request_rows_url(&config, &ids, 17, "s t");
+    assert_has(url, "%28%60a%5C%60b%60%2C%20%60it%27s%60%29%20IN%20%28SELECT");
+    assert_has(url, "_part%20NOT%20IN%20%28SELECT%20name%20FROM%20system.parts%20WHERE%20database"
+                    "%20%3D%20%27d%27%20AND%20table%20%3D%20%27t%27%20AND%20modification_time%20"
+                    "%3C%20toDateTime%2817%29%29");
+    assert_has(url, "&alloy_rows_structure=s%20t&alloy_rows_format=JSONEachRow");
+    assert_has(url, "&max_threads=7");
+    assert_has(strstr(url, "&max_threads=7") + 1, "&max_threads=1&"); /* the later one holds */
+    assert_null(strstr(url, "INSERT"));
+    free(url);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +192,7 @@ int main(void)
         cmocka_unit_test(path_and_query_of_the_url_stay_and_credentials_give_way),
         cmocka_unit_test(a_password_is_never_in_a_url),
         cmocka_unit_test(the_questions_about_a_table_quote_names_as_literals),
+        cmocka_unit_test(the_questions_for_rows_name_the_id_fields_and_a_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

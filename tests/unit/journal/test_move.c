@@ -685,7 +685,7 @@ static void segments_of_version_2_are_read(void **state)
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     fd = open(path, O_RDWR);
     assert_int_equal(pread(fd, &header, sizeof(header), 0), sizeof(header));
-    assert_int_equal(header.version, 3);
+    assert_int_equal(header.version, SEGMENT_VERSION);
     header.version = 2;
     header.checksum = XXH3_64bits(&header, offsetof(struct segment_header, checksum));
     assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));

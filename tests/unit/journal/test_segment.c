@@ -56,6 +56,29 @@ static struct record *write_text(struct segment *segment, size_t *offset, const 
     return record;
 }
 
+static void columns_stand_before_the_events_own_members(void **state)
+{
+    const struct record_parts parts = {.text = {"{\"id\":7}", 8},
+                                       .columns = {"\"a\":\"b\",", 8},
+                                       .id = {parts.text.data + 6, 1},
+                                       .id_verbatim = true};
+    struct segment *segment;
+    struct record *record;
+    size_t offset = SEGMENT_HEADER_BYTES;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 1), 0);
+    assert_ptr_equal(segment_write(segment, offset, &parts), segment->base + offset);
+    segment->limit = segment->size;
+    assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
+    assert_int_equal(record->body_length, 17);
+    assert_memory_equal(record->body, "{\"a\":\"b\",\"id\":7}\n", 17);
+    assert_int_equal(record->columns_length, 8);
+    assert_memory_equal(record_id(record), "7", 1);
+    segment_close(segment);
+    assert_int_equal(segment_unlink(spec.dir_fd, 1), 0);
+}
+
 static void mapping_is_aligned_and_a_record_finds_its_segment(void **state)
 {
     static const size_t sizes[] = {65536, 69632, 1 << 20, 3 << 20};
@@ -277,6 +300,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        TEST(columns_stand_before_the_events_own_members),
         TEST(mapping_is_aligned_and_a_record_finds_its_segment),
         TEST(records_are_read_back_after_reopening),
         TEST(a_flipped_bit_in_the_middle_is_a_gap),

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * columns.c - columns that the request fills: text that goes before an event's own members.
+ *
+ * All events of a request share it, and it goes into the journal with each of them, so a replay
+ * inserts what was true when the request came. A value that is not there is left out, and the
+ * column's default counts.
+ *
+ * Runs on: the front-end thread that owns the connection's set.
+ * Owns: nothing; the text is the set's.
+ */
+#include "conn_private.h"
+
+#include "alloy/clock.h"
+#include "alloy/keys.h"
+#include "alloy/text.h"
+
+#include <string.h>
+
+/* A name with its quotes, colon and comma, and a value of which each byte is escaped. */
+_Static_assert(CONFIG_COLUMNS_MAX *(CONFIG_COLUMN_NAME_MAX + 8 + COLUMNS_VALUE_MAX * 6) <=
+                   CONN_COLUMNS_MAX,
+               "all columns fit");
+_Static_assert(CONN_COLUMNS_MAX <= RECORD_COLUMNS_MAX, "a record takes them");
+
+static int columns_hex(struct slice text, size_t at)
+{
+    int high, low;
+
+    if (text.len - at < 3)
+        return -1;
+    high = text_hex_digit(text.data[at + 1]);
+    low = text_hex_digit(text.data[at + 2]);
+    return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
+/* Decodes a query's value into out; returns its length. */
+static size_t columns_decode(struct slice text, char out[COLUMNS_VALUE_MAX])
+{
+    size_t len = 0;
+
+    for (size_t at = 0; at < text.len && len < COLUMNS_VALUE_MAX; at++) {
+        const int byte = text.data[at] == '%' ? columns_hex(text, at) : -1;
+
+        out[len++] = byte >= 0 ? (char)byte : text.data[at] == '+' ? ' ' : text.data[at];
+        at += byte >= 0 ? 2 : 0;
+    }
+    return len;
+}
+
+/* The first value of a parameter, as it was sent. */
+static struct slice columns_find_parameter(struct slice query, const char *name)
+{
+    const char *at = query.data, *const end = query.data + query.len;
+
+    while (at < end) {
+        const char *stop = memchr(at, '&', (size_t)(end - at));
+        const char *equals;
+
+        if (stop == NULL)
+            stop = end;
+        equals = memchr(at, '=', (size_t)(stop - at));
+        if (equals != NULL && (size_t)(equals - at) == strlen(name) &&
+            memcmp(at, name, strlen(name)) == 0)
+            return (struct slice){equals + 1, (size_t)(stop - equals - 1)};
+        at = stop + 1;
+    }
+    return (struct slice){"", 0};
+}
+
+/* The value of a column; room: where to put what does not stand in the head as it is. */
+static struct slice columns_find(struct conn *conn, const struct config_column *column,
+                                 const struct http_request *request, char room[COLUMNS_VALUE_MAX])
+{
+    const char *head = conn->buffer.data + conn->buffer.start;
+    struct slice value = {room, 0};
+
+    switch (column->kind) {
+    case CONFIG_COLUMN_RECEIVED_AT:
+        clock_format_iso(clock_real_ms(), room);
+        value.len = strlen(room);
+        return value;
+    case CONFIG_COLUMN_CLIENT_ADDRESS:
+        value.len = address_format(conn_address(conn), room);
+        return value;
+    case CONFIG_COLUMN_USER_AGENT:
+        return http_find_header(head, conn->head_len, "user-agent");
+    case CONFIG_COLUMN_KEY:
+        return conn->key == NULL ? value : (struct slice){conn->key->name, strlen(conn->key->name)};
+    case CONFIG_COLUMN_PATH:
+        return request->path;
+    case CONFIG_COLUMN_HEADER:
+        return http_find_header(head, conn->head_len, column->argument);
+    case CONFIG_COLUMN_QUERY:
+        value.len = columns_decode(columns_find_parameter(request->query, column->argument), room);
+        return value;
+    }
+    ALLOY_UNREACHABLE("a column of no kind");
+    return value;
+}
+
+/* Appends "name":"value", to out; returns the new length. */
+static size_t columns_put(char *out, size_t len, const char *name, struct slice value)
+{
+    char escaped[TEXT_ESCAPE_MAX];
+    size_t taken;
+
+    if (value.len > COLUMNS_VALUE_MAX)
+        value.len = COLUMNS_VALUE_MAX;
+    out[len++] = '"';
+    memcpy(out + len, name, strlen(name));
+    len += strlen(name);
+    memcpy(out + len, "\":\"", 3);
+    len += 3;
+    for (size_t at = 0; at < value.len; at += taken) {
+        const size_t n = text_escape(value.data + at, value.len - at, &taken, escaped);
+
+        memcpy(out + len, escaped, n);
+        len += n;
+    }
+    memcpy(out + len, "\",", 2);
+    return len + 2;
+}
+
+struct slice columns_write(struct conn *conn, uint32_t but)
+{
+    const struct config_stream *stream =
+        conn->set->parts.shared->routes->routes[conn->stream].stream;
+    struct http_request request;
+    char *out = conn->set->columns;
+    size_t scanned = 0, len = 0;
+
+    /* It was accepted before: we want its path and query again. */
+    if (http_parse_head(conn->buffer.data + conn->buffer.start, conn->head_len, &scanned,
+                        &request) != HTTP_DONE)
+        request.path = request.query = (struct slice){"", 0};
+    for (size_t i = 0; i < stream->column_count; i++) {
+        char room[COLUMNS_VALUE_MAX];
+        struct slice value;
+
+        if (but >> i & 1)
+            continue;
+        value = columns_find(conn, &stream->columns[i], &request, room);
+        if (value.len > 0)
+            len = columns_put(out, len, stream->columns[i].name, value);
+    }
+    return (struct slice){out, len};
+}

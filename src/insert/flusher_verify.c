@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flusher_verify.c - whether inserts that were acknowledged while in doubt are in the table.
+ *
+ * A plain MergeTree writes an insert's token to its log before it commits the part. A kill in
+ * between leaves the token without the rows, and our retry is then dropped, and answered as a
+ * success. So an insert that was in doubt is not finished before one of two things is known: that
+ * the server is still the one it was first sent to, or that its rows are in the table. Rows that
+ * are missing go again under a new token, with a new insert id in their records.
+ *
+ * To take rows for missing that are there would double them. So an answer is believed only if the
+ * table shows as many rows as it has (no policy or filter hides any), if it could tell the ids
+ * apart, and if it says the same twice, with a while in between: a try that is still under way may
+ * have written its token only. What cannot be told at all counts as done, as it does everywhere
+ * else.
+ *
+ * A kill of alloyd changes nothing: until rows are known to be there their records are LIVE and
+ * bear the old id, or some of them the new one, and the next life sends both inserts again, and
+ * asks again.
+ *
+ * Runs on: flusher thread.
+ * Owns: what lanes have UNVERIFIED.
+ */
+#define LOG_MODULE "flusher"
+
+#include "flusher_verify.h"
+
+#include <inttypes.h>
+
+#include "alloy/clock.h"
+#include "flusher_act.h"
+#include "insert_request.h"
+
+#define CLOCK_MARGIN_S 600   /* by which the server's clock may have been set since */
+#define AGE_MAX_S 1000000000 /* some 30 years */
+#define STARTED_MARGIN_NS (2 * CLOCK_NS_PER_S)
+#define MISSING_WAIT_MS 1000
+#define TRIES_MAX 8
+#define DOUBLINGS_MAX 5 /* of clickhouse.timeout */
+
+uint64_t flusher_verify_due_ms(const struct lane *lane)
+{
+    return lane->verify.asking || lane->verify.waiting.first == NULL ? UINT64_MAX
+                                                                     : lane->verify.due_ms;
+}
+
+/* The first of those that wait has changed, or the server may have. */
+static void flusher_verify_anew(struct lane_verify *verify, bool other)
+{
+    verify->traced = false;
+    if (!other)
+        return;
+    verify->missed_ns = 0;
+    verify->tries = 0;
+    verify->due_ms = 0;
+    backoff_reset(&verify->backoff);
+}
+
+/* The first of those that wait, which is taken out, is as good as done. */
+static void flusher_verify_finish(struct flusher *flusher, struct lane *lane, struct insert *insert)
+{
+    flusher_act_finish(flusher, insert);
+    flusher_verify_anew(&lane->verify, true);
+}
+
+/* The same, though nobody knows. why NULL: that is as it must be with this table. */
+static void flusher_verify_give_up(struct flusher *flusher, struct lane *lane,
+                                   struct insert *insert, const char *why)
+{
+    uint64_t held;
+
+    if (why != NULL &&
+        log_limit_pass(&lane->verify.untold_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_warn("cannot tell whether a restart of ClickHouse lost an insert that it acknowledges "
+                 "stream=%s rows=%zu reason=\"%s\" action=none suppressed=%" PRIu64,
+                 flusher_stream(flusher, lane)->name, insert->count, why, held);
+    flusher_verify_finish(flusher, lane, insert);
+}
+
+/* Rows of it, all but the first so many, are not there. */
+static void flusher_verify_lost(struct flusher *flusher, struct lane *lane, struct insert *insert,
+                                size_t present)
+{
+    uint64_t held;
+
+    METRIC_ADD(flusher->counters, clickhouse_lost_inserts, 1);
+    if (log_limit_pass(&lane->verify.lost_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_warn(
+            "ClickHouse has lost an insert whose token it knows stream=%s rows=%zu missing=%zu "
+            "action=insert_again suppressed=%" PRIu64,
+            flusher_stream(flusher, lane)->name, insert->count, insert->count - present, held);
+    if (present > 0)
+        flusher_act_inserted(flusher, insert->stream, insert_records(insert), present);
+    insert_renew(insert, present);
+    insert_list_push_front(&lane->waiting, insert);
+    flusher_verify_anew(&lane->verify, true);
+}
+
+/* Since when the table may have it, in seconds. */
+static uint64_t flusher_verify_age_s(const struct insert *insert)
+{
+    const int64_t age_s =
+        ((int64_t)clock_mono_ns() - insert->sent_ns) / (int64_t)CLOCK_NS_PER_S + CLOCK_MARGIN_S;
+
+    return age_s < AGE_MAX_S ? (uint64_t)age_s : AGE_MAX_S;
+}
+
+bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t now,
+                         struct flusher_posting *posting)
+{
+    const struct config *config = flusher_config(flusher);
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    struct lane_verify *verify = &lane->verify;
+    struct insert *insert = verify->waiting.first;
+
+    if (now < flusher_verify_due_ms(lane))
+        return false;
+    verify->asking = true;
+    if (!verify->traced) {
+        *posting = (struct flusher_posting){
+            .kind = TRANSFER_TRACE,
+            .url = insert_request_trace_url(config, of, flusher_verify_age_s(insert)),
+            .body_max = TRANSFER_BODY_LONG};
+        return true;
+    }
+    *posting = (struct flusher_posting){
+        .kind = TRANSFER_ROWS,
+        .url = insert_request_rows_url(config, of, verify->trace.since_s, verify->trace.structure),
+        .insert = insert_list_pop(&verify->waiting),
+        .body_max = TRANSFER_BODY_MAX + insert->count};
+    return true;
+}
+
+/* Puts it back, to be asked about again after a while. */
+static void flusher_verify_put_off(struct flusher *flusher, struct lane *lane,
+                                   struct insert *insert)
+{
+    const struct lane_wait wait = flusher_wait(flusher);
+    struct lane_verify *verify = &lane->verify;
+
+    flusher_verify_anew(verify, false);
+    verify->due_ms =
+        clock_mono_ms() + backoff_next(&verify->backoff, wait.min_ms, wait.max_ms, wait.random);
+    insert_list_push_front(&verify->waiting, insert);
+}
+
+/* There was an answer, and it tells nothing; others may come. */
+static void flusher_verify_try_again(struct flusher *flusher, struct lane *lane,
+                                     struct insert *insert, const char *why)
+{
+    if (++lane->verify.tries >= TRIES_MAX)
+        flusher_verify_give_up(flusher, lane, insert, why);
+    else
+        flusher_verify_put_off(flusher, lane, insert);
+}
+
+void flusher_verify_unasked(struct flusher *flusher, struct lane *lane, struct insert *insert)
+{
+    lane->verify.asking = false;
+    flusher_verify_put_off(flusher, lane,
+                           insert != NULL ? insert : insert_list_pop(&lane->verify.waiting));
+}
+
+/* It was not answered as it should be. */
+static void flusher_verify_failed(struct flusher *flusher, struct lane *lane,
+                                  struct transfer *transfer, struct insert *insert)
+{
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    const struct insert_reading reading = insert_answer_read(&transfer->answer, 0);
+    char why[64];
+
+    /* Not its words: they may quote an event. */
+    snprintf(why, sizeof(why), "code %d, HTTP status %ld", reading.code, transfer->answer.status);
+    if (transfer->answer.timed_out) {
+        if (insert->doublings < DOUBLINGS_MAX)
+            insert->doublings++;
+        flusher_verify_try_again(flusher, lane, insert, "time ran out");
+    } else if (transfer->answer.transport_failed ||
+               (reading.code == 0 && transfer->answer.status >= 500) ||
+               insert_answer_lacks_table(reading.code, transfer->answer.body, of->database,
+                                         of->table)) {
+        flusher_verify_put_off(flusher, lane, insert);
+    } else if (reading.code == 0 || reading.class == INSERT_RETRY) {
+        flusher_verify_try_again(flusher, lane, insert, why);
+    } else {
+        flusher_verify_give_up(flusher, lane, insert, why);
+    }
+}
+
+/* The table has been asked how it stands, about the first of those that wait. */
+static void flusher_verify_trace(struct flusher *flusher, struct lane *lane,
+                                 struct transfer *transfer)
+{
+    struct lane_verify *verify = &lane->verify;
+    struct insert *insert = verify->waiting.first;
+    struct verify_trace *trace = &verify->trace;
+    const int64_t now_ns = (int64_t)clock_mono_ns();
+
+    if (!transfer_is_answered(transfer) ||
+        !verify_answer_trace(transfer->answer.body, flusher_stream(flusher, lane), trace)) {
+        flusher_verify_failed(flusher, lane, transfer, insert_list_pop(&verify->waiting));
+        return;
+    }
+    if (now_ns - (int64_t)(trace->uptime_s * CLOCK_NS_PER_S) + (int64_t)STARTED_MARGIN_NS <
+        insert->sent_ns)
+        flusher_verify_finish(flusher, lane, insert_list_pop(&verify->waiting));
+    else if (!trace->table_exists)
+        flusher_verify_put_off(flusher, lane, insert_list_pop(&verify->waiting));
+    else if (!trace->tells)
+        flusher_verify_give_up(flusher, lane, insert_list_pop(&verify->waiting), NULL);
+    else
+        verify->traced = true;
+}
+
+/* The table has been asked for rows. */
+static void flusher_verify_rows(struct flusher *flusher, struct lane *lane,
+                                struct transfer *transfer)
+{
+    struct lane_verify *verify = &lane->verify;
+    struct insert *insert = transfer->insert;
+    const uint64_t now_ns = clock_mono_ns();
+    struct verify_rows rows;
+    size_t missing = 0;
+
+    if (!transfer_is_answered(transfer) ||
+        !verify_answer_rows(transfer->answer.body, insert->count, &rows)) {
+        flusher_verify_failed(flusher, lane, transfer, insert);
+        return;
+    }
+    for (size_t i = 0; i < insert->count; i++)
+        missing += rows.bits[i] == '0';
+    if (missing == 0) {
+        flusher_verify_finish(flusher, lane, insert);
+    } else if (rows.shown < verify->trace.rows) {
+        flusher_verify_try_again(flusher, lane, insert, "the table does not show all its rows");
+    } else if (rows.distinct != insert->count) {
+        flusher_verify_give_up(flusher, lane, insert, "ids are the same to the table");
+    } else if (verify->missed_ns == 0 ||
+               now_ns - verify->missed_ns < MISSING_WAIT_MS * CLOCK_NS_PER_MS) {
+        if (verify->missed_ns == 0)
+            verify->missed_ns = now_ns;
+        flusher_verify_anew(verify, false);
+        verify->due_ms = clock_mono_ms() + MISSING_WAIT_MS;
+        insert_list_push_front(&verify->waiting, insert);
+    } else {
+        flusher_verify_lost(flusher, lane, insert, insert_order_marked(insert, rows.bits));
+    }
+}
+
+void flusher_verify_answered(struct flusher *flusher, struct transfer *transfer)
+{
+    struct lane *lane = &flusher->lanes[transfer->stream];
+
+    lane->verify.asking = false;
+    if (transfer->kind == TRANSFER_TRACE)
+        flusher_verify_trace(flusher, lane, transfer);
+    else
+        flusher_verify_rows(flusher, lane, transfer);
+}
