@@ -50,6 +50,8 @@ struct buffer {
 
 /* Gives an empty buffer a block. False: over the budget or out of memory. */
 MUST_CHECK bool buffer_take(struct buffer_pool *pool, struct buffer *buffer);
+/* The same with at least size bytes: a block, or a piece of just that size. */
+MUST_CHECK bool buffer_take_size(struct buffer_pool *pool, struct buffer *buffer, size_t size);
 /* Moves the content of a buffer that holds memory to the front of a larger piece of size bytes.
  * False: over the budget or out of memory, and the content is unchanged. */
 MUST_CHECK bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size);

@@ -76,8 +76,8 @@ struct reply {
     size_t offset;
 };
 
-/* Writes the answer; returns its length. 405 carries Allow, 503 Retry-After. out has room for
- * REPLY_MAX bytes, and for a 422 or with errors REPLY_REJECTED_MAX. */
+/* Writes the answer; returns its length. 405 carries Allow, 415 Accept-Encoding, 503 Retry-After.
+ * out has room for REPLY_MAX bytes, and for a 422 or with errors REPLY_REJECTED_MAX. */
 size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out);
 
 #endif

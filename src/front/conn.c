@@ -516,6 +516,10 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
     set->head_max = config->server_max_head_bytes;
     set->body_max = config->server_max_body_bytes;
     buffer_pool_init(&set->pool, &parts->shared->budget, block_bytes, cached_max);
+    if (!decode_init(&set->decode, &set->pool, set->body_max)) {
+        free(set);
+        return NULL;
+    }
     for (int i = 0; i < QUEUE_COUNT; i++)
         TAILQ_INIT(&set->queues[i]);
     SLIST_INIT(&set->touched);
@@ -544,6 +548,7 @@ void conn_set_destroy(struct conn_set *set)
             conn_close(conn);
         }
     }
+    decode_fini(&set->decode);
     buffer_pool_fini(&set->pool);
     free(set->keys_cache);
     free(set);
@@ -617,6 +622,7 @@ void conn_turn_end(struct conn_set *set)
             KILL_POINT("answered");
         }
         admission_reset(admission);
+        decode_turn_end(&set->decode);
     }
     set->answer_count = 0;
     set->turn_bytes = 0;
@@ -657,6 +663,7 @@ void conn_expire(struct conn_set *set)
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 
+    decode_trim(&set->decode);
     for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++)
         timeouts[i] = (uint64_t)(i - QUEUE_WAIT + 1) * 1000;
     for (int i = 0; i < QUEUE_COUNT; i++) {

@@ -19,6 +19,7 @@
 #include "alloy/address.h"
 #include "alloy/clock.h"
 #include "conn.h"
+#include "decode.h"
 #include "alloy/http_parse.h"
 #include "alloy/json_scan.h"
 #include "alloy/reply.h"
@@ -28,6 +29,7 @@
 #define CONN_TURN_ANSWERS_MAX 4096      /* answers of one turn */
 #define CONN_TURN_BYTES_MAX (1ul << 20) /* of bodies in one turn; the last one may exceed it */
 #define CONN_LARGE_MIN (256ul << 10)    /* a longer body is judged over several turns */
+#define CONN_CODED_COST 8               /* a byte of a compressed body counts as so many */
 #define CONN_NO_ANSWER UINT32_MAX
 
 /*
@@ -94,7 +96,8 @@ struct answer {
 
 /* How far we are with the first of set->large, the one large body that is being judged. */
 enum large_step {
-    LARGE_NEXT, /* nothing has been done yet */
+    LARGE_NEXT,   /* nothing has been done yet */
+    LARGE_DECODE, /* it has a coding */
     LARGE_SCAN,
     LARGE_COMMIT,
 };
@@ -121,6 +124,7 @@ struct conn {
     bool old;  /* HTTP/1.0 */
     bool late; /* its first byte came after the drain began */
     uint16_t stream;
+    enum coding coding; /* of its body */
     struct ack ack;
     struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
     const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
@@ -159,6 +163,7 @@ struct conn_set {
     /* constant */
     size_t head_max, body_max;
     struct buffer_pool pool;
+    struct decode decode;
     struct conn_queue queues[QUEUE_COUNT];
     SLIST_HEAD(, conn) touched; /* to be dealt with at the turn's end */
     STAILQ_HEAD(, conn) stalled;

@@ -11,7 +11,8 @@
  *
  * A body of 8 MiB takes tens of milliseconds to judge, and no other connection of the thread would
  * be served meanwhile. So we judge large bodies one at a time, a step each turn, in an admission of
- * their own. As with every request, nothing is kept before all of it is scanned.
+ * their own. As with every request, nothing is kept before all of it is scanned. A compressed body
+ * that decodes to so much, or may do, is decoded there too, a step each turn.
  *
  * Runs on: the front-end thread that owns the connection's set.
  * Owns: nothing.
@@ -26,14 +27,19 @@
 static const struct refusal refuse_not_found = {404, "not_found", "No stream has this path."};
 static const struct refusal refuse_method = {405, "method_not_allowed",
                                              "Events are sent with POST."};
-static const struct refusal refuse_encoding = {415, "unsupported_encoding",
-                                               "The body must not have a Content-Encoding."};
+static const struct refusal refuse_encoding = {
+    415, "unsupported_encoding",
+    "The body's Content-Encoding is not supported: send gzip, deflate, zstd or none."};
 static const struct refusal refuse_no_disk = {
     400, "bad_request", "ack=disk needs journal.mode = file: this server keeps events in memory."};
 static const struct refusal refuse_no_length = {411, "length_required",
                                                 "The request has no Content-Length."};
 static const struct refusal refuse_body = {413, "too_large",
                                            "The body is larger than server.max_body."};
+static const struct refusal refuse_decoded = {413, "too_large",
+                                              "The decoded body is larger than server.max_body."};
+static const struct refusal refuse_decoding = {503, "overloaded",
+                                               "There is no memory to decode the body."};
 static const struct refusal refuse_head = {431, "head_too_large",
                                            "The head is larger than server.max_head."};
 static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
@@ -338,14 +344,62 @@ static void request_end_judged(struct conn *conn, bool held, size_t next)
         request_end(conn);
 }
 
+/* Leaves a body to the next turns. */
+static void request_leave_large(struct conn *conn, struct slice body, size_t next)
+{
+    conn->large = body;
+    conn->large_end = next;
+    conn_move(conn, CONN_LARGE);
+}
+
+/* Notes why a body that cannot be decoded is refused. */
+static void request_refuse_coded(struct conn *conn, enum coding_result result)
+{
+    struct refusal own = {400, "bad_request", conn->set->decode.problem};
+    const struct refusal *refusal = &own;
+
+    if (result == CODING_TOO_LARGE)
+        refusal = &refuse_decoded;
+    else if (result == CODING_NO_MEMORY)
+        refusal = &refuse_decoding;
+    turn_answer(conn)->reply = request_reply(conn, refusal);
+}
+
+/* The same as request_take_body() for a body with a coding. */
+static void request_take_coded(struct conn *conn, struct slice raw, size_t next)
+{
+    struct conn_set *set = conn->set;
+    enum coding_result result;
+    struct slice body;
+
+    if (conn->coding == CODING_NONE)
+        conn->coding = CODING_GZIP;
+    result = decode_at_once(&set->decode, conn->coding, raw, &body);
+    if (result != CODING_MORE)
+        set->turn_bytes += raw.len * CONN_CODED_COST;
+    if (result == CODING_DONE) {
+        request_end_judged(conn, request_judge_body(conn, body), next);
+        return;
+    }
+    set->turn_bytes += body.len;
+    if (result == CODING_MORE) {
+        request_leave_large(conn, raw, next);
+    } else {
+        request_refuse_coded(conn, result);
+        request_end_judged(conn, false, next);
+    }
+}
+
 /* A body is whole: judges it and ends its request, or leaves a large one to the next turns. The
  * request ends at next. */
 static void request_take_body(struct conn *conn, struct slice body, size_t next)
 {
+    if (unlikely(conn->coding != CODING_NONE || coding_looks_like_gzip(body))) {
+        request_take_coded(conn, body, next);
+        return;
+    }
     if (unlikely(body.len > CONN_LARGE_MIN)) {
-        conn->large = body;
-        conn->large_end = next;
-        conn_move(conn, CONN_LARGE);
+        request_leave_large(conn, body, next);
         return;
     }
     request_end_judged(conn, request_judge_body(conn, body), next);
@@ -451,8 +505,21 @@ static enum json_scan_result request_scan_large(struct conn *conn)
     return JSON_SCAN_EVENT;
 }
 
-/* The large body is judged: notes the answer, which is refusal if there is one, and continues with
- * what follows the body. */
+/* The answer to the large body is noted: continues with what follows the body. */
+static void request_pass_large(struct conn *conn, bool held)
+{
+    struct conn_set *set = conn->set;
+
+    admission_reset(set->parts.large);
+    decode_end(&set->decode);
+    set->large_step = LARGE_NEXT;
+    STAILQ_REMOVE_HEAD(&set->large, stalled_next);
+    conn->stalled = false;
+    request_end_judged(conn, held, conn->large_end);
+    request_advance(conn);
+}
+
+/* The large body is judged: notes the answer, which is refusal if there is one. */
 static void request_end_large(struct conn *conn, enum json_scan_result result,
                               const struct refusal *refusal)
 {
@@ -469,12 +536,32 @@ static void request_end_large(struct conn *conn, enum json_scan_result result,
         request_say_limited(conn, answer, refusal);
     else
         held = request_say(conn, answer, &set->large_scan, result);
-    admission_reset(set->parts.large);
-    set->large_step = LARGE_NEXT;
-    STAILQ_REMOVE_HEAD(&set->large, stalled_next);
-    conn->stalled = false;
-    request_end_judged(conn, held, conn->large_end);
-    request_advance(conn);
+    request_pass_large(conn, held);
+}
+
+/* Begins to judge the large body, as it decodes. */
+static void request_begin_large(struct conn *conn, struct slice body)
+{
+    struct conn_set *set = conn->set;
+
+    admission_open(set->parts.large, conn->stream);
+    admission_ack(set->parts.large, conn->ack.kind);
+    request_begin_columns(conn, set->parts.large);
+    request_begin_scan(conn, &set->large_scan, body, set->large_headers);
+    set->large_step = LARGE_SCAN;
+}
+
+static void request_decode_large(struct conn *conn)
+{
+    struct slice body;
+    enum coding_result result = decode_step(&conn->set->decode, &body);
+
+    if (result == CODING_DONE) {
+        request_begin_large(conn, body);
+    } else if (result != CODING_MORE) {
+        request_refuse_coded(conn, result);
+        request_pass_large(conn, false);
+    }
 }
 
 static bool request_commit_large(struct conn_set *set)
@@ -492,11 +579,15 @@ void request_advance_large(struct conn_set *set)
 
     switch (set->large_step) {
     case LARGE_NEXT:
-        admission_open(set->parts.large, conn->stream);
-        admission_ack(set->parts.large, conn->ack.kind);
-        request_begin_columns(conn, set->parts.large);
-        request_begin_scan(conn, &set->large_scan, conn->large, set->large_headers);
-        set->large_step = LARGE_SCAN;
+        if (conn->coding == CODING_NONE) {
+            request_begin_large(conn, conn->large);
+            return;
+        }
+        decode_begin(&set->decode, conn->coding, conn->large);
+        set->large_step = LARGE_DECODE;
+        return;
+    case LARGE_DECODE:
+        request_decode_large(conn);
         return;
     case LARGE_SCAN:
         result = request_scan_large(conn);
@@ -523,6 +614,7 @@ void request_finish_large(struct conn_set *set)
         waiter_destroy(admission_result(set->parts.large, 0).waiter);
     }
     admission_reset(set->parts.large);
+    decode_end(&set->decode);
     set->large_step = LARGE_NEXT;
 }
 
@@ -561,8 +653,9 @@ request_find_stream(struct conn *conn, const struct http_request *request, struc
     refusal = entry_check(conn, request);
     if (unlikely(refusal))
         return refusal;
-    if (request->coding != CODING_NONE)
+    if (request->coding == CODING_UNKNOWN)
         return &refuse_encoding;
+    conn->coding = request->coding;
     return request_find_ack(conn, request, own);
 }
 

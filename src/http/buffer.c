@@ -74,6 +74,24 @@ bool buffer_take(struct buffer_pool *pool, struct buffer *buffer)
     return true;
 }
 
+bool buffer_take_size(struct buffer_pool *pool, struct buffer *buffer, size_t size)
+{
+    char *data;
+
+    if (size <= pool->block_bytes)
+        return buffer_take(pool, buffer);
+    ALLOY_ASSERT(!buffer->data);
+    if (!buffer_budget_take(pool->budget, size))
+        return false;
+    data = malloc(size);
+    if (!data) {
+        buffer_budget_give(pool->budget, size);
+        return false;
+    }
+    *buffer = (struct buffer){.data = data, .size = size};
+    return true;
+}
+
 bool buffer_grow(struct buffer_pool *pool, struct buffer *buffer, size_t size)
 {
     size_t len = buffer_len(buffer);

@@ -199,7 +199,7 @@ static const char *reply_status_line(uint16_t status)
     case 413:
         return "HTTP/1.1 413 Content Too Large\r\n";
     case 415:
-        return "HTTP/1.1 415 Unsupported Media Type\r\n";
+        return "HTTP/1.1 415 Unsupported Media Type\r\nAccept-Encoding: gzip, deflate, zstd\r\n";
     case 422:
         return "HTTP/1.1 422 Unprocessable Content\r\n";
     case 429:

@@ -47,7 +47,7 @@ LONG = b"Content-Length: %d\r\n\r\n" % (60 * MIB)
 @pytest.mark.parametrize("head, status", [
     (POST + LONG, 413),
     (POST + b"Transfer-Encoding: chunked\r\n\r\n3c00000\r\n", 413),
-    (POST + b"Content-Encoding: gzip\r\n" + LONG, 415),
+    (POST + b"Content-Encoding: br\r\n" + LONG, 415),
     (POST + b"Expect: nothing\r\n" + LONG, 400),
     (POST + b"Host: b\r\n" + LONG, 400),
     (POST + b"X: " + b"y" * 20000 + b"\r\n" + LONG, 431),

@@ -326,9 +326,9 @@ def test_a_body_as_large_as_allowed_is_taken(s):
     expect_accepted(ask(s, chunked(body)), 0, 1)
 
 
-@pytest.mark.parametrize("encoding, status", [("gzip", 415), ("br", 415), ("zstd, gzip", 415), ("identity", 202),
+@pytest.mark.parametrize("encoding, status", [("compress", 415), ("br", 415), ("zstd, gzip", 415), ("identity", 202),
                                               ("Identity", 202)])
-def test_an_encoded_body_is_415(s, encoding, status):
+def test_an_unknown_encoding_is_415(s, encoding, status):
     answer = ask(s, message(event(), b"Content-Encoding: " + encoding.encode()))
     if status == 415:
         expect_error(answer, 415, "unsupported_encoding")
@@ -488,7 +488,7 @@ def test_expect_of_a_refused_request_gets_the_final_status_at_once(server):
             (POST + expect % (BODY_MAX + 1), 413, "too_large"),
             (b"POST /x HTTP/1.1\r\nHost: a\r\n" + expect % 10, 404, "not_found"),
             (b"PUT /v1/events HTTP/1.1\r\nHost: a\r\n" + expect % 10, 405, "method_not_allowed"),
-            (POST + b"Content-Encoding: gzip\r\n" + expect % 10, 415, "unsupported_encoding")):
+            (POST + b"Content-Encoding: br\r\n" + expect % 10, 415, "unsupported_encoding")):
         with server.connect() as s:
             expect_error(ask(s, head + b"\r\n"), status, code)
 
