@@ -230,6 +230,11 @@ def test_the_floor_is_a_ratio(tmp_path):
     assert figures["ratio"] > 0 and len(figures["rounds"]) == 1
 
 
+def test_gzip_is_a_ratio_to_zlib(tmp_path):
+    figures = bench(tmp_path, "gzip", "--rounds", "1", *SHORT)
+    assert len(figures["rounds"]) == 1 and all(us > 0 for us in figures["rounds"][0])
+
+
 def test_each_sync_is_a_ratio_to_memory(tmp_path):
     figures = bench(tmp_path, "sync", "--rounds", "1", *SHORT)
     assert figures["wrong"] == [] and figures["ratios"]["memory"] == 1
