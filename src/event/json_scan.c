@@ -334,7 +334,7 @@ static uint32_t json_own_columns(const struct json_scan_fields *fields, const ch
 {
     uint32_t own = 0;
 
-    for (size_t i = 0; i < fields->column_count; i++)
+    for (size_t i = 0; i < fields->column_count && i < JSON_SCAN_COLUMNS_MAX; i++)
         own |= (uint32_t)(values[fields->columns[i]] != NULL) << i;
     return own;
 }
@@ -603,6 +603,7 @@ static enum json_scan_result json_refuse_column(struct json_scan *scan, const ch
     const struct json_scan_fields *fields = scan->fields;
     const size_t first = (size_t)__builtin_ctz(event->own_columns);
 
+    ALLOY_ASSERT(first < JSON_SCAN_COLUMNS_MAX);
     (void)json_fail(
         scan, values[fields->columns[first]],
         "The event has a member that this stream's configuration fills (column_conflict).");
