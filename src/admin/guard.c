@@ -82,8 +82,10 @@ static bool guard_is_key(const struct config *config, const char *text, size_t l
 
         if (n == sizeof(token))
             return false;
-        token[n++] = escape ? (char)(text_hex_digit(text[i + 1]) << 4 | text_hex_digit(text[i + 2]))
-                            : text[i];
+        token[n] = text[i];
+        if (escape)
+            token[n] = (char)(text_hex_digit(text[i + 1]) << 4 | text_hex_digit(text[i + 2]));
+        n++;
         i += escape ? 2 : 0;
     }
     keys_hash((struct slice){token, n}, hash);
