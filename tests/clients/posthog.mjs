@@ -2,7 +2,7 @@
 import { PostHog } from 'posthog-node'
 import { base, run } from './lib.mjs'
 
-const posthog = new PostHog('phc_key', { host: base, disableCompression: true })
+const posthog = new PostHog('phc_key', { host: base })
 
 await run(async (names) => {
   const delivered = new Set()

@@ -3,7 +3,7 @@ import Analytics from '@rudderstack/rudder-sdk-node'
 import { base, run } from './lib.mjs'
 
 // By default it gives up after 3 attempts in about 1.5 s.
-const analytics = new Analytics('key', { dataPlaneUrl: base, gzip: false, retryCount: 10, logLevel: 'none' })
+const analytics = new Analytics('key', { dataPlaneUrl: base, retryCount: 10, logLevel: 'none' })
 
 await run(async (names) => {
   const delivered = names.map((event) => new Promise((resolve, reject) =>
