@@ -297,8 +297,8 @@ class Run:
             stuck = [c.number for c in self.clients if c.is_alive()]
             for alloyd in self.alloyds:
                 alloyd.reading.set()
-            again = [alloyd.log().count("ClickHouse has lost an insert") for alloyd in self.alloyds]
             books = [self.settle(alloyd, stream) for alloyd in self.alloyds for stream in ("events", "stuck")]
+            again = sum(alloyd.log().count("ClickHouse has lost an insert") for alloyd in self.alloyds)
             problems, good, bad, rows, letters = self.check()
             if stuck:
                 problems.append(f"clients never answered: {stuck}")
@@ -308,7 +308,7 @@ class Run:
                     statuses[status] = statuses.get(status, 0) + n
             print(f"seed {self.seed}: {good} events and {bad} bad ones answered 202, {rows} rows, {letters} dead "
                   f"letters; kills {self.kills}; answers {statuses}; faults "
-                  f"{ {k: v for k, v in self.proxy.done.items() if v} }; lost by ClickHouse and sent again {again}; "
+                  f"{ {k: v for k, v in self.proxy.done.items() if v} }; told as lost by ClickHouse {again}; "
                   f"books {books}", flush=True)
             for alloyd in self.alloyds:
                 alloyd.finish()
