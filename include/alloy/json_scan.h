@@ -49,6 +49,9 @@ struct json_scan_source {
     size_t part; /* of the id; the first source of a part that is there counts */
 };
 
+/* What becomes of an event without an id. */
+enum json_scan_missing { JSON_SCAN_REFUSE_MISSING, JSON_SCAN_GENERATE, JSON_SCAN_HASH };
+
 /* What makes an event's id, and where events are; set up once, constant after. */
 struct json_scan_fields {
     /* Members of the event's own object; decoded key names, borrowed. */
@@ -64,7 +67,7 @@ struct json_scan_fields {
     struct json_scan_source sources[JSON_SCAN_SOURCES_MAX];
     size_t source_count;
     struct slice events; /* the envelope's member; empty: there is no envelope */
-    enum { JSON_SCAN_REFUSE_MISSING, JSON_SCAN_GENERATE, JSON_SCAN_HASH } missing;
+    enum json_scan_missing missing;
     const char *missing_problem; /* one sentence for the client; NULL: the usual one */
 };
 

@@ -52,7 +52,8 @@ static const struct config_preset presets[] = {
                [STREAM_KEY_ID] = "messageId",
                [STREAM_KEY_ANSWER] = "200 {\"ok\":true}"}},
     {.name = "cloudevents",
-     .texts = {[STREAM_KEY_ID] = "source|header:ce-source, id|header:ce-id",
+     /* In binary mode the body is the data alone, which may have members of these names. */
+     .texts = {[STREAM_KEY_ID] = "header:ce-source|source, header:ce-id|id",
                [STREAM_KEY_COLUMN_CONFLICT] = "event"},
      .columns = {{"specversion", "header:ce-specversion"},
                  {"id", "header:ce-id"},

@@ -79,9 +79,10 @@ static void route_tell_missing(struct route *route)
 
 static void route_fill(struct route *route, const struct config_stream *stream)
 {
-    static const unsigned missing[] = {[CONFIG_MISSING_REFUSE] = JSON_SCAN_REFUSE_MISSING,
-                                       [CONFIG_MISSING_GENERATE] = JSON_SCAN_GENERATE,
-                                       [CONFIG_MISSING_HASH] = JSON_SCAN_HASH};
+    static const enum json_scan_missing missing[] = {[CONFIG_MISSING_REFUSE] =
+                                                         JSON_SCAN_REFUSE_MISSING,
+                                                     [CONFIG_MISSING_GENERATE] = JSON_SCAN_GENERATE,
+                                                     [CONFIG_MISSING_HASH] = JSON_SCAN_HASH};
 
     size_t id_names;
 

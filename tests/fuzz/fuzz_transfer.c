@@ -13,7 +13,7 @@
 
 #include "transfer.h"
 
-#define TIMEOUT_MS 2000
+#define TIMEOUT_MS 3600000 /* no answer of ours is late, however busy the machine is */
 #define REPEAT_MAX 8
 #define INPUT_MAX 4096
 
@@ -56,6 +56,7 @@ static void make_transfer(void)
     ALLOY_ASSERT(transfer != NULL);
     curl_easy_setopt(transfer->easy, CURLOPT_UNIX_SOCKET_PATH, address.sun_path);
     curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(transfer->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)TIMEOUT_MS);
 }
 
 static void say(const void *text, size_t len)

@@ -12,8 +12,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct config_stream stream = {.id_fields = {(char *)"event_id", (char *)"b`\\"},
-                                            .id_count = 2};
+static const struct config_stream stream = {
+    .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}, {CONFIG_ID_MEMBER, (char *)"b`\\", 1}},
+    .id_count = 2};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -114,8 +114,7 @@ INSERT = [
     insert_renew(insert, 0);""",
            "of an insert that is there in part all rows go again: doubled", ("flusher_verify",)),
     Mutant("verify_engine", "src/insert",
-           "trace->tells = trace->table_exists && strcmp(text, ENGINE) == 0;",
-           "trace->tells = trace->table_exists;",
+           "strcmp(text, ENGINE) == 0 && ", "",
            "rows that an engine has merged into others are taken for lost", ("verify_answer",)),
     Mutant("lane_troubled", "src/insert",
            """    apart_note_success(&lane->apart, insert);

@@ -153,6 +153,14 @@ def test_expect_and_http_1_0_work_with_it(server):
     assert answer.startswith(b"HTTP/1.1 202 ") and b"Connection: close" in answer
 
 
+@pytest.mark.parametrize("count", [3, 9000])
+def test_a_lenient_request_may_be_compressed(server, count):
+    body = events(count) + b'{"event_id":""}\n' + events(count)
+    answer = server.post(gzip.compress(body), headers={**GZIP, "Prefer": "handling=lenient"})
+    assert answer.status == 202 and answer.json["accepted"] == 2 * count and answer.json["invalid"] == 1, answer
+    assert [(e["event"], e["error"]) for e in answer.json["errors"]] == [(count, "invalid_id")]
+
+
 def test_a_byte_at_a_time(server):
     body = gzip.compress(events(3))
     with server.connect() as s:

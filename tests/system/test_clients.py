@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that teams already run, as they come from npm, against a stream with one line: preset = NAME.
+
+Each client sends half of its events. From then on it talks to alloyd over a wire that holds back the first answer to a
+POST; when the answers of all clients are held, alloyd is killed, so that each client has events that are accepted and
+does not know it. Then alloyd starts again, the clients try again, and each event is in ClickHouse once.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import select
+import shutil
+import socket
+import subprocess
+import threading
+
+import pytest
+
+import harness
+from conftest import sections_for
+
+CLIENTS = harness.ROOT / "tests" / "clients"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "alloy"
+LOCK = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()[:12]
+COUNT = 12
+
+# client: (preset, the column with the name of the event, further columns)
+SDKS = {
+    "segment": ("segment", "event", "messageId String, userId String"),
+    "rudderstack": ("rudderstack", "event", "messageId String, userId String"),
+    "posthog": ("posthog", "event", "uuid UUID, distinct_id String, properties String"),
+    "snowplow": ("snowplow", "se_ac", "eid UUID, e String"),
+    "amplitude": ("amplitude", "event_type", "insert_id UUID, user_id String"),
+    "jitsu": ("jitsu", "event", "messageId String"),
+    "cloudevents": ("cloudevents", "if(name = '', subject, name)", "id String, name String, subject String"),
+    "stripe": ("stripe", "type", "id String, data String"),
+    "github": ("github", "action", "repository String"),
+}
+# Clients whose presets take different paths share an alloyd.
+GROUPS = [["segment", "posthog", "snowplow", "jitsu", "github"], ["rudderstack", "amplitude", "cloudevents", "stripe"]]
+
+
+class Wire:
+    """Between one client and alloyd; can hold back the answers to POST, and cut all connections."""
+
+    def __init__(self, port):
+        self.port_behind = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.hold = False
+        self.held = threading.Event()
+        self.released = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client):
+        method = b""
+        with client:
+            try:
+                behind = socket.create_connection(("127.0.0.1", self.port_behind))
+            except OSError:
+                return  # alloyd is away
+            with behind:
+                while True:
+                    for s in select.select([client, behind], [], [])[0]:
+                        try:
+                            data = s.recv(65536)
+                            if not data:
+                                return
+                            if s is client:
+                                if data.startswith((b"POST ", b"GET ", b"OPTIONS ")):
+                                    method = data.split(b" ", 1)[0]
+                                behind.sendall(data)
+                            elif self.hold and method == b"POST":
+                                self.held.set()
+                                self.released.wait()
+                                return
+                            else:
+                                client.sendall(data)
+                        except OSError:
+                            return
+
+    def close(self):
+        self.hold = False
+        self.released.set()
+        self.listener.close()
+
+
+class Client:
+    """A client of tests/clients that runs; see tests/clients/lib.mjs."""
+
+    def __init__(self, folder, name, wire):
+        self.name = name
+        self.wire = wire
+        self.delivered = []
+        self.half = threading.Event()
+        self.errors = []
+        self.process = subprocess.Popen(
+            ["node", folder / f"{name}.mjs", wire.url, str(COUNT), name], text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=dict(os.environ, WEBHOOKS_EXAMPLES=str(CACHE / "webhooks-examples")))
+        self.threads = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
+        for thread in self.threads:
+            thread.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            said = json.loads(line) if line.startswith("{") else {}
+            if "delivered" in said:
+                self.delivered.append(said["delivered"])
+            elif "half" in said:
+                self.half.set()
+
+    def _read_errors(self):
+        self.errors.extend(self.process.stderr)
+
+    def is_half_way(self):
+        assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {self.errors}"
+        return self.half.is_set()
+
+    def go_on(self):
+        self.wire.hold = True
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def wait(self):
+        code = self.process.wait(harness.DEADLINE)
+        for thread in self.threads:
+            thread.join()
+        assert code == 0, f"{self.name} ended with {code}: {self.errors}"
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.wire.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The clients beside the SDKs that scripts/install --test has fetched."""
+    sdks = CACHE / f"clients-{LOCK}" / "node_modules"
+    assert sdks.is_dir(), "scripts/install --test fetches the SDKs"
+    folder = tmp_path_factory.mktemp("clients")
+    for client in CLIENTS.glob("*.mjs"):
+        shutil.copy(client, folder)
+    (folder / "node_modules").symlink_to(sdks)
+    return folder
+
+
+@pytest.fixture
+def door(make_alloyd, redis, clickhouse, table):
+    """Starts alloyd with a stream for each client, which is its preset and a table and no more."""
+    def start(names, **server):
+        tables = {}
+        sections = sections_for(redis, clickhouse, table, server=server)
+        for name in names:
+            preset, column, more = SDKS[name]
+            tables[name] = f"{table}_{name}"
+            own = f"{column} String, " if column.isidentifier() else ""
+            clickhouse.query(f"CREATE TABLE {tables[name]} ({own}{more}) ENGINE = MergeTree ORDER BY tuple() "
+                             "SETTINGS non_replicated_deduplication_window = 10000")
+            sections[f"stream.{name}"] = {"preset": preset, "table": tables[name]}
+        return make_alloyd(sections).start(), tables
+    return start
+
+
+def cut_and_go_on(alloyd, clients):
+    """Kills alloyd when it has accepted events of each client whose answer has not arrived."""
+    harness.wait_until(lambda: all([client.is_half_way() for client in clients]), "all clients half way")
+    for client in clients:
+        client.go_on()
+    harness.wait_until(lambda: all(client.wire.held.is_set() for client in clients),
+                       lambda: f"an answer to each client: {[c.name for c in clients if not c.wire.held.is_set()]}")
+    alloyd.kill()
+    for client in clients:
+        client.wire.hold = False
+        client.wire.released.set()
+    alloyd.start()
+    for client in clients:
+        client.wait()
+
+
+@pytest.mark.parametrize("names", GROUPS, ids=" ".join)
+def test_each_event_is_there_once(door, folder, clickhouse, names):
+    alloyd, tables = door(names)
+    clients = []
+    try:
+        for name in names:
+            clients.append(Client(folder, name, Wire(alloyd.port)))
+        cut_and_go_on(alloyd, clients)
+    finally:
+        for client in clients:
+            client.close()
+    for client in clients:
+        books = alloyd.settled(client.name)
+        assert books["duplicate_l1"] + books["duplicate_l2"] > 0, f"{client.name} has sent nothing again"
+        sent = [f"{client.name}-{i}" for i in range(COUNT)]
+        assert client.delivered == sent
+        if client.name == "github":
+            assert clickhouse.count(tables[client.name]) == COUNT
+            continue
+        rows = clickhouse.rows(f"SELECT {SDKS[client.name][1]} FROM {tables[client.name]}")
+        assert sorted(row[0] for row in rows) == sorted(sent)
