@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a client in Chromium: a page of another origin than alloyd's, with the SDK's script.
-import { createRequire } from 'node:module'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { createRequire } from 'node:module'
 import { gunzipSync } from 'node:zlib'
 import { chromium } from 'playwright-core'
 import { run } from './lib.mjs'
 
 const { resolve } = createRequire(import.meta.url)
 
-// The page has the script of a package, and runs setup(argument). Returns Playwright's page.
+// The page has the script of a package, if there is one, and runs setup(argument). Returns Playwright's page.
 export async function openPage(script, setup, argument) {
   const server = createServer((request, answer) => {
     const found = { '/': '<!doctype html><meta charset=utf-8><title>Test</title>', '/sdk.js': script && readFileSync(resolve(script)) }[request.url]

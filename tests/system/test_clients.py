@@ -101,17 +101,17 @@ class Wire:
 
 
 class Client:
-    """A client of tests/clients that runs; see tests/clients/lib.mjs."""
+    """A client of tests/clients that runs; see tests/clients/lib.mjs. Or another command."""
 
-    def __init__(self, folder, name, wire):
+    def __init__(self, folder, name, wire, argv=None):
         self.name = name
         self.wire = wire
         self.delivered = []
         self.half = threading.Event()
         self.errors = []
         self.process = subprocess.Popen(
-            ["node", folder / f"{name}.mjs", wire.url, str(COUNT), name], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            argv or ["node", folder / f"{name}.mjs", wire.url, str(COUNT), name], cwd=folder, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=dict(os.environ, WEBHOOKS_EXAMPLES=str(CACHE / "webhooks-examples")))
         self.threads = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
         for thread in self.threads:
@@ -119,7 +119,7 @@ class Client:
 
     def _read(self):
         for line in self.process.stdout:
-            said = json.loads(line) if line.startswith("{") else {}
+            said = json.loads(line) if line.startswith('{"') else {}
             if "delivered" in said:
                 self.delivered.append(said["delivered"])
             elif "half" in said:
@@ -178,11 +178,8 @@ def door(make_alloyd, redis, clickhouse, table):
     return start
 
 
-def cut_and_go_on(alloyd, clients):
-    """Kills alloyd when it has accepted events of each client whose answer has not arrived."""
-    harness.wait_until(lambda: all([client.is_half_way() for client in clients]), "all clients half way")
-    for client in clients:
-        client.go_on()
+def cut(alloyd, clients):
+    """Kills alloyd when it has accepted events of each client whose answer has not arrived; starts it again."""
     harness.wait_until(lambda: all(client.wire.held.is_set() for client in clients),
                        lambda: f"an answer to each client: {[c.name for c in clients if not c.wire.held.is_set()]}")
     alloyd.kill()
@@ -201,7 +198,10 @@ def test_each_event_is_there_once(door, folder, clickhouse, names):
     try:
         for name in names:
             clients.append(Client(folder, name, Wire(alloyd.port)))
-        cut_and_go_on(alloyd, clients)
+        harness.wait_until(lambda: all([client.is_half_way() for client in clients]), "all clients half way")
+        for client in clients:
+            client.go_on()
+        cut(alloyd, clients)
     finally:
         for client in clients:
             client.close()
@@ -212,3 +212,54 @@ def test_each_event_is_there_once(door, folder, clickhouse, names):
         assert client.delivered == sent
         rows = clickhouse.rows(f"SELECT {SDKS[client.name][1]} AS e FROM {tables[client.name]} WHERE e NOT LIKE '$%'")
         assert sorted(row[0] for row in rows) == sorted(sent)
+
+
+# Examples of docs/CLIENTS.md: the file they go into, what stands around them, and the command.
+EXAMPLES = {
+    "curl": ("example.sh", "printf '%s' '{{\"event_id\":\"curl\"}}' >events.ndjson\n{}", ["sh"]),
+    "Browser": ("example.js", "let unsent = []\n{}", ["node", "page.mjs"]),
+    "Node": ("example.mjs", "{}", ["node"]),
+    "Python": ("example.py", "{}", ["python3"]),
+    "Go": ("example.go", """package main
+import ("bytes"; "errors"; "io"; "math"; "math/rand"; "net/http"; "strconv"; "time")
+{}
+func main() {{ if err := send("http://127.0.0.1:8080/v1/events", []byte(`{{"event_id":"go"}}`)); err != nil {{ panic(err) }} }}
+""", ["go", "run"]),
+    "PHP": ("example.php", "<?php\n{}\nsend('{{\"event_id\":\"php\"}}');\n", ["php"]),
+    "Java": ("Example.java", """import java.io.IOException; import java.net.URI; import java.net.http.*; import java.time.Duration;
+import java.net.http.HttpRequest.BodyPublishers; import java.net.http.HttpResponse.BodyHandlers;
+class Example {{
+    {}
+    public static void main(String[] a) throws Exception {{
+        send(HttpClient.newHttpClient(), URI.create("http://127.0.0.1:8080/v1/events"), "{{\\"event_id\\":\\"java\\"}}");
+    }}
+}}
+""", ["java"]),
+}
+
+
+def example(name):
+    """The code below a heading of docs/CLIENTS.md."""
+    text = (harness.ROOT / "docs" / "CLIENTS.md").read_text().split(f"\n### {name}\n", 1)[1].split("\n### ", 1)[0]
+    return "\n".join(line[4:] for line in text.splitlines() if line.startswith("    ") or not line)
+
+
+def test_the_examples_send_until_they_have_an_answer(door, folder, clickhouse, table):
+    alloyd, _ = door([], cors_origins="*")
+    clients = []
+    try:
+        for name, (file, around, argv) in EXAMPLES.items():
+            if not shutil.which(argv[0]):
+                continue  # Go, PHP and Java are tried where they are installed
+            wire = Wire(alloyd.port)
+            wire.hold = True
+            code = around.format(example(name)).replace("http://127.0.0.1:8080", wire.url)
+            (folder / file).write_text(code)
+            clients.append(Client(folder, name, wire, [*argv, file]))
+        cut(alloyd, clients)
+    finally:
+        for client in clients:
+            client.close()
+    alloyd.settled()
+    assert clickhouse.count(table) == len(clients)
+    assert alloyd.books()["duplicate_l1"] >= len(clients)
