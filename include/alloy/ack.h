@@ -21,6 +21,7 @@ struct ack {
     enum admission_ack kind;
     uint32_t wait_s; /* CLICKHOUSE: 1 to ACK_WAIT_MAX_S */
     bool lenient;    /* Prefer: handling=lenient: good events are taken though others are bad */
+    bool verbose;    /* ?verbose=1: success is answered with answer_verbose */
 };
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * coding.h - compressed request bodies: which Content-Encoding it is, and what was compressed.
+ * coding.h - compressed request bodies: which Content-Encoding it is, and what was compressed. A
+ * form with events in its member data is one more coding.
  *
  * Core: no socket, no clock, and no memory but the contexts of zlib and zstd, which are made at
  * their first use and kept.
@@ -12,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "alloy/base.h"
 
@@ -20,6 +22,7 @@ enum coding {
     CODING_GZIP,    /* RFC 1952; x-gzip is the same */
     CODING_DEFLATE, /* RFC 1950, or bare RFC 1951 as some clients send it */
     CODING_ZSTD,    /* RFC 8878 */
+    CODING_FORM,    /* data=, percent-encoded JSON or base64 of JSON; never a Content-Encoding */
     CODING_UNKNOWN, /* anything else, and several codings one over another */
 };
 
@@ -29,10 +32,18 @@ enum coding {
 /* What the earlier Content-Encoding headers, and one more with this trimmed value, say together. */
 enum coding coding_add(enum coding earlier, struct slice value);
 
-/* Whether a body begins as gzip does, and as JSON never does. */
-static inline bool coding_looks_like_gzip(struct slice body)
+#define CODING_FORM_PREFIX "data="
+
+/* What a body is that has no Content-Encoding: JSON begins neither as gzip nor as a form does. */
+static inline enum coding coding_of_body(struct slice body)
 {
-    return body.len >= 2 && body.data[0] == '\x1f' && body.data[1] == '\x8b';
+    const size_t len = sizeof(CODING_FORM_PREFIX) - 1;
+
+    if (body.len >= 2 && body.data[0] == '\x1f' && body.data[1] == '\x8b')
+        return CODING_GZIP;
+    if (body.len >= len && body.data[0] == 'd' && memcmp(body.data, CODING_FORM_PREFIX, len) == 0)
+        return CODING_FORM;
+    return CODING_NONE;
 }
 
 /* How long the body says that it is when decoded; 0: it does not say. Nobody must believe it. */
@@ -61,7 +72,8 @@ enum coding_result {
     CODING_NO_MEMORY,
 };
 
-/* Begins a body, whatever has become of the last one. coding is GZIP, DEFLATE or ZSTD. */
+/* Begins a body, whatever has become of the last one. coding is GZIP, DEFLATE, ZSTD, or FORM, whose
+ * raw bytes begin with CODING_FORM_PREFIX. */
 void coding_begin(struct coding_decoder *decoder, enum coding coding);
 
 /*

@@ -80,9 +80,10 @@ struct config_stream {
     size_t id_count; /* sources, at least 1 */
     int missing_id;  /* enum config_missing_id */
     bool partial;
-    int answer_status;  /* of success; 0: the usual answer */
-    char *answer;       /* its body; NULL: with answer_status 0 */
-    bool column_yields; /* column_conflict = event */
+    int answer_status;    /* of success; 0: the usual answer */
+    char *answer;         /* its body; NULL: with answer_status 0 */
+    char *answer_verbose; /* the same for a request with verbose=1 in its query; NULL: answer */
+    bool column_yields;   /* column_conflict = event */
     struct config_column columns[CONFIG_COLUMNS_MAX];
     size_t column_count;
     uint64_t ttl_ms; /* resolved: the stream's own or redis.ttl */

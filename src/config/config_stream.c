@@ -32,6 +32,7 @@ struct given {
     struct config_stream *stream;
     const char *key;
     const char *text; /* NULL: nowhere, nor in the preset */
+    bool own;         /* it stands in the section */
     int place;
 };
 
@@ -44,6 +45,7 @@ static struct given config_stream_given(struct config_loader *loader, size_t ind
     return (struct given){.loader = loader,
                           .stream = &loader->config->streams[index],
                           .key = config_stream_keys[key],
+                          .own = own != NULL,
                           .text = own == NULL && preset != NULL ? preset->texts[key] : own,
                           .place = own != NULL ? loader->streams[index].key_places[key]
                                                : loader->streams[index].place};
@@ -275,6 +277,22 @@ static void config_stream_read_answer(const struct given *given)
         stream->answer = config_copy(given->loader, text, strlen(text));
 }
 
+/* Read after answer, whose status it shares. */
+static void config_stream_read_answer_verbose(const struct given *given)
+{
+    const char *text = given->text != NULL ? given->text : "";
+    struct config_stream *stream = given->stream;
+
+    if (*text == '\0')
+        return;
+    if (strlen(text) > CONFIG_ANSWER_MAX)
+        config_stream_problem(given, ": the body is longer than %d bytes", CONFIG_ANSWER_MAX);
+    else if (stream->answer != NULL && stream->answer_status != 204)
+        stream->answer_verbose = config_copy(given->loader, text, strlen(text));
+    else if (given->own) /* a preset's stays without effect when the section has its own answer */
+        config_stream_problem(given, ": needs answer with a body");
+}
+
 static void config_stream_read_events(const struct given *given)
 {
     if (given->text != NULL && *given->text != '\0')
@@ -431,6 +449,8 @@ void config_stream_check(struct config_loader *loader, size_t index)
     stream->partial = config_stream_read_word(&given, switches, 2, 0) == 1;
     given = config_stream_given(loader, index, preset, STREAM_KEY_ANSWER);
     config_stream_read_answer(&given);
+    given = config_stream_given(loader, index, preset, STREAM_KEY_ANSWER_VERBOSE);
+    config_stream_read_answer_verbose(&given);
     given = config_stream_given(loader, index, preset, STREAM_KEY_COLUMN_CONFLICT);
     stream->column_yields = config_stream_read_word(&given, conflicts, 2, 0) == 1;
     config_stream_read_columns(loader, index, preset);
@@ -450,6 +470,7 @@ void config_stream_fini(struct config_stream *stream)
     for (size_t i = 0; i < stream->id_count; i++)
         free(stream->ids[i].name);
     free(stream->answer);
+    free(stream->answer_verbose);
     for (size_t i = 0; i < stream->column_count; i++) {
         free(stream->columns[i].name);
         free(stream->columns[i].argument);
@@ -529,6 +550,8 @@ void config_stream_dump(const struct config_stream *stream, FILE *out)
     config_stream_put_line(out, "partial", stream->partial ? "on" : "off");
     config_stream_format_answer(stream, text);
     config_stream_put_line(out, "answer", text);
+    config_stream_put_line(out, "answer_verbose",
+                           stream->answer_verbose != NULL ? stream->answer_verbose : "");
     for (size_t i = 0; i < stream->column_count; i++) {
         config_stream_format_column(&stream->columns[i], text);
         fprintf(out, CONFIG_COLUMN_PREFIX "%s = %s\n", stream->columns[i].name, text);
@@ -576,6 +599,8 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
         changed(arg, "preset", true);
     if (!config_stream_same_text(a->events, b->events))
         changed(arg, "events", true);
+    if (!config_stream_same_text(a->answer_verbose, b->answer_verbose))
+        changed(arg, "answer_verbose", true);
     if (a->missing_id != b->missing_id)
         changed(arg, "missing_id", true);
     if (a->partial != b->partial)

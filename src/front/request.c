@@ -19,6 +19,8 @@
  */
 #include "conn_private.h"
 
+#include "alloy/form.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,14 +68,6 @@ static void request_end(struct conn *conn)
         conn_move(conn, CONN_HELD);
     else
         request_leave(conn);
-}
-
-/* The same for a request whose answer may have to wait. */
-static void request_end_held(struct conn *conn)
-{
-    conn->scanned = 0;
-    conn->begun_ns = 0;
-    conn_move(conn, CONN_HELD);
 }
 
 struct reply request_reply(const struct conn *conn, const struct refusal *refusal)
@@ -155,6 +149,8 @@ void request_tell_success(const struct conn *conn, struct reply *reply)
     if (unlikely(stream->answer != NULL) && !conn->ack.lenient) {
         reply->status = (uint16_t)stream->answer_status;
         reply->answer = stream->answer;
+        if (conn->ack.verbose && stream->answer_verbose != NULL)
+            reply->answer = stream->answer_verbose;
     }
 }
 
@@ -334,14 +330,17 @@ static bool request_judge_body(struct conn *conn, struct slice body)
     return request_say(conn, answer, scan, result);
 }
 
-/* Ends a request that is judged; the next one begins at next. */
+/* Ends a request that is judged; the next one begins at next. held: its answer may have to wait. */
 static void request_end_judged(struct conn *conn, bool held, size_t next)
 {
     conn->buffer.start = next;
-    if (unlikely(held))
-        request_end_held(conn);
-    else
+    if (likely(!held)) {
         request_end(conn);
+        return;
+    }
+    conn->scanned = 0;
+    conn->begun_ns = 0;
+    conn_move(conn, CONN_HELD);
 }
 
 /* Leaves a body to the next turns. */
@@ -372,8 +371,6 @@ static void request_take_coded(struct conn *conn, struct slice raw, size_t next)
     enum coding_result result;
     struct slice body;
 
-    if (conn->coding == CODING_NONE)
-        conn->coding = CODING_GZIP;
     result = decode_at_once(&set->decode, conn->coding, raw, &body);
     if (result != CODING_MORE)
         set->turn_bytes += raw.len * CONN_CODED_COST;
@@ -394,7 +391,9 @@ static void request_take_coded(struct conn *conn, struct slice raw, size_t next)
  * request ends at next. */
 static void request_take_body(struct conn *conn, struct slice body, size_t next)
 {
-    if (unlikely(conn->coding != CODING_NONE || coding_looks_like_gzip(body))) {
+    if (likely(conn->coding == CODING_NONE))
+        conn->coding = coding_of_body(body);
+    if (unlikely(conn->coding != CODING_NONE)) {
         request_take_coded(conn, body, next);
         return;
     }
@@ -647,7 +646,7 @@ request_find_stream(struct conn *conn, const struct http_request *request, struc
 
     if (stream == ROUTE_NONE)
         return &refuse_not_found;
-    if (request->method != HTTP_POST)
+    if (request->method != HTTP_POST && form_of_request(request).len == 0)
         return &refuse_method;
     conn->stream = (uint16_t)stream;
     refusal = entry_check(conn, request);
@@ -704,12 +703,14 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
             reply = request_reply(conn, refusal);
         return request_begin_drop(conn, request, refusal, &reply);
     }
-    if (!request->has_length && !request->chunked) {
-        request_refuse(conn, &refuse_no_length);
-        return false;
+    if (unlikely(request->method != HTTP_POST)) {
+        conn_move(conn, CONN_BODY);
+        request_take_body(conn, form_of_request(request), conn->buffer.start + conn->head_len);
+        return true;
     }
-    if (!request->chunked && request->content_length > conn->set->body_max) {
-        request_refuse(conn, &refuse_body);
+    if (!request->chunked &&
+        (!request->has_length || request->content_length > conn->set->body_max)) {
+        request_refuse(conn, request->has_length ? &refuse_body : &refuse_no_length);
         return false;
     }
     if (request->expect_continue && !conn->old && buffer_len(&conn->buffer) == conn->head_len &&

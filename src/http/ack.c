@@ -117,13 +117,16 @@ const char *ack_read(struct slice query, struct slice prefer, struct ack *ack)
     uint32_t wait_s = ack_prefer_wait(prefer);
     bool named = false;
 
+    ack->verbose = false;
     ack->lenient = ack_prefer_lenient(prefer);
     ack->kind = wait_s > 0 ? ADMISSION_ACK_CLICKHOUSE : ADMISSION_ACK_NONE;
     ack->wait_s = wait_s > 0 ? wait_s : ACK_WAIT_DEFAULT_S;
     while (query.len > 0) {
         struct slice value = ack_cut(&query, '&');
+        struct slice name = ack_cut(&value, '=');
 
-        if (!ack_slice_is(ack_cut(&value, '='), "ack"))
+        ack->verbose = ack->verbose || (ack_slice_is(name, "verbose") && ack_slice_is(value, "1"));
+        if (!ack_slice_is(name, "ack"))
             continue;
         if (named)
             return "ack is given twice.";

@@ -20,6 +20,8 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include "alloy/form.h"
+
 /* How zlib is told the format: the largest window, and 16 for gzip, or negative for no wrapper. */
 #define WINDOW_BITS_ZLIB MAX_WBITS
 #define WINDOW_BITS_GZIP (MAX_WBITS + 16)
@@ -35,7 +37,8 @@ struct coding_decoder {
     const char *problem;
     bool has_inflate;
     z_stream inflate;
-    ZSTD_DCtx *zstd;  /* NULL until it is needed */
+    ZSTD_DCtx *zstd; /* NULL until it is needed */
+    struct form form;
     size_t frame_len; /* bytes of the frame that were used, up to those of its magic number */
     unsigned char magic[4];
 };
@@ -118,6 +121,7 @@ void coding_begin(struct coding_decoder *decoder, enum coding coding)
     decoder->at_end = false;
     decoder->frame_len = 0;
     decoder->problem = NULL;
+    decoder->form = (struct form){.skip = sizeof(CODING_FORM_PREFIX) - 1};
 }
 
 static enum coding_result coding_refuse(struct coding_decoder *decoder, const char *problem)
@@ -304,11 +308,29 @@ static enum coding_result coding_decode_zstd(struct coding_decoder *decoder, str
     }
 }
 
+static enum coding_result coding_decode_form(struct coding_decoder *decoder, struct slice *raw,
+                                             bool last, struct coding_out *out)
+{
+    const char *problem = form_decode(&decoder->form, raw, out);
+
+    if (out->len > out->max)
+        return CODING_TOO_LARGE;
+    if (problem == NULL && raw->len == 0 && last)
+        problem = form_end(&decoder->form);
+    if (problem != NULL)
+        return coding_refuse(decoder, problem);
+    if (raw->len > 0)
+        return CODING_FULL;
+    return last ? CODING_DONE : CODING_MORE;
+}
+
 enum coding_result coding_decode(struct coding_decoder *decoder, struct slice *raw, bool last,
                                  struct coding_out *out)
 {
     ALLOY_ASSERT(out->len < out->size && out->size - 1 <= out->max);
     if (decoder->coding == CODING_ZSTD)
         return coding_decode_zstd(decoder, raw, last, out);
+    if (decoder->coding == CODING_FORM)
+        return coding_decode_form(decoder, raw, last, out);
     return coding_decode_zlib(decoder, raw, last, out);
 }

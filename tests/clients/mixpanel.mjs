@@ -4,7 +4,7 @@ import Mixpanel from 'mixpanel'
 import { base, run } from './lib.mjs'
 
 const { hostname, port } = new URL(base)
-const mixpanel = Mixpanel.init('token', { protocol: 'http', host: hostname, port, key: 'key' })
+const mixpanel = Mixpanel.init('token', { protocol: 'http', host: hostname, port })
 
 // The SDK neither tries again nor gives ids.
 async function again(send) {

@@ -3,13 +3,15 @@
  * fuzz_coding.c - compressed and decoded in any pieces, data is what it was; and any bytes decode
  * to the same in one piece as in pieces.
  *
- * The first four bytes seed cuts, levels and faults; the first of them chooses form and question.
+ * The first four bytes seed cuts, levels and faults; the first of them chooses form and question,
+ * and from 0xf0 on a form with base64 or escapes.
  * Every piece lies in a block of its exact size, so that the address sanitizer sees a step beyond
  * it.
  */
 #include "alloy/coding.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <zlib.h>
@@ -223,6 +225,42 @@ static void check_faults(struct coding_decoder *decoder, enum form form, struct 
     free(bytes);
 }
 
+/* A bracket and data in a form: as base64, and as it is with most bytes escaped. */
+static void check_form(struct coding_decoder *decoder, struct slice data, uint32_t seed)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const size_t room = sizeof(CODING_FORM_PREFIX) + 8 + 3 * (data.len + 1);
+    char *form = malloc(room), *plain = malloc(data.len + 1);
+    size_t len = sizeof(CODING_FORM_PREFIX) - 1, bits = 0, count = 0;
+    const bool base64 = seed >> 31;
+
+    ALLOY_ASSERT(form != NULL && plain != NULL);
+    plain[0] = '[';
+    if (data.len > 0)
+        memcpy(plain + 1, data.data, data.len);
+    memcpy(form, CODING_FORM_PREFIX, len);
+    for (size_t i = 0; i <= data.len; i++) {
+        bits = (bits << 8 | (unsigned char)plain[i]) & 0xffff;
+        if (!base64)
+            len += (size_t)snprintf(form + len, room - len, "%%%02x", (unsigned)(bits & 0xff));
+        for (count += 8; base64 && count >= 6; count -= 6)
+            form[len++] = digits[bits >> (count - 6) & 63];
+    }
+    if (base64 && count > 0)
+        form[len++] = digits[bits << (6 - count) & 63];
+    for (int i = 0; i < 2; i++) {
+        struct slice body = {form, len};
+        struct outcome got = i == 0 ? decode_whole(decoder, CODING_FORM, body)
+                                    : decode_pieces(decoder, CODING_FORM, body, seed);
+
+        ALLOY_ASSERT(got.result == CODING_DONE && got.len == data.len + 1);
+        ALLOY_ASSERT(memcmp(got.data, plain, got.len) == 0);
+        free(got.data);
+    }
+    free(form);
+    free(plain);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -239,6 +277,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         decoder = coding_create();
     ALLOY_ASSERT(decoder != NULL);
     memcpy(&seed, data, SEED_LEN);
+    if (data[0] >= 0xf0) {
+        check_any(decoder, CODING_FORM, body, seed);
+        check_form(decoder, body, seed);
+        return 0;
+    }
     form = (enum form)(data[0] % FORM_COUNT);
     switch (data[0] / FORM_COUNT % 4) {
     case 0:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shapes of bodies that clients send: envelopes, ids by pointer and header, no ids, bad events among good ones."""
 
+import base64
 import json
 import pathlib
 import time
+import urllib.parse
 
 import pytest
 
@@ -211,3 +213,35 @@ def test_an_event_without_members_and_a_dead_letter(columns, tmp_path):
     line, = (json.loads(line) for path in pathlib.Path(alloyd.sections["dead_letter"]["dir"]).glob("*.ndjson")
              for line in path.read_text().splitlines())
     assert line["event"] == {"id": "bad", "bad": 1}
+
+
+def test_forms_and_queries_hold_events(door):
+    alloyd = door(preset="mixpanel", path="/track", id="id", missing_id="refuse")
+    plain, verbose = b"1", b'{"status":1}'
+
+    def form(text, coded=True):
+        return "data=" + (base64.b64encode(text.encode()).decode() if coded else urllib.parse.quote_plus(text))
+
+    def told(answer, body):
+        assert (answer.status, answer.body) == (200, body), answer
+
+    told(alloyd.post(form('[{"id":"a"},{"id":"b"}]'), "/track"), plain)
+    told(alloyd.post(form('{"id":"c","x":"+ &%"}', False) + "&ip=1", "/track?verbose=1"), verbose)
+    told(alloyd.post(None, "/track/?ip=0&verbose=0&" + form('{"id":"d"}'), method="GET"), plain)
+    told(alloyd.post(None, "/track?verbose=1&" + form('{"id":"e","x":"?>"}', False) + "&x=1", method="GET"), verbose)
+    told(alloyd.post('{"id":"a"}{"id":"d"}', "/track"), plain)
+    many = json.dumps([{"id": f"large-{i}", "x": "y" * 1000} for i in range(1000)])
+    told(alloyd.post(form(many), "/track"), plain)
+    told(alloyd.post(form(many, False), "/track"), plain)
+    query = f"GET /track?{form('[' + ','.join(json.dumps(dict(id=f'q{i}')) for i in range(9)) + ']')} HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert alloyd.raw(query.encode() * 3).count(b"\r\n\r\n1") == 3
+    assert alloyd.post(None, "/track", method="GET").status == 405
+    answer = alloyd.post(form('{"id":"f"}{"x":1}'), "/track")
+    assert (answer.status, answer.json["error"], answer.json["event"], answer.json["offset"]) == (400, "missing_id", 1, 10)
+    bad = alloyd.post("data=eyJ.", "/track")
+    assert (bad.status, bad.json["message"]) == (400, "The form's data is neither JSON nor base64.")
+    alloyd.settled()
+    rows = [row for row in alloyd.rows_of() if not row.startswith("large")]
+    assert rows == ["a", "b", "c", "d", "e"] + [f"q{i}" for i in range(9)]
+    assert sorted(alloyd.rows_of("x"))[-1000:] == ["y" * 1000] * 1000
+    assert {"+ &%", "?>"} < set(alloyd.rows_of("x"))

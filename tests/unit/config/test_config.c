@@ -144,6 +144,8 @@ static const struct wrong wrongs[] = {
     {3, STREAM "answer = 500 {}", "must be 200, 201, 202 or 204"},
     {3, STREAM "answer = 2000", "must be 200, 201, 202 or 204"},
     {3, STREAM "answer = 204 {}", "204 has no body"},
+    {3, STREAM "answer_verbose = {}", "needs answer with a body"},
+    {4, STREAM "answer = 204\nanswer_verbose = {}", "needs answer with a body"},
     {3, STREAM "column_conflict = both", "must be refuse or event"},
     {3, STREAM "column.a-b = path", "a column's name is up to 128 letters, digits and _"},
     {3, STREAM "column.a = paths", "must be received_at, client_address"},
@@ -527,7 +529,8 @@ static void a_dump_reads_back_to_the_same_dump(void **state)
                "url = redis://u:geheim@h:1/2\n[clickhouse]\nurl = https://u:geheim@h/p\n"
                "setting.z = a = b;c\nsetting.empty =\n[journal]\nmode = memory\n"
                "[stream.b]\ntable = e.f\npath = /x\nevents = batch\nid = /a/b|header:X-Y, z\n"
-               "missing_id = hash\npartial = on\nanswer = 200 {\"a\": 1}\ncolumn.h = header:X-Z\n"
+               "missing_id = hash\npartial = on\nanswer = 200 {\"a\": 1}\nanswer_verbose = "
+               "{}\ncolumn.h = header:X-Z\n"
                "column_conflict = event\n[stream.c]\ntable = e.f\npreset = shopify\n");
     char *first = dump(config);
     char *second;
@@ -626,9 +629,10 @@ static void a_preset_gives_what_the_section_does_not(void **state)
     struct config *config;
 
     (void)state;
-    config =
-        must_load(STREAM "preset = segment\npath = /s/*\nanswer =\ncolumn.at = received_at\n"
-                         "[stream.b]\ntable = d.u\npreset = cloudevents\ncolumn.id = query:i\n");
+    config = must_load(STREAM "preset = segment\npath = /s/*\nanswer =\ncolumn.at = received_at\n"
+                              "[stream.b]\ntable = d.u\npreset = cloudevents\ncolumn.id = query:i\n"
+                              "[stream.c]\ntable = d.u\npreset = mixpanel\n"
+                              "[stream.d]\ntable = d.u\npreset = mixpanel\npath = /d\nanswer =\n");
     assert_int_equal(config->streams[0].path_count, 1);
     assert_string_equal(config->streams[0].paths[0], "/s/*");
     assert_string_equal(config->streams[0].events, "batch");
@@ -638,12 +642,15 @@ static void a_preset_gives_what_the_section_does_not(void **state)
     assert_int_equal(config->streams[1].id_count, 4);
     assert_int_equal(config->streams[1].ids[0].kind, CONFIG_ID_HEADER);
     assert_string_equal(config->streams[1].ids[2].name, "ce-id");
-    assert_int_equal(config->streams[1].ids[3].kind, CONFIG_ID_MEMBER);
     assert_int_equal(config->streams[1].ids[2].field, 1);
     assert_int_equal(config->streams[1].ids[3].field, 1);
     assert_int_equal(config->streams[1].column_count, 6);
     assert_int_equal(config->streams[1].columns[0].kind, CONFIG_COLUMN_QUERY);
     assert_true(config->streams[1].column_yields);
+    assert_string_equal(config->streams[2].answer, "1");
+    assert_string_equal(config->streams[2].answer_verbose, "{\"status\":1}");
+    assert_null(config->streams[3].answer);
+    assert_null(config->streams[3].answer_verbose);
     config_destroy(config);
 }
 

@@ -188,14 +188,62 @@ static void two_codings_are_none_that_is_known(void **state)
     assert_int_equal(coding_add(CODING_GZIP, SLICE("")), CODING_GZIP);
 }
 
-static void gzip_is_known_by_its_first_two_bytes(void **state)
+static void gzip_and_forms_are_known_by_their_first_bytes(void **state)
 {
     (void)state;
-    assert_true(coding_looks_like_gzip(SLICE("\x1f\x8b")));
-    assert_false(coding_looks_like_gzip(SLICE("\x1f")));
-    assert_false(coding_looks_like_gzip(SLICE("\x1f\x8c")));
-    assert_false(coding_looks_like_gzip(SLICE("{\"a\":1}")));
-    assert_false(coding_looks_like_gzip((struct slice){NULL, 0}));
+    assert_int_equal(coding_of_body(SLICE("\x1f\x8b")), CODING_GZIP);
+    assert_int_equal(coding_of_body(SLICE("\x1f")), CODING_NONE);
+    assert_int_equal(coding_of_body(SLICE("\x1f\x8c")), CODING_NONE);
+    assert_int_equal(coding_of_body(SLICE("{\"a\":1}")), CODING_NONE);
+    assert_int_equal(coding_of_body((struct slice){NULL, 0}), CODING_NONE);
+    assert_int_equal(coding_of_body(SLICE("data=")), CODING_FORM);
+    assert_int_equal(coding_of_body(SLICE("data")), CODING_NONE);
+    assert_int_equal(coding_of_body(SLICE("date=1")), CODING_NONE);
+}
+
+static void expect_form(const char *form, const char *text)
+{
+    strcpy(packed, form);
+    expect_text(CODING_FORM, strlen(form), text);
+}
+
+static void a_form_holds_json_or_base64_of_it(void **state)
+{
+    (void)state;
+    expect_form("data={\"a\":+1}", "{\"a\": 1}");
+    expect_form("data=%7B%22a%22%3a1%7D&x=[2]&data=[3]", "{\"a\":1}");
+    expect_form("data=%5B%26%25]", "[&%]");
+    expect_form("data=eyJhIjoxfQ==", "{\"a\":1}");
+    expect_form("data=eyJhIjoxfQ", "{\"a\":1}");
+    expect_form("data=eyJhIjoxfQ%3D%3D&verbose=1", "{\"a\":1}");
+    expect_form("data=eyJhIjoi\r\nPz8/Pj4+In0=", "{\"a\":\"?\?\?>>>\"}");
+    expect_form("data=eyJhIjoiPz8_Pj4-In0=", "{\"a\":\"?\?\?>>>\"}");
+    expect_form("data=eyJhIjoiPz8%2FPj4%2bIn0%3D", "{\"a\":\"?\?\?>>>\"}");
+    expect_form("data=", "");
+    expect_form("data=&data=[1]", "");
+}
+
+static void expect_bad_form(const char *form, const char *problem)
+{
+    strcpy(packed, form);
+    expect_bad(CODING_FORM, strlen(form), problem);
+}
+
+static void a_form_that_holds_something_else_is_bad(void **state)
+{
+    static const char *const escape = "The form's data has a % without two hex digits.";
+    static const char *const base64 = "The form's data is neither JSON nor base64.";
+
+    (void)state;
+    expect_bad_form("data={%7", escape);
+    expect_bad_form("data=%", escape);
+    expect_bad_form("data={%x1", escape);
+    expect_bad_form("data={%2&", escape);
+    expect_bad_form("data=\"a\"", base64);
+    expect_bad_form("data=eyJ.", base64);
+    expect_bad_form("data=e", base64);
+    expect_bad_form("data=eyJhI", base64);
+    expect_bad_form("data=eyJhIjoxfQ==eyJ", base64);
 }
 
 static void each_form_is_decoded_in_any_pieces(void **state)
@@ -404,7 +452,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_coding_is_found_by_its_name_in_any_case),
         TEST(two_codings_are_none_that_is_known),
-        TEST(gzip_is_known_by_its_first_two_bytes),
+        TEST(gzip_and_forms_are_known_by_their_first_bytes),
+        TEST(a_form_holds_json_or_base64_of_it),
+        TEST(a_form_that_holds_something_else_is_bad),
         TEST(each_form_is_decoded_in_any_pieces),
         TEST(an_empty_body_can_be_compressed),
         TEST(several_members_are_one_body),
