@@ -2,33 +2,27 @@
 /*
  * fuzz_ctl_letters.c - alloyctl dead-letter list and show over a file of any bytes.
  *
- * Runs on: libFuzzer. Owns: the folder.
+ * Runs on: libFuzzer. Owns: nothing.
  */
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "ctl.h"
+
+#include "folder_fixture.h"
 
 #define FILE_NAME "orders-20260131T120000Z-1.ndjson"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char folder[64];
-static char path[128];
-
-static void remove_folder(void)
+/* The bytes stay where they are until the stream is closed. */
+FILE *fdopen(int fd, const char *mode)
 {
-    unlink(path);
-    rmdir(folder);
+    const struct folder_file *file = folder_open_of(fd)->file;
+
+    close(fd);
+    return fmemopen(file->data, file->size, mode);
 }
 
 static void start(void)
 {
-    strcpy(folder, "/dev/shm/alloy-fuzz-XXXXXX");
-    ALLOY_ASSERT(mkdtemp(folder) != NULL);
-    snprintf(path, sizeof(path), "%s/%s", folder, FILE_NAME);
-    atexit(remove_folder);
     /* It tells of each line that it cannot read; libFuzzer keeps the stream that it began with. */
     stderr = fopen("/dev/null", "w");
     ALLOY_ASSERT(stderr != NULL);
@@ -50,34 +44,34 @@ static void put_letters(FILE *out, const char *text, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static bool started;
     const struct ctl_show raw = {.raw = true};
     const struct ctl_show pretty = {.filter = {.stream = "orders", .code = 27}};
     char *shown = NULL, *wanted = NULL;
     size_t shown_len = 0, wanted_len = 0;
     FILE *out;
-    int fd, status;
+    int status;
 
     if (size == 0)
         return 0;
-    if (folder[0] == '\0')
+    if (!started)
         start();
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    ALLOY_ASSERT(fd >= 0 && write(fd, data, size) == (ssize_t)size);
-    close(fd);
+    started = true;
+    folder_write(FILE_NAME, data, size, size);
 
     out = open_memstream(&wanted, &wanted_len);
     put_letters(out, (const char *)data, size);
     fclose(out);
     out = open_memstream(&shown, &shown_len);
-    status = ctl_letters_show(folder, &raw, out);
+    status = ctl_letters_show(FOLDER_PATH, &raw, out);
     fclose(out);
     ALLOY_ASSERT(shown_len == wanted_len && memcmp(shown, wanted, wanted_len) == 0);
     free(shown);
     free(wanted);
 
     out = open_memstream(&shown, &shown_len);
-    ALLOY_ASSERT(ctl_letters_list(folder, out) == status);
-    (void)ctl_letters_show(folder, &pretty, out);
+    ALLOY_ASSERT(ctl_letters_list(FOLDER_PATH, out) == status);
+    (void)ctl_letters_show(FOLDER_PATH, &pretty, out);
     fclose(out);
     free(shown);
     return 0;
