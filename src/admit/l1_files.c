@@ -51,11 +51,17 @@ struct state {
 _Static_assert(sizeof(struct state) == 96 && offsetof(struct state, files) == 64,
                "the state is part of the file format");
 
+/* A file that an earlier life left. */
+struct found {
+    uint32_t number;
+    uint64_t youngest_ms; /* as its header says, before anything in it is believed */
+};
+
 struct l1_files {
     int dir_fd;
     uint64_t instance_id;
     struct state *state;
-    uint32_t *numbers; /* of the files found, ascending */
+    struct found *found; /* oldest first */
     size_t count;
     bool complete;
     /* whoever creates files: under l1.c's lock, or the janitor */
@@ -78,29 +84,51 @@ static int l1_files_allocate(int fd, size_t size)
     return -err;
 }
 
-static int l1_files_by_number(const void *left, const void *right)
+/* Numbers do not tell: a generation that was given up early is used again, file and all. */
+static int l1_files_by_age(const void *left, const void *right)
 {
-    const uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    const struct found *a = left, *b = right;
 
-    return a < b ? -1 : a > b;
+    if (a->youngest_ms != b->youngest_ms)
+        return a->youngest_ms < b->youngest_ms ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* 0: it has none, or cannot be read. */
+static uint64_t l1_files_youngest_ms(const struct l1_files *files, const char *name)
+{
+    const int fd = openat(files->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    uint64_t youngest_ms;
+
+    if (fd < 0)
+        return 0;
+    if (pread(fd, &youngest_ms, sizeof(youngest_ms), offsetof(struct l1_slab, youngest_ms)) !=
+        (ssize_t)sizeof(youngest_ms))
+        youngest_ms = 0;
+    close(fd);
+    return youngest_ms;
 }
 
 static int l1_files_list_name(void *arg, const char *found)
 {
     struct l1_files *files = arg;
     char name[NAME_MAX_BYTES];
-    uint32_t number, *grown;
+    struct found *grown;
+    uint32_t number;
 
     if (sscanf(found, "l1-%10u", &number) != 1)
         return 0;
     l1_files_file_name(name, number);
     if (strcmp(name, found) != 0)
         return 0;
-    grown = reallocarray(files->numbers, files->count + 1, sizeof(*grown));
+    grown = reallocarray(files->found, files->count + 1, sizeof(*grown));
     if (grown == NULL)
         return -ENOMEM;
-    files->numbers = grown;
-    files->numbers[files->count++] = number;
+    files->found = grown;
+    grown[files->count++] =
+        (struct found){.number = number, .youngest_ms = l1_files_youngest_ms(files, name)};
+    if (number >= files->number_next)
+        files->number_next = number + 1;
     return 0;
 }
 
@@ -111,9 +139,7 @@ static int l1_files_list(struct l1_files *files)
     if (err != 0)
         return err;
     if (files->count > 1)
-        qsort(files->numbers, files->count, sizeof(*files->numbers), l1_files_by_number);
-    if (files->count > 0)
-        files->number_next = files->numbers[files->count - 1] + 1;
+        qsort(files->found, files->count, sizeof(*files->found), l1_files_by_age);
     return 0;
 }
 
@@ -160,7 +186,7 @@ static void l1_files_discard_all(struct l1_files *files)
     for (size_t i = 0; i < files->count; i++) {
         char name[NAME_MAX_BYTES];
 
-        l1_files_file_name(name, files->numbers[i]);
+        l1_files_file_name(name, files->found[i].number);
         unlinkat(files->dir_fd, name, 0);
     }
     files->count = 0;
@@ -242,7 +268,7 @@ unmap_state:
 free_files:
     /* This life's ids will be in no file: the next life must not trust an old state. */
     unlinkat(dir_fd, STATE_NAME, 0);
-    free(files->numbers);
+    free(files->found);
     free(files);
     return err;
 }
@@ -255,7 +281,7 @@ void l1_files_close(struct l1_files *files, bool clean)
         (void)msync(files->state, sizeof(*files->state), MS_SYNC);
     }
     munmap(files->state, sizeof(*files->state));
-    free(files->numbers);
+    free(files->found);
     free(files);
 }
 
@@ -292,7 +318,7 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
     struct stat st;
     int fd;
 
-    l1_files_file_name(name, files->numbers[i]);
+    l1_files_file_name(name, files->found[i].number);
     fd = openat(files->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
         st.st_size > (off_t)sizeof(struct l1_slab))
@@ -314,7 +340,7 @@ const struct l1_slab *l1_files_read(struct l1_files *files, size_t i)
 
 void l1_files_discard(struct l1_files *files, size_t i)
 {
-    l1_files_remove(files, files->numbers[i]);
+    l1_files_remove(files, files->found[i].number);
 }
 
 static struct l1_slab *l1_files_make(struct l1_files *files, const char *name, size_t capacity,

@@ -456,6 +456,30 @@ static void a_smaller_capacity_keeps_the_youngest(void **state)
     end();
 }
 
+/* A generation that is evicted serves again, with its file, so that numbers are not ages. */
+static void after_evictions_the_next_life_evicts_the_oldest_first(void **state)
+{
+    uint64_t id = 0;
+
+    (void)state;
+    begin(REAL_MS);
+    l1_mark_complete(l1);
+    for (; id < 4 * CAPACITY; id++) {
+        add(id, id / 10);
+        if (id % 50 == 0)
+            l1_maintain(l1, id / 10);
+    }
+    end();
+    begin(REAL_MS + id / 10);
+    assert_true(loaded.complete && loaded.ids > CAPACITY * 7 / 8);
+    for (; id < 4 * CAPACITY + CAPACITY / 2; id++)
+        add(id, id / 10);
+    l1_maintain(l1, id / 10);
+    for (uint64_t young = id - CAPACITY * 7 / 8; young < id; young++)
+        assert_true(known(young));
+    end();
+}
+
 /* The disk takes nothing more, as far as this process can see. */
 static void fill_disk(bool full)
 {
@@ -632,6 +656,7 @@ int main(void)
         TEST(a_stamp_that_cannot_be_right_does_not_keep_an_id_for_ever),
         TEST(files_of_generations_that_expired_are_removed),
         TEST(a_smaller_capacity_keeps_the_youngest),
+        TEST(after_evictions_the_next_life_evicts_the_oldest_first),
         TEST(a_full_disk_leaves_ids_in_memory_and_the_next_life_knows_that),
         TEST(a_folder_that_cannot_be_used_leaves_ids_in_memory_and_the_next_life_knows_that),
         TEST(a_kill_at_any_moment_loses_no_id),
