@@ -548,7 +548,7 @@ ADMIT_LATER = [
     Mutant("l1_load_expired", "src/admit",
            "if (real_ms - youngest_ms < l1->ttl_ms) {", "if (true) {",
            "ids that have expired are known again after a restart", ("l1_files",)),
-    Mutant("l1_load_age", "src/admit",
+    Mutant("l1_load_age_wrap", "src/admit",
            "return age_ms < youngest_ms ? youngest_ms - age_ms : 0;", "return youngest_ms - age_ms;",
            "a flipped bit in a file keeps ids for ever", ("l1_files",)),
     Mutant("l1_files_age", "src/admit",
@@ -560,7 +560,7 @@ ADMIT_LATER = [
     pthread_mutex_unlock(&l1->lock);
     return added;""", "    pthread_mutex_unlock(&l1->lock);\n    return added;",
            "old ids live as long as the youngest", ("l1_files",)),
-    Mutant("l1_load_age_wrap", "src/admit",
+    Mutant("l1_load_age", "src/admit",
            "    if (slab->version < L1_SLAB_VERSION)\n        return youngest_ms;",
            "    if (true)\n        return youngest_ms;",
            "after a restart an id is as young as its file", ("l1_files",)),
