@@ -72,8 +72,11 @@ size_t admission_open(struct admission *admission, uint16_t stream);
 /* Sets what the answer to the request opened last waits for; NONE if never called. */
 void admission_ack(struct admission *admission, enum admission_ack ack);
 /* What stands before the own members of the events that are added to the request opened last from
- * now on (struct journal_entry); copied. Without it: nothing. */
-void admission_columns(struct admission *admission, struct slice columns);
+ * now on (struct journal_entry); copied. Without it: nothing. but: names this text, for
+ * admission_use_columns(). A request with more than 32 of them is TOO_LARGE. */
+void admission_columns(struct admission *admission, uint32_t but, struct slice columns);
+/* The same with a text that the request has given already. False: it has not. */
+bool admission_use_columns(struct admission *admission, uint32_t but);
 /* Adds an event to the request opened last. */
 void admission_event(struct admission *admission, const struct json_scan_event *event);
 /* Forgets the request opened last and its events. */

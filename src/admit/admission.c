@@ -23,6 +23,7 @@
 #define COPIES_KEPT (64 * 1024)
 /* One step of admission_commit_some(): some tenths of a millisecond. */
 #define STEP_EVENTS 500
+#define COLUMN_KINDS_MAX 32 /* in a request */
 #define STEP_BYTES (128 * 1024)
 
 struct event {
@@ -34,7 +35,15 @@ struct event {
                    in first */
 };
 
+/* Columns of a request without those that some events have themselves. */
+struct column_kind {
+    uint32_t but;
+    size_t at;
+    size_t len;
+};
+
 struct request {
+    bool too_many_kinds; /* of columns: refused */
     size_t first;
     size_t count;
     size_t copies_before; /* its own */
@@ -61,6 +70,8 @@ struct admission {
     size_t copies_len, copies_capacity;
     size_t columns_at; /* in copies: the columns of the events that are added now */
     size_t columns_len;
+    struct column_kind kinds[COLUMN_KINDS_MAX]; /* of the request opened last */
+    size_t kind_count;
     /* one element for each event: the commit's work space */
     size_t *sizes;
     struct record **records;
@@ -127,7 +138,7 @@ static void admission_look_up(struct admission *admission, struct request *reque
 /* False: the request has more events than the ring can ever take, and is refused. */
 static bool admission_judge_count(const struct admission *admission, struct request *request)
 {
-    bool fits = request->count <= ring_capacity(admission->parts.ring);
+    bool fits = request->count <= ring_capacity(admission->parts.ring) && !request->too_many_kinds;
 
     request->result.verdict = fits ? ADMISSION_ACCEPTED : ADMISSION_TOO_LARGE;
     return fits;
@@ -412,6 +423,7 @@ size_t admission_open(struct admission *admission, uint16_t stream)
     admission->requests[admission->request_count] = (struct request){
         .first = admission->event_count, .copies_before = admission->copies_len, .stream = stream};
     admission->columns_len = 0;
+    admission->kind_count = 0;
     return admission->request_count++;
 }
 
@@ -445,11 +457,30 @@ static bool admission_is_empty(struct slice text)
     return text.data[at] == '}';
 }
 
-void admission_columns(struct admission *admission, struct slice columns)
+bool admission_use_columns(struct admission *admission, uint32_t but)
+{
+    for (size_t i = 0; i < admission->kind_count; i++) {
+        if (admission->kinds[i].but != but)
+            continue;
+        admission->columns_at = admission->kinds[i].at;
+        admission->columns_len = admission->kinds[i].len;
+        return true;
+    }
+    return false;
+}
+
+void admission_columns(struct admission *admission, uint32_t but, struct slice columns)
 {
     ALLOY_ASSERT(admission->request_count > 0 && columns.len <= RECORD_COLUMNS_MAX);
+    /* Each event of a client's could have other members, and a copy for each has no bound. */
+    if (admission->kind_count == COLUMN_KINDS_MAX) {
+        admission->requests[admission->request_count - 1].too_many_kinds = true;
+        return;
+    }
     admission->columns_at = admission_copy(admission, columns);
     admission->columns_len = columns.len;
+    admission->kinds[admission->kind_count++] =
+        (struct column_kind){but, admission->columns_at, admission->columns_len};
 }
 
 void admission_event(struct admission *admission, const struct json_scan_event *scanned)

@@ -277,18 +277,10 @@ static void request_begin_scan(const struct conn *conn, struct json_scan *scan, 
 static void request_add_event(struct conn *conn, struct admission *admission,
                               const struct json_scan_event *event)
 {
-    if (unlikely(event->own_columns != 0))
-        admission_columns(admission, columns_write(conn, event->own_columns));
+    if (unlikely(request_route(conn)->stream->column_count > 0) &&
+        !admission_use_columns(admission, event->own_columns))
+        admission_columns(admission, event->own_columns, columns_write(conn, event->own_columns));
     admission_event(admission, event);
-    if (unlikely(event->own_columns != 0))
-        admission_columns(admission, columns_write(conn, 0));
-}
-
-/* The request's columns, for the events that come next. */
-static void request_begin_columns(struct conn *conn, struct admission *admission)
-{
-    if (unlikely(request_route(conn)->stream->column_count > 0))
-        admission_columns(admission, columns_write(conn, 0));
 }
 
 /* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
@@ -308,7 +300,6 @@ static bool request_judge_body(struct conn *conn, struct slice body)
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
         admission_ack(admission, conn->ack.kind);
-    request_begin_columns(conn, admission);
     request_begin_scan(conn, scan, body, set->headers);
     do {
         while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
@@ -545,7 +536,6 @@ static void request_begin_large(struct conn *conn, struct slice body)
 
     admission_open(set->parts.large, conn->stream);
     admission_ack(set->parts.large, conn->ack.kind);
-    request_begin_columns(conn, set->parts.large);
     request_begin_scan(conn, &set->large_scan, body, set->large_headers);
     set->large_step = LARGE_SCAN;
 }

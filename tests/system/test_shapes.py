@@ -199,6 +199,26 @@ def test_an_event_that_has_such_a_member_is_refused_or_keeps_its_own(columns):
                                                    ["e", "t", "s", "/v1/events"]]
 
 
+def anonymous_bytes(alloyd):
+    status = pathlib.Path(f"/proc/{alloyd.pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) << 10
+
+
+def test_members_of_their_own_cost_no_copy_of_the_columns_for_each_event(columns):
+    alloyd = columns(column_conflict="event")
+    names = [key.split(".")[1] for key in COLUMNS if key != "column.at"]
+    headers = {"X-Tenant": "t" * 500, "User-Agent": "u" * 500}
+    before = anonymous_bytes(alloyd)
+    body = "".join('{"id":"i%d","%s":"own"}' % (i, names[i % len(names)]) for i in range(50000))
+    assert accepted(alloyd.post(body, headers=headers)) == (50000, 0)
+    # A copy for each would be 100 MiB and more.
+    assert anonymous_bytes(alloyd) - before < 64 << 20
+    kinds = "".join('{"id":"k%d"%s}' % (mask, "".join(',"%s":"own"' % name for i, name in enumerate(names) if mask >> i & 1))
+                    for mask in range(1 << len(names)))
+    assert accepted(alloyd.post(kinds, headers=headers)) == (1 << len(names), 0)  # 32
+    assert alloyd.settled(deadline=60)["inserted"] == 50000 + (1 << len(names))
+
+
 def test_an_event_without_members_and_a_dead_letter(columns, tmp_path):
     alloyd = columns(id="header:X-Id", missing_id="hash")
     assert accepted(alloyd.post("{ }", headers={"X-Id": "1"})) == (1, 0)
