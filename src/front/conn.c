@@ -62,7 +62,7 @@ static void conn_close(struct conn *conn)
 
     ALLOY_ASSERT(!conn->touched && !conn->stalled);
     conn_wait_drop(conn);
-    request_drop_errors(conn);
+    judge_drop_errors(conn);
     preflight_forget(conn);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     event_del(&conn->event);
@@ -400,7 +400,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     /* Of the long answers, a 422 and one with errors, only the last one of a turn can be one. */
     len = reply_write(reply, &set->date, out);
     if (unlikely(reply->errors != NULL))
-        request_drop_errors(conn);
+        judge_drop_errors(conn);
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_wait_drop(conn);
     return len;
@@ -424,7 +424,7 @@ static void conn_send_answers(struct conn *conn, uint64_t now_ns)
     /* The request that might wait has its answer: what is behind it follows in the next turn. */
     if (unlikely(conn->state == CONN_HELD || (conn->state == CONN_TOLD && !conn->waiter))) {
         preflight_forget(conn);
-        request_leave(conn);
+        turn_leave_request(conn);
         conn->stalled = conn->state == CONN_HEAD && buffer_len(&conn->buffer) > 0;
     }
     if (len > 0 && !conn_send_or_keep(conn, set->scratch, len)) {
@@ -482,7 +482,7 @@ static void conn_refuse_accepted(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     const struct conn_shared *shared = set->parts.shared;
-    struct reply reply = request_reply(conn, &refuse_connection);
+    struct reply reply = turn_reply(conn, &refuse_connection);
     size_t len;
 
     reply_date_update(&set->date, clock_real_ms());
@@ -538,7 +538,7 @@ void conn_set_destroy(struct conn_set *set)
 {
     if (!set)
         return;
-    request_finish_large(set);
+    judge_finish_large(set);
     for (int i = 0; i < QUEUE_COUNT; i++) {
         struct conn *conn;
 
@@ -587,8 +587,8 @@ bool conn_turn_begin(struct conn_set *set)
     STAILQ_HEAD(, conn) stalled = STAILQ_HEAD_INITIALIZER(stalled);
     struct conn *conn;
 
-    if (unlikely(!STAILQ_EMPTY(&set->large)))
-        request_advance_large(set);
+    if (unlikely(!STAILQ_EMPTY(&set->large)) && (conn = judge_advance_large(set)) != NULL)
+        request_advance(conn);
     if (unlikely(set->waiting_count > 0))
         conn_wait_collect(set);
     STAILQ_CONCAT(&stalled, &set->stalled);

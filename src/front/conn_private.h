@@ -2,9 +2,10 @@
 /*
  * conn_private.h - the connection, its states, and the set it belongs to.
  *
- * conn.c (sockets, time-outs) calls request.c (bytes to requests) and conn_wait.c (requests that
- * wait for ClickHouse); all three call turn.c (what is noted for the turn's end). No call goes the
- * other way: the connection's state, or the result, says what happened.
+ * conn.c (sockets, time-outs) calls request.c (bytes to requests), judge.c (bodies to events) and
+ * conn_wait.c (requests that wait for ClickHouse); request.c calls judge.c; all of them call turn.c
+ * (what is noted for the turn's end). No call goes the other way: the connection's state, or the
+ * result, says what happened.
  *
  * Runs on: the front-end thread that owns the set.
  */
@@ -20,6 +21,7 @@
 #include "alloy/clock.h"
 #include "conn.h"
 #include "decode.h"
+#include "alloy/http_chunked.h"
 #include "alloy/http_parse.h"
 #include "alloy/json_scan.h"
 #include "alloy/reply.h"
@@ -206,6 +208,12 @@ static inline bool conn_turn_is_full(const struct conn *conn)
            set->answer_count + 2 > CONN_TURN_ANSWERS_MAX || set->turn_bytes >= CONN_TURN_BYTES_MAX;
 }
 
+/* What there is to know about the stream of the request being read. */
+static inline const struct route *conn_route(const struct conn *conn)
+{
+    return &conn->set->parts.shared->routes->routes[conn->stream];
+}
+
 /* The states that may follow each state: the diagram above enum conn_state. */
 #define CONN_TO(state) (1u << (state))
 static const unsigned conn_moves[] = {
@@ -243,6 +251,12 @@ void turn_enqueue(struct conn *conn, enum queue_id queue);
 void turn_touch(struct conn *conn);
 /* Notes an answer. The caller has seen that the turn has room. */
 struct answer *turn_answer(struct conn *conn);
+/* The answer that says refusal. */
+struct reply turn_reply(const struct conn *conn, const struct refusal *refusal);
+/* Ends the request being read; what follows in the buffer is the next one. */
+void turn_end_request(struct conn *conn);
+/* The connection's last answer is on its way: takes the next request, or closes. */
+void turn_leave_request(struct conn *conn);
 
 /* columns.c */
 
@@ -264,28 +278,30 @@ void preflight_forget(struct conn *conn);
 bool preflight_answers(struct conn *conn, const struct http_request *request, bool stream,
                        struct reply *reply);
 
+/* judge.c */
+
+/* A body is whole: judges it and ends its request, or leaves a large one to the next turns. The
+ * request ends at next. */
+void judge_body(struct conn *conn, struct slice body, size_t next);
+/* Judges the first large body one step further. Returns its connection once it is judged: what
+ * follows in the buffer has to be looked at; else NULL. */
+struct conn *judge_advance_large(struct conn_set *set);
+/* Completes a commit that has begun, without an answer: its client is gone, but its room is
+ * reserved. */
+void judge_finish_large(struct conn_set *set);
+/* Forgets what was at fault in a lenient request. */
+void judge_drop_errors(struct conn *conn);
+/* Fills what a success says beside its counts; of the request that was judged last. */
+void judge_tell_success(const struct conn *conn, struct reply *reply);
+
 /* request.c */
 
 /* Parses what the buffer holds, as far as the turn has room: notes answers, hands events to
  * admission. The turn's end does the rest. */
 void request_advance(struct conn *conn);
-/* Judges the first large body one step further; once it is judged, its connection is dealt with at
- * the turn's end. */
-void request_advance_large(struct conn_set *set);
-/* Completes a commit that has begun, without an answer: its client is gone, but its room is
- * reserved. */
-void request_finish_large(struct conn_set *set);
-/* The connection's last answer is on its way: takes the next request, or closes. */
-void request_leave(struct conn *conn);
 /* Notes an answer and then closes the connection; ignores whatever else the client sends. Needs
  * room in the turn. */
 void request_refuse(struct conn *conn, const struct refusal *refusal);
-/* Forgets what was at fault in a lenient request. */
-void request_drop_errors(struct conn *conn);
-/* Fills what a success says beside its counts; of the request that was judged last. */
-void request_tell_success(const struct conn *conn, struct reply *reply);
-/* The answer that says refusal. */
-struct reply request_reply(const struct conn *conn, const struct refusal *refusal);
 
 /* conn_address.c */
 

@@ -85,7 +85,7 @@ void conn_wait_expire(struct conn *conn)
                                    .keep_alive = conn->keep_alive && conn->old,
                                    .accepted = conn->wait_accepted,
                                    .duplicates = conn->wait_duplicates};
-    request_tell_success(conn, &answer->reply);
+    judge_tell_success(conn, &answer->reply);
 }
 
 void conn_wait_collect(struct conn_set *set)

@@ -48,3 +48,38 @@ struct answer *turn_answer(struct conn *conn)
     turn_touch(conn);
     return answer;
 }
+
+void turn_leave_request(struct conn *conn)
+{
+    if (!conn->keep_alive) {
+        conn_move(conn, CONN_CLOSING);
+        return;
+    }
+    conn_move(conn, CONN_HEAD);
+    if (buffer_len(&conn->buffer) > 0)
+        conn->begun_ns = conn_turn_ns(conn->set);
+}
+
+/* Ends the request being read; what follows in the buffer is the next one. */
+void turn_end_request(struct conn *conn)
+{
+    conn->scanned = 0;
+    conn->begun_ns = 0;
+    conn->refusal = (struct reply){0};
+    /* The answer borrows what a page is told: the next request's would take its place. */
+    if (unlikely(conn->cors != NULL))
+        conn_move(conn, CONN_HELD);
+    else
+        turn_leave_request(conn);
+}
+
+struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
+{
+    return (struct reply){.status = refusal->status,
+                          .close = !conn->keep_alive,
+                          .keep_alive = conn->keep_alive && conn->old,
+                          .cors = conn->cors,
+                          .retry_s = refusal->status == 429 ? conn->retry_s : 0,
+                          .code = refusal->code,
+                          .message = refusal->message};
+}

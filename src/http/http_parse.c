@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http_parse.c - parses HTTP/1.x request heads and chunked bodies, and refuses what is ambiguous.
+ * http_parse.c - parses HTTP/1.x request heads, and refuses what is ambiguous.
  *
  * We refuse whatever two servers could read in two ways, since that is how requests are smuggled
  * past a proxy. A function for one line has two outcomes: the line is good or refused. An
@@ -11,7 +11,7 @@
  * Owns: nothing; slices point into the caller's buffer.
  */
 #include "alloy/http_parse.h"
-#include "alloy/text.h"
+#include "http_bytes.h"
 
 #include <string.h>
 
@@ -21,34 +21,23 @@
 
 #define METHOD_LEN_MAX 32
 #define HEADER_COUNT_MAX 100
-#define SIZE_LINE_MAX 256
-#define TRAILER_BYTES_MAX 8192
 
-/* A longer body is refused, so that sums of lengths cannot overflow. */
-#define LENGTH_MAX ((uint64_t)INT64_MAX)
-
-enum byte_class {
-    TOKEN = 1,  /* tchar, RFC 9110 section 5.6.2 */
-    TARGET = 2, /* visible ASCII without '#' */
-    VALUE = 4,  /* field-vchar, space, tab */
-    HOST = 8,   /* uri-host and port, RFC 3986 section 3.2.2 */
-};
-
-#define WORD (TOKEN | TARGET | VALUE | HOST)
-#define DELIMITER (TARGET | VALUE)
-#define HOST_DELIMITER (TARGET | VALUE | HOST)
-#define TOKEN_DELIMITER (TOKEN | TARGET | VALUE)
+#define WORD (HTTP_TOKEN | HTTP_TARGET | HTTP_VALUE | HTTP_HOST)
+#define DELIMITER (HTTP_TARGET | HTTP_VALUE)
+#define HOST_DELIMITER (HTTP_TARGET | HTTP_VALUE | HTTP_HOST)
+#define TOKEN_DELIMITER (HTTP_TOKEN | HTTP_TARGET | HTTP_VALUE)
 
 /* clang-format off */
-static const unsigned char byte_classes[256] = {
-    ['\t'] = VALUE, [' '] = VALUE, ['!'] = WORD, ['"'] = DELIMITER, ['#'] = TOKEN | VALUE,
+const unsigned char http_byte_classes[256] = {
+    ['\t'] = HTTP_VALUE, [' '] = HTTP_VALUE, ['!'] = WORD, ['"'] = DELIMITER,
+    ['#'] = HTTP_TOKEN | HTTP_VALUE,
     ['$' ... '\''] = WORD, ['(' ... ')'] = HOST_DELIMITER, ['*' ... '+'] = WORD,
     [','] = HOST_DELIMITER, ['-' ... '.'] = WORD, ['/'] = DELIMITER, ['0' ... '9'] = WORD,
     [':' ... ';'] = HOST_DELIMITER, ['<'] = DELIMITER, ['='] = HOST_DELIMITER,
     ['>' ... '@'] = DELIMITER, ['A' ... 'Z'] = WORD, ['['] = HOST_DELIMITER,
     ['\\'] = DELIMITER, [']'] = HOST_DELIMITER, ['^'] = TOKEN_DELIMITER, ['_'] = WORD,
     ['`'] = TOKEN_DELIMITER, ['a' ... 'z'] = WORD, ['{'] = DELIMITER, ['|'] = TOKEN_DELIMITER,
-    ['}'] = DELIMITER, ['~'] = WORD, [0x80 ... 0xff] = VALUE,
+    ['}'] = DELIMITER, ['~'] = WORD, [0x80 ... 0xff] = HTTP_VALUE,
 };
 /* clang-format on */
 
@@ -66,36 +55,9 @@ struct head {
     bool keep_alive;
 };
 
-enum chunk_state {
-    CHUNK_SIZE, /* 0, so that a zero-initialised decoder starts here */
-    CHUNK_SPACE,
-    CHUNK_EXTENSION,
-    CHUNK_SIZE_LF,
-    CHUNK_DATA,
-    CHUNK_DATA_CR,
-    CHUNK_DATA_LF,
-    TRAILER_START,
-    TRAILER_NAME,
-    TRAILER_VALUE,
-    TRAILER_LF,
-    TRAILER_END_LF,
-    CHUNK_END,
-    CHUNK_REFUSED,
-};
-
-static inline bool http_byte_is(char byte, unsigned char_class)
-{
-    return (byte_classes[(unsigned char)byte] & char_class) != 0;
-}
-
 static inline bool http_is_digit(char byte)
 {
     return byte >= '0' && byte <= '9';
-}
-
-static inline bool http_is_space(char byte)
-{
-    return byte == ' ' || byte == '\t';
 }
 
 /* First byte of [p, end) outside the class; end when there is none. */
@@ -107,7 +69,7 @@ static inline const char *http_skip_class(const char *p, const char *end, unsign
     return p;
 }
 
-/* The same for VALUE, where most bytes of a head are: 16 at a time. */
+/* The same for HTTP_VALUE, where most bytes of a head are: 16 at a time. */
 static inline const char *http_skip_value(const char *p, const char *end)
 {
 #ifdef __SSE2__
@@ -127,7 +89,7 @@ static inline const char *http_skip_value(const char *p, const char *end)
         p += 16;
     }
 #endif
-    return http_skip_class(p, end, VALUE);
+    return http_skip_class(p, end, HTTP_VALUE);
 }
 
 static inline struct slice http_slice_between(const char *start, const char *end)
@@ -223,7 +185,7 @@ static const char *http_skip_authority(const char *target, const char *end)
         return NULL;
     }
     authority = colon + 3;
-    path = http_skip_class(authority, end, HOST);
+    path = http_skip_class(authority, end, HTTP_HOST);
     if (path == authority || *authority == ':') {
         return NULL;
     }
@@ -267,7 +229,7 @@ static const char *http_parse_request_line(struct head *head, const char *p, con
     const char *method = p;
     const char *target, *target_end;
 
-    p = http_skip_class(p, end, TOKEN);
+    p = http_skip_class(p, end, HTTP_TOKEN);
     if (p == method || p == end || *p != ' ') {
         return http_refuse(head, HTTP_BAD, "The request line does not start with a method.");
     }
@@ -278,7 +240,7 @@ static const char *http_parse_request_line(struct head *head, const char *p, con
     request->method = http_method_of(request->method_text);
 
     target = p + 1;
-    target_end = http_skip_class(target, end, TARGET);
+    target_end = http_skip_class(target, end, HTTP_TARGET);
     if (target_end == target || target_end == end || *target_end != ' ') {
         return http_refuse(head, HTTP_BAD, "The request target is not valid.");
     }
@@ -305,7 +267,7 @@ static bool http_parse_length(struct slice text, uint64_t *length)
 
     for (size_t i = 0; i < text.len; i++) {
         unsigned digit = (unsigned)(text.data[i] - '0');
-        if (digit > 9 || value > (LENGTH_MAX - digit) / 10) {
+        if (digit > 9 || value > (HTTP_LENGTH_MAX - digit) / 10) {
             return false;
         }
         value = value * 10 + digit;
@@ -376,7 +338,7 @@ static bool http_note_host(struct head *head, struct slice value)
     const char *end = value.data + value.len;
 
     head->host_count++;
-    if (http_skip_class(value.data, end, HOST) != end) {
+    if (http_skip_class(value.data, end, HTTP_HOST) != end) {
         return http_refuse_bad(head, "Host is not valid.");
     }
     return true;
@@ -435,7 +397,7 @@ static bool http_note_header(struct head *head, struct slice name, struct slice 
 static const char *http_parse_header(struct head *head, const char *p, const char *end)
 {
     const char *name = p;
-    const char *colon = http_skip_class(p, end, TOKEN);
+    const char *colon = http_skip_class(p, end, HTTP_TOKEN);
     const char *value_end;
 
     if (colon == name || colon == end || *colon != ':') {
@@ -521,7 +483,7 @@ static enum http_result http_finish(struct head *head)
  */
 static bool http_may_start_request(const char *p, const char *end)
 {
-    if (p == end || http_byte_is(*p, TOKEN)) {
+    if (p == end || http_byte_is(*p, HTTP_TOKEN)) {
         return true;
     }
     return *p == '\r' && (end - p == 1 || p[1] == '\n');
@@ -627,173 +589,10 @@ struct slice http_find_header(const char *head, size_t head_len, const char *low
     const char *const end = head + head_len, *line = head;
 
     while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL && ++line < end) {
-        const char *colon = http_skip_class(line, end, TOKEN);
+        const char *colon = http_skip_class(line, end, HTTP_TOKEN);
         if (colon > line && colon < end && *colon == ':' &&
             http_text_is(http_slice_between(line, colon), lower_case_name))
             return http_trim(colon + 1, http_skip_value(colon + 1, end));
     }
     return (struct slice){"", 0};
-}
-
-static enum chunk_state http_chunk_refuse(struct http_chunked *chunked, const char *problem)
-{
-    chunked->problem = problem;
-    return CHUNK_REFUSED;
-}
-
-/* One byte of a chunk's size: 1*HEXDIG, then its CR or an extension. */
-static enum chunk_state http_size_step(struct http_chunked *chunked, char byte)
-{
-    int digit = text_hex_digit(byte);
-
-    if (digit >= 0) {
-        if (chunked->remaining > LENGTH_MAX >> 4) {
-            return http_chunk_refuse(chunked, "A chunk's size is too large.");
-        }
-        chunked->remaining = chunked->remaining << 4 | (uint64_t)digit;
-        return CHUNK_SIZE;
-    }
-    if (chunked->line_len > 1) {
-        if (byte == '\r') {
-            return CHUNK_SIZE_LF;
-        }
-        if (byte == ';') {
-            return CHUNK_EXTENSION;
-        }
-        if (http_is_space(byte)) {
-            return CHUNK_SPACE;
-        }
-    }
-    return http_chunk_refuse(chunked, "A chunk's size is not a hexadecimal number.");
-}
-
-/*
- * One byte of the rest of a size line. An extension may be any text: as long as we refuse control
- * bytes, its grammar does not affect where the line ends and data starts.
- */
-static enum chunk_state http_extension_step(struct http_chunked *chunked, char byte)
-{
-    switch ((enum chunk_state)chunked->state) {
-    case CHUNK_SPACE:
-        if (http_is_space(byte)) {
-            return CHUNK_SPACE;
-        }
-        if (byte == ';') {
-            return CHUNK_EXTENSION;
-        }
-        break;
-    case CHUNK_EXTENSION:
-        if (byte == '\r') {
-            return CHUNK_SIZE_LF;
-        }
-        if (http_byte_is(byte, VALUE)) {
-            return CHUNK_EXTENSION;
-        }
-        break;
-    default: /* CHUNK_SIZE_LF */
-        if (byte == '\n') {
-            chunked->line_len = 0;
-            return chunked->remaining > 0 ? CHUNK_DATA : TRAILER_START;
-        }
-    }
-    return http_chunk_refuse(chunked, "A chunk's size line is not valid.");
-}
-
-/* One byte of the trailers: header lines up to an empty one. */
-static enum chunk_state http_trailer_step(struct http_chunked *chunked, char byte)
-{
-    switch ((enum chunk_state)chunked->state) {
-    case TRAILER_START:
-        if (byte == '\r') {
-            return TRAILER_END_LF;
-        }
-        if (http_byte_is(byte, TOKEN)) {
-            return TRAILER_NAME;
-        }
-        break;
-    case TRAILER_NAME:
-        if (http_byte_is(byte, TOKEN)) {
-            return TRAILER_NAME;
-        }
-        if (byte == ':') {
-            return TRAILER_VALUE;
-        }
-        break;
-    case TRAILER_VALUE:
-        if (byte == '\r') {
-            return TRAILER_LF;
-        }
-        if (http_byte_is(byte, VALUE)) {
-            return TRAILER_VALUE;
-        }
-        break;
-    default: /* TRAILER_LF, TRAILER_END_LF */
-        if (byte == '\n') {
-            chunked->line_len = 0;
-            return chunked->state == TRAILER_LF ? TRAILER_START : CHUNK_END;
-        }
-    }
-    return http_chunk_refuse(chunked, "A trailer is not valid.");
-}
-
-/* One byte that is not data; returns the state after it. */
-static enum chunk_state http_framing_step(struct http_chunked *chunked, char byte)
-{
-    enum chunk_state state = (enum chunk_state)chunked->state;
-
-    if (state == CHUNK_DATA_CR && byte == '\r') {
-        return CHUNK_DATA_LF;
-    }
-    if (state == CHUNK_DATA_LF && byte == '\n') {
-        return CHUNK_SIZE;
-    }
-    if (state == CHUNK_DATA_CR || state == CHUNK_DATA_LF) {
-        return http_chunk_refuse(chunked, "A chunk's data does not end where its size says.");
-    }
-    chunked->line_len++;
-    if (state >= TRAILER_START) {
-        chunked->trailer_len++;
-        return chunked->trailer_len <= TRAILER_BYTES_MAX
-                   ? http_trailer_step(chunked, byte)
-                   : http_chunk_refuse(chunked, "The trailers are too long.");
-    }
-    if (chunked->line_len > SIZE_LINE_MAX) {
-        return http_chunk_refuse(chunked, "A chunk's size line is too long.");
-    }
-    return state == CHUNK_SIZE ? http_size_step(chunked, byte) : http_extension_step(chunked, byte);
-}
-
-enum http_result http_chunked_decode(struct http_chunked *chunked, char *body, size_t raw_len,
-                                     size_t *consumed)
-{
-    const char *raw = body + chunked->decoded;
-    const char *p = raw;
-    const char *end = raw + raw_len;
-
-    while (p < end && chunked->state != CHUNK_END && chunked->state != CHUNK_REFUSED) {
-        size_t available = (size_t)(end - p);
-
-        if (chunked->state != CHUNK_DATA) {
-            chunked->state = (int)http_framing_step(chunked, *p);
-            p++;
-            continue;
-        }
-        if (available > chunked->remaining) {
-            available = (size_t)chunked->remaining;
-        }
-        if (p != body + chunked->decoded) {
-            memmove(body + chunked->decoded, p, available);
-        }
-        p += available;
-        chunked->decoded += available;
-        chunked->remaining -= available;
-        if (chunked->remaining == 0) {
-            chunked->state = CHUNK_DATA_CR;
-        }
-    }
-    *consumed = (size_t)(p - raw);
-    if (chunked->state == CHUNK_REFUSED) {
-        return HTTP_BAD;
-    }
-    return chunked->state == CHUNK_END ? HTTP_DONE : HTTP_MORE;
 }

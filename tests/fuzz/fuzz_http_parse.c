@@ -5,7 +5,7 @@
  * The first four bytes seed the cuts; their first bit chooses head or chunked body. Every piece is
  * in a block of its exact size, so that the address sanitizer sees a read beyond it.
  */
-#include "alloy/http_parse.h"
+#include "alloy/http_chunked.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * judge.c - judges a whole body: hands its events to admission, or notes what is wrong with it.
+ *
+ * A body of 8 MiB takes tens of milliseconds to judge, and no other connection of the thread would
+ * be served meanwhile. So we judge large bodies one at a time, a step each turn, in an admission of
+ * their own. As with every request, nothing is kept before all of it is scanned. A compressed body
+ * that decodes to so much, or may do, is decoded there too, a step each turn.
+ *
+ * Runs on: the front-end thread that owns the connection's set.
+ * Owns: conn->errors.
+ */
+#include "conn_private.h"
+
+#include <stdlib.h>
+
+#define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
+
+static const struct refusal refuse_decoded = {413, "too_large",
+                                              "The decoded body is larger than server.max_body."};
+static const struct refusal refuse_decoding = {503, "overloaded",
+                                               "There is no memory to decode the body."};
+
+static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
+                                                   struct refusal *out)
+{
+    static const struct refusal empty = {400, "empty", "The body holds no event."};
+
+    switch (result) {
+    case JSON_SCAN_EVENT:
+    case JSON_SCAN_END:
+        break;
+    case JSON_SCAN_EMPTY:
+        return &empty;
+    case JSON_SCAN_INVALID_JSON:
+        out->code = "invalid_json";
+        return out;
+    case JSON_SCAN_MISSING_ID:
+        out->code = "missing_id";
+        return out;
+    case JSON_SCAN_INVALID_ID:
+        out->code = "invalid_id";
+        return out;
+    case JSON_SCAN_INVALID_EVENT:
+        out->code = "invalid_event";
+        return out;
+    }
+    ALLOY_UNREACHABLE("a scan that found nothing wrong");
+    return NULL;
+}
+
+void judge_drop_errors(struct conn *conn)
+{
+    free(conn->errors);
+    conn->errors = NULL;
+}
+
+void judge_tell_success(const struct conn *conn, struct reply *reply)
+{
+    const struct config_stream *stream = conn_route(conn)->stream;
+
+    reply->status = 202;
+    reply->lenient = conn->lenient;
+    reply->errors = conn->errors;
+    reply->cors = conn->cors;
+    /* Who asks to be told of each event is told. */
+    if (unlikely(stream->answer != NULL) && !conn->ack.lenient) {
+        reply->status = (uint16_t)stream->answer_status;
+        reply->answer = stream->answer;
+        if (conn->ack.verbose && stream->answer_verbose != NULL)
+            reply->answer = stream->answer_verbose;
+    }
+}
+
+/* Notes what is wrong with an event of a lenient request, and passes over it. Returns false when
+ * nobody can tell where the next one begins, or there is no memory to tell the client. */
+static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json_scan_result result)
+{
+    struct refusal own = {400, NULL, scan->problem};
+    const struct refusal *refusal;
+    const uint32_t event = scan->index;
+    struct reply_errors *errors = conn->errors;
+
+    if (likely(!conn->lenient) || !json_scan_skip(scan, result))
+        return false;
+    if (errors == NULL) {
+        errors = calloc(1, sizeof(*errors));
+        if (errors == NULL)
+            return false;
+        conn->errors = errors;
+    }
+    refusal = judge_refusal_of_scan(result, &own);
+    if (errors->count < REPLY_ERRORS_MAX) {
+        errors->list[errors->count].event = event;
+        errors->list[errors->count].offset = scan->error_offset;
+        errors->list[errors->count].code = refusal->code;
+        errors->list[errors->count].message = refusal->message;
+        errors->count++;
+    }
+    errors->invalid++;
+    return true;
+}
+
+/* True when a scanned body holds something to be taken. */
+static bool judge_has_events(const struct conn *conn, const struct json_scan *scan,
+                             enum json_scan_result result)
+{
+    return result == JSON_SCAN_END &&
+           (likely(conn->errors == NULL) || scan->index > conn->errors->invalid);
+}
+
+/* Events of a scanned body that are good. */
+static uint32_t judge_event_count(const struct conn *conn, const struct json_scan *scan)
+{
+    return likely(conn->errors == NULL) ? scan->index
+                                        : scan->index - (uint32_t)conn->errors->invalid;
+}
+
+/* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
+ * it is answered: it may have to wait, or it is long. */
+static bool judge_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
+                      enum json_scan_result result)
+{
+    struct refusal own = {400, NULL, scan->problem};
+
+    if (likely(result == JSON_SCAN_END)) {
+        answer->reply =
+            (struct reply){.close = !conn->keep_alive, .keep_alive = conn->keep_alive && conn->old};
+        judge_tell_success(conn, &answer->reply);
+        if (unlikely(conn->errors != NULL)) {
+            METRIC_STREAM_ADD(conn->set->parts.metrics, conn->stream, invalid,
+                              conn->errors->invalid);
+            if (!judge_has_events(conn, scan, result)) {
+                answer->reply.status = 400;
+                answer->reply.answer = NULL;
+            }
+            return true;
+        }
+        return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
+    }
+    judge_drop_errors(conn);
+    answer->reply = turn_reply(conn, judge_refusal_of_scan(result, &own));
+    answer->reply.has_place = result != JSON_SCAN_EMPTY;
+    answer->reply.event = scan->index;
+    answer->reply.offset = scan->error_offset;
+    return false;
+}
+
+/* Takes the events of a scanned body from what its sender may send. Returns NULL, or what is
+ * wrong. */
+static const struct refusal *judge_meter(struct conn *conn, const struct json_scan *scan)
+{
+    if (likely(!conn->metered))
+        return NULL;
+    return entry_take(conn, judge_event_count(conn, scan));
+}
+
+/* Notes in the answer what judge_meter() has taken. */
+static void judge_note_metered(const struct conn *conn, struct answer *answer,
+                               const struct json_scan *scan)
+{
+    if (likely(!conn->metered))
+        return;
+    answer->key = conn->key;
+    answer->metered_events = judge_event_count(conn, scan);
+}
+
+/* Answers a scanned body whose sender sends too much. */
+static void judge_say_limited(struct conn *conn, struct answer *answer,
+                              const struct refusal *refusal)
+{
+    judge_drop_errors(conn);
+    answer->reply = turn_reply(conn, refusal);
+}
+
+/* Begins to scan the body of the request whose head the buffer begins with. headers is lent to the
+ * scan. */
+static void judge_begin_scan(const struct conn *conn, struct json_scan *scan, struct slice body,
+                             struct slice *headers)
+{
+    const struct route *route = conn_route(conn);
+    const char *head = conn->buffer.data + conn->buffer.start;
+
+    json_scan_init(scan, &route->fields, body.data, body.len);
+    if (likely(!route->has_headers))
+        return;
+    for (size_t i = 0; i < route->fields.source_count; i++)
+        if (route->headers[i] != NULL)
+            headers[i] = http_find_header(head, conn->head_len, route->headers[i]);
+    scan->headers = headers;
+}
+
+/* Hands an event to admission with the columns of its request, but for those that it has itself. */
+static void judge_add_event(struct conn *conn, struct admission *admission,
+                            const struct json_scan_event *event)
+{
+    if (unlikely(conn_route(conn)->stream->column_count > 0) &&
+        !admission_use_columns(admission, event->own_columns))
+        admission_columns(admission, event->own_columns, columns_write(conn, event->own_columns));
+    admission_event(admission, event);
+}
+
+/* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
+ * when nothing behind it may be looked at before it is answered. */
+static bool judge_at_once(struct conn *conn, struct slice body)
+{
+    struct conn_set *set = conn->set;
+    struct admission *admission = set->parts.admission;
+    struct json_scan *scan = &set->scan;
+    struct answer *answer = turn_answer(conn);
+    const struct refusal *refusal = NULL;
+    struct json_scan_event event;
+    enum json_scan_result result;
+    bool has_events;
+
+    set->turn_bytes += body.len;
+    answer->request = admission_open(admission, conn->stream);
+    if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
+        admission_ack(admission, conn->ack.kind);
+    judge_begin_scan(conn, scan, body, set->headers);
+    do {
+        while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
+            judge_add_event(conn, admission, &event);
+    } while (result != JSON_SCAN_END && judge_pass_over(conn, scan, result));
+    has_events = judge_has_events(conn, scan, result);
+    if (likely(has_events))
+        refusal = judge_meter(conn, scan);
+    if (unlikely(!has_events || refusal))
+        admission_drop(admission);
+    if (unlikely(refusal)) {
+        judge_say_limited(conn, answer, refusal);
+        return false;
+    }
+    if (likely(has_events)) {
+        answer->kind = ANSWER_ADMISSION;
+        judge_note_metered(conn, answer, scan);
+    }
+    return judge_say(conn, answer, scan, result);
+}
+
+/* Ends a request that is judged; the next one begins at next. held: its answer may have to wait. */
+static void judge_end(struct conn *conn, bool held, size_t next)
+{
+    conn->buffer.start = next;
+    if (likely(!held)) {
+        turn_end_request(conn);
+        return;
+    }
+    conn->scanned = 0;
+    conn->begun_ns = 0;
+    conn_move(conn, CONN_HELD);
+}
+
+/* Leaves a body to the next turns. */
+static void judge_leave_large(struct conn *conn, struct slice body, size_t next)
+{
+    conn->large = body;
+    conn->large_end = next;
+    conn_move(conn, CONN_LARGE);
+}
+
+/* Notes why a body that cannot be decoded is refused. */
+static void judge_refuse_coded(struct conn *conn, enum coding_result result)
+{
+    struct refusal own = {400, "bad_request", conn->set->decode.problem};
+    const struct refusal *refusal = &own;
+
+    if (result == CODING_TOO_LARGE)
+        refusal = &refuse_decoded;
+    else if (result == CODING_NO_MEMORY)
+        refusal = &refuse_decoding;
+    turn_answer(conn)->reply = turn_reply(conn, refusal);
+}
+
+/* The same as judge_body() for a body with a coding. */
+static void judge_coded(struct conn *conn, struct slice raw, size_t next)
+{
+    struct conn_set *set = conn->set;
+    enum coding_result result;
+    struct slice body;
+
+    result = decode_at_once(&set->decode, conn->coding, raw, &body);
+    if (result != CODING_MORE)
+        set->turn_bytes += raw.len * CONN_CODED_COST;
+    if (result == CODING_DONE) {
+        judge_end(conn, judge_at_once(conn, body), next);
+        return;
+    }
+    set->turn_bytes += body.len;
+    if (result == CODING_MORE) {
+        judge_leave_large(conn, raw, next);
+    } else {
+        judge_refuse_coded(conn, result);
+        judge_end(conn, false, next);
+    }
+}
+
+/* A body is whole: judges it and ends its request, or leaves a large one to the next turns. The
+ * request ends at next. */
+void judge_body(struct conn *conn, struct slice body, size_t next)
+{
+    if (likely(conn->coding == CODING_NONE))
+        conn->coding = coding_of_body(body);
+    if (unlikely(conn->coding != CODING_NONE)) {
+        judge_coded(conn, body, next);
+        return;
+    }
+    if (unlikely(body.len > CONN_LARGE_MIN)) {
+        judge_leave_large(conn, body, next);
+        return;
+    }
+    judge_end(conn, judge_at_once(conn, body), next);
+}
+
+/* Scans on from where the last turn stopped. JSON_SCAN_EVENT: not finished. */
+static enum json_scan_result judge_scan_large(struct conn *conn)
+{
+    struct conn_set *set = conn->set;
+    struct json_scan *scan = &set->large_scan;
+    const size_t until = scan->offset + LARGE_SCAN_BYTES;
+    enum json_scan_result result;
+    struct json_scan_event event;
+
+    do {
+        result = json_scan_next(scan, &event);
+        if (likely(result == JSON_SCAN_EVENT))
+            judge_add_event(conn, set->parts.large, &event);
+        else if (result == JSON_SCAN_END || !judge_pass_over(conn, scan, result))
+            return result;
+    } while (scan->offset < until);
+    return JSON_SCAN_EVENT;
+}
+
+/* The answer to the large body is noted: continues with what follows the body. */
+static void judge_pass_large(struct conn *conn, bool held)
+{
+    struct conn_set *set = conn->set;
+
+    admission_reset(set->parts.large);
+    decode_end(&set->decode);
+    set->large_step = LARGE_NEXT;
+    STAILQ_REMOVE_HEAD(&set->large, stalled_next);
+    conn->stalled = false;
+    judge_end(conn, held, conn->large_end);
+}
+
+/* The large body is judged: notes the answer, which is refusal if there is one. */
+static void judge_end_large(struct conn *conn, enum json_scan_result result,
+                            const struct refusal *refusal)
+{
+    struct conn_set *set = conn->set;
+    struct answer *answer = turn_answer(conn);
+    bool held = false;
+
+    if (likely(!refusal) && judge_has_events(conn, &set->large_scan, result)) {
+        answer->kind = ANSWER_LARGE;
+        judge_note_metered(conn, answer, &set->large_scan);
+        set->large_result = admission_result(set->parts.large, 0);
+    }
+    if (unlikely(refusal))
+        judge_say_limited(conn, answer, refusal);
+    else
+        held = judge_say(conn, answer, &set->large_scan, result);
+    judge_pass_large(conn, held);
+}
+
+/* Begins to judge the large body, as it decodes. */
+static void judge_begin_large(struct conn *conn, struct slice body)
+{
+    struct conn_set *set = conn->set;
+
+    admission_open(set->parts.large, conn->stream);
+    admission_ack(set->parts.large, conn->ack.kind);
+    judge_begin_scan(conn, &set->large_scan, body, set->large_headers);
+    set->large_step = LARGE_SCAN;
+}
+
+static void judge_decode_large(struct conn *conn)
+{
+    struct slice body;
+    enum coding_result result = decode_step(&conn->set->decode, &body);
+
+    if (result == CODING_DONE) {
+        judge_begin_large(conn, body);
+    } else if (result != CODING_MORE) {
+        judge_refuse_coded(conn, result);
+        judge_pass_large(conn, false);
+    }
+}
+
+static bool judge_commit_large(struct conn_set *set)
+{
+    return admission_commit_some(set->parts.large, conn_turn_ns(set) / CLOCK_NS_PER_MS,
+                                 clock_real_ms());
+}
+
+static void judge_step_large(struct conn_set *set, struct conn *conn)
+{
+    const struct refusal *refusal = NULL;
+    enum json_scan_result result;
+    bool has_events;
+
+    switch (set->large_step) {
+    case LARGE_NEXT:
+        if (conn->coding == CODING_NONE) {
+            judge_begin_large(conn, conn->large);
+            return;
+        }
+        decode_begin(&set->decode, conn->coding, conn->large);
+        set->large_step = LARGE_DECODE;
+        return;
+    case LARGE_DECODE:
+        judge_decode_large(conn);
+        return;
+    case LARGE_SCAN:
+        result = judge_scan_large(conn);
+        has_events = judge_has_events(conn, &set->large_scan, result);
+        if (has_events)
+            refusal = judge_meter(conn, &set->large_scan);
+        if (has_events && !refusal)
+            set->large_step = LARGE_COMMIT;
+        else if (result != JSON_SCAN_EVENT)
+            judge_end_large(conn, result, refusal);
+        return;
+    case LARGE_COMMIT:
+        if (judge_commit_large(set))
+            judge_end_large(conn, JSON_SCAN_END, NULL);
+        return;
+    }
+}
+
+struct conn *judge_advance_large(struct conn_set *set)
+{
+    struct conn *conn = STAILQ_FIRST(&set->large);
+
+    judge_step_large(set, conn);
+    return conn->state == CONN_LARGE ? NULL : conn;
+}
+
+void judge_finish_large(struct conn_set *set)
+{
+    if (set->large_step == LARGE_COMMIT) {
+        while (!judge_commit_large(set))
+            ;
+        waiter_destroy(admission_result(set->parts.large, 0).waiter);
+    }
+    admission_reset(set->parts.large);
+    decode_end(&set->decode);
+    set->large_step = LARGE_NEXT;
+}
