@@ -235,7 +235,7 @@ static void keys_take_fields(struct keys_reader *reader, const struct slice *fie
 /* Takes a line of len bytes, its end included. */
 static void keys_take_line(struct keys_reader *reader, char *line, size_t len)
 {
-    struct slice fields[FIELDS_MAX];
+    struct slice fields[FIELDS_MAX] = {0};
     size_t count;
 
     reader->line++;
