@@ -24,6 +24,7 @@
 #define CONFIG_PATHS_MAX 16
 #define CONFIG_ID_FIELDS_MAX 8
 #define CONFIG_ID_SOURCES_MAX 16 /* of all fields together */
+#define CONFIG_KEY_MEMBERS_MAX 8
 #define CONFIG_COLUMNS_MAX 16
 #define CONFIG_COLUMN_NAME_MAX 128
 #define CONFIG_ANSWER_MAX 1024
@@ -58,12 +59,13 @@ enum config_column_kind {
     CONFIG_COLUMN_PATH,
     CONFIG_COLUMN_HEADER,
     CONFIG_COLUMN_QUERY,
+    CONFIG_COLUMN_ENVELOPE,
 };
 /* A column that the request fills. */
 struct config_column {
     char *name;
     enum config_column_kind kind;
-    char *argument; /* HEADER: in lower case; QUERY; else NULL */
+    char *argument; /* HEADER: in lower case; QUERY; ENVELOPE: name or JSON Pointer; else NULL */
 };
 
 /* One [stream.NAME] section. */
@@ -77,8 +79,11 @@ struct config_stream {
     char *table;
     char *events; /* the member whose array holds the events; NULL: none */
     struct config_id_source ids[CONFIG_ID_SOURCES_MAX];
-    size_t id_count; /* sources, at least 1 */
-    int missing_id;  /* enum config_missing_id */
+    size_t id_count;                           /* sources, at least 1 */
+    char *key_members[CONFIG_KEY_MEMBERS_MAX]; /* of the body, that may hold a key: names, or JSON
+                                                * Pointers from their '/' */
+    size_t key_member_count;
+    int missing_id; /* enum config_missing_id */
     bool partial;
     int answer_status;    /* of success; 0: the usual answer */
     char *answer;         /* its body; NULL: with answer_status 0 */

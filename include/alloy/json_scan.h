@@ -49,6 +49,19 @@ struct json_scan_source {
     size_t part; /* of the id; the first source of a part that is there counts */
 };
 
+/* Values that are looked for in an object. */
+#define JSON_SCAN_WANTED_MAX 16
+struct json_scan_wanted {
+    struct slice name; /* of a member, decoded */
+    struct slice rest; /* what a JSON Pointer has behind it, from its '/'; or empty */
+};
+struct json_scan_search {
+    struct json_scan_wanted wanted[JSON_SCAN_WANTED_MAX];
+    size_t count;
+    struct slice events; /* as in struct json_scan_fields */
+    size_t enough;       /* with so many members found before its array, nobody looks behind it */
+};
+
 /* What becomes of an event without an id. */
 enum json_scan_missing { JSON_SCAN_REFUSE_MISSING, JSON_SCAN_GENERATE, JSON_SCAN_HASH };
 
@@ -94,6 +107,7 @@ struct json_scan {
     /* where it stands */
     size_t offset;
     uint32_t index;  /* events returned so far: the index of the one that is read next */
+    size_t envelope; /* where the object begins that the event stands in; SIZE_MAX: in none */
     int state;       /* private, like the next two */
     size_t elements; /* of the array that it is in */
     size_t skip_to;  /* behind an event whose id is at fault */
@@ -122,5 +136,15 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
  * tell where the next event begins, since this is in an array.
  */
 bool json_scan_skip(struct json_scan *scan, enum json_scan_result result);
+
+/*
+ * Looks for values in the first object of a body, or, where the body is an array, in its first
+ * element: values[i] becomes the text of wanted[i], empty where there is none. Of a member that is
+ * given twice the last one counts. Where the object turns out to be no valid JSON, what was found
+ * before its array of events counts, and nothing else. from: where in the body to begin; values are
+ * slices of the body.
+ */
+void json_scan_find(const struct json_scan_search *search, struct slice body, size_t from,
+                    struct slice *values);
 
 #endif

@@ -16,12 +16,17 @@
 
 #define ROUTE_NONE (-1)
 #define ROUTE_PROBLEM_MAX 200
+#define ROUTE_DECODED_MAX 4096
 
 struct route {
     const struct config_stream *stream; /* borrowed, as all that follows is from it */
     struct json_scan_fields fields;
     const char *headers[JSON_SCAN_SOURCES_MAX]; /* of the sources that are headers: their names */
     bool has_headers;
+    struct json_scan_search keys;     /* what may hold a key */
+    struct json_scan_search envelope; /* what columns take from around the events, in their order */
+    char decoded[ROUTE_DECODED_MAX];  /* names whose token in a JSON Pointer has escapes */
+    size_t decoded_len;
     char missing_problem[ROUTE_PROBLEM_MAX]; /* names what an id was looked for in */
 };
 

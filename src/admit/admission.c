@@ -72,6 +72,7 @@ struct admission {
     size_t columns_len;
     struct column_kind kinds[COLUMN_KINDS_MAX]; /* of the request opened last */
     size_t kind_count;
+    size_t kind_first; /* of those that hold for the events that are added now */
     /* one element for each event: the commit's work space */
     size_t *sizes;
     struct record **records;
@@ -423,7 +424,7 @@ size_t admission_open(struct admission *admission, uint16_t stream)
     admission->requests[admission->request_count] = (struct request){
         .first = admission->event_count, .copies_before = admission->copies_len, .stream = stream};
     admission->columns_len = 0;
-    admission->kind_count = 0;
+    admission->kind_first = admission->kind_count = 0;
     return admission->request_count++;
 }
 
@@ -457,9 +458,15 @@ static bool admission_is_empty(struct slice text)
     return text.data[at] == '}';
 }
 
+void admission_forget_columns(struct admission *admission)
+{
+    admission->columns_len = 0;
+    admission->kind_first = admission->kind_count;
+}
+
 bool admission_use_columns(struct admission *admission, uint32_t but)
 {
-    for (size_t i = 0; i < admission->kind_count; i++) {
+    for (size_t i = admission->kind_first; i < admission->kind_count; i++) {
         if (admission->kinds[i].but != but)
             continue;
         admission->columns_at = admission->kinds[i].at;

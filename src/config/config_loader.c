@@ -54,7 +54,7 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
 };
 
 const char *const config_stream_keys[STREAM_KEY_COUNT] = {
-    "preset",  "path",   "table",          "events",          "id", "missing_id",
+    "preset",  "path",   "table",          "events",          "id", "missing_id", "key_member",
     "partial", "answer", "answer_verbose", "column_conflict", "ttl"};
 
 /* Writes an override for a problem's message, without a secret's value, however the key was

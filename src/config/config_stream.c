@@ -20,11 +20,14 @@
 #define ANSWER_NONE 0
 #define HEADER_PREFIX "header:"
 #define QUERY_PREFIX "query:"
+#define ENVELOPE_PREFIX "envelope:"
 #define PRESETS_LIST_MAX 256
 
 static const char *const missing_words[] = {"refuse", "generate", "hash"};
+/* In the order of enum config_column_kind; the prefixes follow the words. */
 static const char *const column_words[] = {"received_at", "client_address", "user_agent", "key",
                                            "path"};
+static const char *const column_prefixes[] = {HEADER_PREFIX, QUERY_PREFIX, ENVELOPE_PREFIX};
 
 /* One key of a stream on its way: its text, and where that was given. */
 struct given {
@@ -299,6 +302,33 @@ static void config_stream_read_events(const struct given *given)
         given->stream->events = config_copy(given->loader, given->text, strlen(given->text));
 }
 
+static void config_stream_read_key_member(const struct given *given)
+{
+    struct config_stream *stream = given->stream;
+
+    if (given->text == NULL || *given->text == '\0')
+        return;
+    for (const char *at = given->text; at != NULL;) {
+        struct config_item item = config_first_item(at);
+
+        if (item.len == 0) {
+            config_stream_problem(given, ": there is an empty member");
+            return;
+        }
+        if (stream->key_member_count == CONFIG_KEY_MEMBERS_MAX) {
+            config_stream_problem(given, ": there can be at most %d members",
+                                  CONFIG_KEY_MEMBERS_MAX);
+            return;
+        }
+        stream->key_members[stream->key_member_count] =
+            config_copy(given->loader, item.at, item.len);
+        if (stream->key_members[stream->key_member_count] == NULL)
+            return;
+        stream->key_member_count++;
+        at = item.next;
+    }
+}
+
 /* ---- columns ---- */
 
 void config_stream_give_column(struct config_loader *loader, size_t index, int place,
@@ -339,6 +369,19 @@ void config_stream_give_column(struct config_loader *loader, size_t index, int p
     column[i].place = place;
 }
 
+/* The name of a member around the events; NULL: out of memory, or there is no such place, which has
+ * been reported. */
+static char *config_stream_envelope(const struct given *given, const char *name)
+{
+    if (given->stream->events == NULL)
+        config_stream_problem(given, ": needs events, the member whose array holds the events");
+    else if (strcmp(name, given->stream->events) == 0)
+        config_stream_problem(given, ": the array of the events itself is no column");
+    else
+        return config_copy(given->loader, name, strlen(name));
+    return NULL;
+}
+
 static void config_stream_add_column(struct given *given, const char *name)
 {
     struct config_stream *stream = given->stream;
@@ -368,10 +411,16 @@ static void config_stream_add_column(struct given *given, const char *name)
         column.kind = CONFIG_COLUMN_QUERY;
         column.argument = config_copy(given->loader, text.data + strlen(QUERY_PREFIX),
                                       text.len - strlen(QUERY_PREFIX));
+    } else if (config_stream_has_prefix(text, ENVELOPE_PREFIX) &&
+               text.len > strlen(ENVELOPE_PREFIX)) {
+        column.kind = CONFIG_COLUMN_ENVELOPE;
+        column.argument = config_stream_envelope(given, text.data + strlen(ENVELOPE_PREFIX));
+        if (column.argument == NULL)
+            return;
     } else if (word == ARRAY_LEN(column_words)) {
         config_stream_problem(given,
                               ": must be received_at, client_address, user_agent, key, path, "
-                              "header:NAME or query:NAME");
+                              "header:NAME, query:NAME or envelope:NAME");
         return;
     }
     column.name = config_copy(given->loader, name, strlen(name));
@@ -445,6 +494,8 @@ void config_stream_check(struct config_loader *loader, size_t index)
     given = config_stream_given(loader, index, preset, STREAM_KEY_MISSING_ID);
     stream->missing_id =
         (int)config_stream_read_word(&given, missing_words, ARRAY_LEN(missing_words), 0);
+    given = config_stream_given(loader, index, preset, STREAM_KEY_KEY_MEMBER);
+    config_stream_read_key_member(&given);
     given = config_stream_given(loader, index, preset, STREAM_KEY_PARTIAL);
     stream->partial = config_stream_read_word(&given, switches, 2, 0) == 1;
     given = config_stream_given(loader, index, preset, STREAM_KEY_ANSWER);
@@ -469,6 +520,8 @@ void config_stream_fini(struct config_stream *stream)
     free(stream->events);
     for (size_t i = 0; i < stream->id_count; i++)
         free(stream->ids[i].name);
+    for (size_t i = 0; i < stream->key_member_count; i++)
+        free(stream->key_members[i]);
     free(stream->answer);
     free(stream->answer_verbose);
     for (size_t i = 0; i < stream->column_count; i++) {
@@ -509,6 +562,13 @@ static void config_stream_format_ids(const struct config_stream *stream, char *o
     }
 }
 
+static void config_stream_format_key_members(const struct config_stream *stream, char *out)
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < stream->key_member_count; i++)
+        config_stream_put(out, FORMATTED_MAX, "%s%s", i > 0 ? ", " : "", stream->key_members[i]);
+}
+
 static void config_stream_format_answer(const struct config_stream *stream, char *out)
 {
     out[0] = '\0';
@@ -520,10 +580,10 @@ static void config_stream_format_answer(const struct config_stream *stream, char
 static void config_stream_format_column(const struct config_column *column, char *out)
 {
     out[0] = '\0';
-    if (column->kind == CONFIG_COLUMN_HEADER)
-        config_stream_put(out, FORMATTED_MAX, HEADER_PREFIX "%s", column->argument);
-    else if (column->kind == CONFIG_COLUMN_QUERY)
-        config_stream_put(out, FORMATTED_MAX, QUERY_PREFIX "%s", column->argument);
+    if (column->kind >= ARRAY_LEN(column_words))
+        config_stream_put(out, FORMATTED_MAX, "%s%s",
+                          column_prefixes[column->kind - ARRAY_LEN(column_words)],
+                          column->argument);
     else
         config_stream_put(out, FORMATTED_MAX, "%s", column_words[column->kind]);
 }
@@ -547,6 +607,8 @@ void config_stream_dump(const struct config_stream *stream, FILE *out)
     config_stream_format_ids(stream, text);
     config_stream_put_line(out, "id", text);
     config_stream_put_line(out, "missing_id", missing_words[stream->missing_id]);
+    config_stream_format_key_members(stream, text);
+    config_stream_put_line(out, "key_member", text);
     config_stream_put_line(out, "partial", stream->partial ? "on" : "off");
     config_stream_format_answer(stream, text);
     config_stream_put_line(out, "answer", text);
@@ -583,8 +645,9 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
                            config_stream_changed_fn changed, void *arg)
 {
     static void (*const formats[])(const struct config_stream *, char *) = {
-        config_stream_format_paths, config_stream_format_ids, config_stream_format_answer};
-    static const char *const keys[] = {"path", "id", "answer"};
+        config_stream_format_paths, config_stream_format_ids, config_stream_format_answer,
+        config_stream_format_key_members};
+    static const char *const keys[] = {"path", "id", "answer", "key_member"};
     char one[FORMATTED_MAX], other[FORMATTED_MAX];
 
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {

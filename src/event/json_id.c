@@ -104,9 +104,7 @@ static int json_id_find_element(struct slice array, struct slice token, struct s
     return 0;
 }
 
-/* Walks the rest of a pointer. Returns 1 with the value, 0: there is none, or 2: there are several.
- */
-static int json_id_walk(struct slice *value, struct slice rest)
+int json_id_walk(struct slice *value, struct slice rest)
 {
     int found = 1;
 

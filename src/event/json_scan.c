@@ -531,6 +531,7 @@ static enum json_scan_result json_next_in_envelope(struct json_scan *scan, const
     if (at == NULL)
         return JSON_SCAN_INVALID_JSON;
     scan->state = IN_SEQUENCE;
+    scan->envelope = SIZE_MAX;
     values[EVENTS_SLOT] = at;
     at = json_skip_object(scan, at + 1, end, values, true);
     if (at == NULL)
@@ -591,6 +592,7 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->offset = 0;
     scan->index = 0;
     scan->state = AT_START;
+    scan->envelope = SIZE_MAX;
     scan->elements = 0;
     scan->skip_to = 0;
     scan->error_offset = 0;
@@ -630,6 +632,7 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
             return JSON_SCAN_INVALID_JSON;
         if (unlikely(json_is_events(scan, stop, values))) {
             scan->state = IN_ENVELOPE;
+            scan->envelope = (size_t)(at - scan->body);
             scan->elements = 0;
             at = stop + 1;
             continue;
@@ -670,4 +673,91 @@ bool json_scan_skip(struct json_scan *scan, enum json_scan_result result)
     scan->index++;
     scan->elements++;
     return true;
+}
+
+static bool json_has_enough(const struct json_scan *scan, const char *const *values, size_t enough)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < scan->fields->count; i++)
+        found += values[i] != NULL;
+    return found >= enough;
+}
+
+/* Passes over the events of an envelope, from the array's '[', and goes on behind it. */
+static const char *json_pass_events(struct json_scan *scan, const char *at, const char *end,
+                                    const char **values)
+{
+    bool element;
+
+    scan->state = IN_ENVELOPE;
+    at = json_next_element(scan, at + 1, end, &element);
+    while (at != NULL && element) {
+        at = *at == '{' ? json_skip_object(scan, at, end, NULL, false) : NULL;
+        scan->elements++;
+        if (at != NULL)
+            at = json_next_element(scan, at, end, &element);
+    }
+    scan->state = IN_SEQUENCE;
+    return at != NULL ? json_skip_object(scan, at + 1, end, values, true) : NULL;
+}
+
+/* Notes where the values begin of the fields' names in the object at at. */
+static void json_find_values(struct json_scan *scan, const char *at, const char **values,
+                             size_t enough)
+{
+    const char *const end = scan->body + scan->len;
+    const char *const stop = json_skip_object(scan, at, end, values, false);
+    const char *before[SLOTS];
+
+    if (stop == NULL) {
+        memset(values, 0, SLOTS * sizeof(*values));
+        return;
+    }
+    if (!json_is_events(scan, stop, values) || json_has_enough(scan, values, enough))
+        return;
+    memcpy(before, values, sizeof(before));
+    if (json_pass_events(scan, stop, end, values) == NULL)
+        memcpy(values, before, sizeof(before));
+}
+
+/* The slot of a name, which several of the wanted may share. */
+static size_t json_wanted_slot(struct json_scan_fields *fields, struct slice name)
+{
+    size_t i = 0;
+
+    while (i < fields->count && (fields->names[i].len != name.len ||
+                                 memcmp(fields->names[i].data, name.data, name.len) != 0))
+        i++;
+    if (i == fields->count)
+        fields->names[fields->count++] = name;
+    return i;
+}
+
+void json_scan_find(const struct json_scan_search *search, struct slice body, size_t from,
+                    struct slice *values)
+{
+    struct json_scan_fields fields = {.events = search->events};
+    const char *begins[SLOTS] = {NULL};
+    const char *text = body.data + from;
+    size_t slots[JSON_SCAN_WANTED_MAX];
+    struct json_scan scan;
+
+    ALLOY_ASSERT(search->count > 0 && search->count <= JSON_SCAN_WANTED_MAX && from <= body.len);
+    for (size_t i = 0; i < search->count; i++)
+        slots[i] = json_wanted_slot(&fields, search->wanted[i].name);
+    /* Columns' names may come twice. */
+    fields.column_names = fields.count;
+    json_scan_init(&scan, &fields, body.data, body.len);
+    if (json_find_event(&scan, &text, body.data + body.len) == JSON_SCAN_EVENT)
+        json_find_values(&scan, text, begins, search->enough);
+    for (size_t i = 0; i < search->count; i++) {
+        const char *begin = begins[slots[i]];
+
+        values[i] = (struct slice){"", 0};
+        if (begin != NULL)
+            values[i] = members_value(begin, body.data + body.len);
+        if (begin != NULL && json_id_walk(&values[i], search->wanted[i].rest) != 1)
+            values[i] = (struct slice){"", 0};
+    }
 }

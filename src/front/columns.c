@@ -21,6 +21,7 @@
 _Static_assert(CONFIG_COLUMNS_MAX *(CONFIG_COLUMN_NAME_MAX + 8 + COLUMNS_VALUE_MAX * 6) <=
                    CONN_COLUMNS_MAX,
                "all columns fit");
+_Static_assert(COLUMNS_MEMBER_MAX <= COLUMNS_VALUE_MAX * 6, "as long as an escaped value at most");
 _Static_assert(CONN_COLUMNS_MAX <= RECORD_COLUMNS_MAX, "a record takes them");
 
 static int columns_hex(struct slice text, size_t at)
@@ -94,12 +95,35 @@ static struct slice columns_find(struct conn *conn, const struct config_column *
     case CONFIG_COLUMN_QUERY:
         value.len = columns_decode(columns_find_parameter(request->query, column->argument), room);
         return value;
+    case CONFIG_COLUMN_ENVELOPE:
+        break; /* columns_put_member() */
     }
     ALLOY_UNREACHABLE("a column of no kind");
     return value;
 }
 
-/* Appends "name":"value", to out; returns the new length. */
+/* Appends "name": to out; returns the new length. */
+static size_t columns_put_name(char *out, size_t len, const char *name)
+{
+    const size_t name_len = strlen(name);
+
+    out[len] = '"';
+    memcpy(out + len + 1, name, name_len);
+    memcpy(out + len + 1 + name_len, "\":", 2);
+    return len + name_len + 3;
+}
+
+/* Appends "name":value, with a JSON value as it came. */
+static size_t columns_put_member(char *out, size_t len, const char *name, struct slice value)
+{
+    ALLOY_ASSERT(value.len <= COLUMNS_MEMBER_MAX);
+    len = columns_put_name(out, len, name);
+    memcpy(out + len, value.data, value.len);
+    out[len + value.len] = ',';
+    return len + value.len + 1;
+}
+
+/* Appends "name":"value", with any text as value. */
 static size_t columns_put(char *out, size_t len, const char *name, struct slice value)
 {
     char escaped[TEXT_ESCAPE_MAX];
@@ -107,11 +131,8 @@ static size_t columns_put(char *out, size_t len, const char *name, struct slice 
 
     if (value.len > COLUMNS_VALUE_MAX)
         value.len = COLUMNS_VALUE_MAX;
+    len = columns_put_name(out, len, name);
     out[len++] = '"';
-    memcpy(out + len, name, strlen(name));
-    len += strlen(name);
-    memcpy(out + len, "\":\"", 3);
-    len += 3;
     for (size_t at = 0; at < value.len; at += taken) {
         const size_t n = text_escape(value.data + at, value.len - at, &taken, escaped);
 
@@ -122,10 +143,9 @@ static size_t columns_put(char *out, size_t len, const char *name, struct slice 
     return len + 2;
 }
 
-struct slice columns_write(struct conn *conn, uint32_t but)
+struct slice columns_write(struct conn *conn, const struct slice *members, uint32_t but)
 {
-    const struct config_stream *stream =
-        conn->set->parts.shared->routes->routes[conn->stream].stream;
+    const struct config_stream *stream = conn_route(conn)->stream;
     struct http_request request;
     char *out = conn->set->columns;
     size_t scanned = 0, len = 0;
@@ -135,14 +155,18 @@ struct slice columns_write(struct conn *conn, uint32_t but)
                         &request) != HTTP_DONE)
         request.path = request.query = (struct slice){"", 0};
     for (size_t i = 0; i < stream->column_count; i++) {
+        const struct config_column *column = &stream->columns[i];
+        const bool member = column->kind == CONFIG_COLUMN_ENVELOPE;
         char room[COLUMNS_VALUE_MAX];
-        struct slice value;
+        struct slice value = member ? *members++ : (struct slice){"", 0};
 
         if (but >> i & 1)
             continue;
-        value = columns_find(conn, &stream->columns[i], &request, room);
+        if (!member)
+            value = columns_find(conn, column, &request, room);
         if (value.len > 0)
-            len = columns_put(out, len, stream->columns[i].name, value);
+            len = member ? columns_put_member(out, len, column->name, value)
+                         : columns_put(out, len, column->name, value);
     }
     return (struct slice){out, len};
 }

@@ -96,6 +96,17 @@ struct answer {
     uint32_t metered_events;
 };
 
+/* A body on its way through the scanner. */
+struct judging {
+    struct json_scan scan;
+    struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
+    /* What columns take from the object around the events, which began at this place of the body
+     * when it was looked for. */
+    struct slice members[CONFIG_COLUMNS_MAX];
+    size_t members_of;
+    bool member_too_long; /* of one of these objects: the request is refused */
+};
+
 /* How far we are with the first of set->large, the one large body that is being judged. */
 enum large_step {
     LARGE_NEXT,   /* nothing has been done yet */
@@ -130,6 +141,7 @@ struct conn {
     struct ack ack;
     struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
     const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
+    bool key_awaited;      /* its head has no key that is known; its body may have one */
     bool metered;          /* its events are counted, and may be limited */
     uint16_t retry_s;      /* Retry-After of the 429 that is in hand */
     bool lenient;          /* its good events are taken though others are bad */
@@ -171,8 +183,7 @@ struct conn_set {
     STAILQ_HEAD(, conn) stalled;
     STAILQ_HEAD(, conn) large; /* in state LARGE; they count as stalled */
     enum large_step large_step;
-    struct json_scan large_scan;
-    struct slice large_headers[JSON_SCAN_SOURCES_MAX];
+    struct judging large_judging;
     struct admission_result large_result; /* of the one answered in this turn */
     struct conn_queue waited;             /* can be answered as soon as a turn has room */
     size_t waiting_count;                 /* connections with a waiter */
@@ -183,9 +194,8 @@ struct conn_set {
     uint32_t answer_count;
     struct reply_date date;
     struct keys_cache *keys_cache;
-    struct json_scan scan;
-    struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
-    char columns[60ul << 10];                    /* columns.c */
+    struct judging judging;
+    char columns[60ul << 10]; /* columns.c */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
     char scratch[CONN_PIPELINE_MAX * REPLY_MAX + REPLY_REJECTED_MAX];
 };
@@ -261,11 +271,14 @@ void turn_leave_request(struct conn *conn);
 /* columns.c */
 
 #define COLUMNS_VALUE_MAX 512 /* bytes of a value; of a longer one the rest is cut off */
+/* Bytes of a JSON value from around the events, which cannot be cut. */
+#define COLUMNS_MEMBER_MAX (6 * COLUMNS_VALUE_MAX)
 #define CONN_COLUMNS_MAX (60ul << 10)
 
 /* Returns, lent until the next call of the set, the members that the request fills in its events,
- * but for those of the columns whose bits are set; the request's head is at the buffer's begin. */
-struct slice columns_write(struct conn *conn, uint32_t but);
+ * but for those of the columns whose bits are set; the request's head is at the buffer's begin.
+ * members: what stands around the events (struct judging). */
+struct slice columns_write(struct conn *conn, const struct slice *members, uint32_t but);
 
 /* preflight.c */
 
@@ -311,8 +324,10 @@ const struct address *conn_address(struct conn *conn);
 /* entry.c */
 
 /* Judges whether a request, of which the whole head is there, may send to conn->stream. Sets
- * conn->key and conn->metered. Returns NULL, or what is wrong. */
+ * conn->key, conn->key_awaited and conn->metered. Returns NULL, or what is wrong. */
 const struct refusal *entry_check(struct conn *conn, const struct http_request *request);
+/* conn->key_awaited is set: looks for the key in the request's body. Returns the same. */
+const struct refusal *entry_check_body(struct conn *conn, struct slice body);
 /* The request's body holds n events, and conn->metered is set: counts them, and takes them from
  * what its key and address may send. Returns NULL, or what is wrong; then nothing was taken, and
  * the events count as rejected. */

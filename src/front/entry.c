@@ -15,6 +15,7 @@
 #include "conn_private.h"
 
 #include "alloy/credential.h"
+#include "alloy/members.h"
 
 static const struct refusal refuse_no_key = {
     401, "unauthorized",
@@ -53,7 +54,15 @@ static bool entry_take_from(struct conn *conn, struct bucket *bucket, uint64_t r
     return false;
 }
 
-/* Sets conn->key. */
+/* found: the request has at least one key, known or not. */
+static const struct refusal *entry_judge_key(const struct conn *conn, bool found)
+{
+    if (conn->key == NULL)
+        return found ? &refuse_unknown_key : &refuse_no_key;
+    return keys_allows(conn->key, conn->stream) ? NULL : &refuse_stream;
+}
+
+/* Sets conn->key, or conn->key_awaited. */
 static const struct refusal *entry_find_key(struct conn *conn, const struct http_request *request,
                                             const struct keys *keys)
 {
@@ -67,9 +76,39 @@ static const struct refusal *entry_find_key(struct conn *conn, const struct http
         found = true;
         conn->key = keys_find(conn->set->keys_cache, keys, token);
     }
-    if (conn->key == NULL)
-        return found ? &refuse_unknown_key : &refuse_no_key;
-    return keys_allows(conn->key, conn->stream) ? NULL : &refuse_stream;
+    if (conn->key == NULL && conn_route(conn)->keys.count > 0) {
+        conn->key_awaited = true;
+        return NULL;
+    }
+    return entry_judge_key(conn, found);
+}
+
+const struct refusal *entry_check_body(struct conn *conn, struct slice body)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    const struct json_scan_search *search = &conn_route(conn)->keys;
+    struct slice values[CONFIG_KEY_MEMBERS_MAX];
+    char text[CREDENTIAL_MAX];
+    bool found = false;
+
+    conn->key_awaited = false;
+    /* A reload may have taken the keys away. */
+    if (config->keys == NULL)
+        return NULL;
+    json_scan_find(search, body, 0, values);
+    for (size_t i = 0; i < search->count && conn->key == NULL; i++) {
+        struct slice token = values[i];
+
+        if (token.len < 3 || token.data[0] != '"')
+            continue;
+        token = (struct slice){token.data + 1, token.len - 2};
+        token.len = members_decode(token, text, sizeof(text));
+        token.data = text;
+        found = true;
+        if (token.len < sizeof(text))
+            conn->key = keys_find(conn->set->keys_cache, config->keys, token);
+    }
+    return entry_judge_key(conn, found);
 }
 
 const struct refusal *entry_check(struct conn *conn, const struct http_request *request)
@@ -78,6 +117,7 @@ const struct refusal *entry_check(struct conn *conn, const struct http_request *
     struct quota_buckets *buckets = NULL;
 
     conn->key = NULL;
+    conn->key_awaited = false;
     conn->metered = false;
     if (likely(config->keys == NULL && config->limits_address_requests == 0 &&
                config->limits_address_events == 0))

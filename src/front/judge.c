@@ -13,11 +13,15 @@
 #include "conn_private.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
 
 static const struct refusal refuse_decoded = {413, "too_large",
                                               "The decoded body is larger than server.max_body."};
+static const struct refusal refuse_member = {
+    413, "too_large",
+    "A value around the events, which fills a column (envelope:NAME), is longer than 3072 bytes."};
 static const struct refusal refuse_decoding = {503, "overloaded",
                                                "There is no memory to decode the body."};
 
@@ -146,16 +150,18 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
     return false;
 }
 
-/* Takes the events of a scanned body from what its sender may send. Returns NULL, or what is
- * wrong. */
-static const struct refusal *judge_meter(struct conn *conn, const struct json_scan *scan)
+/* Judges a scanned body by what is around its events, and takes these from what their sender may
+ * send. Returns NULL, or what is wrong. */
+static const struct refusal *judge_permit(struct conn *conn, const struct judging *judging)
 {
+    if (unlikely(judging->member_too_long))
+        return &refuse_member;
     if (likely(!conn->metered))
         return NULL;
-    return entry_take(conn, judge_event_count(conn, scan));
+    return entry_take(conn, judge_event_count(conn, &judging->scan));
 }
 
-/* Notes in the answer what judge_meter() has taken. */
+/* Notes in the answer what judge_permit() has taken. */
 static void judge_note_metered(const struct conn *conn, struct answer *answer,
                                const struct json_scan *scan)
 {
@@ -165,38 +171,71 @@ static void judge_note_metered(const struct conn *conn, struct answer *answer,
     answer->metered_events = judge_event_count(conn, scan);
 }
 
-/* Answers a scanned body whose sender sends too much. */
-static void judge_say_limited(struct conn *conn, struct answer *answer,
+/* Answers a scanned body that judge_permit() has refused. */
+static void judge_say_refused(struct conn *conn, struct answer *answer,
                               const struct refusal *refusal)
 {
     judge_drop_errors(conn);
     answer->reply = turn_reply(conn, refusal);
 }
 
-/* Begins to scan the body of the request whose head the buffer begins with. headers is lent to the
- * scan. */
-static void judge_begin_scan(const struct conn *conn, struct json_scan *scan, struct slice body,
-                             struct slice *headers)
+/* Begins to judge the body of the request whose head the buffer begins with. */
+static void judge_begin(const struct conn *conn, struct judging *judging, struct slice body)
 {
     const struct route *route = conn_route(conn);
     const char *head = conn->buffer.data + conn->buffer.start;
 
-    json_scan_init(scan, &route->fields, body.data, body.len);
+    json_scan_init(&judging->scan, &route->fields, body.data, body.len);
+    judging->members_of = judging->scan.envelope;
+    judging->member_too_long = false;
+    memset(judging->members, 0, sizeof(judging->members[0]) * route->envelope.count);
     if (likely(!route->has_headers))
         return;
     for (size_t i = 0; i < route->fields.source_count; i++)
         if (route->headers[i] != NULL)
-            headers[i] = http_find_header(head, conn->head_len, route->headers[i]);
-    scan->headers = headers;
+            judging->headers[i] = http_find_header(head, conn->head_len, route->headers[i]);
+    judging->scan.headers = judging->headers;
+}
+
+/* The events that follow stand in another object, or in none: finds what their columns take from
+ * it. */
+static void judge_enter_envelope(const struct conn *conn, struct judging *judging,
+                                 struct admission *admission)
+{
+    const struct route *route = conn_route(conn);
+    const struct json_scan *scan = &judging->scan;
+    const struct slice body = {scan->body, scan->len};
+
+    judging->members_of = scan->envelope;
+    admission_forget_columns(admission);
+    memset(judging->members, 0, sizeof(judging->members[0]) * route->envelope.count);
+    if (scan->envelope == SIZE_MAX)
+        return;
+    json_scan_find(&route->envelope, body, scan->envelope, judging->members);
+    for (size_t i = 0; i < route->envelope.count; i++) {
+        struct slice *member = &judging->members[i];
+
+        if (member->len > COLUMNS_MEMBER_MAX) {
+            judging->member_too_long = true;
+            member->len = 0;
+        } else if (member->len == 4 && memcmp(member->data, "null", 4) == 0) {
+            member->len = 0;
+        }
+    }
 }
 
 /* Hands an event to admission with the columns of its request, but for those that it has itself. */
-static void judge_add_event(struct conn *conn, struct admission *admission,
+static void judge_add_event(struct conn *conn, struct judging *judging, struct admission *admission,
                             const struct json_scan_event *event)
 {
-    if (unlikely(conn_route(conn)->stream->column_count > 0) &&
+    const struct route *route = conn_route(conn);
+
+    if (unlikely(route->envelope.count > 0 && judging->members_of != judging->scan.envelope))
+        judge_enter_envelope(conn, judging, admission);
+    if (unlikely(route->stream->column_count > 0) &&
         !admission_use_columns(admission, event->own_columns))
-        admission_columns(admission, event->own_columns, columns_write(conn, event->own_columns));
+        admission_columns(admission, event->own_columns,
+                          columns_write(conn, judging->members, event->own_columns));
     admission_event(admission, event);
 }
 
@@ -206,7 +245,8 @@ static bool judge_at_once(struct conn *conn, struct slice body)
 {
     struct conn_set *set = conn->set;
     struct admission *admission = set->parts.admission;
-    struct json_scan *scan = &set->scan;
+    struct judging *judging = &set->judging;
+    struct json_scan *scan = &judging->scan;
     struct answer *answer = turn_answer(conn);
     const struct refusal *refusal = NULL;
     struct json_scan_event event;
@@ -214,21 +254,25 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     bool has_events;
 
     set->turn_bytes += body.len;
+    if (unlikely(conn->key_awaited) && (refusal = entry_check_body(conn, body)) != NULL) {
+        answer->reply = turn_reply(conn, refusal);
+        return false;
+    }
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
         admission_ack(admission, conn->ack.kind);
-    judge_begin_scan(conn, scan, body, set->headers);
+    judge_begin(conn, judging, body);
     do {
         while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
-            judge_add_event(conn, admission, &event);
+            judge_add_event(conn, judging, admission, &event);
     } while (result != JSON_SCAN_END && judge_pass_over(conn, scan, result));
     has_events = judge_has_events(conn, scan, result);
     if (likely(has_events))
-        refusal = judge_meter(conn, scan);
+        refusal = judge_permit(conn, judging);
     if (unlikely(!has_events || refusal))
         admission_drop(admission);
     if (unlikely(refusal)) {
-        judge_say_limited(conn, answer, refusal);
+        judge_say_refused(conn, answer, refusal);
         return false;
     }
     if (likely(has_events)) {
@@ -316,7 +360,8 @@ void judge_body(struct conn *conn, struct slice body, size_t next)
 static enum json_scan_result judge_scan_large(struct conn *conn)
 {
     struct conn_set *set = conn->set;
-    struct json_scan *scan = &set->large_scan;
+    struct judging *judging = &set->large_judging;
+    struct json_scan *scan = &judging->scan;
     const size_t until = scan->offset + LARGE_SCAN_BYTES;
     enum json_scan_result result;
     struct json_scan_event event;
@@ -324,7 +369,7 @@ static enum json_scan_result judge_scan_large(struct conn *conn)
     do {
         result = json_scan_next(scan, &event);
         if (likely(result == JSON_SCAN_EVENT))
-            judge_add_event(conn, set->parts.large, &event);
+            judge_add_event(conn, judging, set->parts.large, &event);
         else if (result == JSON_SCAN_END || !judge_pass_over(conn, scan, result))
             return result;
     } while (scan->offset < until);
@@ -352,15 +397,15 @@ static void judge_end_large(struct conn *conn, enum json_scan_result result,
     struct answer *answer = turn_answer(conn);
     bool held = false;
 
-    if (likely(!refusal) && judge_has_events(conn, &set->large_scan, result)) {
+    if (likely(!refusal) && judge_has_events(conn, &set->large_judging.scan, result)) {
         answer->kind = ANSWER_LARGE;
-        judge_note_metered(conn, answer, &set->large_scan);
+        judge_note_metered(conn, answer, &set->large_judging.scan);
         set->large_result = admission_result(set->parts.large, 0);
     }
     if (unlikely(refusal))
-        judge_say_limited(conn, answer, refusal);
+        judge_say_refused(conn, answer, refusal);
     else
-        held = judge_say(conn, answer, &set->large_scan, result);
+        held = judge_say(conn, answer, &set->large_judging.scan, result);
     judge_pass_large(conn, held);
 }
 
@@ -368,10 +413,16 @@ static void judge_end_large(struct conn *conn, enum json_scan_result result,
 static void judge_begin_large(struct conn *conn, struct slice body)
 {
     struct conn_set *set = conn->set;
+    const struct refusal *refusal;
 
+    if (unlikely(conn->key_awaited) && (refusal = entry_check_body(conn, body)) != NULL) {
+        turn_answer(conn)->reply = turn_reply(conn, refusal);
+        judge_pass_large(conn, false);
+        return;
+    }
     admission_open(set->parts.large, conn->stream);
     admission_ack(set->parts.large, conn->ack.kind);
-    judge_begin_scan(conn, &set->large_scan, body, set->large_headers);
+    judge_begin(conn, &set->large_judging, body);
     set->large_step = LARGE_SCAN;
 }
 
@@ -414,9 +465,9 @@ static void judge_step_large(struct conn_set *set, struct conn *conn)
         return;
     case LARGE_SCAN:
         result = judge_scan_large(conn);
-        has_events = judge_has_events(conn, &set->large_scan, result);
+        has_events = judge_has_events(conn, &set->large_judging.scan, result);
         if (has_events)
-            refusal = judge_meter(conn, &set->large_scan);
+            refusal = judge_permit(conn, &set->large_judging);
         if (has_events && !refusal)
             set->large_step = LARGE_COMMIT;
         else if (result != JSON_SCAN_EVENT)

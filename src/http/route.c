@@ -32,22 +32,57 @@ static size_t route_name(struct json_scan_fields *fields, struct slice name)
     return fields->count++;
 }
 
+/* The name that a JSON Pointer's token stands for (RFC 6901: ~1 is / and ~0 is ~). */
+static struct slice route_decode(struct route *route, struct slice token)
+{
+    char *out = route->decoded + route->decoded_len;
+    size_t len = 0;
+
+    if (memchr(token.data, '~', token.len) == NULL ||
+        token.len > sizeof(route->decoded) - route->decoded_len)
+        return token;
+    for (size_t at = 0; at < token.len; at++) {
+        char byte = token.data[at];
+
+        if (byte == '~' && at + 1 < token.len)
+            byte = token.data[++at] == '1' ? '/' : '~';
+        out[len++] = byte;
+    }
+    route->decoded_len += len;
+    return (struct slice){out, len};
+}
+
+/* Splits a JSON Pointer, or takes a name as it is. */
+static struct json_scan_wanted route_wanted(struct route *route, const char *text)
+{
+    const char *end;
+
+    if (text[0] != '/')
+        return (struct json_scan_wanted){.name = {text, strlen(text)}, .rest = {"", 0}};
+    end = text + 1 + strcspn(text + 1, "/");
+    return (struct json_scan_wanted){
+        .name = route_decode(route, (struct slice){text + 1, (size_t)(end - text - 1)}),
+        .rest = {end, strlen(end)}};
+}
+
+static void route_want(struct route *route, struct json_scan_search *search, const char *text)
+{
+    search->events = route->fields.events;
+    search->wanted[search->count++] = route_wanted(route, text);
+}
+
 static void route_add_source(struct route *route, const struct config_id_source *id)
 {
+    const struct json_scan_wanted wanted = route_wanted(route, id->name);
     struct json_scan_fields *fields = &route->fields;
     struct json_scan_source *source = &fields->sources[fields->source_count];
-    const char *end;
 
     *source = (struct json_scan_source){.kind = JSON_SCAN_OF_MEMBER, .part = id->field};
     switch (id->kind) {
     case CONFIG_ID_MEMBER:
-        source->name = route_name(fields, (struct slice){id->name, strlen(id->name)});
-        break;
     case CONFIG_ID_POINTER:
-        end = id->name + 1 + strcspn(id->name + 1, "/");
-        source->name =
-            route_name(fields, (struct slice){id->name + 1, (size_t)(end - id->name - 1)});
-        source->rest = (struct slice){end, strlen(end)};
+        source->name = route_name(fields, wanted.name);
+        source->rest = wanted.rest;
         break;
     case CONFIG_ID_HEADER:
         source->kind = JSON_SCAN_OF_HEADER;
@@ -96,6 +131,13 @@ static void route_fill(struct route *route, const struct config_stream *stream)
         route->fields.columns[i] =
             (uint8_t)route_name(&route->fields, (struct slice){stream->columns[i].name,
                                                                strlen(stream->columns[i].name)});
+    for (size_t i = 0; i < stream->column_count; i++)
+        if (stream->columns[i].kind == CONFIG_COLUMN_ENVELOPE)
+            route_want(route, &route->envelope, stream->columns[i].argument);
+    for (size_t i = 0; i < stream->key_member_count; i++)
+        route_want(route, &route->keys, stream->key_members[i]);
+    route->envelope.enough = route->envelope.count;
+    route->keys.enough = 1;
     route->fields.column_count = stream->column_count;
     route->fields.column_names = route->fields.count - id_names;
     route->fields.columns_yield = stream->column_yields;

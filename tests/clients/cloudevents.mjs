@@ -2,7 +2,7 @@
 import { CloudEvent, HTTP, Mode } from 'cloudevents'
 import { base, post, run } from './lib.mjs'
 
-const url = base + '/v1/cloudevents'
+const url = base + '/v1/cloudevents?key=key'
 const event = (name) => new CloudEvent({ type: 'test', source: '/tests', subject: name, data: { id: 'of the data', name } })
 
 await run(async (names) => {

@@ -9,7 +9,7 @@ const examples = JSON.parse(readFileSync(`${process.env.WEBHOOKS_EXAMPLES}/api.g
 
 await run((names) => Promise.all(names.map((delivery) => {
   const { name, payload } = examples[delivery.split('-').pop() % examples.length]
-  return post(base + '/v1/github', {
+  return post(base + '/v1/github?key=key', {
     body: JSON.stringify(payload),
     headers: { 'content-type': 'application/json', 'x-github-event': name, 'x-github-delivery': delivery, 'user-agent': 'GitHub-Hookshot/1' },
   })

@@ -6,6 +6,7 @@ const delivered = new Set()
 const tracker = newTracker({ namespace: 'n', appId: 'alloy' }, {
   endpoint: base,
   bufferSize: 5,
+  customHeaders: { 'X-Api-Key': 'key' },
   onRequestSuccess: (events) => events.forEach((event) => delivered.add(event.se_ac)),
 })
 

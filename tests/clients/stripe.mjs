@@ -9,5 +9,5 @@ const secret = 'whsec_test'
 await run((names) => Promise.all(names.map((name) => {
   const payload = JSON.stringify({ id: `evt_${name}`, object: 'event', type: name, data: { object: { id: 'cus_1' } } }, null, 2)
   const signature = stripe.webhooks.generateTestHeaderString({ payload, secret })
-  return post(base + '/v1/stripe', { body: payload, headers: { 'content-type': 'application/json', 'stripe-signature': signature } })
+  return post(base + '/v1/stripe?key=key', { body: payload, headers: { 'content-type': 'application/json', 'stripe-signature': signature } })
 })))

@@ -45,6 +45,23 @@ static void check_again(const struct json_scan_fields *fields, const struct json
     ALLOY_ASSERT(json_scan_next(&scan, &again) == JSON_SCAN_END);
 }
 
+/* What is found is inside the body, and what a pointer leads to inside the member. */
+static void check_found(struct slice body, struct slice events, size_t enough)
+{
+    const struct json_scan_search search = {
+        .wanted = {{{"a", 1}, {"", 0}}, {{"a", 1}, {"/b", 2}}, {{"b", 1}, {"/0/a", 4}}},
+        .count = 3,
+        .events = events,
+        .enough = enough};
+    struct slice values[3];
+
+    json_scan_find(&search, body, 0, values);
+    for (int i = 0; i < 3; i++)
+        ALLOY_ASSERT(values[i].len == 0 || (values[i].data > body.data &&
+                                            values[i].data + values[i].len < body.data + body.len));
+    ALLOY_ASSERT(values[1].len == 0 || values[1].len < values[0].len);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
@@ -71,6 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ALLOY_ASSERT(scan.index > 0);
     else
         ALLOY_ASSERT(scan.problem != NULL && scan.error_offset <= len);
+    check_found((struct slice){body, len}, (struct slice){"", 0}, 1);
+    check_found((struct slice){body, len}, (struct slice){"event_id", 8}, 1 + data[0] / 3 % 2);
     free(body);
     return 0;
 }

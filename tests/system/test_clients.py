@@ -26,6 +26,9 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 LOCK = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()[:12]
 COUNT = 12
 
+# The keys as the SDKs have them: each sends its own in its own way.
+KEYS = ["key", "phc_key", "token", "id:secret"]
+
 # client: (preset, the column with the name of the event, further columns)
 SDKS = {
     "segment": ("segment", "event", "messageId String, userId String"),
@@ -163,11 +166,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def door(make_alloyd, redis, clickhouse, table):
+def door(make_alloyd, redis, clickhouse, table, tmp_path):
     """Starts alloyd with a stream for each client, which is its preset and a table and no more."""
-    def start(names, **server):
+    def start(names, keys=(), **server):
         tables = {}
         sections = sections_for(redis, clickhouse, table, server=server)
+        if keys:
+            hashes = [hashlib.blake2b(key.encode(), digest_size=32).hexdigest() for key in keys]
+            (tmp_path / "keys").write_text("".join(f"k{i} b2:{hash} *\n" for i, hash in enumerate(hashes)))
+            sections["auth"] = {"keys_file": tmp_path / "keys"}
         for name in names:
             preset, column, more = SDKS[name]
             tables[name] = f"{table}_{name}"
@@ -193,7 +200,7 @@ def cut(alloyd, clients):
 
 @pytest.mark.parametrize("names", GROUPS, ids=" ".join)
 def test_each_event_is_there_once(door, folder, clickhouse, names):
-    alloyd, tables = door(names, cors_origins="*")
+    alloyd, tables = door(names, KEYS, cors_origins="*")
     clients = []
     try:
         for name in names:

@@ -2,6 +2,7 @@
 """The shapes of bodies that clients send: envelopes, ids by pointer and header, no ids, bad events among good ones."""
 
 import base64
+import gzip
 import json
 import pathlib
 import time
@@ -197,6 +198,29 @@ def test_an_event_that_has_such_a_member_is_refused_or_keeps_its_own(columns):
     alloyd.settled()
     assert alloyd.get("id, tenant, src, path") == [["c", "-", "-", "/v1/events"], ["d", "mine", "-", "/v1/events"],
                                                    ["e", "t", "s", "/v1/events"]]
+
+
+def test_what_stands_around_the_events_fills_columns(columns, own_clickhouse):
+    alloyd = columns(events="batch", **{"column.tenant": "envelope:/context/app", "column.src": "envelope:sentAt"})
+    before = '{"sentAt":"t\\u00e9","context":{"app":7},"batch":[{"id":"a"},{"id":"b"}]}'
+    behind = '{"batch":[{"id":"c"}],"context":{"app":[1,{"x":2}]},"sentAt":null}'
+    assert accepted(alloyd.post(before)) == (2, 0)
+    assert accepted(alloyd.post(behind + before.replace('"a"', '"d"').replace('"b"', '"e"') + '{"id":"f","context":{"app":"no"}}')) == (4, 0)
+    large = ",".join('{"id":"l%03d","x":"%s"}' % (i, "y" * 1000) for i in range(400))
+    assert accepted(alloyd.post(gzip.compress(('{"batch":[%s],"sentAt":"late"}' % large).encode()), headers={"Content-Encoding": "gzip"})) == (400, 0)
+    alloyd.settled()
+    rows = alloyd.get("id, tenant, src")
+    assert rows[:6] == [["a", "7", "té"], ["b", "7", "té"], ["c", '[1,{"x":2}]', "-"], ["d", "7", "té"], ["e", "7", "té"], ["f", "-", "-"]]
+    assert rows[6:] == [["l%03d" % i, "-", "late"] for i in range(400)]
+    # An element that has the column itself, and a value that does not fit.
+    assert alloyd.post('{"sentAt":1,"batch":[{"id":"g","src":2}]}').json["error"] == "invalid_event"
+    answer = alloyd.post('{"batch":[{"id":"h"}],"sentAt":"%s"}' % ("x" * 3071))
+    assert (answer.status, answer.json["error"]) == (413, "too_large") and "envelope:NAME" in answer.json["message"]
+    assert accepted(alloyd.post('{"batch":[{"id":"h"}],"sentAt":"%s"}' % ("x" * 3070))) == (1, 0)
+    # Each envelope costs a copy of its columns: so many in one request and no more.
+    many = "".join('{"sentAt":%d,"batch":[{"id":"m%d"}]}' % (i, i) for i in range(33))
+    assert alloyd.post(many).status == 413
+    assert accepted(alloyd.post(many[:many.index('{"sentAt":32')])) == (32, 0)
 
 
 def anonymous_bytes(alloyd):

@@ -151,6 +151,11 @@ static const struct wrong wrongs[] = {
     {3, STREAM "column.a = paths", "must be received_at, client_address"},
     {3, STREAM "column.a = query:", "must be received_at, client_address"},
     {3, STREAM "column.a = header:(", "must be followed by a header's name"},
+    {3, STREAM "column.a = envelope:sentAt", "needs events, the member whose array"},
+    {4, STREAM "events = batch\ncolumn.a = envelope:batch", "the array of the events itself"},
+    {4, STREAM "events = batch\ncolumn.a = envelope:", "must be received_at, client_address"},
+    {3, STREAM "key_member = a,,b", "empty member"},
+    {3, STREAM "key_member = 1,2,3,4,5,6,7,8,9", "at most 8 members"},
     {4, STREAM "column.a = path\ncolumn.a = key",
      "column.a is given twice; the first is on line 3"},
     {3, STREAM "ttl = 10ms", "must be 1s to 8760h"},
@@ -530,7 +535,7 @@ static void a_dump_reads_back_to_the_same_dump(void **state)
                "setting.z = a = b;c\nsetting.empty =\n[journal]\nmode = memory\n"
                "[stream.b]\ntable = e.f\npath = /x\nevents = batch\nid = /a/b|header:X-Y, z\n"
                "missing_id = hash\npartial = on\nanswer = 200 {\"a\": 1}\nanswer_verbose = "
-               "{}\ncolumn.h = header:X-Z\n"
+               "{}\ncolumn.h = header:X-Z\ncolumn.e = envelope:/a/b\nkey_member = k, /p/t\n"
                "column_conflict = event\n[stream.c]\ntable = e.f\npreset = shopify\n");
     char *first = dump(config);
     char *second;
@@ -651,6 +656,10 @@ static void a_preset_gives_what_the_section_does_not(void **state)
     assert_string_equal(config->streams[2].answer_verbose, "{\"status\":1}");
     assert_null(config->streams[3].answer);
     assert_null(config->streams[3].answer_verbose);
+    assert_int_equal(config->streams[0].key_member_count, 1);
+    assert_string_equal(config->streams[0].key_members[0], "writeKey");
+    assert_int_equal(config->streams[1].key_member_count, 0);
+    assert_string_equal(config->streams[2].key_members[0], "/properties/token");
     config_destroy(config);
 }
 

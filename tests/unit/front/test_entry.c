@@ -143,6 +143,93 @@ static void a_bad_body_costs_nothing(void **state)
     assert_int_equal(key_a()->state->events, 10);
 }
 
+/* From now on the stream's clients may put their key into the body. */
+static void look_into_bodies(void)
+{
+    config.streams[0].events = (char *)(uintptr_t) "batch";
+    config.streams[0].key_members[0] = (char *)(uintptr_t) "api_key";
+    config.streams[0].key_members[1] = (char *)(uintptr_t) "/properties/token";
+    config.streams[0].key_member_count = 2;
+    route_init(&routes, &config);
+}
+
+static const char *send_body(const char *head, const char *body)
+{
+    static char text[4096];
+
+    snprintf(text, sizeof(text), "%sContent-Length: %zu\r\n\r\n%s", head, strlen(body), body);
+    return talk(text);
+}
+
+static void a_key_in_the_body_lets_in_like_one_in_the_head(void **state)
+{
+    static const char *const known[] = {
+        "{\"api_key\":\"one\",\"batch\":[{\"id\":1}]}",
+        "{\"batch\":[{\"id\":2}],\"sent\":1,\"api_key\":\"o\\u006ee\"}",
+        "[{\"id\":3,\"properties\":{\"token\":\"one\"}},{\"id\":4}]",
+        "{\"id\":5,\"api_key\":\"wrong\",\"properties\":{\"token\":\"one\"}}",
+    };
+
+    (void)state;
+    look_into_bodies();
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        EXPECT(send_body(HEAD, known[i]), "HTTP/1.1 202");
+    EXPECT(send_body(ONE, "{\"id\":6}"), "HTTP/1.1 202");
+    EXPECT(send_body(HEAD "X-Api-Key: wrong\r\n", "{\"id\":7,\"api_key\":\"one\"}"),
+           "HTTP/1.1 202");
+    assert_int_equal(counted(METRIC_STREAM_accepted), 7);
+    assert_int_equal(key_a()->state->events, 7);
+}
+
+static void a_body_without_its_key_is_refused_and_nothing_of_it_kept(void **state)
+{
+    static const char *const none[] = {
+        "{\"batch\":[{\"id\":1,\"api_key\":\"one\"}]}",
+        "[{\"id\":1},{\"id\":2,\"api_key\":\"one\"}]",
+        "{\"id\":1,\"api_key\":7}",
+        "{\"id\":1,\"api_key\":\"\"}",
+        "{\"id\":1,\"properties\":{\"token\":null}}",
+        "{\"api_key\":\"one\",\"batch\":[{\"id\":1},",
+        "no json",
+        "",
+    };
+
+    (void)state;
+    look_into_bodies();
+    for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+        /* Broken JSON behind the key is told as what it is. */
+        if (strstr(none[i], "\"one\",\"batch\"") != NULL)
+            EXPECT(send_body(HEAD, none[i]), "\"error\":\"invalid_json\"");
+        else
+            EXPECT(send_body(HEAD, none[i]), "\"error\":\"unauthorized\"");
+    }
+    EXPECT(send_body(HEAD, "{\"id\":1,\"api_key\":\"three\"}"), "is not known");
+    EXPECT(send_body(HEAD, "{\"id\":1,\"api_key\":\"two\"}"), "HTTP/1.1 403");
+    assert_int_equal(counted(METRIC_STREAM_received), 0);
+    EXPECT(send_body(ONE, "{\"id\":1}"), "{\"accepted\":1");
+}
+
+static void a_key_in_a_chunked_body_counts_too(void **state)
+{
+    (void)state;
+    look_into_bodies();
+    EXPECT(talk(HEAD "Transfer-Encoding: chunked\r\n\r\n"
+                     "1b\r\n{\"batch\":[{\"id\":1}],\"api_ke\r\n9\r\ny\":\"one\"}\r\n0\r\n\r\n"),
+           "{\"accepted\":1");
+}
+
+static void the_rate_of_a_key_in_the_body_holds(void **state)
+{
+    (void)state;
+    look_into_bodies();
+    EXPECT(send_body(HEAD,
+                     "{\"api_key\":\"one\",\"batch\":[{\"id\":1},{\"id\":2},{\"id\":3},{\"id\":4},"
+                     "{\"id\":5},{\"id\":6},{\"id\":7},{\"id\":8},{\"id\":9},{\"id\":10}]}"),
+           "{\"accepted\":10");
+    EXPECT(send_body(HEAD, "{\"api_key\":\"one\",\"batch\":[{\"id\":11}]}"), "HTTP/1.1 429");
+    assert_int_equal(key_a()->state->limited, 1);
+}
+
 static void a_connection_without_an_address_has_no_address_limits(void **state)
 {
     (void)state;
@@ -172,6 +259,10 @@ int main(void)
         TEST_KEYS(more_than_a_seconds_worth_is_taken_and_others_wait_for_it),
         TEST_KEYS(what_admission_refuses_is_given_back),
         TEST_KEYS(a_bad_body_costs_nothing),
+        TEST_KEYS(a_key_in_the_body_lets_in_like_one_in_the_head),
+        TEST_KEYS(a_body_without_its_key_is_refused_and_nothing_of_it_kept),
+        TEST_KEYS(a_key_in_a_chunked_body_counts_too),
+        TEST_KEYS(the_rate_of_a_key_in_the_body_holds),
         TEST_KEYS(a_connection_without_an_address_has_no_address_limits),
         TEST(without_keys_and_limits_nothing_is_asked),
     };
