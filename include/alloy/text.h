@@ -24,6 +24,9 @@ static inline int text_hex_digit(char c)
  * one (RFC 3629 section 4: no overlong form, no surrogate, nothing above U+10FFFF). */
 size_t text_utf8_len(const char *text, size_t len);
 
+/* How many of the first bytes text_escape() would leave as they are: printable ASCII. */
+size_t text_plain_len(const char *text, size_t len);
+
 /*
  * Writes the character at the start of text (len > 0 bytes) to out, escaped as in a JSON string,
  * which readers of logfmt understand too. Returns the bytes written; *taken is the bytes of text

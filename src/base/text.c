@@ -33,6 +33,15 @@ size_t text_utf8_len(const char *text, size_t len)
     return need;
 }
 
+size_t text_plain_len(const char *text, size_t len)
+{
+    size_t at = 0;
+
+    while (at < len && text[at] >= ' ' && text[at] < 0x7f && text[at] != '"' && text[at] != '\\')
+        at++;
+    return at;
+}
+
 size_t text_escape(const char *text, size_t len, size_t *taken, char out[TEXT_ESCAPE_MAX])
 {
     static const char hex[] = "0123456789abcdef";

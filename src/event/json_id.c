@@ -206,7 +206,12 @@ static bool json_id_read_source(const struct json_scan *scan, size_t i, const ch
     }
     if (values[source.name] == NULL)
         return false;
-    value = members_value(values[source.name], scan->body + scan->len);
+    /* A walk ends at its object's bracket, so nobody needs to look for that first. */
+    if (source.rest.len > 0)
+        value = (struct slice){values[source.name],
+                               (size_t)(scan->body + scan->len - values[source.name])};
+    else
+        value = members_value(values[source.name], scan->body + scan->len);
     found = json_id_walk(&value, source.rest);
     part->at = values[source.name];
     if (found == 0 || (json_id_is_null(value) && json_id_null_is_none(scan->fields, i)))

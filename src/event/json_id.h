@@ -15,8 +15,9 @@
 enum json_scan_result json_id_read(struct json_scan *scan, const char *const *values,
                                    struct json_scan_event *event);
 
-/* Walks the rest of a JSON Pointer through a value that is valid JSON. Returns 1 with the value
- * that it leads to, 0: there is none, or 2: there are several. */
+/* Walks the rest of a JSON Pointer, which is not empty, through a value that is valid JSON and that
+ * more may follow. Returns 1 with the value that it leads to, 0: there is none, or 2: there are
+ * several. */
 int json_id_walk(struct slice *value, struct slice rest);
 
 #endif

@@ -755,9 +755,12 @@ void json_scan_find(const struct json_scan_search *search, struct slice body, si
         const char *begin = begins[slots[i]];
 
         values[i] = (struct slice){"", 0};
-        if (begin != NULL)
+        if (begin == NULL)
+            continue;
+        values[i] = (struct slice){begin, (size_t)(body.data + body.len - begin)};
+        if (search->wanted[i].rest.len == 0)
             values[i] = members_value(begin, body.data + body.len);
-        if (begin != NULL && json_id_walk(&values[i], search->wanted[i].rest) != 1)
+        else if (json_id_walk(&values[i], search->wanted[i].rest) != 1)
             values[i] = (struct slice){"", 0};
     }
 }

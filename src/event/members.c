@@ -29,14 +29,22 @@ static char members_peek(struct members *members)
 /* Takes a string; we are at its quote. Returns its inside. */
 static struct slice members_take_string(struct members *members)
 {
-    const char *from = ++members->at;
+    const char *const from = ++members->at;
+    const char *at = from;
     struct slice inside;
 
-    while (members->at < members->end && *members->at != '"')
-        members->at += *members->at == '\\' && members->end - members->at > 1 ? 2 : 1;
-    inside = (struct slice){from, (size_t)(members->at - from)};
-    if (members->at < members->end)
-        members->at++;
+    /* A quote behind an odd number of backslashes is part of the string. */
+    while ((at = memchr(at, '"', (size_t)(members->end - at))) != NULL) {
+        const char *slash = at;
+
+        while (slash > from && slash[-1] == '\\')
+            slash--;
+        if ((at - slash) % 2 == 0)
+            break;
+        at++;
+    }
+    members->at = at != NULL ? at + 1 : members->end;
+    inside = (struct slice){from, (size_t)((at != NULL ? at : members->end) - from)};
     return inside;
 }
 

@@ -134,7 +134,15 @@ static size_t columns_put(char *out, size_t len, const char *name, struct slice 
     len = columns_put_name(out, len, name);
     out[len++] = '"';
     for (size_t at = 0; at < value.len; at += taken) {
-        const size_t n = text_escape(value.data + at, value.len - at, &taken, escaped);
+        size_t n = text_plain_len(value.data + at, value.len - at);
+
+        if (likely(n > 0)) {
+            memcpy(out + len, value.data + at, n);
+            len += n;
+            taken = n;
+            continue;
+        }
+        n = text_escape(value.data + at, value.len - at, &taken, escaped);
 
         memcpy(out + len, escaped, n);
         len += n;
@@ -143,17 +151,25 @@ static size_t columns_put(char *out, size_t len, const char *name, struct slice 
     return len + 2;
 }
 
+/* It was accepted before: we want its path and query again. Returns true. */
+static bool columns_parse(const struct conn *conn, struct http_request *request)
+{
+    size_t scanned = 0;
+
+    if (http_parse_head(conn->buffer.data + conn->buffer.start, conn->head_len, &scanned,
+                        request) != HTTP_DONE)
+        request->path = request->query = (struct slice){"", 0};
+    return true;
+}
+
 struct slice columns_write(struct conn *conn, const struct slice *members, uint32_t but)
 {
     const struct config_stream *stream = conn_route(conn)->stream;
     struct http_request request;
     char *out = conn->set->columns;
-    size_t scanned = 0, len = 0;
+    bool parsed = false;
+    size_t len = 0;
 
-    /* It was accepted before: we want its path and query again. */
-    if (http_parse_head(conn->buffer.data + conn->buffer.start, conn->head_len, &scanned,
-                        &request) != HTTP_DONE)
-        request.path = request.query = (struct slice){"", 0};
     for (size_t i = 0; i < stream->column_count; i++) {
         const struct config_column *column = &stream->columns[i];
         const bool member = column->kind == CONFIG_COLUMN_ENVELOPE;
@@ -162,6 +178,8 @@ struct slice columns_write(struct conn *conn, const struct slice *members, uint3
 
         if (but >> i & 1)
             continue;
+        if (!parsed && (column->kind == CONFIG_COLUMN_PATH || column->kind == CONFIG_COLUMN_QUERY))
+            parsed = columns_parse(conn, &request);
         if (!member)
             value = columns_find(conn, column, &request, room);
         if (value.len > 0)

@@ -101,6 +101,16 @@ EVENT = [
     Mutant("json_minus_zero", "src/event",
            'if (value.len == 2 && memcmp(value.data, "-0", 2) == 0) {', "if (false) {",
            "0 and -0, the same number, are two ids", ("json_scan",)),
+    Mutant("json_find_behind", "src/event",
+           "!json_is_events(scan, stop, values) || json_has_enough(scan, values, enough))",
+           "!json_is_events(scan, stop, values) || enough > 0)",
+           "a key behind the array of events is not found", ("json_scan_find",)),
+    Mutant("json_find_broken", "src/event",
+           "        memset(values, 0, SLOTS * sizeof(*values));\n", "",
+           "values of what is no JSON are used", ("json_scan_find",)),
+    Mutant("members_escaped_quote", "src/event",
+           "        if ((at - slash) % 2 == 0)\n", "        if (at == slash || true)\n",
+           "a string ends at a quote that is part of it", ("json_id", "json_scan_find", "json_scan")),
     Mutant("json_envelope_tail", "src/event",
            "    at = json_skip_object(scan, at + 1, end, values, true);", "    at = memchr(at, '}', (size_t)(end - at)) + 1;",
            "what stands behind the events of an envelope is not checked", ("json_id",)),
@@ -225,6 +235,12 @@ ADMIT = [
 ]
 
 HTTP = [
+    Mutant("route_pointer_escape", "src/http",
+           "token.data[++at] == '1' ? '/' : '~'", "token.data[++at]",
+           "a JSON Pointer with ~1 in its first part finds nothing", ("route",)),
+    Mutant("entry_body_key", "src/front",
+           "        conn->key_awaited = true;\n        return NULL;\n", "        return NULL;\n",
+           "where keys may be in bodies, nobody needs one", ("entry",)),
     Mutant("http_two_framings", "src/http",
            '''    if (request->has_length) {
         request->problem = "Both Content-Length and Transfer-Encoding are given.";

@@ -235,6 +235,11 @@ def test_gzip_is_a_ratio_to_zlib(tmp_path):
     assert len(figures["rounds"]) == 1 and all(us > 0 for us in figures["rounds"][0])
 
 
+def test_an_envelope_is_a_ratio_to_a_plain_event(tmp_path):
+    figures = bench(tmp_path, "envelope", "--rounds", "1", *SHORT)
+    assert figures["wrong"] == [] and figures["ratio"] > 0
+
+
 def test_each_sync_is_a_ratio_to_memory(tmp_path):
     figures = bench(tmp_path, "sync", "--rounds", "1", *SHORT)
     assert figures["wrong"] == [] and figures["ratios"]["memory"] == 1
