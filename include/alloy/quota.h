@@ -24,12 +24,13 @@ void quota_destroy(struct quota *quota); /* NULL is fine */
 
 /*
  * What one IPv4 address, or one network (/64) of IPv6, may still send; lent for the request in
- * hand. Both buckets are full if the address was forgotten: where there is no room for one more,
+ * hand. The buckets are full if the address was forgotten: where there is no room for one more,
  * the table forgets the address whose buckets lack least.
  */
 struct quota_buckets {
     struct bucket requests;
     struct bucket events;
+    struct bucket refusals; /* of either, before its connections are left unread for a while */
 };
 struct quota_buckets *quota_find(struct quota *quota, const struct address *address);
 

@@ -107,6 +107,7 @@ struct quota_buckets *quota_find(struct quota *quota, const struct address *addr
             victim = &ways[i];
     bucket_fill(&victim->buckets.requests);
     bucket_fill(&victim->buckets.events);
+    bucket_fill(&victim->buckets.refusals);
     atomic_store_explicit(&victim->owner, owner, memory_order_relaxed);
     return &victim->buckets;
 }

@@ -35,6 +35,7 @@
 #define LINGER_MAX_MS 30000       /* however much it sends */
 #define LINGER_DRAIN_MS 2000      /* both of these, once the drain has begun */
 #define BLOCKS_CACHED_MAX 256
+#define PAUSE_MS 500 /* less than any Retry-After: who heeds it does not notice */
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
 
@@ -271,6 +272,17 @@ static void conn_finish(struct conn *conn)
     conn->linger_begun_ms = conn->since_ms;
 }
 
+/* Reads nothing from the connection for a while; what it has sent stays in the socket. */
+static void conn_pause(struct conn *conn)
+{
+    conn->throttled = false;
+    conn->stalled = false;
+    event_del(&conn->event);
+    if (buffer_len(&conn->buffer) == 0)
+        buffer_release(&conn->set->pool, &conn->buffer);
+    turn_enqueue(conn, QUEUE_PAUSE);
+}
+
 /* The connection's answers are on their way: decides what it waits for next. */
 static void conn_settle(struct conn *conn, bool answered)
 {
@@ -299,6 +311,10 @@ static void conn_settle(struct conn *conn, bool answered)
     if (conn->state == CONN_CLOSING) {
         conn->stalled = false;
         conn_finish(conn);
+        return;
+    }
+    if (unlikely(conn->throttled) && conn->state == CONN_HEAD) {
+        conn_pause(conn);
         return;
     }
     if (conn->stalled)
@@ -629,6 +645,17 @@ void conn_turn_end(struct conn_set *set)
     set->turn_ns = 0;
 }
 
+/* Goes on with a connection that was paused. */
+static void conn_resume(struct conn *conn)
+{
+    if (!conn_watch(conn, EV_READ))
+        conn_close(conn);
+    else if (buffer_len(&conn->buffer) > 0)
+        request_advance(conn);
+    else if (conn_read_some(conn) == READ_NOTHING)
+        conn_settle(conn, true);
+}
+
 /* The connection's time-out has passed. */
 static void conn_time_out(struct conn *conn)
 {
@@ -642,6 +669,9 @@ static void conn_time_out(struct conn *conn)
     case QUEUE_LINGER:
         conn->stalled = false;
         conn_close(conn);
+        return;
+    case QUEUE_PAUSE:
+        conn_resume(conn);
         return;
     case QUEUE_WAIT:
     case QUEUE_WAIT_LAST:
@@ -660,6 +690,7 @@ void conn_expire(struct conn_set *set)
         [QUEUE_BODY] = config->server_body_timeout_ms,
         [QUEUE_FLUSH] = config->server_idle_timeout_ms,
         [QUEUE_LINGER] = set->draining ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
+        [QUEUE_PAUSE] = PAUSE_MS,
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 

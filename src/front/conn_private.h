@@ -72,7 +72,8 @@ enum queue_id {
     QUEUE_BODY,
     QUEUE_FLUSH,
     QUEUE_LINGER,
-    QUEUE_WAIT, /* for ClickHouse, one second; then a queue for each second more */
+    QUEUE_PAUSE, /* is not read: it sends more than it may */
+    QUEUE_WAIT,  /* for ClickHouse, one second; then a queue for each second more */
     QUEUE_WAIT_LAST = QUEUE_WAIT + ACK_WAIT_MAX_S - 1,
     QUEUE_COUNT,
 };
@@ -144,7 +145,10 @@ struct conn {
     bool key_awaited;      /* its head has no key that is known; its body may have one */
     bool metered;          /* its events are counted, and may be limited */
     uint16_t retry_s;      /* Retry-After of the 429 that is in hand */
-    bool lenient;          /* its good events are taken though others are bad */
+    bool throttled;        /* is told 429 too often, and nobody else comes by it */
+    const struct key *first_key; /* that a request of this connection came with; NULL: none has */
+    bool several_keys;           /* other requests came with others: somebody's proxy */
+    bool lenient;                /* its good events are taken though others are bad */
     struct reply_errors *errors; /* of a lenient one, until it is answered; NULL: none yet */
     uint64_t begun_ns;           /* 0: not one byte of it has arrived */
     size_t scanned;              /* of its head; for http_parse_head() */

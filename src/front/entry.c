@@ -7,6 +7,10 @@
  * anything, so a request is taken whole or refused whole; if admission refuses it, what it took
  * from the buckets is given back.
  *
+ * Who goes on sending after a 429 would use up the time of its front-end thread. So a key or an
+ * address is told so often a second, and beyond that its connection is left unread for a while,
+ * unless others' requests come by it too.
+ *
  * Without keys and limits all of this is one look at the configuration.
  *
  * Runs on: the front-end thread that owns the connection's set.
@@ -16,6 +20,8 @@
 
 #include "alloy/credential.h"
 #include "alloy/members.h"
+
+#define REFUSALS_RATE 100 /* 429s a second for a key or an address, each about 10 us */
 
 static const struct refusal refuse_no_key = {
     401, "unauthorized",
@@ -43,22 +49,30 @@ static struct quota_buckets *entry_buckets(struct conn *conn, const struct confi
     return quota_find(quota, address);
 }
 
-/* Takes n; on false the answer will say when to come again. */
-static bool entry_take_from(struct conn *conn, struct bucket *bucket, uint64_t rate, uint32_t n)
+/* Takes n; on false the answer will say when to come again. refusals: bounds how often somebody is
+ * told; NULL: others' requests come by this connection too, so that it is always read. */
+static bool entry_take_from(struct conn *conn, struct bucket *bucket, uint64_t rate, uint32_t n,
+                            struct bucket *refusals)
 {
-    uint64_t wait_ns;
+    const uint64_t now_ns = conn_turn_ns(conn->set);
+    uint64_t wait_ns, ignored;
 
-    if (bucket_take(bucket, rate, n, conn_turn_ns(conn->set), &wait_ns))
+    if (bucket_take(bucket, rate, n, now_ns, &wait_ns))
         return true;
     conn->retry_s = bucket_retry_s(wait_ns);
+    conn->throttled |=
+        refusals != NULL && !bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored);
     return false;
 }
 
 /* found: the request has at least one key, known or not. */
-static const struct refusal *entry_judge_key(const struct conn *conn, bool found)
+static const struct refusal *entry_judge_key(struct conn *conn, bool found)
 {
     if (conn->key == NULL)
         return found ? &refuse_unknown_key : &refuse_no_key;
+    if (conn->first_key == NULL)
+        conn->first_key = conn->key;
+    conn->several_keys |= conn->first_key != conn->key;
     return keys_allows(conn->key, conn->stream) ? NULL : &refuse_stream;
 }
 
@@ -125,8 +139,8 @@ const struct refusal *entry_check(struct conn *conn, const struct http_request *
     conn->metered = config->keys != NULL || config->limits_address_events > 0;
     if (config->limits_address_requests > 0)
         buckets = entry_buckets(conn, config);
-    if (buckets != NULL &&
-        !entry_take_from(conn, &buckets->requests, config->limits_address_requests, 1))
+    if (buckets != NULL && !entry_take_from(conn, &buckets->requests,
+                                            config->limits_address_requests, 1, &buckets->refusals))
         return &refuse_requests;
     return config->keys != NULL ? entry_find_key(conn, request, config->keys) : NULL;
 }
@@ -140,10 +154,12 @@ static const struct refusal *entry_take_events(struct conn *conn, const struct c
 
     if (config->limits_address_events > 0)
         buckets = entry_buckets(conn, config);
-    if (buckets != NULL &&
-        !entry_take_from(conn, &buckets->events, config->limits_address_events, n))
+    if (buckets != NULL && !entry_take_from(conn, &buckets->events, config->limits_address_events,
+                                            n, &buckets->refusals))
         return &refuse_address_events;
-    if (key == NULL || key->rate == 0 || entry_take_from(conn, &key->state->bucket, key->rate, n))
+    if (key == NULL || key->rate == 0 ||
+        entry_take_from(conn, &key->state->bucket, key->rate, n,
+                        conn->several_keys ? NULL : &key->state->refusals))
         return NULL;
     if (buckets != NULL)
         bucket_give(&buckets->events, config->limits_address_events, n);

@@ -240,6 +240,11 @@ def test_an_envelope_is_a_ratio_to_a_plain_event(tmp_path):
     assert figures["wrong"] == [] and figures["ratio"] > 0
 
 
+def test_a_flood_is_a_ratio_to_p99_alone(tmp_path):
+    figures = bench(tmp_path, "flood", "--rounds", "1", *SHORT)
+    assert figures["ratio"] > 0 and figures["codes"]["429"] > 0
+
+
 def test_each_sync_is_a_ratio_to_memory(tmp_path):
     figures = bench(tmp_path, "sync", "--rounds", "1", *SHORT)
     assert figures["wrong"] == [] and figures["ratios"]["memory"] == 1

@@ -7,6 +7,7 @@
 /* Of the keys "one", for this stream, and "two", for another. */
 #define KEYS                                                                       \
     "a b2:d01c06cb09606bc4b2cedf4266a3a20e1e636b467cb77a9dbed595094e02ea46 s 10\n" \
+    "c b2:ec4dfb7cc48b7c81f22080d456d58c1ca83b063bf058b6f91d361376b9a2c623 s\n"    \
     "b b2:7a52b251a3428a1b64967851157047d22919cc610c6b138e98a25280b1534b21 other\n"
 #define ONE HEAD "Authorization: Bearer one\r\n"
 
@@ -60,6 +61,19 @@ static void wait_long(void)
     bucket_fill(&key_a()->state->bucket);
 }
 
+/* What a connection says once it is read again. */
+static const char *answer_after_a_pause(void)
+{
+    const uint64_t begun_ms = clock_mono_ms();
+
+    while (got_len == 0 && clock_mono_ms() - begun_ms < 20000) {
+        turn();
+        conn_expire(set);
+        receive();
+    }
+    return got;
+}
+
 static void a_key_lets_in_and_nothing_else_does(void **state)
 {
     (void)state;
@@ -73,7 +87,7 @@ static void a_key_lets_in_and_nothing_else_does(void **state)
     EXPECT(send_events(HEAD, 0, 1), "HTTP/1.1 401");
     assert_int_equal(counted(METRIC_STREAM_received), 1);
     assert_int_equal(key_a()->state->events, 1);
-    assert_int_equal(keys_at(config.keys, 1)->state->events, 0);
+    assert_int_equal(keys_at(config.keys, 2)->state->events, 0);
 }
 
 static void what_is_no_stream_or_post_is_told_without_a_key(void **state)
@@ -110,6 +124,56 @@ static void too_many_events_are_refused_whole_and_counted(void **state)
     assert_int_equal(key_a()->state->limited, 5);
     wait_long();
     EXPECT(send_events(ONE, 8, 5), "{\"accepted\":5,\"duplicates\":0}");
+}
+
+/* So many requests too many that the connection is left unread. */
+static void flood(void)
+{
+    static const char one[] = ONE "Content-Length: 10\r\n\r\n{\"id\":\"a\"}";
+    static char text[60 * sizeof(one)];
+
+    text[0] = '\0';
+    for (int i = 0; i < 60; i++)
+        strcat(text, one);
+    EXPECT(send_events(ONE, 0, 10), "{\"accepted\":10");
+    for (int i = 0; i < 4 && got_len > 0; i++)
+        talk(text);
+}
+
+static void who_goes_on_sending_too_much_is_not_read_for_a_while(void **state)
+{
+    const uint64_t begun_ms = clock_mono_ms();
+
+    (void)state;
+    flood();
+    assert_int_equal(got_len, 0);
+    wait_long();
+    EXPECT(answer_after_a_pause(), "HTTP/1.1 202");
+    assert_true(clock_mono_ms() - begun_ms >= 500);
+}
+
+static void a_connection_of_several_keys_is_read_on(void **state)
+{
+    (void)state;
+    EXPECT(send_events(HEAD "X-Api-Key: free\r\n", 0, 1), "{\"accepted\":1");
+    EXPECT(send_events(ONE, 1, 10), "{\"accepted\":10");
+    for (unsigned i = 0; i < 200; i++) {
+        EXPECT(send_events(ONE, 20, 10), "HTTP/1.1 429");
+        EXPECT(send_events(HEAD "X-Api-Key: free\r\n", 40 + i, 1), "{\"accepted\":1");
+    }
+}
+
+static void a_connection_that_is_not_read_sees_a_drain(void **state)
+{
+    (void)state;
+    flood();
+    wait_long();
+    conn_drain(set);
+    EXPECT(answer_after_a_pause(), "HTTP/1.1 ");
+    talk("");
+    EXPECT(got, "");
+    while (!closed)
+        answer_after_a_pause();
 }
 
 static void more_than_a_seconds_worth_is_taken_and_others_wait_for_it(void **state)
@@ -256,6 +320,9 @@ int main(void)
         TEST_KEYS(what_is_no_stream_or_post_is_told_without_a_key),
         TEST_KEYS(each_of_pipelined_requests_needs_its_key),
         TEST_KEYS(too_many_events_are_refused_whole_and_counted),
+        TEST_KEYS(who_goes_on_sending_too_much_is_not_read_for_a_while),
+        TEST_KEYS(a_connection_of_several_keys_is_read_on),
+        TEST_KEYS(a_connection_that_is_not_read_sees_a_drain),
         TEST_KEYS(more_than_a_seconds_worth_is_taken_and_others_wait_for_it),
         TEST_KEYS(what_admission_refuses_is_given_back),
         TEST_KEYS(a_bad_body_costs_nothing),
