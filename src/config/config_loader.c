@@ -57,6 +57,43 @@ const char *const config_stream_keys[STREAM_KEY_COUNT] = {
     "preset",  "path",   "table",          "events",          "id", "missing_id", "key_member",
     "partial", "answer", "answer_verbose", "column_conflict", "ttl"};
 
+static void *config_field_of(const struct config *config, const struct config_key *key)
+{
+    return (char *)config + key->offset;
+}
+
+char **config_text_field(const struct config *config, const struct config_key *key)
+{
+    return config_field_of(config, key);
+}
+
+uint64_t config_get_value(const struct config *config, const struct config_key *key)
+{
+    if (key->kind == KIND_BOOL)
+        return *(bool *)config_field_of(config, key);
+    if (key->kind == KIND_ENUM)
+        return (uint64_t)(*(int *)config_field_of(config, key));
+    return *(uint64_t *)config_field_of(config, key);
+}
+
+void config_set_value(struct config *config, const struct config_key *key, uint64_t value)
+{
+    if (key->kind == KIND_BOOL)
+        *(bool *)config_field_of(config, key) = value != 0;
+    else if (key->kind == KIND_ENUM)
+        *(int *)config_field_of(config, key) = (int)value;
+    else
+        *(uint64_t *)config_field_of(config, key) = value;
+}
+
+int config_find_stream(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->stream_count; i++)
+        if (strcmp(config->streams[i].name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
 /* Writes an override for a problem's message, without a secret's value, however the key was
  * spelled. */
 static void config_print_override(FILE *out, const char *override)

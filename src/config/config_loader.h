@@ -58,6 +58,14 @@ enum config_stream_key {
 extern const char *const config_stream_keys[STREAM_KEY_COUNT];
 
 #define CONFIG_MASK "********" /* shown in place of a secret */
+#define CONFIG_SETTING_PREFIX "setting."
+
+/* The field of a key: of a KIND_STR its text, of the others a number (bool and enum too). */
+char **config_text_field(const struct config *config, const struct config_key *key);
+uint64_t config_get_value(const struct config *config, const struct config_key *key);
+void config_set_value(struct config *config, const struct config_key *key, uint64_t value);
+/* A stream's index, or -1. */
+int config_find_stream(const struct config *config, const char *name);
 
 /* A place where a value was given: a line of the file, the override -place - 1, or nowhere. */
 #define PLACE_NONE 0
