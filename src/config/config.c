@@ -55,11 +55,10 @@ struct config *config_load(const char *path, const char *const *overrides, size_
         goto free_both;
     }
     loader->config = config;
-    loader->path = path;
     loader->overrides = overrides;
     loader->cpu_count = cpu_count;
     loader->problems = problems;
-    config_file_load(loader, override_count);
+    config_file_load(loader, path, override_count);
     if (loader->problem_count > 0)
         goto free_both;
     free(loader);
@@ -115,7 +114,7 @@ static void config_dump_key(const struct config *config, const struct config_key
                 password.len > 0 ? CONFIG_MASK : "", password.data + password.len);
 }
 
-void config_dump(const struct config *config, FILE *out)
+static void config_dump_all(const struct config *config, FILE *out)
 {
     fputs("; Effective configuration of alloyd " ALLOY_VERSION ".\n", out);
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
@@ -132,6 +131,26 @@ void config_dump(const struct config *config, FILE *out)
     }
     for (size_t i = 0; i < config->stream_count; i++)
         config_stream_dump(&config->streams[i], out);
+}
+
+void config_dump(const struct config *config, FILE *out)
+{
+    size_t size = 0;
+    char *text = NULL;
+    FILE *memory = open_memstream(&text, &size);
+
+    if (memory == NULL)
+        return;
+    config_dump_all(config, memory);
+    fclose(memory);
+    /* Read back, ${ would begin the name of an environment variable. */
+    for (const char *at = text, *next; at != NULL && *at != '\0'; at = next) {
+        next = strstr(at, "${");
+        fprintf(out, "%.*s%s", (int)(next != NULL ? (size_t)(next - at) : strlen(at)), at,
+                next != NULL ? "$${" : "");
+        next = next != NULL ? next + 2 : NULL;
+    }
+    free(text);
 }
 
 /* The callback for differences. */

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define AUTO_THREADS_MAX 16
@@ -168,6 +169,35 @@ static void config_check_check_listen(struct config_loader *loader, enum config_
     }
 }
 
+/* Whether a connection to b could come to a: the same port, and the same host or all hosts. */
+static bool config_check_covers(const struct config_address *a, const struct config_address *b)
+{
+    const bool v6 = strchr(b->host, ':') != NULL;
+
+    if (a->kind != CONFIG_ADDRESS_TCP || b->kind != CONFIG_ADDRESS_TCP ||
+        strcmp(a->port, b->port) != 0)
+        return config_check_same_address(a, b);
+    return strcmp(a->host, b->host) == 0 || strcmp(a->host, "*") == 0 ||
+           (strcmp(a->host, "0.0.0.0") == 0 && !v6) || strcmp(a->host, "::") == 0 ||
+           (strcmp(a->host, "localhost") == 0 &&
+            (strncmp(b->host, "127.", 4) == 0 || strcmp(b->host, "::1") == 0));
+}
+
+/* SO_REUSEPORT would let both ports bind it, and each would get some of the connections. */
+static void config_check_check_admin_apart(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+
+    for (size_t i = 0; i < config->admin_address_count; i++)
+        for (size_t k = 0; k < config->server_address_count; k++)
+            if (config_check_covers(&config->server_addresses[k], &config->admin_addresses[i]) ||
+                config_check_covers(&config->admin_addresses[i], &config->server_addresses[k]))
+                config_problem(loader, loader->key_places[KEY_admin_listen],
+                               "admin.listen = %s and server.listen = %s have an address in "
+                               "common: give them different ports",
+                               config->admin_listen, config->server_listen);
+}
+
 static void config_check_check_addresses(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -178,13 +208,7 @@ static void config_check_check_addresses(struct config_loader *loader)
         return;
     config_check_check_listen(loader, KEY_admin_listen, config->admin_listen,
                               config->admin_addresses, &config->admin_address_count);
-    /* SO_REUSEPORT would let both bind it, and each would get some of the connections. */
-    for (size_t i = 0; i < config->admin_address_count; i++)
-        for (size_t k = 0; k < config->server_address_count; k++)
-            if (config_check_same_address(&config->admin_addresses[i],
-                                          &config->server_addresses[k]))
-                config_problem(loader, loader->key_places[KEY_admin_listen],
-                               "admin.listen has an address of server.listen");
+    config_check_check_admin_apart(loader);
 }
 
 /* An origin is a scheme and a host, as a browser writes it: no path, not even a slash. */
@@ -324,6 +348,21 @@ static uint64_t config_check_auto_bytes(const struct config *config, bool in_mem
                                                          : most * config->journal_segment_bytes;
 }
 
+/* Whether two paths lead to one folder; those that do not exist yet are compared as text. */
+static bool config_check_same_folder(const char *a, const char *b)
+{
+    struct stat one, other;
+    size_t len_a = strlen(a), len_b = strlen(b);
+
+    if (stat(a, &one) == 0 && stat(b, &other) == 0)
+        return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    while (len_a > 1 && a[len_a - 1] == '/')
+        len_a--;
+    while (len_b > 1 && b[len_b - 1] == '/')
+        len_b--;
+    return len_a > 0 && len_a == len_b && memcmp(a, b, len_a) == 0;
+}
+
 static void config_check_check_journal(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -343,6 +382,10 @@ static void config_check_check_journal(struct config_loader *loader)
                        text, config->server_threads);
     }
     config_check_check_maps(loader);
+    if (!in_memory && config_check_same_folder(config->journal_dir, config->dead_letter_dir))
+        config_problem(loader, loader->key_places[KEY_dead_letter_dir],
+                       "dead_letter.dir and journal.dir are one folder, %s: give each its own",
+                       config->journal_dir);
     if (!in_memory && *config->journal_dir == '\0')
         config_problem(loader, loader->key_places[KEY_journal_dir], "journal.dir is empty");
     if (*config->dead_letter_dir == '\0')

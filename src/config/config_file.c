@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_file.c - reads a configuration: the file, then the overrides of the command line.
+ * config_file.c - reads a configuration: the file, those that it includes, then the overrides of
+ * the command line.
  *
  * Runs on: main thread.
  * Owns: nothing; texts go into the loader and its configuration.
  */
 #include "config_file.h"
 
+#include <errno.h>
+#include <glob.h>
 #include <string.h>
 
 #include "config_check.h"
+#include "config_hint.h"
 #include "config_stream.h"
 #include "config_value.h"
 #include "alloy/ini.h"
 
 #define STREAM_PREFIX "stream."
+#define INCLUDE_DEPTH_MAX 8
 
 /* Settings that Alloy sends itself, or on which its guarantees depend. */
 static const struct {
@@ -98,8 +103,11 @@ static void config_replace_text(struct config_loader *loader, char **field, cons
 static bool config_note_place(struct config_loader *loader, int place, int *noted,
                               const char *label)
 {
+    char first[CONFIG_PLACE_MAX];
+
     if (place > 0 && *noted > 0) {
-        config_problem(loader, place, "%s is given twice; the first is on line %d", label, *noted);
+        config_problem(loader, place, "%s is given twice; the first is %s", label,
+                       config_place_text(loader, place, *noted, first));
         return false;
     }
     *noted = place;
@@ -158,6 +166,7 @@ static void config_assign_stream(struct config_loader *loader, int place, const 
     int index = config_find_stream(loader->config, name);
     char label[CONFIG_STREAM_NAME_MAX + 32];
     char why[CONFIG_WHY_MAX];
+    char hint[CONFIG_HINT_MAX];
     size_t id = 0;
 
     if (index < 0)
@@ -170,7 +179,8 @@ static void config_assign_stream(struct config_loader *loader, int place, const 
     while (id < STREAM_KEY_COUNT && strcmp(config_stream_keys[id], given->key) != 0)
         id++;
     if (id == STREAM_KEY_COUNT) {
-        config_problem(loader, place, "unknown key %s in [stream.%s]", given->key, name);
+        config_hint_stream_key(given->key, hint);
+        config_problem(loader, place, "unknown key %s in [stream.%s]%s", given->key, name, hint);
         return;
     }
     snprintf(label, sizeof(label), "stream.%s.%s", name, given->key);
@@ -222,19 +232,22 @@ static void config_assign_setting(struct config_loader *loader, int place, const
             return;
         config->settings[config->setting_count++].name = copy;
     } else if (place > 0 && loader->setting_places[i] > 0) {
-        config_problem(loader, place,
-                       "clickhouse.setting.%s is given twice; the first is on line %d", name,
-                       loader->setting_places[i]);
+        char first[CONFIG_PLACE_MAX];
+
+        config_problem(loader, place, "clickhouse.setting.%s is given twice; the first is %s", name,
+                       config_place_text(loader, place, loader->setting_places[i], first));
         return;
     }
     loader->setting_places[i] = place;
     config_replace_text(loader, &config->settings[i].value, text);
 }
 
-/* Takes one assignment, to a section that exists. */
-static void config_assign(struct config_loader *loader, int place, const struct assignment *given)
+/* Takes one assignment whose variables have their values, to a section that exists. */
+static void config_assign_expanded(struct config_loader *loader, int place,
+                                   const struct assignment *given)
 {
     const struct config_key *key = config_find_key(given->section, given->key);
+    char hint[CONFIG_HINT_MAX];
 
     /* A value of --set that a file cannot hold could not be read back from --dump-config either. */
     for (const char *at = given->value; *at != '\0'; at++) {
@@ -246,48 +259,154 @@ static void config_assign(struct config_loader *loader, int place, const struct 
             return;
         }
     }
-    if (config_has_prefix(given->section, STREAM_PREFIX))
+    if (config_has_prefix(given->section, STREAM_PREFIX)) {
         config_assign_stream(loader, place, given->section + strlen(STREAM_PREFIX), given);
-    else if (key != NULL)
+    } else if (key != NULL) {
         config_assign_key(loader, place, key, given->value);
-    else if (strcmp(given->section, "clickhouse") == 0 &&
-             config_has_prefix(given->key, CONFIG_SETTING_PREFIX))
+    } else if (strcmp(given->section, "clickhouse") == 0 &&
+               config_has_prefix(given->key, CONFIG_SETTING_PREFIX)) {
         config_assign_setting(loader, place, given->key + strlen(CONFIG_SETTING_PREFIX),
                               given->value);
-    else
-        config_problem(loader, place, "unknown key %s in [%s]", given->key, given->section);
+    } else {
+        config_hint_key(given->section, given->key, hint);
+        config_problem(loader, place, "unknown key %s in [%s]%s", given->key, given->section, hint);
+    }
+}
+
+static void config_assign(struct config_loader *loader, int place, const struct assignment *given)
+{
+    const char *literal = config_hint_literal(given->key, given->value);
+    char *value;
+
+    if (literal != NULL) {
+        config_problem(loader, place, "%s.%s = %s: %s", given->section, given->key, given->value,
+                       literal);
+        return;
+    }
+    value = config_hint_expand(loader, place, given->value);
+    if (value != NULL)
+        config_assign_expanded(loader, place,
+                               &(struct assignment){given->section, given->key, value});
+    free(value);
 }
 
 /* Returns whether the section exists; adds the stream of a stream's section. */
 static bool config_take_section(struct config_loader *loader, int place, const char *section)
 {
+    char hint[CONFIG_HINT_MAX];
+
     if (config_has_prefix(section, STREAM_PREFIX))
         config_begin_stream(loader, place, section + strlen(STREAM_PREFIX));
     else if (!config_is_section(section))
-        config_problem(loader, place, "unknown section [%s]", section);
+        config_problem(loader, place, "unknown section [%s]%s", section,
+                       config_hint_section(section, hint));
     else
         return true;
     return config_has_prefix(section, STREAM_PREFIX);
 }
 
+static int config_file_place(const struct config_loader *loader, int line)
+{
+    return loader->file * PLACE_LINES + (line < PLACE_LINES ? line : PLACE_LINES - 1);
+}
+
+/* Reads one file; place says where it was included. */
+static void config_file_read(struct config_loader *loader, int place, const char *path);
+
+/* A folder that is not there holds no file; one that cannot be read may. */
+static int config_file_glob_error(const char *folder, int err)
+{
+    (void)folder;
+    return err != ENOENT && err != ENOTDIR;
+}
+
+/* Reads all files of a pattern, which counts from the folder of the file that names it. */
+static void config_file_include(struct config_loader *loader, int place, const char *pattern)
+{
+    const char *from = loader->files[loader->file];
+    const char *slash = *pattern == '/' ? NULL : strrchr(from, '/');
+    char full[INI_LINE_MAX * 2];
+    glob_t found;
+    int err;
+
+    snprintf(full, sizeof(full), "%.*s%s", slash != NULL ? (int)(slash + 1 - from) : 0, from,
+             pattern);
+    err = glob(full, 0, config_file_glob_error, &found);
+    if (err == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            config_file_read(loader, place, found.gl_pathv[i]);
+        globfree(&found);
+    } else if (err != GLOB_NOMATCH) {
+        config_problem(loader, place, "include = %s: its folder cannot be read", pattern);
+    } else if (strpbrk(pattern, "*?[") == NULL) {
+        config_problem(loader, place, "include = %s: there is no file %s", pattern, full);
+    }
+}
+
 /* The three callbacks of ini_read(). */
 static void config_file_section(void *arg, int line, const char *section)
 {
-    (void)config_take_section(arg, line, section);
+    struct config_loader *loader = arg;
+
+    (void)config_take_section(loader, config_file_place(loader, line), section);
 }
 
 static void config_file_entry(void *arg, int line, const char *section, const char *key,
                               const char *value)
 {
-    if (*section == '\0')
-        config_problem(arg, line, "the key %s comes before the first [section]", key);
-    else if (config_is_section(section) || config_has_prefix(section, STREAM_PREFIX))
-        config_assign(arg, line, &(struct assignment){section, key, value});
+    struct config_loader *loader = arg;
+    const int place = config_file_place(loader, line);
+
+    if (*section == '\0' && strcmp(key, "include") == 0) {
+        char *pattern = config_hint_expand(loader, place, value);
+
+        if (pattern != NULL && *pattern == '\0')
+            config_problem(loader, place, "include names no file");
+        else if (pattern != NULL)
+            config_file_include(loader, place, pattern);
+        free(pattern);
+    } else if (*section == '\0') {
+        config_problem(loader, place, "the key %s comes before the first [section]", key);
+    } else if (config_is_section(section) || config_has_prefix(section, STREAM_PREFIX)) {
+        config_assign(loader, place, &(struct assignment){section, key, value});
+    }
 }
 
 static void config_file_error(void *arg, int line, const char *message)
 {
-    config_problem(arg, line, "%s", message);
+    struct config_loader *loader = arg;
+
+    config_problem(loader, config_file_place(loader, line), "%s", message);
+}
+
+static void config_file_read(struct config_loader *loader, int place, const char *path)
+{
+    struct ini_handler handler = {loader, config_file_section, config_file_entry,
+                                  config_file_error};
+    const int before = loader->file;
+    int err;
+
+    if (loader->depth == INCLUDE_DEPTH_MAX || loader->file_count == CONFIG_FILES_MAX) {
+        config_problem(loader, place,
+                       loader->depth == INCLUDE_DEPTH_MAX
+                           ? "includes are nested deeper than %d; does a file include itself?"
+                           : "there are more than %d files",
+                       loader->depth == INCLUDE_DEPTH_MAX ? INCLUDE_DEPTH_MAX : CONFIG_FILES_MAX);
+        return;
+    }
+    loader->files[loader->file_count] = config_copy(loader, path, strlen(path));
+    if (loader->files[loader->file_count] == NULL)
+        return;
+    loader->file = loader->file_count++;
+    loader->depth++;
+    err = ini_read(path, &handler);
+    loader->depth--;
+    loader->file = before;
+    loader->unread |= err != 0;
+    if (err != 0 && place == PLACE_NONE)
+        config_problem(loader, place, "cannot be read: %s", strerror(-err));
+    else if (err != 0)
+        config_problem(loader, place, "include: %s cannot be read: %s", path, strerror(-err));
 }
 
 /* Takes "SECTION.KEY=VALUE"; the section of a stream contains a dot. */
@@ -331,20 +450,16 @@ static void config_set_defaults(struct config_loader *loader)
     }
 }
 
-void config_file_load(struct config_loader *loader, size_t override_count)
+void config_file_load(struct config_loader *loader, const char *path, size_t override_count)
 {
-    struct ini_handler handler = {loader, config_file_section, config_file_entry,
-                                  config_file_error};
-    int err;
-
     config_set_defaults(loader);
-    err = ini_read(loader->path, &handler);
-    if (err != 0)
-        config_problem(loader, PLACE_NONE, "cannot be read: %s", strerror(-err));
+    config_file_read(loader, PLACE_NONE, path);
     for (size_t i = 0; i < override_count; i++)
         config_apply_override(loader, -(int)i - 1, loader->overrides[i]);
-    if (err == 0 && !loader->out_of_memory)
+    if (!loader->unread && !loader->out_of_memory)
         config_check(loader);
+    for (int i = 0; i < loader->file_count; i++)
+        free(loader->files[i]);
     for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++) {
         for (size_t id = 0; id < STREAM_KEY_COUNT; id++)
             free(loader->streams[i].texts[id]);

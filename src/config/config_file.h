@@ -7,7 +7,8 @@
 
 #include "config_loader.h"
 
-/* Fills loader->config, and checks it. Each problem counts in loader->problem_count. */
-void config_file_load(struct config_loader *loader, size_t override_count);
+/* Fills loader->config from the file at path and the overrides, and checks it. Each problem counts
+ * in loader->problem_count. */
+void config_file_load(struct config_loader *loader, const char *path, size_t override_count);
 
 #endif

@@ -118,13 +118,25 @@ void config_problem(struct config_loader *loader, int place, const char *format,
     if (place < 0)
         config_print_override(loader->problems, loader->overrides[-place - 1]);
     else if (place > 0)
-        fprintf(loader->problems, "%s:%d: ", loader->path, place);
+        fprintf(loader->problems, "%s:%d: ", loader->files[place / PLACE_LINES],
+                place % PLACE_LINES);
     else
-        fprintf(loader->problems, "%s: ", loader->path);
+        fprintf(loader->problems, "%s: ", loader->files[0]);
     va_start(args, format);
     vfprintf(loader->problems, format, args);
     va_end(args);
     fputc('\n', loader->problems);
+}
+
+const char *config_place_text(const struct config_loader *loader, int place, int other,
+                              char out[CONFIG_PLACE_MAX])
+{
+    if (other / PLACE_LINES == place / PLACE_LINES)
+        snprintf(out, CONFIG_PLACE_MAX, "on line %d", other % PLACE_LINES);
+    else
+        snprintf(out, CONFIG_PLACE_MAX, "at %s:%d", loader->files[other / PLACE_LINES],
+                 other % PLACE_LINES);
+    return out;
 }
 
 char *config_copy(struct config_loader *loader, const char *text, size_t len)

@@ -67,8 +67,11 @@ void config_set_value(struct config *config, const struct config_key *key, uint6
 /* A stream's index, or -1. */
 int config_find_stream(const struct config *config, const char *name);
 
-/* A place where a value was given: a line of the file, the override -place - 1, or nowhere. */
+/* A place where a value was given: line place % PLACE_LINES of file place / PLACE_LINES, the
+ * override -place - 1, or nowhere. */
 #define PLACE_NONE 0
+#define PLACE_LINES (1 << 20)
+#define CONFIG_FILES_MAX 256
 
 /* `column.NAME = source`, as given. */
 struct config_given_column {
@@ -80,12 +83,16 @@ struct config_given_column {
 /* A configuration on its way from text to struct. Main thread. */
 struct config_loader {
     struct config *config;
-    const char *path;
+    char *files[CONFIG_FILES_MAX]; /* owned; the first is the one that was asked for */
+    int file_count;
+    int file;       /* that is being read */
+    unsigned depth; /* of includes */
     const char *const *overrides;
     size_t cpu_count;
     FILE *problems;
     size_t problem_count;
     bool out_of_memory;
+    bool unread; /* a file could not be read: what follows from the whole is not checked */
     int key_places[CONFIG_KEY_COUNT];
     struct {
         int place; /* of the first [stream.NAME] */
@@ -100,6 +107,10 @@ struct config_loader {
 /* Writes one problem, preceded by its place. */
 void config_problem(struct config_loader *loader, int place, const char *format, ...)
     PRINTF_LIKE(3, 4);
+/* Where a value was given, for a sentence about another place: "on line 3", or with its file. */
+#define CONFIG_PLACE_MAX 600
+const char *config_place_text(const struct config_loader *loader, int place, int other,
+                              char out[CONFIG_PLACE_MAX]);
 /* strdup(), or NULL and a problem. */
 char *config_copy(struct config_loader *loader, const char *text, size_t len);
 /* The first line of the file that a key names, owned; or NULL and a problem. */

@@ -358,10 +358,11 @@ void config_stream_give_column(struct config_loader *loader, size_t index, int p
             return;
         loader->streams[index].column_count++;
     } else if (place > 0 && column[i].place > 0) {
+        char first[CONFIG_PLACE_MAX];
+
         config_problem(loader, place,
-                       "stream.%s." CONFIG_COLUMN_PREFIX "%s is given twice; the first is on line "
-                       "%d",
-                       stream, name, column[i].place);
+                       "stream.%s." CONFIG_COLUMN_PREFIX "%s is given twice; the first is %s",
+                       stream, name, config_place_text(loader, place, column[i].place, first));
         return;
     }
     free(column[i].text);

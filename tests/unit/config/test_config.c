@@ -1,73 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_config.c - every key's bounds, every mistake's line, and what a reload changes. */
-#include "alloy/config.h"
+#include "config_fixture.h"
 
 #include <inttypes.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#define STREAM \
-    "[stream.a]\ntable=d.t\n" /* two lines: a mistake that follows is on line 3 or later */
-#define CPUS 6
-
-static char problems[1 << 16];
-static char path[64];
-
-static void write_file(const char *text)
-{
-    FILE *file = fopen(path, "w");
-
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
-static struct config *load_with(const char *text, const char *const *overrides, size_t count,
-                                size_t cpus)
-{
-    FILE *out = fmemopen(problems, sizeof(problems), "w");
-    struct config *config;
-
-    memset(problems, 0, sizeof(problems));
-    write_file(text);
-    config = config_load(path, overrides, count, cpus, out);
-    fclose(out);
-    assert_true((config == NULL) == (problems[0] != '\0'));
-    return config;
-}
-
-static struct config *load(const char *text)
-{
-    return load_with(text, NULL, 0, CPUS);
-}
-
-static struct config *must_load(const char *text)
-{
-    struct config *config = load(text);
-
-    assert_string_equal(problems, "");
-    return config;
-}
-
-static int make_path(void **state)
-{
-    int fd;
-
-    (void)state;
-    strcpy(path, "/tmp/alloy-test-config-XXXXXX");
-    fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_path(void **state)
-{
-    (void)state;
-    return unlink(path);
-}
 
 /* ---- wrong configurations ---- */
 
@@ -80,9 +15,29 @@ struct wrong {
 static const struct wrong wrongs[] = {
     {0, "", "no [stream.NAME] section"},
     {0, "[server]\n", "no [stream.NAME] section"},
-    {3, STREAM "[sever]\nlisten = x", "unknown section [sever]"},
-    {4, STREAM "[server]\nlisen = 1", "unknown key lisen in [server]"},
-    {3, STREAM "tabel = d.t", "unknown key tabel in [stream.a]"},
+    {3, STREAM "[sever]\nlisten = x", "unknown section [sever]; did you mean server?"},
+    {3, STREAM "[streams.b]\ntable = d.t", "unknown section [streams.b]; did you mean [stream.b]?"},
+    {3, STREAM "[zzzzzz]\nx = x", "unknown section [zzzzzz]\n"},
+    {4, STREAM "[server]\nlisen = 1", "unknown key lisen in [server]; did you mean listen?"},
+    {4, STREAM "[admin]\nmax_body = 1", "unknown key max_body in [admin]; it is a key of [server]"},
+    {4, STREAM "[clickhouse]\nmax_insert_threads = 1", "is given as setting.max_insert_threads"},
+    {4, STREAM "[server]\nx = 1", "unknown key x in [server]\n"},
+    {3, STREAM "tabel = d.t", "unknown key tabel in [stream.a]; did you mean table?"},
+    {3, STREAM "columns.x = path", "unknown key columns.x in [stream.a]; did you mean column.x?"},
+    {4, STREAM "[redis]\nkey_prefix = \"alloy:\"", "the quotes would be part of the value"},
+    {3, STREAM "id = 'event_id'", "the quotes would be part of the value"},
+    {4, STREAM "[server]\nlisten = h:1 # here", "a # begins no comment behind a value"},
+    {3, STREAM "events = # none", "a # begins no comment behind a value"},
+    {3, STREAM "id = ${ALLOY_TEST_NONE}", "environment variable ALLOY_TEST_NONE is not set"},
+    {3, STREAM "id = ${}", "${ begins an environment variable"},
+    {3, STREAM "id = ${A", "${ begins an environment variable"},
+    {3, STREAM "id = ${A-b}", "${ begins an environment variable"},
+    {1, "include = /nonexistent/x.ini\n" STREAM, "there is no file /nonexistent/x.ini"},
+    {1, "include =\n" STREAM, "include names no file"},
+    {4, STREAM "[server]\ninclude = x.ini", "unknown key include in [server]"},
+    {6, STREAM "[journal]\ndir = /tmp\n[dead_letter]\ndir = /tmp/.", "are one folder"},
+    {6, STREAM "[journal]\ndir = /nonexistent/a\n[dead_letter]\ndir = /nonexistent/a//",
+     "are one folder"},
     {1, "threads = 2\n" STREAM, "before the first [section]"},
     {5, STREAM "[ring]\ncapacity=1\ncapacity=2",
      "ring.capacity is given twice; the first is on line 4"},
@@ -173,7 +128,10 @@ static const struct wrong wrongs[] = {
     {4, STREAM "[server]\nlisten =", "an address is missing"},
     {4, STREAM "[server]\nlisten = h:80,", "an address is missing"},
     {4, STREAM "[server]\nlisten = h:80, h:80", "given twice"},
-    {4, STREAM "[admin]\nlisten = 127.0.0.1:8080", "has an address of server.listen"},
+    {4, STREAM "[admin]\nlisten = 127.0.0.1:8080", "have an address in common"},
+    {6, STREAM "[server]\nlisten = 0.0.0.0:81\n[admin]\nlisten = 127.0.0.1:81", "in common"},
+    {6, STREAM "[server]\nlisten = [::]:81\n[admin]\nlisten = localhost:81", "in common"},
+    {6, STREAM "[server]\nlisten = 127.0.0.1:81\n[admin]\nlisten = localhost:81", "in common"},
     {4, STREAM "[server]\nmax_body=1GiB", "larger than server.max_buffers"},
     {4, STREAM "[redis]\nurl = localhost:6379", "must begin with redis://"},
     {4, STREAM "[redis]\nurl = rediss://h", "TLS is not supported"},
@@ -515,17 +473,6 @@ static void every_key_takes_its_default_and_bounds_and_nothing_beyond(void **sta
 }
 
 /* ---- dump ---- */
-
-static char *dump(const struct config *config)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
-
-    config_dump(config, out);
-    fclose(out);
-    return text;
-}
 
 static void a_dump_reads_back_to_the_same_dump(void **state)
 {
