@@ -311,7 +311,21 @@ uint64_t apart_rows(const struct apart *apart)
     return rows;
 }
 
-void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns)
+/* Whether a row that was refused for its values is at fault: the table takes others, or nobody is
+ * left to ask and there are too few of them to accuse the table. */
+static bool apart_is_at_fault(const struct insert *insert, const struct apart_proof *proof,
+                              bool few)
+{
+    if (insert->proven)
+        return true;
+    /* What was tried before the table took rows may go in now: it goes again. */
+    if (insert->sure)
+        return proof->takes_since_ns != 0 ? insert->tried_ns > proof->takes_since_ns
+                                          : few && proof->all_tried;
+    return few && !insert->fickle && proof->checked_ns > insert->answered_ns;
+}
+
+void apart_review(struct apart *apart, const struct apart_proof *proof)
 {
     const bool few = apart->refused_alone < APART_TRUSTED && apart->kept.count < APART_TRUSTED;
     struct insert_list left;
@@ -319,10 +333,11 @@ void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns)
     insert_list_init(&left);
     while (apart->kept.first != NULL) {
         struct insert *insert = insert_list_pop(&apart->kept);
-        if (insert->proven || (few && !insert->fickle && checked_ns > insert->answered_ns)) {
+        if (apart_is_at_fault(insert, proof, few)) {
             insert_move(insert, INSERT_BURYING);
             insert_list_push_back(&apart->burying, insert);
-        } else if (insert->answered_ns < taken_ns) {
+        } else if (insert->answered_ns < proof->taken_ns ||
+                   (insert->sure && proof->takes_since_ns != 0)) {
             insert_move(insert, INSERT_REFUSED);
             insert_list_push_back(&apart->again, insert);
         } else {

@@ -72,14 +72,20 @@ uint64_t apart_next_due(const struct apart *apart);
 /* Events here, without those in inserts that are out. */
 uint64_t apart_rows(const struct apart *apart);
 
+/* What is known when the rows that are kept are looked at again. */
+struct apart_proof {
+    uint64_t taken_ns;       /* when what the stream took last was sent */
+    uint64_t checked_ns;     /* the table is known to have been the same from before that success to
+                              * this time; 0: it is not */
+    uint64_t takes_since_ns; /* since when the table takes rows, as it is now; 0: it does not */
+    bool all_tried;          /* the stream has no row that might go in */
+};
 /*
- * Looks at the rows that are kept again. taken_ns: when what the stream took last was sent.
- * checked_ns: the table is known to have been the same from before that success to this time; 0: it
- * is not. What is proven to be at fault is moved to burying; what has not been tried since the
- * success goes again, at once: a fickle table has no time to break in between, and only that proves
- * anything of a fickle insert.
+ * Looks at the rows that are kept again. What is proven to be at fault is moved to burying; what
+ * has not been tried since the last success goes again, at once: a fickle table has no time to
+ * break in between, and only that proves anything of a fickle insert.
  */
-void apart_review(struct apart *apart, uint64_t taken_ns, uint64_t checked_ns);
+void apart_review(struct apart *apart, const struct apart_proof *proof);
 /* Moves the kept rows to burying; untried: also all that waits to be taken apart. Never touches an
  * insert that may be in ClickHouse. */
 void apart_bury(struct apart *apart, bool untried);

@@ -79,13 +79,21 @@ void flusher_act_bury(struct flusher *flusher, struct lane *lane)
     }
 }
 
+/* Whether no insert of the lane is left that might go in. */
+static bool flusher_act_tried(const struct lane *lane)
+{
+    const struct apart *apart = &lane->apart;
+
+    return apart->out == 0 && lane->out == 0 && lane->waiting.first == NULL &&
+           apart->likely.first == NULL && apart->suspects.first == NULL &&
+           apart->again.first == NULL;
+}
+
 /* The table takes no row, or nothing is left to try: we keep what it has refused. */
 static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
 {
     const struct apart *apart = &lane->apart;
-    const bool tried = apart->out == 0 && lane->out == 0 && lane->waiting.first == NULL &&
-                       apart->likely.first == NULL && apart->suspects.first == NULL &&
-                       apart->again.first == NULL;
+    const bool tried = flusher_act_tried(lane);
 
     if (lane->state == LANE_REFUSES ||
         (apart->refused_alone < APART_GIVEN_UP &&
@@ -103,21 +111,33 @@ static uint64_t flusher_act_inserted_ms(const struct flusher *flusher, const str
     return atomic_load_explicit(&flusher->inserted_ms[lane->stream], memory_order_relaxed);
 }
 
-/* Whether we know that the table, as it is now, has taken rows, in this life or an earlier one. */
-static bool flusher_act_took_rows(const struct flusher *flusher, const struct lane *lane)
+/* Since when the table, as far as we know it, takes rows, in this life or from an earlier one on;
+ * 0: it does not. */
+static uint64_t flusher_act_takes_since(const struct flusher *flusher, const struct lane *lane)
 {
-    if (!lane->facts_read || lane->facts.modified_s == 0)
-        return false;
-    return lane_takes_rows(lane) ||
-           flusher_act_inserted_ms(flusher, lane) / 1000 > (uint64_t)lane->facts.modified_s;
+    if (lane->state == LANE_REFUSES)
+        return 0;
+    if (lane->facts_read && lane->facts.modified_s != 0 &&
+        flusher_act_inserted_ms(flusher, lane) / 1000 > (uint64_t)lane->facts.modified_s)
+        return 1;
+    return lane_takes_rows(lane) ? lane->takes_since_ns : 0;
 }
 
 void flusher_act_review(struct flusher *flusher, struct lane *lane)
 {
+    uint64_t since_ns;
+
     if (lane->apart.kept.first == NULL)
         return;
-    apart_review(&lane->apart, lane->taken_ns,
-                 flusher_act_took_rows(flusher, lane) ? lane->facts_ns : 0);
+    since_ns = flusher_act_takes_since(flusher, lane);
+    apart_review(&lane->apart,
+                 &(struct apart_proof){
+                     .taken_ns = lane->taken_ns,
+                     .checked_ns = since_ns != 0 && lane->facts_read && lane->facts.modified_s != 0
+                                       ? lane->facts_ns
+                                       : 0,
+                     .takes_since_ns = since_ns,
+                     .all_tried = lane->batches == NULL && flusher_act_tried(lane)});
     flusher_act_bury(flusher, lane);
     flusher_tell_kept(flusher, lane);
 }
@@ -220,7 +240,7 @@ static void flusher_act_again(struct flusher *flusher, struct lane *lane,
     const uint64_t now = clock_mono_ms();
     const uint64_t asked = transfer->answer.retry_after_ms;
 
-    insert->doubt = insert->doubt || !reading->definite;
+    insert->doubt = insert->doubt || (!reading->definite && !transfer->answer.unsent);
     insert_move(insert, INSERT_PUT_OFF);
     lane->answers =
         !transfer->answer.transport_failed && (reading->code != 0 || transfer->answer.status < 500);
@@ -390,11 +410,13 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
         insert->refused_ns = insert->answered_ns;
 }
 
-static struct insert_evidence flusher_act_evidence(const struct lane *lane,
+static struct insert_evidence flusher_act_evidence(const struct flusher *flusher,
                                                    const struct insert *insert, bool expected,
                                                    bool no_table)
 {
+    const struct lane *lane = &flusher->lanes[insert->stream];
     const bool known = lane->facts_known && lane->facts_read && lane->facts.table_exists;
+    const uint64_t since_ns = flusher_act_takes_since(flusher, lane);
 
     return (struct insert_evidence){
         .count = insert->count,
@@ -405,9 +427,11 @@ static struct insert_evidence flusher_act_evidence(const struct lane *lane,
         .expected = expected,
         .no_table = no_table,
         .refusals = insert->refusals,
+        .takes_rows = since_ns != 0 && insert->tried_ns > since_ns,
         .others_went = insert->proven,
         .views = !known || lane->facts.has_views,
         .stores = !lane->facts_read || !lane->facts.table_exists || lane->facts.stores_rows,
+        .doubles = known && lane->facts.doubles != NULL,
         .facts_missing =
             !lane->facts_known && insert->answered_ns - lane->lost_ns < FACTS_WAIT_MS * 1000000ull,
     };
@@ -451,8 +475,9 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     if (reading.class == INSERT_BAD_ROWS || reading.class == INSERT_SPLIT)
         lane_judged(lane);
     flusher_tell_error(flusher, reading.class);
+    insert->tried_ns = transfer->started_ns;
     flusher_act_note(insert, &reading, no_table);
-    evidence = flusher_act_evidence(lane, insert, expected, no_table);
+    evidence = flusher_act_evidence(flusher, insert, expected, no_table);
     verdict = insert_judge(&reading, &evidence, blames_view);
     /* The view came after the table, which has the rows by now: a later refusal, for lack of memory
      * for example, does not prove that they are not in. */
@@ -461,6 +486,10 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     switch (verdict) {
     case INSERT_VERDICT_DONE:
         insert->doubt = insert->doubt || transfer->resent;
+        flusher_act_done(flusher, lane, insert, transfer->started_ns);
+        break;
+    case INSERT_VERDICT_STORED:
+        insert->ignore_views = insert->view_blamed = true;
         flusher_act_done(flusher, lane, insert, transfer->started_ns);
         break;
     case INSERT_VERDICT_ASK:
@@ -486,6 +515,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     case INSERT_VERDICT_CUT:
     case INSERT_VERDICT_BURY:
     case INSERT_VERDICT_KEEP:
+        insert->sure = verdict == INSERT_VERDICT_KEEP && reading.sure;
         if (verdict == INSERT_VERDICT_KEEP)
             flusher_act_keep(insert, &reading);
         flusher_act_refused(flusher, lane, transfer, verdict);

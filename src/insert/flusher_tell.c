@@ -125,7 +125,8 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
         health_raise(
             flusher->parts.health, key, false,
             "table %s.%s refused every row that was tried (%s), and they are dead letters now. "
-            "Correct the table, then replay them: alloyctl replay. This ends with the first row "
+            "Correct the table, then replay them: alloyctl dead-letter replay. This ends with the "
+            "first row "
             "that goes in",
             of->database, of->table, cause.text);
     else if (lane->state == LANE_REFUSES)

@@ -92,8 +92,10 @@ struct insert {
     uint32_t doublings;   /* of the time it is given */
     uint64_t refused_ns;  /* the first of the refusals, or its whole's, or, where these come and
                              go with the table, the last that counted; 0: none yet */
+    uint64_t tried_ns;    /* when the last try that has an answer was begun */
     uint64_t answered_ns; /* the last answer */
     bool proven;          /* between refused_ns and the last try the table took other rows */
+    bool sure;            /* KEPT for its values: at fault as soon as the table takes any row */
     bool fickle;          /* KEPT for what comes and goes with the table: see apart_review() */
     uint64_t due_ms;      /* not to be sent before */
     bool asks;            /* it waits for what is known of the table */

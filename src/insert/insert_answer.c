@@ -68,6 +68,7 @@ static const struct code_entry code_entries[] = {
 #define CODE_TABLE_IS_DROPPED 218
 #define CODE_TOO_MANY_PARTS 252
 #define CODE_ACCESS_DENIED 497
+#define AT_ROW "(at row " /* of the input, where a parser has stopped */
 #define TOO_MANY_PARTITIONS "Too many partitions for single INSERT block"
 
 static const char *insert_answer_find(struct slice haystack, const char *needle)
@@ -148,6 +149,7 @@ static struct insert_reading insert_answer_read_code(int code, struct slice body
     case CODE_VALUE:
         reading.class = INSERT_BAD_ROWS;
         reading.sure = true;
+        reading.unread = insert_answer_find(body, AT_ROW) != NULL;
         break;
     case CODE_ROW:
         reading.class = INSERT_BAD_ROWS;
@@ -265,7 +267,7 @@ int insert_answer_body_code(struct slice body)
 bool insert_answer_row(struct slice body, uint64_t *row)
 {
     /* Parsers use the first wording, constraints the second. */
-    static const char *const places[] = {"(at row ", "is violated at row "};
+    static const char *const places[] = {AT_ROW, "is violated at row "};
     const char *end = body.data + body.len;
 
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {

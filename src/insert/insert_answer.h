@@ -25,6 +25,7 @@ enum insert_class {
 struct insert_answer {
     bool transport_failed; /* curl gave an error: the outcome is unknown */
     bool timed_out;        /* it ran out of time */
+    bool unsent;           /* with transport_failed: not one byte of it can have arrived */
     long status;           /* HTTP status, 0 when there was none */
     int exception_code;    /* X-ClickHouse-Exception-Code; 0: no such header */
     bool has_summary;      /* X-ClickHouse-Summary came and had written_rows */
@@ -38,7 +39,8 @@ struct insert_reading {
     enum insert_class class;
     int code;       /* ClickHouse's; 0: none */
     bool definite;  /* if the table itself refuses: this try has put nothing into it */
-    bool sure;      /* a row refused alone is at fault, whatever happens to others */
+    bool sure;      /* a row refused alone is at fault, if the table takes any row */
+    bool unread;    /* ... in any case: its bytes could not be read, before the table came in */
     bool too_large; /* fewer rows may pass */
 };
 

@@ -26,7 +26,8 @@ bool insert_judge_alone(const struct insert_evidence *evidence)
 
 bool insert_judge_ignore_views(const struct insert_evidence *evidence, bool blames_view)
 {
-    return evidence->stores && !evidence->ignore_views && (evidence->views || blames_view);
+    return evidence->stores && !evidence->doubles && !evidence->ignore_views &&
+           (evidence->views || blames_view);
 }
 
 bool insert_judge_is_fickle(const struct insert_reading *reading)
@@ -79,6 +80,10 @@ enum insert_verdict insert_judge(const struct insert_reading *reading,
         return INSERT_VERDICT_DONE;
     if (!reading->definite || evidence->no_table)
         return INSERT_VERDICT_AGAIN;
+    /* A table has an insert before its views see it. Of one without tokens there is no other way to
+     * learn that: it would take the rows once more. */
+    if (blames_view && evidence->stores && evidence->doubles && !evidence->facts_missing)
+        return INSERT_VERDICT_STORED;
     if (!halve && !insert_judge_suspects(reading, evidence))
         return reading->class == INSERT_UNKNOWN ? INSERT_VERDICT_ASIDE : INSERT_VERDICT_AGAIN;
     if (evidence->facts_missing)
@@ -93,5 +98,9 @@ enum insert_verdict insert_judge(const struct insert_reading *reading,
         return INSERT_VERDICT_HALVE;
     if (evidence->count > 1)
         return INSERT_VERDICT_CUT;
-    return reading->sure ? INSERT_VERDICT_BURY : INSERT_VERDICT_KEEP;
+    /* What a table refuses that has taken no row yet may be the table's fault, whatever the code.
+     */
+    if (reading->sure && (reading->unread || evidence->takes_rows || evidence->others_went))
+        return INSERT_VERDICT_BURY;
+    return INSERT_VERDICT_KEEP;
 }

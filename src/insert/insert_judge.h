@@ -24,23 +24,26 @@ struct insert_evidence {
     bool expected;     /* it was cut out of one that was refused in the same way */
     bool no_table;     /* refused because the table is not there, or not for us */
     uint32_t refusals; /* definite ones with this code that count, this one included */
+    bool takes_rows;   /* the table, as it is now, had taken rows of the stream before this try */
     bool others_went;  /* the lane took other rows between the first of them and this try */
     /* the table */
     bool views;         /* materialized views may read it */
-    bool stores;        /* it keeps the rows and the tokens that it takes */
+    bool stores;        /* it keeps the rows that it takes */
+    bool doubles;       /* it keeps no tokens, and takes the same rows again */
     bool facts_missing; /* neither is known yet, but an answer may still come */
 };
 
 enum insert_verdict {
-    INSERT_VERDICT_DONE,  /* it is in ClickHouse */
-    INSERT_VERDICT_AGAIN, /* send it later, as it is */
-    INSERT_VERDICT_ASK,   /* send it as it is, after asking about the table */
-    INSERT_VERDICT_PROVE, /* send it at once, in a way that lets the next answer decide */
-    INSERT_VERDICT_ASIDE, /* send it as it is, beside its lane */
-    INSERT_VERDICT_HALVE, /* halve it: fewer rows may pass */
-    INSERT_VERDICT_CUT,   /* cut it: some row is at fault */
-    INSERT_VERDICT_BURY,  /* bury its one row, which is at fault */
-    INSERT_VERDICT_KEEP,  /* keep its one row, which is at fault if the table takes others */
+    INSERT_VERDICT_DONE,   /* it is in ClickHouse */
+    INSERT_VERDICT_STORED, /* so it is, though a view has refused it */
+    INSERT_VERDICT_AGAIN,  /* send it later, as it is */
+    INSERT_VERDICT_ASK,    /* send it as it is, after asking about the table */
+    INSERT_VERDICT_PROVE,  /* send it at once, in a way that lets the next answer decide */
+    INSERT_VERDICT_ASIDE,  /* send it as it is, beside its lane */
+    INSERT_VERDICT_HALVE,  /* halve it: fewer rows may pass */
+    INSERT_VERDICT_CUT,    /* cut it: some row is at fault */
+    INSERT_VERDICT_BURY,   /* bury its one row, which is at fault */
+    INSERT_VERDICT_KEEP,   /* keep its one row, which is at fault if the table takes others */
 };
 
 /* Refusals with one code before we suspect the rows: for codes that we know nothing about, and for

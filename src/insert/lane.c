@@ -52,6 +52,8 @@ void lane_move(struct lane *lane, enum lane_state to)
 {
     ALLOY_ASSERT((lane_moves[lane->state] & STATE(to)) != 0);
     lane->state = to;
+    if (to == LANE_REFUSES)
+        lane->takes_since_ns = 0;
     ALLOY_ASSERT(to != LANE_WELL || lane->backoff.failures == 0);
 }
 
@@ -371,6 +373,8 @@ void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_
     lane->failed_id = 0;
     lane->retries = 0;
     lane->success_ns = clock_mono_ns();
+    if (lane->takes_since_ns == 0 || lane->success_version != lane->version)
+        lane->takes_since_ns = lane->success_ns;
     if (sent_ns > lane->taken_ns)
         lane->taken_ns = sent_ns;
     lane->success_version = lane->version;

@@ -97,6 +97,8 @@ struct lane {
     uint64_t asked_ns; /* when we last asked */
     uint32_t version;  /* changes with the table */
     uint32_t success_version; /* version at success_ns */
+    uint64_t takes_since_ns;  /* when the table, in this version, has taken rows first, or again
+                               * after  it had refused all; 0: it has not */
     struct backoff probe_backoff;
     uint64_t probe_at_ms;
     uint64_t fresh_from_ms; /* until then new inserts wait for the facts */

@@ -252,12 +252,16 @@ void transfer_destroy(struct transfer *transfer)
 void transfer_end(struct transfer *transfer, CURLcode result)
 {
     curl_off_t connected = 0;
+    long sent = 0;
 
     transfer->answer.transport_failed = result != CURLE_OK;
     /* A time-out before the connection is there means that the server is away, not that it is
      * slow. */
     curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
     transfer->answer.timed_out = result == CURLE_OPERATION_TIMEDOUT && connected > 0;
+    /* No connection, now or in an earlier try of curl's own: an outage leaves no doubt. */
+    curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
+    transfer->answer.unsent = result != CURLE_OK && connected == 0 && sent == 0;
     transfer->answer.body = (struct slice){transfer->body, transfer->body_len};
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->answer.status);
     if (result != CURLE_OK && transfer->error[0] == '\0')

@@ -246,6 +246,61 @@ def test_what_every_row_is_refused_for_costs_none(make_alloyd, redis, own_clickh
     assert reasons(alloyd) == {}
 
 
+@pytest.mark.parametrize("definition", [
+    "m UInt8 MATERIALIZED intDiv(1, length(v) * 0)",
+    "m UInt8 MATERIALIZED toUInt8(concat('x', v))",
+    "m Date MATERIALIZED toDate(substring(v, 100))",
+    "CONSTRAINT long CHECK length(v) > 1000",
+])
+def test_a_column_that_can_never_be_filled_costs_no_row(make_alloyd, redis, own_clickhouse, definition):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v String, {definition}) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values("good", n=50)).status == 202
+    harness.wait_until(lambda: "clickhouse.events.refuses" in reasons(alloyd), "the table is told")
+    assert alloyd.books()["dead_lettered"] == 0
+    own_clickhouse.query("ALTER TABLE default.t DROP " + ("CONSTRAINT long" if "CONSTRAINT" in definition else "COLUMN m"))
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (50, 0)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 50
+
+
+def test_a_few_bad_values_are_letters_though_the_table_has_no_row_yet(make_alloyd, redis, own_clickhouse):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED intDiv(10, v)) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    assert alloyd.post(values(0, n=5)).status == 202
+    harness.wait_until(lambda: alloyd.books()["dead_lettered"] == 5, "dead-lettered")
+    assert alloyd.settled()["pending"] == 0
+
+
+@pytest.mark.parametrize("engine", ["Memory", "Log", "MergeTree ORDER BY event_id"])
+def test_a_view_doubles_no_row_of_a_table_that_knows_no_tokens(make_alloyd, redis, own_clickhouse, engine):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v String) ENGINE = {engine}")
+    own_clickhouse.query("CREATE TABLE default.kept (event_id String, n UInt8) ENGINE = MergeTree ORDER BY event_id")
+    own_clickhouse.query("CREATE MATERIALIZED VIEW default.mv TO default.kept AS SELECT event_id, toUInt8(v) AS n FROM default.t")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    harness.wait_until(lambda: "clickhouse.events.window" in reasons(alloyd), "the table is looked at")
+    assert alloyd.post(values("1", "x")).status == 202
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (20, 0)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 20
+    assert "clickhouse.events.view" in reasons(alloyd)
+
+
+def test_a_backlog_of_an_outage_is_halved_where_it_is_too_large(make_alloyd, redis, own_clickhouse):
+    """Nothing was sent while nobody listened, so that the inserts are not in doubt."""
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v UInt32) ENGINE = MergeTree ORDER BY event_id PARTITION BY v % 100 {WINDOW}")
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.t", server={"threads": 1}, clickhouse={
+        "retry_max": "300ms", "setting.max_partitions_per_insert_block": "20"})).start()
+    own_clickhouse.kill()
+    rows = "\n".join(json.dumps({"event_id": f"e{i}", "v": i}) for i in range(100))
+    assert alloyd.post(rows).status == 202
+    harness.wait_until(lambda: alloyd.metrics()['alloy_clickhouse_errors_total{class="retry"}'] > 2, "tries in vain")
+    own_clickhouse.start()
+    books = alloyd.settled()
+    assert (books["inserted"], books["dead_lettered"]) == (100, 0)
+    assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 100
+
+
 def test_a_stream_whose_events_were_let_go_takes_traffic_again(make_alloyd, redis, own_clickhouse):
     own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED throwIf(1)) "
                          f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")

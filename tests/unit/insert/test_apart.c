@@ -61,19 +61,56 @@ static void refuse_alone(size_t n)
     insert_destroy(insert);
 }
 
+static void review(uint64_t taken_ns, uint64_t checked_ns)
+{
+    apart_review(&apart, &(struct apart_proof){.taken_ns = taken_ns, .checked_ns = checked_ns});
+}
+
+static void a_value_is_at_fault_once_the_table_takes_rows(void **state)
+{
+    (void)state;
+    keep(100, 200)->sure = true;
+    review(50, 250); /* it took rows once, and has changed since */
+    assert_int_equal(apart.kept.count, 1);
+    apart.kept.first->tried_ns = 150;
+    apart_review(&apart, &(struct apart_proof){.takes_since_ns = 149});
+    assert_int_equal(apart.burying.count, 1);
+    /* Tried before the table took a row, it may go in now. */
+    keep(100, 200)->sure = true;
+    apart.kept.first->tried_ns = 150;
+    apart_review(&apart, &(struct apart_proof){.takes_since_ns = 150});
+    assert_int_equal(apart.burying.count, 1);
+    assert_int_equal(apart.again.count, 1);
+}
+
+static void so_many_values_and_no_other_row_are_the_tables_fault(void **state)
+{
+    (void)state;
+    for (int i = 1; i < APART_TRUSTED; i++)
+        keep(100, 200)->sure = true;
+    apart_review(&apart, &(struct apart_proof){.all_tried = false});
+    assert_int_equal(apart.kept.count, APART_TRUSTED - 1);
+    keep(100, 200)->sure = true;
+    apart_review(&apart, &(struct apart_proof){.all_tried = true});
+    assert_int_equal(apart.kept.count, APART_TRUSTED);
+    insert_destroy(apart_take_kept(&apart));
+    apart_review(&apart, &(struct apart_proof){.all_tried = true});
+    assert_int_equal(apart.burying.count, APART_TRUSTED - 1);
+}
+
 static void a_row_is_buried_when_others_went_in_between_two_refusals(void **state)
 {
     struct insert *kept = keep(100, 200);
 
     (void)state;
-    apart_review(&apart, 150, 0); /* before it was sent again: the table may have broken since */
+    review(150, 0); /* before it was sent again: the table may have broken since */
     assert_int_equal(apart.kept.count, 1);
     kept->proven = true; /* as the flusher sets it when it sends */
-    apart_review(&apart, 150, 0);
+    review(150, 0);
     assert_int_equal(apart.burying.count, 1);
     assert_int_equal(apart.burying.first->state, INSERT_BURYING);
     (void)keep(100, 200);
-    apart_review(&apart, 250, 0); /* it goes again: then the next answer tells */
+    review(250, 0); /* it goes again: then the next answer tells */
     assert_int_equal(apart.again.count, 1);
     assert_int_equal(apart.burying.count, 1);
     assert_int_equal(apart.kept.count, 0);
@@ -83,13 +120,13 @@ static void a_table_that_is_known_to_be_the_same_is_proof_for_so_many_rows(void 
 {
     (void)state;
     (void)keep(100, 200);
-    apart_review(&apart, 50, 150); /* looked at before it was refused */
+    review(50, 150); /* looked at before it was refused */
     assert_int_equal(apart.kept.count, 1);
     refuse_alone(APART_TRUSTED);
-    apart_review(&apart, 50, 250);
+    review(50, 250);
     assert_int_equal(apart.kept.count, 1);
     apart.refused_alone = APART_TRUSTED - 1;
-    apart_review(&apart, 50, 250);
+    review(50, 250);
     assert_int_equal(apart.burying.count, 1);
 }
 
@@ -194,6 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_row_is_buried_when_others_went_in_between_two_refusals),
+        TEST(a_value_is_at_fault_once_the_table_takes_rows),
+        TEST(so_many_values_and_no_other_row_are_the_tables_fault),
         TEST(a_table_that_is_known_to_be_the_same_is_proof_for_so_many_rows),
         TEST(on_demand_all_is_buried_but_what_may_be_in),
         TEST(what_looks_like_the_bad_rows_goes_last_while_that_is_the_rule),

@@ -12,7 +12,9 @@
 #include "insert_judge.h"
 
 static const struct insert_reading bad_rows = {
-    .class = INSERT_BAD_ROWS, .code = 27, .definite = true, .sure = true};
+    .class = INSERT_BAD_ROWS, .code = 27, .definite = true, .sure = true, .unread = true};
+static const struct insert_reading bad_value = {
+    .class = INSERT_BAD_ROWS, .code = 153, .definite = true, .sure = true};
 static const struct insert_reading split = {
     .class = INSERT_SPLIT, .code = 252, .definite = true, .too_large = true};
 static const struct insert_reading table = {
@@ -60,6 +62,13 @@ static void a_row_is_buried_only_for_what_it_is_itself(void **state)
     (void)state;
     assert_int_equal(judge(bad_rows, evidence), INSERT_VERDICT_BURY);
     assert_int_equal(judge(split, evidence), INSERT_VERDICT_KEEP);
+    /* A column that can never be filled refuses every row with such a code. */
+    assert_int_equal(judge(bad_value, evidence), INSERT_VERDICT_KEEP);
+    evidence.takes_rows = true;
+    assert_int_equal(judge(bad_value, evidence), INSERT_VERDICT_BURY);
+    evidence.takes_rows = false;
+    evidence.others_went = true;
+    assert_int_equal(judge(bad_value, evidence), INSERT_VERDICT_BURY);
     evidence.refusals = 100;
     evidence.others_went = true;
     assert_int_equal(judge(unknown, evidence), INSERT_VERDICT_KEEP);
@@ -69,6 +78,25 @@ static void a_row_is_buried_only_for_what_it_is_itself(void **state)
     assert_int_equal(judge(bad_rows, evidence), INSERT_VERDICT_CUT);
     assert_int_equal(judge(memory, evidence), INSERT_VERDICT_HALVE);
     assert_int_equal(judge(split, evidence), INSERT_VERDICT_HALVE);
+}
+
+static void what_a_view_refuses_is_in_a_table_that_would_take_it_again(void **state)
+{
+    struct insert_evidence evidence = one_row();
+
+    (void)state;
+    evidence.count = 10;
+    evidence.views = true;
+    evidence.doubles = true;
+    assert_int_equal(insert_judge(&bad_value, &evidence, true), INSERT_VERDICT_STORED);
+    assert_int_equal(insert_judge(&memory, &evidence, true), INSERT_VERDICT_STORED);
+    /* The table itself has refused: its rows may go again. */
+    assert_int_equal(insert_judge(&bad_value, &evidence, false), INSERT_VERDICT_CUT);
+    evidence.doubles = false;
+    assert_int_equal(insert_judge(&bad_value, &evidence, true), INSERT_VERDICT_PROVE);
+    evidence.stores = false;
+    evidence.doubles = true;
+    assert_int_equal(insert_judge(&bad_value, &evidence, true), INSERT_VERDICT_CUT);
 }
 
 static void a_refusal_must_come_so_often_and_others_go_in_meanwhile(void **state)
@@ -199,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_definite_goes_again_as_it_is),
         cmocka_unit_test(a_row_is_buried_only_for_what_it_is_itself),
+        cmocka_unit_test(what_a_view_refuses_is_in_a_table_that_would_take_it_again),
         cmocka_unit_test(a_refusal_must_come_so_often_and_others_go_in_meanwhile),
         cmocka_unit_test(that_the_table_is_not_there_is_no_evidence_however_often_it_comes),
         cmocka_unit_test(what_comes_and_goes_with_the_table_is_fickle),
