@@ -40,21 +40,21 @@
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
 
 static const struct refusal refuse_events = {
-    413, "too_large", "The request holds more events, or a larger one, than can be taken at once."};
-static const struct refusal refuse_head_slow = {408, "timeout", "The head did not arrive in time."};
-static const struct refusal refuse_body_slow = {408, "timeout", "The body did not arrive in time."};
-static const struct refusal refuse_memory = {503, "overloaded",
+    ERROR_too_large, "The request holds more events, or a larger one, than can be taken at once."};
+static const struct refusal refuse_head_slow = {ERROR_timeout, "The head did not arrive in time."};
+static const struct refusal refuse_body_slow = {ERROR_timeout, "The body did not arrive in time."};
+static const struct refusal refuse_memory = {ERROR_overloaded,
                                              "Too many requests are being received."};
-static const struct refusal refuse_connection = {503, "overloaded",
+static const struct refusal refuse_connection = {ERROR_overloaded,
                                                  "There is no room for one more connection."};
-static const struct refusal refuse_ring = {503, "overloaded",
+static const struct refusal refuse_ring = {ERROR_overloaded,
                                            "Too many events are waiting to be inserted."};
-static const struct refusal refuse_waiting = {503, "overloaded",
+static const struct refusal refuse_waiting = {ERROR_overloaded,
                                               "Too many requests are waiting for ClickHouse."};
-static const struct refusal refuse_journal_full = {503, "overloaded", "The journal is full."};
-static const struct refusal refuse_journal_error = {503, "overloaded",
+static const struct refusal refuse_journal_full = {ERROR_overloaded, "The journal is full."};
+static const struct refusal refuse_journal_error = {ERROR_overloaded,
                                                     "The journal cannot be written."};
-static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
+static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
 
 static void conn_close(struct conn *conn)
 {
@@ -393,8 +393,8 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         }
         draining |= result.verdict == ADMISSION_DRAINING;
         if (refusal) {
-            reply->status = refusal->status;
-            reply->code = refusal->code;
+            reply->status = error_code_status(refusal->error);
+            reply->error = refusal->error;
             reply->message = refusal->message;
             reply->answer = NULL;
             if (unlikely(answer->metered_events > 0))

@@ -80,8 +80,7 @@ enum queue_id {
 
 /* A request refused for its form, before admission sees it. */
 struct refusal {
-    uint16_t status;
-    const char *code;
+    enum error_code error;
     const char *message;
 };
 

@@ -17,18 +17,18 @@
 
 #define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
 
-static const struct refusal refuse_decoded = {413, "too_large",
+static const struct refusal refuse_decoded = {ERROR_too_large,
                                               "The decoded body is larger than server.max_body."};
 static const struct refusal refuse_member = {
-    413, "too_large",
+    ERROR_too_large,
     "A value around the events, which fills a column (envelope:NAME), is longer than 3072 bytes."};
-static const struct refusal refuse_decoding = {503, "overloaded",
+static const struct refusal refuse_decoding = {ERROR_overloaded,
                                                "There is no memory to decode the body."};
 
 static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
                                                    struct refusal *out)
 {
-    static const struct refusal empty = {400, "empty", "The body holds no event."};
+    static const struct refusal empty = {ERROR_empty, "The body holds no event."};
 
     switch (result) {
     case JSON_SCAN_EVENT:
@@ -37,16 +37,16 @@ static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
     case JSON_SCAN_EMPTY:
         return &empty;
     case JSON_SCAN_INVALID_JSON:
-        out->code = "invalid_json";
+        out->error = ERROR_invalid_json;
         return out;
     case JSON_SCAN_MISSING_ID:
-        out->code = "missing_id";
+        out->error = ERROR_missing_id;
         return out;
     case JSON_SCAN_INVALID_ID:
-        out->code = "invalid_id";
+        out->error = ERROR_invalid_id;
         return out;
     case JSON_SCAN_INVALID_EVENT:
-        out->code = "invalid_event";
+        out->error = ERROR_invalid_event;
         return out;
     }
     ALLOY_UNREACHABLE("a scan that found nothing wrong");
@@ -80,7 +80,7 @@ void judge_tell_success(const struct conn *conn, struct reply *reply)
  * nobody can tell where the next one begins, or there is no memory to tell the client. */
 static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json_scan_result result)
 {
-    struct refusal own = {400, NULL, scan->problem};
+    struct refusal own = {ERROR_NONE, scan->problem};
     const struct refusal *refusal;
     const uint32_t event = scan->index;
     struct reply_errors *errors = conn->errors;
@@ -97,7 +97,7 @@ static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json
     if (errors->count < REPLY_ERRORS_MAX) {
         errors->list[errors->count].event = event;
         errors->list[errors->count].offset = scan->error_offset;
-        errors->list[errors->count].code = refusal->code;
+        errors->list[errors->count].error = refusal->error;
         errors->list[errors->count].message = refusal->message;
         errors->count++;
     }
@@ -120,12 +120,27 @@ static uint32_t judge_event_count(const struct conn *conn, const struct json_sca
                                         : scan->index - (uint32_t)conn->errors->invalid;
 }
 
+/* The reply to a request of which every event is invalid: the body lists them, and the error is the
+ * first one's. */
+static void judge_say_all_invalid(const struct conn *conn, struct reply *reply)
+{
+    const struct reply_errors *errors = conn->errors;
+
+    reply->error = errors->list[0].error;
+    reply->status = error_code_status(reply->error);
+    reply->message = errors->list[0].message;
+    reply->event = errors->list[0].event;
+    reply->offset = errors->list[0].offset;
+    reply->has_place = true;
+    reply->answer = NULL;
+}
+
 /* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
  * it is answered: it may have to wait, or it is long. */
 static bool judge_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
                       enum json_scan_result result)
 {
-    struct refusal own = {400, NULL, scan->problem};
+    struct refusal own = {ERROR_NONE, scan->problem};
 
     if (likely(result == JSON_SCAN_END)) {
         answer->reply =
@@ -135,8 +150,7 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
             METRIC_STREAM_ADD(conn->set->parts.metrics, conn->stream, invalid,
                               conn->errors->invalid);
             if (!judge_has_events(conn, scan, result)) {
-                answer->reply.status = 400;
-                answer->reply.answer = NULL;
+                judge_say_all_invalid(conn, &answer->reply);
             }
             return true;
         }
@@ -306,7 +320,7 @@ static void judge_leave_large(struct conn *conn, struct slice body, size_t next)
 /* Notes why a body that cannot be decoded is refused. */
 static void judge_refuse_coded(struct conn *conn, enum coding_result result)
 {
-    struct refusal own = {400, "bad_request", conn->set->decode.problem};
+    struct refusal own = {ERROR_bad_request, conn->set->decode.problem};
     const struct refusal *refusal = &own;
 
     if (result == CODING_TOO_LARGE)

@@ -18,21 +18,21 @@
 
 #include <string.h>
 
-static const struct refusal refuse_not_found = {404, "not_found", "No stream has this path."};
-static const struct refusal refuse_method = {405, "method_not_allowed",
+static const struct refusal refuse_not_found = {ERROR_not_found, "No stream has this path."};
+static const struct refusal refuse_method = {ERROR_method_not_allowed,
                                              "Events are sent with POST."};
 static const struct refusal refuse_encoding = {
-    415, "unsupported_encoding",
+    ERROR_unsupported_encoding,
     "The body's Content-Encoding is not supported: send gzip, deflate, zstd or none."};
 static const struct refusal refuse_no_disk = {
-    400, "bad_request", "ack=disk needs journal.mode = file: this server keeps events in memory."};
-static const struct refusal refuse_no_length = {411, "length_required",
+    ERROR_bad_request, "ack=disk needs journal.mode = file: this server keeps events in memory."};
+static const struct refusal refuse_no_length = {ERROR_length_required,
                                                 "The request has no Content-Length."};
-static const struct refusal refuse_body = {413, "too_large",
+static const struct refusal refuse_body = {ERROR_too_large,
                                            "The body is larger than server.max_body."};
-static const struct refusal refuse_head = {431, "head_too_large",
+static const struct refusal refuse_head = {ERROR_head_too_large,
                                            "The head is larger than server.max_head."};
-static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
+static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
 
 void request_refuse(struct conn *conn, const struct refusal *refusal)
 {
@@ -76,7 +76,7 @@ static bool request_advance_chunked(struct conn *conn)
         http_chunked_decode(chunked, body, (size_t)(buffer->data + buffer->end - raw), &consumed);
 
     if (result != HTTP_DONE && result != HTTP_MORE) {
-        request_refuse(conn, &(struct refusal){400, "bad_request", chunked->problem});
+        request_refuse(conn, &(struct refusal){ERROR_bad_request, chunked->problem});
         return false;
     }
     if (chunked->decoded > body_max || chunked->remaining > body_max - chunked->decoded) {
@@ -199,7 +199,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
 /* Takes a whole head. Returns true when the body can be read. */
 static bool request_begin_request(struct conn *conn, const struct http_request *request)
 {
-    struct refusal own = {400, "bad_request", NULL};
+    struct refusal own = {ERROR_bad_request, NULL};
     const struct refusal *refusal;
     struct reply reply;
 
@@ -262,13 +262,13 @@ static bool request_advance_head(struct conn *conn)
             break;
         return false;
     case HTTP_BAD:
-        request_refuse(conn, &(struct refusal){400, "bad_request", request.problem});
+        request_refuse(conn, &(struct refusal){ERROR_bad_request, request.problem});
         return false;
     case HTTP_UNSUPPORTED_VERSION:
-        request_refuse(conn, &(struct refusal){505, "unsupported_version", request.problem});
+        request_refuse(conn, &(struct refusal){ERROR_unsupported_version, request.problem});
         return false;
     case HTTP_NOT_IMPLEMENTED:
-        request_refuse(conn, &(struct refusal){501, "not_implemented", request.problem});
+        request_refuse(conn, &(struct refusal){ERROR_not_implemented, request.problem});
         return false;
     }
     request_refuse(conn, &refuse_head);

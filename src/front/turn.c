@@ -75,11 +75,11 @@ void turn_end_request(struct conn *conn)
 
 struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
 {
-    return (struct reply){.status = refusal->status,
+    return (struct reply){.status = error_code_status(refusal->error),
+                          .error = refusal->error,
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
                           .cors = conn->cors,
-                          .retry_s = refusal->status == 429 ? conn->retry_s : 0,
-                          .code = refusal->code,
+                          .retry_s = refusal->error == ERROR_rate_limited ? conn->retry_s : 0,
                           .message = refusal->message};
 }
