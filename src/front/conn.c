@@ -369,7 +369,6 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
                                 char *out)
 {
     struct conn_set *set = conn->set;
-    struct metrics_thread *metrics = set->parts.metrics;
     struct reply *reply = &answer->reply;
     bool draining = set->draining;
     size_t len;
@@ -411,8 +410,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         if (conn->state == CONN_HEAD)
             conn_move(conn, CONN_CLOSING);
     }
-    metrics_add(&metrics->http_codes[reply->status], 1);
-    METRIC_OBSERVE_NS(metrics, http_request, now_ns - answer->begun_ns);
+    account_answer(conn, answer, now_ns);
     /* Of the long answers, a 422 and one with errors, only the last one of a turn can be one. */
     len = reply_write(reply, &set->date, out);
     if (unlikely(reply->errors != NULL))
@@ -503,7 +501,7 @@ static void conn_refuse_accepted(struct conn *conn)
 
     reply_date_update(&set->date, clock_real_ms());
     len = reply_write(&reply, &set->date, set->scratch);
-    metrics_add(&set->parts.metrics->http_codes[reply.status], 1);
+    account_connection(conn, &reply);
     conn_move(conn, CONN_CLOSING);
     conn->lingering =
         atomic_load_explicit(&shared->refused, memory_order_relaxed) <= shared->refused_max;
@@ -581,6 +579,7 @@ void conn_accept(struct conn_set *set, int fd)
     }
     conn->set = set;
     conn->queue = QUEUE_IDLE;
+    conn->stream = METRIC_STREAM_NONE;
     conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
     TAILQ_INSERT_TAIL(&set->queues[QUEUE_IDLE], conn, queued);
     if (atomic_fetch_add_explicit(&shared->connections, 1, memory_order_relaxed) >=

@@ -152,18 +152,23 @@ static const struct refusal *request_find_ack(struct conn *conn, const struct ht
     return NULL;
 }
 
-/* Judges a well-formed head; sets conn->stream and conn->ack. Returns NULL, or what is wrong. */
-static const struct refusal *
-request_find_stream(struct conn *conn, const struct http_request *request, struct refusal *own)
+static void request_find_stream(struct conn *conn, const struct http_request *request)
 {
-    int stream = route_find(conn->set->parts.shared->routes, request->path);
+    const int stream = route_find(conn->set->parts.shared->routes, request->path);
+
+    conn->stream = stream == ROUTE_NONE ? METRIC_STREAM_NONE : (uint16_t)stream;
+}
+
+/* Judges a well-formed head to conn->stream; sets conn->ack. Returns NULL, or what is wrong. */
+static const struct refusal *
+request_judge_head(struct conn *conn, const struct http_request *request, struct refusal *own)
+{
     const struct refusal *refusal;
 
-    if (stream == ROUTE_NONE)
+    if (conn->stream == METRIC_STREAM_NONE)
         return &refuse_not_found;
     if (request->method != HTTP_POST && form_of_request(request).len == 0)
         return &refuse_method;
-    conn->stream = (uint16_t)stream;
     refusal = entry_check(conn, request);
     if (unlikely(refusal))
         return refusal;
@@ -207,12 +212,13 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     conn->keep_alive = request->keep_alive;
     conn->old = request->minor == 0;
     conn->refusal.head_only = request->method == HTTP_HEAD;
+    request_find_stream(conn, request);
     if (conn->late) {
         request_refuse(conn, &refuse_draining);
         return false;
     }
     preflight_note_origin(conn, request);
-    refusal = request_find_stream(conn, request, &own);
+    refusal = request_judge_head(conn, request, &own);
     if (refusal) {
         if (likely(!preflight_answers(conn, request, refusal == &refuse_method, &reply)))
             reply = turn_reply(conn, refusal);

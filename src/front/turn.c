@@ -39,6 +39,7 @@ struct answer *turn_answer(struct conn *conn)
     ALLOY_ASSERT(at < CONN_TURN_ANSWERS_MAX);
     memset(answer, 0, sizeof(*answer));
     answer->next = CONN_NO_ANSWER;
+    answer->stream = conn->stream;
     answer->begun_ns = conn->begun_ns ? conn->begun_ns : conn_turn_ns(set);
     if (conn->answer_count++ == 0)
         conn->first = at;
@@ -51,6 +52,7 @@ struct answer *turn_answer(struct conn *conn)
 
 void turn_leave_request(struct conn *conn)
 {
+    conn->stream = METRIC_STREAM_NONE;
     if (!conn->keep_alive) {
         conn_move(conn, CONN_CLOSING);
         return;

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is refused and why: counted by stream and error, told in /stats and in the log."""
+
+import re
+
+import pytest
+
+import harness
+from conftest import sections_for
+
+POST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n%s"
+
+
+def start(make_alloyd, /, **more):
+    return make_alloyd(sections_for(None, None, "default.events", **more)).start()
+
+
+@pytest.fixture
+def alloyd(make_alloyd):
+    return start(make_alloyd, stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
+
+
+def http(body, path=b"/v1/events", more=b""):
+    return POST % (path, len(body), more, body)
+
+
+def refused(alloyd):
+    """{(stream, code, error): requests}, after a look at whether they add up to the answers by status."""
+    found, answers = {}, {}
+    for name, value in alloyd.metrics().items():
+        row = re.fullmatch(r'alloy_http_refused_total\{stream="(.*)",code="(\d+)",error="(\w+)"\}', name)
+        if row:
+            assert value > 0, name
+            found[row[1], int(row[2]), row[3]] = int(value)
+        row = re.fullmatch(r'alloy_http_requests_total\{code="(\d+)"\}', name)
+        if row and int(row[1]) >= 400 and value:
+            answers[int(row[1])] = int(value)
+    sums = {}
+    for (_, code, _), value in found.items():
+        sums[code] = sums.get(code, 0) + value
+    assert sums == answers
+    return found
+
+
+# What is sent, and the row that counts it.
+REFUSED = [
+    (b"\0\1\2", ("", 400, "bad_request")),
+    (b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", ("", 400, "bad_request")),
+    (http(b"{}", b"/v1/events?ack=all"), ("events", 400, "bad_request")),
+    (http(b"[1"), ("events", 400, "invalid_json")),
+    (http(b"[1", b"/v1/clicks"), ("clicks", 400, "invalid_json")),
+    (http(b"{}"), ("events", 400, "missing_id")),
+    (http(b'{"event_id":""}'), ("events", 400, "invalid_id")),
+    (http(b"[]"), ("events", 400, "empty")),
+    (http(b"{} {}", more=b"Prefer: handling=lenient\r\n"), ("events", 400, "missing_id")),
+    (http(b"{}", b"/nowhere"), ("", 404, "not_found")),
+    (b"PUT /v1/clicks HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", ("clicks", 405, "method_not_allowed")),
+    (b"POST /v1/events HTTP/1.1\r\nHost: a\r\n\r\n", ("events", 411, "length_required")),
+    (b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", ("events", 413, "too_large")),
+    (http(b"x" * 10, more=b"Content-Encoding: br\r\n"), ("events", 415, "unsupported_encoding")),
+    (http(b"x" * 10, more=b"Content-Encoding: gzip\r\n"), ("events", 400, "bad_request")),
+    (b"GET / HTTP/1.1\r\nX: " + b"y" * 20000, ("", 431, "head_too_large")),
+    (b"POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", ("", 501, "not_implemented")),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ("", 505, "unsupported_version")),
+]
+
+
+@pytest.mark.parametrize("sent, row", REFUSED)
+def test_a_refusal_is_counted_by_stream_and_error(alloyd, sent, row):
+    assert alloyd.post(harness.event("a")).status == 202
+    answer = alloyd.raw(sent)
+    assert answer.startswith(b"HTTP/1.1 %d " % row[1])
+    assert refused(alloyd) == {row: 1}
+
+
+def test_pipelined_requests_count_for_their_own_streams(alloyd):
+    good = [http(harness.event(f"p-{i}").encode()) for i in range(3)]
+    bad = [http(b"{}", b"/v1/clicks"), http(b"{}"), http(b"{}", b"/nowhere"), http(b"[", b"/v1/clicks")]
+    for _ in range(3):
+        answers = alloyd.raw(good[0] + bad[0] + bad[1] + good[1] + bad[2] + bad[3] + good[2] + bad[0] + b"NONSENSE\r\n\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"202", b"400", b"400", b"202", b"404", b"400", b"202", b"400", b"400"]
+    assert refused(alloyd) == {("clicks", 400, "missing_id"): 6, ("events", 400, "missing_id"): 3,
+                               ("", 404, "not_found"): 3, ("clicks", 400, "invalid_json"): 3,
+                               ("", 400, "bad_request"): 3}
+
+
+def test_what_is_taken_is_not_refused(alloyd):
+    assert alloyd.post(harness.event("a")).status == 202
+    assert alloyd.post(harness.event("a")).status == 202
+    lenient = alloyd.post(harness.event("b") + "{}", headers={"Prefer": "handling=lenient"})
+    assert (lenient.status, lenient.json["invalid"]) == (202, 1)
+    assert alloyd.post(None, "/healthz", method="GET").status == 200
+    assert alloyd.post(None, "/", method="OPTIONS").status == 204
+    assert refused(alloyd) == {}
+
+
+def test_slow_requests_and_connections_without_a_place(make_alloyd):
+    alloyd = start(make_alloyd, server={"head_timeout": "200ms", "body_timeout": "200ms", "max_connections": 2, "threads": 1})
+    with alloyd.connect() as head, alloyd.connect() as body:
+        head.sendall(b"POST /v1/events HTTP/1.1\r\n")
+        body.sendall(b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
+        assert alloyd.raw(b"").startswith(b"HTTP/1.1 503 ")
+        assert harness.read_answer(head).status == harness.read_answer(body).status == 408
+    assert refused(alloyd) == {("", 408, "timeout"): 1, ("events", 408, "timeout"): 1, ("", 503, "overloaded"): 1}
+
+
+def test_keys_and_limits(make_alloyd, tmp_path):
+    keys = tmp_path / "keys"
+    text = harness.subprocess.run([harness.BUILD / "alloyctl", "key", "add", "web", "--streams", "clicks", "--file", keys],
+                                  capture_output=True, text=True, check=True).stdout
+    key = re.search(r"\S{20,}", text)[0]
+    alloyd = start(make_alloyd, auth={"keys_file": keys}, limits={"address_requests": 4},
+                   stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
+    statuses = [alloyd.post("{}", headers=headers).status for headers in ({}, {"X-Api-Key": "no"}, {"X-Api-Key": key})]
+    assert statuses == [401, 401, 403]
+    harness.wait_until(lambda: alloyd.post("{}").status == 429, "too many requests", interval=0)
+    found = refused(alloyd)
+    assert found["events", 403, "forbidden"] == 1 and found["events", 429, "rate_limited"] >= 1
+    assert found["events", 401, "unauthorized"] >= 2 and len(found) == 3
+
+
+def test_a_full_ring_and_what_clickhouse_rejects(make_alloyd, clickhouse, table):
+    alloyd = make_alloyd(sections_for(None, clickhouse, table, ring={"capacity": 5})).start()
+    assert alloyd.post("\n".join(harness.event(f"r-{i}") for i in range(6))).status == 413
+    assert alloyd.post(harness.event("bad", ts="never"), "/v1/events?ack=clickhouse").status == 422
+    assert refused(alloyd) == {("events", 413, "too_large"): 1, ("events", 422, "rejected"): 1}
+    alloyd.settled()
+
+
+def test_the_answer_to_a_balancer_is_no_refusal_of_an_event(make_alloyd, redis, clickhouse):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, "default.there_is_no_such_table")).start(ready=False)
+    harness.wait_until(lambda: alloyd.post(None, "/readyz", method="GET").status == 503, "not ready")
+    assert refused(alloyd) == {("", 503, "not_ready"): 1}
