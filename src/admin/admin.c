@@ -32,6 +32,7 @@
 #include "exposition.h"
 #include "gate.h"
 #include "guard.h"
+#include "refusal_stats.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
@@ -237,7 +238,7 @@ static json_t *admin_stats_stream(const struct exposition_view *view, size_t str
     uint64_t total = 0;
     json_t *rejected = admin_stats_rejected(counters, &total);
 
-    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o}", "books", "received",
+    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o,s:o}", "books", "received",
                      admin_json_counter(counters[METRIC_STREAM_received]), "accepted",
                      admin_json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
                      admin_json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
@@ -245,7 +246,8 @@ static json_t *admin_stats_stream(const struct exposition_view *view, size_t str
                      admin_json_counter(total), "inserted",
                      admin_json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
                      admin_json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
-                     admin_json_counter(view->pending[stream]), "rejected", rejected);
+                     admin_json_counter(view->pending[stream]), "rejected", rejected, "refused",
+                     refusal_stats_counts(view, stream));
 }
 
 static json_t *admin_stats_streams(const struct admin *admin)
@@ -280,10 +282,11 @@ static json_t *admin_stats_http(const struct exposition_view *view)
         snprintf(text, sizeof(text), "%u", code);
         json_object_set_new(codes, text, admin_json_counter(view->snapshot.http_codes[code]));
     }
-    return json_pack("{s:I,s:I,s:o,s:o}", "connections",
+    return json_pack("{s:I,s:I,s:o,s:o,s:o}", "connections",
                      (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "waiting",
                      (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_waiting], "codes", codes,
-                     "seconds", admin_stats_histogram(view, METRIC_HISTOGRAM_http_request));
+                     "refused", refusal_stats_counts(view, METRIC_STREAM_NONE), "seconds",
+                     admin_stats_histogram(view, METRIC_HISTOGRAM_http_request));
 }
 
 static json_t *admin_stats_redis(const struct exposition_view *view)
@@ -366,6 +369,7 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
                                   admin_json_counter(journal_bytes(parts->journal)), "bytes_max",
                                   admin_json_counter(journal_bytes_max(parts->journal))));
     json_object_set_new(stats, "dead_letter", admin_stats_dead_letter(view));
+    json_object_set_new(stats, "refusals", refusal_stats_list(parts));
     json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);
 }

@@ -65,6 +65,7 @@ static void conn_close(struct conn *conn)
     conn_wait_drop(conn);
     judge_drop_errors(conn);
     preflight_forget(conn);
+    free(conn->line_copy);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));

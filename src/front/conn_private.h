@@ -89,13 +89,17 @@ struct refusal {
 struct answer {
     struct reply reply;
     enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_LARGE, ANSWER_CONTINUE, ANSWER_WAITED } kind;
-    uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
-    size_t request;    /* its number in admission */
-    uint16_t stream;   /* METRIC_STREAM_NONE: its request names none */
-    uint64_t begun_ns; /* when the request's first byte was read */
-    /* what entry_take() has taken for it: with this key, or NULL; this many events */
-    const struct key *key;
-    uint32_t metered_events;
+    uint32_t next;   /* of the same connection, or CONN_NO_ANSWER */
+    size_t request;  /* its number in admission */
+    uint16_t stream; /* METRIC_STREAM_NONE: its request names none */
+    /* Where its request line begins: in the buffer until the turn's end, or copied; both NULL: it
+     * is not known. */
+    const char *line;
+    char *line_copy;
+    size_t bytes;            /* of its body, as it came */
+    uint64_t begun_ns;       /* when the request's first byte was read */
+    const struct key *key;   /* that its request came with, or NULL */
+    uint32_t metered_events; /* what entry_take() has taken for it */
 };
 
 /* A body on its way through the scanner. */
@@ -139,6 +143,9 @@ struct conn {
     bool old;           /* HTTP/1.0 */
     bool late;          /* its first byte came after the drain began */
     uint16_t stream;    /* METRIC_STREAM_NONE: none, or it is not known yet */
+    bool has_line;      /* its line is known, and the buffer begins with it */
+    char *line_copy;    /* while its body is dropped: its line up to the target; owned */
+    size_t bytes;       /* of its body, as it came; 0: it is not whole yet */
     enum coding coding; /* of its body */
     struct ack ack;
     struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
@@ -323,8 +330,8 @@ void request_refuse(struct conn *conn, const struct refusal *refusal);
 
 /* account.c */
 
-/* Counts an answer that is on its way. */
-void account_answer(struct conn *conn, const struct answer *answer, uint64_t now_ns);
+/* Counts an answer that is on its way, and tells of it. */
+void account_answer(struct conn *conn, struct answer *answer, uint64_t now_ns);
 /* The same for the reply to a connection that has no place. */
 void account_connection(struct conn *conn, const struct reply *reply);
 

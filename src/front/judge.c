@@ -181,7 +181,6 @@ static void judge_note_metered(const struct conn *conn, struct answer *answer,
 {
     if (likely(!conn->metered))
         return;
-    answer->key = conn->key;
     answer->metered_events = judge_event_count(conn, scan);
 }
 
@@ -268,9 +267,13 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     bool has_events;
 
     set->turn_bytes += body.len;
-    if (unlikely(conn->key_awaited) && (refusal = entry_check_body(conn, body)) != NULL) {
-        answer->reply = turn_reply(conn, refusal);
-        return false;
+    if (unlikely(conn->key_awaited)) {
+        refusal = entry_check_body(conn, body);
+        answer->key = conn->key;
+        if (refusal != NULL) {
+            answer->reply = turn_reply(conn, refusal);
+            return false;
+        }
     }
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
@@ -300,6 +303,7 @@ static bool judge_at_once(struct conn *conn, struct slice body)
 static void judge_end(struct conn *conn, bool held, size_t next)
 {
     conn->buffer.start = next;
+    conn->has_line = false;
     if (likely(!held)) {
         turn_end_request(conn);
         return;
@@ -357,6 +361,7 @@ static void judge_coded(struct conn *conn, struct slice raw, size_t next)
  * request ends at next. */
 void judge_body(struct conn *conn, struct slice body, size_t next)
 {
+    conn->bytes = body.len;
     if (likely(conn->coding == CODING_NONE))
         conn->coding = coding_of_body(body);
     if (unlikely(conn->coding != CODING_NONE)) {

@@ -16,7 +16,12 @@
 
 #include "alloy/form.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+/* Kept of the line of a request whose body is dropped: the longest method, a scheme and authority
+ * of usual length, and more of the path than is told. */
+#define REQUEST_LINE_MAX 400
 
 static const struct refusal refuse_not_found = {ERROR_not_found, "No stream has this path."};
 static const struct refusal refuse_method = {ERROR_method_not_allowed,
@@ -178,6 +183,22 @@ request_judge_head(struct conn *conn, const struct http_request *request, struct
     return request_find_ack(conn, request, own);
 }
 
+/* The head gives way to the body that is dropped: keeps of its line what people are told. */
+static void request_copy_line(struct conn *conn, const struct http_request *request)
+{
+    const char *method = request->method_text.data;
+    size_t len = (size_t)(request->path.data + request->path.len - method);
+
+    if (len > REQUEST_LINE_MAX)
+        len = REQUEST_LINE_MAX;
+    conn->has_line = false;
+    conn->line_copy = malloc(len + 2);
+    if (conn->line_copy == NULL)
+        return;
+    memcpy(conn->line_copy, method, len);
+    memcpy(conn->line_copy + len, " ", 2);
+}
+
 /* Refuses a request and keeps the connection usable: receives and drops its body first, unless the
  * client waits for 100 Continue or the body is longer than we would ever take. Then it says
  * reply. */
@@ -190,6 +211,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
         request_refuse(conn, refusal);
         return false;
     }
+    request_copy_line(conn, request);
     conn->buffer.start += conn->head_len;
     conn->refusal = *reply;
     conn->refusal.close = !conn->keep_alive;
@@ -212,6 +234,7 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     conn->keep_alive = request->keep_alive;
     conn->old = request->minor == 0;
     conn->refusal.head_only = request->method == HTTP_HEAD;
+    conn->has_line = true;
     request_find_stream(conn, request);
     if (conn->late) {
         request_refuse(conn, &refuse_draining);

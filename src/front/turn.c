@@ -40,6 +40,12 @@ struct answer *turn_answer(struct conn *conn)
     memset(answer, 0, sizeof(*answer));
     answer->next = CONN_NO_ANSWER;
     answer->stream = conn->stream;
+    answer->key = conn->key;
+    answer->bytes = conn->bytes;
+    if (likely(conn->has_line))
+        answer->line = conn->buffer.data + conn->buffer.start;
+    answer->line_copy = conn->line_copy;
+    conn->line_copy = NULL;
     answer->begun_ns = conn->begun_ns ? conn->begun_ns : conn_turn_ns(set);
     if (conn->answer_count++ == 0)
         conn->first = at;
@@ -53,6 +59,9 @@ struct answer *turn_answer(struct conn *conn)
 void turn_leave_request(struct conn *conn)
 {
     conn->stream = METRIC_STREAM_NONE;
+    conn->key = NULL;
+    conn->has_line = false;
+    conn->bytes = 0;
     if (!conn->keep_alive) {
         conn_move(conn, CONN_CLOSING);
         return;

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is refused and why: counted by stream and error, told in /stats and in the log."""
 
+import datetime
 import re
+import signal
+import time
 
 import pytest
 
@@ -65,12 +68,22 @@ REFUSED = [
 ]
 
 
+def last(alloyd):
+    return alloyd.admin("/stats").json["refusals"]
+
+
 @pytest.mark.parametrize("sent, row", REFUSED)
 def test_a_refusal_is_counted_by_stream_and_error(alloyd, sent, row):
     assert alloyd.post(harness.event("a")).status == 202
     answer = alloyd.raw(sent)
     assert answer.startswith(b"HTTP/1.1 %d " % row[1])
     assert refused(alloyd) == {row: 1}
+    told, = last(alloyd)
+    assert (told["stream"], told["status"], told["error"]) == row and told["address"] == "127.0.0.1"
+    assert told["message"] and (b'"error":"%s"' % row[2].encode() in answer)
+    stats = alloyd.admin("/stats").json
+    counts = stats["streams"][row[0]]["refused"] if row[0] else stats["http"]["refused"]
+    assert counts == {row[2]: 1}
 
 
 def test_pipelined_requests_count_for_their_own_streams(alloyd):
@@ -117,6 +130,9 @@ def test_keys_and_limits(make_alloyd, tmp_path):
     found = refused(alloyd)
     assert found["events", 403, "forbidden"] == 1 and found["events", 429, "rate_limited"] >= 1
     assert found["events", 401, "unauthorized"] >= 2 and len(found) == 3
+    told = {note["error"]: note for note in last(alloyd)}
+    assert told["forbidden"]["key"] == "web" and told["unauthorized"]["key"] is None
+    assert key not in alloyd.admin("/stats").body.decode()
 
 
 def test_a_full_ring_and_what_clickhouse_rejects(make_alloyd, clickhouse, table):
@@ -124,10 +140,83 @@ def test_a_full_ring_and_what_clickhouse_rejects(make_alloyd, clickhouse, table)
     assert alloyd.post("\n".join(harness.event(f"r-{i}") for i in range(6))).status == 413
     assert alloyd.post(harness.event("bad", ts="never"), "/v1/events?ack=clickhouse").status == 422
     assert refused(alloyd) == {("events", 413, "too_large"): 1, ("events", 422, "rejected"): 1}
+    told = last(alloyd)[0]
+    assert (told["error"], told["event"], told["offset"]) == ("rejected", 0, None)
+    assert "never" not in alloyd.admin("/stats").body.decode()
     alloyd.settled()
 
 
 def test_the_answer_to_a_balancer_is_no_refusal_of_an_event(make_alloyd, redis, clickhouse):
     alloyd = make_alloyd(sections_for(redis, clickhouse, "default.there_is_no_such_table")).start(ready=False)
     harness.wait_until(lambda: alloyd.post(None, "/readyz", method="GET").status == 503, "not ready")
-    assert refused(alloyd) == {("", 503, "not_ready"): 1}
+    assert refused(alloyd) == {("", 503, "not_ready"): 1} and last(alloyd) == []
+
+
+def test_the_last_refusals_tell_all_but_what_is_secret(alloyd):
+    before = time.time()
+    alloyd.post("{}", "/v1/clicks")
+    body = harness.event("good") + '\n{"event_id":true,"secret":1}'
+    answer = alloyd.post(body, "/v1/events?key=secret", headers={"Authorization": "Bearer secret", "X-Secret": "secret"})
+    first, second = last(alloyd)
+    when = datetime.datetime.fromisoformat(first.pop("time").replace("Z", "+00:00")).timestamp()
+    assert before - 1 <= when <= time.time() + 1
+    assert first == {"address": "127.0.0.1", "stream": "events", "status": 400, "error": "invalid_id", "key": None,
+                     "method": "POST", "path": "/v1/events", **{k: answer.json[k] for k in ("message", "event", "offset")}}
+    assert second["stream"] == "clicks" and second["message"].startswith('No id: the event has no field "click"')
+    assert "secret" not in alloyd.admin("/stats").body.decode()
+
+
+def test_a_hostile_path_is_told_as_text(alloyd):
+    assert alloyd.raw(b'GET /<script>"\\=x HTTP/1.1\r\nHost: a\r\n\r\n').startswith(b"HTTP/1.1 404")
+    alloyd.post("{}", "/" + "x" * 5000)
+    long, short = last(alloyd)
+    assert short["path"] == '/<script>"\\=x'
+    assert long["path"] == "/" + "x" * 99
+
+
+def test_a_flood_hides_nothing_and_is_counted_whole(alloyd):
+    alloyd.post("{}")
+    for _ in range(20):
+        answers = alloyd.raw(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        assert answers.count(b"HTTP/1.1 404") == 100
+    assert refused(alloyd)["", 404, "not_found"] == 2000
+    told = last(alloyd)
+    assert len(told) <= 100 and told[-1]["error"] == "missing_id"
+    assert [note["time"] for note in told] == sorted((note["time"] for note in told), reverse=True)
+
+
+def lines(alloyd, what="request"):
+    return [line for line in alloyd.log().splitlines() if f'msg="{what} ' in line]
+
+
+def test_refused_requests_are_logged_at_a_limited_rate_once_that_is_asked_for(alloyd):
+    alloyd.post("{}")
+    alloyd.sections["log"]["requests"] = "refused"
+    alloyd.write_ini()
+    alloyd.signal(signal.SIGHUP)
+    harness.wait_until(lambda: alloyd.post("[") and lines(alloyd), "a line")
+    assert not any("missing_id" in line for line in lines(alloyd))
+    assert alloyd.post(harness.event("a")).status == 202
+    seconds = time.monotonic()
+    for _ in range(300):
+        assert alloyd.post("{}").status == 400
+    seconds = time.monotonic() - seconds
+    alloyd.post("{}", "/nowhere")  # another reason has its own ten
+    harness.wait_until(lambda: any("error=not_found" in line and "path=/nowhere" in line for line in lines(alloyd)), "a line")
+    found = [line for line in lines(alloyd) if "error=missing_id" in line]
+    assert 10 <= len(found) <= 10 * (seconds + 2)
+    harness.wait_until(lambda: alloyd.post("{}") and re.search(r"error=missing_id .* suppressed=[1-9]", alloyd.log()), "a sum")
+    for part in ("level=info", "status=400", "stream=events", "address=127.0.0.1", "event=0", "offset=0", "path=/v1/events"):
+        assert part in found[0]
+
+
+def test_every_request_is_logged_once_that_is_asked_for(make_alloyd):
+    alloyd = start(make_alloyd, log={"requests": "all"})
+    for i in range(50):
+        assert alloyd.post(harness.event("a") + harness.event(f"b-{i}")).status == 202
+        assert alloyd.post("{}").status == 400
+    harness.wait_until(lambda: len(lines(alloyd)) >= 100, lambda: len(lines(alloyd)))
+    good = [line for line in lines(alloyd) if "status=202" in line]
+    assert len(good) == 50 and len(lines(alloyd)) == 100
+    assert re.search(r"stream=events address=127.0.0.1 method=POST path=/v1/events accepted=1 duplicates=1 invalid=0 "
+                     r"bytes=\d+ ms=\d+\.\d{3}$", good[-1])
