@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloy/misfit.h"
+
 #define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
 
 static const struct refusal refuse_decoded = {ERROR_too_large,
@@ -76,16 +78,30 @@ void judge_tell_success(const struct conn *conn, struct reply *reply)
     }
 }
 
+/* One sentence about what is wrong with what was scanned last. */
+static const char *judge_problem(const struct conn *conn, const struct json_scan *scan,
+                                 enum json_scan_result result)
+{
+    const char *head = conn->buffer.data + conn->buffer.start;
+    const char *misfit = NULL;
+
+    /* The body may be no JSON at all. */
+    if (result == JSON_SCAN_INVALID_JSON && scan->index == 0)
+        misfit = misfit_name((struct slice){scan->body, scan->len}, scan->error_offset,
+                             http_find_header(head, conn->head_len, "content-type"));
+    return misfit != NULL ? misfit : scan->problem;
+}
+
 /* Notes what is wrong with an event of a lenient request, and passes over it. Returns false when
  * nobody can tell where the next one begins, or there is no memory to tell the client. */
 static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json_scan_result result)
 {
-    struct refusal own = {ERROR_NONE, scan->problem};
+    struct refusal own = {ERROR_NONE, judge_problem(conn, scan, result)};
     const struct refusal *refusal;
     const uint32_t event = scan->index;
     struct reply_errors *errors = conn->errors;
 
-    if (likely(!conn->lenient) || !json_scan_skip(scan, result))
+    if (!json_scan_skip(scan, result))
         return false;
     if (errors == NULL) {
         errors = calloc(1, sizeof(*errors));
@@ -140,7 +156,7 @@ static void judge_say_all_invalid(const struct conn *conn, struct reply *reply)
 static bool judge_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
                       enum json_scan_result result)
 {
-    struct refusal own = {ERROR_NONE, scan->problem};
+    struct refusal own = {ERROR_NONE, NULL};
 
     if (likely(result == JSON_SCAN_END)) {
         answer->reply =
@@ -149,14 +165,14 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
         if (unlikely(conn->errors != NULL)) {
             METRIC_STREAM_ADD(conn->set->parts.metrics, conn->stream, invalid,
                               conn->errors->invalid);
-            if (!judge_has_events(conn, scan, result)) {
+            if (!judge_has_events(conn, scan, result))
                 judge_say_all_invalid(conn, &answer->reply);
-            }
             return true;
         }
         return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
     }
     judge_drop_errors(conn);
+    own.message = judge_problem(conn, scan, result);
     answer->reply = turn_reply(conn, judge_refusal_of_scan(result, &own));
     answer->reply.has_place = result != JSON_SCAN_EMPTY;
     answer->reply.event = scan->index;
@@ -282,7 +298,7 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     do {
         while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
             judge_add_event(conn, judging, admission, &event);
-    } while (result != JSON_SCAN_END && judge_pass_over(conn, scan, result));
+    } while (result != JSON_SCAN_END && conn->lenient && judge_pass_over(conn, scan, result));
     has_events = judge_has_events(conn, scan, result);
     if (likely(has_events))
         refusal = judge_permit(conn, judging);
@@ -389,7 +405,7 @@ static enum json_scan_result judge_scan_large(struct conn *conn)
         result = json_scan_next(scan, &event);
         if (likely(result == JSON_SCAN_EVENT))
             judge_add_event(conn, judging, set->parts.large, &event);
-        else if (result == JSON_SCAN_END || !judge_pass_over(conn, scan, result))
+        else if (result == JSON_SCAN_END || !conn->lenient || !judge_pass_over(conn, scan, result))
             return result;
     } while (scan->offset < until);
     return JSON_SCAN_EVENT;

@@ -2,9 +2,12 @@
 """Who is refused and why: counted by stream and error, told in /stats and in the log."""
 
 import datetime
+import gzip
 import re
 import signal
+import ssl
 import time
+import zlib
 
 import pytest
 
@@ -220,3 +223,64 @@ def test_every_request_is_logged_once_that_is_asked_for(make_alloyd):
     assert len(good) == 50 and len(lines(alloyd)) == 100
     assert re.search(r"stream=events address=127.0.0.1 method=POST path=/v1/events accepted=1 duplicates=1 invalid=0 "
                      r"bytes=\d+ ms=\d+\.\d{3}$", good[-1])
+
+
+def utf16(text, order):
+    return b"\xff\xfe" * (order == "bom") + text.encode("utf-16-be" if order == "be" else "utf-16-le")
+
+
+# Body, headers, and the words that the message must have.
+MISFITS = [
+    (zlib.compress(b"{}" * 50), {}, "Content-Encoding: deflate"),
+    (b"\x28\xb5\x2f\xfd\x04\x00\x11\x00\x00{}", {}, "Content-Encoding: zstd"),
+    (gzip.compress(gzip.compress(b"{}")), {"Content-Encoding": "gzip"}, "compressed twice"),
+    (b'<?xml version="1.0"?><a/>', {"Content-Type": "text/xml"}, "XML"),
+    (b"a=1&b=2", {"Content-Type": "application/x-www-form-urlencoded"}, "form"),
+    (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n{}\r\n--x--\r\n',
+     {"Content-Type": "multipart/form-data; boundary=x"}, "multipart form"),
+    (b"\x0a\x90\x01\x0a", {"Content-Type": "application/x-protobuf"}, "http/json"),
+    *((utf16('{"event_id":"1"}', order), {}, "UTF-16") for order in ("le", "be", "bom")),
+    (b'"{\\"event_id\\":1}"', {}, "encoded twice"),
+    (b'"hello"', {}, "JSON string"),
+    (b"42", {}, "no object"),
+    (b"[object Object]", {}, "JSON.stringify"),
+]
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize("body, headers, words", MISFITS)
+def test_what_comes_in_place_of_json_is_named(alloyd, body, headers, words, lenient):
+    if lenient:
+        headers = {**headers, "Prefer": "handling=lenient"}
+    answer = alloyd.post(body, headers=headers)
+    # A lenient answer lists what is wrong, but for a fault in an array.
+    error = answer.json["errors"][0] if lenient and "errors" in answer.json else answer.json
+    assert (answer.status, error["error"]) == (400, "invalid_json")
+    assert words in error["message"] and words in last(alloyd)[0]["message"]
+
+
+def test_a_large_body_that_is_no_json_is_named(alloyd):
+    assert "XML" in alloyd.post(b"<a>" + b"x" * 400000 + b"</a>").json["message"]
+    assert "XML" in alloyd.post(gzip.compress(b"<a>" + b"x" * 400000 + b"</a>")).json["message"]
+
+
+def test_broken_json_is_told_as_such(alloyd):
+    for body in ('{"event_id":1', '{"event_id":x}', "[1]", '{"a":1}<', "hello"):
+        message = alloyd.post(body, headers={"Content-Type": "text/xml" if body[0] in "{[" else "text/plain"}).json["message"]
+        assert not re.search("XML|form|twice|UTF", message), body
+
+
+def test_other_protocols_on_the_port_are_named(alloyd):
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100
+    assert b"TLS" in alloyd.raw(hello) and "TLS" in last(alloyd)[0]["message"]
+    with pytest.raises(ssl.SSLError), alloyd.connect() as s:
+        ssl._create_unverified_context().wrap_socket(s)
+    answer = alloyd.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+    assert answer.startswith(b"HTTP/1.1 505 ") and b"HTTP/2" in answer
+    assert refused(alloyd) == {("", 400, "bad_request"): 2, ("", 505, "unsupported_version"): 1}
+
+
+def test_an_offer_of_http2_is_ignored(alloyd):
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    assert alloyd.post(harness.event("a"), headers=offer).status == 202
+    assert alloyd.post(None, '/v1/events?data={"event_id":"b"}', method="GET").status == 202
