@@ -32,6 +32,7 @@
 #include "exposition.h"
 #include "gate.h"
 #include "guard.h"
+#include "lately.h"
 #include "refusal_stats.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
@@ -62,6 +63,7 @@ struct admin {
     pthread_t thread;
     /* admin thread only */
     struct exposition_view view;
+    struct lately lately;
 };
 
 static void admin_answer(struct evhttp_request *request, int status, const char *type,
@@ -232,14 +234,16 @@ static json_t *admin_stats_rejected(const uint64_t *counters, uint64_t *total)
     return rejected;
 }
 
-static json_t *admin_stats_stream(const struct exposition_view *view, size_t stream)
+static json_t *admin_stats_stream(const struct admin *admin, size_t stream)
 {
+    const struct exposition_view *view = &admin->view;
+    const struct lately_count lately = lately_read(&admin->lately, &view->snapshot, stream);
     const uint64_t *counters = view->snapshot.streams[stream];
     uint64_t total = 0;
     json_t *rejected = admin_stats_rejected(counters, &total);
 
-    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o,s:o}", "books", "received",
-                     admin_json_counter(counters[METRIC_STREAM_received]), "accepted",
+    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o,s:o,s:{s:o,s:o}}", "books",
+                     "received", admin_json_counter(counters[METRIC_STREAM_received]), "accepted",
                      admin_json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
                      admin_json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
                      admin_json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
@@ -247,7 +251,8 @@ static json_t *admin_stats_stream(const struct exposition_view *view, size_t str
                      admin_json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
                      admin_json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
                      admin_json_counter(view->pending[stream]), "rejected", rejected, "refused",
-                     refusal_stats_counts(view, stream));
+                     refusal_stats_counts(view, stream), "last_minute", "refused",
+                     admin_json_counter(lately.refused), "taken", admin_json_counter(lately.taken));
 }
 
 static json_t *admin_stats_streams(const struct admin *admin)
@@ -256,7 +261,7 @@ static json_t *admin_stats_streams(const struct admin *admin)
     json_t *streams = json_object();
 
     for (size_t i = 0; i < config->stream_count; i++)
-        json_object_set_new(streams, config->streams[i].name, admin_stats_stream(&admin->view, i));
+        json_object_set_new(streams, config->streams[i].name, admin_stats_stream(admin, i));
     return streams;
 }
 
@@ -558,10 +563,13 @@ static void admin_on_stop(evutil_socket_t fd, short what, void *arg)
 
 static void admin_on_beat(evutil_socket_t fd, short what, void *arg)
 {
+    struct admin *admin = arg;
+
     (void)fd;
     (void)what;
-    (void)arg;
     pulse_beat(0);
+    if (admin->parts.front.metrics != NULL)
+        lately_sample(&admin->lately, admin->parts.front.metrics, clock_mono_ms());
 }
 
 static void *admin_thread_main(void *arg)
@@ -589,7 +597,7 @@ static int admin_loop_create(struct admin *admin)
         return -ENOMEM;
     admin->http = evhttp_new(admin->base);
     admin->stop = event_new(admin->base, admin->stop_fd, EV_READ, admin_on_stop, admin);
-    admin->beat = event_new(admin->base, -1, EV_PERSIST, admin_on_beat, NULL);
+    admin->beat = event_new(admin->base, -1, EV_PERSIST, admin_on_beat, admin);
     if (!admin->http || !admin->stop || event_add(admin->stop, NULL) != 0 || !admin->beat ||
         event_add(admin->beat, &(struct timeval){.tv_sec = 1}) != 0)
         return -ENOMEM;

@@ -3,6 +3,7 @@
 
 import datetime
 import gzip
+import html.parser
 import re
 import signal
 import ssl
@@ -87,6 +88,8 @@ def test_a_refusal_is_counted_by_stream_and_error(alloyd, sent, row):
     stats = alloyd.admin("/stats").json
     counts = stats["streams"][row[0]]["refused"] if row[0] else stats["http"]["refused"]
     assert counts == {row[2]: 1}
+    assert stats["streams"]["events"]["last_minute"] == {"refused": int(row[0] == "events"), "taken": 1}
+    assert stats["streams"]["clicks"]["last_minute"] == {"refused": int(row[0] == "clicks"), "taken": 0}
 
 
 def test_pipelined_requests_count_for_their_own_streams(alloyd):
@@ -284,3 +287,60 @@ def test_an_offer_of_http2_is_ignored(alloyd):
     offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
     assert alloyd.post(harness.event("a"), headers=offer).status == 202
     assert alloyd.post(None, '/v1/events?data={"event_id":"b"}', method="GET").status == 202
+
+
+class Page(html.parser.HTMLParser):
+    """The rows of each table body by its id, and those that are bad."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.table, self.bad, self.tags, self.hidden = {}, None, [], set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.add(tag)
+        if "hidden" in attributes:
+            self.hidden.add(attributes.get("id"))
+        if tag == "tbody":
+            self.table = self.rows.setdefault(attributes["id"], [])
+        elif tag == "tr" and self.table is not None:
+            self.table.append([])
+            if attributes.get("class") == "bad":
+                self.bad.append(self.table[-1])
+        elif tag == "td":
+            self.table[-1].append("")
+
+    def handle_endtag(self, tag):
+        if tag == "tbody":
+            self.table = None
+
+    def handle_data(self, data):
+        if self.table and self.table[-1]:
+            self.table[-1][-1] += data
+
+
+def page(alloyd, tmp_path):
+    """The page of the admin port as a browser has it after some seconds."""
+    run = harness.subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/chromium",
+                                  "--virtual-time-budget=2500", "--dump-dom", f"http://127.0.0.1:{alloyd.admin_port}/"],
+                                 capture_output=True, text=True, timeout=harness.DEADLINE, check=True)
+    return Page(run.stdout)
+
+
+def test_the_page_shows_who_is_refused_and_takes_nothing_for_html(alloyd, tmp_path):
+    assert "refused" in page(alloyd, tmp_path).hidden
+    assert alloyd.post(harness.event("a")).status == 202
+    assert alloyd.raw(b"GET /<img><b>x</b> HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 404")
+    for _ in range(3):
+        assert alloyd.post('{"event_id":"x","click":[]}', "/v1/clicks").status == 400
+    alloyd.post("[")
+    shown = page(alloyd, tmp_path)
+    assert "refused" not in shown.hidden and "img" not in shown.tags
+    assert [row[2:7] for row in shown.rows["refusals"]][:2] == [
+        ["events", "400 invalid_json", "event 0, offset 1", "POST /v1/events", ""],
+        ["clicks", "400 invalid_id", "event 0, offset 24", "POST /v1/clicks", ""]]
+    assert shown.rows["refusals"][-1][5] == "GET /<img><b>x</b>" and shown.rows["refusals"][-1][1] == "127.0.0.1"
+    books = {row[0]: row for row in shown.rows["books"]}
+    assert books["events"][-1] == "1" and books["no stream"][-1] == "1"
+    assert books["clicks"][-1] == "3 (all of the last minute)" and [row[0] for row in shown.bad] == ["clicks"]
