@@ -58,7 +58,7 @@ struct metrics_thread {
     _Atomic uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
     _Atomic uint64_t counters[METRIC_COUNTER_COUNT];
     _Atomic uint64_t http_codes[METRIC_HTTP_CODES];
-    _Atomic uint64_t refused[METRIC_STREAMS_MAX + 1][ERROR_COUNT]; /* requests, by their answer */
+    _Atomic uint64_t answers[METRIC_STREAMS_MAX + 1][ERROR_COUNT]; /* ERROR_NONE: taken */
     struct metrics_histogram histograms[METRIC_HISTOGRAM_COUNT];
 } CACHE_ALIGNED;
 
@@ -99,7 +99,7 @@ struct metrics_snapshot {
     uint64_t counters[METRIC_COUNTER_COUNT];
     int64_t gauges[METRIC_GAUGE_COUNT];
     uint64_t http_codes[METRIC_HTTP_CODES];
-    uint64_t refused[METRIC_STREAMS_MAX + 1][ERROR_COUNT];
+    uint64_t answers[METRIC_STREAMS_MAX + 1][ERROR_COUNT];
     struct {
         uint64_t buckets[METRIC_BUCKETS];
         uint64_t sum_ns;

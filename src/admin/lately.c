@@ -14,12 +14,10 @@
 
 static struct lately_count lately_count(const struct metrics_snapshot *snapshot, size_t stream)
 {
-    const uint64_t *counters = snapshot->streams[stream];
-    struct lately_count count = {.taken = counters[METRIC_STREAM_accepted] +
-                                          counters[METRIC_STREAM_duplicate_l1]};
+    struct lately_count count = {.taken = snapshot->answers[stream][ERROR_NONE]};
 
-    for (size_t error = 0; error < ERROR_COUNT; error++)
-        count.refused += snapshot->refused[stream][error];
+    for (size_t error = ERROR_NONE + 1; error < ERROR_COUNT; error++)
+        count.refused += snapshot->answers[stream][error];
     return count;
 }
 

@@ -16,9 +16,9 @@
 #define LATELY_SAMPLES 12 /* a minute of them */
 
 struct lately_count {
-    uint64_t refused; /* requests */
-    uint64_t taken;   /* events: accepted, or known already */
-};
+    uint64_t refused;
+    uint64_t taken;
+}; /* requests */
 
 /* Zero-initialise. The sample that is written next is the oldest one. */
 struct lately {

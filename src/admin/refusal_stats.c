@@ -44,7 +44,7 @@ json_t *refusal_stats_counts(const struct exposition_view *view, size_t stream)
     json_t *counts = json_object();
 
     for (int error = ERROR_NONE + 1; error < ERROR_COUNT; error++) {
-        const uint64_t n = view->snapshot.refused[stream][error];
+        const uint64_t n = view->snapshot.answers[stream][error];
 
         if (n > 0)
             json_object_set_new(counts, error_code_name((enum error_code)error),

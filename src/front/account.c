@@ -2,8 +2,8 @@
 /*
  * account.c - counts what was answered, and tells who was refused and why.
  *
- * Each answer is counted where it is written, once by its status and, where it refuses, once by
- * stream and error. So the refusals of a status add up to its answers.
+ * Each answer is counted where it is written, once by its status and once by stream and error. So
+ * the refusals of a status add up to its answers.
  *
  * The rest is for people: the last refusals in /stats, and lines in the log as log.requests says.
  *
@@ -133,7 +133,6 @@ static void account_refusal(struct conn *conn, const struct answer *answer)
     uint64_t suppressed = 0;
     bool may_note, may_log;
 
-    metrics_add(&conn->set->parts.metrics->refused[answer->stream][error], 1);
     if (refusals == NULL || !account_is_refusal(&answer->reply))
         return;
     may_note = refusals_may_note(refusals, answer->stream, error, now_s);
@@ -151,8 +150,10 @@ static void account_refusal(struct conn *conn, const struct answer *answer)
 static void account_tell(struct conn *conn, const struct answer *answer, uint64_t now_ns)
 {
     const struct config *config = config_current(conn->set->parts.shared->config);
+    struct metrics_thread *metrics = conn->set->parts.metrics;
 
-    metrics_add(&conn->set->parts.metrics->http_codes[answer->reply.status], 1);
+    metrics_add(&metrics->http_codes[answer->reply.status], 1);
+    metrics_add(&metrics->answers[answer->stream][answer->reply.error], 1);
     if (unlikely(answer->reply.error != ERROR_NONE))
         account_refusal(conn, answer);
     if (unlikely(config->log_requests == CONFIG_LOG_ALL))

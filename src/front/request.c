@@ -245,6 +245,8 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     if (refusal) {
         if (likely(!preflight_answers(conn, request, refusal == &refuse_method, &reply)))
             reply = turn_reply(conn, refusal);
+        else
+            conn->stream = METRIC_STREAM_NONE; /* which takes nothing by it */
         return request_begin_drop(conn, request, refusal, &reply);
     }
     if (unlikely(request->method != HTTP_POST)) {

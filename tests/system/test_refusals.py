@@ -46,6 +46,10 @@ def refused(alloyd):
     for (_, code, _), value in found.items():
         sums[code] = sums.get(code, 0) + value
     assert sums == answers
+    # What is not refused is taken, but for what is no stream's.
+    taken = sum(value for name, value in alloyd.metrics().items() if name.startswith("alloy_http_taken_total{"))
+    assert taken <= sum(value for name, value in alloyd.metrics().items()
+                        if re.fullmatch(r'alloy_http_requests_total\{code="2\d\d"\}', name))
     return found
 
 
@@ -98,6 +102,8 @@ def test_pipelined_requests_count_for_their_own_streams(alloyd):
     for _ in range(3):
         answers = alloyd.raw(good[0] + bad[0] + bad[1] + good[1] + bad[2] + bad[3] + good[2] + bad[0] + b"NONSENSE\r\n\r\n")
         assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"202", b"400", b"400", b"202", b"404", b"400", b"202", b"400", b"400"]
+    assert alloyd.metrics()['alloy_http_taken_total{stream="events"}'] == 9
+    assert alloyd.metrics()['alloy_http_taken_total{stream="clicks"}'] == 0
     assert refused(alloyd) == {("clicks", 400, "missing_id"): 6, ("events", 400, "missing_id"): 3,
                                ("", 404, "not_found"): 3, ("clicks", 400, "invalid_json"): 3,
                                ("", 400, "bad_request"): 3}
@@ -344,3 +350,25 @@ def test_the_page_shows_who_is_refused_and_takes_nothing_for_html(alloyd, tmp_pa
     books = {row[0]: row for row in shown.rows["books"]}
     assert books["events"][-1] == "1" and books["no stream"][-1] == "1"
     assert books["clicks"][-1] == "3 (all of the last minute)" and [row[0] for row in shown.bad] == ["clicks"]
+
+
+def test_what_only_asks_is_not_taken(make_alloyd):
+    """A stream that refuses every event, and answers browsers that ask first, refuses everything."""
+    alloyd = start(make_alloyd, server={"cors_origins": "*"})
+    assert alloyd.post(None, method="OPTIONS", headers={"Origin": "https://a.example"}).status == 204
+    assert alloyd.post("{}", headers={"Origin": "https://a.example"}).status == 400
+    assert alloyd.admin("/stats").json["streams"]["events"]["last_minute"] == {"refused": 1, "taken": 0}
+
+
+def test_alerts_know_what_is_there(alloyd):
+    """The rules use labels and errors that exist."""
+    text = (harness.ROOT / "config" / "alloy.rules.yml").read_text()
+    rules = dict(re.findall(r"- alert: (\w+)\n(.*?)        labels: ", text, re.S))
+    assert alloyd.post("{}").status == 400
+    rows = [name for name in alloyd.metrics() if name.startswith(("alloy_http_refused_total", "alloy_http_taken_total"))]
+    labels = {name.split("{")[0]: set(re.findall(r'(\w+)="', name)) for name in rows}
+    for alert in ("AlloyStreamRefuses", "AlloyKeysRefused"):
+        assert rules[alert].count("(") == rules[alert].count(")")
+        assert "alloy_http_refused_total" in rules[alert]
+        for metric, matchers in re.findall(r"(alloy_http_(?:refused|taken)_total)(?:\{(.*?)\})?\[", rules[alert]):
+            assert set(re.findall(r"(\w+)[=!]", matchers)) <= labels[metric], (alert, metric)

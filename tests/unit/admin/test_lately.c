@@ -50,10 +50,9 @@ static struct lately_count count_of(size_t stream)
 static void before_the_first_minute_all_counts(void **state)
 {
     (void)state;
-    metrics_add(&thread->refused[3][ERROR_empty], 2);
-    metrics_add(&thread->refused[3][ERROR_COUNT - 1], 1);
-    METRIC_STREAM_ADD(thread, 3, accepted, 5);
-    METRIC_STREAM_ADD(thread, 3, duplicate_l1, 6);
+    metrics_add(&thread->answers[3][ERROR_empty], 2);
+    metrics_add(&thread->answers[3][ERROR_COUNT - 1], 1);
+    metrics_add(&thread->answers[3][ERROR_NONE], 11);
     assert_int_equal(count_of(3).refused, 3);
     assert_int_equal(count_of(3).taken, 11);
     pass(50);
@@ -65,12 +64,12 @@ static void what_is_older_than_a_minute_is_forgotten(void **state)
 {
     (void)state;
     pass(200);
-    metrics_add(&thread->refused[0][ERROR_empty], 1);
-    METRIC_STREAM_ADD(thread, 0, accepted, 1);
+    metrics_add(&thread->answers[0][ERROR_empty], 1);
+    metrics_add(&thread->answers[0][ERROR_NONE], 1);
     pass(54);
     assert_int_equal(count_of(0).refused, 1);
     assert_int_equal(count_of(0).taken, 1);
-    metrics_add(&thread->refused[0][ERROR_empty], 2);
+    metrics_add(&thread->answers[0][ERROR_empty], 2);
     pass(12);
     assert_int_equal(count_of(0).refused, 2);
     assert_int_equal(count_of(0).taken, 0);

@@ -27,7 +27,7 @@ static int stop_told(void **state)
 
 static uint64_t refused(unsigned stream, enum error_code error)
 {
-    return atomic_load(&thread->refused[stream][error]);
+    return atomic_load(&thread->answers[stream][error]);
 }
 
 /* That there are n notes, of which the latest is lent. */
@@ -68,6 +68,8 @@ static void pipelined_answers_count_for_their_own_requests(void **state)
     assert_int_equal(refused(METRIC_STREAM_NONE, ERROR_not_found), 1);
     assert_int_equal(refused(0, ERROR_empty), 1);
     assert_int_equal(refused(METRIC_STREAM_NONE, ERROR_bad_request), 1);
+    assert_int_equal(refused(0, ERROR_NONE), 1);
+    assert_int_equal(refused(METRIC_STREAM_NONE, ERROR_NONE), 0);
     assert_int_equal(atomic_load(&thread->http_codes[400]), 3);
     assert_int_equal(atomic_load(&thread->http_codes[404]), 1);
     latest(4);
