@@ -7,13 +7,11 @@
 #ifndef ALLOY_MISFIT_H
 #define ALLOY_MISFIT_H
 
-#include <stddef.h>
-
 #include "alloy/base.h"
 
-/* A decoded body is no JSON from its byte at on. Returns one constant sentence for the client that
- * says what it is, or NULL: it is broken JSON, or nothing that we know. content_type may be
- * empty. */
-const char *misfit_name(struct slice body, size_t at, struct slice content_type);
+/* A decoded body is at fault before its first event ends. Returns one constant sentence for the
+ * client that says what it is, or NULL: it is broken JSON, or nothing that we know. content_type
+ * may be empty. */
+const char *misfit_name(struct slice body, struct slice content_type);
 
 #endif

@@ -87,7 +87,7 @@ static const char *judge_problem(const struct conn *conn, const struct json_scan
 
     /* The body may be no JSON at all. */
     if (result == JSON_SCAN_INVALID_JSON && scan->index == 0)
-        misfit = misfit_name((struct slice){scan->body, scan->len}, scan->error_offset,
+        misfit = misfit_name((struct slice){scan->body, scan->len},
                              http_find_header(head, conn->head_len, "content-type"));
     return misfit != NULL ? misfit : scan->problem;
 }

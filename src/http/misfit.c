@@ -140,7 +140,7 @@ static bool misfit_is_wide(struct slice body)
     return nuls > 0 && nuls < 4;
 }
 
-const char *misfit_name(struct slice body, size_t at, struct slice content_type)
+const char *misfit_name(struct slice body, struct slice content_type)
 {
     const size_t mark = strlen(BYTE_ORDER_MARK);
     size_t begin = 0;
@@ -150,7 +150,7 @@ const char *misfit_name(struct slice body, size_t at, struct slice content_type)
     while (begin < body.len && strchr(" \t\r\n", body.data[begin]) != NULL &&
            body.data[begin] != '\0')
         begin++;
-    if (begin == body.len || at > begin + 1)
+    if (begin == body.len)
         return NULL;
     body = (struct slice){body.data + begin, body.len - begin};
     for (size_t i = 0; i < ARRAY_LEN(misfit_bytes); i++)

@@ -15,7 +15,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The first byte says where the body is at fault and how much of the rest is the Content-Type. */
+/* The first byte says how much of the rest is the Content-Type. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t type_len, body_len;
@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0;
-    type_len = (size_t)(data[0] >> 2) < size - 1 ? (size_t)(data[0] >> 2) : size - 1;
+    type_len = (size_t)(data[0]) < size - 1 ? (size_t)(data[0]) : size - 1;
     body_len = size - 1 - type_len;
     type = malloc(type_len + 1);
     body = malloc(body_len);
@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(type, data + 1, type_len);
     if (body_len > 0)
         memcpy(body, data + 1 + type_len, body_len);
-    name = misfit_name((struct slice){body, body_len}, data[0] & 3, (struct slice){type, type_len});
+    name = misfit_name((struct slice){body, body_len}, (struct slice){type, type_len});
     ALLOY_ASSERT(name == NULL || (body_len > 0 && strlen(name) <= REPLY_MESSAGE_MAX));
     free(type);
     free(body);

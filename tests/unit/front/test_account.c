@@ -136,6 +136,49 @@ static void a_lenient_request_without_a_good_event_has_its_first_error(void **st
     latest(1);
 }
 
+static void of_what_clickhouse_rejects_no_word_of_its_own_is_told(void **state)
+{
+    struct record *records[2];
+
+    (void)state;
+    talk("POST /v1/s?ack=clickhouse HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n"
+         "{\"id\":1}{\"id\":2}");
+    assert_int_equal(ring_take(ring, records, 2), 2);
+    waiter_reason(waiters, records[1], 27, (struct slice){"secret", 6});
+    journal_finish(journal, records, 1, RECORD_INSERTED);
+    journal_finish(journal, records + 1, 1, RECORD_DEAD);
+    EXPECT(talk(""), "HTTP/1.1 422 ");
+    EXPECT(got, "secret");
+    assert_int_equal(refused(0, ERROR_rejected), 1);
+    assert_non_null(strstr(latest(1)->message, "dead-letter folder"));
+    assert_true(notes[0].has_event && !notes[0].has_offset);
+    assert_int_equal(notes[0].event, 1);
+    assert_null(memmem(notes, sizeof(*notes), "secret", 6));
+}
+
+static void a_balancer_that_asks_is_counted_and_not_told(void **state)
+{
+    (void)state;
+    shared.health = health_create();
+    health_raise(shared.health, "draining", true, "text");
+    talk("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
+    EXPECT(got, "HTTP/1.1 503");
+    assert_int_equal(refused(METRIC_STREAM_NONE, ERROR_not_ready), 1);
+    latest(0);
+    health_destroy(shared.health);
+    shared.health = NULL;
+}
+
+static void who_only_asks_takes_nothing(void **state)
+{
+    (void)state;
+    config.server_cors_origins = "*";
+    talk("OPTIONS /v1/s HTTP/1.1\r\nHost: a\r\nOrigin: https://a\r\n\r\n");
+    EXPECT(got, "HTTP/1.1 204");
+    assert_int_equal(refused(0, ERROR_NONE), 0);
+    assert_int_equal(refused(METRIC_STREAM_NONE, ERROR_NONE), 1);
+}
+
 static void connections_without_a_place_count_too(void **state)
 {
     int other;
@@ -218,6 +261,9 @@ int main(void)
         TEST(a_note_tells_the_place_and_nothing_that_is_secret),
         TEST(the_line_outlives_a_body_that_comes_later),
         TEST(a_lenient_request_without_a_good_event_has_its_first_error),
+        TEST(of_what_clickhouse_rejects_no_word_of_its_own_is_told),
+        TEST(a_balancer_that_asks_is_counted_and_not_told),
+        TEST(who_only_asks_takes_nothing),
         TEST(connections_without_a_place_count_too),
         TEST(nothing_is_logged_unless_it_is_asked_for),
         TEST(a_refusal_is_one_line),
