@@ -197,6 +197,25 @@ def test_a_flood_hides_nothing_and_is_counted_whole(alloyd):
     assert [note["time"] for note in told] == sorted((note["time"] for note in told), reverse=True)
 
 
+def test_many_are_refused_while_others_look(make_alloyd):
+    alloyd = start(make_alloyd, log={"requests": "refused"}, stream__clicks={"path": "/v1/clicks", "table": "default.clicks"})
+
+    def work(i):
+        client = alloyd.client()
+        for n in range(150):
+            if i == 0:
+                assert all(note["message"] for note in last(alloyd))
+            else:
+                path, body, status = [("/v1/events", "{}", 400), ("/v1/clicks", "[", 400), ("/nowhere", "{}", 404),
+                                      ("/v1/events", harness.event(f"{i}-{n}"), 202)][n % 4]
+                assert harness.request(client, body, path).status == status
+
+    harness.in_threads(5, work)
+    assert refused(alloyd) == {("events", 400, "missing_id"): 4 * 38, ("clicks", 400, "invalid_json"): 4 * 38,
+                               ("", 404, "not_found"): 4 * 37}
+    assert alloyd.metrics()['alloy_http_taken_total{stream="events"}'] == 4 * 37
+
+
 def lines(alloyd, what="request"):
     return [line for line in alloyd.log().splitlines() if f'msg="{what} ' in line]
 
