@@ -36,6 +36,8 @@ enum config_async_insert { CONFIG_ASYNC_AUTO, CONFIG_ASYNC_ON, CONFIG_ASYNC_OFF 
 enum config_journal_mode { CONFIG_JOURNAL_FILE, CONFIG_JOURNAL_MEMORY };
 enum config_journal_sync { CONFIG_SYNC_NEVER, CONFIG_SYNC_INTERVAL, CONFIG_SYNC_ALWAYS };
 
+enum config_log_requests { CONFIG_LOG_OFF, CONFIG_LOG_REFUSED, CONFIG_LOG_ALL };
+
 enum config_id_kind {
     CONFIG_ID_MEMBER,  /* of the event: name */
     CONFIG_ID_POINTER, /* a JSON Pointer into the event: name, from its '/' */

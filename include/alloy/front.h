@@ -20,6 +20,7 @@
 #include "alloy/journal.h"
 #include "alloy/l1.h"
 #include "alloy/metrics.h"
+#include "alloy/refusals.h"
 #include "alloy/ring.h"
 #include "alloy/waiter.h"
 
@@ -33,6 +34,7 @@ struct front_parts {
     struct health *health;
     struct metrics *metrics;
     struct waiter_table *waiters;
+    struct refusals *refusals;
 };
 
 #define FRONT_ERROR_MAX 512

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "alloy/base.h"
+#include "alloy/error_code.h"
 
 enum metric_stream_id {
 #define METRIC_STREAM(id, name, labels, help) METRIC_STREAM_##id,
@@ -41,6 +42,7 @@ enum metric_histogram_id {
 #define METRIC_HTTP_CODES 600
 #define METRIC_BUCKETS 18 /* 17 bounds, 50 us to 10 s, and +Inf */
 #define METRIC_STREAMS_MAX 64
+#define METRIC_STREAM_NONE METRIC_STREAMS_MAX /* of a request that names no stream */
 
 /* Upper bounds of the first METRIC_BUCKETS - 1 buckets, in nanoseconds. */
 extern const uint64_t metrics_bucket_bounds_ns[METRIC_BUCKETS - 1];
@@ -56,6 +58,7 @@ struct metrics_thread {
     _Atomic uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
     _Atomic uint64_t counters[METRIC_COUNTER_COUNT];
     _Atomic uint64_t http_codes[METRIC_HTTP_CODES];
+    _Atomic uint64_t answers[METRIC_STREAMS_MAX + 1][ERROR_COUNT]; /* ERROR_NONE: taken */
     struct metrics_histogram histograms[METRIC_HISTOGRAM_COUNT];
 } CACHE_ALIGNED;
 
@@ -90,12 +93,13 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 /* Owner thread only. */
 void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns);
 
-/* The sums over all threads; large (about 40 KiB), so keep it off small stacks. */
+/* The sums over all threads; large (about 50 KiB), so keep it off small stacks. */
 struct metrics_snapshot {
     uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
     uint64_t counters[METRIC_COUNTER_COUNT];
     int64_t gauges[METRIC_GAUGE_COUNT];
     uint64_t http_codes[METRIC_HTTP_CODES];
+    uint64_t answers[METRIC_STREAMS_MAX + 1][ERROR_COUNT];
     struct {
         uint64_t buckets[METRIC_BUCKETS];
         uint64_t sum_ns;

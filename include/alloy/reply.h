@@ -13,6 +13,7 @@
 
 #include "alloy/base.h"
 #include "alloy/cors.h"
+#include "alloy/error_code.h"
 
 /* No answer is longer than REPLY_MAX: a message is cut at REPLY_MESSAGE_MAX bytes before it is
  * escaped. */
@@ -39,8 +40,8 @@ struct reply_errors {
     struct {
         uint32_t event;
         size_t offset;
-        const char *code; /* constant text, like the next */
-        const char *message;
+        enum error_code error;
+        const char *message; /* constant text */
     } list[REPLY_ERRORS_MAX];
 };
 
@@ -48,11 +49,12 @@ struct waiter_rejection;
 
 struct reply {
     uint16_t status;
-    bool close;       /* says Connection: close */
-    bool keep_alive;  /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
-    bool head_only;   /* the answer to HEAD: everything but the body */
-    bool has_place;   /* event and offset are part of the body */
-    uint16_t retry_s; /* of a 429: its Retry-After */
+    enum error_code error; /* NONE with a success, and only then */
+    bool close;            /* says Connection: close */
+    bool keep_alive;       /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
+    bool head_only;        /* the answer to HEAD: everything but the body */
+    bool has_place;        /* event and offset are part of the body */
+    uint16_t retry_s;      /* of a 429: its Retry-After */
     /* success, and a lenient request without a good event */
     uint32_t accepted;
     uint32_t duplicates;
@@ -62,11 +64,8 @@ struct reply {
     const char *allow;                 /* of a 204: the methods that are allowed; NULL: none */
     const struct cors *cors;           /* what a page in a browser is told; NULL: none; borrowed */
     union {
-        struct { /* errors; constant text */
-            const char *code;
-            const char *message;
-        };
-        struct { /* 422; borrowed */
+        const char *message; /* of an error; constant text */
+        struct {             /* 422; borrowed */
             const struct waiter_rejection *rejections;
             uint32_t rejected;
             uint32_t rejected_duplicates; /* of these */

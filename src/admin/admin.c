@@ -32,6 +32,8 @@
 #include "exposition.h"
 #include "gate.h"
 #include "guard.h"
+#include "lately.h"
+#include "refusal_stats.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
@@ -61,6 +63,7 @@ struct admin {
     pthread_t thread;
     /* admin thread only */
     struct exposition_view view;
+    struct lately lately;
 };
 
 static void admin_answer(struct evhttp_request *request, int status, const char *type,
@@ -231,21 +234,25 @@ static json_t *admin_stats_rejected(const uint64_t *counters, uint64_t *total)
     return rejected;
 }
 
-static json_t *admin_stats_stream(const struct exposition_view *view, size_t stream)
+static json_t *admin_stats_stream(const struct admin *admin, size_t stream)
 {
+    const struct exposition_view *view = &admin->view;
+    const struct lately_count lately = lately_read(&admin->lately, &view->snapshot, stream);
     const uint64_t *counters = view->snapshot.streams[stream];
     uint64_t total = 0;
     json_t *rejected = admin_stats_rejected(counters, &total);
 
-    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o}", "books", "received",
-                     admin_json_counter(counters[METRIC_STREAM_received]), "accepted",
+    return json_pack("{s:{s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o},s:o,s:o,s:{s:o,s:o}}", "books",
+                     "received", admin_json_counter(counters[METRIC_STREAM_received]), "accepted",
                      admin_json_counter(counters[METRIC_STREAM_accepted]), "duplicates", "l1",
                      admin_json_counter(counters[METRIC_STREAM_duplicate_l1]), "l2",
                      admin_json_counter(counters[METRIC_STREAM_duplicate_l2]), "rejected",
                      admin_json_counter(total), "inserted",
                      admin_json_counter(counters[METRIC_STREAM_inserted]), "dead_lettered",
                      admin_json_counter(counters[METRIC_STREAM_dead_lettered]), "pending",
-                     admin_json_counter(view->pending[stream]), "rejected", rejected);
+                     admin_json_counter(view->pending[stream]), "rejected", rejected, "refused",
+                     refusal_stats_counts(view, stream), "last_minute", "refused",
+                     admin_json_counter(lately.refused), "taken", admin_json_counter(lately.taken));
 }
 
 static json_t *admin_stats_streams(const struct admin *admin)
@@ -254,7 +261,7 @@ static json_t *admin_stats_streams(const struct admin *admin)
     json_t *streams = json_object();
 
     for (size_t i = 0; i < config->stream_count; i++)
-        json_object_set_new(streams, config->streams[i].name, admin_stats_stream(&admin->view, i));
+        json_object_set_new(streams, config->streams[i].name, admin_stats_stream(admin, i));
     return streams;
 }
 
@@ -280,10 +287,11 @@ static json_t *admin_stats_http(const struct exposition_view *view)
         snprintf(text, sizeof(text), "%u", code);
         json_object_set_new(codes, text, admin_json_counter(view->snapshot.http_codes[code]));
     }
-    return json_pack("{s:I,s:I,s:o,s:o}", "connections",
+    return json_pack("{s:I,s:I,s:o,s:o,s:o}", "connections",
                      (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_connections], "waiting",
                      (json_int_t)view->snapshot.gauges[METRIC_GAUGE_http_waiting], "codes", codes,
-                     "seconds", admin_stats_histogram(view, METRIC_HISTOGRAM_http_request));
+                     "refused", refusal_stats_counts(view, METRIC_STREAM_NONE), "seconds",
+                     admin_stats_histogram(view, METRIC_HISTOGRAM_http_request));
 }
 
 static json_t *admin_stats_redis(const struct exposition_view *view)
@@ -366,6 +374,7 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
                                   admin_json_counter(journal_bytes(parts->journal)), "bytes_max",
                                   admin_json_counter(journal_bytes_max(parts->journal))));
     json_object_set_new(stats, "dead_letter", admin_stats_dead_letter(view));
+    json_object_set_new(stats, "refusals", refusal_stats_list(parts));
     json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);
 }
@@ -554,10 +563,13 @@ static void admin_on_stop(evutil_socket_t fd, short what, void *arg)
 
 static void admin_on_beat(evutil_socket_t fd, short what, void *arg)
 {
+    struct admin *admin = arg;
+
     (void)fd;
     (void)what;
-    (void)arg;
     pulse_beat(0);
+    if (admin->parts.front.metrics != NULL)
+        lately_sample(&admin->lately, admin->parts.front.metrics, clock_mono_ms());
 }
 
 static void *admin_thread_main(void *arg)
@@ -585,7 +597,7 @@ static int admin_loop_create(struct admin *admin)
         return -ENOMEM;
     admin->http = evhttp_new(admin->base);
     admin->stop = event_new(admin->base, admin->stop_fd, EV_READ, admin_on_stop, admin);
-    admin->beat = event_new(admin->base, -1, EV_PERSIST, admin_on_beat, NULL);
+    admin->beat = event_new(admin->base, -1, EV_PERSIST, admin_on_beat, admin);
     if (!admin->http || !admin->stop || event_add(admin->stop, NULL) != 0 || !admin->beat ||
         event_add(admin->beat, &(struct timeval){.tv_sec = 1}) != 0)
         return -ENOMEM;

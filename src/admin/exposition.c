@@ -122,6 +122,36 @@ static void exposition_write_http_codes(const struct exposition_view *view, stru
                                 view->snapshot.http_codes[code]);
 }
 
+static void exposition_write_taken(const struct exposition_view *view, const struct config *config,
+                                   struct evbuffer *out)
+{
+    exposition_write_family(out, "alloy_http_taken_total", "counter",
+                            "Requests that a stream has taken: what was not refused.");
+    for (size_t stream = 0; stream < config->stream_count; stream++)
+        evbuffer_add_printf(out, "alloy_http_taken_total{stream=\"%s\"} %" PRIu64 "\n",
+                            config->streams[stream].name,
+                            view->snapshot.answers[stream][ERROR_NONE]);
+}
+
+/* Only what has happened: all errors of 64 streams would be 1,400 rows. */
+static void exposition_write_refused(const struct exposition_view *view,
+                                     const struct config *config, struct evbuffer *out)
+{
+    exposition_write_family(out, "alloy_http_refused_total", "counter",
+                            "Requests that were refused, by stream (empty: none was found) and "
+                            "error.");
+    for (size_t stream = 0; stream <= METRIC_STREAM_NONE; stream++)
+        for (int error = ERROR_NONE + 1; error < ERROR_COUNT; error++)
+            if (view->snapshot.answers[stream][error] > 0)
+                evbuffer_add_printf(
+                    out,
+                    "alloy_http_refused_total{stream=\"%s\",code=\"%u\",error=\"%s\"} %" PRIu64
+                    "\n",
+                    stream < config->stream_count ? config->streams[stream].name : "",
+                    error_code_status((enum error_code)error),
+                    error_code_name((enum error_code)error), view->snapshot.answers[stream][error]);
+}
+
 static void exposition_write_gauges(const struct exposition_view *view, struct evbuffer *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(gauge_rows); i++) {
@@ -249,6 +279,8 @@ void exposition_write(const struct exposition_view *view, const struct front_par
     exposition_write_streams(view, config_current(parts->config), out);
     exposition_write_keys(config_current(parts->config), out);
     exposition_write_http_codes(view, out);
+    exposition_write_taken(view, config_current(parts->config), out);
+    exposition_write_refused(view, config_current(parts->config), out);
     exposition_write_counters(view, out);
     exposition_write_gauges(view, out);
     exposition_write_histograms(view, out);

@@ -47,6 +47,9 @@ static void metrics_add_thread(struct metrics_snapshot *snapshot,
         snapshot->counters[id] += metrics_load(&thread->counters[id]);
     for (size_t code = 0; code < METRIC_HTTP_CODES; code++)
         snapshot->http_codes[code] += metrics_load(&thread->http_codes[code]);
+    for (size_t stream = 0; stream <= METRIC_STREAM_NONE; stream++)
+        for (size_t error = 0; error < ERROR_COUNT; error++)
+            snapshot->answers[stream][error] += metrics_load(&thread->answers[stream][error]);
     for (size_t id = 0; id < METRIC_HISTOGRAM_COUNT; id++)
         metrics_add_histogram(snapshot, id, &thread->histograms[id]);
 }

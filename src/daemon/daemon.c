@@ -57,6 +57,7 @@ struct daemon {
     struct health *health;
     struct metrics *metrics;
     struct waiter_table *waiters;
+    struct refusals *refusals;
     struct journal *journal;
     struct ring *ring;
     struct l1 *l1;
@@ -150,7 +151,8 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
                                 .l1 = daemon->l1,
                                 .health = daemon->health,
                                 .metrics = daemon->metrics,
-                                .waiters = daemon->waiters};
+                                .waiters = daemon->waiters,
+                                .refusals = daemon->refusals};
 }
 
 /* Lets a stream's refused events go. On the admin thread, which is there before the flusher and
@@ -195,11 +197,13 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
     daemon->health = health_create();
     daemon->metrics = metrics_create();
+    daemon->refusals = refusals_create();
     daemon->waiters = waiter_table_create(config->server_max_waiting,
                                           config->ring_capacity > config->server_max_waiting
                                               ? config->ring_capacity
                                               : config->server_max_waiting);
-    if (daemon->health == NULL || daemon->metrics == NULL || daemon->waiters == NULL)
+    if (daemon->health == NULL || daemon->metrics == NULL || daemon->refusals == NULL ||
+        daemon->waiters == NULL)
         return -ENOMEM;
     err = daemon_open_journal(daemon, error);
     if (err != 0)
@@ -374,6 +378,7 @@ static void daemon_stop(struct daemon *daemon)
     if (daemon->journal != NULL)
         journal_close(daemon->journal);
     waiter_table_destroy(daemon->waiters);
+    refusals_destroy(daemon->refusals);
     if (daemon->metrics != NULL)
         metrics_destroy(daemon->metrics);
     if (daemon->health != NULL)

@@ -40,21 +40,21 @@
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
 
 static const struct refusal refuse_events = {
-    413, "too_large", "The request holds more events, or a larger one, than can be taken at once."};
-static const struct refusal refuse_head_slow = {408, "timeout", "The head did not arrive in time."};
-static const struct refusal refuse_body_slow = {408, "timeout", "The body did not arrive in time."};
-static const struct refusal refuse_memory = {503, "overloaded",
+    ERROR_too_large, "The request holds more events, or a larger one, than can be taken at once."};
+static const struct refusal refuse_head_slow = {ERROR_timeout, "The head did not arrive in time."};
+static const struct refusal refuse_body_slow = {ERROR_timeout, "The body did not arrive in time."};
+static const struct refusal refuse_memory = {ERROR_overloaded,
                                              "Too many requests are being received."};
-static const struct refusal refuse_connection = {503, "overloaded",
+static const struct refusal refuse_connection = {ERROR_overloaded,
                                                  "There is no room for one more connection."};
-static const struct refusal refuse_ring = {503, "overloaded",
+static const struct refusal refuse_ring = {ERROR_overloaded,
                                            "Too many events are waiting to be inserted."};
-static const struct refusal refuse_waiting = {503, "overloaded",
+static const struct refusal refuse_waiting = {ERROR_overloaded,
                                               "Too many requests are waiting for ClickHouse."};
-static const struct refusal refuse_journal_full = {503, "overloaded", "The journal is full."};
-static const struct refusal refuse_journal_error = {503, "overloaded",
+static const struct refusal refuse_journal_full = {ERROR_overloaded, "The journal is full."};
+static const struct refusal refuse_journal_error = {ERROR_overloaded,
                                                     "The journal cannot be written."};
-static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
+static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
 
 static void conn_close(struct conn *conn)
 {
@@ -65,6 +65,7 @@ static void conn_close(struct conn *conn)
     conn_wait_drop(conn);
     judge_drop_errors(conn);
     preflight_forget(conn);
+    free(conn->line_copy);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));
@@ -369,7 +370,6 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
                                 char *out)
 {
     struct conn_set *set = conn->set;
-    struct metrics_thread *metrics = set->parts.metrics;
     struct reply *reply = &answer->reply;
     bool draining = set->draining;
     size_t len;
@@ -393,8 +393,8 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         }
         draining |= result.verdict == ADMISSION_DRAINING;
         if (refusal) {
-            reply->status = refusal->status;
-            reply->code = refusal->code;
+            reply->status = error_code_status(refusal->error);
+            reply->error = refusal->error;
             reply->message = refusal->message;
             reply->answer = NULL;
             if (unlikely(answer->metered_events > 0))
@@ -411,8 +411,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         if (conn->state == CONN_HEAD)
             conn_move(conn, CONN_CLOSING);
     }
-    metrics_add(&metrics->http_codes[reply->status], 1);
-    METRIC_OBSERVE_NS(metrics, http_request, now_ns - answer->begun_ns);
+    account_answer(conn, answer, now_ns);
     /* Of the long answers, a 422 and one with errors, only the last one of a turn can be one. */
     len = reply_write(reply, &set->date, out);
     if (unlikely(reply->errors != NULL))
@@ -503,7 +502,7 @@ static void conn_refuse_accepted(struct conn *conn)
 
     reply_date_update(&set->date, clock_real_ms());
     len = reply_write(&reply, &set->date, set->scratch);
-    metrics_add(&set->parts.metrics->http_codes[reply.status], 1);
+    account_connection(conn, &reply);
     conn_move(conn, CONN_CLOSING);
     conn->lingering =
         atomic_load_explicit(&shared->refused, memory_order_relaxed) <= shared->refused_max;
@@ -581,6 +580,7 @@ void conn_accept(struct conn_set *set, int fd)
     }
     conn->set = set;
     conn->queue = QUEUE_IDLE;
+    conn->stream = METRIC_STREAM_NONE;
     conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
     TAILQ_INSERT_TAIL(&set->queues[QUEUE_IDLE], conn, queued);
     if (atomic_fetch_add_explicit(&shared->connections, 1, memory_order_relaxed) >=

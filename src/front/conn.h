@@ -23,6 +23,7 @@
 #include "alloy/health.h"
 #include "alloy/metrics.h"
 #include "alloy/quota.h"
+#include "alloy/refusals.h"
 #include "alloy/route.h"
 
 struct event_base;
@@ -34,7 +35,8 @@ struct conn_shared {
     const struct route_table *routes;
     struct health *health; /* NULL: nothing asks for it */
     struct metrics *metrics;
-    struct quota *quota; /* may be NULL while no address has a limit */
+    struct refusals *refusals; /* NULL: nobody is told of them */
+    struct quota *quota;       /* may be NULL while no address has a limit */
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;

@@ -4,7 +4,8 @@
  *
  * conn.c (sockets, time-outs) calls request.c (bytes to requests), judge.c (bodies to events) and
  * conn_wait.c (requests that wait for ClickHouse); request.c calls judge.c; all of them call turn.c
- * (what is noted for the turn's end). No call goes the other way: the connection's state, or the
+ * (what is noted for the turn's end), and conn.c calls account.c (what was answered). No call goes
+ * the other way: the connection's state, or the
  * result, says what happened.
  *
  * Runs on: the front-end thread that owns the set.
@@ -80,8 +81,7 @@ enum queue_id {
 
 /* A request refused for its form, before admission sees it. */
 struct refusal {
-    uint16_t status;
-    const char *code;
+    enum error_code error;
     const char *message;
 };
 
@@ -89,12 +89,17 @@ struct refusal {
 struct answer {
     struct reply reply;
     enum { ANSWER_READY, ANSWER_ADMISSION, ANSWER_LARGE, ANSWER_CONTINUE, ANSWER_WAITED } kind;
-    uint32_t next;     /* of the same connection, or CONN_NO_ANSWER */
-    size_t request;    /* its number in admission */
-    uint64_t begun_ns; /* when the request's first byte was read */
-    /* what entry_take() has taken for it: with this key, or NULL; this many events */
-    const struct key *key;
-    uint32_t metered_events;
+    uint32_t next;   /* of the same connection, or CONN_NO_ANSWER */
+    size_t request;  /* its number in admission */
+    uint16_t stream; /* METRIC_STREAM_NONE: its request names none */
+    /* Where its request line begins: in the buffer until the turn's end, or copied; both NULL: it
+     * is not known. */
+    const char *line;
+    char *line_copy;
+    size_t bytes;            /* of its body, as it came */
+    uint64_t begun_ns;       /* when the request's first byte was read */
+    const struct key *key;   /* that its request came with, or NULL */
+    uint32_t metered_events; /* what entry_take() has taken for it */
 };
 
 /* A body on its way through the scanner. */
@@ -135,9 +140,12 @@ struct conn {
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;
-    bool old;  /* HTTP/1.0 */
-    bool late; /* its first byte came after the drain began */
-    uint16_t stream;
+    bool old;           /* HTTP/1.0 */
+    bool late;          /* its first byte came after the drain began */
+    uint16_t stream;    /* METRIC_STREAM_NONE: none, or it is not known yet */
+    bool has_line;      /* its line is known, and the buffer begins with it */
+    char *line_copy;    /* while its body is dropped: its line up to the target; owned */
+    size_t bytes;       /* of its body, as it came; 0: it is not whole yet */
     enum coding coding; /* of its body */
     struct ack ack;
     struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
@@ -319,6 +327,13 @@ void request_advance(struct conn *conn);
 /* Notes an answer and then closes the connection; ignores whatever else the client sends. Needs
  * room in the turn. */
 void request_refuse(struct conn *conn, const struct refusal *refusal);
+
+/* account.c */
+
+/* Counts an answer that is on its way, and tells of it. */
+void account_answer(struct conn *conn, struct answer *answer, uint64_t now_ns);
+/* The same for the reply to a connection that has no place. */
+void account_connection(struct conn *conn, const struct reply *reply);
 
 /* conn_address.c */
 

@@ -119,7 +119,8 @@ void conn_wait_resolve(struct conn *conn, struct reply *reply)
             reply->status = 200;
         break;
     case WAITER_REJECTED:
-        reply->status = 422;
+        reply->status = error_code_status(ERROR_rejected);
+        reply->error = ERROR_rejected;
         reply->answer = NULL;
         reply->rejected = outcome.rejected;
         reply->rejected_duplicates = outcome.rejected_duplicates;

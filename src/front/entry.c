@@ -24,17 +24,17 @@
 #define REFUSALS_RATE 100 /* 429s a second for a key or an address, each about 10 us */
 
 static const struct refusal refuse_no_key = {
-    401, "unauthorized",
+    ERROR_unauthorized,
     "The request has no key: send it as Authorization: Bearer KEY, as the user name of Basic, as "
     "X-Api-Key or X-Write-Key, or as ?key=KEY."};
-static const struct refusal refuse_unknown_key = {401, "unauthorized", "This key is not known."};
-static const struct refusal refuse_stream = {403, "forbidden",
+static const struct refusal refuse_unknown_key = {ERROR_unauthorized, "This key is not known."};
+static const struct refusal refuse_stream = {ERROR_forbidden,
                                              "This key may not send to this stream."};
-static const struct refusal refuse_requests = {429, "rate_limited",
+static const struct refusal refuse_requests = {ERROR_rate_limited,
                                                "Too many requests from this address."};
-static const struct refusal refuse_address_events = {429, "rate_limited",
+static const struct refusal refuse_address_events = {ERROR_rate_limited,
                                                      "Too many events from this address."};
-static const struct refusal refuse_key_events = {429, "rate_limited",
+static const struct refusal refuse_key_events = {ERROR_rate_limited,
                                                  "Too many events with this key."};
 
 /* The buckets of the client's address; NULL: it has none, as on a unix socket. */

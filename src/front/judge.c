@@ -15,20 +15,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloy/misfit.h"
+
 #define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
 
-static const struct refusal refuse_decoded = {413, "too_large",
+static const struct refusal refuse_decoded = {ERROR_too_large,
                                               "The decoded body is larger than server.max_body."};
 static const struct refusal refuse_member = {
-    413, "too_large",
+    ERROR_too_large,
     "A value around the events, which fills a column (envelope:NAME), is longer than 3072 bytes."};
-static const struct refusal refuse_decoding = {503, "overloaded",
+static const struct refusal refuse_decoding = {ERROR_overloaded,
                                                "There is no memory to decode the body."};
 
 static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
                                                    struct refusal *out)
 {
-    static const struct refusal empty = {400, "empty", "The body holds no event."};
+    static const struct refusal empty = {ERROR_empty, "The body holds no event."};
 
     switch (result) {
     case JSON_SCAN_EVENT:
@@ -37,16 +39,16 @@ static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
     case JSON_SCAN_EMPTY:
         return &empty;
     case JSON_SCAN_INVALID_JSON:
-        out->code = "invalid_json";
+        out->error = ERROR_invalid_json;
         return out;
     case JSON_SCAN_MISSING_ID:
-        out->code = "missing_id";
+        out->error = ERROR_missing_id;
         return out;
     case JSON_SCAN_INVALID_ID:
-        out->code = "invalid_id";
+        out->error = ERROR_invalid_id;
         return out;
     case JSON_SCAN_INVALID_EVENT:
-        out->code = "invalid_event";
+        out->error = ERROR_invalid_event;
         return out;
     }
     ALLOY_UNREACHABLE("a scan that found nothing wrong");
@@ -76,16 +78,30 @@ void judge_tell_success(const struct conn *conn, struct reply *reply)
     }
 }
 
+/* One sentence about what is wrong with what was scanned last. */
+static const char *judge_problem(const struct conn *conn, const struct json_scan *scan,
+                                 enum json_scan_result result)
+{
+    const char *head = conn->buffer.data + conn->buffer.start;
+    const char *misfit = NULL;
+
+    /* The body may be no JSON at all. */
+    if (result == JSON_SCAN_INVALID_JSON && scan->index == 0)
+        misfit = misfit_name((struct slice){scan->body, scan->len},
+                             http_find_header(head, conn->head_len, "content-type"));
+    return misfit != NULL ? misfit : scan->problem;
+}
+
 /* Notes what is wrong with an event of a lenient request, and passes over it. Returns false when
  * nobody can tell where the next one begins, or there is no memory to tell the client. */
 static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json_scan_result result)
 {
-    struct refusal own = {400, NULL, scan->problem};
+    struct refusal own = {ERROR_NONE, judge_problem(conn, scan, result)};
     const struct refusal *refusal;
     const uint32_t event = scan->index;
     struct reply_errors *errors = conn->errors;
 
-    if (likely(!conn->lenient) || !json_scan_skip(scan, result))
+    if (!json_scan_skip(scan, result))
         return false;
     if (errors == NULL) {
         errors = calloc(1, sizeof(*errors));
@@ -97,7 +113,7 @@ static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json
     if (errors->count < REPLY_ERRORS_MAX) {
         errors->list[errors->count].event = event;
         errors->list[errors->count].offset = scan->error_offset;
-        errors->list[errors->count].code = refusal->code;
+        errors->list[errors->count].error = refusal->error;
         errors->list[errors->count].message = refusal->message;
         errors->count++;
     }
@@ -120,12 +136,27 @@ static uint32_t judge_event_count(const struct conn *conn, const struct json_sca
                                         : scan->index - (uint32_t)conn->errors->invalid;
 }
 
+/* The reply to a request of which every event is invalid: the body lists them, and the error is the
+ * first one's. */
+static void judge_say_all_invalid(const struct conn *conn, struct reply *reply)
+{
+    const struct reply_errors *errors = conn->errors;
+
+    reply->error = errors->list[0].error;
+    reply->status = error_code_status(reply->error);
+    reply->message = errors->list[0].message;
+    reply->event = errors->list[0].event;
+    reply->offset = errors->list[0].offset;
+    reply->has_place = true;
+    reply->answer = NULL;
+}
+
 /* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
  * it is answered: it may have to wait, or it is long. */
 static bool judge_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
                       enum json_scan_result result)
 {
-    struct refusal own = {400, NULL, scan->problem};
+    struct refusal own = {ERROR_NONE, NULL};
 
     if (likely(result == JSON_SCAN_END)) {
         answer->reply =
@@ -134,15 +165,14 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
         if (unlikely(conn->errors != NULL)) {
             METRIC_STREAM_ADD(conn->set->parts.metrics, conn->stream, invalid,
                               conn->errors->invalid);
-            if (!judge_has_events(conn, scan, result)) {
-                answer->reply.status = 400;
-                answer->reply.answer = NULL;
-            }
+            if (!judge_has_events(conn, scan, result))
+                judge_say_all_invalid(conn, &answer->reply);
             return true;
         }
         return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
     }
     judge_drop_errors(conn);
+    own.message = judge_problem(conn, scan, result);
     answer->reply = turn_reply(conn, judge_refusal_of_scan(result, &own));
     answer->reply.has_place = result != JSON_SCAN_EMPTY;
     answer->reply.event = scan->index;
@@ -167,7 +197,6 @@ static void judge_note_metered(const struct conn *conn, struct answer *answer,
 {
     if (likely(!conn->metered))
         return;
-    answer->key = conn->key;
     answer->metered_events = judge_event_count(conn, scan);
 }
 
@@ -254,9 +283,13 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     bool has_events;
 
     set->turn_bytes += body.len;
-    if (unlikely(conn->key_awaited) && (refusal = entry_check_body(conn, body)) != NULL) {
-        answer->reply = turn_reply(conn, refusal);
-        return false;
+    if (unlikely(conn->key_awaited)) {
+        refusal = entry_check_body(conn, body);
+        answer->key = conn->key;
+        if (refusal != NULL) {
+            answer->reply = turn_reply(conn, refusal);
+            return false;
+        }
     }
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
@@ -265,7 +298,7 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     do {
         while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
             judge_add_event(conn, judging, admission, &event);
-    } while (result != JSON_SCAN_END && judge_pass_over(conn, scan, result));
+    } while (result != JSON_SCAN_END && conn->lenient && judge_pass_over(conn, scan, result));
     has_events = judge_has_events(conn, scan, result);
     if (likely(has_events))
         refusal = judge_permit(conn, judging);
@@ -286,6 +319,7 @@ static bool judge_at_once(struct conn *conn, struct slice body)
 static void judge_end(struct conn *conn, bool held, size_t next)
 {
     conn->buffer.start = next;
+    conn->has_line = false;
     if (likely(!held)) {
         turn_end_request(conn);
         return;
@@ -306,7 +340,7 @@ static void judge_leave_large(struct conn *conn, struct slice body, size_t next)
 /* Notes why a body that cannot be decoded is refused. */
 static void judge_refuse_coded(struct conn *conn, enum coding_result result)
 {
-    struct refusal own = {400, "bad_request", conn->set->decode.problem};
+    struct refusal own = {ERROR_bad_request, conn->set->decode.problem};
     const struct refusal *refusal = &own;
 
     if (result == CODING_TOO_LARGE)
@@ -343,6 +377,7 @@ static void judge_coded(struct conn *conn, struct slice raw, size_t next)
  * request ends at next. */
 void judge_body(struct conn *conn, struct slice body, size_t next)
 {
+    conn->bytes = body.len;
     if (likely(conn->coding == CODING_NONE))
         conn->coding = coding_of_body(body);
     if (unlikely(conn->coding != CODING_NONE)) {
@@ -370,7 +405,7 @@ static enum json_scan_result judge_scan_large(struct conn *conn)
         result = json_scan_next(scan, &event);
         if (likely(result == JSON_SCAN_EVENT))
             judge_add_event(conn, judging, set->parts.large, &event);
-        else if (result == JSON_SCAN_END || !judge_pass_over(conn, scan, result))
+        else if (result == JSON_SCAN_END || !conn->lenient || !judge_pass_over(conn, scan, result))
             return result;
     } while (scan->offset < until);
     return JSON_SCAN_EVENT;

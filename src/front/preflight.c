@@ -61,7 +61,8 @@ bool preflight_answers(struct conn *conn, const struct http_request *request, bo
     if (ready && health_ready(conn->set->parts.shared->health)) {
         reply->answer = "{\"ready\":true}\n";
     } else if (ready) {
-        reply->status = 503;
+        reply->error = ERROR_not_ready;
+        reply->status = error_code_status(reply->error);
         reply->answer = "{\"ready\":false}\n";
     }
     return known && !stream;

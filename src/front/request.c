@@ -16,23 +16,28 @@
 
 #include "alloy/form.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-static const struct refusal refuse_not_found = {404, "not_found", "No stream has this path."};
-static const struct refusal refuse_method = {405, "method_not_allowed",
+/* Kept of the line of a request whose body is dropped: the longest method, a scheme and authority
+ * of usual length, and more of the path than is told. */
+#define REQUEST_LINE_MAX 400
+
+static const struct refusal refuse_not_found = {ERROR_not_found, "No stream has this path."};
+static const struct refusal refuse_method = {ERROR_method_not_allowed,
                                              "Events are sent with POST."};
 static const struct refusal refuse_encoding = {
-    415, "unsupported_encoding",
+    ERROR_unsupported_encoding,
     "The body's Content-Encoding is not supported: send gzip, deflate, zstd or none."};
 static const struct refusal refuse_no_disk = {
-    400, "bad_request", "ack=disk needs journal.mode = file: this server keeps events in memory."};
-static const struct refusal refuse_no_length = {411, "length_required",
+    ERROR_bad_request, "ack=disk needs journal.mode = file: this server keeps events in memory."};
+static const struct refusal refuse_no_length = {ERROR_length_required,
                                                 "The request has no Content-Length."};
-static const struct refusal refuse_body = {413, "too_large",
+static const struct refusal refuse_body = {ERROR_too_large,
                                            "The body is larger than server.max_body."};
-static const struct refusal refuse_head = {431, "head_too_large",
+static const struct refusal refuse_head = {ERROR_head_too_large,
                                            "The head is larger than server.max_head."};
-static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
+static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
 
 void request_refuse(struct conn *conn, const struct refusal *refusal)
 {
@@ -76,7 +81,7 @@ static bool request_advance_chunked(struct conn *conn)
         http_chunked_decode(chunked, body, (size_t)(buffer->data + buffer->end - raw), &consumed);
 
     if (result != HTTP_DONE && result != HTTP_MORE) {
-        request_refuse(conn, &(struct refusal){400, "bad_request", chunked->problem});
+        request_refuse(conn, &(struct refusal){ERROR_bad_request, chunked->problem});
         return false;
     }
     if (chunked->decoded > body_max || chunked->remaining > body_max - chunked->decoded) {
@@ -152,18 +157,23 @@ static const struct refusal *request_find_ack(struct conn *conn, const struct ht
     return NULL;
 }
 
-/* Judges a well-formed head; sets conn->stream and conn->ack. Returns NULL, or what is wrong. */
-static const struct refusal *
-request_find_stream(struct conn *conn, const struct http_request *request, struct refusal *own)
+static void request_find_stream(struct conn *conn, const struct http_request *request)
 {
-    int stream = route_find(conn->set->parts.shared->routes, request->path);
+    const int stream = route_find(conn->set->parts.shared->routes, request->path);
+
+    conn->stream = stream == ROUTE_NONE ? METRIC_STREAM_NONE : (uint16_t)stream;
+}
+
+/* Judges a well-formed head to conn->stream; sets conn->ack. Returns NULL, or what is wrong. */
+static const struct refusal *
+request_judge_head(struct conn *conn, const struct http_request *request, struct refusal *own)
+{
     const struct refusal *refusal;
 
-    if (stream == ROUTE_NONE)
+    if (conn->stream == METRIC_STREAM_NONE)
         return &refuse_not_found;
     if (request->method != HTTP_POST && form_of_request(request).len == 0)
         return &refuse_method;
-    conn->stream = (uint16_t)stream;
     refusal = entry_check(conn, request);
     if (unlikely(refusal))
         return refusal;
@@ -171,6 +181,22 @@ request_find_stream(struct conn *conn, const struct http_request *request, struc
         return &refuse_encoding;
     conn->coding = request->coding;
     return request_find_ack(conn, request, own);
+}
+
+/* The head gives way to the body that is dropped: keeps of its line what people are told. */
+static void request_copy_line(struct conn *conn, const struct http_request *request)
+{
+    const char *method = request->method_text.data;
+    size_t len = (size_t)(request->path.data + request->path.len - method);
+
+    if (len > REQUEST_LINE_MAX)
+        len = REQUEST_LINE_MAX;
+    conn->has_line = false;
+    conn->line_copy = malloc(len + 2);
+    if (conn->line_copy == NULL)
+        return;
+    memcpy(conn->line_copy, method, len);
+    memcpy(conn->line_copy + len, " ", 2);
 }
 
 /* Refuses a request and keeps the connection usable: receives and drops its body first, unless the
@@ -185,6 +211,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
         request_refuse(conn, refusal);
         return false;
     }
+    request_copy_line(conn, request);
     conn->buffer.start += conn->head_len;
     conn->refusal = *reply;
     conn->refusal.close = !conn->keep_alive;
@@ -199,7 +226,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
 /* Takes a whole head. Returns true when the body can be read. */
 static bool request_begin_request(struct conn *conn, const struct http_request *request)
 {
-    struct refusal own = {400, "bad_request", NULL};
+    struct refusal own = {ERROR_bad_request, NULL};
     const struct refusal *refusal;
     struct reply reply;
 
@@ -207,15 +234,19 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     conn->keep_alive = request->keep_alive;
     conn->old = request->minor == 0;
     conn->refusal.head_only = request->method == HTTP_HEAD;
+    conn->has_line = true;
+    request_find_stream(conn, request);
     if (conn->late) {
         request_refuse(conn, &refuse_draining);
         return false;
     }
     preflight_note_origin(conn, request);
-    refusal = request_find_stream(conn, request, &own);
+    refusal = request_judge_head(conn, request, &own);
     if (refusal) {
         if (likely(!preflight_answers(conn, request, refusal == &refuse_method, &reply)))
             reply = turn_reply(conn, refusal);
+        else
+            conn->stream = METRIC_STREAM_NONE; /* which takes nothing by it */
         return request_begin_drop(conn, request, refusal, &reply);
     }
     if (unlikely(request->method != HTTP_POST)) {
@@ -262,13 +293,13 @@ static bool request_advance_head(struct conn *conn)
             break;
         return false;
     case HTTP_BAD:
-        request_refuse(conn, &(struct refusal){400, "bad_request", request.problem});
+        request_refuse(conn, &(struct refusal){ERROR_bad_request, request.problem});
         return false;
     case HTTP_UNSUPPORTED_VERSION:
-        request_refuse(conn, &(struct refusal){505, "unsupported_version", request.problem});
+        request_refuse(conn, &(struct refusal){ERROR_unsupported_version, request.problem});
         return false;
     case HTTP_NOT_IMPLEMENTED:
-        request_refuse(conn, &(struct refusal){501, "not_implemented", request.problem});
+        request_refuse(conn, &(struct refusal){ERROR_not_implemented, request.problem});
         return false;
     }
     request_refuse(conn, &refuse_head);

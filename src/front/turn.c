@@ -39,6 +39,13 @@ struct answer *turn_answer(struct conn *conn)
     ALLOY_ASSERT(at < CONN_TURN_ANSWERS_MAX);
     memset(answer, 0, sizeof(*answer));
     answer->next = CONN_NO_ANSWER;
+    answer->stream = conn->stream;
+    answer->key = conn->key;
+    answer->bytes = conn->bytes;
+    if (likely(conn->has_line))
+        answer->line = conn->buffer.data + conn->buffer.start;
+    answer->line_copy = conn->line_copy;
+    conn->line_copy = NULL;
     answer->begun_ns = conn->begun_ns ? conn->begun_ns : conn_turn_ns(set);
     if (conn->answer_count++ == 0)
         conn->first = at;
@@ -51,6 +58,10 @@ struct answer *turn_answer(struct conn *conn)
 
 void turn_leave_request(struct conn *conn)
 {
+    conn->stream = METRIC_STREAM_NONE;
+    conn->key = NULL;
+    conn->has_line = false;
+    conn->bytes = 0;
     if (!conn->keep_alive) {
         conn_move(conn, CONN_CLOSING);
         return;
@@ -75,11 +86,11 @@ void turn_end_request(struct conn *conn)
 
 struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
 {
-    return (struct reply){.status = refusal->status,
+    return (struct reply){.status = error_code_status(refusal->error),
+                          .error = refusal->error,
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
                           .cors = conn->cors,
-                          .retry_s = refusal->status == 429 ? conn->retry_s : 0,
-                          .code = refusal->code,
+                          .retry_s = refusal->error == ERROR_rate_limited ? conn->retry_s : 0,
                           .message = refusal->message};
 }

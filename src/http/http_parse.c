@@ -19,6 +19,7 @@
 #include <emmintrin.h>
 #endif
 
+#define TLS_HANDSHAKE '\x16' /* the first byte of a TLS connection */
 #define METHOD_LEN_MAX 32
 #define HEADER_COUNT_MAX 100
 
@@ -250,6 +251,10 @@ static const char *http_parse_request_line(struct head *head, const char *p, con
         return http_refuse(head, HTTP_BAD, "The request line does not end with an HTTP version.");
     }
     /* Before the form of the target, so that the HTTP/2 preface "PRI *" gets its own answer. */
+    if (p[5] == '2') {
+        return http_refuse(head, HTTP_UNSUPPORTED_VERSION,
+                           "The client speaks HTTP/2; only HTTP/1.1 and HTTP/1.0 are spoken here.");
+    }
     if (p[5] != '1') {
         return http_refuse(head, HTTP_UNSUPPORTED_VERSION,
                            "Only HTTP/1.0 and HTTP/1.1 are supported.");
@@ -549,7 +554,11 @@ static enum http_result http_parse_lines(const char *buf, size_t len, struct htt
         line += 2;
     }
     if (!http_may_start_request(line, end)) {
-        request->problem = "The request line does not start with a method.";
+        request->problem =
+            *line == TLS_HANDSHAKE
+                ? "The client speaks TLS, and this port plain HTTP: use http://, or a port of "
+                  "server.tls_listen."
+                : "The request line does not start with a method.";
         return HTTP_BAD;
     }
     next = http_parse_request_line(&head, line, end);

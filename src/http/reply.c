@@ -47,6 +47,13 @@ static void reply_put_number(struct text *text, uint64_t number)
     reply_put(text, digits + at, sizeof(digits) - at);
 }
 
+static void reply_put_error(struct text *text, enum error_code error)
+{
+    const char *name = error_code_name(error);
+
+    reply_put(text, name, strlen(name));
+}
+
 static void reply_put_escaped(struct text *text, const char *message)
 {
     const size_t len = strnlen(message, REPLY_MESSAGE_MAX);
@@ -112,7 +119,7 @@ static void reply_put_errors(struct text *into, const struct reply_errors *error
         PUT(&text, ",\"offset\":");
         reply_put_number(&text, errors->list[i].offset);
         PUT(&text, ",\"error\":\"");
-        reply_put(&text, errors->list[i].code, strlen(errors->list[i].code));
+        reply_put_error(&text, errors->list[i].error);
         PUT(&text, "\",\"message\":\"");
         reply_put_escaped(&text, errors->list[i].message);
         PUT(&text, "\"},");
@@ -142,7 +149,7 @@ static void reply_put_refusal(struct text *into, const struct reply *reply)
     struct text text = *into;
 
     PUT(&text, "{\"error\":\"");
-    reply_put(&text, reply->code, strlen(reply->code));
+    reply_put_error(&text, reply->error);
     PUT(&text, "\",\"message\":\"");
     reply_put_escaped(&text, reply->message);
     PUT(&text, "\"");
@@ -164,7 +171,7 @@ static size_t reply_write_body(const struct reply *reply, char *out)
         reply_put(&text, reply->answer, strlen(reply->answer));
     else if (reply->status < 300 || (reply->status == 400 && reply->lenient))
         reply_put_counts(&text, reply, out);
-    else if (unlikely(reply->status == 422))
+    else if (unlikely(reply->error == ERROR_rejected))
         reply_put_rejected(&text, reply);
     else
         reply_put_refusal(&text, reply);

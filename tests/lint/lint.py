@@ -30,7 +30,7 @@ LIBRARY_HOMES = {
     "hiredis/": {"redis_link"},
     "curl/": {"transfer", "flusher", "flusher_private", "ctl_replay", "ctl_bury"},
     "urcu": {"l1"},
-    "jansson.h": {"admin", "exposition"},
+    "jansson.h": {"admin", "exposition", "refusal_stats"},
     "ini.h": {"ini"},
     "sodium": {"event_id", "keys", "quota", "credential"},
     "systemd/": {"sdnotify"},

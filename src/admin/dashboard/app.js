@@ -12,6 +12,8 @@ const $ = id => document.getElementById(id);
 const num = n => Math.round(n).toLocaleString("en");
 const mib = n => (n / 1048576).toFixed(1) + " MiB";
 
+const total = counts => Object.values(counts).reduce((n, x) => n + x, 0);
+
 function row(cells) {
   const tr = document.createElement("tr");
   for (const cell of cells) tr.insertCell().textContent = cell;
@@ -47,6 +49,33 @@ function latency(now, f) {
   return n > 0 ? ((f(now).sum - f(last).sum) / n * 1000).toFixed(2) + " ms" : "-";
 }
 
+function streamRow(name, x) {
+  const b = x.books;
+  const all = x.last_minute.refused > 0 && x.last_minute.taken === 0;
+  const tr = row([name, ...[b.received, b.accepted, b.duplicates.l1, b.duplicates.l2,
+    b.rejected, b.inserted, b.dead_lettered, b.pending].map(num), refusedText(x.refused) + (all ? " (all of the last minute)" : "")]);
+  if (all) tr.className = "bad";
+  tr.lastChild.title = refusedTitle(x.refused);
+  return tr;
+}
+
+const refusedText = counts => num(total(counts));
+const refusedTitle = counts => Object.entries(counts).map(([error, n]) => error + ": " + num(n)).join(", ");
+
+// Requests whose path is no stream's, or that have none.
+function strangersRow(counts) {
+  const tr = row(["no stream", ...Array(8).fill(""), refusedText(counts)]);
+  tr.lastChild.title = refusedTitle(counts);
+  return tr;
+}
+
+// All of it is text that clients may have chosen: it is never taken for HTML.
+function refusalRow(r) {
+  const place = r.event === null ? "" : "event " + r.event + (r.offset === null ? "" : ", offset " + r.offset);
+  return row([r.time.replace("T", " ").replace(/\..*/, ""), r.address || "", r.stream, r.status + " " + r.error, place,
+    [r.method, r.path].filter(x => x).join(" "), r.key || "", r.message || ""]);
+}
+
 function show(s) {
   $("state").textContent = s.ready ? "ready" : "not ready";
   $("state").className = s.ready ? "good" : "bad";
@@ -76,11 +105,10 @@ function show(s) {
     tile("dead letters", mib(s.dead_letter.bytes) +
       (s.dead_letter.parked ? ", " + num(s.dead_letter.parked) + " parked" : "")),
     tile("last insert", s.clickhouse.last_insert_age.toFixed(1) + " s ago"));
-  $("books").replaceChildren(...Object.entries(s.streams).map(([name, x]) => {
-    const b = x.books;
-    return row([name, ...[b.received, b.accepted, b.duplicates.l1, b.duplicates.l2,
-      b.rejected, b.inserted, b.dead_lettered, b.pending].map(num)]);
-  }));
+  $("books").replaceChildren(...Object.entries(s.streams).map(([name, x]) => streamRow(name, x)),
+    ...(total(s.http.refused) ? [strangersRow(s.http.refused)] : []));
+  $("refused").hidden = s.refusals.length === 0;
+  $("refusals").replaceChildren(...s.refusals.map(refusalRow));
   $("codes").replaceChildren(...Object.entries(s.http.codes).map(([code, n]) =>
     row([code, num(n), num(rate(s, x => x.http.codes[code] || 0))])));
   last = s;

@@ -43,6 +43,10 @@ static void blocks_are_aligned_and_summed(void **state)
     METRIC_ADD(a, redis_errors, 1);
     METRIC_ADD(b, redis_errors, 1);
     metrics_add(&a->http_codes[202], 7);
+    metrics_add(&a->answers[0][ERROR_NONE], 8);
+    metrics_add(&a->answers[1][ERROR_empty], 1);
+    metrics_add(&b->answers[1][ERROR_empty], 2);
+    metrics_add(&b->answers[METRIC_STREAM_NONE][ERROR_COUNT - 1], 4);
     METRIC_OBSERVE_NS(a, redis, 60000);
     METRIC_OBSERVE_NS(b, redis, 40000);
     METRIC_GAUGE_SET(metrics, redis_up, 1);
@@ -55,6 +59,9 @@ static void blocks_are_aligned_and_summed(void **state)
     assert_int_equal(snapshot->streams[0][METRIC_STREAM_accepted], 0);
     assert_int_equal(snapshot->counters[METRIC_COUNTER_redis_errors], 2);
     assert_int_equal(snapshot->http_codes[202], 7);
+    assert_int_equal(snapshot->answers[0][ERROR_NONE], 8);
+    assert_int_equal(snapshot->answers[1][ERROR_empty], 3);
+    assert_int_equal(snapshot->answers[METRIC_STREAM_NONE][ERROR_COUNT - 1], 4);
     assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].count, 2);
     assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].sum_ns, 100000);
     assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].buckets[0], 1);

@@ -244,6 +244,24 @@ static void bad_request_lines_are_refused(void **state)
     }
 }
 
+static void other_protocols_are_named(void **state)
+{
+    struct http_request request;
+    size_t scanned = 0;
+
+    (void)state;
+    assert_int_equal(http_parse_head("\r\n\x16\x03\x01", 5, &scanned, &request), HTTP_BAD);
+    assert_non_null(strstr(request.problem, "speaks TLS"));
+    scanned = 0;
+    assert_int_equal(http_parse_head("PRI * HTTP/2.0\r\n", 16, &scanned, &request),
+                     HTTP_UNSUPPORTED_VERSION);
+    assert_non_null(strstr(request.problem, "HTTP/2;"));
+    scanned = 0;
+    assert_int_equal(http_parse_head("GET / HTTP/3.0\r\n", 16, &scanned, &request),
+                     HTTP_UNSUPPORTED_VERSION);
+    assert_null(strstr(request.problem, "HTTP/2"));
+}
+
 static void versions_other_than_1_are_unsupported(void **state)
 {
     (void)state;
@@ -564,6 +582,7 @@ int main(void)
         cmocka_unit_test(known_methods_are_told_apart_by_exact_name),
         cmocka_unit_test(targets_split_into_path_and_query),
         cmocka_unit_test(bad_request_lines_are_refused),
+        cmocka_unit_test(other_protocols_are_named),
         cmocka_unit_test(versions_other_than_1_are_unsupported),
         cmocka_unit_test(bad_header_lines_are_refused_as_soon_as_they_are_complete),
         cmocka_unit_test(nul_bytes_are_refused_everywhere),

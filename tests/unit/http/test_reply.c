@@ -62,6 +62,7 @@ static void the_largest_rejection_fits_and_is_json(void **state)
     static struct waiter_rejection rejections[WAITER_REJECTIONS_MAX];
     static char large[REPLY_REJECTED_MAX + 1];
     struct reply reply = {.status = 422,
+                          .error = ERROR_rejected,
                           .close = true,
                           .rejected = UINT32_MAX,
                           .rejected_duplicates = UINT32_MAX,
@@ -99,6 +100,7 @@ static const char *rejected_body(uint32_t rejected, uint32_t duplicates,
                                  const struct waiter_rejection *rejections)
 {
     written(&(struct reply){.status = 422,
+                            .error = ERROR_rejected,
                             .rejected = rejected,
                             .rejected_duplicates = duplicates,
                             .rejections = rejections});
@@ -131,7 +133,7 @@ static void numbers_reach_their_largest_value(void **state)
     written(&(struct reply){.status = 202, .accepted = UINT32_MAX, .duplicates = UINT32_MAX});
     assert_non_null(strstr(out, "{\"accepted\":4294967295,\"duplicates\":4294967295}"));
     written(&(struct reply){.status = 400,
-                            .code = "invalid_json",
+                            .error = ERROR_invalid_json,
                             .message = "m",
                             .has_place = true,
                             .event = 7,
@@ -142,17 +144,17 @@ static void numbers_reach_their_largest_value(void **state)
 static void an_error_without_a_place_names_none(void **state)
 {
     (void)state;
-    written(&(struct reply){.status = 404, .code = "not_found", .message = "No."});
+    written(&(struct reply){.status = 404, .error = ERROR_not_found, .message = "No."});
     assert_non_null(strstr(out, "\r\n\r\n{\"error\":\"not_found\",\"message\":\"No.\"}"));
 }
 
 static void status_405_names_the_allowed_method_and_503_when_to_retry(void **state)
 {
     (void)state;
-    written(&(struct reply){.status = 405, .code = "method_not_allowed", .message = "m"});
+    written(&(struct reply){.status = 405, .error = ERROR_method_not_allowed, .message = "m"});
     assert_non_null(strstr(out, "\r\nAllow: POST\r\n"));
     assert_null(strstr(out, "Retry-After"));
-    written(&(struct reply){.status = 503, .code = "overloaded", .message = "m"});
+    written(&(struct reply){.status = 503, .error = ERROR_overloaded, .message = "m"});
     assert_non_null(strstr(out, "\r\nRetry-After: 1\r\n"));
     assert_null(strstr(out, "Allow"));
 }
@@ -175,7 +177,7 @@ static void an_answer_to_head_has_no_body(void **state)
 
     (void)state;
     written(&(struct reply){
-        .status = 405, .code = "method_not_allowed", .message = "m", .head_only = true});
+        .status = 405, .error = ERROR_method_not_allowed, .message = "m", .head_only = true});
     len = strlen(out);
     assert_memory_equal(out + len - 4, "\r\n\r\n", 4);
     assert_null(strstr(out, "Content-Length: 0"));
@@ -190,7 +192,7 @@ static void any_message_is_valid_json_and_fits(void **state)
     memset(message, 1, sizeof(message) - 1);
     message[sizeof(message) - 1] = '\0';
     memcpy(message, "\"\\\n\t", 4);
-    written(&(struct reply){.status = 431, .code = "bad_request", .message = message});
+    written(&(struct reply){.status = 431, .error = ERROR_bad_request, .message = message});
     json = json_loads(strstr(out, "\r\n\r\n") + 4, 0, NULL);
     assert_non_null(json);
     assert_int_equal(json_string_length(json_object_get(json, "message")), REPLY_MESSAGE_MAX);
