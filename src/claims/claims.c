@@ -259,6 +259,18 @@ static void claims_put_command(struct claims *claims, size_t from, size_t count)
 
 /* ---- replies ---- */
 
+/* Whether an alloyd can have written this: no text looks so. A record's number, that of its segment
+ * and an offset, is far from 2^56. */
+static bool claims_is_value(struct slice value)
+{
+    uint64_t words[2];
+
+    if (value.len != VALUE_LEN)
+        return false;
+    memcpy(words, value.data, sizeof(words));
+    return words[0] != 0 && words[1] != 0 && le64toh(words[1]) >> 56 == 0;
+}
+
 /* MGET has found a value: if it is a claim, it says whose. */
 static void claims_judge_value(struct claims *claims, size_t at, struct slice value)
 {
@@ -266,7 +278,7 @@ static void claims_judge_value(struct claims *claims, size_t at, struct slice va
     char own[VALUE_LEN];
 
     claims_make_value(claims, claims->records[i], own);
-    if (value.len != VALUE_LEN)
+    if (!claims_is_value(value))
         claims->verdicts[i] = CLAIM_STRANGE;
     else
         claims->verdicts[i] =

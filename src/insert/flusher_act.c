@@ -437,6 +437,18 @@ static struct insert_evidence flusher_act_evidence(const struct flusher *flusher
     };
 }
 
+/* The answer can be judged only once the table is known. */
+static void flusher_act_ask(struct lane *lane, struct insert *insert)
+{
+    if (!lane->probing)
+        lane->probe_at_ms = 0;
+    insert_move(insert, INSERT_PUT_OFF);
+    insert->due_ms = clock_mono_ms() + FACTS_WAIT_MS;
+    insert->asks = true;
+    insert->aside = true;
+    flusher_act_queue(lane, insert, false);
+}
+
 static void flusher_act_prove(struct lane *lane, struct insert *insert,
                               const struct insert_evidence *evidence, bool blames_view)
 {
@@ -493,13 +505,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         flusher_act_done(flusher, lane, insert, transfer->started_ns);
         break;
     case INSERT_VERDICT_ASK:
-        if (!lane->probing)
-            lane->probe_at_ms = 0;
-        insert_move(insert, INSERT_PUT_OFF);
-        insert->due_ms = clock_mono_ms() + FACTS_WAIT_MS;
-        insert->asks = true;
-        insert->aside = true;
-        flusher_act_queue(lane, insert, false);
+        flusher_act_ask(lane, insert);
         break;
     case INSERT_VERDICT_PROVE:
         flusher_act_prove(lane, insert, &evidence, blames_view);

@@ -150,11 +150,13 @@ static void a_key_that_holds_no_claim_makes_no_duplicate(void **state)
     admin_do("SADD alloy:events:set 1");
     admin_do("SET alloy:events:short 1");
     admin_do("SET alloy:events:long 0123456789abcdefg");
+    admin_do("SET alloy:events:text 0123456789abcdef");
     add_record("list");
     add_record("hash");
     add_record("set");
     add_record("short");
     add_record("long");
+    add_record("text");
     assert_int_equal(take(), 0);
     assert_all(CLAIM_STRANGE);
     assert_int_equal(admin_integer("LLEN alloy:events:list"), 1); /* nobody touched it */
@@ -317,7 +319,7 @@ static void an_error_reply_is_a_failure_of_the_claims_and_never_a_duplicate(void
 
 static void what_was_answered_before_the_failure_stays_known(void **state)
 {
-    static const struct slice reply = {LITERAL("*2\r\n$16\r\n0123456789abcdef\r\n")};
+    static const struct slice reply = {LITERAL("*2\r\n$16\r\n01234567abcdefg\0\r\n")};
 
     (void)state;
     add_record("a");

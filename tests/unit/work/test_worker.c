@@ -261,7 +261,7 @@ static void a_duplicate_no_longer_owns_its_id(void **state)
 
     (void)state;
     publisher = l1_thread_create(l1);
-    freeReplyObject(redisCommand(admin, "SET alloy:events:a1 somebody-else-16"));
+    freeReplyObject(redisCommand(admin, "SET alloy:events:a1 %b", "somebody-else-1", (size_t)16));
     redisFree(admin);
     start(1);
     publish(0, "a", 0, 4);
@@ -284,7 +284,7 @@ static void a_claim_of_another_record_stays(void **state)
     start(1);
     publish(0, "a", 0, 4);
     WAIT_FOR(event_count() == 4);
-    freeReplyObject(redisCommand(admin, "SET alloy:events:a0 somebody-else-16"));
+    freeReplyObject(redisCommand(admin, "SET alloy:events:a0 %b", "somebody-else-1", (size_t)16));
     redisFree(admin);
     bury(0, 0, UINT64_MAX);
     bury(0, 1, UINT64_MAX);
