@@ -34,6 +34,7 @@ enum json_scan_result {
     JSON_SCAN_MISSING_ID,
     JSON_SCAN_INVALID_ID,    /* not a string or integer, empty, or too long */
     JSON_SCAN_INVALID_EVENT, /* it has a member that the request fills */
+    JSON_SCAN_PAUSED,        /* in the middle of an event, at pause_at: call again to go on */
 };
 
 #define JSON_SCAN_NAMES_MAX 32 /* of ids and columns */
@@ -96,6 +97,15 @@ struct json_scan_event {
     uint32_t own_columns; /* a bit for each of the columns, the first one lowest, that it has */
 };
 
+/* Where a pause was made: private. */
+struct json_scan_pause {
+    const char *at; /* where the next value begins; NULL: there was no pause */
+    const char *text;
+    uint64_t arrays;
+    unsigned depth;
+    const char *values[JSON_SCAN_NAMES_MAX + 1];
+};
+
 struct json_scan {
     /* set by json_scan_init() */
     const struct json_scan_fields *fields;
@@ -104,6 +114,11 @@ struct json_scan {
     /* The request's headers, one for each source, borrowed; set by the caller where there is a
      * source of that kind. */
     const struct slice *headers;
+    /* Set by the caller, who does not want to wait: a call that gets so far in the body, and is in
+     * the middle of an event, pauses. SIZE_MAX: never. */
+    size_t pause_at;
+    struct json_scan_pause paused;
+    const char *pause; /* pause_at while an event is scanned, else the end of the body */
     /* where it stands */
     size_t offset;
     uint32_t index;  /* events returned so far: the index of the one that is read next */
@@ -125,8 +140,14 @@ struct json_scan {
 void json_scan_init(struct json_scan *scan, const struct json_scan_fields *fields, const char *body,
                     size_t len);
 
-/* The next event or the outcome. After anything but JSON_SCAN_EVENT do not call again, but after
- * json_scan_skip(). */
+/* How far in the body the scan is. */
+static inline size_t json_scan_reached(const struct json_scan *scan)
+{
+    return scan->paused.at != NULL ? (size_t)(scan->paused.at - scan->body) : scan->offset;
+}
+
+/* The next event or the outcome. After anything but JSON_SCAN_EVENT and JSON_SCAN_PAUSED do not
+ * call again, but after json_scan_skip(). */
 enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_event *event);
 
 /*

@@ -34,6 +34,7 @@ static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
 
     switch (result) {
     case JSON_SCAN_EVENT:
+    case JSON_SCAN_PAUSED:
     case JSON_SCAN_END:
         break;
     case JSON_SCAN_EMPTY:
@@ -397,17 +398,19 @@ static enum json_scan_result judge_scan_large(struct conn *conn)
     struct conn_set *set = conn->set;
     struct judging *judging = &set->large_judging;
     struct json_scan *scan = &judging->scan;
-    const size_t until = scan->offset + LARGE_SCAN_BYTES;
     enum json_scan_result result;
     struct json_scan_event event;
 
+    scan->pause_at = json_scan_reached(scan) + LARGE_SCAN_BYTES;
     do {
         result = json_scan_next(scan, &event);
         if (likely(result == JSON_SCAN_EVENT))
             judge_add_event(conn, judging, set->parts.large, &event);
+        else if (result == JSON_SCAN_PAUSED)
+            break;
         else if (result == JSON_SCAN_END || !conn->lenient || !judge_pass_over(conn, scan, result))
             return result;
-    } while (scan->offset < until);
+    } while (scan->offset < scan->pause_at);
     return JSON_SCAN_EVENT;
 }
 
