@@ -43,7 +43,7 @@ static struct quota_buckets *entry_buckets(struct conn *conn, const struct confi
     struct quota *quota = conn->set->parts.shared->quota;
     const struct address *address = conn_address(conn);
 
-    if (address->family == ADDRESS_NONE)
+    if (!address_is_ip(address))
         return NULL;
     quota_use_rates(quota, config->limits_address_requests, config->limits_address_events);
     return quota_find(quota, address);
