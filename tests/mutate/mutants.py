@@ -9,6 +9,7 @@ edits. A mutant that no test can notice stays in the list with the reason why th
 
 from mutant import Mutant
 from mutants_insert import INSERT
+from mutants_proxy import PROXY
 from mutants_refused import REFUSED
 
 BASE = [
@@ -687,5 +688,5 @@ MARK = [
 ]
 
 MUTANTS = (BASE + BASE_LATER + CONFIG + EVENT + JOURNAL + JOURNAL_MOVES + ADMIT + ADMIT_LATER + HTTP +
-           HTTP_LATER + FRONT + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + WORK +
+           HTTP_LATER + FRONT + PROXY + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + WORK +
            INSERT)  # last, as src/insert changes most
