@@ -45,7 +45,9 @@ static uint8_t networks_mask(unsigned bits, size_t at)
 
     if (bits >= before + 8)
         return 0xff;
-    return bits <= before ? 0 : (uint8_t)(0xff << (before + 8 - bits));
+    if (bits <= before)
+        return 0;
+    return (uint8_t)(0xff << (before + 8 - bits));
 }
 
 static bool networks_parse_bits(struct slice text, unsigned *bits)

@@ -76,9 +76,9 @@ void conn_expire(struct conn_set *set);
 
 /*
  * From now on a request that has begun is completed and answered with Connection: close; a later
- * one gets 503 draining and Connection: close. A connection that is idle now no longer counts in
- * shared->connections, which a drain waits for; its time-out or the end of the set closes it. Call
- * between two turns, before conn_turn_begin(); idempotent.
+ * one gets 503 draining and Connection: close. A connection that is idle now, or has not ended its
+ * greeting, no longer counts in shared->connections, which a drain waits for; its time-out or the
+ * end of the set closes it. Call between two turns, before conn_turn_begin(); idempotent.
  */
 void conn_drain(struct conn_set *set);
 
