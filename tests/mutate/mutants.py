@@ -241,7 +241,7 @@ HTTP = [
            "token.data[++at] == '1' ? '/' : '~'", "token.data[++at]",
            "a JSON Pointer with ~1 in its first part finds nothing", ("route",)),
     Mutant("entry_flood", "src/front",
-           "refusals != NULL && !bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored)", "false",
+           "!bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored);", "false;",
            "a flood of one key takes the time of everybody", ("entry",)),
     Mutant("entry_flood_of_others", "src/front",
            "conn->several_keys ? NULL : &key->state->refusals", "&key->state->refusals",

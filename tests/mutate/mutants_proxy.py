@@ -89,4 +89,7 @@ PROXY = [
            "bucket_give(&answer->buckets->events, config->limits_address_events,",
            "bucket_give(&conn->buckets->events, config->limits_address_events,",
            "what one client is refused is given to the next one", ("greeting",)),
+    Mutant("client_flood", "src/front",
+           "refusals != NULL && !conn->forwarded &&", "refusals != NULL &&",
+           "who floods a proxy has all of its clients unread", ("greeting",)),
 ]

@@ -364,6 +364,30 @@ static void limits_are_each_clients_own(void **state)
     quota_destroy(shared.quota);
 }
 
+/* 200 requests of one client that ignores its 429s, and then one of another. */
+static const char *flood(const char *first)
+{
+    talk(first);
+    for (int i = 0; i < 200; i++)
+        talk(XFF("10.1.1.1"));
+    return talk(XFF("10.2.2.2"));
+}
+
+static void a_flood_of_one_client_leaves_its_proxys_connection_read(void **state)
+{
+    (void)state;
+    trust("192.0.2.0/24");
+    config.limits_address_requests = 1;
+    shared.quota = quota_create(100);
+    EXPECT(flood(V1 XFF("10.1.1.1")), "HTTP/1.1 202");
+    /* Where nobody is trusted all of it is one client's. */
+    trust("198.51.100.0/24");
+    reconnect();
+    assert_string_equal(flood(V1 XFF("10.3.3.3")), "");
+    assert_int_equal(the_conn()->queue, QUEUE_PAUSE);
+    quota_destroy(shared.quota);
+}
+
 #define TEST_PROXIED(name) cmocka_unit_test_setup_teardown(name, start_proxied, stop_proxied)
 
 int main(void)
@@ -387,6 +411,7 @@ int main(void)
         TEST_PROXIED(the_client_is_each_requests_own),
         TEST_PROXIED(whom_the_header_names_must_be_trusted),
         TEST_PROXIED(limits_are_each_clients_own),
+        TEST_PROXIED(a_flood_of_one_client_leaves_its_proxys_connection_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
