@@ -18,20 +18,13 @@ const struct address *conn_address(const struct conn *conn)
     return unlikely(conn->forwarded) ? &conn->client : &conn->peer;
 }
 
-void conn_address_forget(struct conn *conn)
+void conn_address_note(struct conn *conn, const struct networks *trusted,
+                       const struct http_request *request)
 {
-    conn->forwarded = false;
-}
-
-void conn_address_note(struct conn *conn, const struct http_request *request)
-{
-    const struct config *config = config_current(conn->set->parts.shared->config);
     const char *head = conn->buffer.data + conn->buffer.start;
 
-    if (likely(config->trusted_proxies == NULL) ||
-        !networks_have(config->trusted_proxies, &conn->peer))
+    if (!networks_have(trusted, &conn->peer))
         return;
-    conn->client = forwarded_client(config->trusted_proxies, &conn->peer,
-                                    (struct slice){head, request->head_len});
+    conn->client = forwarded_client(trusted, &conn->peer, (struct slice){head, request->head_len});
     conn->forwarded = true;
 }

@@ -375,10 +375,9 @@ enum greeting_result greeting_time_out(struct conn *conn);
 /* The client's address, of the request being read or the last one; no IP address on a unix socket.
  * Lent until the next request. */
 const struct address *conn_address(const struct conn *conn);
-/* A request begins, and nobody has told yet whose it is. */
-void conn_address_forget(struct conn *conn);
-/* Its head is there: takes the client's address from it where server.trusted_proxies say so. */
-void conn_address_note(struct conn *conn, const struct http_request *request);
+/* The head of a request is there: takes its client's address from it if the peer is trusted. */
+void conn_address_note(struct conn *conn, const struct networks *trusted,
+                       const struct http_request *request);
 
 /* entry.c */
 

@@ -226,6 +226,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
 /* Takes a whole head. Returns true when the body can be read. */
 static bool request_begin_request(struct conn *conn, const struct http_request *request)
 {
+    const struct config *config = config_current(conn->set->parts.shared->config);
     struct refusal own = {ERROR_bad_request, NULL};
     const struct refusal *refusal;
     struct reply reply;
@@ -241,7 +242,8 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
         return false;
     }
     preflight_note_origin(conn, request);
-    conn_address_note(conn, request);
+    if (unlikely(config->trusted_proxies != NULL))
+        conn_address_note(conn, config->trusted_proxies, request);
     refusal = request_judge_head(conn, request, &own);
     if (refusal) {
         if (likely(!preflight_answers(conn, request, refusal == &refuse_method, &reply)))
@@ -299,7 +301,8 @@ static bool request_advance_head(struct conn *conn)
         conn->begun_ns = 0;
         return false;
     }
-    conn_address_forget(conn);
+    /* Nobody has told yet whose the next one is. */
+    conn->forwarded = false;
     switch (http_parse_head(buffer->data + buffer->start, buffer_len(buffer), &conn->scanned,
                             &request)) {
     case HTTP_DONE:

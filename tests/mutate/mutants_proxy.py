@@ -83,7 +83,7 @@ PROXY = [
            "    conn_drain_queue(set, QUEUE_GREETING);\n", "",
            "a connection that says nothing holds up the drain", ("greeting",)),
     Mutant("client_stale", "src/front",
-           "    conn_address_forget(conn);\n", "",
+           "    conn->forwarded = false;\n", "",
            "a request that is none is told as the last one's client", ("greeting",)),
     Mutant("client_buckets", "src/front",
            "bucket_give(&answer->buckets->events, config->limits_address_events,",
