@@ -274,7 +274,7 @@ def test_a_proxy_may_come_over_a_unix_socket(make_alloyd, made, clickhouse, tabl
 
 @pytest.mark.parametrize("way", ["nginx", "haproxy-v2"])
 def test_who_floods_is_limited_and_nobody_else_behind_the_same_proxy(make_alloyd, made, way):
-    alloyd = front(make_alloyd, limits={"address_requests": 50})
+    alloyd = front(make_alloyd, limits={"address_requests": 20})
     proxy = made(way, alloyd)
     alloyd.start()
     proxy.start()
@@ -289,12 +289,12 @@ def test_who_floods_is_limited_and_nobody_else_behind_the_same_proxy(make_alloyd
             assert answer.status == 202 or (answer.json["error"] == "rate_limited" and "Retry-After" in answer.headers)
             statuses[source].append(answer.status)
             if i:
-                time.sleep(0.05)
+                time.sleep(0.15)
         client.close()
 
     harness.in_threads(2, send)
     assert statuses["127.0.0.5"].count(429) > 0
-    assert set(statuses["127.0.0.6"]) == {202} and len(statuses["127.0.0.6"]) > 10
+    assert set(statuses["127.0.0.6"]) == {202} and len(statuses["127.0.0.6"]) > 3
 
 
 # ---- health, and an alloyd that dies
