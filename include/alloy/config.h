@@ -18,6 +18,7 @@
 
 #include "alloy/base.h"
 #include "alloy/keys.h"
+#include "alloy/networks.h"
 
 #define CONFIG_STREAMS_MAX 64
 #define CONFIG_STREAM_NAME_MAX 63 /* [A-Za-z0-9_-]+ */
@@ -131,8 +132,9 @@ struct config {
     size_t server_address_count;
     struct config_address admin_addresses[CONFIG_LISTEN_MAX]; /* none: no admin port */
     size_t admin_address_count;
-    struct keys *keys;  /* NULL: auth.keys_file is empty, and everybody may send */
-    bool has_admin_key; /* there is an admin.key_file */
+    struct networks *trusted_proxies; /* server_trusted_proxies; NULL: none */
+    struct keys *keys;                /* NULL: auth.keys_file is empty, and everybody may send */
+    bool has_admin_key;               /* there is an admin.key_file */
     unsigned char admin_key_hash[KEYS_HASH_BYTES]; /* keys_hash() of its first line */
     struct config *replaced; /* after a reload: the configuration before this one */
 };
@@ -141,7 +143,8 @@ struct config {
  * Reads path, then the overrides ("SECTION.KEY=VALUE" each), checks everything and resolves `auto`
  * from cpu_count. Writes each problem to problems as "FILE:LINE: message"; the place of an override
  * is "--set SECTION.KEY=VALUE", and a missing or unreadable file is named without a line. Returns
- * owned (config_destroy()), or NULL when there was any problem.
+ * owned (config_destroy()), or NULL when there was any problem. What is no problem, but hardly
+ * meant, is written there too, as "FILE:LINE: warning: message".
  */
 struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
                            size_t cpu_count, FILE *problems);

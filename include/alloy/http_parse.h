@@ -65,5 +65,9 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
 /* The trimmed value of the first header of this name in a head that http_parse_head() has accepted;
  * empty: there is none, or it says nothing. For what few requests need: it reads the head again. */
 struct slice http_find_header(const char *head, size_t head_len, const char *lower_case_name);
+/* The same from the end: the last header of this name that begins before *at, which then is where
+ * it begins. False: there is none. */
+bool http_find_header_before(const char *head, size_t *at, const char *lower_case_name,
+                             struct slice *value);
 
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_door.c - who may come in: the clients' keys, and the admin port's.
+ * config_door.c - who may come in: the clients' keys, the admin port's, and proxies to believe.
  *
  * The keys are part of the configuration, so that a reload takes over all of it or nothing, and a
  * reader sees keys and streams that belong together.
  *
  * Runs on: main thread.
- * Owns: the keys of a configuration, which live as long as it. A reload that changes none shares
- * those in force.
+ * Owns: the keys of a configuration, which live as long as it (a reload that changes none shares
+ * those in force), and its list of proxies.
  */
 #include "config_door.h"
 
@@ -83,8 +83,31 @@ static void config_door_check_keys(struct config_loader *loader)
         config_door_bind(config);
 }
 
+static void config_door_tell_proxy(void *arg, struct slice item, const char *problem, bool warning)
+{
+    struct config_loader *loader = arg;
+    const int place = loader->key_places[KEY_server_trusted_proxies];
+
+    if (warning)
+        config_warning(loader, place, "server.trusted_proxies = %.*s: %s", (int)item.len, item.data,
+                       problem);
+    else
+        config_problem(loader, place, "server.trusted_proxies = %.*s: %s", (int)item.len, item.data,
+                       problem);
+}
+
+static void config_door_check_proxies(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+
+    if (networks_create(&config->trusted_proxies, config->server_trusted_proxies,
+                        config_door_tell_proxy, loader) == -ENOMEM)
+        config_problem(loader, PLACE_NONE, "out of memory");
+}
+
 void config_door_check(struct config_loader *loader)
 {
+    config_door_check_proxies(loader);
     config_door_check_admin(loader);
     config_door_check_keys(loader);
 }
@@ -120,6 +143,7 @@ void config_door_freeze(struct config *next, const struct config *current)
 
 void config_door_fini(struct config *config)
 {
+    networks_destroy(config->trusted_proxies);
     if (config->replaced == NULL || config->keys != config->replaced->keys)
         keys_destroy(config->keys);
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_door.h - who may come in: the clients' keys, and the admin port's.
+ * config_door.h - who may come in: the clients' keys, the admin port's, and proxies to believe.
  */
 #ifndef ALLOY_CONFIG_DOOR_H
 #define ALLOY_CONFIG_DOOR_H
 
 #include "config_loader.h"
 
-/* Reads auth.keys_file and admin.key_file, and reports an admin port that everybody could reach.
- * Streams and addresses are filled already. */
+/* Reads auth.keys_file, admin.key_file and server.trusted_proxies, and reports an admin port that
+ * everybody could reach. Streams and addresses are filled already. */
 void config_door_check(struct config_loader *loader);
 
 /* Whether the keys or the admin port's key of two configurations differ, though the names of their

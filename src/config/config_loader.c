@@ -110,11 +110,8 @@ static void config_print_override(FILE *out, const char *override)
         fprintf(out, "--set %s: ", override);
 }
 
-void config_problem(struct config_loader *loader, int place, const char *format, ...)
+static void config_print_place(const struct config_loader *loader, int place)
 {
-    va_list args;
-
-    loader->problem_count++;
     if (place < 0)
         config_print_override(loader->problems, loader->overrides[-place - 1]);
     else if (place > 0)
@@ -122,6 +119,26 @@ void config_problem(struct config_loader *loader, int place, const char *format,
                 place % PLACE_LINES);
     else
         fprintf(loader->problems, "%s: ", loader->files[0]);
+}
+
+void config_problem(struct config_loader *loader, int place, const char *format, ...)
+{
+    va_list args;
+
+    loader->problem_count++;
+    config_print_place(loader, place);
+    va_start(args, format);
+    vfprintf(loader->problems, format, args);
+    va_end(args);
+    fputc('\n', loader->problems);
+}
+
+void config_warning(struct config_loader *loader, int place, const char *format, ...)
+{
+    va_list args;
+
+    config_print_place(loader, place);
+    fputs("warning: ", loader->problems);
     va_start(args, format);
     vfprintf(loader->problems, format, args);
     va_end(args);

@@ -107,6 +107,9 @@ struct config_loader {
 /* Writes one problem, preceded by its place. */
 void config_problem(struct config_loader *loader, int place, const char *format, ...)
     PRINTF_LIKE(3, 4);
+/* The same of what is hardly meant, and yet may stay. */
+void config_warning(struct config_loader *loader, int place, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 /* Where a value was given, for a sentence about another place: "on line 3", or with its file. */
 #define CONFIG_PLACE_MAX 600
 const char *config_place_text(const struct config_loader *loader, int place, int other,

@@ -386,12 +386,16 @@ static void daemon_stop(struct daemon *daemon)
     config_destroy(atomic_load_explicit(&daemon->config.current, memory_order_relaxed));
 }
 
-static void daemon_log_problems(char *text)
+/* reloaded: what is wrong is only worth a warning. */
+static void daemon_log_problems(char *text, bool reloaded)
 {
     char *rest = NULL;
 
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
-        log_error("configuration not reloaded problem=\"%s\"", line);
+        if (reloaded)
+            log_warn("configuration reloaded, but problem=\"%s\"", line);
+        else
+            log_error("configuration not reloaded problem=\"%s\"", line);
 }
 
 /* A name that is no stream may be misspelt, or be a stream of another alloyd with the same file. */
@@ -432,9 +436,8 @@ static void daemon_reload(struct daemon *daemon)
     next = config_load(options->config_path, options->overrides, options->override_count,
                        options->cpu_count, problems);
     fclose(problems);
-    if (next == NULL) {
-        daemon_log_problems(text);
-    } else {
+    daemon_log_problems(text, next != NULL);
+    if (next != NULL) {
         config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
         config_publish(&daemon->config, next);
         daemon_log_strangers(daemon_current(daemon));

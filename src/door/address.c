@@ -8,33 +8,65 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdbool.h>
 #include <string.h>
+
+static const unsigned char v4_mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+struct address address_of_v4(const unsigned char bytes[4])
+{
+    struct address out = {.family = ADDRESS_V4};
+
+    memcpy(out.bytes, bytes, 4);
+    return out;
+}
+
+struct address address_of_v6(const unsigned char bytes[16])
+{
+    struct address out = {.family = ADDRESS_V6};
+
+    if (memcmp(bytes, v4_mapped, sizeof(v4_mapped)) == 0)
+        return address_of_v4(bytes + sizeof(v4_mapped));
+    memcpy(out.bytes, bytes, 16);
+    return out;
+}
 
 struct address address_of(const struct sockaddr *address)
 {
-    struct address out = {.family = ADDRESS_NONE};
-
-    if (address->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)address;
-
-        out.family = ADDRESS_V4;
-        memcpy(out.bytes, &in->sin_addr, sizeof(in->sin_addr));
-    } else if (address->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)address;
-        const uint8_t *bytes = in6->sin6_addr.s6_addr;
-        const bool v4 = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
-
-        out.family = v4 ? ADDRESS_V4 : ADDRESS_V6;
-        memcpy(out.bytes, v4 ? bytes + 12 : bytes, v4 ? 4 : 16);
+    switch (address->sa_family) {
+    case AF_INET:
+        return address_of_v4(
+            (const unsigned char *)&((const struct sockaddr_in *)(const void *)address)->sin_addr);
+    case AF_INET6:
+        return address_of_v6(
+            ((const struct sockaddr_in6 *)(const void *)address)->sin6_addr.s6_addr);
+    case AF_UNIX:
+        return (struct address){.family = ADDRESS_UNIX};
+    default:
+        return (struct address){.family = ADDRESS_NONE};
     }
-    return out;
+}
+
+bool address_parse(struct slice text, struct address *address)
+{
+    const bool v6 = memchr(text.data, ':', text.len) != NULL;
+    unsigned char bytes[16];
+    char copy[ADDRESS_TEXT_MAX];
+
+    /* inet_pton() ends at a NUL, and text may hold one. */
+    if (text.len >= sizeof(copy) || memchr(text.data, '\0', text.len) != NULL)
+        return false;
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    if (inet_pton(v6 ? AF_INET6 : AF_INET, copy, bytes) != 1)
+        return false;
+    *address = v6 ? address_of_v6(bytes) : address_of_v4(bytes);
+    return true;
 }
 
 size_t address_format(const struct address *address, char out[ADDRESS_TEXT_MAX])
 {
     out[0] = '\0';
-    if (address->family != ADDRESS_NONE)
+    if (address_is_ip(address))
         inet_ntop(address->family == ADDRESS_V4 ? AF_INET : AF_INET6, address->bytes, out,
                   ADDRESS_TEXT_MAX);
     return strlen(out);

@@ -28,7 +28,7 @@ static bool account_is_refusal(const struct reply *reply)
 }
 
 /* What a note tells of the request of an answer, whether it was refused or not. */
-static void account_fill_request(struct conn *conn, const struct answer *answer,
+static void account_fill_request(const struct conn *conn, const struct answer *answer,
                                  struct refusal_note *note)
 {
     const char *line = answer->line != NULL ? answer->line : answer->line_copy;
@@ -36,7 +36,7 @@ static void account_fill_request(struct conn *conn, const struct answer *answer,
     *note = (struct refusal_note){.time_ms = clock_real_ms(),
                                   .error = answer->reply.error,
                                   .stream = answer->stream,
-                                  .address = *conn_address(conn)};
+                                  .address = answer->forwarded ? answer->client : conn->peer};
     if (line != NULL)
         refusals_read_line(line, note);
     if (answer->key != NULL)

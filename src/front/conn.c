@@ -27,7 +27,6 @@
 
 #include <event2/event.h>
 
-#define BLOCK_MIN (16ul << 10)    /* receive block */
 #define BODY_ROOM_MIN (4ul << 10) /* least room for reading more of a body */
 #define BODY_GROWTH 4             /* factor for a buffer that a body has filled */
 #define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a page fault for each page */
@@ -120,6 +119,7 @@ static bool conn_make_room(struct conn *conn)
         want = conn->head_len + set->body_max + set->pool.block_bytes;
         want = conn_body_room(buffer, want);
         break;
+    case CONN_PROXY:
     case CONN_HEAD:
     case CONN_DROP:
     case CONN_DROP_CHUNKED:
@@ -160,15 +160,38 @@ enum read_result {
     READ_SOME,    /* something has, and was dealt with; the connection may be gone */
 };
 
+/* Reads what comes before HTTP. False: there is nothing to read behind it yet, and *result says
+ * what happened. */
+static bool conn_read_greeting(struct conn *conn, enum read_result *result)
+{
+    *result = READ_SOME;
+    switch (greeting_read(conn)) {
+    case GREETING_MORE:
+        *result = READ_NOTHING;
+        break;
+    case GREETING_OVER:
+        return true;
+    case GREETING_REFUSED:
+        break;
+    case GREETING_GONE:
+        conn_close(conn);
+        break;
+    }
+    return false;
+}
+
 static enum read_result conn_read_some(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
+    enum read_result result;
     size_t room;
     ssize_t n;
 
     if (conn_turn_is_full(conn))
         return READ_NOTHING;
+    if (unlikely(conn->state == CONN_PROXY) && !conn_read_greeting(conn, &result))
+        return result;
     if (!conn_make_room(conn)) {
         request_refuse(conn, &refuse_memory);
         return READ_SOME;
@@ -521,8 +544,8 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
 
     if (!set)
         return NULL;
-    if (block_bytes < BLOCK_MIN)
-        block_bytes = BLOCK_MIN;
+    if (block_bytes < CONN_BLOCK_MIN)
+        block_bytes = CONN_BLOCK_MIN;
     /* The free blocks of all threads take at most a quarter of the budget. */
     cached_max = parts->shared->budget.max / 4 / parts->thread_count / block_bytes;
     if (cached_max > BLOCKS_CACHED_MAX)
@@ -569,9 +592,10 @@ void conn_set_destroy(struct conn_set *set)
     free(set);
 }
 
-void conn_accept(struct conn_set *set, int fd)
+void conn_accept(struct conn_set *set, int fd, const struct address *peer)
 {
     struct conn_shared *shared = set->parts.shared;
+    const bool greets = config_current(shared->config)->server_proxy_protocol;
     struct conn *conn = calloc(1, sizeof(*conn));
 
     if (!conn) {
@@ -579,10 +603,12 @@ void conn_accept(struct conn_set *set, int fd)
         return;
     }
     conn->set = set;
-    conn->queue = QUEUE_IDLE;
+    conn->peer = *peer;
     conn->stream = METRIC_STREAM_NONE;
+    conn->state = greets ? CONN_PROXY : CONN_HEAD;
+    conn->queue = greets ? QUEUE_GREETING : QUEUE_IDLE;
     conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
-    TAILQ_INSERT_TAIL(&set->queues[QUEUE_IDLE], conn, queued);
+    TAILQ_INSERT_TAIL(&set->queues[conn->queue], conn, queued);
     if (atomic_fetch_add_explicit(&shared->connections, 1, memory_order_relaxed) >=
         shared->connections_max) {
         atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
@@ -664,6 +690,10 @@ static void conn_time_out(struct conn *conn)
     case QUEUE_BODY:
         request_refuse(conn, conn->queue == QUEUE_HEAD ? &refuse_head_slow : &refuse_body_slow);
         return;
+    case QUEUE_GREETING:
+        if (greeting_time_out(conn) == GREETING_GONE)
+            conn_close(conn);
+        return;
     case QUEUE_IDLE:
     case QUEUE_FLUSH:
     case QUEUE_LINGER:
@@ -685,6 +715,7 @@ void conn_expire(struct conn_set *set)
 {
     const struct config *config = config_current(set->parts.shared->config);
     uint64_t timeouts[QUEUE_COUNT] = {
+        [QUEUE_GREETING] = config->server_head_timeout_ms,
         [QUEUE_IDLE] = config->server_idle_timeout_ms,
         [QUEUE_HEAD] = config->server_head_timeout_ms,
         [QUEUE_BODY] = config->server_body_timeout_ms,
@@ -715,22 +746,30 @@ void conn_expire(struct conn_set *set)
     conn_turn_end(set);
 }
 
-void conn_drain(struct conn_set *set)
+/* Reads each socket of a queue of idle connections once, and no longer counts those that stay
+ * idle. */
+static void conn_drain_queue(struct conn_set *set, enum queue_id queue)
 {
     struct conn *conn, *next;
 
-    if (set->draining)
-        return;
-    /* Requests that have already arrived began before the drain, so read each idle socket once. We
-     * keep a connection that stays idle: its client then gets a 503, rather than being cut off
-     * while it sends. */
-    for (conn = TAILQ_FIRST(&set->queues[QUEUE_IDLE]); conn; conn = next) {
+    for (conn = TAILQ_FIRST(&set->queues[queue]); conn; conn = next) {
         next = TAILQ_NEXT(conn, queued);
         if (!conn->stalled && conn_read_some(conn) == READ_NOTHING) {
             conn->spare = true;
             atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
         }
     }
+}
+
+void conn_drain(struct conn_set *set)
+{
+    if (set->draining)
+        return;
+    /* Requests that have already arrived began before the drain, so read each idle socket once. We
+     * keep a connection that stays idle: its client then gets a 503, rather than being cut off
+     * while it sends. */
+    conn_drain_queue(set, QUEUE_IDLE);
+    conn_drain_queue(set, QUEUE_GREETING);
     set->draining = true;
 }
 

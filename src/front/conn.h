@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "alloy/address.h"
 #include "alloy/admission.h"
 #include "alloy/base.h"
 #include "alloy/buffer.h"
@@ -61,8 +62,9 @@ struct conn_set *conn_set_create(const struct conn_parts *parts);
 /* Closes the connections that are open. */
 void conn_set_destroy(struct conn_set *set); /* NULL is fine */
 
-/* Takes fd, an accepted non-blocking socket: serves it, or answers 503 when there is no room. */
-void conn_accept(struct conn_set *set, int fd);
+/* Takes fd, an accepted non-blocking socket of this peer: serves it, or answers 503 when there is
+ * no room. */
+void conn_accept(struct conn_set *set, int fd, const struct address *peer);
 
 /* Continues connections whose input did not fit into the last turn. Returns true when the loop must
  * not sleep, since answers are waiting for conn_turn_end(). */
@@ -74,9 +76,9 @@ void conn_expire(struct conn_set *set);
 
 /*
  * From now on a request that has begun is completed and answered with Connection: close; a later
- * one gets 503 draining and Connection: close. A connection that is idle now no longer counts in
- * shared->connections, which a drain waits for; its time-out or the end of the set closes it. Call
- * between two turns, before conn_turn_begin(); idempotent.
+ * one gets 503 draining and Connection: close. A connection that is idle now, or has not ended its
+ * greeting, no longer counts in shared->connections, which a drain waits for; its time-out or the
+ * end of the set closes it. Call between two turns, before conn_turn_begin(); idempotent.
  */
 void conn_drain(struct conn_set *set);
 

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn_address.c - who is at the other end of a connection.
+ * conn_address.c - whose request it is.
  *
- * Few requests need to know, so we ask the kernel when the first one does.
+ * A connection has a peer: the other end of its socket, or whom a PROXY header names. Where that is
+ * a proxy that we trust, its connection may carry the requests of many clients, and each says in
+ * X-Forwarded-For whose it is.
  *
  * Runs on: the front-end thread that owns the set.
  * Owns: nothing.
  */
 #include "conn_private.h"
 
-#include <sys/socket.h>
+#include "alloy/forwarded.h"
 
-#include <event2/event.h>
-
-const struct address *conn_address(struct conn *conn)
+const struct address *conn_address(const struct conn *conn)
 {
-    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
-    socklen_t len = sizeof(peer);
+    return unlikely(conn->forwarded) ? &conn->client : &conn->peer;
+}
 
-    if (conn->address_known)
-        return &conn->address;
-    /* It fails when the client has gone already. */
-    if (getpeername(event_get_fd(&conn->event), (struct sockaddr *)&peer, &len) == 0)
-        conn->address = address_of((const struct sockaddr *)&peer);
-    conn->address_known = true;
-    return &conn->address;
+void conn_address_note(struct conn *conn, const struct networks *trusted,
+                       const struct http_request *request)
+{
+    const char *head = conn->buffer.data + conn->buffer.start;
+
+    if (!networks_have(trusted, &conn->peer))
+        return;
+    conn->client = forwarded_client(trusted, &conn->peer, (struct slice){head, request->head_len});
+    conn->forwarded = true;
 }

@@ -2,11 +2,11 @@
 /*
  * conn_private.h - the connection, its states, and the set it belongs to.
  *
- * conn.c (sockets, time-outs) calls request.c (bytes to requests), judge.c (bodies to events) and
- * conn_wait.c (requests that wait for ClickHouse); request.c calls judge.c; all of them call turn.c
- * (what is noted for the turn's end), and conn.c calls account.c (what was answered). No call goes
- * the other way: the connection's state, or the
- * result, says what happened.
+ * conn.c (sockets, time-outs) calls greeting.c (what comes before HTTP), request.c (bytes to
+ * requests), judge.c (bodies to events) and conn_wait.c (requests that wait for ClickHouse);
+ * greeting.c calls request.c, and that judge.c; all of them call turn.c (what is noted for the
+ * turn's end), and conn.c calls account.c (what was answered). No call goes the other way: the
+ * connection's state, or the result, says what happened.
  *
  * Runs on: the front-end thread that owns the set.
  */
@@ -33,10 +33,16 @@
 #define CONN_TURN_BYTES_MAX (1ul << 20) /* of bodies in one turn; the last one may exceed it */
 #define CONN_LARGE_MIN (256ul << 10)    /* a longer body is judged over several turns */
 #define CONN_CODED_COST 8               /* a byte of a compressed body counts as so many */
+#define CONN_BLOCK_MIN (16ul << 10)     /* receive block */
 #define CONN_NO_ANSWER UINT32_MAX
 
 /*
- * What a connection is doing. Each request begins and ends at HEAD:
+ * What a connection is doing. With server.proxy_protocol it begins by telling whose it is, before
+ * the first byte of HTTP:
+ *
+ *   PROXY --> HEAD, or CLOSING
+ *
+ * Each request begins and ends at HEAD:
  *
  *            .--> BODY, CHUNKED ---------------.
  *   HEAD ----+--> DROP, DROP_CHUNKED ----------+--> HEAD, or CLOSING
@@ -54,6 +60,7 @@
  * and a connection ends CLOSING --> (LINGER) --> closed.
  */
 enum conn_state {
+    CONN_PROXY,        /* waits for the header of the PROXY protocol, or has part of it */
     CONN_HEAD,         /* waits for the next request's head, or has part of it */
     CONN_BODY,         /* receives a body whose length is known */
     CONN_CHUNKED,      /* the same, chunked */
@@ -68,6 +75,7 @@ enum conn_state {
 };
 
 enum queue_id {
+    QUEUE_GREETING, /* in state PROXY */
     QUEUE_IDLE,
     QUEUE_HEAD,
     QUEUE_BODY,
@@ -96,10 +104,15 @@ struct answer {
      * is not known. */
     const char *line;
     char *line_copy;
-    size_t bytes;            /* of its body, as it came */
-    uint64_t begun_ns;       /* when the request's first byte was read */
-    const struct key *key;   /* that its request came with, or NULL */
-    uint32_t metered_events; /* what entry_take() has taken for it */
+    size_t bytes;          /* of its body, as it came */
+    uint64_t begun_ns;     /* when the request's first byte was read */
+    const struct key *key; /* that its request came with, or NULL */
+    /* what entry_take() has taken for it: with its key, from these buckets of its address, or NULL;
+     * this many events */
+    struct quota_buckets *buckets;
+    uint32_t metered_events;
+    bool forwarded;        /* client has the address of whom it goes to */
+    struct address client; /* as in struct conn */
 };
 
 /* A body on its way through the scanner. */
@@ -130,13 +143,12 @@ struct conn {
     STAILQ_ENTRY(conn) stalled_next;
     enum conn_state state;
     enum queue_id queue;
-    bool touched;   /* in set->touched */
-    bool stalled;   /* holds input that the last turn had no room for */
-    bool lingering; /* its close will be a lingering one */
-    bool refused;   /* beyond max_connections, and not counted in shared->connections */
-    bool spare;     /* was idle when the drain began, and is no longer counted there either */
-    bool address_known;
-    struct address address; /* for conn_address() */
+    bool touched;        /* in set->touched */
+    bool stalled;        /* holds input that the last turn had no room for */
+    bool lingering;      /* its close will be a lingering one */
+    bool refused;        /* beyond max_connections, and not counted in shared->connections */
+    bool spare;          /* was idle when the drain began, and is no longer counted there either */
+    struct address peer; /* of the socket, or what the PROXY header says */
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;
@@ -149,17 +161,20 @@ struct conn {
     enum coding coding; /* of its body */
     struct ack ack;
     struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
+    bool forwarded;        /* it came by a trusted proxy, and client has its address */
+    struct address client; /* for conn_address() */
     const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
     bool key_awaited;      /* its head has no key that is known; its body may have one */
     bool metered;          /* its events are counted, and may be limited */
-    uint16_t retry_s;      /* Retry-After of the 429 that is in hand */
-    bool throttled;        /* is told 429 too often, and nobody else comes by it */
-    const struct key *first_key; /* that a request of this connection came with; NULL: none has */
-    bool several_keys;           /* other requests came with others: somebody's proxy */
-    bool lenient;                /* its good events are taken though others are bad */
-    struct reply_errors *errors; /* of a lenient one, until it is answered; NULL: none yet */
-    uint64_t begun_ns;           /* 0: not one byte of it has arrived */
-    size_t scanned;              /* of its head; for http_parse_head() */
+    struct quota_buckets *buckets; /* that its events were taken from; NULL: from none */
+    uint16_t retry_s;              /* Retry-After of the 429 that is in hand */
+    bool throttled;                /* is told 429 too often, and nobody else comes by it */
+    const struct key *first_key;   /* that a request of this connection came with; NULL: none has */
+    bool several_keys;             /* other requests came with others: somebody's proxy */
+    bool lenient;                  /* its good events are taken though others are bad */
+    struct reply_errors *errors;   /* of a lenient one, until it is answered; NULL: none yet */
+    uint64_t begun_ns;             /* 0: not one byte of it has arrived */
+    size_t scanned;                /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
@@ -239,6 +254,7 @@ static inline const struct route *conn_route(const struct conn *conn)
 /* The states that may follow each state: the diagram above enum conn_state. */
 #define CONN_TO(state) (1u << (state))
 static const unsigned conn_moves[] = {
+    [CONN_PROXY] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
     [CONN_HEAD] = CONN_TO(CONN_BODY) | CONN_TO(CONN_CHUNKED) | CONN_TO(CONN_DROP) |
                   CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_BODY] =
@@ -262,6 +278,9 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
     ALLOY_ASSERT(conn_moves[conn->state] & CONN_TO(next));
     ALLOY_ASSERT((conn->waiter != NULL) == (next == CONN_WAITING || next == CONN_TOLD));
     ALLOY_ASSERT(next != CONN_LINGER || (!conn->out && !conn->buffer.data));
+    /* What came before HTTP is consumed to its last byte, and none of HTTP is. */
+    ALLOY_ASSERT(conn->state != CONN_PROXY || next == CONN_CLOSING ||
+                 buffer_len(&conn->buffer) == 0);
     conn->state = next;
 }
 
@@ -335,10 +354,30 @@ void account_answer(struct conn *conn, struct answer *answer, uint64_t now_ns);
 /* The same for the reply to a connection that has no place. */
 void account_connection(struct conn *conn, const struct reply *reply);
 
+/* greeting.c */
+
+enum greeting_result {
+    GREETING_MORE,    /* not all of it has arrived */
+    GREETING_OVER,    /* HTTP comes next */
+    GREETING_REFUSED, /* an answer is noted */
+    GREETING_GONE,    /* the client has closed, or the connection is broken */
+};
+
+/* Takes what has arrived of what a connection says before HTTP, and not a byte behind it. Needs
+ * room in the turn. */
+enum greeting_result greeting_read(struct conn *conn);
+/* The time for it is up. Returns REFUSED, or GONE for a client that has said nothing. Needs room in
+ * the turn. */
+enum greeting_result greeting_time_out(struct conn *conn);
+
 /* conn_address.c */
 
-/* The client's address; ADDRESS_NONE on a unix socket. Lent while the connection lives. */
-const struct address *conn_address(struct conn *conn);
+/* The client's address, of the request being read or the last one; no IP address on a unix socket.
+ * Lent until the next request. */
+const struct address *conn_address(const struct conn *conn);
+/* The head of a request is there: takes its client's address from it if the peer is trusted. */
+void conn_address_note(struct conn *conn, const struct networks *trusted,
+                       const struct http_request *request);
 
 /* entry.c */
 
@@ -352,7 +391,7 @@ const struct refusal *entry_check_body(struct conn *conn, struct slice body);
  * the events count as rejected. */
 const struct refusal *entry_take(struct conn *conn, uint32_t n);
 /* Admission has refused the request of this answer: gives back what was taken for it. */
-void entry_give(struct conn *conn, const struct answer *answer);
+void entry_give(const struct conn *conn, const struct answer *answer);
 
 /* conn_wait.c */
 

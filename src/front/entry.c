@@ -38,19 +38,20 @@ static const struct refusal refuse_key_events = {ERROR_rate_limited,
                                                  "Too many events with this key."};
 
 /* The buckets of the client's address; NULL: it has none, as on a unix socket. */
-static struct quota_buckets *entry_buckets(struct conn *conn, const struct config *config)
+static struct quota_buckets *entry_buckets(const struct conn *conn, const struct config *config)
 {
     struct quota *quota = conn->set->parts.shared->quota;
     const struct address *address = conn_address(conn);
 
-    if (address->family == ADDRESS_NONE)
+    if (!address_is_ip(address))
         return NULL;
     quota_use_rates(quota, config->limits_address_requests, config->limits_address_events);
     return quota_find(quota, address);
 }
 
 /* Takes n; on false the answer will say when to come again. refusals: bounds how often somebody is
- * told; NULL: others' requests come by this connection too, so that it is always read. */
+ * told; NULL, or by a trusted proxy: others' requests come by this connection too, so that it is
+ * always read. */
 static bool entry_take_from(struct conn *conn, struct bucket *bucket, uint64_t rate, uint32_t n,
                             struct bucket *refusals)
 {
@@ -60,8 +61,8 @@ static bool entry_take_from(struct conn *conn, struct bucket *bucket, uint64_t r
     if (bucket_take(bucket, rate, n, now_ns, &wait_ns))
         return true;
     conn->retry_s = bucket_retry_s(wait_ns);
-    conn->throttled |=
-        refusals != NULL && !bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored);
+    conn->throttled |= refusals != NULL && !conn->forwarded &&
+                       !bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored);
     return false;
 }
 
@@ -154,6 +155,7 @@ static const struct refusal *entry_take_events(struct conn *conn, const struct c
 
     if (config->limits_address_events > 0)
         buckets = entry_buckets(conn, config);
+    conn->buckets = buckets;
     if (buckets != NULL && !entry_take_from(conn, &buckets->events, config->limits_address_events,
                                             n, &buckets->refusals))
         return &refuse_address_events;
@@ -183,15 +185,15 @@ const struct refusal *entry_take(struct conn *conn, uint32_t n)
     return refusal;
 }
 
-void entry_give(struct conn *conn, const struct answer *answer)
+void entry_give(const struct conn *conn, const struct answer *answer)
 {
     const struct config *config = config_current(conn->set->parts.shared->config);
-    struct quota_buckets *buckets = NULL;
 
-    if (config->limits_address_events > 0)
-        buckets = entry_buckets(conn, config);
-    if (buckets != NULL)
-        bucket_give(&buckets->events, config->limits_address_events, answer->metered_events);
+    /* Whose buckets they are may have changed since. That makes one bucket wrong by one request,
+     * and does no harm. */
+    if (answer->buckets != NULL && config->limits_address_events > 0)
+        bucket_give(&answer->buckets->events, config->limits_address_events,
+                    answer->metered_events);
     if (answer->key != NULL && answer->key->rate > 0)
         bucket_give(&answer->key->state->bucket, answer->key->rate, answer->metered_events);
 }

@@ -167,10 +167,17 @@ static void front_accept_resume(struct front_thread *thread)
 static void front_accept_some(struct front_listener *own)
 {
     for (int i = 0; i < ACCEPTS_MAX; i++) {
-        int fd = accept4(own->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+        socklen_t len = sizeof(peer);
+        /* We ask for the address here, since nobody can tell it once the client has reset the
+         * connection: its requests would have no address, and no limit. */
+        int fd = accept4(own->listener->fd, (struct sockaddr *)&peer, &len,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
-            conn_accept(own->thread->conns, fd);
+            const struct address address = address_of((const struct sockaddr *)&peer);
+
+            conn_accept(own->thread->conns, fd, &address);
             continue;
         }
         /* Out of descriptors or memory, the listener stays readable and the loop would spin: pause

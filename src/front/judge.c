@@ -198,6 +198,7 @@ static void judge_note_metered(const struct conn *conn, struct answer *answer,
 {
     if (likely(!conn->metered))
         return;
+    answer->buckets = conn->buckets;
     answer->metered_events = judge_event_count(conn, scan);
 }
 

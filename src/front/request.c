@@ -226,6 +226,7 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
 /* Takes a whole head. Returns true when the body can be read. */
 static bool request_begin_request(struct conn *conn, const struct http_request *request)
 {
+    const struct config *config = config_current(conn->set->parts.shared->config);
     struct refusal own = {ERROR_bad_request, NULL};
     const struct refusal *refusal;
     struct reply reply;
@@ -241,6 +242,8 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
         return false;
     }
     preflight_note_origin(conn, request);
+    if (unlikely(config->trusted_proxies != NULL))
+        conn_address_note(conn, config->trusted_proxies, request);
     refusal = request_judge_head(conn, request, &own);
     if (refusal) {
         if (likely(!preflight_answers(conn, request, refusal == &refuse_method, &reply)))
@@ -268,11 +271,27 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     return true;
 }
 
+/* Names a PROXY header that stands where a request should begin; NULL: there is none. */
+static const char *request_proxy_problem(const struct conn *conn)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    const struct slice text = {conn->buffer.data + conn->buffer.start, buffer_len(&conn->buffer)};
+
+    /* Of version 2 the empty lines at its begin are passed over already. */
+    if (!(text.len >= 6 && memcmp(text.data, "PROXY ", 6) == 0) &&
+        !(text.len >= 7 && memcmp(text.data, "\0\r\nQUIT", 7) == 0))
+        return NULL;
+    return config->server_proxy_protocol
+               ? "This is a second PROXY header, where a request should begin."
+               : "This is a PROXY header, but server.proxy_protocol is off.";
+}
+
 static bool request_advance_head(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
     size_t head_max = conn->set->head_max;
     struct http_request request;
+    const char *problem;
 
     /* Some clients send an empty line after a body: it does not begin a request. */
     while (conn->scanned == 0 && buffer_len(buffer) >= 2 &&
@@ -282,6 +301,8 @@ static bool request_advance_head(struct conn *conn)
         conn->begun_ns = 0;
         return false;
     }
+    /* Nobody has told yet whose the next one is. */
+    conn->forwarded = false;
     switch (http_parse_head(buffer->data + buffer->start, buffer_len(buffer), &conn->scanned,
                             &request)) {
     case HTTP_DONE:
@@ -293,7 +314,9 @@ static bool request_advance_head(struct conn *conn)
             break;
         return false;
     case HTTP_BAD:
-        request_refuse(conn, &(struct refusal){ERROR_bad_request, request.problem});
+        problem = request_proxy_problem(conn);
+        request_refuse(conn, &(struct refusal){ERROR_bad_request,
+                                               problem != NULL ? problem : request.problem});
         return false;
     case HTTP_UNSUPPORTED_VERSION:
         request_refuse(conn, &(struct refusal){ERROR_unsupported_version, request.problem});
@@ -317,6 +340,9 @@ void request_advance(struct conn *conn)
             break;
         }
         switch (conn->state) {
+        case CONN_PROXY:
+            ALLOY_UNREACHABLE("a request before the greeting");
+            break;
         case CONN_HEAD:
             more = request_advance_head(conn);
             break;

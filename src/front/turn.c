@@ -46,6 +46,9 @@ struct answer *turn_answer(struct conn *conn)
         answer->line = conn->buffer.data + conn->buffer.start;
     answer->line_copy = conn->line_copy;
     conn->line_copy = NULL;
+    answer->forwarded = conn->forwarded;
+    if (unlikely(conn->forwarded))
+        answer->client = conn->client;
     answer->begun_ns = conn->begun_ns ? conn->begun_ns : conn_turn_ns(set);
     if (conn->answer_count++ == 0)
         conn->first = at;

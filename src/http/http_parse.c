@@ -593,15 +593,44 @@ enum http_result http_parse_head(const char *buf, size_t len, size_t *scanned,
     return result;
 }
 
+/* Whether the line from line on, of a head that ends at end, is a header of this name. */
+static bool http_header_is(const char *line, const char *end, const char *lower_case_name,
+                           struct slice *value)
+{
+    const char *colon = http_skip_class(line, end, HTTP_TOKEN);
+
+    if (colon == line || colon == end || *colon != ':' ||
+        !http_text_is(http_slice_between(line, colon), lower_case_name))
+        return false;
+    *value = http_trim(colon + 1, http_skip_value(colon + 1, end));
+    return true;
+}
+
 struct slice http_find_header(const char *head, size_t head_len, const char *lower_case_name)
 {
     const char *const end = head + head_len, *line = head;
+    struct slice value;
 
-    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL && ++line < end) {
-        const char *colon = http_skip_class(line, end, HTTP_TOKEN);
-        if (colon > line && colon < end && *colon == ':' &&
-            http_text_is(http_slice_between(line, colon), lower_case_name))
-            return http_trim(colon + 1, http_skip_value(colon + 1, end));
-    }
+    while ((line = memchr(line, '\n', (size_t)(end - line))) != NULL && ++line < end)
+        if (http_header_is(line, end, lower_case_name, &value))
+            return value;
     return (struct slice){"", 0};
+}
+
+bool http_find_header_before(const char *head, size_t *at, const char *lower_case_name,
+                             struct slice *value)
+{
+    const char *end = head + *at, *line, *newline;
+
+    for (; end > head; end = line) {
+        newline = memrchr(head, '\n', (size_t)(end - 1 - head));
+        line = newline != NULL ? newline + 1 : head;
+        /* The first line is the request's. */
+        if (newline != NULL && http_header_is(line, end, lower_case_name, value)) {
+            *at = (size_t)(line - head);
+            return true;
+        }
+    }
+    *at = 0;
+    return false;
 }

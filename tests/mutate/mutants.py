@@ -9,6 +9,7 @@ edits. A mutant that no test can notice stays in the list with the reason why th
 
 from mutant import Mutant
 from mutants_insert import INSERT
+from mutants_proxy import PROXY
 from mutants_refused import REFUSED
 
 BASE = [
@@ -240,7 +241,7 @@ HTTP = [
            "token.data[++at] == '1' ? '/' : '~'", "token.data[++at]",
            "a JSON Pointer with ~1 in its first part finds nothing", ("route",)),
     Mutant("entry_flood", "src/front",
-           "refusals != NULL && !bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored)", "false",
+           "!bucket_take(refusals, REFUSALS_RATE, 1, now_ns, &ignored);", "false;",
            "a flood of one key takes the time of everybody", ("entry",)),
     Mutant("entry_flood_of_others", "src/front",
            "conn->several_keys ? NULL : &key->state->refusals", "&key->state->refusals",
@@ -687,5 +688,5 @@ MARK = [
 ]
 
 MUTANTS = (BASE + BASE_LATER + CONFIG + EVENT + JOURNAL + JOURNAL_MOVES + ADMIT + ADMIT_LATER + HTTP +
-           HTTP_LATER + FRONT + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + WORK +
+           HTTP_LATER + FRONT + PROXY + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + WORK +
            INSERT)  # last, as src/insert changes most

@@ -367,7 +367,8 @@ def test_not_http_1_is_505(server, start):
 SECOND = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n{\"event_id\":\"smug\"}\r\n"
 
 
-@pytest.mark.parametrize("data", [
+# What two readers could read in two ways, and what is no HTTP at all; test_proxies.py sends it through proxies.
+BAD_HTTP = [
     POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
     POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
@@ -405,13 +406,34 @@ SECOND = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n{\"e
     POST + b"Transfer-Encoding: chunked\r\n\r\n2 \r\r\n{}\r\n0\r\n\r\n",
     POST + b"Transfer-Encoding: chunked\r\n\r\n2;a=\rb\r\n{}\r\n0\r\n\r\n",
     POST + b"Expect: 200-ok\r\nContent-Length: 5\r\n\r\n",
-])
-def test_bad_http_is_400_and_close_and_nothing_behind_it_is_read(server, data):
-    before = server.books()["received"]
-    with server.connect() as s:
-        expect_error(ask(s, data + SECOND), 400, "bad_request")
+]
+
+# What the connection begins with.
+GREETINGS = {
+    "plain": b"",
+    "proxy-v1": b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n",
+    "proxy-v2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\1\xc6\x33\x64\1\1\2\1\xbb",
+}
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory):
+    """The same, where each connection begins with a PROXY header."""
+    alloyd = harness.Alloyd(tmp_path_factory.mktemp("proxied"), sections_for(
+        None, None, "default.events", server={"threads": 1, "proxy_protocol": "on"}, log={"level": "info"})).start()
+    yield alloyd
+    alloyd.finish()
+
+
+@pytest.mark.parametrize("greeting", GREETINGS)
+@pytest.mark.parametrize("data", BAD_HTTP)
+def test_bad_http_is_400_and_close_and_nothing_behind_it_is_read(server, proxied, data, greeting):
+    alloyd = proxied if GREETINGS[greeting] else server
+    before = alloyd.books()["received"]
+    with alloyd.connect() as s:
+        expect_error(ask(s, GREETINGS[greeting] + data + SECOND), 400, "bad_request")
         expect_closed(s)
-    assert server.books()["received"] == before
+    assert alloyd.books()["received"] == before
 
 
 # ---- connections

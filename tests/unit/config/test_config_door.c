@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_config_door.c - the keys file and the admin port's key as parts of a configuration.
+ * test_config_door.c - keys, the admin port's key and trusted proxies as parts of a configuration.
  */
 #include "alloy/config.h"
 
@@ -70,7 +70,8 @@ static struct config *load(const char *text)
     out = fmemopen(problems, sizeof(problems), "w");
     config = config_load(ini, NULL, 0, 2, out);
     fclose(out);
-    assert_true((config == NULL) == (problems[0] != '\0'));
+    assert_true((config == NULL) ==
+                (problems[0] != '\0' && strstr(problems, ": warning: ") == NULL));
     return config;
 }
 
@@ -273,6 +274,61 @@ static void an_admin_port_in_use_never_loses_its_key(void **state)
     config_destroy(ref.current);
 }
 
+static bool trusts(const struct config *config, const char *text)
+{
+    struct address address;
+
+    assert_true(address_parse((struct slice){text, strlen(text)}, &address));
+    return config->trusted_proxies != NULL && networks_have(config->trusted_proxies, &address);
+}
+
+static void a_wrong_proxy_is_told_with_its_line(void **state)
+{
+    (void)state;
+    must_refuse("[server]\ntrusted_proxies = 10.0.0.0/8, proxy.example\n", 6,
+                "server.trusted_proxies = proxy.example: this is no address");
+    must_refuse("[server]\ntrusted_proxies = 10.0.0.0/40\n", 6, "are 0 to 32");
+    must_refuse("[server]\ntrusted_proxies = ::1,\n", 6, "an address is missing");
+}
+
+static void what_is_hardly_meant_is_a_warning(void **state)
+{
+    struct config *config = load("[server]\ntrusted_proxies = 10.1.1.1/8\n");
+    char text[256];
+
+    (void)state;
+    assert_non_null(config);
+    snprintf(text, sizeof(text),
+             "%s:6: warning: server.trusted_proxies = 10.1.1.1/8: its address has bits beyond its "
+             "network's, which do not count\n",
+             ini);
+    assert_string_equal(problems, text);
+    assert_true(trusts(config, "10.9.9.9"));
+    config_destroy(config);
+}
+
+static void a_reload_changes_whom_we_trust(void **state)
+{
+    struct config_ref ref = {NULL};
+
+    (void)state;
+    config_publish(&ref, must_load(""));
+    assert_null(config_current(&ref)->trusted_proxies);
+    assert_string_equal(reload(&ref, "[server]\ntrusted_proxies = 10.0.0.0/8\n"),
+                        "server.trusted_proxies ");
+    assert_true(trusts(config_current(&ref), "10.9.9.9"));
+    assert_string_equal(reload(&ref, "[server]\ntrusted_proxies = 10.0.0.0/8\n"), "");
+    assert_true(trusts(config_current(&ref), "10.9.9.9"));
+    assert_string_equal(reload(&ref, "[server]\ntrusted_proxies = ::1\nproxy_protocol = on\n"),
+                        "server.proxy_protocol! server.trusted_proxies ");
+    assert_false(trusts(config_current(&ref), "10.9.9.9"));
+    assert_true(trusts(config_current(&ref), "::1"));
+    assert_false(config_current(&ref)->server_proxy_protocol);
+    assert_string_equal(reload(&ref, ""), "server.trusted_proxies ");
+    assert_null(config_current(&ref)->trusted_proxies);
+    config_destroy(ref.current);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void)
@@ -285,6 +341,9 @@ int main(void)
         TEST(a_reload_takes_over_what_the_keys_file_says_now),
         TEST(streams_are_those_in_force_whatever_a_reload_says),
         TEST(an_admin_port_in_use_never_loses_its_key),
+        TEST(a_wrong_proxy_is_told_with_its_line),
+        TEST(what_is_hardly_meant_is_a_warning),
+        TEST(a_reload_changes_whom_we_trust),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

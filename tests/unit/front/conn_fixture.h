@@ -54,7 +54,8 @@ static int wake_fd;
 static struct event_base *base;
 static struct conn_set *set;
 static int client = -1;
-static bool closed; /* the server has closed, or said that it sends no more */
+static bool proxied; /* connections begin with a PROXY header */
+static bool closed;  /* the server has closed, or said that it sends no more */
 static char got[1 << 20];
 static size_t got_len;
 
@@ -98,18 +99,20 @@ static inline void make_parts(size_t ring_capacity)
 
 static inline void connect_client(void)
 {
+    const struct address peer = {.family = ADDRESS_UNIX};
     int pair[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     client = pair[0];
     closed = false;
-    conn_accept(set, pair[1]);
+    conn_accept(set, pair[1], &peer);
 }
 
 static inline int start(void **state)
 {
     (void)state;
     config = (struct config){.server_cors_origins = "",
+                             .server_proxy_protocol = proxied,
                              .server_max_connections = 2,
                              .server_max_head_bytes = MAX_HEAD,
                              .server_max_body_bytes = MAX_BODY,
