@@ -27,13 +27,11 @@
 
 #include <event2/event.h>
 
-#define BLOCK_MIN (16ul << 10)    /* receive block */
-#define BODY_ROOM_MIN (4ul << 10) /* least room for reading more of a body */
-#define BODY_GROWTH 4             /* factor for a buffer that a body has filled */
-#define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a page fault for each page */
-#define LINGER_IDLE_MS 5000       /* without a byte from the client */
-#define LINGER_MAX_MS 30000       /* however much it sends */
-#define LINGER_DRAIN_MS 2000      /* both of these, once the drain has begun */
+#define BLOCK_MIN (16ul << 10) /* receive block */
+#define READ_MAX (256ul << 10) /* in one read: fresh memory costs a page fault for each page */
+#define LINGER_IDLE_MS 5000    /* without a byte from the client */
+#define LINGER_MAX_MS 30000    /* however much it sends */
+#define LINGER_DRAIN_MS 2000   /* both of these, once the drain has begun */
 #define BLOCKS_CACHED_MAX 256
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
@@ -82,61 +80,6 @@ static void conn_close(struct conn *conn)
     free(conn);
 }
 
-/*
- * The size that a buffer needs now for a body of at most max bytes, head included. It grows with
- * what has arrived and not with Content-Length: clients that announce 8 MiB and send nothing must
- * not use up server.max_buffers.
- */
-static size_t conn_body_room(const struct buffer *buffer, size_t max)
-{
-    if (buffer->size - buffer->end >= BODY_ROOM_MIN)
-        return 0;
-    if (max <= buffer->size)
-        return max;
-    if (buffer->start > 0 && buffer_len(buffer) + BODY_ROOM_MIN <= buffer->size)
-        return buffer->size;
-    return max / BODY_GROWTH < buffer->size ? max : buffer->size * BODY_GROWTH;
-}
-
-/* Makes room for a read. The buffer may move: the connection has no answer noted, so nobody borrows
- * slices of it. */
-static bool conn_make_room(struct conn *conn)
-{
-    struct conn_set *set = conn->set;
-    struct buffer *buffer = &conn->buffer;
-    size_t want = set->head_max;
-
-    if (!buffer->data)
-        return buffer_take(&set->pool, buffer);
-    switch (conn->state) {
-    case CONN_BODY:
-        want = conn->head_len + (size_t)conn->body_len;
-        if (want > buffer->size)
-            want = conn_body_room(buffer, want);
-        break;
-    case CONN_CHUNKED:
-        want = conn->head_len + set->body_max + set->pool.block_bytes;
-        want = conn_body_room(buffer, want);
-        break;
-    case CONN_HEAD:
-    case CONN_DROP:
-    case CONN_DROP_CHUNKED:
-    case CONN_LARGE:
-    case CONN_HELD:
-    case CONN_WAITING:
-    case CONN_TOLD:
-    case CONN_CLOSING:
-    case CONN_LINGER:
-        break;
-    }
-    if (buffer->start + want <= buffer->size)
-        return true;
-    if (want > buffer->size)
-        return buffer_grow(&set->pool, buffer, want);
-    buffer_compact(buffer);
-    return true;
-}
-
 /* Drops what the client still sends. If we closed now, the kernel would answer its bytes with a
  * reset, and a client that sends its whole request before it reads would never see our answer. */
 static void conn_linger_read(struct conn *conn)
@@ -167,7 +110,7 @@ static enum read_result conn_read_some(struct conn *conn)
 
     if (conn_turn_is_full(conn))
         return READ_NOTHING;
-    if (!conn_make_room(conn)) {
+    if (!conn_room_make(conn)) {
         request_refuse(conn, &refuse_memory);
         return READ_SOME;
     }

@@ -243,6 +243,12 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
     conn->state = next;
 }
 
+/* conn_room.c */
+
+/* Makes room for a read. The buffer may move: the connection has no answer noted, so nobody borrows
+ * slices of it. False: there is no memory left. */
+bool conn_room_make(struct conn *conn);
+
 /* turn.c */
 
 /* Moves the connection to the end of a queue and restarts its time. */
