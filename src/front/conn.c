@@ -33,6 +33,7 @@
 #define LINGER_MAX_MS 30000    /* however much it sends */
 #define LINGER_DRAIN_MS 2000   /* both of these, once the drain has begun */
 #define BLOCKS_CACHED_MAX 256
+#define HANDSHAKE_TURN_NS (2 * CLOCK_NS_PER_MS) /* for TLS handshakes; the last may exceed it */
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
 
@@ -40,6 +41,8 @@ static const struct refusal refuse_events = {
     413, "too_large", "The request holds more events, or a larger one, than can be taken at once."};
 static const struct refusal refuse_head_slow = {408, "timeout", "The head did not arrive in time."};
 static const struct refusal refuse_body_slow = {408, "timeout", "The body did not arrive in time."};
+static const struct refusal refuse_plain = {
+    400, "bad_request", "This port speaks TLS: send the request to https and not to http."};
 static const struct refusal refuse_memory = {503, "overloaded",
                                              "Too many requests are being received."};
 static const struct refusal refuse_connection = {503, "overloaded",
@@ -53,6 +56,21 @@ static const struct refusal refuse_journal_error = {503, "overloaded",
                                                     "The journal cannot be written."};
 static const struct refusal refuse_draining = {503, "draining", "The server is shutting down."};
 
+/* Its bytes that OpenSSL holds are read in the next turn, whether its socket tells or not. */
+static void conn_list_unread(struct conn *conn)
+{
+    conn->reading = true;
+    TAILQ_INSERT_TAIL(&conn->set->unread, conn, unread_next);
+}
+
+static void conn_unlist_unread(struct conn *conn)
+{
+    if (likely(!conn->reading))
+        return;
+    conn->reading = false;
+    TAILQ_REMOVE(&conn->set->unread, conn, unread_next);
+}
+
 static void conn_close(struct conn *conn)
 {
     struct conn_set *set = conn->set;
@@ -63,6 +81,8 @@ static void conn_close(struct conn *conn)
     judge_drop_errors(conn);
     preflight_forget(conn);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
+    conn_unlist_unread(conn);
+    conn_io_finish(conn);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));
     buffer_release(&set->pool, &conn->buffer);
@@ -96,6 +116,27 @@ static void conn_linger_read(struct conn *conn)
         conn_close(conn);
 }
 
+static void conn_event(evutil_socket_t fd, short what, void *arg);
+
+/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
+static bool conn_watch(struct conn *conn, short what)
+{
+    int fd = event_get_fd(&conn->event);
+
+    event_del(&conn->event);
+    event_assign(&conn->event, conn->set->parts.base, fd, (short)(what | EV_PERSIST), conn_event,
+                 conn);
+    return event_add(&conn->event, NULL) == 0;
+}
+
+/* Watches the socket for what OpenSSL waits for. False as above. */
+static bool conn_watch_tls(struct conn *conn)
+{
+    const short what = conn->wants_write ? EV_WRITE : EV_READ;
+
+    return likely((event_get_events(&conn->event) & what) != 0) || conn_watch(conn, what);
+}
+
 enum read_result {
     READ_NOTHING, /* nothing has arrived */
     READ_SOME,    /* something has, and was dealt with; the connection may be gone */
@@ -115,8 +156,11 @@ static enum read_result conn_read_some(struct conn *conn)
         return READ_SOME;
     }
     room = buffer->size - buffer->end;
-    n = read(event_get_fd(&conn->event), buffer->data + buffer->end,
-             room < READ_MAX ? room : READ_MAX);
+    n = conn_io_read(conn, buffer->data + buffer->end, room < READ_MAX ? room : READ_MAX);
+    if (unlikely(conn->tls != NULL) && !conn_watch_tls(conn)) {
+        errno = ENOMEM;
+        n = -1;
+    }
     if (n > 0) {
         buffer->end += (size_t)n;
         if (conn->begun_ns == 0) {
@@ -135,25 +179,11 @@ static enum read_result conn_read_some(struct conn *conn)
     return READ_SOME;
 }
 
-static void conn_event(evutil_socket_t fd, short what, void *arg);
-
-/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
-static bool conn_watch(struct conn *conn, short what)
-{
-    int fd = event_get_fd(&conn->event);
-
-    event_del(&conn->event);
-    event_assign(&conn->event, conn->set->parts.base, fd, (short)(what | EV_PERSIST), conn_event,
-                 conn);
-    return event_add(&conn->event, NULL) == 0;
-}
-
 /* Sends the rest of out. False: the connection is dead. */
 static bool conn_flush(struct conn *conn)
 {
     struct conn_set *set = conn->set;
-    int fd = event_get_fd(&conn->event);
-    ssize_t n = send(fd, conn->out + conn->out_sent, conn->out_len - conn->out_sent, MSG_NOSIGNAL);
+    ssize_t n = conn_io_send(conn, conn->out + conn->out_sent, conn->out_len - conn->out_sent);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
@@ -189,7 +219,7 @@ static bool conn_keep_rest(struct conn *conn, const char *rest, size_t len)
 /* False: the connection is dead. */
 static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
 {
-    ssize_t n = send(event_get_fd(&conn->event), data, len, MSG_NOSIGNAL);
+    ssize_t n = conn_io_send(conn, data, len);
 
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -203,11 +233,12 @@ static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
  * destroys our answer on its way. */
 static void conn_finish(struct conn *conn)
 {
-    if (!conn->lingering && buffer_len(&conn->buffer) == 0) {
+    if (!conn->lingering && buffer_len(&conn->buffer) == 0 && !conn->unread) {
         conn_close(conn);
         return;
     }
     buffer_release(&conn->set->pool, &conn->buffer);
+    conn_io_finish(conn);
     shutdown(event_get_fd(&conn->event), SHUT_WR);
     conn_move(conn, CONN_LINGER);
     turn_enqueue(conn, QUEUE_LINGER);
@@ -221,6 +252,7 @@ static void conn_settle(struct conn *conn, bool answered)
     bool empty = buffer_len(&conn->buffer) == 0;
     enum queue_id queue = QUEUE_BODY;
 
+    conn_unlist_unread(conn);
     if (conn->out) {
         if (conn->queue != QUEUE_FLUSH)
             turn_enqueue(conn, QUEUE_FLUSH);
@@ -246,6 +278,8 @@ static void conn_settle(struct conn *conn, bool answered)
     }
     if (conn->stalled)
         STAILQ_INSERT_TAIL(&set->stalled, conn, stalled_next);
+    else if (unlikely(conn->unread))
+        conn_list_unread(conn);
     if (empty)
         buffer_release(&set->pool, &conn->buffer);
     if (conn->state == CONN_HEAD)
@@ -391,6 +425,48 @@ static void conn_wait_event(struct conn *conn)
     }
 }
 
+/* Goes on with a TLS handshake, where this turn has time for it: they take up to milliseconds of
+ * CPU, and many clients that come at once must not hold up those that are there. */
+static void conn_handshake(struct conn *conn)
+{
+    struct conn_set *set = conn->set;
+    enum conn_io_result result;
+    uint64_t begun_ns;
+
+    /* The socket stays as it is, so the next turn goes on. */
+    if (set->handshake_ns >= HANDSHAKE_TURN_NS || conn_turn_is_full(conn))
+        return;
+    begun_ns = clock_mono_ns();
+    result = conn_io_handshake(conn);
+    set->handshake_ns += clock_mono_ns() - begun_ns;
+    switch (result) {
+    case CONN_IO_DONE:
+        conn_move(conn, CONN_HEAD);
+        turn_enqueue(conn, QUEUE_IDLE);
+        if (!conn_watch_tls(conn))
+            conn_close(conn);
+        else if (conn->unread)
+            (void)conn_read_some(conn);
+        return;
+    case CONN_IO_AGAIN:
+        if (!conn_watch_tls(conn))
+            conn_close(conn);
+        return;
+    case CONN_IO_PLAIN:
+        request_refuse(conn, &refuse_plain);
+        return;
+    case CONN_IO_FAILED:
+        /* What the client goes on to send must not take away the alert that tells it why. */
+        conn_move(conn, CONN_CLOSING);
+        conn->lingering = true;
+        conn_finish(conn);
+        return;
+    case CONN_IO_GONE:
+        conn_close(conn);
+        return;
+    }
+}
+
 static void conn_event(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *conn = arg;
@@ -415,6 +491,8 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
     }
     if (conn->state == CONN_LINGER)
         conn_linger_read(conn);
+    else if (unlikely(conn->state == CONN_HANDSHAKE))
+        conn_handshake(conn);
     else
         conn_read_some(conn);
 }
@@ -438,6 +516,15 @@ static void conn_refuse_accepted(struct conn *conn)
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
         conn->lingering = false;
     conn_finish(conn);
+}
+
+/* What a new connection does before its first request. */
+static void conn_enter(struct conn *conn)
+{
+    if (likely(!conn->speaks_tls))
+        return;
+    conn_move(conn, CONN_HANDSHAKE);
+    turn_enqueue(conn, QUEUE_HANDSHAKE);
 }
 
 struct conn_set *conn_set_create(const struct conn_parts *parts)
@@ -469,9 +556,11 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
     STAILQ_INIT(&set->stalled);
     STAILQ_INIT(&set->large);
     TAILQ_INIT(&set->waited);
+    TAILQ_INIT(&set->unread);
     set->keys_cache = keys_cache_create();
-    if (!set->keys_cache) {
-        free(set);
+    set->bio_method = conn_io_method_create();
+    if (!set->keys_cache || !set->bio_method) {
+        conn_set_destroy(set);
         return NULL;
     }
     return set;
@@ -493,11 +582,12 @@ void conn_set_destroy(struct conn_set *set)
     }
     decode_fini(&set->decode);
     buffer_pool_fini(&set->pool);
+    conn_io_method_destroy(set->bio_method);
     free(set->keys_cache);
     free(set);
 }
 
-void conn_accept(struct conn_set *set, int fd)
+void conn_accept(struct conn_set *set, int fd, bool tls)
 {
     struct conn_shared *shared = set->parts.shared;
     struct conn *conn = calloc(1, sizeof(*conn));
@@ -507,6 +597,7 @@ void conn_accept(struct conn_set *set, int fd)
         return;
     }
     conn->set = set;
+    conn->speaks_tls = tls;
     conn->queue = QUEUE_IDLE;
     conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
     TAILQ_INSERT_TAIL(&set->queues[QUEUE_IDLE], conn, queued);
@@ -519,10 +610,13 @@ void conn_accept(struct conn_set *set, int fd)
         METRIC_GAUGE_ADD(shared->metrics, http_connections, 1);
     }
     event_assign(&conn->event, set->parts.base, fd, EV_READ | EV_PERSIST, conn_event, conn);
-    if (event_add(&conn->event, NULL) != 0)
+    /* A handshake only to refuse would cost more than the connection. */
+    if (event_add(&conn->event, NULL) != 0 || (conn->refused && tls))
         conn_close(conn);
     else if (conn->refused)
         conn_refuse_accepted(conn);
+    else
+        conn_enter(conn);
 }
 
 bool conn_turn_begin(struct conn_set *set)
@@ -540,7 +634,12 @@ bool conn_turn_begin(struct conn_set *set)
         conn->stalled = false;
         request_advance(conn);
     }
-    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited) || !STAILQ_EMPTY(&set->large);
+    while ((conn = TAILQ_FIRST(&set->unread)) && !conn_turn_is_full(conn)) {
+        conn_unlist_unread(conn);
+        (void)conn_read_some(conn);
+    }
+    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited) ||
+           !STAILQ_EMPTY(&set->large) || !TAILQ_EMPTY(&set->unread);
 }
 
 void conn_turn_end(struct conn_set *set)
@@ -570,6 +669,7 @@ void conn_turn_end(struct conn_set *set)
     set->answer_count = 0;
     set->turn_bytes = 0;
     set->turn_ns = 0;
+    set->handshake_ns = 0;
 }
 
 /* The connection's time-out has passed. */
@@ -584,6 +684,11 @@ static void conn_time_out(struct conn *conn)
     case QUEUE_FLUSH:
     case QUEUE_LINGER:
         conn->stalled = false;
+        conn_close(conn);
+        return;
+    case QUEUE_HANDSHAKE:
+        if (conn->tls != NULL)
+            METRIC_ADD(conn->set->parts.metrics, tls_handshakes_failed, 1);
         conn_close(conn);
         return;
     case QUEUE_WAIT:
@@ -603,6 +708,7 @@ void conn_expire(struct conn_set *set)
         [QUEUE_BODY] = config->server_body_timeout_ms,
         [QUEUE_FLUSH] = config->server_idle_timeout_ms,
         [QUEUE_LINGER] = set->draining ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
+        [QUEUE_HANDSHAKE] = config->server_head_timeout_ms,
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 
@@ -642,6 +748,12 @@ void conn_drain(struct conn_set *set)
             conn->spare = true;
             atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
         }
+    }
+    /* Nobody has begun a request on these. */
+    TAILQ_FOREACH(conn, &set->queues[QUEUE_HANDSHAKE], queued)
+    {
+        conn->spare = true;
+        atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
     }
     set->draining = true;
 }

@@ -59,8 +59,9 @@ struct conn_set *conn_set_create(const struct conn_parts *parts);
 /* Closes the connections that are open. */
 void conn_set_destroy(struct conn_set *set); /* NULL is fine */
 
-/* Takes fd, an accepted non-blocking socket: serves it, or answers 503 when there is no room. */
-void conn_accept(struct conn_set *set, int fd);
+/* Takes fd, an accepted non-blocking socket: serves it, or answers 503 when there is no room. tls:
+ * the client is to speak TLS, and without room it is closed. */
+void conn_accept(struct conn_set *set, int fd, bool tls);
 
 /* Continues connections whose input did not fit into the last turn. Returns true when the loop must
  * not sleep, since answers are waiting for conn_turn_end(). */

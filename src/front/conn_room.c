@@ -53,6 +53,7 @@ bool conn_room_make(struct conn *conn)
     case CONN_TOLD:
     case CONN_CLOSING:
     case CONN_LINGER:
+    case CONN_HANDSHAKE:
         break;
     }
     if (buffer->start + want <= buffer->size)

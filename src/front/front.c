@@ -170,7 +170,7 @@ static void front_accept_some(struct front_listener *own)
         int fd = accept4(own->listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
-            conn_accept(own->thread->conns, fd);
+            conn_accept(own->thread->conns, fd, own->listener->tls);
             continue;
         }
         /* Out of descriptors or memory, the listener stays readable and the loop would spin: pause
