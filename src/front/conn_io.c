@@ -193,6 +193,12 @@ enum conn_io_result conn_io_handshake(struct conn *conn)
     return CONN_IO_FAILED;
 }
 
+/* True when OpenSSL keeps a buffer because part of a record has arrived. */
+static bool conn_io_holds_part(const struct conn *conn)
+{
+    return SSL_has_pending(conn->tls) == 1 || strcmp(SSL_rstate_string(conn->tls), "RB") == 0;
+}
+
 static ssize_t conn_io_read_tls(struct conn *conn, char *data, size_t size)
 {
     size_t len = 0, n;
@@ -212,7 +218,7 @@ static ssize_t conn_io_read_tls(struct conn *conn, char *data, size_t size)
     }
     if (conn_io_waits(conn, result)) {
         conn->unread = false;
-        if (conn_io_charge(conn, SSL_has_pending(conn->tls) == 1 ? RECORD_BYTES : 0))
+        if (conn_io_charge(conn, conn_io_holds_part(conn) ? RECORD_BYTES : 0))
             return len > 0 ? (ssize_t)len : -1;
         conn->broken = true;
     }
