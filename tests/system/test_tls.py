@@ -174,6 +174,7 @@ def test_curl(door):
     assert done.returncode == 35, done
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_a_client_that_speaks_only_http_2_or_only_old_tls_is_refused(door):
     context = door.ca.context()
     context.set_alpn_protocols(["h2"])

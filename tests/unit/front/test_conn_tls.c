@@ -52,7 +52,6 @@ static size_t seal(const char *text, size_t len, char *out, size_t size)
     BIO *bio = BIO_new(BIO_s_mem());
     size_t n;
 
-    BIO_up_ref(SSL_get_wbio(clients[client]));
     SSL_set0_wbio(clients[client], bio);
     assert_int_equal(SSL_write(clients[client], text, (int)len), len);
     n = (size_t)BIO_read(bio, out, (int)size);
