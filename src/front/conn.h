@@ -38,9 +38,10 @@ struct conn_shared {
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;
-    _Atomic size_t refused; /* open, beyond connections_max; relaxed, as above */
-    size_t refused_max;     /* how many of them get a lingering close */
-    _Atomic size_t waiting; /* connections that wait for ClickHouse; relaxed, as above */
+    _Atomic size_t refused;    /* open, beyond connections_max; relaxed, as above */
+    size_t refused_max;        /* how many of them get a lingering close */
+    _Atomic size_t handshakes; /* TLS handshakes that have begun; relaxed, as above */
+    _Atomic size_t waiting;    /* connections that wait for ClickHouse; relaxed, as above */
 };
 
 struct conn_parts {

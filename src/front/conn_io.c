@@ -9,6 +9,7 @@
  *
  * An idle connection holds no buffers of OpenSSL's. Those that it holds during a handshake, while
  * part of a record has arrived, or while one is not sent, are charged to server.max_buffers.
+ * Handshakes together get half of it at most, so that who only begins them keeps no requests out.
  *
  * We call recv() and send() ourselves, because OpenSSL's own calls raise SIGPIPE.
  *
@@ -98,6 +99,30 @@ static bool conn_io_charge(struct conn *conn, size_t bytes)
     return true;
 }
 
+/* Takes what a handshake needs. False: there is no room for one more. */
+static bool conn_io_take_handshake(struct conn *conn)
+{
+    struct conn_shared *shared = conn->set->parts.shared;
+    const size_t most = shared->budget.max / 2 / HANDSHAKE_BYTES;
+
+    conn->shaking = true;
+    if (atomic_fetch_add_explicit(&shared->handshakes, 1, memory_order_relaxed) < most &&
+        conn_io_charge(conn, HANDSHAKE_BYTES))
+        return true;
+    atomic_fetch_sub_explicit(&shared->handshakes, 1, memory_order_relaxed);
+    conn->shaking = false;
+    return false;
+}
+
+static void conn_io_give_handshake(struct conn *conn)
+{
+    if (!conn->shaking)
+        return;
+    conn->shaking = false;
+    atomic_fetch_sub_explicit(&conn->set->parts.shared->handshakes, 1, memory_order_relaxed);
+    (void)conn_io_charge(conn, 0);
+}
+
 /* What became of a call that OpenSSL did not complete. Returns true when it waits for the socket,
  * then with errno EAGAIN. */
 static bool conn_io_waits(struct conn *conn, int result)
@@ -144,14 +169,14 @@ static enum conn_io_result conn_io_begin(struct conn *conn)
     if (first >= 'A' && first <= 'Z')
         return CONN_IO_PLAIN;
     ALLOY_ASSERT(config->tls != NULL);
-    if (!conn_io_charge(conn, HANDSHAKE_BYTES))
+    if (!conn_io_take_handshake(conn))
         return CONN_IO_FAILED;
     conn->tls = SSL_new(tls_context(config->tls));
     bio = conn->tls != NULL ? BIO_new(set->bio_method) : NULL;
     if (bio == NULL) {
         SSL_free(conn->tls);
         conn->tls = NULL;
-        (void)conn_io_charge(conn, 0);
+        conn_io_give_handshake(conn);
         ERR_clear_error();
         return CONN_IO_FAILED;
     }
@@ -179,7 +204,7 @@ enum conn_io_result conn_io_handshake(struct conn *conn)
             METRIC_ADD(metrics, tls_handshakes_resumed, 1);
         else
             METRIC_ADD(metrics, tls_handshakes_full, 1);
-        (void)conn_io_charge(conn, 0);
+        conn_io_give_handshake(conn);
         conn->wants_write = false;
         conn->unread = SSL_has_pending(conn->tls) == 1;
         ERR_clear_error();
@@ -281,5 +306,6 @@ void conn_io_finish(struct conn *conn)
     SSL_free(conn->tls);
     conn->tls = NULL;
     conn->unread = false;
+    conn_io_give_handshake(conn);
     (void)conn_io_charge(conn, 0);
 }

@@ -114,6 +114,7 @@ struct conn {
     struct event event; /* read; write while out or wants_write is set */
     struct conn_set *set;
     struct ssl_st *tls; /* NULL: plain */
+    bool shaking;       /* counted in shared->handshakes */
     size_t tls_charged; /* of the budget, for buffers of OpenSSL's */
     TAILQ_ENTRY(conn) unread_next;
     TAILQ_ENTRY(conn) queued; /* in set->queues[queue] */

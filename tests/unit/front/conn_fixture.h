@@ -172,6 +172,7 @@ static inline int stop(void **state)
     assert_int_equal(atomic_load(&shared.connections), 0);
     assert_int_equal(atomic_load(&shared.refused), 0);
     assert_int_equal(atomic_load(&shared.waiting), 0);
+    assert_int_equal(atomic_load(&shared.handshakes), 0);
     event_base_free(base);
     admission_destroy(admission);
     admission_destroy(large);

@@ -281,7 +281,7 @@ static void many_handshakes_are_spread_over_turns(void **state)
 
     (void)state;
     shared.connections_max = COUNT + 1;
-    shared.budget.max = COUNT * 65536ul;
+    shared.budget.max = 2 * COUNT * 65536ul;
     for (size_t i = 0; i < COUNT; i++) {
         connect_raw();
         fds[i] = client;
@@ -333,6 +333,34 @@ static void without_room_for_a_handshake_the_connection_ends(void **state)
     turns(2);
     assert_int_equal(counter(METRIC_COUNTER_tls_handshakes_failed), 1);
     EXPECT(talk(REQUEST("1")), "\"accepted\":1,");
+}
+
+/* Who only begins handshakes leaves half of the memory to requests. */
+static void handshakes_take_half_of_the_memory_at_most(void **state)
+{
+    enum { COUNT = 10 };
+    int fds[COUNT], first = client;
+    size_t ended = 0;
+
+    (void)state;
+    shared.connections_max = COUNT + 1;
+    shared.budget.max = 4 * 2 * 65536;
+    for (size_t i = 0; i < COUNT; i++) {
+        connect_raw();
+        fds[i] = client;
+        assert_int_equal(SSL_do_handshake(client_make()), -1);
+        turns(10);
+        assert_true(atomic_load(&shared.budget.used) <= shared.budget.max / 2);
+        receive_raw();
+        ended += closed;
+    }
+    assert_int_equal(ended, COUNT - 4);
+    client = first;
+    EXPECT(talk(REQUEST("1")), "\"accepted\":1,");
+    for (size_t i = 0; i < COUNT; i++)
+        client_close(fds[i]);
+    turns(4);
+    assert_int_equal(atomic_load(&shared.connections), 1);
 }
 
 static void one_connection_too_many_is_closed(void **state)
@@ -541,6 +569,7 @@ int main(void)
         TEST(a_handshake_has_its_time_and_then_ends_silently),
         TEST(many_handshakes_are_spread_over_turns),
         TEST(without_room_for_a_handshake_the_connection_ends),
+        TEST(handshakes_take_half_of_the_memory_at_most),
         TEST(one_connection_too_many_is_closed),
         TEST(answers_that_do_not_fit_into_the_socket_follow_whole),
         TEST(new_keys_are_taken_in_the_middle),
