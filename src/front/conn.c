@@ -137,6 +137,15 @@ static bool conn_watch_tls(struct conn *conn)
     return likely((event_get_events(&conn->event) & what) != 0) || conn_watch(conn, what);
 }
 
+/* What a connection does before its first request, and before any byte of it is read. */
+static void conn_enter(struct conn *conn)
+{
+    if (likely(!conn->speaks_tls))
+        return;
+    conn_move(conn, CONN_HANDSHAKE);
+    turn_enqueue(conn, QUEUE_HANDSHAKE);
+}
+
 enum read_result {
     READ_NOTHING, /* nothing has arrived */
     READ_SOME,    /* something has, and was dealt with; the connection may be gone */
@@ -516,15 +525,6 @@ static void conn_refuse_accepted(struct conn *conn)
     if (send(event_get_fd(&conn->event), set->scratch, len, MSG_NOSIGNAL) != (ssize_t)len)
         conn->lingering = false;
     conn_finish(conn);
-}
-
-/* What a new connection does before its first request. */
-static void conn_enter(struct conn *conn)
-{
-    if (likely(!conn->speaks_tls))
-        return;
-    conn_move(conn, CONN_HANDSHAKE);
-    turn_enqueue(conn, QUEUE_HANDSHAKE);
 }
 
 struct conn_set *conn_set_create(const struct conn_parts *parts)
