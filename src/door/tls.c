@@ -285,6 +285,9 @@ static bool tls_set_up(SSL_CTX *context)
     /* An idle connection holds no buffer. What is sent again lies elsewhere by then. */
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* A read ends when what was read ahead is used up, though it were all new keys and no data: a
+     * client could go on for ever, and nobody else would be served. */
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
     /* One read(2) for a record, and not one for its head and one for the rest. */
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);

@@ -4,6 +4,9 @@
  *
  * OpenSSL reads more from the socket than it is asked for. What it holds makes no event, so a read
  * goes on until the caller's buffer is full or OpenSSL needs the socket; conn->unread tells which.
+ * One read takes a bounded part of what the socket has, as in plain: a client could otherwise send
+ * records without data for ever, and nobody else would be served.
+ *
  * It sends whole records: of one that the socket has taken in part the caller must offer the same
  * bytes again, and it does, since it keeps what was not taken.
  *
@@ -35,17 +38,26 @@
 
 #define HANDSHAKE_BYTES (64ul << 10) /* both buffers, and messages */
 #define RECORD_BYTES (17ul << 10)    /* a buffer with part of a record */
+#define RECVS_MAX 20                 /* for one read; of a record's size each */
 
 static int conn_io_socket(BIO *bio)
 {
-    return (int)(intptr_t)BIO_get_data(bio);
+    const struct conn *conn = BIO_get_data(bio);
+
+    return event_get_fd(&conn->event);
 }
 
 static int conn_io_bio_read(BIO *bio, char *data, int len)
 {
-    ssize_t n = recv(conn_io_socket(bio), data, (size_t)len, 0);
+    struct conn *conn = BIO_get_data(bio);
+    ssize_t n = -1;
 
     BIO_clear_retry_flags(bio);
+    errno = EAGAIN;
+    if (conn->recvs_left > 0) {
+        conn->recvs_left--;
+        n = recv(conn_io_socket(bio), data, (size_t)len, 0);
+    }
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         BIO_set_retry_read(bio);
     return (int)n;
@@ -180,7 +192,7 @@ static enum conn_io_result conn_io_begin(struct conn *conn)
         ERR_clear_error();
         return CONN_IO_FAILED;
     }
-    BIO_set_data(bio, (void *)(intptr_t)fd);
+    BIO_set_data(bio, conn);
     BIO_set_init(bio, 1);
     SSL_set_bio(conn->tls, bio, bio);
     SSL_set_accept_state(conn->tls);
@@ -198,6 +210,7 @@ enum conn_io_result conn_io_handshake(struct conn *conn)
     if (begun != CONN_IO_DONE)
         return begun;
     ERR_clear_error();
+    conn->recvs_left = RECVS_MAX;
     result = SSL_do_handshake(conn->tls);
     if (result == 1) {
         if (SSL_session_reused(conn->tls))
@@ -229,6 +242,7 @@ static ssize_t conn_io_read_tls(struct conn *conn, char *data, size_t size)
     size_t len = 0, n;
     int result;
 
+    conn->recvs_left = RECVS_MAX;
     do {
         result = SSL_read_ex(conn->tls, data + len, size - len, &n);
         if (result == 1)

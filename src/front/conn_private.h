@@ -113,9 +113,10 @@ enum large_step {
 struct conn {
     struct event event; /* read; write while out or wants_write is set */
     struct conn_set *set;
-    struct ssl_st *tls; /* NULL: plain */
-    bool shaking;       /* counted in shared->handshakes */
-    size_t tls_charged; /* of the budget, for buffers of OpenSSL's */
+    struct ssl_st *tls;  /* NULL: plain */
+    unsigned recvs_left; /* until this read has had its share of the socket's bytes */
+    bool shaking;        /* counted in shared->handshakes */
+    size_t tls_charged;  /* of the budget, for buffers of OpenSSL's */
     TAILQ_ENTRY(conn) unread_next;
     TAILQ_ENTRY(conn) queued; /* in set->queues[queue] */
     uint64_t since_ms;        /* when it entered the queue */

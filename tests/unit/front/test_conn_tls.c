@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 
 #define REQUEST(id) HEAD "Content-Length: 8\r\n\r\n{\"id\":" id "}"
 
@@ -57,6 +58,20 @@ static size_t seal(const char *text, size_t len, char *out, size_t size)
     n = (size_t)BIO_read(bio, out, (int)size);
     SSL_set0_wbio(clients[client], BIO_new_socket(client, BIO_NOCLOSE));
     return n;
+}
+
+/* The first message of a new client, not yet sent. Returns its length. */
+static size_t hello(char *out, size_t size)
+{
+    SSL *ssl = client_make();
+    BIO *bio = BIO_new(BIO_s_mem());
+    size_t len;
+
+    SSL_set0_wbio(ssl, bio);
+    assert_int_equal(SSL_do_handshake(ssl), -1);
+    len = (size_t)BIO_read(bio, out, (int)size);
+    SSL_set0_wbio(ssl, BIO_new_socket(client, BIO_NOCLOSE));
+    return len;
 }
 
 /* Each byte is a record of its own, and all are there at once: the buffer is full of nothing, and
@@ -276,20 +291,27 @@ static void a_handshake_has_its_time_and_then_ends_silently(void **state)
 static void many_handshakes_are_spread_over_turns(void **state)
 {
     enum { COUNT = 200 };
+    static char hellos[COUNT][1024];
+    size_t hello_lens[COUNT];
     int fds[COUNT], first = client;
     size_t answered = 0;
 
     (void)state;
     shared.connections_max = COUNT + 1;
     shared.budget.max = 2 * COUNT * 65536ul;
+    /* First one byte of each, so that libevent makes room for so many events at once. */
     for (size_t i = 0; i < COUNT; i++) {
         connect_raw();
         fds[i] = client;
-        assert_int_equal(SSL_do_handshake(client_make()), -1);
+        hello_lens[i] = hello(hellos[i], sizeof(hellos[i]));
+        assert_int_equal(send(client, hellos[i], 1, 0), 1);
     }
+    turns(20);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_true(send(fds[i], hellos[i] + 1, hello_lens[i] - 1, 0) > 0);
     client = first;
     assert_true(client_send(REQUEST("1"), sizeof(REQUEST("1")) - 1) > 0);
-    turn();
+    turns(3); /* libevent looks at 64 events or more in each */
     got_len = 0;
     receive();
     EXPECT(got, "\"accepted\":1,");
@@ -446,6 +468,37 @@ static void new_keys_are_taken_in_the_middle(void **state)
     }
 }
 
+/* A client that sends nothing else does not keep the thread from the others. */
+static void new_keys_without_end_take_a_part_of_a_turn(void **state)
+{
+    static char sealed[150000];
+    BIO *bio = BIO_new(BIO_s_mem());
+    SSL *ssl = clients[client];
+    int left = 0, before;
+    size_t len;
+
+    (void)state;
+    SSL_set0_wbio(ssl, bio);
+    while (BIO_pending(bio) < (int)sizeof(sealed) - 100) {
+        assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(ssl), 1);
+    }
+    len = (size_t)BIO_read(bio, sealed, sizeof(sealed));
+    SSL_set0_wbio(ssl, BIO_new_socket(client, BIO_NOCLOSE));
+    assert_int_equal(send(client, sealed, len, 0), len);
+    /* The server's side: the descriptor after the client's. */
+    assert_int_equal(ioctl(client + 1, FIONREAD, &left), 0);
+    assert_int_equal(left, len);
+    for (int i = 0; left > 0; i++) {
+        before = left;
+        turn();
+        assert_int_equal(ioctl(client + 1, FIONREAD, &left), 0);
+        assert_in_range(before - left, 1, 32768);
+        assert_true(i < 100);
+    }
+    EXPECT(talk(REQUEST("1")), "\"accepted\":1,");
+}
+
 /* What OpenSSL has to say itself waits for the socket too. */
 static void new_keys_and_a_full_socket_do_not_spin(void **state)
 {
@@ -573,6 +626,7 @@ int main(void)
         TEST(one_connection_too_many_is_closed),
         TEST(answers_that_do_not_fit_into_the_socket_follow_whole),
         TEST(new_keys_are_taken_in_the_middle),
+        TEST(new_keys_without_end_take_a_part_of_a_turn),
         TEST(new_keys_and_a_full_socket_do_not_spin),
         TEST(a_resumed_handshake_counts_as_such),
         TEST(another_certificate_is_for_new_connections),
