@@ -54,7 +54,8 @@ static int wake_fd;
 static struct event_base *base;
 static struct conn_set *set;
 static int client = -1;
-static bool closed; /* the server has closed, or said that it sends no more */
+static int server_side; /* of the client that connected last */
+static bool closed;     /* the server has closed, or said that it sends no more */
 static char got[1 << 20];
 static size_t got_len;
 
@@ -116,6 +117,7 @@ static inline void connect_client(void)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     client = pair[0];
+    server_side = pair[1];
     closed = false;
     conn_accept(set, pair[1], CLIENT_TLS);
     client_greet();
