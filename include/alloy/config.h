@@ -19,6 +19,7 @@
 #include "alloy/base.h"
 #include "alloy/keys.h"
 #include "alloy/networks.h"
+#include "alloy/tls.h"
 
 #define CONFIG_STREAMS_MAX 64
 #define CONFIG_STREAM_NAME_MAX 63 /* [A-Za-z0-9_-]+ */
@@ -106,6 +107,7 @@ struct config_setting {
 enum config_address_kind { CONFIG_ADDRESS_TCP, CONFIG_ADDRESS_UNIX };
 struct config_address {
     enum config_address_kind kind;
+    bool tls;   /* of server.tls_listen */
     char *host; /* TCP: name or number, without brackets; unix: the path */
     char *port; /* TCP only */
 };
@@ -128,12 +130,13 @@ struct config {
     size_t stream_count;
     struct config_setting settings[CONFIG_SETTINGS_MAX];
     size_t setting_count;
-    struct config_address server_addresses[CONFIG_LISTEN_MAX];
+    struct config_address server_addresses[CONFIG_LISTEN_MAX]; /* of listen, then tls_listen */
     size_t server_address_count;
     struct config_address admin_addresses[CONFIG_LISTEN_MAX]; /* none: no admin port */
     size_t admin_address_count;
     struct networks *trusted_proxies; /* server_trusted_proxies; NULL: none */
     struct keys *keys;                /* NULL: auth.keys_file is empty, and everybody may send */
+    struct tls *tls;                  /* NULL: server.tls_listen is empty */
     bool has_admin_key;               /* there is an admin.key_file */
     unsigned char admin_key_hash[KEYS_HASH_BYTES]; /* keys_hash() of its first line */
     struct config *replaced; /* after a reload: the configuration before this one */

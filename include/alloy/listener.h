@@ -21,6 +21,7 @@ struct listener {
     int fd;
     unsigned thread;              /* which thread is to accept from it */
     char name[LISTENER_NAME_MAX]; /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
+    bool tls;                     /* of server.tls_listen */
     bool unlink;                  /* a unix socket's file, removed by listener_close_all() */
 };
 

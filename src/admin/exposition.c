@@ -207,6 +207,17 @@ static void exposition_write_keys(const struct config *config, struct evbuffer *
             atomic_load_explicit(&keys_at(keys, i)->state->limited, memory_order_relaxed));
 }
 
+static void exposition_write_certificate(const struct config *config, struct evbuffer *out)
+{
+    const char *name = "alloy_tls_certificate_expiry_timestamp_seconds";
+
+    if (config->tls == NULL)
+        return;
+    exposition_write_family(out, name, "gauge",
+                            "Until when the certificate of server.tls_listen is valid.");
+    evbuffer_add_printf(out, "%s %" PRId64 "\n", name, tls_valid_until_s(config->tls));
+}
+
 /* Writes the figures that other modules keep themselves. */
 static void exposition_write_others(const struct front_parts *parts, struct evbuffer *out)
 {
@@ -278,6 +289,7 @@ void exposition_write(const struct exposition_view *view, const struct front_par
 {
     exposition_write_streams(view, config_current(parts->config), out);
     exposition_write_keys(config_current(parts->config), out);
+    exposition_write_certificate(config_current(parts->config), out);
     exposition_write_http_codes(view, out);
     exposition_write_taken(view, config_current(parts->config), out);
     exposition_write_refused(view, config_current(parts->config), out);

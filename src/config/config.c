@@ -250,10 +250,7 @@ void config_compare(const struct config *before, const struct config *after,
                         after->clickhouse_password_resolved) != 0)
             config_tell(&listener, true, "%s.%s", key->section,
                         key->name); /* the contents of the password file differ */
-        else if ((key == &config_keys[KEY_auth_keys_file] &&
-                  config_door_keys_differ(before, after)) ||
-                 (key == &config_keys[KEY_admin_key_file] &&
-                  config_door_admin_key_differs(before, after)))
+        else if (config_door_file_differs(before, after, (enum config_key_id)i))
             config_tell(&listener, false, "%s.%s", key->section, key->name); /* the same */
     }
     config_compare_settings(before, after, &listener);

@@ -141,6 +141,8 @@ static void config_check_check_listen(struct config_loader *loader, enum config_
                                       size_t *count)
 {
     const char *section = config_keys[id].section;
+    const char *name = config_keys[id].name;
+    const size_t first = *count;
     int place = loader->key_places[id];
 
     for (const char *at = list; at != NULL;) {
@@ -148,7 +150,7 @@ static void config_check_check_listen(struct config_loader *loader, enum config_
         const char *problem = NULL;
 
         if (*count == CONFIG_LISTEN_MAX) {
-            config_problem(loader, place, "%s.listen has more than %d addresses", section,
+            config_problem(loader, place, "%s.%s: there can be at most %d addresses", section, name,
                            CONFIG_LISTEN_MAX);
             return;
         }
@@ -157,14 +159,16 @@ static void config_check_check_listen(struct config_loader *loader, enum config_
         else
             problem = config_check_fill_address(loader, item, &addresses[*count]);
         if (problem != NULL)
-            config_problem(loader, place, "%s.listen = %.*s: %s", section, (int)item.len, item.at,
+            config_problem(loader, place, "%s.%s = %.*s: %s", section, name, (int)item.len, item.at,
                            problem);
         else
             ++*count;
         for (size_t i = 0; problem == NULL && i + 1 < *count; i++)
             if (config_check_same_address(&addresses[i], &addresses[*count - 1]))
-                config_problem(loader, place, "%s.listen = %.*s is given twice", section,
-                               (int)item.len, item.at);
+                config_problem(loader, place,
+                               i < first ? "%s.%s = %.*s is in listen too: a port speaks TLS or not"
+                                         : "%s.%s = %.*s is given twice",
+                               section, name, (int)item.len, item.at);
         at = item.next;
     }
 }
@@ -193,17 +197,37 @@ static void config_check_check_admin_apart(struct config_loader *loader)
             if (config_check_covers(&config->server_addresses[k], &config->admin_addresses[i]) ||
                 config_check_covers(&config->admin_addresses[i], &config->server_addresses[k]))
                 config_problem(loader, loader->key_places[KEY_admin_listen],
-                               "admin.listen = %s and server.listen = %s have an address in "
+                               "admin.listen = %s and server.%s = %s have an address in "
                                "common: give them different ports",
-                               config->admin_listen, config->server_listen);
+                               config->admin_listen,
+                               config->server_addresses[k].tls ? "tls_listen" : "listen",
+                               config->server_addresses[k].tls ? config->server_tls_listen
+                                                               : config->server_listen);
+}
+
+/* The event port: plain addresses, then those of TLS. One of either will do. */
+static void config_check_check_server(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    const bool tls = *config->server_tls_listen != '\0';
+    size_t plain;
+
+    if (*config->server_listen != '\0' || !tls)
+        config_check_check_listen(loader, KEY_server_listen, config->server_listen,
+                                  config->server_addresses, &config->server_address_count);
+    plain = config->server_address_count;
+    if (tls)
+        config_check_check_listen(loader, KEY_server_tls_listen, config->server_tls_listen,
+                                  config->server_addresses, &config->server_address_count);
+    for (size_t i = plain; i < config->server_address_count; i++)
+        config->server_addresses[i].tls = true;
 }
 
 static void config_check_check_addresses(struct config_loader *loader)
 {
     struct config *config = loader->config;
 
-    config_check_check_listen(loader, KEY_server_listen, config->server_listen,
-                              config->server_addresses, &config->server_address_count);
+    config_check_check_server(loader);
     if (*config->admin_listen == '\0')
         return;
     config_check_check_listen(loader, KEY_admin_listen, config->admin_listen,

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config_door.c - who may come in: the clients' keys, the admin port's, and proxies to believe.
+ * config_door.c - who may come in: the clients' keys, the admin port's, the certificate, and
+ * proxies to believe.
  *
- * The keys are part of the configuration, so that a reload takes over all of it or nothing, and a
- * reader sees keys and streams that belong together.
+ * The keys and the certificate are part of the configuration, so that a reload takes over all of it
+ * or nothing, and a reader sees keys and streams that belong together.
  *
  * Runs on: main thread.
- * Owns: the keys of a configuration, which live as long as it (a reload that changes none shares
- * those in force), and its list of proxies.
+ * Owns: the keys of a configuration, and its TLS, which live as long as it (a reload that changes
+ * none of them shares those in force), and its list of proxies.
  */
 #include "config_door.h"
 
@@ -105,22 +106,93 @@ static void config_door_check_proxies(struct config_loader *loader)
         config_problem(loader, PLACE_NONE, "out of memory");
 }
 
+static const enum config_key_id config_door_tls_keys[TLS_FILE_COUNT] = {
+    [TLS_CERT] = KEY_server_tls_cert,
+    [TLS_KEY] = KEY_server_tls_key,
+    [TLS_CLIENT_CA] = KEY_server_tls_client_ca,
+};
+
+static void config_door_load_tls(struct config_loader *loader,
+                                 const char *const paths[TLS_FILE_COUNT])
+{
+    struct tls_problems problems;
+    int err = tls_load(&loader->config->tls, paths, &problems);
+
+    if (err == 0)
+        return;
+    if (err != -EINVAL)
+        config_problem(loader, loader->key_places[KEY_server_tls_listen], "server.tls_listen: %s",
+                       strerror(-err));
+    for (size_t file = 0; file < TLS_FILE_COUNT; file++)
+        if (problems.texts[file][0] != '\0')
+            config_problem(loader, loader->key_places[config_door_tls_keys[file]],
+                           "server.%s = %s: %s", config_keys[config_door_tls_keys[file]].name,
+                           paths[file], problems.texts[file]);
+}
+
+static void config_door_check_tls(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    const char *const paths[TLS_FILE_COUNT] = {
+        [TLS_CERT] = config->server_tls_cert,
+        [TLS_KEY] = config->server_tls_key,
+        [TLS_CLIENT_CA] = config->server_tls_client_ca,
+    };
+    const bool listens = *config->server_tls_listen != '\0';
+    bool complete = true;
+
+    for (size_t file = 0; file < TLS_FILE_COUNT; file++) {
+        const char *name = config_keys[config_door_tls_keys[file]].name;
+        const bool given = *paths[file] != '\0';
+
+        if (given && !listens)
+            config_problem(loader, loader->key_places[config_door_tls_keys[file]],
+                           "server.%s does nothing without server.tls_listen", name);
+        if (given || !listens || file == TLS_CLIENT_CA)
+            continue;
+        complete = false;
+        config_problem(loader, loader->key_places[KEY_server_tls_listen],
+                       "server.tls_listen needs the file of a %s in server.%s",
+                       file == TLS_CERT ? "certificate" : "private key", name);
+    }
+    if (listens && complete)
+        config_door_load_tls(loader, paths);
+}
+
 void config_door_check(struct config_loader *loader)
 {
     config_door_check_proxies(loader);
     config_door_check_admin(loader);
     config_door_check_keys(loader);
+    config_door_check_tls(loader);
 }
 
-bool config_door_keys_differ(const struct config *a, const struct config *b)
+bool config_door_file_differs(const struct config *a, const struct config *b, enum config_key_id id)
 {
-    return !keys_same(a->keys, b->keys);
+    if (id == KEY_auth_keys_file)
+        return !keys_same(a->keys, b->keys);
+    if (id == KEY_admin_key_file)
+        return a->has_admin_key != b->has_admin_key ||
+               !keys_hash_equal(a->admin_key_hash, b->admin_key_hash);
+    for (enum tls_file file = TLS_CERT; file < TLS_FILE_COUNT; file++)
+        if (config_door_tls_keys[file] == id)
+            return a->tls != NULL && b->tls != NULL && !tls_same_file(a->tls, b->tls, file);
+    return false;
 }
 
-bool config_door_admin_key_differs(const struct config *a, const struct config *b)
+/* The listeners keep speaking TLS, or not, until a restart. */
+static void config_door_freeze_tls(struct config *next, const struct config *current)
 {
-    return a->has_admin_key != b->has_admin_key ||
-           !keys_hash_equal(a->admin_key_hash, b->admin_key_hash);
+    bool same = true;
+
+    for (enum tls_file file = TLS_CERT; file < TLS_FILE_COUNT; file++)
+        same = same && tls_same_file(next->tls, current->tls, file);
+    if (same || next->tls == NULL || current->tls == NULL) {
+        tls_destroy(next->tls);
+        next->tls = current->tls;
+    } else {
+        tls_inherit(next->tls, current->tls);
+    }
 }
 
 void config_door_freeze(struct config *next, const struct config *current)
@@ -130,6 +202,7 @@ void config_door_freeze(struct config *next, const struct config *current)
         next->has_admin_key = current->has_admin_key;
         memcpy(next->admin_key_hash, current->admin_key_hash, sizeof(next->admin_key_hash));
     }
+    config_door_freeze_tls(next, current);
     if (next->keys == NULL)
         return;
     config_door_bind(next);
@@ -146,4 +219,6 @@ void config_door_fini(struct config *config)
     networks_destroy(config->trusted_proxies);
     if (config->replaced == NULL || config->keys != config->replaced->keys)
         keys_destroy(config->keys);
+    if (config->replaced == NULL || config->tls != config->replaced->tls)
+        tls_destroy(config->tls);
 }

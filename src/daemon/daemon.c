@@ -43,12 +43,23 @@
 #define SILENT_MIN_MS 3000 /* threads sleep for up to a second */
 #define WORKERS_MAX 64
 #define LOG_STOP_MS 1000 /* wait for lines that are not written yet */
+#define TIME_MAX 25      /* of clock_format_iso() */
+/* A certificate ends soon in its last week, or the last fifth of its time where that is less. */
+#define CERTIFICATE_SOON_S (7 * 86400)
+#define CERTIFICATE_SOON_PART 5
 
 _Static_assert(CONFIG_STREAMS_MAX <= METRIC_STREAMS_MAX &&
                    CONFIG_STREAM_NAME_MAX + 64 < HEALTH_KEY_MAX,
                "health has room for every kind of every stream");
 _Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX,
                "one error buffer serves every start");
+
+enum certificate_state {
+    CERTIFICATE_GOOD,
+    CERTIFICATE_EARLY,
+    CERTIFICATE_ENDS, /* soon */
+    CERTIFICATE_EXPIRED,
+};
 
 struct daemon {
     const struct daemon_options *options;
@@ -71,6 +82,8 @@ struct daemon {
     size_t worker_count;
     struct front *front;
     struct admin *admin;
+    const struct tls *certificate; /* that was looked at last, and what was found */
+    enum certificate_state certificate_state;
 };
 
 static const struct config *daemon_current(const struct daemon *daemon)
@@ -410,6 +423,63 @@ static void daemon_log_strangers(const struct config *config)
     }
 }
 
+static void daemon_format_s(int64_t real_s, char out[TIME_MAX])
+{
+    clock_format_iso(real_s > 0 ? (uint64_t)real_s * 1000 : 0, out);
+}
+
+static void daemon_log_certificate(const struct config *config)
+{
+    char from[TIME_MAX], until[TIME_MAX];
+
+    if (config->tls == NULL)
+        return;
+    daemon_format_s(tls_valid_from_s(config->tls), from);
+    daemon_format_s(tls_valid_until_s(config->tls), until);
+    log_info("certificate in use subject=\"%s\" valid_from=%s valid_until=%s file=%s",
+             tls_subject(config->tls), from, until, config->server_tls_cert);
+}
+
+/* Tells, in the log once and in /readyz, of a certificate that clients do not believe, or soon will
+ * not. */
+static void daemon_look_at_certificate(struct daemon *daemon)
+{
+    const struct tls *tls = daemon_current(daemon)->tls;
+    enum certificate_state state = CERTIFICATE_GOOD;
+    static const char *const words[] = {[CERTIFICATE_EARLY] = "is valid only from",
+                                        [CERTIFICATE_ENDS] = "is valid only until",
+                                        [CERTIFICATE_EXPIRED] = "has expired at"};
+    int64_t now_s = (int64_t)(clock_real_ms() / 1000);
+    int64_t soon_s = CERTIFICATE_SOON_S;
+    char when[TIME_MAX];
+
+    if (tls == NULL)
+        return;
+    if (soon_s > (tls_valid_until_s(tls) - tls_valid_from_s(tls)) / CERTIFICATE_SOON_PART)
+        soon_s = (tls_valid_until_s(tls) - tls_valid_from_s(tls)) / CERTIFICATE_SOON_PART;
+    if (now_s < tls_valid_from_s(tls))
+        state = CERTIFICATE_EARLY;
+    else if (now_s >= tls_valid_until_s(tls))
+        state = CERTIFICATE_EXPIRED;
+    else if (now_s >= tls_valid_until_s(tls) - soon_s)
+        state = CERTIFICATE_ENDS;
+    if (tls == daemon->certificate && state == daemon->certificate_state)
+        return;
+    daemon->certificate = tls;
+    daemon->certificate_state = state;
+    if (state == CERTIFICATE_GOOD) {
+        health_clear(daemon->health, "tls.certificate");
+        return;
+    }
+    daemon_format_s(state == CERTIFICATE_EARLY ? tls_valid_from_s(tls) : tls_valid_until_s(tls),
+                    when);
+    log_warn("the certificate %s %s subject=\"%s\"", words[state], when, tls_subject(tls));
+    health_raise(daemon->health, "tls.certificate", false,
+                 "The certificate of server.tls_listen (%s) %s %s: put a new one into "
+                 "server.tls_cert and server.tls_key, and reload.",
+                 tls_subject(tls), words[state], when);
+}
+
 static void daemon_log_change(void *arg, const char *key, bool restart)
 {
     (void)arg;
@@ -438,9 +508,13 @@ static void daemon_reload(struct daemon *daemon)
     fclose(problems);
     daemon_log_problems(text, next != NULL);
     if (next != NULL) {
+        const struct tls *before = daemon_current(daemon)->tls;
+
         config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
         config_publish(&daemon->config, next);
         daemon_log_strangers(daemon_current(daemon));
+        if (daemon_current(daemon)->tls != before)
+            daemon_log_certificate(daemon_current(daemon));
         daemon_tell_l1_ttls(daemon);
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
@@ -489,6 +563,7 @@ static void daemon_serve(struct daemon *daemon)
         case SIGNALS_NONE:
             break;
         }
+        daemon_look_at_certificate(daemon);
         now_ms = clock_mono_ms();
         if (pulse_look(now_ms, bound_ms, daemon_tell_pulse, daemon) == 0 && ping_ms > 0 &&
             now_ms >= pinged_ms + ping_ms) {
@@ -595,6 +670,7 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
     daemon_log_strangers(config);
+    daemon_log_certificate(config);
     event_log_install();
     limits_raise_files(config);
     err = daemon_start(&daemon);

@@ -27,33 +27,38 @@
 
 #include <event2/event.h>
 
-#define BODY_ROOM_MIN (4ul << 10) /* least room for reading more of a body */
-#define BODY_GROWTH 4             /* factor for a buffer that a body has filled */
-#define READ_MAX (256ul << 10)    /* in one read: fresh memory costs a page fault for each page */
-#define LINGER_IDLE_MS 5000       /* without a byte from the client */
-#define LINGER_MAX_MS 30000       /* however much it sends */
-#define LINGER_DRAIN_MS 2000      /* both of these, once the drain has begun */
-#define BLOCKS_CACHED_MAX 256
-#define PAUSE_MS 500 /* less than any Retry-After: who heeds it does not notice */
+#define READ_MAX (256ul << 10) /* in one read: fresh memory costs a page fault for each page */
+#define LINGER_IDLE_MS 5000    /* without a byte from the client */
+#define LINGER_MAX_MS 30000    /* however much it sends */
+#define LINGER_DRAIN_MS 2000   /* both of these, once the drain has begun */
+#define PAUSE_MS 500           /* less than any Retry-After: who heeds it does not notice */
+#define HANDSHAKE_TURN_NS (2 * CLOCK_NS_PER_MS) /* for TLS handshakes; the last may exceed it */
 
 _Static_assert(REPLY_REJECTED_MAX <= CONN_PIPELINE_MAX * REPLY_MAX, "a 422 fits into scratch");
 
-static const struct refusal refuse_events = {
-    ERROR_too_large, "The request holds more events, or a larger one, than can be taken at once."};
 static const struct refusal refuse_head_slow = {ERROR_timeout, "The head did not arrive in time."};
 static const struct refusal refuse_body_slow = {ERROR_timeout, "The body did not arrive in time."};
+static const struct refusal refuse_plain = {
+    ERROR_bad_request, "This port speaks TLS: send the request to https and not to http."};
 static const struct refusal refuse_memory = {ERROR_overloaded,
                                              "Too many requests are being received."};
 static const struct refusal refuse_connection = {ERROR_overloaded,
                                                  "There is no room for one more connection."};
-static const struct refusal refuse_ring = {ERROR_overloaded,
-                                           "Too many events are waiting to be inserted."};
-static const struct refusal refuse_waiting = {ERROR_overloaded,
-                                              "Too many requests are waiting for ClickHouse."};
-static const struct refusal refuse_journal_full = {ERROR_overloaded, "The journal is full."};
-static const struct refusal refuse_journal_error = {ERROR_overloaded,
-                                                    "The journal cannot be written."};
-static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
+
+/* Its bytes that OpenSSL holds are read in the next turn, whether its socket tells or not. */
+static void conn_list_unread(struct conn *conn)
+{
+    conn->reading = true;
+    TAILQ_INSERT_TAIL(&conn->set->unread, conn, unread_next);
+}
+
+static void conn_unlist_unread(struct conn *conn)
+{
+    if (likely(!conn->reading))
+        return;
+    conn->reading = false;
+    TAILQ_REMOVE(&conn->set->unread, conn, unread_next);
+}
 
 static void conn_close(struct conn *conn)
 {
@@ -66,6 +71,8 @@ static void conn_close(struct conn *conn)
     preflight_forget(conn);
     free(conn->line_copy);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
+    conn_unlist_unread(conn);
+    conn_io_finish(conn);
     event_del(&conn->event);
     close(event_get_fd(&conn->event));
     buffer_release(&set->pool, &conn->buffer);
@@ -81,62 +88,6 @@ static void conn_close(struct conn *conn)
         METRIC_GAUGE_ADD(shared->metrics, http_connections, -1);
     }
     free(conn);
-}
-
-/*
- * The size that a buffer needs now for a body of at most max bytes, head included. It grows with
- * what has arrived and not with Content-Length: clients that announce 8 MiB and send nothing must
- * not use up server.max_buffers.
- */
-static size_t conn_body_room(const struct buffer *buffer, size_t max)
-{
-    if (buffer->size - buffer->end >= BODY_ROOM_MIN)
-        return 0;
-    if (max <= buffer->size)
-        return max;
-    if (buffer->start > 0 && buffer_len(buffer) + BODY_ROOM_MIN <= buffer->size)
-        return buffer->size;
-    return max / BODY_GROWTH < buffer->size ? max : buffer->size * BODY_GROWTH;
-}
-
-/* Makes room for a read. The buffer may move: the connection has no answer noted, so nobody borrows
- * slices of it. */
-static bool conn_make_room(struct conn *conn)
-{
-    struct conn_set *set = conn->set;
-    struct buffer *buffer = &conn->buffer;
-    size_t want = set->head_max;
-
-    if (!buffer->data)
-        return buffer_take(&set->pool, buffer);
-    switch (conn->state) {
-    case CONN_BODY:
-        want = conn->head_len + (size_t)conn->body_len;
-        if (want > buffer->size)
-            want = conn_body_room(buffer, want);
-        break;
-    case CONN_CHUNKED:
-        want = conn->head_len + set->body_max + set->pool.block_bytes;
-        want = conn_body_room(buffer, want);
-        break;
-    case CONN_PROXY:
-    case CONN_HEAD:
-    case CONN_DROP:
-    case CONN_DROP_CHUNKED:
-    case CONN_LARGE:
-    case CONN_HELD:
-    case CONN_WAITING:
-    case CONN_TOLD:
-    case CONN_CLOSING:
-    case CONN_LINGER:
-        break;
-    }
-    if (buffer->start + want <= buffer->size)
-        return true;
-    if (want > buffer->size)
-        return buffer_grow(&set->pool, buffer, want);
-    buffer_compact(buffer);
-    return true;
 }
 
 /* Drops what the client still sends. If we closed now, the kernel would answer its bytes with a
@@ -155,6 +106,36 @@ static void conn_linger_read(struct conn *conn)
         conn_close(conn);
 }
 
+static void conn_event(evutil_socket_t fd, short what, void *arg);
+
+/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
+static bool conn_watch(struct conn *conn, short what)
+{
+    int fd = event_get_fd(&conn->event);
+
+    event_del(&conn->event);
+    event_assign(&conn->event, conn->set->parts.base, fd, (short)(what | EV_PERSIST), conn_event,
+                 conn);
+    return event_add(&conn->event, NULL) == 0;
+}
+
+/* Watches the socket for what OpenSSL waits for. False as above. */
+static bool conn_watch_tls(struct conn *conn)
+{
+    const short what = conn->wants_write ? EV_WRITE : EV_READ;
+
+    return likely((event_get_events(&conn->event) & what) != 0) || conn_watch(conn, what);
+}
+
+/* What a connection does before its first request, and before any byte of it is read. */
+static void conn_enter(struct conn *conn)
+{
+    if (likely(!conn->speaks_tls))
+        return;
+    conn_move(conn, CONN_HANDSHAKE);
+    turn_enqueue(conn, QUEUE_HANDSHAKE);
+}
+
 enum read_result {
     READ_NOTHING, /* nothing has arrived */
     READ_SOME,    /* something has, and was dealt with; the connection may be gone */
@@ -164,19 +145,24 @@ enum read_result {
  * what happened. */
 static bool conn_read_greeting(struct conn *conn, enum read_result *result)
 {
-    *result = READ_SOME;
+    *result = READ_NOTHING;
     switch (greeting_read(conn)) {
     case GREETING_MORE:
-        *result = READ_NOTHING;
-        break;
+        return false;
     case GREETING_OVER:
-        return true;
-    case GREETING_REFUSED:
-        break;
+        conn_enter(conn);
+        if (likely(conn->state == CONN_HEAD))
+            return true;
+        /* The handshake's bytes, which we have left in the socket, make its event fire again. */
+        buffer_release(&conn->set->pool, &conn->buffer);
+        return false;
     case GREETING_GONE:
         conn_close(conn);
         break;
+    case GREETING_REFUSED:
+        break;
     }
+    *result = READ_SOME;
     return false;
 }
 
@@ -192,13 +178,16 @@ static enum read_result conn_read_some(struct conn *conn)
         return READ_NOTHING;
     if (unlikely(conn->state == CONN_PROXY) && !conn_read_greeting(conn, &result))
         return result;
-    if (!conn_make_room(conn)) {
+    if (!conn_room_make(conn)) {
         request_refuse(conn, &refuse_memory);
         return READ_SOME;
     }
     room = buffer->size - buffer->end;
-    n = read(event_get_fd(&conn->event), buffer->data + buffer->end,
-             room < READ_MAX ? room : READ_MAX);
+    n = conn_io_read(conn, buffer->data + buffer->end, room < READ_MAX ? room : READ_MAX);
+    if (unlikely(conn->tls != NULL) && !conn_watch_tls(conn)) {
+        errno = ENOMEM;
+        n = -1;
+    }
     if (n > 0) {
         buffer->end += (size_t)n;
         if (conn->begun_ns == 0) {
@@ -217,25 +206,11 @@ static enum read_result conn_read_some(struct conn *conn)
     return READ_SOME;
 }
 
-static void conn_event(evutil_socket_t fd, short what, void *arg);
-
-/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
-static bool conn_watch(struct conn *conn, short what)
-{
-    int fd = event_get_fd(&conn->event);
-
-    event_del(&conn->event);
-    event_assign(&conn->event, conn->set->parts.base, fd, (short)(what | EV_PERSIST), conn_event,
-                 conn);
-    return event_add(&conn->event, NULL) == 0;
-}
-
 /* Sends the rest of out. False: the connection is dead. */
 static bool conn_flush(struct conn *conn)
 {
     struct conn_set *set = conn->set;
-    int fd = event_get_fd(&conn->event);
-    ssize_t n = send(fd, conn->out + conn->out_sent, conn->out_len - conn->out_sent, MSG_NOSIGNAL);
+    ssize_t n = conn_io_send(conn, conn->out + conn->out_sent, conn->out_len - conn->out_sent);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
@@ -271,7 +246,7 @@ static bool conn_keep_rest(struct conn *conn, const char *rest, size_t len)
 /* False: the connection is dead. */
 static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
 {
-    ssize_t n = send(event_get_fd(&conn->event), data, len, MSG_NOSIGNAL);
+    ssize_t n = conn_io_send(conn, data, len);
 
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -285,11 +260,12 @@ static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
  * destroys our answer on its way. */
 static void conn_finish(struct conn *conn)
 {
-    if (!conn->lingering && buffer_len(&conn->buffer) == 0) {
+    if (!conn->lingering && buffer_len(&conn->buffer) == 0 && !conn->unread) {
         conn_close(conn);
         return;
     }
     buffer_release(&conn->set->pool, &conn->buffer);
+    conn_io_finish(conn);
     shutdown(event_get_fd(&conn->event), SHUT_WR);
     conn_move(conn, CONN_LINGER);
     turn_enqueue(conn, QUEUE_LINGER);
@@ -314,6 +290,7 @@ static void conn_settle(struct conn *conn, bool answered)
     bool empty = buffer_len(&conn->buffer) == 0;
     enum queue_id queue = QUEUE_BODY;
 
+    conn_unlist_unread(conn);
     if (conn->out) {
         if (conn->queue != QUEUE_FLUSH)
             turn_enqueue(conn, QUEUE_FLUSH);
@@ -343,34 +320,14 @@ static void conn_settle(struct conn *conn, bool answered)
     }
     if (conn->stalled)
         STAILQ_INSERT_TAIL(&set->stalled, conn, stalled_next);
+    else if (unlikely(conn->unread))
+        conn_list_unread(conn);
     if (empty)
         buffer_release(&set->pool, &conn->buffer);
     if (conn->state == CONN_HEAD)
         queue = conn->begun_ns == 0 || conn->stalled ? QUEUE_IDLE : QUEUE_HEAD;
     if (answered || conn->queue != queue)
         turn_enqueue(conn, queue);
-}
-
-static const struct refusal *conn_refusal_of_verdict(enum admission_verdict verdict)
-{
-    switch (verdict) {
-    case ADMISSION_ACCEPTED:
-        return NULL;
-    case ADMISSION_RING_FULL:
-        return &refuse_ring;
-    case ADMISSION_JOURNAL_FULL:
-        return &refuse_journal_full;
-    case ADMISSION_JOURNAL_ERROR:
-        return &refuse_journal_error;
-    case ADMISSION_TOO_LARGE:
-        return &refuse_events;
-    case ADMISSION_DRAINING:
-        return &refuse_draining;
-    case ADMISSION_WAITING_FULL:
-        return &refuse_waiting;
-    }
-    ALLOY_UNREACHABLE("an unknown verdict");
-    return NULL;
 }
 
 /* True while no request is being read. */
@@ -406,7 +363,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             likely(answer->kind == ANSWER_ADMISSION)
                 ? admission_result(set->parts.admission, answer->request)
                 : set->large_result;
-        const struct refusal *refusal = conn_refusal_of_verdict(result.verdict);
+        const struct refusal *refusal = turn_refusal(result.verdict);
 
         reply->accepted = result.accepted;
         reply->duplicates = result.duplicates;
@@ -486,6 +443,48 @@ static void conn_wait_event(struct conn *conn)
     }
 }
 
+/* Goes on with a TLS handshake, where this turn has time for it: they take up to milliseconds of
+ * CPU, and many clients that come at once must not hold up those that are there. */
+static void conn_handshake(struct conn *conn)
+{
+    struct conn_set *set = conn->set;
+    enum conn_io_result result;
+    uint64_t begun_ns;
+
+    /* The socket stays as it is, so the next turn goes on. */
+    if (set->handshake_ns >= HANDSHAKE_TURN_NS || conn_turn_is_full(conn))
+        return;
+    begun_ns = clock_mono_ns();
+    result = conn_io_handshake(conn);
+    set->handshake_ns += clock_mono_ns() - begun_ns;
+    switch (result) {
+    case CONN_IO_DONE:
+        conn_move(conn, CONN_HEAD);
+        turn_enqueue(conn, QUEUE_IDLE);
+        if (!conn_watch_tls(conn))
+            conn_close(conn);
+        else if (conn->unread)
+            (void)conn_read_some(conn);
+        return;
+    case CONN_IO_AGAIN:
+        if (!conn_watch_tls(conn))
+            conn_close(conn);
+        return;
+    case CONN_IO_PLAIN:
+        request_refuse(conn, &refuse_plain);
+        return;
+    case CONN_IO_FAILED:
+        /* What the client goes on to send must not take away the alert that tells it why. */
+        conn_move(conn, CONN_CLOSING);
+        conn->lingering = true;
+        conn_finish(conn);
+        return;
+    case CONN_IO_GONE:
+        conn_close(conn);
+        return;
+    }
+}
+
 static void conn_event(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *conn = arg;
@@ -510,6 +509,8 @@ static void conn_event(evutil_socket_t fd, short what, void *arg)
     }
     if (conn->state == CONN_LINGER)
         conn_linger_read(conn);
+    else if (unlikely(conn->state == CONN_HANDSHAKE))
+        conn_handshake(conn);
     else
         conn_read_some(conn);
 }
@@ -537,36 +538,21 @@ static void conn_refuse_accepted(struct conn *conn)
 
 struct conn_set *conn_set_create(const struct conn_parts *parts)
 {
-    const struct config *config = config_current(parts->shared->config);
     struct conn_set *set = calloc(1, sizeof(*set));
-    size_t block_bytes = config->server_max_head_bytes;
-    size_t cached_max;
 
     if (!set)
         return NULL;
-    if (block_bytes < CONN_BLOCK_MIN)
-        block_bytes = CONN_BLOCK_MIN;
-    /* The free blocks of all threads take at most a quarter of the budget. */
-    cached_max = parts->shared->budget.max / 4 / parts->thread_count / block_bytes;
-    if (cached_max > BLOCKS_CACHED_MAX)
-        cached_max = BLOCKS_CACHED_MAX;
     set->parts = *parts;
-    set->head_max = config->server_max_head_bytes;
-    set->body_max = config->server_max_body_bytes;
-    buffer_pool_init(&set->pool, &parts->shared->budget, block_bytes, cached_max);
+    conn_room_init(set);
     if (!decode_init(&set->decode, &set->pool, set->body_max)) {
         free(set);
         return NULL;
     }
-    for (int i = 0; i < QUEUE_COUNT; i++)
-        TAILQ_INIT(&set->queues[i]);
-    SLIST_INIT(&set->touched);
-    STAILQ_INIT(&set->stalled);
-    STAILQ_INIT(&set->large);
-    TAILQ_INIT(&set->waited);
+    turn_init(set);
     set->keys_cache = keys_cache_create();
-    if (!set->keys_cache) {
-        free(set);
+    set->bio_method = conn_io_method_create();
+    if (!set->keys_cache || !set->bio_method) {
+        conn_set_destroy(set);
         return NULL;
     }
     return set;
@@ -588,11 +574,12 @@ void conn_set_destroy(struct conn_set *set)
     }
     decode_fini(&set->decode);
     buffer_pool_fini(&set->pool);
+    conn_io_method_destroy(set->bio_method);
     free(set->keys_cache);
     free(set);
 }
 
-void conn_accept(struct conn_set *set, int fd, const struct address *peer)
+void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool tls)
 {
     struct conn_shared *shared = set->parts.shared;
     const bool greets = config_current(shared->config)->server_proxy_protocol;
@@ -605,6 +592,7 @@ void conn_accept(struct conn_set *set, int fd, const struct address *peer)
     conn->set = set;
     conn->peer = *peer;
     conn->stream = METRIC_STREAM_NONE;
+    conn->speaks_tls = tls;
     conn->state = greets ? CONN_PROXY : CONN_HEAD;
     conn->queue = greets ? QUEUE_GREETING : QUEUE_IDLE;
     conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
@@ -618,10 +606,13 @@ void conn_accept(struct conn_set *set, int fd, const struct address *peer)
         METRIC_GAUGE_ADD(shared->metrics, http_connections, 1);
     }
     event_assign(&conn->event, set->parts.base, fd, EV_READ | EV_PERSIST, conn_event, conn);
-    if (event_add(&conn->event, NULL) != 0)
+    /* A handshake only to refuse would cost more than the connection. */
+    if (event_add(&conn->event, NULL) != 0 || (conn->refused && tls))
         conn_close(conn);
     else if (conn->refused)
         conn_refuse_accepted(conn);
+    else if (!greets)
+        conn_enter(conn);
 }
 
 bool conn_turn_begin(struct conn_set *set)
@@ -639,7 +630,12 @@ bool conn_turn_begin(struct conn_set *set)
         conn->stalled = false;
         request_advance(conn);
     }
-    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited) || !STAILQ_EMPTY(&set->large);
+    while ((conn = TAILQ_FIRST(&set->unread)) && !conn_turn_is_full(conn)) {
+        conn_unlist_unread(conn);
+        (void)conn_read_some(conn);
+    }
+    return !SLIST_EMPTY(&set->touched) || !TAILQ_EMPTY(&set->waited) ||
+           !STAILQ_EMPTY(&set->large) || !TAILQ_EMPTY(&set->unread);
 }
 
 void conn_turn_end(struct conn_set *set)
@@ -669,6 +665,7 @@ void conn_turn_end(struct conn_set *set)
     set->answer_count = 0;
     set->turn_bytes = 0;
     set->turn_ns = 0;
+    set->handshake_ns = 0;
 }
 
 /* Goes on with a connection that was paused. */
@@ -703,6 +700,11 @@ static void conn_time_out(struct conn *conn)
     case QUEUE_PAUSE:
         conn_resume(conn);
         return;
+    case QUEUE_HANDSHAKE:
+        if (conn->tls != NULL)
+            METRIC_ADD(conn->set->parts.metrics, tls_handshakes_failed, 1);
+        conn_close(conn);
+        return;
     case QUEUE_WAIT:
     case QUEUE_WAIT_LAST:
     case QUEUE_COUNT:
@@ -722,6 +724,7 @@ void conn_expire(struct conn_set *set)
         [QUEUE_FLUSH] = config->server_idle_timeout_ms,
         [QUEUE_LINGER] = set->draining ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
         [QUEUE_PAUSE] = PAUSE_MS,
+        [QUEUE_HANDSHAKE] = config->server_head_timeout_ms,
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 
@@ -763,12 +766,20 @@ static void conn_drain_queue(struct conn_set *set, enum queue_id queue)
 
 void conn_drain(struct conn_set *set)
 {
+    struct conn *conn;
+
     if (set->draining)
         return;
     /* Requests that have already arrived began before the drain, so read each idle socket once. We
      * keep a connection that stays idle: its client then gets a 503, rather than being cut off
      * while it sends. */
     conn_drain_queue(set, QUEUE_IDLE);
+    /* Nobody has begun a request on these. Some more come to them from the next queue. */
+    TAILQ_FOREACH(conn, &set->queues[QUEUE_HANDSHAKE], queued)
+    {
+        conn->spare = true;
+        atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
+    }
     conn_drain_queue(set, QUEUE_GREETING);
     set->draining = true;
 }

@@ -41,9 +41,10 @@ struct conn_shared {
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;
-    _Atomic size_t refused; /* open, beyond connections_max; relaxed, as above */
-    size_t refused_max;     /* how many of them get a lingering close */
-    _Atomic size_t waiting; /* connections that wait for ClickHouse; relaxed, as above */
+    _Atomic size_t refused;    /* open, beyond connections_max; relaxed, as above */
+    size_t refused_max;        /* how many of them get a lingering close */
+    _Atomic size_t handshakes; /* TLS handshakes that have begun; relaxed, as above */
+    _Atomic size_t waiting;    /* connections that wait for ClickHouse; relaxed, as above */
 };
 
 struct conn_parts {
@@ -63,8 +64,8 @@ struct conn_set *conn_set_create(const struct conn_parts *parts);
 void conn_set_destroy(struct conn_set *set); /* NULL is fine */
 
 /* Takes fd, an accepted non-blocking socket of this peer: serves it, or answers 503 when there is
- * no room. */
-void conn_accept(struct conn_set *set, int fd, const struct address *peer);
+ * no room. tls: the client is to speak TLS, and without room it is closed. */
+void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool tls);
 
 /* Continues connections whose input did not fit into the last turn. Returns true when the loop must
  * not sleep, since answers are waiting for conn_turn_end(). */

@@ -37,10 +37,11 @@
 #define CONN_NO_ANSWER UINT32_MAX
 
 /*
- * What a connection is doing. With server.proxy_protocol it begins by telling whose it is, before
- * the first byte of HTTP:
+ * What a connection is doing. With server.proxy_protocol it begins by telling whose it is, and on a
+ * port that speaks TLS it becomes a TLS connection, before the first byte of HTTP:
  *
  *   PROXY --> HEAD, or CLOSING
+ *   HEAD --> HANDSHAKE --> HEAD, or CLOSING
  *
  * Each request begins and ends at HEAD:
  *
@@ -72,6 +73,7 @@ enum conn_state {
     CONN_TOLD,    /* the result of the request that waited is known, or its answer already noted */
     CONN_CLOSING, /* takes no more requests; closes once all is sent */
     CONN_LINGER,  /* has sent everything: reads and drops until the client closes */
+    CONN_HANDSHAKE, /* becomes a TLS connection */
 };
 
 enum queue_id {
@@ -82,7 +84,8 @@ enum queue_id {
     QUEUE_FLUSH,
     QUEUE_LINGER,
     QUEUE_PAUSE, /* is not read: it sends more than it may */
-    QUEUE_WAIT,  /* for ClickHouse, one second; then a queue for each second more */
+    QUEUE_HANDSHAKE,
+    QUEUE_WAIT, /* for ClickHouse, one second; then a queue for each second more */
     QUEUE_WAIT_LAST = QUEUE_WAIT + ACK_WAIT_MAX_S - 1,
     QUEUE_COUNT,
 };
@@ -135,19 +138,29 @@ enum large_step {
 };
 
 struct conn {
-    struct event event; /* read; write while out is set */
+    struct event event; /* read; write while out or wants_write is set */
     struct conn_set *set;
+    struct ssl_st *tls;  /* NULL: plain */
+    unsigned recvs_left; /* until this read has had its share of the socket's bytes */
+    bool shaking;        /* counted in shared->handshakes */
+    size_t tls_charged;  /* of the budget, for buffers of OpenSSL's */
+    TAILQ_ENTRY(conn) unread_next;
     TAILQ_ENTRY(conn) queued; /* in set->queues[queue] */
     uint64_t since_ms;        /* when it entered the queue */
     SLIST_ENTRY(conn) touched_next;
     STAILQ_ENTRY(conn) stalled_next;
     enum conn_state state;
     enum queue_id queue;
-    bool touched;        /* in set->touched */
-    bool stalled;        /* holds input that the last turn had no room for */
-    bool lingering;      /* its close will be a lingering one */
-    bool refused;        /* beyond max_connections, and not counted in shared->connections */
-    bool spare;          /* was idle when the drain began, and is no longer counted there either */
+    bool touched;     /* in set->touched */
+    bool stalled;     /* holds input that the last turn had no room for */
+    bool speaks_tls;  /* its port does */
+    bool unread;      /* OpenSSL may hold bytes for it, of which no event will tell */
+    bool reading;     /* in set->unread */
+    bool wants_write; /* what OpenSSL has to send before it reads on did not fit into the socket */
+    bool broken;      /* TLS has failed: nothing more can be sent */
+    bool lingering;   /* its close will be a lingering one */
+    bool refused;     /* beyond max_connections, and not counted in shared->connections */
+    bool spare;       /* was idle when the drain began, and is no longer counted there either */
     struct address peer; /* of the socket, or what the PROXY header says */
     struct buffer buffer;
     /* the request being read */
@@ -204,10 +217,12 @@ struct conn_set {
     /* constant */
     size_t head_max, body_max;
     struct buffer_pool pool;
+    struct bio_method_st *bio_method; /* of conn_io.c */
     struct decode decode;
     struct conn_queue queues[QUEUE_COUNT];
     SLIST_HEAD(, conn) touched; /* to be dealt with at the turn's end */
     STAILQ_HEAD(, conn) stalled;
+    struct conn_queue unread;  /* to be read again, without an event */
     STAILQ_HEAD(, conn) large; /* in state LARGE; they count as stalled */
     enum large_step large_step;
     struct judging large_judging;
@@ -218,6 +233,7 @@ struct conn_set {
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */
     size_t turn_bytes;
+    uint64_t handshake_ns; /* that handshakes have taken */
     uint32_t answer_count;
     struct reply_date date;
     struct keys_cache *keys_cache;
@@ -256,7 +272,8 @@ static inline const struct route *conn_route(const struct conn *conn)
 static const unsigned conn_moves[] = {
     [CONN_PROXY] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
     [CONN_HEAD] = CONN_TO(CONN_BODY) | CONN_TO(CONN_CHUNKED) | CONN_TO(CONN_DROP) |
-                  CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
+                  CONN_TO(CONN_DROP_CHUNKED) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING) |
+                  CONN_TO(CONN_HANDSHAKE),
     [CONN_BODY] =
         CONN_TO(CONN_HEAD) | CONN_TO(CONN_LARGE) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
     [CONN_LARGE] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_HELD) | CONN_TO(CONN_CLOSING),
@@ -269,6 +286,7 @@ static const unsigned conn_moves[] = {
     [CONN_TOLD] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
     [CONN_CLOSING] = CONN_TO(CONN_LINGER),
     [CONN_LINGER] = 0,
+    [CONN_HANDSHAKE] = CONN_TO(CONN_HEAD) | CONN_TO(CONN_CLOSING),
 };
 
 /* The one place where a connection's state changes. Make true before the call what must be true in
@@ -277,15 +295,51 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
 {
     ALLOY_ASSERT(conn_moves[conn->state] & CONN_TO(next));
     ALLOY_ASSERT((conn->waiter != NULL) == (next == CONN_WAITING || next == CONN_TOLD));
-    ALLOY_ASSERT(next != CONN_LINGER || (!conn->out && !conn->buffer.data));
+    ALLOY_ASSERT(next != CONN_LINGER || (!conn->out && !conn->buffer.data && !conn->tls));
+    ALLOY_ASSERT(next != CONN_HANDSHAKE || (!conn->tls && conn->begun_ns == 0));
     /* What came before HTTP is consumed to its last byte, and none of HTTP is. */
     ALLOY_ASSERT(conn->state != CONN_PROXY || next == CONN_CLOSING ||
                  buffer_len(&conn->buffer) == 0);
     conn->state = next;
 }
 
+/* conn_io.c */
+
+enum conn_io_result {
+    CONN_IO_DONE,   /* the handshake is complete */
+    CONN_IO_AGAIN,  /* it goes on when the socket is readable; if wants_write is set, writable */
+    CONN_IO_PLAIN,  /* the client speaks plain HTTP; nothing is read */
+    CONN_IO_FAILED, /* the client may have been told why */
+    CONN_IO_GONE,   /* it has closed without a byte */
+};
+
+/* What the set's TLS connections are made with. Returns owned (conn_io_method_destroy()); NULL: out
+ * of memory. */
+struct bio_method_st *conn_io_method_create(void);
+void conn_io_method_destroy(struct bio_method_st *method); /* NULL is fine */
+
+/* One step of a connection in state HANDSHAKE: what the bytes that are there allow. */
+enum conn_io_result conn_io_handshake(struct conn *conn);
+/* As read(2) and send(2) without SIGPIPE; a TLS connection that waits for the socket has EAGAIN,
+ * and EPIPE or ECONNRESET when it has failed. What send did not take must be offered again
+ * unchanged. Sets unread, and wants_write after EAGAIN of read. */
+ssize_t conn_io_read(struct conn *conn, char *data, size_t size);
+ssize_t conn_io_send(struct conn *conn, const char *data, size_t size);
+/* Says, where that can be said, that nothing more will be sent; from now on the socket is bare. */
+void conn_io_finish(struct conn *conn);
+
+/* conn_room.c */
+
+/* Sets how large heads and bodies may be, and makes the pool of their buffers. */
+void conn_room_init(struct conn_set *set);
+/* Makes room for a read. The buffer may move: the connection has no answer noted, so nobody borrows
+ * slices of it. False: there is no memory left. */
+bool conn_room_make(struct conn *conn);
+
 /* turn.c */
 
+/* Makes the set's lists, all empty. */
+void turn_init(struct conn_set *set);
 /* Moves the connection to the end of a queue and restarts its time. */
 void turn_enqueue(struct conn *conn, enum queue_id queue);
 /* Puts the connection on the list for the turn's end. */
@@ -294,6 +348,8 @@ void turn_touch(struct conn *conn);
 struct answer *turn_answer(struct conn *conn);
 /* The answer that says refusal. */
 struct reply turn_reply(const struct conn *conn, const struct refusal *refusal);
+/* What admission has against a request; NULL: nothing. */
+const struct refusal *turn_refusal(enum admission_verdict verdict);
 /* Ends the request being read; what follows in the buffer is the next one. */
 void turn_end_request(struct conn *conn);
 /* The connection's last answer is on its way: takes the next request, or closes. */

@@ -177,7 +177,7 @@ static void front_accept_some(struct front_listener *own)
         if (fd >= 0) {
             const struct address address = address_of((const struct sockaddr *)&peer);
 
-            conn_accept(own->thread->conns, fd, &address);
+            conn_accept(own->thread->conns, fd, &address, own->listener->tls);
             continue;
         }
         /* Out of descriptors or memory, the listener stays readable and the loop would spin: pause

@@ -86,7 +86,7 @@ static int listener_open_tcp(const struct sockaddr *address, socklen_t len, bool
 }
 
 /* Opens one resolved address for each thread. Returns 0 or -errno. */
-static int listener_open_resolved(struct listener_list *list, const struct addrinfo *info,
+static int listener_open_resolved(struct listener_list *list, const struct addrinfo *info, bool tls,
                                   unsigned thread_count)
 {
     struct sockaddr_storage bound;
@@ -115,6 +115,7 @@ static int listener_open_resolved(struct listener_list *list, const struct addri
         }
         listener->fd = fd;
         listener->thread = i;
+        listener->tls = tls;
         /* With port 0 the first socket chooses, and the others follow. */
         len = sizeof(bound);
         if (getsockname(fd, address, &len) != 0)
@@ -122,7 +123,7 @@ static int listener_open_resolved(struct listener_list *list, const struct addri
         listener_format_name(address, len, name);
         memcpy(listener->name, name, sizeof(name));
     }
-    log_info("listening address=%s", name);
+    log_info("listening address=%s%s", name, tls ? " tls=yes" : "");
     return 0;
 }
 
@@ -142,7 +143,7 @@ static int listener_open_tcp_all(struct listener_list *list, const struct config
         return -EADDRNOTAVAIL;
     }
     for (const struct addrinfo *info = infos; info; info = info->ai_next) {
-        int one = listener_open_resolved(list, info, thread_count);
+        int one = listener_open_resolved(list, info, address->tls, thread_count);
 
         if (one == 0) {
             opened = true;
@@ -214,9 +215,10 @@ static int listener_bind_unix(const struct sockaddr_un *address)
     return fd;
 }
 
-static int listener_open_unix(struct listener_list *list, const char *path,
+static int listener_open_unix(struct listener_list *list, const struct config_address *configured,
                               char error[LISTENER_ERROR_MAX])
 {
+    const char *path = configured->host;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct listener *listener;
     int fd = -ENAMETOOLONG;
@@ -237,9 +239,10 @@ static int listener_open_unix(struct listener_list *list, const char *path,
         return -ENOMEM;
     }
     listener->fd = fd;
+    listener->tls = configured->tls;
     listener->unlink = true;
     snprintf(listener->name, sizeof(listener->name), "unix:%s", path);
-    log_info("listening address=\"%s\"", listener->name);
+    log_info("listening address=\"%s\"%s", listener->name, listener->tls ? " tls=yes" : "");
     return 0;
 }
 
@@ -249,7 +252,7 @@ int listener_open_all(struct listener_list *list, const struct config_address *a
     *list = (struct listener_list){0};
     for (size_t i = 0; i < count; i++) {
         int err = addresses[i].kind == CONFIG_ADDRESS_UNIX
-                      ? listener_open_unix(list, addresses[i].host, error)
+                      ? listener_open_unix(list, &addresses[i], error)
                       : listener_open_tcp_all(list, &addresses[i], thread_count, error);
 
         if (err != 0) {

@@ -364,6 +364,7 @@ void request_advance(struct conn *conn)
         case CONN_TOLD:
         case CONN_CLOSING:
         case CONN_LINGER:
+        case CONN_HANDSHAKE:
             more = false;
             break;
         }

@@ -12,6 +12,28 @@
 
 #include <string.h>
 
+static const struct refusal refuse_events = {
+    ERROR_too_large, "The request holds more events, or a larger one, than can be taken at once."};
+static const struct refusal refuse_ring = {ERROR_overloaded,
+                                           "Too many events are waiting to be inserted."};
+static const struct refusal refuse_waiting = {ERROR_overloaded,
+                                              "Too many requests are waiting for ClickHouse."};
+static const struct refusal refuse_journal_full = {ERROR_overloaded, "The journal is full."};
+static const struct refusal refuse_journal_error = {ERROR_overloaded,
+                                                    "The journal cannot be written."};
+static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
+
+void turn_init(struct conn_set *set)
+{
+    for (int i = 0; i < QUEUE_COUNT; i++)
+        TAILQ_INIT(&set->queues[i]);
+    SLIST_INIT(&set->touched);
+    STAILQ_INIT(&set->stalled);
+    STAILQ_INIT(&set->large);
+    TAILQ_INIT(&set->waited);
+    TAILQ_INIT(&set->unread);
+}
+
 void turn_enqueue(struct conn *conn, enum queue_id queue)
 {
     struct conn_set *set = conn->set;
@@ -96,4 +118,26 @@ struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
                           .cors = conn->cors,
                           .retry_s = refusal->error == ERROR_rate_limited ? conn->retry_s : 0,
                           .message = refusal->message};
+}
+
+const struct refusal *turn_refusal(enum admission_verdict verdict)
+{
+    switch (verdict) {
+    case ADMISSION_ACCEPTED:
+        return NULL;
+    case ADMISSION_RING_FULL:
+        return &refuse_ring;
+    case ADMISSION_JOURNAL_FULL:
+        return &refuse_journal_full;
+    case ADMISSION_JOURNAL_ERROR:
+        return &refuse_journal_error;
+    case ADMISSION_TOO_LARGE:
+        return &refuse_events;
+    case ADMISSION_DRAINING:
+        return &refuse_draining;
+    case ADMISSION_WAITING_FULL:
+        return &refuse_waiting;
+    }
+    ALLOY_UNREACHABLE("an unknown verdict");
+    return NULL;
 }

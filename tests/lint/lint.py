@@ -21,6 +21,7 @@ import tempfile
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 5
+LIBRARY_CALLBACKS = {"tls_choose_protocol"}  # whose parameters a library has chosen
 COLUMNS_MAX = 100  # of C
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
@@ -33,6 +34,7 @@ LIBRARY_HOMES = {
     "jansson.h": {"admin", "exposition", "refusal_stats"},
     "ini.h": {"ini"},
     "sodium": {"event_id", "keys", "quota", "credential"},
+    "openssl/": {"tls", "conn_io"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},
     "zlib.h": {"coding"},
@@ -51,7 +53,7 @@ FORBIDDEN_WORDS = [
     (re.compile(r"(?<![\w.])/(work|workspace|workdir)/"), "a path of somebody's workplace"),
     (re.compile(r"(?<![\w.])/(home|Users)/[a-z]"), "a path of somebody's home"),
     (re.compile(r"(?<![\w.])/root/"), "a path of somebody's home"),
-    (re.compile(r"(?<!scope=\")\bsessions?\b(?!-storage)", re.I), "says when it was written, not what is"),
+    (re.compile(r"(?<!scope=\")(?<!\.)\bsessions?\b(?!-storage|=)", re.I), "says when it was written, not what is"),
     (re.compile(r"\b(registry\.(npmjs\.org|yarnpkg\.com)|files\.pythonhosted\.org|pypi\.org|deb\.debian\.org)\b"),
      "a registry's host: use its client"),
     (re.compile(r"\b(FACTS|CONTRACT|DESIGN)(\.md)?\b"), "a document that is not here"),
@@ -235,7 +237,9 @@ def check_sizes(tree):
                 while head > 0 and lines[head - 1].strip() and not lines[head - 1].startswith(("}", " *", "/*", "#")):
                     head -= 1
                 count = parameters(" ".join(lines[head:number - 1]))
-                if count is not None and count > PARAMETERS_MAX and path.startswith("src/"):
+                callback = re.search(r"(\w+)\(", lines[head])
+                if count is not None and count > PARAMETERS_MAX and path.startswith("src/") \
+                        and not (callback and callback[1] in LIBRARY_CALLBACKS):
                     yield path, number, f"{count} parameters; at most {PARAMETERS_MAX}"
             elif line == "}" and begin is not None:
                 if number - begin + 1 > FUNCTION_LINES_MAX:
@@ -593,7 +597,7 @@ BAD_INPUT = [
     ("layers", replace("src/base/low.c", '"alloy/low.h"\n', '"alloy/low.h"\n#include "alloy/nobody.h"\n')),
     *(("libraries", replace("src/base/low.c", '"alloy/low.h"\n', f'"alloy/low.h"\n#include <{name}>\n'))
       for name in ("event2/event.h", "hiredis/hiredis.h", "curl/curl.h", "urcu/rculfhash.h", "jansson.h", "ini.h",
-                   "sodium.h", "systemd/sd-daemon.h", "xxhash.h", "zlib.h", "zstd.h", "cmocka.h")),
+                   "sodium.h", "openssl/ssl.h", "systemd/sd-daemon.h", "xxhash.h", "zlib.h", "zstd.h", "cmocka.h")),
     ("sizes", add("src/base/low.c", "\n" * FILE_LINES_MAX)),
     ("sizes", add("src/base/low.c", LONG_FUNCTION)),
     ("sizes", add("src/base/low.c", "/* " + "x" * 100 + " */\n")),

@@ -595,10 +595,10 @@ FRONT = [
            "        set->answers[conn->last].next = at;", "        ;",
            "of pipelined requests one is answered", ("conn",)),
     Mutant("conn_linger", "src/front",
-           "if (!conn->lingering && buffer_len(&conn->buffer) == 0) {", "if (true) {",
+           "if (!conn->lingering && buffer_len(&conn->buffer) == 0 && !conn->unread) {", "if (true) {",
            "a client that sends on never sees its 413: reset", ("conn",)),
     Mutant("conn_linger_input", "src/front",
-           "if (!conn->lingering && buffer_len(&conn->buffer) == 0) {", "if (!conn->lingering) {",
+           "if (!conn->lingering && buffer_len(&conn->buffer) == 0 && !conn->unread) {", "if (!conn->lingering) {",
            "an answer before input that is left is reset away", ("conn",)),
     Mutant("conn_linger_reads", "src/front",
            "    if (n > 0)\n        turn_enqueue(conn, QUEUE_LINGER);\n    if (n <= 0 ||",
@@ -611,6 +611,37 @@ FRONT = [
            "    conn->out = NULL;\n    buffer_budget_give(&set->parts.shared->budget, conn->out_len);",
            "    conn->out = NULL;",
            "clients that read slowly use up server.max_buffers for good", ("conn",)),
+]
+
+TLS = [
+    Mutant("conn_io_pending", "src/front",
+           "    else if (unlikely(conn->unread))\n        conn_list_unread(conn);", "",
+           "requests that OpenSSL has already read wait until the client sends something more", ("conn_tls",)),
+    Mutant("conn_io_end", "src/front",
+           "        (void)SSL_shutdown(conn->tls);", "        ;",
+           "clients cannot tell the end from one that somebody else made", ("conn_over_tls",)),
+    Mutant("conn_io_partial", "src/front",
+           "        conn->wants_write = false;\n        return len > 0 ? (ssize_t)len : -1;", "        return -1;",
+           "of a long answer that fits in part some is sent twice", ("conn_tls", "conn_over_tls")),
+    Mutant("conn_io_charge", "src/front",
+           "conn_io_holds_part(conn) ? RECORD_BYTES : 0", "0",
+           "clients that send part of a record take memory beyond server.max_buffers", ("conn_tls",)),
+    Mutant("conn_io_same_again", "src/front",
+           "while (result == 1 && len < size && SSL_has_pending(conn->tls) == 1);",
+           "while (result == 1 && len < size);",
+           "each request costs a read more, that finds nothing", ("conn_tls",), "It is only slower."),
+    Mutant("tls_read_on", "src/door",
+           "    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);", "",
+           "a client that sends new keys for ever holds up all others", ("conn_tls",)),
+    Mutant("conn_handshake_turn", "src/front",
+           "    if (set->handshake_ns >= HANDSHAKE_TURN_NS || conn_turn_is_full(conn))", "    if (conn_turn_is_full(conn))",
+           "many new clients at once hold up those that are there", ("conn_tls",)),
+    Mutant("tls_no_certificate", "src/door",
+           "SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL", "SSL_VERIFY_PEER, NULL",
+           "clients without a certificate come in", ("tls",)),
+    Mutant("tls_alpn", "src/door",
+           "return SSL_TLSEXT_ERR_ALERT_FATAL;", "return SSL_TLSEXT_ERR_NOACK;",
+           "clients that speak only HTTP/2 get an answer that they do not understand", ("tls",)),
 ]
 
 HTTP_LATER = [
@@ -688,5 +719,6 @@ MARK = [
 ]
 
 MUTANTS = (BASE + BASE_LATER + CONFIG + EVENT + JOURNAL + JOURNAL_MOVES + ADMIT + ADMIT_LATER + HTTP +
-           HTTP_LATER + FRONT + PROXY + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + WORK +
+           HTTP_LATER + FRONT + PROXY + TLS + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK +
+           WORK +
            INSERT)  # last, as src/insert changes most

@@ -96,9 +96,9 @@ class Nginx(Proxy):
 
 
 class HAProxy(Proxy):
-    """HAProxy with the example, before one alloyd or two. sends: how it tells the client's address."""
+    """HAProxy with the example, before one alloyd or two. sends: how it tells the client's address; to: another port."""
 
-    def __init__(self, folder, alloyd, other=None, sends="send-proxy-v2", mode="http"):
+    def __init__(self, folder, alloyd, other=None, sends="send-proxy-v2", mode="http", to=None):
         super().__init__("haproxy", folder)
         self.stats = folder / f"haproxy-{self.port}.sock"
         second = f"    server b 127.0.0.1:{other.port} {sends}" if other else ""
@@ -107,12 +107,12 @@ class HAProxy(Proxy):
             (r"^    bind :80$", f"    bind 127.0.0.1:{self.port}"), (r"inter 1s", "inter 100ms"),
             (r"maxconn 20000", "maxconn 500"),  # descriptors may be few here
             (r"^    mode http$", f"    mode {mode}"),
-            (r"^    server a 127\.0\.0\.1:8080 send-proxy-v2$", f"    server a 127.0.0.1:{alloyd.port} {sends}"),
+            (r"^    server a 127\.0\.0\.1:8080 send-proxy-v2$", f"    server a 127.0.0.1:{to or alloyd.port} {sends}"),
             (r"^    server b 127\.0\.0\.1:8180 send-proxy-v2$", second)))
 
-    def start(self):
+    def start(self, answers=None):
         self.spawn(["haproxy", "-db", "-f", self.config])
-        self.wait_ready(lambda: self.state() == "UP" and self.answers())
+        self.wait_ready(lambda: self.state() == "UP" and (answers or self.answers)())
         return self
 
     def state(self, server="a"):

@@ -19,6 +19,7 @@ from conftest import sections_for
 from harness import event
 from proxies import HAProxy, Nginx
 from test_http import BAD_HTTP, SECOND
+from test_tls import Authority, Door
 
 MIB = 1 << 20
 _numbers = itertools.count(1)
@@ -237,6 +238,26 @@ def test_each_client_is_known_by_its_own_address(make_alloyd, made, clickhouse, 
     for client in kept.values():
         client.close()
     assert clients_of(clickhouse, alloyd, table_of_clients) == sent
+
+
+def test_a_header_comes_before_tls_whoever_speaks_it(make_alloyd, made, clickhouse, table_of_clients, tmp_path):
+    """HAProxy speaks TLS to alloyd, or only passes on what its client speaks; both after a PROXY header."""
+    alloyd = with_clients(make_alloyd, clickhouse, table_of_clients)
+    ca = Authority(tmp_path / "tls")
+    door = Door(alloyd, ca, ca.sign("localhost"))
+    speaks = made("haproxy-v2", alloyd, to=door.port, sends=f"send-proxy-v2 ssl verify required ca-file {ca.cert}")
+    passes = made("haproxy-tcp", alloyd, to=door.port, sends="send-proxy check-ssl verify none")
+    alloyd.start()
+    speaks.start()
+    passes.start(answers=lambda: True)
+    client = speaks.client("127.0.0.5")
+    assert harness.request(client, event("a")).status == 202
+    client.close()
+    with ca.context().wrap_socket(passes.connect("127.0.0.6"), server_hostname="localhost") as s:
+        body = event("b").encode()
+        s.sendall(b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert harness.read_answer(s).status == 202
+    assert clients_of(clickhouse, alloyd, table_of_clients) == {"a": "127.0.0.5", "b": "127.0.0.6"}
 
 
 def test_a_reload_begins_and_ends_to_trust_a_proxy(make_alloyd, made, clickhouse, table_of_clients):

@@ -54,8 +54,9 @@ static int wake_fd;
 static struct event_base *base;
 static struct conn_set *set;
 static int client = -1;
-static bool proxied; /* connections begin with a PROXY header */
-static bool closed;  /* the server has closed, or said that it sends no more */
+static int server_side; /* of the client that connected last */
+static bool proxied;    /* connections begin with a PROXY header */
+static bool closed;     /* the server has closed, or said that it sends no more */
 static char got[1 << 20];
 static size_t got_len;
 
@@ -97,6 +98,20 @@ static inline void make_parts(size_t ring_capacity)
     base = event_base_new();
 }
 
+static inline void turn(void)
+{
+    conn_turn_begin(set);
+    event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    conn_turn_end(set);
+}
+
+/* How the test's clients speak. */
+#ifdef OVER_TLS
+#include "client_tls.h"
+#else
+#include "client_plain.h"
+#endif
+
 static inline void connect_client(void)
 {
     const struct address peer = {.family = ADDRESS_UNIX};
@@ -104,8 +119,10 @@ static inline void connect_client(void)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     client = pair[0];
+    server_side = pair[1];
     closed = false;
-    conn_accept(set, pair[1], &peer);
+    conn_accept(set, pair[1], &peer, CLIENT_TLS);
+    client_greet();
 }
 
 static inline int start(void **state)
@@ -126,6 +143,7 @@ static inline int start(void **state)
                                           .ids = {{CONFIG_ID_MEMBER, "id", 0}},
                                           .id_count = 1}},
                              .stream_count = 1};
+    config.tls = client_tls_of_server();
     atomic_store(&config_ref.current, &config);
     waiters = waiter_table_create(2, 1000);
     wake_fd = eventfd(0, EFD_NONBLOCK);
@@ -159,6 +177,7 @@ static inline int stop(void **state)
     assert_int_equal(atomic_load(&shared.connections), 0);
     assert_int_equal(atomic_load(&shared.refused), 0);
     assert_int_equal(atomic_load(&shared.waiting), 0);
+    assert_int_equal(atomic_load(&shared.handshakes), 0);
     event_base_free(base);
     admission_destroy(admission);
     admission_destroy(large);
@@ -173,20 +192,13 @@ static inline int stop(void **state)
     waiter_inbox_destroy(inbox);
     waiter_table_destroy(waiters);
     close(wake_fd);
-    close(client);
+    client_close(client);
     return 0;
-}
-
-static inline void turn(void)
-{
-    conn_turn_begin(set);
-    event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-    conn_turn_end(set);
 }
 
 static inline void receive(void)
 {
-    ssize_t n = recv(client, got + got_len, sizeof(got) - 1 - got_len, 0);
+    ssize_t n = client_receive(got + got_len, sizeof(got) - 1 - got_len);
 
     if (n > 0)
         got_len += (size_t)n;
@@ -202,7 +214,7 @@ static inline const char *talk_bytes(const char *data, size_t len)
 
     got_len = 0;
     for (int i = 0, idle = 0; idle < 8; i++) {
-        ssize_t n = len > sent ? send(client, data + sent, len - sent, MSG_NOSIGNAL) : 0;
+        ssize_t n = len > sent ? client_send(data + sent, len - sent) : 0;
         size_t before = got_len;
 
         assert_true(i < TURNS_MAX);

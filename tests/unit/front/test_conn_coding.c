@@ -221,7 +221,7 @@ static void others_are_served_while_a_large_body_is_decoded(void **state)
     assert_true(packed_len > 500000);
     add_request(GZIP, packed, packed_len);
     while (sent < request_len) {
-        ssize_t n = send(client, request + sent, request_len - sent, MSG_NOSIGNAL);
+        ssize_t n = client_send(request + sent, request_len - sent);
 
         sent += n > 0 ? (size_t)n : 0;
         turn();
@@ -230,7 +230,7 @@ static void others_are_served_while_a_large_body_is_decoded(void **state)
     connect_client();
     add_gzip_text("{\"id\":1}");
     EXPECT(say(), "\"accepted\":1,\"duplicates\":0");
-    close(client);
+    client_close(client);
     client = slow;
     for (got_len = 0; got_len == 0; turns++) {
         assert_true(turns < TURNS_MAX);
@@ -326,7 +326,7 @@ static void an_end_in_the_middle_of_decoding_gives_everything_back(void **state)
     (void)state;
     add_gzip(body, len);
     while (sent < request_len) {
-        ssize_t n = send(client, request + sent, request_len - sent, MSG_NOSIGNAL);
+        ssize_t n = client_send(request + sent, request_len - sent);
 
         sent += n > 0 ? (size_t)n : 0;
         turn();
@@ -356,5 +356,5 @@ int main(void)
         TEST(an_end_in_the_middle_of_decoding_gives_everything_back),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, GROUP_SETUP, GROUP_TEARDOWN);
 }

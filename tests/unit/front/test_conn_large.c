@@ -47,7 +47,7 @@ static void send_until_judged(size_t len)
     size_t sent = 0;
 
     for (int i = 0; sent < len; i++) {
-        ssize_t n = send(client, request + sent, len - sent, MSG_NOSIGNAL);
+        ssize_t n = client_send(request + sent, len - sent);
 
         assert_true(i < TURNS_MAX);
         if (n > 0)
@@ -90,7 +90,7 @@ static void others_are_served_while_a_large_body_is_judged(void **state)
     /* One of its own, and one that the large body has too: whoever comes first has it. */
     EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "\"accepted\":1,\"duplicates\":0");
     EXPECT(talk(HEAD "Content-Length: 15\r\n\r\n{\"id\":10000000}"), "\"accepted\":1,");
-    close(client);
+    client_close(client);
     client = slow;
     for (got_len = 0; got_len == 0; turns++) {
         assert_true(turns < TURNS_MAX);
@@ -160,7 +160,7 @@ static void large_bodies_of_two_clients_are_both_taken(void **state)
     for (int i = 0; i < 200 && got_len == 0; i++)
         talk("");
     EXPECT(got, "{\"accepted\":6000,\"duplicates\":6000}");
-    close(client);
+    client_close(client);
     client = first;
     talk("");
     EXPECT(got, "{\"accepted\":12000,\"duplicates\":0}");
@@ -218,5 +218,5 @@ int main(void)
         TEST(an_end_in_the_middle_of_a_large_body_gives_everything_back),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, GROUP_SETUP, GROUP_TEARDOWN);
 }

@@ -138,22 +138,22 @@ static void one_waiting_request_too_many_is_503_and_leaves_nothing(void **state)
     assert_string_equal(talk(more), "");
     finish(RECORD_INSERTED);
     EXPECT(talk(""), "{\"accepted\":1,\"duplicates\":0}");
-    close(first);
-    close(second);
+    client_close(first);
+    client_close(second);
 }
 
 static void a_client_that_goes_away_leaves_no_waiter_behind(void **state)
 {
     (void)state;
     assert_string_equal(talk(WAIT("?ack=clickhouse", "", "1") "rest"), "");
-    assert_int_equal(shutdown(client, SHUT_WR), 0);
+    assert_int_equal(client_shut(), 0);
     assert_string_equal(talk(""), "");
     assert_int_equal(atomic_load(&shared.waiting), 1);
     finish(RECORD_INSERTED);
     EXPECT(talk(""), "HTTP/1.1 200 ");
     connect_client();
     assert_string_equal(talk(WAIT("?ack=clickhouse", "", "2")), "");
-    close(client);
+    client_close(client);
     client = -1;
     for (int i = 0; i < 5; i++)
         turn();
@@ -183,5 +183,5 @@ int main(void)
         TEST(a_client_that_goes_away_leaves_no_waiter_behind),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, GROUP_SETUP, GROUP_TEARDOWN);
 }
