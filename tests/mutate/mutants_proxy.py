@@ -92,4 +92,7 @@ PROXY = [
     Mutant("client_flood", "src/front",
            "refusals != NULL && !conn->forwarded &&", "refusals != NULL &&",
            "who floods a proxy has all of its clients unread", ("greeting",)),
+    Mutant("client_answer", "src/front",
+           "    answer->forwarded = conn->forwarded;\n", "",
+           "of pipelined refusals the log and /stats name the proxy", ("account",)),
 ]

@@ -2,6 +2,7 @@
 """PROXY headers on the event port: missing, broken, in pieces, and where nobody asked for one. test_http.py sends its bad
 requests behind them too, and test_proxies.py has those of real proxies."""
 
+import re
 import socket
 import time
 
@@ -100,3 +101,17 @@ def test_a_client_that_has_reset_its_connection_has_an_address_all_the_same(make
             s.sendall(message(event(), b"X-Forwarded-For: 192.0.2.7"))
     harness.wait_until(lambda: alloyd.metrics()["alloy_http_connections"] == 0, "all gone")
     assert alloyd.books()["received"] <= 20
+
+
+def test_the_log_names_each_requests_own_client(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"trusted_proxies": "127.0.0.1", "threads": 1},
+                                      log={"requests": "all"})).start()
+    with alloyd.connect() as s:
+        s.sendall(b"".join(message(event(), b"X-Forwarded-For: 192.0.2.%d" % n) for n in range(1, 4))
+                  + message(b"{", b"X-Forwarded-For: 192.0.2.4") + message(event()))
+        statuses = [harness.read_answer(s).status for _ in range(5)]
+    assert statuses == [202, 202, 202, 400, 202]
+    harness.wait_until(lambda: alloyd.log().count("request answered") == 5, "five lines")
+    lines = [line for line in alloyd.log().splitlines() if "request answered" in line]
+    assert [re.search(r"address=(\S+)", line)[1] for line in lines] == [
+        "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "127.0.0.1"]

@@ -252,6 +252,26 @@ static void every_request_is_a_line_when_all_are_asked_for(void **state)
 }
 
 #undef TEST
+/* One proxy, and at the turn's end the connection is at the last one's request. */
+static void each_of_pipelined_refusals_has_its_own_client(void **state)
+{
+    char address[ADDRESS_TEXT_MAX];
+
+    (void)state;
+    assert_int_equal(networks_create(&config.trusted_proxies, "unix:", NULL, NULL), 0);
+    talk("GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+         "GET /b HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.2\r\n\r\n"
+         "GET /c HTTP/1.1\r\nHost: a\r\n\r\n");
+    latest(3);
+    for (int i = 0; i < 3; i++) {
+        static const char *const clients[] = {"", "192.0.2.2", "192.0.2.1"};
+
+        address_format(&notes[i].address, address);
+        assert_string_equal(address, clients[i]);
+    }
+    networks_destroy(config.trusted_proxies);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_told, stop_told)
 
 int main(void)
@@ -269,6 +289,7 @@ int main(void)
         TEST(a_refusal_is_one_line),
         TEST(lines_of_a_flood_are_few),
         TEST(every_request_is_a_line_when_all_are_asked_for),
+        TEST(each_of_pipelined_refusals_has_its_own_client),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
