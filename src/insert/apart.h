@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "traits.h"
 #include "insert.h"
 
 #define APART_SHAPES 8
@@ -30,7 +31,19 @@ struct apart {
     size_t shape_count;
     size_t shape_next;
     uint32_t refused_alone; /* rows refused alone since the last success of the stream */
-    uint32_t alike_refused; /* rows refused alone since one of a bad shape went in */
+    uint32_t alike_refused; /* rows refused alone, fewer when those of a bad shape go in */
+    /* which rows of bad shapes differ from those that were refused */
+    struct traits *traits;  /* NULL: nothing was refused alone yet */
+    uint32_t round;         /* of scoring rows of bad shapes; 0: we have not learned enough */
+    uint32_t refused;       /* rows refused alone since one of a bad shape went in */
+    uint32_t round_refused; /* as many begin a round */
+    uint32_t taken;         /* inserts of a bad shape that went in since refusals began a round */
+    uint32_t round_taken;   /* as many begin a round */
+    size_t rows_taken;      /* of bad shapes that went in lately, about */
+    size_t rows_refused;    /* alone, lately */
+    uint32_t picks_refused; /* alone since one went in */
+    bool others_turn;       /* the last suspect was none of the picked ones */
+    size_t pick_rows;       /* how many picked rows go in one insert */
 };
 
 void apart_init(struct apart *apart);
@@ -44,8 +57,8 @@ void apart_clear(struct apart *apart); /* what it holds stays LIVE */
 MUST_CHECK int apart_cut(struct apart *apart, struct insert *insert, int64_t row);
 /*
  * Takes a new insert that nobody has refused, and returns what to send of it: the rows whose shape
- * was not refused lately. The others become suspects. given_up: suspects are not tried; returns
- * NULL when all rows are suspects.
+ * was not refused lately. The others become suspects. given_up: suspects are not tried; when all
+ * rows are suspects returns a few that differ from refused ones, NULL: none does.
  */
 struct insert *apart_sift(struct apart *apart, struct insert *insert, bool given_up);
 /* Takes an insert that goes before all others: a part of one that was too large, or one whose next

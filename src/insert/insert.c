@@ -141,15 +141,27 @@ uint64_t insert_row_shape(const struct record *record)
     return shape == 0 ? 1 : shape;
 }
 
-static bool insert_is_of_shape(const struct record *record, const struct insert_cutting *cutting)
+/* An insert_first_fn. */
+static bool insert_is_of_other_shape(void *arg, size_t row, const struct record *record)
 {
+    const struct insert_cutting *cutting = arg;
     const uint64_t shape = insert_row_shape(record);
 
+    (void)row;
     for (size_t i = 0; i < cutting->shape_count; i++) {
         if (cutting->shapes[i] == shape)
-            return true;
+            return false;
     }
-    return false;
+    return true;
+}
+
+/* An insert_first_fn. */
+static bool insert_is_marked(void *arg, size_t row, const struct record *record)
+{
+    const char *bits = arg;
+
+    (void)record;
+    return bits[row] == '1';
 }
 
 static void insert_swap(struct record **a, struct record **b)
@@ -160,11 +172,24 @@ static void insert_swap(struct record **a, struct record **b)
     *b = kept;
 }
 
+/* Orders the rows so that those for which first() is true come first, in their order; returns how
+ * many these are. */
+static size_t insert_order_where(struct insert *insert, insert_first_fn first, void *arg)
+{
+    struct record **records = insert_records(insert);
+    size_t count = 0;
+
+    for (size_t i = 0; i < insert->count; i++) {
+        if (first(arg, i, records[i]))
+            insert_swap(&records[count++], &records[i]);
+    }
+    return count;
+}
+
 /* Orders the rows so that those of the first part come first; returns how many these are. */
 static size_t insert_order(struct insert *insert, const struct insert_cutting *cutting)
 {
     struct record **records = insert_records(insert);
-    size_t first = 0;
 
     switch (cutting->cut) {
     case INSERT_CUT_ROW:
@@ -175,11 +200,9 @@ static size_t insert_order(struct insert *insert, const struct insert_cutting *c
     case INSERT_CUT_FIRST:
         return cutting->at;
     case INSERT_CUT_SHAPE:
-        for (size_t i = 0; i < insert->count; i++) {
-            if (!insert_is_of_shape(records[i], cutting))
-                insert_swap(&records[first++], &records[i]);
-        }
-        return first;
+        return insert_order_where(insert, insert_is_of_other_shape, (void *)cutting);
+    case INSERT_CUT_WHERE:
+        return insert_order_where(insert, cutting->first, cutting->arg);
     }
     ALLOY_UNREACHABLE("an insert_cut of no name");
     return 0;
@@ -187,14 +210,7 @@ static size_t insert_order(struct insert *insert, const struct insert_cutting *c
 
 size_t insert_order_marked(struct insert *insert, const char *bits)
 {
-    struct record **records = insert_records(insert);
-    size_t first = 0;
-
-    for (size_t i = 0; i < insert->count; i++) {
-        if (bits[i] == '1')
-            insert_swap(&records[first++], &records[i]);
-    }
-    return first;
+    return insert_order_where(insert, insert_is_marked, (void *)bits);
 }
 
 void insert_renew(struct insert *insert, size_t first)
@@ -229,6 +245,9 @@ static struct insert *insert_part_create(const struct insert *whole, size_t begi
         .part = true,
         .distrust = whole->distrust,
         .alike = whole->alike,
+        .picked = whole->picked,
+        .round = whole->round,
+        .promise = whole->promise,
         .hints = whole->distrust ? 0 : whole->hints,
         .bad_shape = whole->bad_shape,
         .code = whole->code,
@@ -311,17 +330,21 @@ void insert_list_push_back(struct insert_list *list, struct insert *insert)
     list->count++;
 }
 
-void insert_list_push_front(struct insert_list *list, struct insert *insert)
+void insert_list_put(struct insert_list *list, struct insert **link, struct insert *insert)
 {
-    if (list->first == NULL)
+    insert->next = *link;
+    if (*link == NULL)
         list->end = &insert->next;
-    insert->next = list->first;
-    list->first = insert;
+    *link = insert;
     list->count++;
 }
 
-/* Takes out the insert that *link points to. */
-static struct insert *insert_list_take(struct insert_list *list, struct insert **link)
+void insert_list_push_front(struct insert_list *list, struct insert *insert)
+{
+    insert_list_put(list, &list->first, insert);
+}
+
+struct insert *insert_list_take(struct insert_list *list, struct insert **link)
 {
     struct insert *insert = *link;
 

@@ -81,6 +81,9 @@ struct insert {
     bool hinted;             /* is the one row that a message named */
     bool distrust;           /* a message has named a wrong row before */
     bool alike;              /* all its rows have bad shapes */
+    bool picked;             /* its rows differ from refused ones though they are alike */
+    uint32_t round;          /* of apart.c's rounds the last that scored its rows */
+    int promise;             /* of a picked one: the best score of its rows */
     uint8_t hints;           /* how many named rows we still cut out before halving */
     uint64_t bad_shape;      /* shape of the bad row that was cut out of it; 0: none */
     struct insert *follower; /* holds a bad row if this one does not */
@@ -131,12 +134,17 @@ enum insert_cut {
     INSERT_CUT_HALF,  /* the smaller half first */
     INSERT_CUT_FIRST, /* the first so many rows, and the others */
     INSERT_CUT_SHAPE, /* the rows that are not of these shapes, and those that are */
+    INSERT_CUT_WHERE, /* the rows for which first() is true, and the others */
 };
+/* Called once for each row, in their order; row: which one it is. */
+typedef bool (*insert_first_fn)(void *arg, size_t row, const struct record *record);
 struct insert_cutting {
     enum insert_cut cut;
     size_t at; /* the index, or how many rows */
     const uint64_t *shapes;
     size_t shape_count;
+    insert_first_fn first;
+    void *arg;
     bool bad_row; /* some row is at fault: if the first part is clean, the second is suspect */
 };
 /*
@@ -162,6 +170,10 @@ void insert_list_init(struct insert_list *list);
 void insert_list_push_back(struct insert_list *list, struct insert *insert);
 void insert_list_push_front(struct insert_list *list, struct insert *insert);
 struct insert *insert_list_pop(struct insert_list *list); /* the list must not be empty */
+/* A link of the list, its first or an insert's next: takes out the insert that it points to, or
+ * puts one in there. */
+struct insert *insert_list_take(struct insert_list *list, struct insert **link);
+void insert_list_put(struct insert_list *list, struct insert **link, struct insert *insert);
 /* Of the first `look` inserts, takes out the first that may be sent now; NULL: none. */
 struct insert *insert_list_take_due(struct insert_list *list, uint64_t now_ms, size_t look);
 /* Moves all of other to the end of list. */

@@ -331,6 +331,26 @@ def test_good_rows_do_not_wait_for_bad_ones(make_alloyd, redis, own_clickhouse):
     alloyd.kill()
 
 
+DRAW = random.Random(3)
+
+
+@pytest.mark.parametrize("column, good, bad", [
+    ("v DateTime64(3)", lambda: "2026-01-01T00:00:00Z", lambda: "2026-99-99T00:00:00Z"),
+    ("v UInt32, CONSTRAINT small CHECK v < 5000", lambda: DRAW.randrange(1000, 5000), lambda: DRAW.randrange(5000, 10000)),
+    ("v Enum8('red' = 1, 'green' = 2, 'blue' = 3)", lambda: DRAW.choice(["red", "green", "blue"]), lambda: "rad"),
+])
+def test_good_rows_that_look_like_bad_ones_do_not_wait_for_them(make_alloyd, redis, own_clickhouse, column, good, bad):
+    own_clickhouse.query(f"CREATE TABLE default.t (event_id String, {column}) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
+    alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
+    rows = [("good", good()) for _ in range(100)] + [("bad", bad()) for _ in range(10000)]
+    DRAW.shuffle(rows)
+    post_all(alloyd, [json.dumps({"event_id": f"{kind}{i}", "v": v}) for i, (kind, v) in enumerate(rows)])
+    harness.wait_until(lambda: own_clickhouse.count("default.t") == 100, "good rows", 30)
+    # Without learning by what they differ, half of the bad ones would have been tried by now.
+    assert alloyd.books()["dead_lettered"] < 1500
+    alloyd.kill()
+
+
 @pytest.mark.parametrize("limit", [{"timeout": "1s"}, {"setting.max_execution_time": "1"}])
 def test_an_insert_that_takes_too_long_goes_in(make_alloyd, redis, own_clickhouse, limit):
     own_clickhouse.query("CREATE TABLE default.t (event_id String, v UInt8, m UInt8 MATERIALIZED sleepEachRow(0.002)) "
