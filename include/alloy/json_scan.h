@@ -153,8 +153,9 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
 /*
  * Passes over what result, which is no event and no end, has found at fault, so that the scan can
  * go on behind it; it counts as an event in index. An event whose id is at fault is passed over
- * alone. Invalid JSON ends with its line, where events stand one after another; false: nobody can
- * tell where the next event begins, since this is in an array.
+ * alone, and so is an element of an array that is no object. Other invalid JSON ends with its line,
+ * where events stand one after another; false: nobody can tell where the next event begins, since
+ * this is in an array.
  */
 bool json_scan_skip(struct json_scan *scan, enum json_scan_result result);
 

@@ -227,6 +227,20 @@ static enum json_scan_result json_begin_event(struct json_scan *scan, const char
     return JSON_SCAN_EVENT;
 }
 
+/* The same for an element. A value that is no object can be passed over, if it is valid. */
+static enum json_scan_result json_begin_element(struct json_scan *scan, const char **text,
+                                                const char *at, const char *end)
+{
+    const char *stop;
+
+    if (likely(*at == '{'))
+        return json_begin_event(scan, text, at);
+    stop =
+        *at == '[' ? json_skip_object(scan, at, end, NULL, false) : json_skip_scalar(scan, at, end);
+    scan->skip_to = stop != NULL ? (size_t)(stop - scan->body) : 0;
+    return json_begin_event(scan, text, at);
+}
+
 /* Moves to the next element of an array, or to its ']': then element is false. NULL: invalid. */
 static const char *json_next_element(struct json_scan *scan, const char *at, const char *end,
                                      bool *element)
@@ -248,7 +262,7 @@ static enum json_scan_result json_next_in_array(struct json_scan *scan, const ch
 
     if (at == NULL)
         return JSON_SCAN_INVALID_JSON;
-    return element ? json_begin_event(scan, text, at) : json_finish_array(scan, at + 1, end);
+    return element ? json_begin_element(scan, text, at, end) : json_finish_array(scan, at + 1, end);
 }
 
 static enum json_scan_result json_next_in_sequence(struct json_scan *scan, const char **text,
@@ -271,7 +285,7 @@ static enum json_scan_result json_next_in_envelope(struct json_scan *scan, const
     const char *at = json_next_element(scan, *text, end, &element);
 
     if (at != NULL && element)
-        return json_begin_event(scan, text, at);
+        return json_begin_element(scan, text, at, end);
     if (at == NULL)
         return JSON_SCAN_INVALID_JSON;
     scan->state = IN_SEQUENCE;
@@ -388,6 +402,7 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
             for (size_t i = 0; i < scan->fields->count; i++)
                 values[i] = NULL;
             values[EVENTS_SLOT] = NULL;
+            scan->skip_to = 0;
             result = json_find_event(scan, &at, end);
             if (result != JSON_SCAN_EVENT)
                 return result;
@@ -429,11 +444,14 @@ bool json_scan_skip(struct json_scan *scan, enum json_scan_result result)
     if (result == JSON_SCAN_INVALID_JSON) {
         const char *line;
 
-        if (scan->state == IN_ARRAY || scan->state == IN_ENVELOPE)
-            return false;
-        line = memchr(body + scan->error_offset, '\n', scan->len - scan->error_offset);
-        scan->skip_to = line != NULL ? (size_t)(line + 1 - body) : scan->len;
-        scan->state = IN_SEQUENCE;
+        if (scan->state == IN_ARRAY || scan->state == IN_ENVELOPE) {
+            if (scan->skip_to <= scan->error_offset)
+                return false;
+        } else {
+            line = memchr(body + scan->error_offset, '\n', scan->len - scan->error_offset);
+            scan->skip_to = line != NULL ? (size_t)(line + 1 - body) : scan->len;
+            scan->state = IN_SEQUENCE;
+        }
     } else if (result != JSON_SCAN_MISSING_ID && result != JSON_SCAN_INVALID_ID &&
                result != JSON_SCAN_INVALID_EVENT) {
         return false;

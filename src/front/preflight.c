@@ -15,8 +15,12 @@
 
 static bool preflight_path_is(const struct http_request *request, const char *path)
 {
-    return request->path.len == strlen(path) &&
-           memcmp(request->path.data, path, request->path.len) == 0;
+    const size_t len = strlen(path);
+
+    /* As for a stream's path, a slash at the end does not matter. */
+    return (request->path.len == len ||
+            (request->path.len == len + 1 && request->path.data[len] == '/' && len > 1)) &&
+           memcmp(request->path.data, path, len) == 0;
 }
 
 void preflight_note_origin(struct conn *conn, const struct http_request *request)

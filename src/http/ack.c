@@ -80,8 +80,8 @@ static bool ack_is_lenient(struct slice preference, bool *strict)
         value.data++;
         value.len -= 2;
     }
-    *strict = ack_slice_is(value, "strict");
-    return ack_slice_is(value, "lenient");
+    *strict = value.len == 6 && strncasecmp(value.data, "strict", 6) == 0;
+    return value.len == 7 && strncasecmp(value.data, "lenient", 7) == 0;
 }
 
 /* Of several preferences, the first counts (RFC 7240 section 2). */

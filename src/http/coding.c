@@ -64,13 +64,32 @@ static enum coding coding_find(struct slice value)
     return CODING_UNKNOWN;
 }
 
-enum coding coding_add(enum coding earlier, struct slice value)
+static enum coding coding_add_one(enum coding earlier, struct slice value)
 {
     enum coding coding = coding_find(value);
 
     if (coding == CODING_NONE)
         return earlier;
     return earlier == CODING_NONE ? coding : CODING_UNKNOWN;
+}
+
+enum coding coding_add(enum coding earlier, struct slice value)
+{
+    const char *at = value.data, *const end = value.data + value.len;
+
+    while (at < end) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        const char *stop = comma != NULL ? comma : end;
+        const char *next = comma != NULL ? comma + 1 : end;
+
+        while (at < stop && (*at == ' ' || *at == '\t'))
+            at++;
+        while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t'))
+            stop--;
+        earlier = coding_add_one(earlier, (struct slice){at, (size_t)(stop - at)});
+        at = next;
+    }
+    return earlier;
 }
 
 static uint32_t coding_le32(const void *bytes)

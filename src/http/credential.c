@@ -42,11 +42,14 @@ static struct slice credential_user(struct credential_walk *walk, struct slice b
     const char *colon;
     size_t len;
 
+    /* Some clients leave out the padding, or the colon before a password that there is not. */
+    while (base64.len > 0 && base64.data[base64.len - 1] == '=')
+        base64.len--;
     if (sodium_base642bin((unsigned char *)walk->text, sizeof(walk->text), base64.data, base64.len,
-                          NULL, &len, NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
+                          NULL, &len, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
         return none;
     colon = memchr(walk->text, ':', len);
-    return colon != NULL ? (struct slice){walk->text, (size_t)(colon - walk->text)} : none;
+    return (struct slice){walk->text, colon != NULL ? (size_t)(colon - walk->text) : len};
 }
 
 static struct slice credential_of_authorization(struct credential_walk *walk)

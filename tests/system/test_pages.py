@@ -99,7 +99,7 @@ def test_any_origin_and_a_reload(make_alloyd):
 def test_balancers_ask_on_the_port_for_events(make_alloyd, method):
     alloyd = start(make_alloyd)
     connection = alloyd.client()
-    for path in ("/healthz", "/readyz"):
+    for path in ("/healthz", "/readyz", "/healthz/", "/readyz/"):
         answer = harness.request(connection, None, path, method=method)
         assert answer.status == (204 if method == "OPTIONS" else 200)
         assert (answer.body == b"") == (method != "GET")

@@ -216,6 +216,10 @@ static void a_lenient_scan_goes_on_behind_what_is_at_fault(void **state)
     EXPECT_LENIENT("{\"id\":1}\nnonsense\n{\"id\":3}\n{\"id\":", "1 !9 3 !33 .");
     EXPECT_LENIENT("nonsense", "!0 .");
     EXPECT_LENIENT("{\"id\":1\n}{\"id\":2,\n}\n{\"id\":3}", "1 !18 3 .");
+    EXPECT_LENIENT("[7,{\"id\":2},[{\"id\":3}, []],\"x\" ,{\"id\":4},null]",
+                   "!1 2 !12 !27 4 !41 .");
+    EXPECT_LENIENT("{\"batch\":[true,{\"id\":2}],\"id\":9}", "!10 2 .");
+    EXPECT_LENIENT("[{\"id\":1},7x]", "1 !10 11 A comma or ']' was expected.");
     /* Nobody can tell where the next element begins. */
     EXPECT_LENIENT("[{\"id\":1},{\"id\":x}]", "1 16 A value was expected.");
     EXPECT_LENIENT("{\"batch\":[{\"id\":1},{\"id\":x}]}", "1 25 A value was expected.");

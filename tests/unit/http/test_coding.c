@@ -176,7 +176,9 @@ static void a_coding_is_found_by_its_name_in_any_case(void **state)
     assert_int_equal(coding_add(CODING_NONE, SLICE("gzi")), CODING_UNKNOWN);
     assert_int_equal(coding_add(CODING_NONE, SLICE("gzip;q=1")), CODING_UNKNOWN);
     assert_int_equal(coding_add(CODING_NONE, SLICE("gzip, gzip")), CODING_UNKNOWN);
-    assert_int_equal(coding_add(CODING_NONE, SLICE(",")), CODING_UNKNOWN);
+    assert_int_equal(coding_add(CODING_NONE, SLICE(",")), CODING_NONE);
+    assert_int_equal(coding_add(CODING_NONE, SLICE("identity ,\tgzip, ")), CODING_GZIP);
+    assert_int_equal(coding_add(CODING_NONE, SLICE("gzip, br")), CODING_UNKNOWN);
 }
 
 static void two_codings_are_none_that_is_known(void **state)
