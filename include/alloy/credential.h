@@ -3,7 +3,8 @@
  * credential.h - the keys that a request brings along, wherever clients put them.
  *
  * In this order: `Authorization: Bearer KEY`, the user name of `Authorization: Basic`, `X-Api-Key`,
- * `X-Write-Key`, and the query parameters `key`, `write_key` and `api_key`.
+ * `X-Write-Key`, and the query parameters `key`, `write_key`, `api_key` and `writeKey`
+ * (RudderStack's beacons).
  *
  * Runs on: any thread. Core: no allocation.
  */

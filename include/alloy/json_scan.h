@@ -124,6 +124,7 @@ struct json_scan {
     uint32_t index;  /* events returned so far: the index of the one that is read next */
     size_t envelope; /* where the object begins that the event stands in; SIZE_MAX: in none */
     int state;       /* private, like the next two */
+    size_t event_at; /* where the event that was looked at last begins */
     size_t elements; /* of the array that it is in */
     size_t skip_to;  /* behind an event whose id is at fault */
     /*
@@ -153,9 +154,10 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
 /*
  * Passes over what result, which is no event and no end, has found at fault, so that the scan can
  * go on behind it; it counts as an event in index. An event whose id is at fault is passed over
- * alone, and so is an element of an array that is no object. Other invalid JSON ends with its line,
- * where events stand one after another; false: nobody can tell where the next event begins, since
- * this is in an array.
+ * alone, and so is what is no object in an array, and an event whose brackets and quotes tell its
+ * end. Other invalid JSON ends with its line, where that is the event's own. False: nobody can tell
+ * where the next event begins; good ones would be lost with the bad one, or parts of it be taken
+ * for events.
  */
 bool json_scan_skip(struct json_scan *scan, enum json_scan_result result);
 

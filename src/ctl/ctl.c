@@ -152,3 +152,20 @@ void ctl_pretty(FILE *out, struct slice text, int indent)
         }
     }
 }
+
+bool ctl_read_key(const char *path, char key[CTL_KEY_ROOM])
+{
+    FILE *file;
+    bool got;
+
+    errno = 0;
+    file = fopen(path, "re");
+    got = file != NULL && fgets(key, CTL_KEY_ROOM, file) != NULL;
+    if (!got)
+        fprintf(stderr, "alloyctl: %s: %s\n", path, errno != 0 ? strerror(errno) : "it is empty");
+    if (file != NULL)
+        fclose(file);
+    if (got)
+        key[strcspn(key, "\r\n")] = '\0';
+    return got;
+}

@@ -34,6 +34,9 @@ bool ctl_is_base_url(const char *url);
 /* Makes text, the answer of an unknown server, safe to print: its first line that is not empty, cut
  * to CTL_LINE_MAX bytes, without control characters. Returns where in text that line begins. */
 char *ctl_one_line(char *text);
+/* Reads the first line of a file, a key. False: it cannot be read (reported). */
+#define CTL_KEY_ROOM 1026
+bool ctl_read_key(const char *path, char key[CTL_KEY_ROOM]);
 /* The ending of a counted noun: "" for one, else "s". */
 const char *ctl_plural(uint64_t count);
 /* Writes JSON with line breaks and indent. Text that is not JSON is safe, but may look odd. */
@@ -54,10 +57,11 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out);
 
 struct ctl_replay {
     const char *dir;
-    const char *url;    /* of alloyd, without a path */
-    const char *path;   /* where to post one stream's events; NULL: /v1/ and the stream's name */
-    const char *stream; /* NULL: all */
-    bool keep;          /* leave the files as they are */
+    const char *url;      /* of alloyd, without a path */
+    const char *path;     /* where to post one stream's events; NULL: /v1/ and the stream's name */
+    const char *stream;   /* NULL: all */
+    const char *key_file; /* whose first line is a client's key; NULL: alloyd asks for none */
+    bool keep;            /* leave the files as they are */
 };
 /* dead-letter replay. */
 int ctl_replay(const struct ctl_replay *replay);
@@ -92,6 +96,8 @@ int ctl_journal_verify(const char *dir, FILE *out);
 /* What an answer of alloyd means for a request of letters. */
 enum ctl_answer { CTL_ANSWER_TAKEN, CTL_ANSWER_LATER, CTL_ANSWER_REFUSED };
 enum ctl_answer ctl_judge(long status);
+/* How many events a lenient answer tells to be invalid. */
+uint64_t ctl_read_invalid(const char *body);
 /* Reads {"accepted":A,"duplicates":D}. */
 bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates);
 

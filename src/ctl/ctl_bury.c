@@ -16,7 +16,6 @@
 
 #define ANSWER_MAX 1024
 #define TIMEOUT_S 30L
-#define KEY_MAX 512
 
 struct answer {
     char text[ANSWER_MAX]; /* the beginning of the answer */
@@ -77,37 +76,19 @@ static int ctl_bury_tell(const char *admin, const char *stream, long status, str
     return EXIT_FAILURE;
 }
 
-/* Reads the first line of the file. False: it cannot be read (reported). */
-static bool ctl_bury_read_key(const char *path, char key[KEY_MAX + 2])
-{
-    FILE *file;
-    bool got;
-
-    errno = 0;
-    file = fopen(path, "re");
-    got = file != NULL && fgets(key, KEY_MAX + 2, file) != NULL;
-    if (!got)
-        fprintf(stderr, "alloyctl: %s: %s\n", path, errno != 0 ? strerror(errno) : "it is empty");
-    if (file != NULL)
-        fclose(file);
-    if (got)
-        key[strcspn(key, "\r\n")] = '\0';
-    return got;
-}
-
 /* Posts, and prints the result. Returns the exit status. */
 static int ctl_bury_post(CURL *easy, const struct ctl_admin *admin, const char *stream, FILE *out)
 {
     /* alloyd wants this header, which a web page in a browser cannot set. */
     struct curl_slist *headers = curl_slist_append(NULL, "Alloy-Control: 1");
     char *url = ctl_bury_url(easy, admin->url, stream);
-    char key[KEY_MAX + 2] = "";
+    char key[CTL_KEY_ROOM] = "";
     char error[CURL_ERROR_SIZE] = "";
     struct answer answer = {.len = 0};
     CURLcode result = CURLE_OUT_OF_MEMORY;
     long status = 0;
 
-    if (admin->key_file != NULL && !ctl_bury_read_key(admin->key_file, key)) {
+    if (admin->key_file != NULL && !ctl_read_key(admin->key_file, key)) {
         curl_slist_free_all(headers);
         free(url);
         return EXIT_FAILURE;

@@ -39,7 +39,7 @@ static const struct {
 } commands[] = {
     [LETTERS_LIST] = {"dead-letter", "list", ""},
     [LETTERS_SHOW] = {"dead-letter", "show", "scarA"},
-    [LETTERS_REPLAY] = {"dead-letter", "replay", "supk"},
+    [LETTERS_REPLAY] = {"dead-letter", "replay", "supkF"},
     [JOURNAL_INSPECT] = {"journal", "inspect", ""},
     [JOURNAL_VERIFY] = {"journal", "verify", ""},
     [BURY] = {"bury", NULL, "dK"},
@@ -57,6 +57,7 @@ static const struct option long_options[] = {
     {"path", required_argument, NULL, 'p'},
     {"all", no_argument, NULL, 'A'},
     {"keep", no_argument, NULL, 'k'},
+    {"key-file", required_argument, NULL, 'F'},
     {"admin", required_argument, NULL, 'd'},
     {"admin-key-file", required_argument, NULL, 'K'},
     {"streams", required_argument, NULL, 'S'},
@@ -75,7 +76,8 @@ static const char help_text[] =
     "Usage: alloyctl dead-letter list   [DIR]\n"
     "       alloyctl dead-letter show   [--stream NAME] [--code N] [--since TIME] [--raw] [--all] "
     "[DIR]\n"
-    "       alloyctl dead-letter replay [--stream NAME] [--url URL] [--path PATH] [--keep] [DIR]\n"
+    "       alloyctl dead-letter replay [--stream NAME] [--url URL] [--path PATH] [--keep]\n"
+    "                                   [--key-file FILE] [DIR]\n"
     "       alloyctl journal inspect DIR\n"
     "       alloyctl journal verify DIR\n"
     "       alloyctl bury STREAM [--admin URL] [--admin-key-file FILE]\n"
@@ -98,6 +100,8 @@ static const char help_text[] =
     "  --url URL      where alloyd takes events (default " URL ")\n"
     "  --path PATH    path to post to, for one stream (default /v1/ and the stream's name)\n"
     "  --keep         leave the files as they are\n"
+    "  --key-file FILE\n"
+    "                 file whose first line is a key of auth.keys_file for these streams\n"
     "\n"
     "journal: accepted events that are not yet in ClickHouse, in DIR. Both commands only read, "
     "take\n"
@@ -234,6 +238,8 @@ static bool ctl_main_take_option(struct command_line *line, int option)
         return ctl_is_base_url(optarg);
     case 'K':
         return ctl_main_set_file(&line->admin.key_file);
+    case 'F':
+        return ctl_main_set_file(&line->replay.key_file);
     case 'f':
         return ctl_main_set_file(&line->key.file);
     case 'C':

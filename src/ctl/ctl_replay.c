@@ -61,6 +61,17 @@ bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates)
                   duplicates) == 2;
 }
 
+uint64_t ctl_read_invalid(const char *body)
+{
+    uint64_t invalid;
+
+    return sscanf(body,
+                  " { \"accepted\" : %*[0-9] , \"duplicates\" : %*[0-9] , \"invalid\" : %" SCNu64,
+                  &invalid) == 1
+               ? invalid
+               : 0;
+}
+
 static size_t ctl_replay_on_answer(char *data, size_t size, size_t n, void *arg)
 {
     struct posting *posting = arg;
@@ -150,7 +161,9 @@ static void ctl_replay_tell_refusal(struct posting *posting, long status)
     if (status == 404 && posting->replay->path == NULL)
         fputs("alloyctl: if the stream has a path of its own, give --stream NAME --path PATH\n",
               stderr);
-    else if (ctl_judge(status) == CTL_ANSWER_TAKEN)
+    else if (status == 401 && posting->replay->key_file == NULL)
+        fputs("alloyctl: this alloyd asks for a key: give --key-file FILE\n", stderr);
+    else if (ctl_judge(status) == CTL_ANSWER_TAKEN && !ctl_replay_is_taken(posting, status))
         fputs("alloyctl: this is not an answer of alloyd\n", stderr);
 }
 
@@ -166,7 +179,7 @@ static int ctl_replay_send_request(struct posting *posting)
         unsigned wait_s;
 
         status = ctl_replay_send_once(posting, error);
-        if (ctl_replay_is_taken(posting, status)) {
+        if (ctl_replay_is_taken(posting, status) && ctl_read_invalid(posting->answer) == 0) {
             ctl_replay_count_taken(posting);
             return 0;
         }
@@ -349,14 +362,30 @@ static int ctl_replay_post_file(struct posting *posting, const struct letters_fi
     return err;
 }
 
-static bool ctl_replay_start_curl(struct posting *posting, struct curl_slist **headers)
+static bool ctl_replay_add_header(struct curl_slist **headers, const char *header)
 {
+    struct curl_slist *longer = curl_slist_append(*headers, header);
+
+    if (longer != NULL)
+        *headers = longer;
+    return longer != NULL;
+}
+
+/* Lenient, so that each stream answers with the counts, whatever its clients are answered. */
+static bool ctl_replay_start_curl(struct posting *posting, const char *key,
+                                  struct curl_slist **headers)
+{
+    char authorization[CTL_KEY_ROOM + 32];
+
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    *headers = curl_slist_append(NULL, "Content-Type: application/x-ndjson");
-    if (*headers != NULL && curl_slist_append(*headers, "Expect:") == NULL)
+    snprintf(authorization, sizeof(authorization), "Authorization: Bearer %s", key);
+    if (!ctl_replay_add_header(headers, "Content-Type: application/x-ndjson") ||
+        !ctl_replay_add_header(headers, "Expect:") ||
+        !ctl_replay_add_header(headers, "Prefer: handling=lenient") ||
+        (*key != '\0' && !ctl_replay_add_header(headers, authorization)))
         return false;
     posting->easy = curl_easy_init();
-    if (*headers == NULL || posting->easy == NULL)
+    if (posting->easy == NULL)
         return false;
     curl_easy_setopt(posting->easy, CURLOPT_HTTPHEADER, *headers);
     curl_easy_setopt(posting->easy, CURLOPT_WRITEFUNCTION, ctl_replay_on_answer);
@@ -457,9 +486,12 @@ static int ctl_replay_post_folder(const struct ctl_replay *replay, const struct 
 {
     struct posting posting = {.replay = replay, .letters = letters};
     struct curl_slist *headers = NULL;
+    char key[CTL_KEY_ROOM] = "";
     int status = EXIT_FAILURE;
 
-    if (ctl_replay_start_curl(&posting, &headers))
+    if (replay->key_file != NULL && !ctl_read_key(replay->key_file, key))
+        return EXIT_FAILURE;
+    if (ctl_replay_start_curl(&posting, key, &headers))
         status = ctl_replay_post_files(&posting);
     else
         fputs("alloyctl: out of memory\n", stderr);

@@ -219,6 +219,7 @@ static enum json_scan_result json_finish_array(struct json_scan *scan, const cha
 static enum json_scan_result json_begin_event(struct json_scan *scan, const char **text,
                                               const char *at)
 {
+    scan->event_at = (size_t)(at - scan->body);
     if (*at != '{') {
         (void)json_fail(scan, at, "An object was expected.");
         return JSON_SCAN_INVALID_JSON;
@@ -354,6 +355,7 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->index = 0;
     scan->state = AT_START;
     scan->envelope = SIZE_MAX;
+    scan->event_at = 0;
     scan->elements = 0;
     scan->skip_to = 0;
     scan->error_offset = 0;
@@ -437,21 +439,74 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
     }
 }
 
+/* Where the event ends that is at fault, if its brackets and quotes tell and what follows is what
+ * may follow an event; 0: they do not. */
+static size_t json_end_of_event(const struct json_scan *scan)
+{
+    const char *const end = scan->body + scan->len;
+    const char *at = scan->body + scan->event_at;
+    const bool in_array = scan->state == IN_ARRAY || scan->state == IN_ENVELOPE;
+    struct slice text;
+
+    if (at == end || *at != '{')
+        return 0;
+    text = members_value(at, end);
+    if (text.len < 2 || text.data[text.len - 1] != '}' ||
+        text.data + text.len <= scan->body + scan->error_offset)
+        return 0;
+    at = json_skip_space(text.data + text.len, end);
+    if (in_array ? at == end || (*at != ',' && *at != ']') : at < end && *at != '{')
+        return 0;
+    return (size_t)(text.data + text.len - scan->body);
+}
+
+/* Where the line ends that the event at fault has for itself; 0: it does not have one. The next
+ * line must begin like an event: in one that is indented it would be a part of this one. */
+static size_t json_end_of_line(const struct json_scan *scan)
+{
+    const char *const body = scan->body, *const end = body + scan->len;
+    const char *const error = body + scan->error_offset;
+    const char *at = body + scan->event_at, *line;
+
+    if (memchr(at, '\n', (size_t)(error - at)) != NULL)
+        return 0;
+    while (at > body && (at[-1] == ' ' || at[-1] == '\t' || at[-1] == '\r'))
+        at--;
+    if (at > body && at[-1] != '\n' &&
+        !(at == body + strlen(BYTE_ORDER_MARK) && memcmp(body, BYTE_ORDER_MARK, 3) == 0))
+        return 0;
+    line = memchr(error, '\n', (size_t)(end - error));
+    if (line == NULL)
+        return memmem(error, (size_t)(end - error), "}{", 2) == NULL ? scan->len : 0;
+    if (memmem(error, (size_t)(line - error), "}{", 2) != NULL)
+        return 0;
+    return line + 1 == end || line[1] == '{' || json_skip_space(line, end) == end
+               ? (size_t)(line + 1 - body)
+               : 0;
+}
+
+/* Sets skip_to behind invalid JSON. */
+static bool json_skip_invalid(struct json_scan *scan)
+{
+    const bool in_array = scan->state == IN_ARRAY || scan->state == IN_ENVELOPE;
+
+    if (scan->skip_to > scan->error_offset)
+        return true; /* an element that is no object */
+    scan->skip_to = json_end_of_event(scan);
+    if (scan->skip_to == 0 && !in_array)
+        scan->skip_to = json_end_of_line(scan);
+    if (scan->skip_to == 0)
+        return false;
+    if (!in_array)
+        scan->state = IN_SEQUENCE;
+    return true;
+}
+
 bool json_scan_skip(struct json_scan *scan, enum json_scan_result result)
 {
-    const char *const body = scan->body;
-
     if (result == JSON_SCAN_INVALID_JSON) {
-        const char *line;
-
-        if (scan->state == IN_ARRAY || scan->state == IN_ENVELOPE) {
-            if (scan->skip_to <= scan->error_offset)
-                return false;
-        } else {
-            line = memchr(body + scan->error_offset, '\n', scan->len - scan->error_offset);
-            scan->skip_to = line != NULL ? (size_t)(line + 1 - body) : scan->len;
-            scan->state = IN_SEQUENCE;
-        }
+        if (!json_skip_invalid(scan))
+            return false;
     } else if (result != JSON_SCAN_MISSING_ID && result != JSON_SCAN_INVALID_ID &&
                result != JSON_SCAN_INVALID_EVENT) {
         return false;

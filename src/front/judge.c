@@ -70,8 +70,8 @@ void judge_tell_success(const struct conn *conn, struct reply *reply)
     reply->lenient = conn->lenient;
     reply->errors = conn->errors;
     reply->cors = conn->cors;
-    /* Who asks to be told of each event is told. */
-    if (unlikely(stream->answer != NULL) && !conn->ack.lenient) {
+    /* Who asks to be told of each event is told, and so is everybody of a bad one. */
+    if (unlikely(stream->answer != NULL) && !conn->ack.lenient && conn->errors == NULL) {
         reply->status = (uint16_t)stream->answer_status;
         reply->answer = stream->answer;
         if (conn->ack.verbose && stream->answer_verbose != NULL)

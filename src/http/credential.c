@@ -89,7 +89,7 @@ static struct slice credential_decode(struct credential_walk *walk, struct slice
 
 static bool credential_is_name(struct slice name)
 {
-    static const char *const names[] = {"key", "write_key", "api_key"};
+    static const char *const names[] = {"key", "write_key", "api_key", "writeKey"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (name.len == strlen(names[i]) && memcmp(name.data, names[i], name.len) == 0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refused events: dead-lettered once, their ids forgotten, the folder's cap, and alloyctl."""
 
+import hashlib
 import fcntl
 import http.server
 import json
@@ -374,6 +375,33 @@ def test_replay_gives_a_file_its_name_back_when_it_is_refused(tmp_path):
     with Door([]) as door:
         alloyctl("dead-letter", "replay", "--url", door.url, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {first.name + ".replayed", second.name + ".replayed"}
+
+
+def test_replay_has_a_key_and_understands_an_answer_for_clients(make_alloyd, redis, clickhouse, table, tmp_path):
+    (tmp_path / "keys").write_text("web b2:" + hashlib.blake2b(b"sesame", digest_size=32).hexdigest() + " *\n")
+    (tmp_path / "key").write_text("sesame\n")
+    sections = sections_for(redis, clickhouse, table, auth={"keys_file": tmp_path / "keys"})
+    sections["stream.events"]["answer"] = '200 {"fine":true}'
+    alloyd = make_alloyd(sections).start()
+    key = {"X-Api-Key": "sesame"}
+    assert alloyd.post(bad("x") + "\n" + bad("y"), headers=key).status == 200
+    harness.wait_until(lambda: alloyd.books()["dead_lettered"] == 2, "dead-lettered")
+    url = f"http://127.0.0.1:{alloyd.port}"
+    done = alloyctl("dead-letter", "replay", "--url", url, folder(alloyd), status=1)
+    assert "answers 401" in done.stderr and "give --key-file FILE" in done.stderr
+    done = alloyctl("dead-letter", "replay", "--url", url, "--key-file", tmp_path / "key", folder(alloyd))
+    assert "2 events posted, 2 accepted, 0 duplicates" in done.stderr
+    harness.wait_until(lambda: alloyd.books()["dead_lettered"] == 4, "refused again")
+
+
+def test_replay_keeps_a_file_with_an_event_that_alloyd_does_not_take(make_alloyd, redis, clickhouse, table, tmp_path):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    name = "events-20260131T120000Z-1.ndjson"
+    write_letters(tmp_path / name, 3)
+    text = (tmp_path / name).read_text().splitlines()
+    (tmp_path / name).write_text("\n".join([text[0], text[1].replace("event_id", "no_id"), text[2]]) + "\n")
+    done = alloyctl("dead-letter", "replay", "--url", f"http://127.0.0.1:{alloyd.port}", tmp_path, status=1)
+    assert "missing_id" in done.stderr and (tmp_path / name).exists()
 
 
 def test_replay_posts_to_a_path_the_events_of_one_stream_only(tmp_path):

@@ -113,8 +113,14 @@ def test_lenient_requests_take_what_is_good_and_tell_of_the_rest(door):
     many = alloyd.post("[" + ",".join(['{"id":"d"}'] + ["{}"] * 5000) + "]", headers=LENIENT)
     assert (many.status, many.json["invalid"], many.json["accepted"]) == (202, 5000, 1)
     assert 50 <= len(many.json["errors"]) <= 100
+    glued = alloyd.post('{"id":"g1"}{"id":tru}{"id":"g2"}[]', headers=LENIENT)
+    assert (glued.status, glued.json["error"]) == (400, "invalid_json")
+    glued = alloyd.post('{"id":"g1"}{"id":tru}{"id":"g2"}', headers=LENIENT)
+    assert (glued.status, glued.json["accepted"], glued.json["invalid"]) == (202, 2, 1)
+    array = alloyd.post('[{"id":"h1"},{"id":},null,{"id":"h2"}]', headers=LENIENT)
+    assert (array.status, array.json["accepted"], array.json["invalid"]) == (202, 2, 2)
     # Where nobody can tell the next event's begin the request is refused whole.
-    broken = alloyd.post('[{"id":"e"},{"id":}]', headers=LENIENT)
+    broken = alloyd.post('[{"id":"e"},{"id":"}]', headers=LENIENT)
     assert (broken.status, broken.json["error"]) == (400, "invalid_json")
     large = "\n".join('{"id":"l%d","x":"%s"}' % (i, "y" * 1000) if i % 2 else "{}" for i in range(800))
     answer = alloyd.post(large, headers=LENIENT)

@@ -215,14 +215,29 @@ static void a_lenient_scan_goes_on_behind_what_is_at_fault(void **state)
     EXPECT_LENIENT("{\"batch\":[{},{\"id\":2}]}", "!10 2 .");
     EXPECT_LENIENT("{\"id\":1}\nnonsense\n{\"id\":3}\n{\"id\":", "1 !9 3 !33 .");
     EXPECT_LENIENT("nonsense", "!0 .");
+    /* Brackets and quotes tell where the bad one ends. */
+    EXPECT_LENIENT("[{\"id\":1},{\"id\":2,\"id\":3},{\"id\":4}]", "1 !18 4 .");
+    EXPECT_LENIENT("{\"id\":1}{\"id\":2,\"id\":3}{\"id\":4}", "1 !16 4 .");
+    EXPECT_LENIENT("{\"id\":1}{\"id\":x}{\"id\":3}", "1 !14 3 .");
+    EXPECT_LENIENT("{\"id\":1}\n{\"id\":x} {\"id\":3}\n", "1 !15 3 .");
     EXPECT_LENIENT("{\"id\":1\n}{\"id\":2,\n}\n{\"id\":3}", "1 !18 3 .");
+    EXPECT_LENIENT("[{\"id\":1},{\"id\":x,\"y\":[{}]} ,{\"id\":3}]", "1 !16 3 .");
+    EXPECT_LENIENT("{\"batch\":[{\"id\":\"\\ud800\"},{\"id\":3}]}", "!17 3 .");
+    EXPECT_LENIENT("[{\"id\":\"\xff}\"},{\"id\":3}]", "!8 3 .");
+    EXPECT_LENIENT(" {\"id\":x}  \r\n\t{\"id\":2}", "!7 2 .");
+    EXPECT_LENIENT("{\n \"id\":1,\n \"n\":01,\n \"items\":[\n {\"id\":2}\n ]\n}\n{\"id\":3}",
+                   "!17 3 .");
     EXPECT_LENIENT("[7,{\"id\":2},[{\"id\":3}, []],\"x\" ,{\"id\":4},null]",
                    "!1 2 !12 !27 4 !41 .");
     EXPECT_LENIENT("{\"batch\":[true,{\"id\":2}],\"id\":9}", "!10 2 .");
     EXPECT_LENIENT("[{\"id\":1},7x]", "1 !10 11 A comma or ']' was expected.");
-    /* Nobody can tell where the next element begins. */
-    EXPECT_LENIENT("[{\"id\":1},{\"id\":x}]", "1 16 A value was expected.");
-    EXPECT_LENIENT("{\"batch\":[{\"id\":1},{\"id\":x}]}", "1 25 A value was expected.");
+    /* A line that breaks off, with others like it. */
+    EXPECT_LENIENT("{\"id\":1}\n{\"id\":\"2\n{\"id\":3}\n", "1 !17 3 .");
+    /* Nobody can tell where the next event begins. */
+    EXPECT_LENIENT("{\n \"id\":\"1,\n \"x\":[\n {\"id\":2}\n ]\n}\n",
+                   "11 A string holds a raw control byte.");
+    EXPECT_LENIENT("{\"id\":1}5{\"id\":3}", "1 8 An object was expected.");
+    EXPECT_LENIENT("[{\"id\":1},{\"id\":\"2},{\"id\":3}]", "1 22 A comma or '}' was expected.");
     EXPECT_LENIENT("", "0 The body holds no event.");
 }
 
