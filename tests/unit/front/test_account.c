@@ -127,7 +127,7 @@ static void the_line_outlives_a_body_that_comes_later(void **state)
 static void a_lenient_request_without_a_good_event_has_its_first_error(void **state)
 {
     (void)state;
-    talk(HEAD "Prefer: handling=lenient\r\nContent-Length: 11\r\n\r\n{} {\"id\":[]");
+    talk(HEAD "Prefer: handling=lenient\r\nContent-Length: 11\r\n\r\n{}\n{\"id\":[]");
     EXPECT(got, "\"invalid\":2");
     assert_int_equal(refused(0, ERROR_missing_id), 1);
     assert_int_equal(latest(1)->event, 0);
