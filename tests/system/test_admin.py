@@ -101,7 +101,7 @@ def test_every_metric_of_the_contract_is_there_from_the_start(alloyd):
 
 
 def test_what_happens_is_counted_once(alloyd, redis):
-    redis.command("SET", "alloy:events:claimed", "x" * 16)  # another alloyd was first
+    redis.command("SET", "alloy:events:claimed", "x" * 15 + "\0")  # another alloyd was first
     assert alloyd.post(harness.event("claimed") + "\n" + harness.event("a") + "\n" + harness.event("b")).status == 202
     assert alloyd.post(harness.event("a")).json == {"accepted": 0, "duplicates": 1}
     assert alloyd.post(harness.event("bad", ts="never")).status == 202

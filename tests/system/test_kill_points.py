@@ -66,7 +66,7 @@ def test_dies_at(make_alloyd, redis, clickhouse, table, point, sync):
     alloyd.build = KILL_BUILD
     if point in NEEDS_FOREIGN_DUPLICATES:
         for i in range(20):
-            redis.command("SET", f"alloy:events:id-3-{i}", "x" * 16)
+            redis.command("SET", f"alloy:events:id-3-{i}", "x" * 15 + "\0")
     # The third time: the first one is also met by a daemon that has done nothing yet.
     times = 1 if point in NEEDS_FOREIGN_DUPLICATES else 3
     alloyd.start(env={"ALLOY_KILL_POINT": f"{point}:{times}"})

@@ -143,14 +143,17 @@ def test_success_is_answered_as_the_client_wants_it(door, answer, status, body):
     alloyd = door(id="id", answer=answer, partial="on")
     connection = alloyd.client()
     for i in range(3):
-        got = harness.request(connection, '{"id":"%d"}{"x":1}' % i)
+        got = harness.request(connection, '{"id":"%d"}' % i)
         assert (got.status, got.body) == (status, body)
+    # What is no whole success is told.
+    told = harness.request(connection, '{"id":"4"}{"x":1}')
+    assert (told.status, told.json["accepted"], told.json["invalid"]) == (202, 1, 1)
     assert harness.request(connection, "{}").status == 400
     told = harness.request(connection, '{"id":"5"}{}', headers=LENIENT)
     assert (told.status, told.json["invalid"]) == (202, 1)
     assert harness.request(connection, "[", "/v1/events").status == 400
     assert alloyd.post('{"id":"6"}', "/v1/events?ack=clickhouse").status == status
-    assert alloyd.settled()["inserted"] == 5
+    assert alloyd.settled()["inserted"] == 6
 
 
 COLUMNS = {"column.at": "received_at", "column.ip": "client_address", "column.agent": "user_agent", "column.path": "path",

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#define RANDOM_INPUTS 6000
+#define RANDOM_INPUTS 2000
 #define EVENTS_MAX 64
 
 static const struct json_scan_fields fields = {
