@@ -125,6 +125,7 @@ struct json_scan {
     size_t envelope; /* where the object begins that the event stands in; SIZE_MAX: in none */
     int state;       /* private, like the next two */
     size_t event_at; /* where the event that was looked at last begins */
+    size_t searched; /* bytes in which json_scan_skip() has looked for an event's end in vain */
     size_t elements; /* of the array that it is in */
     size_t skip_to;  /* behind an event whose id is at fault */
     /*

@@ -356,6 +356,7 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->state = AT_START;
     scan->envelope = SIZE_MAX;
     scan->event_at = 0;
+    scan->searched = 0;
     scan->elements = 0;
     scan->skip_to = 0;
     scan->error_offset = 0;
@@ -440,23 +441,26 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
 }
 
 /* Where the event ends that is at fault, if its brackets and quotes tell and what follows is what
- * may follow an event; 0: they do not. */
-static size_t json_end_of_event(const struct json_scan *scan)
+ * may follow an event; 0: they do not. All looks in vain together read the body about once: each of
+ * a million broken lines could make us read all the others. */
+static size_t json_end_of_event(struct json_scan *scan)
 {
     const char *const end = scan->body + scan->len;
     const char *at = scan->body + scan->event_at;
     const bool in_array = scan->state == IN_ARRAY || scan->state == IN_ENVELOPE;
     struct slice text;
 
-    if (at == end || *at != '{')
+    if (at == end || *at != '{' || scan->searched > scan->len)
         return 0;
     text = members_value(at, end);
+    scan->searched += text.len;
     if (text.len < 2 || text.data[text.len - 1] != '}' ||
         text.data + text.len <= scan->body + scan->error_offset)
         return 0;
     at = json_skip_space(text.data + text.len, end);
     if (in_array ? at == end || (*at != ',' && *at != ']') : at < end && *at != '{')
         return 0;
+    scan->searched -= text.len;
     return (size_t)(text.data + text.len - scan->body);
 }
 

@@ -241,6 +241,30 @@ static void a_lenient_scan_goes_on_behind_what_is_at_fault(void **state)
     EXPECT_LENIENT("", "0 The body holds no event.");
 }
 
+/* Would each search for its end go on through all the others, this took minutes. */
+static void a_million_broken_lines_are_passed_over_in_one_pass(void **state)
+{
+    const size_t lines = 1000000, len = 4 * lines;
+    char *body = malloc(len);
+    struct json_scan scan;
+    struct json_scan_event event;
+    size_t bad = 0;
+
+    (void)state;
+    begin("");
+    add_member(0, "id", "");
+    assert_non_null(body);
+    for (size_t i = 0; i < lines; i++)
+        memcpy(body + 4 * i, i % 2 == 0 ? "{xx\n" : "{\"x\n", 4);
+    json_scan_init(&scan, &fields, body, len);
+    while (json_scan_next(&scan, &event) == JSON_SCAN_INVALID_JSON &&
+           json_scan_skip(&scan, JSON_SCAN_INVALID_JSON))
+        bad++;
+    assert_int_equal(bad, lines);
+    assert_true(scan.searched <= 2 * len);
+    free(body);
+}
+
 static void a_member_that_the_request_fills_is_refused_or_told(void **state)
 {
     struct json_scan scan;
@@ -283,6 +307,7 @@ int main(void)
         cmocka_unit_test(a_header_names_the_request_and_a_number_its_later_events),
         cmocka_unit_test(a_missing_id_is_generated_or_made_of_the_bytes),
         cmocka_unit_test(a_lenient_scan_goes_on_behind_what_is_at_fault),
+        cmocka_unit_test(a_million_broken_lines_are_passed_over_in_one_pass),
         cmocka_unit_test(a_member_that_the_request_fills_is_refused_or_told),
     };
 
