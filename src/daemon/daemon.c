@@ -672,8 +672,9 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     daemon_log_strangers(config);
     daemon_log_certificate(config);
     event_log_install();
-    limits_raise_files(config);
-    err = daemon_start(&daemon);
+    err = limits_raise_files(config);
+    if (err == 0)
+        err = daemon_start(&daemon);
     if (err == -ECANCELED) {
         log_info("stopped before serving");
         status = 0;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "alloy/front.h"
 #include "alloy/log.h"
 
 /* The default of server.max_connections means "plenty". Nobody has asked for exactly that many, so
@@ -19,31 +20,17 @@
 #define CONNECTIONS_DEFAULT 65536
 #define CONNECTIONS_PLENTY 8192
 
-/* Descriptors besides those of clients. */
-#define FILES_FIXED 64   /* stdio, journal, L1, dead letters, admin clients */
-#define FILES_A_FRONT 4  /* besides its listeners: epoll, eventfd, libevent's own */
-#define FILES_A_WORKER 4 /* Redis, a new connection to it, eventfds */
-#define FILES_A_STREAM 2 /* a probe of ClickHouse and one more idle connection */
-
-static uint64_t limits_files_beside_clients(const struct config *config)
-{
-    return FILES_FIXED +
-           config->server_threads * (FILES_A_FRONT + (uint64_t)config->server_address_count) +
-           config->admin_address_count + config->worker_threads * FILES_A_WORKER +
-           config->stream_count * FILES_A_STREAM + config->clickhouse_max_inflight;
-}
-
-void limits_raise_files(const struct config *config)
+int limits_raise_files(const struct config *config)
 {
     const uint64_t wanted = config->server_max_connections;
-    const uint64_t beside = limits_files_beside_clients(config);
+    const uint64_t beside = front_descriptor_reserve(config);
     const uint64_t needed = wanted + beside;
     struct rlimit files;
     uint64_t before, fit;
     enum log_level level;
 
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= needed)
-        return;
+        return 0;
     before = files.rlim_cur;
     files.rlim_cur = files.rlim_max < needed ? files.rlim_max : needed;
     if (setrlimit(RLIMIT_NOFILE, &files) != 0) {
@@ -52,9 +39,15 @@ void limits_raise_files(const struct config *config)
     }
     if (files.rlim_cur >= needed) {
         log_info("limit of open files raised from=%" PRIu64 " to=%" PRIu64, before, needed);
-        return;
+        return 0;
     }
-    fit = files.rlim_cur > beside ? files.rlim_cur - beside : 0;
+    if (files.rlim_cur <= beside) {
+        log_error("too few open files allowed limit=%" PRIu64 " needed_without_clients=%" PRIu64
+                  " action=\"raise LimitNOFILE or ulimit -n\"",
+                  (uint64_t)files.rlim_cur, beside);
+        return -EMFILE;
+    }
+    fit = files.rlim_cur - beside;
     level = wanted == CONNECTIONS_DEFAULT && fit >= CONNECTIONS_PLENTY ? LOG_LEVEL_INFO
                                                                        : LOG_LEVEL_WARN;
     log_write(level, LOG_MODULE,
@@ -62,4 +55,5 @@ void limits_raise_files(const struct config *config)
               " connections_fit=%" PRIu64 " max_connections=%" PRIu64
               " action=\"raise LimitNOFILE or ulimit -n, or lower server.max_connections\"",
               (uint64_t)files.rlim_cur, needed, fit, wanted);
+    return 0;
 }

@@ -442,10 +442,8 @@ static void front_connections_limit(struct conn_shared *shared, const struct con
     shared->refused_max = REFUSED_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return;
-    /* When the limit hardly covers the reserve, clients still get a quarter of it. */
-    room = limit.rlim_cur - reserve;
-    if (limit.rlim_cur < reserve || room < limit.rlim_cur / 4)
-        room = limit.rlim_cur / 4;
+    /* The daemon does not start with less (limits.c). */
+    room = limit.rlim_cur > reserve ? limit.rlim_cur - reserve : 0;
     if (shared->refused_max > room / 4)
         shared->refused_max = room / 4;
     room -= shared->refused_max;

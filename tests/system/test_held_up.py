@@ -252,6 +252,16 @@ def test_too_few_open_files_are_told_with_the_figure(make_alloyd, wanted, hard, 
     assert line and hard - 200 < int(line[2]) == hard - (int(line[1]) - wanted) < hard
 
 
+def test_no_start_without_room_for_one_client(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events"))
+    alloyd.allow_exit = {1}
+    spawn_limited(alloyd, 64, 100)
+    alloyd.spawn_only()
+    assert alloyd.wait() == 1
+    assert re.search(r"level=error .*too few open files allowed\" limit=100 needed_without_clients=\d+ action=\"raise Limit",
+                     alloyd.log())
+
+
 # ---- threads that hang
 
 PTRACE_ATTACH, PTRACE_DETACH, WALL = 16, 17, 0x40000000
