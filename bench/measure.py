@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/run measures with: processes by pid from /proc, wrk, and the judgement of the books."""
+"""What bench/run measures with: processes by pid from /proc, load and wrk, and the judgement of the books."""
 
 import json
 import os
@@ -68,6 +68,27 @@ def run_wrk(url, script, options, arguments=()):
     return result
 
 
+def build_load(folder):
+    """Compiles bench/load.c into folder; returns the program."""
+    program = pathlib.Path(folder) / "load"
+    done = subprocess.run(["cc", "-O2", "-o", program, BENCH / "load.c", "-lssl", "-lcrypto", "-lm", "-lpthread"],
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"bench/load.c cannot be built: {done.stderr[-2000:]}")
+    return program
+
+
+def run_load(program, url, options, *arguments):
+    """Runs load to its end; returns what it prints. options: threads, connections, seconds."""
+    argv = [program, "--threads", options.load_threads, "--connections", options.connections, "--seconds", options.seconds,
+            *arguments, url]
+    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False)
+    found = re.search(r"^RESULT (\{.*\})$", done.stdout, re.M)
+    if done.returncode != 0 or not found:
+        raise Failure(f"load failed with {done.returncode}: {done.stdout[-1000:]} {done.stderr[-1000:]}")
+    return json.loads(found.group(1))
+
+
 def answers_by_code(metrics):
     """{'202': n, ...} of /metrics."""
     pattern = re.compile(r'alloy_http_requests_total\{code="(\d+)"\}')
@@ -104,10 +125,10 @@ def judge(books, unique, rows=None):
 def judge_answers(load, codes, books, events_a_request):
     """What is wrong with the answers, likewise: 503 is backpressure, anything else but 202 is wrong.
 
-    load: as run_wrk() gives it. codes: as answers_by_code() gives them.
+    load: as run_load() or run_wrk() gives it. codes: as answers_by_code() gives them.
     """
     wrong = [f"{count} answers {code}" for code, count in codes.items() if code not in ("202", "503")]
-    wrong += [f"{count} {what} errors of wrk's" for what, count in load["errors"].items() if count and what != "status"]
+    wrong += [f"{count} {what} errors of the load" for what, count in load["errors"].items() if count and what != "status"]
     answered = codes.get("202", 0) * events_a_request
     booked = books["accepted"] + books["duplicate_l1"]
     if answered != booked:

@@ -293,3 +293,46 @@ def test_wrong_answers_are_judged_wrong(codes, errors, sentence):
     found = measure.judge_answers({"errors": errors}, codes, RIGHT, 1)
     assert len(found) == 1 and sentence in found[0], found
     assert measure.judge_answers({"errors": {"status": 7}}, {"202": 12, "503": 7}, RIGHT, 1) == []
+
+
+# ---- bench/load
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Runs bench/load against an alloyd; returns what it printed."""
+    program = measure.build_load(tmp_path_factory.mktemp("load"))
+
+    def run(alloyd, *arguments, url=None):
+        done = subprocess.run([program, *map(str, arguments), url or f"http://127.0.0.1:{alloyd.port}/v1/events"],
+                              capture_output=True, text=True, timeout=harness.DEADLINE, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.removeprefix("RESULT "))
+    return run
+
+
+@pytest.mark.parametrize("arguments, events", [((), 1), (("--pipeline", 16, "--threads", 2), 1), (("--events", 50), 50),
+                                               (("--rate", 2000, "--bytes", 4000), 1)])
+def test_load_counts_what_alloyd_counts(make_alloyd, load, arguments, events):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", clickhouse={"url": "discard:"})).start()
+    result = load(alloyd, "--seconds", 1, "--connections", 8, *arguments)
+    answers = measure.answers_by_code(alloyd.metrics())
+    # What is under way at the end is answered and not read.
+    assert 0 <= sum(answers.values()) - result["requests"] <= 8 * 16
+    assert sum(result["codes"].values()) == result["requests"] > 0 and result["errors"]["read"] == 0
+    books = alloyd.books()
+    assert books["duplicate_l1"] == 0 and books["accepted"] == answers["202"] * events
+
+
+def test_load_in_an_open_loop_counts_the_time_in_which_nobody_answered(make_alloyd, load):
+    alloyd = make_alloyd(sections_for(None, None, "default.events", clickhouse={"url": "discard:"})).start()
+    stop = threading.Timer(0.5, alloyd.signal, [signal.SIGSTOP])
+    go_on = threading.Timer(1.5, alloyd.signal, [signal.SIGCONT])
+    for timer in stop, go_on:
+        timer.start()
+    result = load(alloyd, "--seconds", 2, "--connections", 4, "--rate", 1000)
+    # Half of 2000 requests were due while it stood still, and waited for half a second on average.
+    # A closed loop would have sent 4.
+    assert result["latency_us"]["max"] > 900_000 and result["latency_us"]["p90"] > 500_000
+    for timer in stop, go_on:
+        timer.join()
