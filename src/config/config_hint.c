@@ -12,6 +12,7 @@
 
 #include "config_stream.h"
 #include "alloy/ini.h"
+#include "alloy/nearest.h"
 
 #define WORD_MAX 40 /* a longer one is not compared */
 
@@ -120,55 +121,6 @@ const char *config_hint_literal(const char *key, const char *value)
 
 /* ---- misspelt words ---- */
 
-static size_t config_hint_min(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Letters to insert, delete, replace or swap until a is b (optimal string alignment). */
-static size_t config_hint_distance(const char *a, const char *b)
-{
-    const size_t a_len = strlen(a), b_len = strlen(b);
-    size_t rows[3][WORD_MAX + 1];
-
-    if (a_len > WORD_MAX || b_len > WORD_MAX)
-        return SIZE_MAX;
-    for (size_t k = 0; k <= b_len; k++)
-        rows[0][k] = k;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t *row = rows[i % 3], *last = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
-
-        row[0] = i;
-        for (size_t k = 1; k <= b_len; k++) {
-            const bool same = a[i - 1] == b[k - 1];
-
-            row[k] = config_hint_min(last[k - 1] + !same, config_hint_min(last[k], row[k - 1]) + 1);
-            if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1])
-                row[k] = config_hint_min(row[k], before[k - 2] + 1);
-        }
-    }
-    return rows[a_len % 3][b_len];
-}
-
-/* The nearest word so far. */
-struct nearest {
-    const char *to;
-    const char *word; /* NULL: none is near */
-    size_t distance;
-};
-
-static void config_hint_try(struct nearest *nearest, const char *word)
-{
-    const size_t distance = config_hint_distance(nearest->to, word);
-
-    /* One letter in three, so that short words do not become others. */
-    if (distance <= (strlen(nearest->to) + 2) / 3 && distance < strlen(word) &&
-        (nearest->word == NULL || distance < nearest->distance)) {
-        nearest->word = word;
-        nearest->distance = distance;
-    }
-}
-
 static const char *config_hint_say(const struct nearest *nearest, char out[CONFIG_HINT_MAX])
 {
     out[0] = '\0';
@@ -183,7 +135,7 @@ const char *config_hint_key(const char *section, const char *key, char out[CONFI
 
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
         if (strcmp(config_keys[i].section, section) == 0)
-            config_hint_try(&nearest, config_keys[i].name);
+            nearest_try(&nearest, config_keys[i].name);
     if (nearest.word == NULL && strcmp(section, "clickhouse") == 0)
         snprintf(out, CONFIG_HINT_MAX, "; a setting of ClickHouse is given as setting.%.*s",
                  WORD_MAX, key);
@@ -203,7 +155,7 @@ const char *config_hint_stream_key(const char *key, char out[CONFIG_HINT_MAX])
     const char *dot = strchr(key, '.');
 
     for (size_t i = 0; i < STREAM_KEY_COUNT; i++)
-        config_hint_try(&nearest, config_stream_keys[i]);
+        nearest_try(&nearest, config_stream_keys[i]);
     config_hint_say(&nearest, out);
     if (dot != NULL)
         snprintf(out, CONFIG_HINT_MAX, "; did you mean " CONFIG_COLUMN_PREFIX "%.*s?", WORD_MAX,
@@ -222,6 +174,6 @@ const char *config_hint_section(const char *section, char out[CONFIG_HINT_MAX])
         return out;
     }
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
-        config_hint_try(&nearest, config_keys[i].section);
+        nearest_try(&nearest, config_keys[i].section);
     return config_hint_say(&nearest, out);
 }

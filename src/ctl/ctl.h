@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl.h - the commands of alloyctl. Each prints to out, prints problems to standard error, and
- * returns the exit status of the process.
+ * ctl.h - the work of alloyctl's commands. Each prints to out, prints problems to standard error,
+ * and returns the exit status of the process. ctl_commands.h has the commands themselves.
  *
  * Runs on: main thread.
  */
@@ -17,6 +17,17 @@
 
 #define CTL_USAGE 2 /* exit status for a wrong command line */
 #define CTL_LINE_MAX 200
+
+#define CTL_URL "http://127.0.0.1:8080"
+#define CTL_ADMIN_URL "http://127.0.0.1:8081"
+#define CTL_CONFIG "/etc/alloy/alloy.ini"
+#define CTL_LETTERS_DIR "/var/lib/alloy/dead-letter"
+
+/* Where a command prints, and how. */
+struct ctl_out {
+    FILE *file;
+    bool json; /* one JSON document in place of text for people */
+};
 
 /* Selects letters for a command. */
 struct ctl_filter {
@@ -52,8 +63,8 @@ struct ctl_show {
  * journal's folder. */
 int ctl_letters_none(const char *dir, FILE *out);
 /* dead-letter list, show. */
-int ctl_letters_list(const char *dir, FILE *out);
-int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out);
+int ctl_letters_list(const char *dir, struct ctl_out out);
+int ctl_letters_show(const char *dir, const struct ctl_show *show, struct ctl_out out);
 
 struct ctl_replay {
     const char *dir;
@@ -64,14 +75,7 @@ struct ctl_replay {
     bool keep;            /* leave the files as they are */
 };
 /* dead-letter replay. */
-int ctl_replay(const struct ctl_replay *replay);
-
-struct ctl_admin {
-    const char *url;      /* of alloyd's admin port, without a path */
-    const char *key_file; /* whose first line is its key; NULL: it needs none */
-};
-/* bury. */
-int ctl_bury(const struct ctl_admin *admin, const char *stream, FILE *out);
+int ctl_replay(const struct ctl_replay *replay, struct ctl_out out);
 
 /* Which key, in which file. */
 struct ctl_key {
@@ -83,13 +87,13 @@ struct ctl_key {
 /* The owned path that auth.keys_file has in a configuration; NULL: none, told. */
 char *ctl_keys_file(const char *config);
 /* key add, list, remove. add prints the key, and nothing else, to out. */
-int ctl_key_add(const struct ctl_key *key, FILE *out);
-int ctl_key_list(const char *path, FILE *out);
-int ctl_key_remove(const struct ctl_key *key, FILE *out);
+int ctl_key_add(const struct ctl_key *key, struct ctl_out out);
+int ctl_key_list(const char *path, struct ctl_out out);
+int ctl_key_remove(const struct ctl_key *key, struct ctl_out out);
 
 /* journal inspect, verify. */
-int ctl_journal_inspect(const char *dir, FILE *out);
-int ctl_journal_verify(const char *dir, FILE *out);
+int ctl_journal_inspect(const char *dir, struct ctl_out out);
+int ctl_journal_verify(const char *dir, struct ctl_out out);
 
 /* ---- pure parts, for tests ---- */
 

@@ -3,137 +3,95 @@
  * ctl_bury.c - alloyctl bury: tells a running alloyd to write a stream's refused events to the
  * dead-letter folder. When ClickHouse refuses every row of a stream, alloyd keeps them until then.
  *
- * Runs on: main thread. Uses libcurl.
- * Owns: the request.
+ * Runs on: main thread.
+ * Owns: nothing.
  */
-#include "ctl.h"
+#include "ctl_commands.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include <curl/curl.h>
-
-#define ANSWER_MAX 1024
-#define TIMEOUT_S 30L
-
-struct answer {
-    char text[ANSWER_MAX]; /* the beginning of the answer */
-    size_t len;
-};
+#include "ctl_admin.h"
+#include "ctl_json.h"
 
 bool ctl_read_buried(const char *body, uint64_t *events)
 {
     return sscanf(body, " { \"asked\" : true , \"events\" : %" SCNu64, events) == 1;
 }
 
-static size_t ctl_bury_on_answer(char *data, size_t size, size_t n, void *arg)
+static int ctl_bury_tell_done(const char *stream, uint64_t events, struct ctl_out out)
 {
-    struct answer *answer = arg;
-    const size_t room = ANSWER_MAX - 1 - answer->len;
-    const size_t take = size * n < room ? size * n : room;
-
-    memcpy(answer->text + answer->len, data, take);
-    answer->len += take;
-    return size * n;
-}
-
-/* The owned URL to post to; NULL: out of memory. */
-static char *ctl_bury_url(CURL *easy, const char *admin, const char *stream)
-{
-    char *name = curl_easy_escape(easy, stream, 0);
-    char *url = NULL;
-    size_t len = strlen(admin);
-
-    while (len > 0 && admin[len - 1] == '/')
-        len--;
-    if (name != NULL && asprintf(&url, "%.*s/streams/%s/bury", (int)len, admin, name) < 0)
-        url = NULL;
-    curl_free(name);
-    return url;
+    if (out.json)
+        return ctl_print_json(json_pack("{s:o, s:o}", "stream", ctl_json_text(stream), "events",
+                                        ctl_json_number(events)),
+                              out.file);
+    if (events == 0)
+        fprintf(out.file, "stream %s: no refused events are kept\n", stream);
+    else
+        fprintf(out.file, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream,
+                events, ctl_plural(events));
+    return EXIT_SUCCESS;
 }
 
 /* Prints what an answer means; returns the exit status. */
-static int ctl_bury_tell(const char *admin, const char *stream, long status, struct answer *answer,
-                         FILE *out)
+static int ctl_bury_tell(const char *admin, const char *stream,
+                         const struct ctl_http_answer *answer, struct ctl_out out)
 {
-    const char *line = ctl_one_line(answer->text);
     uint64_t events;
 
-    if (status == 200 && ctl_read_buried(answer->text, &events)) {
-        if (events == 0)
-            fprintf(out, "stream %s: no refused events are kept\n", stream);
-        else
-            fprintf(out, "stream %s: %" PRIu64 " event%s will go to the dead letters\n", stream,
-                    events, ctl_plural(events));
-        return EXIT_SUCCESS;
-    }
-    if (status == 404)
-        fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream, line);
-    else
-        fprintf(stderr, "alloyctl: %s did not bury events of stream %s (HTTP status %ld): %s\n",
-                admin, stream, status, line);
-    return EXIT_FAILURE;
-}
-
-/* Posts, and prints the result. Returns the exit status. */
-static int ctl_bury_post(CURL *easy, const struct ctl_admin *admin, const char *stream, FILE *out)
-{
-    /* alloyd wants this header, which a web page in a browser cannot set. */
-    struct curl_slist *headers = curl_slist_append(NULL, "Alloy-Control: 1");
-    char *url = ctl_bury_url(easy, admin->url, stream);
-    char key[CTL_KEY_ROOM] = "";
-    char error[CURL_ERROR_SIZE] = "";
-    struct answer answer = {.len = 0};
-    CURLcode result = CURLE_OUT_OF_MEMORY;
-    long status = 0;
-
-    if (admin->key_file != NULL && !ctl_read_key(admin->key_file, key)) {
-        curl_slist_free_all(headers);
-        free(url);
+    if (answer->status == 0) {
+        fprintf(stderr, "alloyctl: %s does not answer: %s\n", admin, answer->error);
         return EXIT_FAILURE;
     }
-    if (headers != NULL && url != NULL) {
-        curl_easy_setopt(easy, CURLOPT_URL, url);
-        curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
-        if (key[0] != '\0') {
-            curl_easy_setopt(easy, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
-            curl_easy_setopt(easy, CURLOPT_XOAUTH2_BEARER, key);
-        }
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
-        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, ctl_bury_on_answer);
-        curl_easy_setopt(easy, CURLOPT_WRITEDATA, &answer);
-        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
-        curl_easy_setopt(easy, CURLOPT_TIMEOUT, TIMEOUT_S);
-        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(easy, CURLOPT_USERAGENT, "alloyctl/" ALLOY_VERSION);
-        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-        result = curl_easy_perform(easy);
-        curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-        /* The buffer is on this function's stack. */
-        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
-    }
-    curl_slist_free_all(headers);
-    free(url);
-    if (result == CURLE_OK)
-        return ctl_bury_tell(admin->url, stream, status, &answer, out);
-    fprintf(stderr, "alloyctl: %s does not answer: %s\n", admin->url,
-            error[0] != '\0' ? error : curl_easy_strerror(result));
+    if (answer->status == 200 && ctl_read_buried(answer->body, &events))
+        return ctl_bury_tell_done(stream, events, out);
+    if (answer->status == 404)
+        fprintf(stderr, "alloyctl: the alloyd at %s has no stream %s: %s\n", admin, stream,
+                ctl_one_line(answer->body));
+    else
+        fprintf(stderr, "alloyctl: %s did not bury events of stream %s (HTTP status %ld): %s\n",
+                admin, stream, answer->status, ctl_one_line(answer->body));
     return EXIT_FAILURE;
 }
 
-int ctl_bury(const struct ctl_admin *admin, const char *stream, FILE *out)
+static int ctl_bury_run(const struct ctl_given *given)
 {
+    const char *stream = ctl_word(given, 0);
+    char *name = ctl_http_escape(stream);
+    char *path = NULL;
+    struct ctl_admin admin;
+    struct ctl_http_answer answer;
     int status = EXIT_FAILURE;
-    CURL *easy;
 
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-    easy = curl_easy_init();
-    if (easy == NULL)
+    if (name == NULL || asprintf(&path, "streams/%s/bury", name) < 0) {
         fputs("alloyctl: out of memory\n", stderr);
-    else
-        status = ctl_bury_post(easy, admin, stream, out);
-    curl_easy_cleanup(easy);
-    curl_global_cleanup();
+        path = NULL;
+    } else if (ctl_admin_open(&admin, given)) {
+        ctl_admin_post(&admin, path, &answer);
+        status = ctl_bury_tell(admin.url, stream, &answer, given->out);
+        ctl_admin_close(&admin);
+    }
+    free(path);
+    free(name);
     return status;
 }
+
+static const struct ctl_option ctl_bury_options[] = {
+    CTL_OPTION_ADMIN, CTL_OPTION_ADMIN_KEY_FILE, {.name = NULL}};
+
+const struct ctl_command ctl_bury_command = {
+    .name = "bury",
+    .summary = "make dead letters of what ClickHouse refuses of a whole stream",
+    .words = "STREAM",
+    .which = "which stream?",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "Tells a running alloyd to move the events of STREAM that ClickHouse refuses to the "
+            "dead letters, from where they can be replayed. alloyd keeps them while ClickHouse "
+            "refuses every event of the stream, which /readyz reports as "
+            "clickhouse.STREAM.refuses.\n\n"
+            "Returns at once and prints how many events are to be buried; "
+            "alloy_events_dead_lettered_total shows the progress.",
+    .options = ctl_bury_options,
+    .run = ctl_bury_run,
+};

@@ -7,8 +7,9 @@
  *
  * Runs on: main thread. Owns: the sums.
  */
-#include "ctl.h"
+#include "ctl_commands.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@
 #include "alloy/journal_dir.h"
 #include "alloy/segment.h"
 #include "alloy/files.h"
+#include "ctl_json.h"
 
 #define ISO_MAX 25
 #define STREAMS_MAX 1024 /* names in all segments together: streams come and go */
@@ -43,7 +45,9 @@ struct walk {
     const char *dir;
     struct journal_dir folder;
     FILE *out;
-    bool verify; /* print problems, not sums; else problems are only counted */
+    json_t *segment_list; /* for --json; NULL: text is printed */
+    json_t *problem_list; /* the same */
+    bool verify;          /* print problems, not sums; else problems are only counted */
     uint64_t segments;
     uint64_t records;
     uint64_t problems;
@@ -76,18 +80,22 @@ static const char *ctl_journal_state_name(uint16_t state)
 static PRINTF_LIKE(4, 5) void ctl_journal_tell_problem(struct walk *walk, uint32_t number,
                                                        size_t offset, const char *format, ...)
 {
-    char name[SEGMENT_NAME_MAX];
+    char name[SEGMENT_NAME_MAX], text[256];
     va_list args;
 
     walk->problems++;
-    if (!walk->verify)
+    if (!walk->verify && walk->problem_list == NULL)
         return;
     segment_name(name, number, "alj");
-    fprintf(walk->out, "%s: offset %zu: ", name, offset);
     va_start(args, format);
-    vfprintf(walk->out, format, args);
+    vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    fputc('\n', walk->out);
+    if (walk->problem_list != NULL)
+        json_array_append_new(walk->problem_list,
+                              json_pack("{s:s, s:o, s:s}", "segment", name, "offset",
+                                        ctl_json_number(offset), "problem", text));
+    else
+        fprintf(walk->out, "%s: offset %zu: %s\n", name, offset, text);
 }
 
 /* Says what is wrong at offset, where there is no valid record. */
@@ -241,6 +249,37 @@ static void ctl_journal_print_head(FILE *out, const char *first)
     fprintf(out, " %12s  %s\n", "LIVE BYTES", "OLDEST LIVE");
 }
 
+/* The owned counts of a sum by state, with the bytes and the age of what is LIVE. */
+static json_t *ctl_journal_json_sum(const struct sum *sum)
+{
+    json_t *object = json_object();
+
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        char name[16];
+        const char *state = ctl_journal_state_name((uint16_t)states[i]);
+        size_t len = 0;
+
+        for (; state[len] != '\0' && len + 1 < sizeof(name); len++)
+            name[len] = (char)tolower((unsigned char)state[len]);
+        name[len] = '\0';
+        json_object_set_new(object, name, ctl_json_number(sum->counts[i]));
+    }
+    json_object_set_new(object, "live_bytes", ctl_json_number(sum->live_bytes));
+    json_object_set_new(object, "oldest_live", ctl_json_time(sum->oldest_live_ms));
+    return object;
+}
+
+static void ctl_journal_json_segment(struct walk *walk, const struct segment *segment, size_t used,
+                                     uint64_t size)
+{
+    json_t *object = ctl_journal_json_sum(&walk->segment);
+
+    json_object_set_new(object, "number", ctl_json_number(segment->number));
+    json_object_set_new(object, "used", ctl_json_number(used));
+    json_object_set_new(object, "size", ctl_json_number(size));
+    json_array_append_new(walk->segment_list, object);
+}
+
 static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir_file *file)
 {
     const struct segment_spec spec = {.dir_fd = walk->folder.fd,
@@ -259,7 +298,7 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
                                            : strerror(-err);
 
         ctl_journal_tell_problem(walk, file->number, 0, "%s", why);
-        if (!walk->verify)
+        if (!walk->verify && walk->segment_list == NULL)
             fprintf(walk->out, "%10u  %s\n", file->number, why);
         return;
     }
@@ -269,7 +308,9 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
         ctl_journal_tell_problem(walk, file->number, segment->limit,
                                  "the file ends here, not at %" PRIu64, size);
     end = ctl_journal_read_records(walk, segment);
-    if (!walk->verify) {
+    if (walk->segment_list != NULL) {
+        ctl_journal_json_segment(walk, segment, end, size);
+    } else if (!walk->verify) {
         fprintf(walk->out, "%10u %12zu %12" PRIu64, file->number, end, size);
         ctl_journal_print_sum(walk->out, &walk->segment);
     }
@@ -292,32 +333,47 @@ static int ctl_journal_tell_set_aside(void *arg, const char *found)
     return 0;
 }
 
-static void ctl_journal_print_owner(const struct walk *walk)
+/* The process that used the folder last; 0: unknown. */
+static long ctl_journal_last_user(const struct walk *walk)
 {
     int fd = openat(walk->folder.fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     char text[32] = "";
-    long pid;
 
     if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
         text[0] = '\0';
     if (fd >= 0)
         close(fd);
-    pid = strtol(text, NULL, 10);
+    return strtol(text, NULL, 10);
+}
+
+static bool ctl_journal_is_there(long pid)
+{
+    return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+static void ctl_journal_print_owner(const struct walk *walk)
+{
+    const long pid = ctl_journal_last_user(walk);
+
     fprintf(walk->out, "journal     %s\ninstance    %016" PRIx64 "\n", walk->dir,
             walk->folder.instance_id);
     if (pid > 0)
         fprintf(walk->out, "last user   pid %ld%s\n", pid,
-                kill((pid_t)pid, 0) == 0 || errno == EPERM ? " (there is such a process)"
-                                                           : " (has ended)");
+                ctl_journal_is_there(pid) ? " (there is such a process)" : " (has ended)");
 }
 
-static int ctl_journal_begin(struct walk *walk, const char *dir, FILE *out)
+static int ctl_journal_begin(struct walk *walk, const char *dir, struct ctl_out out)
 {
     char error[JOURNAL_DIR_ERROR_MAX];
 
-    *walk = (struct walk){.dir = dir, .out = out};
-    if (journal_dir_peek(&walk->folder, dir, error) == 0)
+    *walk = (struct walk){.dir = dir, .out = out.file};
+    if (journal_dir_peek(&walk->folder, dir, error) == 0) {
+        if (out.json) {
+            walk->segment_list = json_array();
+            walk->problem_list = json_array();
+        }
         return 0;
+    }
     fprintf(stderr, "alloyctl: %s\n", error);
     return -1;
 }
@@ -325,60 +381,163 @@ static int ctl_journal_begin(struct walk *walk, const char *dir, FILE *out)
 static void ctl_journal_end(struct walk *walk)
 {
     free(walk->streams);
+    json_decref(walk->segment_list);
+    json_decref(walk->problem_list);
     journal_dir_peek_end(&walk->folder);
 }
 
-int ctl_journal_inspect(const char *dir, FILE *out)
+/* Reads all segments. */
+static void ctl_journal_read_all(struct walk *walk)
+{
+    for (size_t i = 0; i < walk->folder.file_count; i++)
+        ctl_journal_read_segment(walk, &walk->folder.files[i]);
+    if (walk->verify || walk->problem_list != NULL)
+        (void)!files_list(walk->folder.fd, ctl_journal_tell_set_aside, walk);
+}
+
+static void ctl_journal_print_streams(const struct walk *walk, struct sum *total)
+{
+    if (walk->stream_count > 0) {
+        fputc('\n', walk->out);
+        ctl_journal_print_head(walk->out, "STREAM                              ");
+    }
+    for (size_t i = 0; i < walk->stream_count; i++) {
+        const struct sum *sum = &walk->streams[i];
+
+        fprintf(walk->out, "%-36s", sum->name);
+        ctl_journal_print_sum(walk->out, sum);
+        total->live_bytes += sum->live_bytes;
+        total->live += sum->live;
+    }
+}
+
+static int ctl_journal_print_document(const struct walk *walk)
+{
+    const long pid = ctl_journal_last_user(walk);
+    json_t *streams = json_array();
+    char instance[17];
+    struct sum total = {0};
+
+    for (size_t i = 0; i < walk->stream_count; i++) {
+        json_t *object = ctl_journal_json_sum(&walk->streams[i]);
+
+        json_object_set_new(object, "stream", ctl_json_text(walk->streams[i].name));
+        json_array_append_new(streams, object);
+        total.live += walk->streams[i].live;
+        total.live_bytes += walk->streams[i].live_bytes;
+    }
+    snprintf(instance, sizeof(instance), "%016" PRIx64, walk->folder.instance_id);
+    return ctl_print_json(
+        json_pack("{s:o, s:s, s:{s:o, s:b}, s:o, s:o, s:o, s:O, s:o, s:O}", "dir",
+                  ctl_json_text(walk->dir), "instance", instance, "last_user", "pid",
+                  pid > 0 ? json_integer(pid) : json_null(), "running", ctl_journal_is_there(pid),
+                  "records", ctl_json_number(walk->records), "live", ctl_json_number(total.live),
+                  "live_bytes", ctl_json_number(total.live_bytes), "segments", walk->segment_list,
+                  "streams", streams, "problems", walk->problem_list),
+        walk->out);
+}
+
+int ctl_journal_inspect(const char *dir, struct ctl_out out)
 {
     struct walk walk;
     struct sum total = {0};
+    int status;
 
     if (ctl_journal_begin(&walk, dir, out) != 0)
         return EXIT_FAILURE;
+    if (out.json) {
+        ctl_journal_read_all(&walk);
+        status = ctl_journal_print_document(&walk);
+        if (walk.problems > 0)
+            status = EXIT_FAILURE;
+        ctl_journal_end(&walk);
+        return status;
+    }
     ctl_journal_print_owner(&walk);
-    fprintf(out, "segments    %zu\n", walk.folder.file_count);
+    fprintf(out.file, "segments    %zu\n", walk.folder.file_count);
     if (walk.folder.file_count > 0) {
-        fputc('\n', out);
-        ctl_journal_print_head(out, "   SEGMENT         USED         SIZE");
+        fputc('\n', out.file);
+        ctl_journal_print_head(out.file, "   SEGMENT         USED         SIZE");
     }
-    for (size_t i = 0; i < walk.folder.file_count; i++)
-        ctl_journal_read_segment(&walk, &walk.folder.files[i]);
-    if (walk.stream_count > 0) {
-        fputc('\n', out);
-        ctl_journal_print_head(out, "STREAM                              ");
-    }
-    for (size_t i = 0; i < walk.stream_count; i++) {
-        const struct sum *sum = &walk.streams[i];
-
-        fprintf(out, "%-36s", sum->name);
-        ctl_journal_print_sum(out, sum);
-        total.live_bytes += sum->live_bytes;
-        total.live += sum->live;
-    }
+    ctl_journal_read_all(&walk);
+    ctl_journal_print_streams(&walk, &total);
     (void)!files_list(walk.folder.fd, ctl_journal_tell_set_aside, &walk);
-    fprintf(out, "\n%" PRIu64 " record%s, %" PRIu64 " of them LIVE, %" PRIu64 " byte%s\n",
+    fprintf(out.file, "\n%" PRIu64 " record%s, %" PRIu64 " of them LIVE, %" PRIu64 " byte%s\n",
             walk.records, ctl_plural(walk.records), total.live, total.live_bytes,
             ctl_plural(total.live_bytes));
     if (walk.problems > 0)
-        fprintf(out, "%" PRIu64 " problem%s: see alloyctl journal verify %s\n", walk.problems,
+        fprintf(out.file, "%" PRIu64 " problem%s: see alloyctl journal verify %s\n", walk.problems,
                 ctl_plural(walk.problems), dir);
+    status = walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     ctl_journal_end(&walk);
-    return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return status;
 }
 
-int ctl_journal_verify(const char *dir, FILE *out)
+int ctl_journal_verify(const char *dir, struct ctl_out out)
 {
     struct walk walk;
+    int status = EXIT_SUCCESS;
 
     if (ctl_journal_begin(&walk, dir, out) != 0)
         return EXIT_FAILURE;
     walk.verify = true;
-    for (size_t i = 0; i < walk.folder.file_count; i++)
-        ctl_journal_read_segment(&walk, &walk.folder.files[i]);
-    (void)!files_list(walk.folder.fd, ctl_journal_tell_set_aside, &walk);
-    fprintf(out, "%" PRIu64 " segment%s, %" PRIu64 " record%s, %" PRIu64 " problem%s\n",
-            walk.segments, ctl_plural(walk.segments), walk.records, ctl_plural(walk.records),
-            walk.problems, ctl_plural(walk.problems));
+    ctl_journal_read_all(&walk);
+    if (out.json)
+        status =
+            ctl_print_json(json_pack("{s:o, s:o, s:o, s:O}", "dir", ctl_json_text(dir), "segments",
+                                     ctl_json_number(walk.segments), "records",
+                                     ctl_json_number(walk.records), "problems", walk.problem_list),
+                           out.file);
+    else
+        fprintf(out.file, "%" PRIu64 " segment%s, %" PRIu64 " record%s, %" PRIu64 " problem%s\n",
+                walk.segments, ctl_plural(walk.segments), walk.records, ctl_plural(walk.records),
+                walk.problems, ctl_plural(walk.problems));
+    if (walk.problems > 0)
+        status = EXIT_FAILURE;
     ctl_journal_end(&walk);
-    return walk.problems > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return status;
 }
+
+/* ---- command line ---- */
+
+static int ctl_journal_run_inspect(const struct ctl_given *given)
+{
+    return ctl_journal_inspect(ctl_word(given, 0), given->out);
+}
+
+static int ctl_journal_run_verify(const struct ctl_given *given)
+{
+    return ctl_journal_verify(ctl_word(given, 0), given->out);
+}
+
+const struct ctl_command ctl_journal_group = {
+    .name = "journal",
+    .summary = "accepted events that are not yet in ClickHouse",
+    .help = "Accepted events that are not yet in ClickHouse, in DIR (journal.dir).",
+};
+
+const struct ctl_command ctl_journal_inspect_command = {
+    .name = "journal inspect",
+    .summary = "what waits in a journal, by segment and stream",
+    .words = "DIR",
+    .which = "which folder?",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "Prints segments and streams of the journal in DIR: records by state, bytes, and the "
+            "oldest that waits. Only reads, takes no lock, and works whether alloyd runs or not. "
+            "Exit status 1 when there are problems, which verify lists.",
+    .run = ctl_journal_run_inspect,
+};
+
+const struct ctl_command ctl_journal_verify_command = {
+    .name = "journal verify",
+    .summary = "check every checksum of a journal",
+    .words = "DIR",
+    .which = "which folder?",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "Checks every checksum of the journal in DIR, and prints segment and offset of each "
+            "problem. Only reads, takes no lock, and works whether alloyd runs or not. Exit status "
+            "1 when there are problems.",
+    .run = ctl_journal_run_verify,
+};

@@ -9,7 +9,7 @@
  * Runs on: main thread.
  * Owns: the file while it is locked.
  */
-#include "ctl.h"
+#include "ctl_commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,7 @@
 #include "alloy/files.h"
 #include "alloy/ini.h"
 #include "alloy/keys.h"
+#include "ctl_json.h"
 
 /* A keys file, locked. */
 struct ctl_keys {
@@ -195,7 +196,22 @@ static int ctl_keys_append(const struct ctl_keys *file, const char *line)
     return err;
 }
 
-int ctl_key_add(const struct ctl_key *key, FILE *out)
+/* Prints the key, and nothing else, unless a program reads it. */
+static int ctl_keys_tell_added(const struct ctl_key *key, const char *token, struct ctl_out out)
+{
+    if (out.json)
+        return ctl_print_json(json_pack("{s:s, s:s, s:o}", "name", key->name, "key", token, "file",
+                                        ctl_json_text(key->file)),
+                              out.file);
+    fprintf(out.file, "%s\n", token);
+    fprintf(stderr,
+            "alloyctl: key %s is in %s. Keep it: only its hash is there, and nobody can show it\n"
+            "alloyctl: again. alloyd takes it after a reload (HUP).\n",
+            key->name, key->file);
+    return EXIT_SUCCESS;
+}
+
+int ctl_key_add(const struct ctl_key *key, struct ctl_out out)
 {
     char token[KEYS_TOKEN_TEXT], hash[KEYS_HASH_TEXT], rate[24] = "";
     const struct slice name = {key->name, strlen(key->name)};
@@ -224,28 +240,37 @@ int ctl_key_add(const struct ctl_key *key, FILE *out)
     ctl_keys_close(&file);
     if (err != 0)
         return ctl_keys_fail(key->file, strerror(-err));
-    fprintf(out, "%s\n", token);
-    fprintf(stderr,
-            "alloyctl: key %s is in %s. Keep it: only its hash is there, and nobody can show it\n"
-            "alloyctl: again. alloyd takes it after a reload (HUP).\n",
-            key->name, key->file);
-    return EXIT_SUCCESS;
+    return ctl_keys_tell_added(key, token, out);
 }
 
-int ctl_key_list(const char *path, FILE *out)
+static void ctl_keys_print(const struct key *key, FILE *out)
+{
+    fprintf(out, "%s  streams: %s", key->name, key->stream_list);
+    if (key->rate > 0)
+        fprintf(out, "  events a second: %" PRIu64, key->rate);
+    fputc('\n', out);
+}
+
+int ctl_key_list(const char *path, struct ctl_out out)
 {
     struct ctl_keys file;
     int status = ctl_keys_begin(&file, path, false);
+    json_t *list = json_array();
 
     for (size_t i = 0; status == EXIT_SUCCESS && i < keys_count(file.keys); i++) {
         const struct key *key = keys_at(file.keys, i);
 
-        fprintf(out, "%s  streams: %s", key->name, key->stream_list);
-        if (key->rate > 0)
-            fprintf(out, "  events a second: %" PRIu64, key->rate);
-        fputc('\n', out);
+        if (!out.json)
+            ctl_keys_print(key, out.file);
+        else
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:s, s:o}", "name", key->name, "streams",
+                                            key->stream_list, "rate", ctl_json_number(key->rate)));
     }
     ctl_keys_close(&file);
+    if (status == EXIT_SUCCESS && out.json)
+        return ctl_print_json(json_pack("{s:O}", "keys", list), out.file);
+    json_decref(list);
     return status;
 }
 
@@ -304,7 +329,7 @@ static int ctl_keys_replace(const struct ctl_keys *file, unsigned without)
     return err != 0 ? err : ctl_keys_sync_folder(file->path);
 }
 
-int ctl_key_remove(const struct ctl_key *key, FILE *out)
+int ctl_key_remove(const struct ctl_key *key, struct ctl_out out)
 {
     const struct slice name = {key->name, strlen(key->name)};
     const struct key *found = NULL;
@@ -324,7 +349,152 @@ int ctl_key_remove(const struct ctl_key *key, FILE *out)
     ctl_keys_close(&file);
     if (err != 0)
         return ctl_keys_fail(key->file, strerror(-err));
+    if (status == EXIT_SUCCESS && out.json)
+        return ctl_print_json(
+            json_pack("{s:s, s:o}", "removed", key->name, "file", ctl_json_text(key->file)),
+            out.file);
     if (status == EXIT_SUCCESS)
-        fprintf(out, "key %s is removed; alloyd refuses it after a reload (HUP)\n", key->name);
+        fprintf(out.file, "key %s is removed; alloyd refuses it after a reload (HUP)\n", key->name);
     return status;
 }
+
+/* ---- command line ---- */
+
+static bool ctl_keys_good_streams(const char *value)
+{
+    return keys_streams_problem((struct slice){value, strlen(value)}) == NULL;
+}
+
+static bool ctl_keys_good_rate(const char *value)
+{
+    char *end;
+    unsigned long rate = strtoul(value, &end, 10);
+
+    return *value >= '0' && *value <= '9' && *end == '\0' && rate <= BUCKET_RATE_MAX;
+}
+
+/* Takes the key that the command line names. Returns its owned file, or NULL and in *status the
+ * exit status (reported). */
+static char *ctl_keys_take(const struct ctl_given *given, struct ctl_key *key, int *status)
+{
+    const char *name = ctl_word(given, 0);
+    const char *file = ctl_value(given, "file");
+    const char *problem = NULL;
+    char *path;
+
+    *key = (struct ctl_key){.name = name, .streams = "*"};
+    if (name != NULL)
+        problem = keys_name_problem((struct slice){name, strlen(name)});
+    if (problem != NULL) {
+        fprintf(stderr, "alloyctl: %s: '%s': %s\n", given->command->name, name, problem);
+        *status = ctl_refuse(given->command);
+        return NULL;
+    }
+    path = file != NULL ? strdup(file) : ctl_keys_file(ctl_value_or(given, "config", CTL_CONFIG));
+    *status = EXIT_FAILURE;
+    key->file = path;
+    return path;
+}
+
+static int ctl_keys_run_add(const struct ctl_given *given)
+{
+    struct ctl_key key;
+    int status;
+    char *file = ctl_keys_take(given, &key, &status);
+
+    key.streams = ctl_value_or(given, "streams", "*");
+    key.rate = strtoul(ctl_value_or(given, "rate", "0"), NULL, 10);
+    if (file != NULL)
+        status = ctl_key_add(&key, given->out);
+    free(file);
+    return status;
+}
+
+static int ctl_keys_run_list(const struct ctl_given *given)
+{
+    struct ctl_key key;
+    int status;
+    char *file = ctl_keys_take(given, &key, &status);
+
+    if (file != NULL)
+        status = ctl_key_list(file, given->out);
+    free(file);
+    return status;
+}
+
+static int ctl_keys_run_remove(const struct ctl_given *given)
+{
+    struct ctl_key key;
+    int status;
+    char *file = ctl_keys_take(given, &key, &status);
+
+    if (file != NULL)
+        status = ctl_key_remove(&key, given->out);
+    free(file);
+    return status;
+}
+
+#define OPTION_FILE                                                                             \
+    {                                                                                           \
+        .name = "file", .value = "FILE", .help = "the keys file", .takes = "the name of a file" \
+    }
+#define OPTION_KEYS_CONFIG \
+    CTL_OPTION_CONFIG("the configuration that names it (default " CTL_CONFIG ")")
+
+static const struct ctl_option ctl_keys_add_options[] = {
+    {.name = "streams",
+     .value = "NAMES",
+     .help = "the streams that the key is for (default *, all of them)",
+     .takes = "* or names of streams, with commas and no white space between them",
+     .good = ctl_keys_good_streams},
+    {.name = "rate",
+     .value = "N",
+     .help = "events a second (default 0, any number)",
+     .takes = "a number of events a second, from 0 to 1000000000",
+     .good = ctl_keys_good_rate},
+    OPTION_FILE,
+    OPTION_KEYS_CONFIG,
+    {.name = NULL}};
+static const struct ctl_option ctl_keys_options[] = {
+    OPTION_FILE, OPTION_KEYS_CONFIG, {.name = NULL}};
+
+const struct ctl_command ctl_key_group = {
+    .name = "key",
+    .summary = "keys with which clients may send",
+    .help = "The keys with which clients may send, in the file of auth.keys_file. It holds hashes "
+            "and no keys. alloyd reads it when it starts and at HUP.",
+};
+
+const struct ctl_command ctl_key_add_command = {
+    .name = "key add",
+    .summary = "make a key for a client, and print it this once",
+    .words = "NAME",
+    .which = "which key?",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "Makes a key, prints it this once, and adds a line with its hash to the keys file, "
+            "which is made if need be. alloyd takes it after a reload (HUP).",
+    .options = ctl_keys_add_options,
+    .run = ctl_keys_run_add,
+};
+
+const struct ctl_command ctl_key_list_command = {
+    .name = "key list",
+    .summary = "names, streams and rates of the keys",
+    .help = "Prints the name of each key, the streams that it is for, and its rate.",
+    .options = ctl_keys_options,
+    .run = ctl_keys_run_list,
+};
+
+const struct ctl_command ctl_key_remove_command = {
+    .name = "key remove",
+    .summary = "take a key away",
+    .words = "NAME",
+    .which = "which key?",
+    .words_min = 1,
+    .words_max = 1,
+    .help = "Removes the line of the key NAME from the keys file. alloyd refuses the key after a "
+            "reload (HUP).",
+    .options = ctl_keys_options,
+    .run = ctl_keys_run_remove,
+};

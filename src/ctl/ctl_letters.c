@@ -4,7 +4,7 @@
  *
  * Runs on: main thread. Owns: the sums.
  */
-#include "ctl.h"
+#include "ctl_commands.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "alloy/clock.h"
+#include "ctl_json.h"
 
 #define ISO_MAX 25
 
@@ -30,13 +31,17 @@ struct listing {
     struct sum file; /* of the file that is being read */
     struct sum *sums;
     size_t count;
-    bool waiting; /* the file's events have not been posted again */
+    uint64_t events, bytes; /* of all files */
+    bool waiting;           /* the file's events have not been posted again */
+    json_t *files;          /* for --json; NULL: text is printed */
 };
 
 struct showing {
     const struct ctl_show *show;
     const char *name;
     FILE *out;
+    bool json;
+    uint64_t shown;
     uint64_t unreadable;
 };
 
@@ -156,12 +161,39 @@ static void ctl_letters_print_sums(struct listing *listing, FILE *out)
     }
 }
 
+static const char *const states[] = {[LETTERS_WAITING] = "waiting",
+                                     [LETTERS_REPLAYING] = "replaying",
+                                     [LETTERS_REPLAYED] = "replayed"};
+
+static json_t *ctl_letters_json_file(const struct letters_file *file, const struct sum *sum)
+{
+    return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "file", ctl_json_text(file->name),
+                     "state", states[file->state], "events", ctl_json_number(sum->events), "bytes",
+                     ctl_json_number(file->bytes), "first", ctl_json_time(sum->first_ms), "last",
+                     ctl_json_time(sum->last_ms), "unreadable", ctl_json_number(sum->unreadable));
+}
+
+static json_t *ctl_letters_json_sums(struct listing *listing)
+{
+    json_t *sums = json_array();
+
+    if (listing->count > 0)
+        qsort(listing->sums, listing->count, sizeof(*listing->sums), ctl_letters_by_stream);
+    for (size_t i = 0; i < listing->count; i++) {
+        const struct sum *sum = &listing->sums[i];
+        const struct slice stream = {sum->stream, strlen(sum->stream)};
+
+        json_array_append_new(
+            sums, json_pack("{s:o, s:i, s:o, s:o, s:o}", "stream", ctl_json_escaped(stream), "code",
+                            sum->code, "events", ctl_json_number(sum->events), "first",
+                            ctl_json_time(sum->first_ms), "last", ctl_json_time(sum->last_ms)));
+    }
+    return sums;
+}
+
 static int ctl_letters_list_file(const struct letters *letters, const struct letters_file *file,
                                  struct listing *listing, FILE *out)
 {
-    static const char *const states[] = {[LETTERS_WAITING] = "waiting",
-                                         [LETTERS_REPLAYING] = "replaying",
-                                         [LETTERS_REPLAYED] = "replayed"};
     const struct sum *sum = &listing->file;
     char first[ISO_MAX], last[ISO_MAX];
     int err;
@@ -171,6 +203,10 @@ static int ctl_letters_list_file(const struct letters *letters, const struct let
     err = letters_visit(letters, file->name, ctl_letters_list_line, listing);
     if (err != 0)
         return err;
+    if (listing->files != NULL) {
+        json_array_append_new(listing->files, ctl_letters_json_file(file, sum));
+        return 0;
+    }
     fprintf(out, "%-9s %10" PRIu64 " %12" PRIu64 "  %-24s %-24s %s", states[file->state],
             sum->events, file->bytes, ctl_letters_when(sum->first_ms, first),
             ctl_letters_when(sum->last_ms, last), file->name);
@@ -181,39 +217,68 @@ static int ctl_letters_list_file(const struct letters *letters, const struct let
     return 0;
 }
 
-int ctl_letters_list(const char *dir, FILE *out)
+/* Lists the files, and adds up their events and bytes. Returns the exit status. */
+static int ctl_letters_list_files(const struct letters *letters, const char *dir,
+                                  struct listing *listing, FILE *out)
+{
+    int status = EXIT_SUCCESS;
+
+    for (size_t i = 0; i < letters->count; i++) {
+        int err = ctl_letters_list_file(letters, &letters->files[i], listing, out);
+
+        if (err == -ENOENT)
+            continue; /* removed or renamed meanwhile */
+        if (err != 0)
+            status = ctl_letters_fail(dir, letters->files[i].name, err);
+        if (listing->file.unreadable > 0)
+            status = EXIT_FAILURE;
+        listing->events += listing->file.events;
+        listing->bytes += letters->files[i].bytes;
+    }
+    return status;
+}
+
+static int ctl_letters_print_document(struct listing *listing, const char *dir, FILE *out)
+{
+    return ctl_print_json(json_pack("{s:o, s:o, s:o, s:O, s:o}", "dir", ctl_json_text(dir),
+                                    "events", ctl_json_number(listing->events), "bytes",
+                                    ctl_json_number(listing->bytes), "files", listing->files,
+                                    "not_replayed", ctl_letters_json_sums(listing)),
+                          out);
+}
+
+int ctl_letters_list(const char *dir, struct ctl_out out)
 {
     struct listing listing = {0};
     struct letters letters;
-    uint64_t events = 0, bytes = 0;
-    int status = EXIT_SUCCESS;
+    int status;
     int err = letters_open(&letters, dir);
 
     if (err != 0)
         return ctl_letters_fail(dir, "", err);
-    if (letters.count == 0) {
+    if (letters.count == 0 && !out.json) {
         letters_close(&letters);
-        return ctl_letters_none(dir, out);
+        return ctl_letters_none(dir, out.file);
     }
-    fprintf(out, "%-9s %10s %12s  %-24s %-24s %s\n", "STATE", "EVENTS", "BYTES", "FIRST", "LAST",
-            "FILE");
-    for (size_t i = 0; i < letters.count; i++) {
-        err = ctl_letters_list_file(&letters, &letters.files[i], &listing, out);
-        if (err == -ENOENT)
-            continue; /* removed or renamed meanwhile */
-        if (err != 0)
-            status = ctl_letters_fail(dir, letters.files[i].name, err);
-        if (listing.file.unreadable > 0)
+    if (out.json)
+        listing.files = json_array();
+    else
+        fprintf(out.file, "%-9s %10s %12s  %-24s %-24s %s\n", "STATE", "EVENTS", "BYTES", "FIRST",
+                "LAST", "FILE");
+    status = ctl_letters_list_files(&letters, dir, &listing, out.file);
+    if (out.json) {
+        if (ctl_letters_print_document(&listing, dir, out.file) != EXIT_SUCCESS)
             status = EXIT_FAILURE;
-        events += listing.file.events;
-        bytes += letters.files[i].bytes;
+    } else {
+        ctl_letters_print_sums(&listing, out.file);
+        fprintf(out.file, "\n%" PRIu64 " event%s in %zu file%s, %" PRIu64 " byte%s\n",
+                listing.events, ctl_plural(listing.events), letters.count,
+                ctl_plural(letters.count), listing.bytes, ctl_plural(listing.bytes));
     }
-    ctl_letters_print_sums(&listing, out);
-    fprintf(out, "\n%" PRIu64 " event%s in %zu file%s, %" PRIu64 " byte%s\n", events,
-            ctl_plural(events), letters.count, ctl_plural(letters.count), bytes, ctl_plural(bytes));
     for (size_t i = 0; i < listing.count; i++)
         free(listing.sums[i].stream);
     free(listing.sums);
+    json_decref(listing.files);
     letters_close(&letters);
     return status;
 }
@@ -230,17 +295,22 @@ static int ctl_letters_show_line(void *arg, const struct letter *letter, struct 
     }
     if (!ctl_matches(&showing->show->filter, letter))
         return 0;
-    if (showing->show->raw)
+    /* The bytes as they are also in a document: a JSON library would round large numbers. */
+    if (showing->json && showing->shown > 0)
+        fputs(",\n", showing->out);
+    if (showing->show->raw || showing->json)
         fwrite(line.data, 1, line.len, showing->out);
     else
         ctl_pretty(showing->out, line, 0);
-    fputc('\n', showing->out);
+    if (!showing->json)
+        fputc('\n', showing->out);
+    showing->shown++;
     return ferror(showing->out) != 0 ? -EIO : 0;
 }
 
-int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out)
+int ctl_letters_show(const char *dir, const struct ctl_show *show, struct ctl_out out)
 {
-    struct showing showing = {.show = show, .out = out};
+    struct showing showing = {.show = show, .out = out.file, .json = out.json};
     struct letters letters;
     int status = EXIT_SUCCESS;
     int err = letters_open(&letters, dir);
@@ -249,7 +319,9 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out)
         return ctl_letters_fail(dir, "", err);
     if (letters.count == 0)
         status = ctl_letters_none(dir, stderr);
-    for (size_t i = 0; i < letters.count && ferror(out) == 0; i++) {
+    if (out.json)
+        fputs("{\"letters\":[", out.file);
+    for (size_t i = 0; i < letters.count && ferror(out.file) == 0; i++) {
         if (letters.files[i].state == LETTERS_REPLAYED && !show->all)
             continue;
         showing.name = letters.files[i].name;
@@ -257,6 +329,97 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, FILE *out)
         if (err != 0 && err != -ENOENT)
             status = ctl_letters_fail(dir, showing.name, err);
     }
+    if (out.json)
+        fputs("]}\n", out.file);
     letters_close(&letters);
     return showing.unreadable > 0 ? EXIT_FAILURE : status;
 }
+
+/* ---- command line ---- */
+
+static bool ctl_letters_good_code(const char *value)
+{
+    char *end;
+    long code = strtol(value, &end, 10);
+
+    return *value != '\0' && *end == '\0' && code > 0 && code < 100000;
+}
+
+static bool ctl_letters_good_since(const char *value)
+{
+    uint64_t since_ms;
+
+    return ctl_parse_since(value, clock_real_ms(), &since_ms);
+}
+
+static const char *ctl_letters_dir(const struct ctl_given *given)
+{
+    return given->word_count > 0 ? ctl_word(given, 0) : CTL_LETTERS_DIR;
+}
+
+static int ctl_letters_run_list(const struct ctl_given *given)
+{
+    return ctl_letters_list(ctl_letters_dir(given), given->out);
+}
+
+static int ctl_letters_run_show(const struct ctl_given *given)
+{
+    const char *since = ctl_value(given, "since");
+    struct ctl_show show = {.filter = {.stream = ctl_value(given, "stream"),
+                                       .code = atoi(ctl_value_or(given, "code", "0"))},
+                            .raw = ctl_value(given, "raw") != NULL,
+                            .all = ctl_value(given, "all") != NULL};
+
+    if (since != NULL && !ctl_parse_since(since, clock_real_ms(), &show.filter.since_ms))
+        return CTL_USAGE;
+    return ctl_letters_show(ctl_letters_dir(given), &show, given->out);
+}
+
+static const struct ctl_option ctl_letters_show_options[] = {
+    CTL_OPTION_STREAM("only events of this stream"),
+    {.name = "code",
+     .value = "N",
+     .help = "only events refused with this exception code of ClickHouse",
+     .takes = "an exception code of ClickHouse, a number from 1 to 99999",
+     .good = ctl_letters_good_code},
+    {.name = "since",
+     .value = "TIME",
+     .help = "only events refused since then: 2026-01-31, 2026-01-31T12:00:00Z (UTC), or 90s, "
+             "15min, 2h, 7d ago",
+     .takes = "a time such as 2026-01-31 or 2026-01-31T12:00:00Z (UTC), or 90s, 15min, 2h or 7d "
+              "ago",
+     .good = ctl_letters_good_since},
+    {.name = "raw", .help = "lines as they are in the files, for jq and the like"},
+    {.name = "all", .help = "also events that were replayed"},
+    {.name = NULL}};
+
+const struct ctl_command ctl_letters_group = {
+    .name = "dead-letter",
+    .summary = "events that ClickHouse refused",
+    .help = "Events that ClickHouse refused, in DIR (default " CTL_LETTERS_DIR "). All commands "
+            "work whether alloyd runs on this folder or not.",
+};
+
+const struct ctl_command ctl_letters_list_command = {
+    .name = "dead-letter list",
+    .summary = "files of refused events, and sums by stream and code",
+    .words = "[DIR]",
+    .which = "which folder?",
+    .words_max = 1,
+    .help = "Prints the files of DIR (default " CTL_LETTERS_DIR ") with their events, bytes and "
+            "time span, and sums by stream and code of what was not replayed. Exit status 1 when a "
+            "line cannot be read.",
+    .run = ctl_letters_run_list,
+};
+
+const struct ctl_command ctl_letters_show_command = {
+    .name = "dead-letter show",
+    .summary = "refused events, each with the reason",
+    .words = "[DIR]",
+    .which = "which folder?",
+    .words_max = 1,
+    .help = "Prints each event of DIR (default " CTL_LETTERS_DIR ") that was not replayed, with "
+            "the reason, over several lines.",
+    .options = ctl_letters_show_options,
+    .run = ctl_letters_run_show,
+};

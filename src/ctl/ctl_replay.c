@@ -8,10 +8,10 @@
  * it; a lock on the folder keeps a second replay from doing that while we run. Posting an event
  * twice does no harm: alloyd knows its id.
  *
- * Runs on: main thread. With ctl_bury.c and the flusher, a home of libcurl.
+ * Runs on: main thread.
  * Owns: the request that is being filled.
  */
-#include "ctl.h"
+#include "ctl_commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,28 +21,28 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <curl/curl.h>
+#include "ctl_http.h"
+#include "ctl_json.h"
 
 #define REQUEST_BYTES ((size_t)1 << 20) /* then we send it; one event may be larger */
 #define REQUEST_EVENTS 1000
 #define TRIES_MAX 60 /* tries of one request that alloyd has no room for, or does not answer */
 #define RETRY_AFTER_MAX_S 30
-#define ANSWER_MAX 1024
-#define TIMEOUT_S 60L
+#define TIMEOUT_MS 60000L
 #define PROGRESS_EVENTS 10000
 
 struct posting {
     const struct ctl_replay *replay;
     const struct letters *letters;
-    CURL *easy;
+    struct ctl_http *http;
     char *url;        /* of the request that is being filled; owned */
     char *body;       /* owned */
     size_t len, room; /* of body */
     size_t events;    /* in body */
     uint64_t first_line, last_line;
     const char *name;
-    char answer[ANSWER_MAX];
-    size_t answer_len;
+    const char *key;
+    struct ctl_http_answer answer;
     /* of the present file, and of all files */
     uint64_t posted, accepted, duplicates;
     uint64_t all_posted, all_accepted, all_duplicates;
@@ -72,18 +72,6 @@ uint64_t ctl_read_invalid(const char *body)
                : 0;
 }
 
-static size_t ctl_replay_on_answer(char *data, size_t size, size_t n, void *arg)
-{
-    struct posting *posting = arg;
-    size_t room = ANSWER_MAX - 1 - posting->answer_len;
-    size_t take = size * n < room ? size * n : room;
-
-    memcpy(posting->answer + posting->answer_len, data, take);
-    posting->answer_len += take;
-    posting->answer[posting->answer_len] = '\0';
-    return size * n;
-}
-
 static void ctl_replay_pause_s(unsigned seconds)
 {
     struct timespec wait = {.tv_sec = seconds};
@@ -92,37 +80,28 @@ static void ctl_replay_pause_s(unsigned seconds)
 }
 
 /* How many seconds a 503 asks us to wait. */
-static unsigned ctl_replay_retry_after(CURL *easy)
+static unsigned ctl_replay_retry_after(const struct ctl_http_answer *answer)
 {
-    curl_off_t seconds = 0;
-
-    curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &seconds);
-    if (seconds < 1)
+    if (answer->retry_after_s < 1)
         return 1;
-    return seconds < RETRY_AFTER_MAX_S ? (unsigned)seconds : RETRY_AFTER_MAX_S;
+    return answer->retry_after_s < RETRY_AFTER_MAX_S ? answer->retry_after_s : RETRY_AFTER_MAX_S;
 }
 
-/* Sends the request once. Returns the status, or 0 when there was no answer, with the reason in
- * error. */
-static long ctl_replay_send_once(struct posting *posting, char error[CURL_ERROR_SIZE])
+/* Sends the request once. Lenient, so that each stream answers with the counts, whatever its
+ * clients are answered. Returns the status, or 0 when there was no answer. */
+static long ctl_replay_send_once(struct posting *posting)
 {
-    long status = 0;
-    CURLcode result;
+    static const char *const headers[] = {"Content-Type: application/x-ndjson",
+                                          "Prefer: handling=lenient", NULL};
+    const struct ctl_http_request request = {.url = posting->url,
+                                             .body = posting->body,
+                                             .body_len = posting->len,
+                                             .headers = headers,
+                                             .bearer = posting->key,
+                                             .timeout_ms = TIMEOUT_MS};
 
-    posting->answer_len = 0;
-    posting->answer[0] = '\0';
-    error[0] = '\0';
-    curl_easy_setopt(posting->easy, CURLOPT_URL, posting->url);
-    curl_easy_setopt(posting->easy, CURLOPT_POSTFIELDS, posting->body);
-    curl_easy_setopt(posting->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)posting->len);
-    curl_easy_setopt(posting->easy, CURLOPT_ERRORBUFFER, error);
-    result = curl_easy_perform(posting->easy);
-    curl_easy_setopt(posting->easy, CURLOPT_ERRORBUFFER, NULL);
-    if (result == CURLE_OK)
-        curl_easy_getinfo(posting->easy, CURLINFO_RESPONSE_CODE, &status);
-    else if (error[0] == '\0')
-        snprintf(error, CURL_ERROR_SIZE, "%s", curl_easy_strerror(result));
-    return status;
+    ctl_http_send(posting->http, &request, &posting->answer);
+    return posting->answer.status;
 }
 
 static void ctl_replay_count_taken(struct posting *posting)
@@ -130,7 +109,7 @@ static void ctl_replay_count_taken(struct posting *posting)
     const uint64_t before = posting->posted;
     uint64_t accepted, duplicates;
 
-    if (ctl_read_counts(posting->answer, &accepted, &duplicates)) {
+    if (ctl_read_counts(posting->answer.body, &accepted, &duplicates)) {
         posting->accepted += accepted;
         posting->duplicates += duplicates;
     }
@@ -148,12 +127,12 @@ static bool ctl_replay_is_taken(const struct posting *posting, long status)
     uint64_t accepted, duplicates;
 
     return ctl_judge(status) == CTL_ANSWER_TAKEN &&
-           ctl_read_counts(posting->answer, &accepted, &duplicates);
+           ctl_read_counts(posting->answer.body, &accepted, &duplicates);
 }
 
 static void ctl_replay_tell_refusal(struct posting *posting, long status)
 {
-    const char *answer = ctl_one_line(posting->answer);
+    const char *answer = ctl_one_line(posting->answer.body);
 
     fprintf(stderr, "alloyctl: %s:%" PRIu64 "-%" PRIu64 ": %s answers %ld%s%s\n", posting->name,
             posting->first_line, posting->last_line, posting->url, status,
@@ -170,7 +149,6 @@ static void ctl_replay_tell_refusal(struct posting *posting, long status)
 /* Sends the request until alloyd has taken it. Returns 0 or -EIO (reported). */
 static int ctl_replay_send_request(struct posting *posting)
 {
-    char error[CURL_ERROR_SIZE];
     long status = 0;
 
     if (posting->events == 0)
@@ -178,8 +156,8 @@ static int ctl_replay_send_request(struct posting *posting)
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         unsigned wait_s;
 
-        status = ctl_replay_send_once(posting, error);
-        if (ctl_replay_is_taken(posting, status) && ctl_read_invalid(posting->answer) == 0) {
+        status = ctl_replay_send_once(posting);
+        if (ctl_replay_is_taken(posting, status) && ctl_read_invalid(posting->answer.body) == 0) {
             ctl_replay_count_taken(posting);
             return 0;
         }
@@ -190,14 +168,14 @@ static int ctl_replay_send_request(struct posting *posting)
         /* Nobody has answered at all: probably the address is wrong, so do not try for minutes. */
         if (status == 0 && posting->all_posted + posting->posted == 0 && tries > 0)
             break;
-        wait_s = status == 0 ? 1 : ctl_replay_retry_after(posting->easy);
+        wait_s = status == 0 ? 1 : ctl_replay_retry_after(&posting->answer);
         if (status != 0)
             fprintf(stderr, "alloyctl: %s: alloyd answers %ld, trying again in %u s\n",
                     posting->name, status, wait_s);
         ctl_replay_pause_s(wait_s);
     }
     fprintf(stderr, "alloyctl: %s: %s: %s\n", posting->name, posting->url,
-            status == 0 ? error : "has no room");
+            status == 0 ? posting->answer.error : "has no room");
     return -EIO;
 }
 
@@ -362,43 +340,8 @@ static int ctl_replay_post_file(struct posting *posting, const struct letters_fi
     return err;
 }
 
-static bool ctl_replay_add_header(struct curl_slist **headers, const char *header)
-{
-    struct curl_slist *longer = curl_slist_append(*headers, header);
-
-    if (longer != NULL)
-        *headers = longer;
-    return longer != NULL;
-}
-
-/* Lenient, so that each stream answers with the counts, whatever its clients are answered. */
-static bool ctl_replay_start_curl(struct posting *posting, const char *key,
-                                  struct curl_slist **headers)
-{
-    char authorization[CTL_KEY_ROOM + 32];
-
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-    snprintf(authorization, sizeof(authorization), "Authorization: Bearer %s", key);
-    if (!ctl_replay_add_header(headers, "Content-Type: application/x-ndjson") ||
-        !ctl_replay_add_header(headers, "Expect:") ||
-        !ctl_replay_add_header(headers, "Prefer: handling=lenient") ||
-        (*key != '\0' && !ctl_replay_add_header(headers, authorization)))
-        return false;
-    posting->easy = curl_easy_init();
-    if (posting->easy == NULL)
-        return false;
-    curl_easy_setopt(posting->easy, CURLOPT_HTTPHEADER, *headers);
-    curl_easy_setopt(posting->easy, CURLOPT_WRITEFUNCTION, ctl_replay_on_answer);
-    curl_easy_setopt(posting->easy, CURLOPT_WRITEDATA, posting);
-    curl_easy_setopt(posting->easy, CURLOPT_TIMEOUT, TIMEOUT_S);
-    curl_easy_setopt(posting->easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(posting->easy, CURLOPT_USERAGENT, "alloyctl/" ALLOY_VERSION);
-    curl_easy_setopt(posting->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    return true;
-}
-
 /* Posts every wanted file; a problem with one does not stop the others. */
-static int ctl_replay_post_files(struct posting *posting)
+static int ctl_replay_post_files(struct posting *posting, struct ctl_out out)
 {
     int status = EXIT_SUCCESS;
     size_t files = 0;
@@ -419,6 +362,14 @@ static int ctl_replay_post_files(struct posting *posting)
         fputs("alloyctl: duplicates are events whose id alloyd knows: posted before, corrected "
               "meanwhile, or not yet forgotten (alloy_dead_letter_releasing)\n",
               stderr);
+    if (out.json &&
+        ctl_print_json(json_pack("{s:o, s:o, s:o, s:o, s:b}", "files", ctl_json_number(files),
+                                 "posted", ctl_json_number(posting->all_posted), "accepted",
+                                 ctl_json_number(posting->all_accepted), "duplicates",
+                                 ctl_json_number(posting->all_duplicates), "ok",
+                                 status == EXIT_SUCCESS),
+                       out.file) != EXIT_SUCCESS)
+        status = EXIT_FAILURE;
     return status;
 }
 
@@ -482,28 +433,27 @@ static int ctl_replay_lock_folder(const struct ctl_replay *replay)
     return fd;
 }
 
-static int ctl_replay_post_folder(const struct ctl_replay *replay, const struct letters *letters)
+static int ctl_replay_post_folder(const struct ctl_replay *replay, const struct letters *letters,
+                                  struct ctl_out out)
 {
-    struct posting posting = {.replay = replay, .letters = letters};
-    struct curl_slist *headers = NULL;
     char key[CTL_KEY_ROOM] = "";
+    struct posting posting = {.replay = replay, .letters = letters, .key = key};
     int status = EXIT_FAILURE;
 
     if (replay->key_file != NULL && !ctl_read_key(replay->key_file, key))
         return EXIT_FAILURE;
-    if (ctl_replay_start_curl(&posting, key, &headers))
-        status = ctl_replay_post_files(&posting);
+    posting.http = ctl_http_create();
+    if (posting.http != NULL)
+        status = ctl_replay_post_files(&posting, out);
     else
         fputs("alloyctl: out of memory\n", stderr);
-    curl_easy_cleanup(posting.easy);
-    curl_slist_free_all(headers);
-    curl_global_cleanup();
+    ctl_http_destroy(posting.http);
     free(posting.url);
     free(posting.body);
     return status;
 }
 
-int ctl_replay(const struct ctl_replay *replay)
+int ctl_replay(const struct ctl_replay *replay, struct ctl_out out)
 {
     struct letters letters;
     int lock_fd = ctl_replay_lock_folder(replay);
@@ -517,14 +467,66 @@ int ctl_replay(const struct ctl_replay *replay)
             close(lock_fd);
         return EXIT_FAILURE;
     }
-    if (letters.count == 0) {
+    if (letters.count == 0 && !out.json) {
         status = ctl_letters_none(replay->dir, stderr);
     } else {
         status = ctl_replay_check_streams(replay, &letters);
         if (status == 0)
-            status = ctl_replay_post_folder(replay, &letters);
+            status = ctl_replay_post_folder(replay, &letters, out);
     }
     letters_close(&letters);
     close(lock_fd);
     return status;
 }
+
+/* ---- command line ---- */
+
+static bool ctl_replay_good_path(const char *value)
+{
+    return value[0] == '/';
+}
+
+static int ctl_replay_run(const struct ctl_given *given)
+{
+    const struct ctl_replay replay = {.dir = given->word_count > 0 ? ctl_word(given, 0)
+                                                                   : CTL_LETTERS_DIR,
+                                      .url = ctl_value_or(given, "url", CTL_URL),
+                                      .path = ctl_value(given, "path"),
+                                      .stream = ctl_value(given, "stream"),
+                                      .key_file = ctl_value(given, "key-file"),
+                                      .keep = ctl_value(given, "keep") != NULL};
+
+    return ctl_replay(&replay, given->out);
+}
+
+static const struct ctl_option ctl_replay_options[] = {
+    CTL_OPTION_STREAM("only events of this stream"),
+    {.name = "url",
+     .value = "URL",
+     .help = "where alloyd takes events (default " CTL_URL ")",
+     .takes = "a URL such as " CTL_URL ", without a path: that goes into --path",
+     .good = ctl_is_base_url},
+    {.name = "path",
+     .value = "PATH",
+     .help = "path to post to, for one stream (default /v1/ and the stream's name)",
+     .takes = "a path that begins with '/'",
+     .good = ctl_replay_good_path},
+    {.name = "keep", .help = "leave the files as they are"},
+    {.name = "key-file",
+     .value = "FILE",
+     .help = "file whose first line is a key of auth.keys_file for these streams",
+     .takes = "the name of a file"},
+    {.name = NULL}};
+
+const struct ctl_command ctl_replay_command = {
+    .name = "dead-letter replay",
+    .summary = "post refused events again",
+    .words = "[DIR]",
+    .which = "which folder?",
+    .words_max = 1,
+    .help = "Posts the original events of DIR (default " CTL_LETTERS_DIR ") to an alloyd, which "
+            "may run on this folder. A file whose events were all answered 202 is renamed to "
+            "*.replayed.",
+    .options = ctl_replay_options,
+    .run = ctl_replay_run,
+};

@@ -100,14 +100,14 @@ static void write_segment(const uint8_t *data, size_t size)
 }
 
 /* Runs one command; returns its exit status and owned *text. */
-static int run(int (*command)(const char *dir, FILE *out), char **text)
+static int run(int (*command)(const char *dir, struct ctl_out out), char **text)
 {
     size_t len = 0;
     FILE *out = open_memstream(text, &len);
     int status;
 
     ALLOY_ASSERT(out != NULL);
-    status = command(FOLDER_PATH, out);
+    status = command(FOLDER_PATH, (struct ctl_out){.file = out});
     ALLOY_ASSERT(fclose(out) == 0);
     ALLOY_ASSERT(strlen(*text) == len);
     return status;

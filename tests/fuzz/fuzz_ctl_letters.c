@@ -63,15 +63,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     put_letters(out, (const char *)data, size);
     fclose(out);
     out = open_memstream(&shown, &shown_len);
-    status = ctl_letters_show(FOLDER_PATH, &raw, out);
+    status = ctl_letters_show(FOLDER_PATH, &raw, (struct ctl_out){.file = out});
     fclose(out);
     ALLOY_ASSERT(shown_len == wanted_len && memcmp(shown, wanted, wanted_len) == 0);
     free(shown);
     free(wanted);
 
     out = open_memstream(&shown, &shown_len);
-    ALLOY_ASSERT(ctl_letters_list(FOLDER_PATH, out) == status);
-    (void)ctl_letters_show(FOLDER_PATH, &pretty, out);
+    ALLOY_ASSERT(ctl_letters_list(FOLDER_PATH, (struct ctl_out){.file = out}) == status);
+    (void)ctl_letters_show(FOLDER_PATH, &pretty, (struct ctl_out){.file = out});
     fclose(out);
     free(shown);
     return 0;

@@ -29,9 +29,9 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 LIBRARY_HOMES = {
     "event2/": {"folders": ("front", "admin")},
     "hiredis/": {"redis_link"},
-    "curl/": {"transfer", "flusher", "flusher_private", "ctl_replay", "ctl_bury"},
+    "curl/": {"transfer", "flusher", "flusher_private", "ctl_http"},
     "urcu": {"l1"},
-    "jansson.h": {"admin", "exposition", "refusal_stats"},
+    "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},
     "sodium": {"event_id", "keys", "quota", "credential"},
     "openssl/": {"tls", "conn_io"},

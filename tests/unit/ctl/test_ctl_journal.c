@@ -88,7 +88,7 @@ static int teardown(void **state)
     return 0;
 }
 
-typedef int (*command_fn)(const char *dir, FILE *out);
+typedef int (*command_fn)(const char *dir, struct ctl_out out);
 
 /* Runs a command; its output, owned. */
 static char *run(struct world *world, command_fn command, int status)
@@ -97,7 +97,7 @@ static char *run(struct world *world, command_fn command, int status)
     size_t len;
     FILE *out = open_memstream(&text, &len);
 
-    assert_int_equal(command(world->dir, out), status);
+    assert_int_equal(command(world->dir, (struct ctl_out){.file = out}), status);
     fclose(out);
     return text;
 }
@@ -259,8 +259,8 @@ static void a_broken_insert_id_of_a_pending_record_is_found(void **state)
 static void what_is_no_journal_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(ctl_journal_inspect("/nowhere", stdout), 1);
-    assert_int_equal(ctl_journal_verify("/proc/self", stdout), 1);
+    assert_int_equal(ctl_journal_inspect("/nowhere", (struct ctl_out){.file = stdout}), 1);
+    assert_int_equal(ctl_journal_verify("/proc/self", (struct ctl_out){.file = stdout}), 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -73,8 +73,9 @@ static FILE *said_open(void)
 static int add(const char *name, const char *streams, uint64_t rate)
 {
     FILE *out = said_open();
-    int status = ctl_key_add(
-        &(struct ctl_key){.name = name, .file = path, .streams = streams, .rate = rate}, out);
+    int status =
+        ctl_key_add(&(struct ctl_key){.name = name, .file = path, .streams = streams, .rate = rate},
+                    (struct ctl_out){.file = out});
 
     fclose(out);
     return status;
@@ -83,7 +84,8 @@ static int add(const char *name, const char *streams, uint64_t rate)
 static int remove_key(const char *name)
 {
     FILE *out = said_open();
-    int status = ctl_key_remove(&(struct ctl_key){.name = name, .file = path}, out);
+    int status = ctl_key_remove(&(struct ctl_key){.name = name, .file = path},
+                                (struct ctl_out){.file = out});
 
     fclose(out);
     return status;
@@ -92,7 +94,7 @@ static int remove_key(const char *name)
 static int list(void)
 {
     FILE *out = said_open();
-    int status = ctl_key_list(path, out);
+    int status = ctl_key_list(path, (struct ctl_out){.file = out});
 
     fclose(out);
     return status;
@@ -178,9 +180,12 @@ static void a_link_stays_a_link(void **state)
     write_file("");
     snprintf(link, sizeof(link), "%s/link", folder);
     assert_int_equal(symlink("keys", link), 0);
-    assert_int_equal(
-        ctl_key_add(&(struct ctl_key){.name = "a", .file = link, .streams = "*"}, stderr), 0);
-    assert_int_equal(ctl_key_remove(&(struct ctl_key){.name = "a", .file = link}, stderr), 0);
+    assert_int_equal(ctl_key_add(&(struct ctl_key){.name = "a", .file = link, .streams = "*"},
+                                 (struct ctl_out){.file = stderr}),
+                     0);
+    assert_int_equal(ctl_key_remove(&(struct ctl_key){.name = "a", .file = link},
+                                    (struct ctl_out){.file = stderr}),
+                     0);
     assert_int_equal(lstat(link, &file), 0);
     assert_true(S_ISLNK(file.st_mode));
     assert_string_equal(read_file(), "");

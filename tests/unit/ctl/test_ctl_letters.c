@@ -52,7 +52,7 @@ static void list_sums_by_file_stream_and_code(void **state)
     put(dir, "a-20260131T120000Z-1.ndjson",
         LINE("a", "27", "05") LINE("a", "6", "03") LINE("a", "27", "04"));
     put(dir, "b-20260131T120000Z-1.ndjson.replayed", LINE("b", "27", "10"));
-    assert_int_equal(ctl_letters_list(dir, out), 0);
+    assert_int_equal(ctl_letters_list(dir, (struct ctl_out){.file = out}), 0);
     fclose(out);
     assert_non_null(strstr(text, "waiting            3"));
     assert_non_null(strstr(text, "2026-01-31T12:00:03.000Z 2026-01-31T12:00:05.000Z "
@@ -64,7 +64,7 @@ static void list_sums_by_file_stream_and_code(void **state)
                                  "2026-01-31T12:00:04.000Z 2026-01-31T12:00:05.000Z\n"));
     assert_non_null(strstr(text, "\n4 events in 2 files, "));
     free(text);
-    assert_int_equal(ctl_letters_list("/nowhere", stdout), 1);
+    assert_int_equal(ctl_letters_list("/nowhere", (struct ctl_out){.file = stdout}), 1);
     take_away(dir, "a-20260131T120000Z-1.ndjson");
     take_away(dir, "b-20260131T120000Z-1.ndjson.replayed");
     rmdir(dir);
@@ -80,19 +80,19 @@ static void list_tells_unreadable_lines_and_a_folder_without_letters(void **stat
 
     (void)state;
     assert_non_null(mkdtemp(dir));
-    assert_int_equal(ctl_letters_list(dir, out), 0);
+    assert_int_equal(ctl_letters_list(dir, (struct ctl_out){.file = out}), 0);
     fflush(out);
     assert_non_null(strstr(text, "there are no dead-letter files in /tmp/"));
     assert_null(strstr(text, "journal"));
     put(dir, "a-1.ndjson", LINE("a", "27", "05") "broken\n");
-    assert_int_equal(ctl_letters_list(dir, out), 1);
+    assert_int_equal(ctl_letters_list(dir, (struct ctl_out){.file = out}), 1);
     fflush(out);
     assert_non_null(strstr(text, "a-1.ndjson  (1 unreadable line)\n"));
     assert_non_null(strstr(text, "\n1 event in 1 file, "));
     take_away(dir, "a-1.ndjson");
     put(dir, "segment-0000000001.alj", "");
-    assert_int_equal(ctl_letters_list(dir, out), 1);
-    assert_int_equal(ctl_letters_show(dir, &show, out), 1);
+    assert_int_equal(ctl_letters_list(dir, (struct ctl_out){.file = out}), 1);
+    assert_int_equal(ctl_letters_show(dir, &show, (struct ctl_out){.file = out}), 1);
     fclose(out);
     assert_non_null(strstr(text, "looks like the folder of a journal\n"));
     free(text);
@@ -113,14 +113,14 @@ static void show_prints_what_the_filter_wants_and_tells_broken_lines(void **stat
     assert_non_null(mkdtemp(dir));
     put(dir, "a-1.ndjson", LINE("a", "27", "05") LINE("a", "6", "06") LINE("a", "27", "04"));
     put(dir, "b-1.ndjson.replayed", LINE("b", "27", "10"));
-    assert_int_equal(ctl_letters_show(dir, &some, out), 0);
+    assert_int_equal(ctl_letters_show(dir, &some, (struct ctl_out){.file = out}), 0);
     fflush(out);
     assert_string_equal(text, LINE("a", "27", "05"));
-    assert_int_equal(ctl_letters_show(dir, &all, out), 0);
+    assert_int_equal(ctl_letters_show(dir, &all, (struct ctl_out){.file = out}), 0);
     fflush(out);
     assert_int_equal(len, 5 * strlen(LINE("a", "27", "05")) - 1);
     put(dir, "c-1.ndjson", "broken\n");
-    assert_int_equal(ctl_letters_show(dir, &all, out), 1);
+    assert_int_equal(ctl_letters_show(dir, &all, (struct ctl_out){.file = out}), 1);
     fclose(out);
     free(text);
     take_away(dir, "a-1.ndjson");
