@@ -4,6 +4,9 @@
  *
  *   redis://[[user]:password@]host[:port][/[database]]
  *   unix://[[user]:password@]/path[?db=database]
+ *   redis-sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/database]
+ *   rediss://... and rediss-sentinel://...: the same over TLS, with
+ *       ?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE, each of which may be left out
  *
  * Both the check of the configuration and the connection use it, so that no URL passes the check
  * and then fails to connect for its form.
@@ -13,15 +16,29 @@
 #ifndef ALLOY_REDIS_URL_H
 #define ALLOY_REDIS_URL_H
 
+#include <stdbool.h>
+
 #include "alloy/base.h"
 
-struct redis_url {
-    char *host; /* NULL: a unix socket, at path */
-    char *path;
+#define REDIS_URL_HOSTS_MAX 16
+
+struct redis_host {
+    char *name;
     int port;
-    char *user; /* percent-decoded, as is password; NULL: none */
+};
+
+struct redis_url {
+    struct redis_host hosts[REDIS_URL_HOSTS_MAX]; /* the server, or the Sentinels */
+    size_t host_count;                            /* 0: a unix socket, at path */
+    char *path;
+    char *master; /* NULL: no Sentinel; else the name by which Sentinels know the master */
+    char *user;   /* percent-decoded, as are password, master and the files; NULL: none */
     char *password;
     char database[12]; /* digits; "": none given */
+    bool tls;
+    char *ca_file; /* NULL: the system's certificates */
+    char *cert_file;
+    char *key_file;
 };
 
 /*

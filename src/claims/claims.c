@@ -511,6 +511,7 @@ static int claims_ask_release_way(struct claims *claims)
 
 static int claims_open(struct claims *claims)
 {
+    redis_link_refresh(claims->link, claims->timeout_ns);
     if (redis_link_is_open(claims->link))
         return 0;
     claims->release_way = RELEASE_UNKNOWN;

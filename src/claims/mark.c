@@ -450,8 +450,11 @@ static int mark_look_at_all(struct marks *marks)
 {
     const uint64_t timeout_ns =
         config_current(marks->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
-    int err = redis_link_is_open(marks->link) ? 0 : redis_link_open(marks->link, timeout_ns);
+    int err = 0;
 
+    redis_link_refresh(marks->link, timeout_ns);
+    if (!redis_link_is_open(marks->link))
+        err = redis_link_open(marks->link, timeout_ns);
     if (err != 0)
         return err;
     redis_link_clear(marks->link);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * redis_link.c - one connection to Redis.
+ * redis_link.c - one connection to Redis: commands out, replies in. redis_dial.c makes it.
  *
- * We use hiredis to connect and to parse replies. Its functions that make reply objects are
- * replaced by ours, which make none. We wait with poll(), since only that bounds a whole exchange:
+ * hiredis parses the replies. Its functions that make reply objects are replaced by ours, which
+ * make none. We wait with poll(), since only that bounds a whole exchange:
  * a socket's own time-outs bound each read.
  *
  * Runs on: the thread that owns it. Owns: the connection and the buffer of commands.
  */
-#include "redis_link.h"
+#include "redis_link_private.h"
 
 #include "alloy/clock.h"
-#include "alloy/redis_url.h"
+#include "redis_tls.h"
 #define LOG_MODULE "redis"
 #include "alloy/log.h"
 
@@ -23,46 +23,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define INPUT_BYTES (64u * 1024)
 #define REPLY_BYTES_MAX (4u * 1024 * 1024) /* most unparsed bytes: our values have 16 */
 #define READER_KEEP_BYTES (256u * 1024)
-#define REASON_MAX 160
 #define CODE_MAX 24 /* of an error's code: the longest today is NOREPLICAS */
-
-enum handshake { HANDSHAKE_NONE, HANDSHAKE_AUTH, HANDSHAKE_OTHER };
-
-struct redis_link {
-    /* set before the first use, constant after */
-    struct redis_url url;
-    char *name; /* for logs; without the password */
-    size_t out_capacity;
-    redis_link_element_fn element;
-    void *arg;
-
-    redisContext *context; /* NULL: not connected */
-    enum handshake handshake;
-    bool refused;    /* some reply was an error */
-    bool unexpected; /* a reply did not fit what was asked */
-    char reason[REASON_MAX];
-    char *out;
-    size_t out_len;
-    char in[INPUT_BYTES];
-};
-
-static void redis_set_reason(struct redis_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
-static void redis_set_reason(struct redis_link *link, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(link->reason, sizeof(link->reason), format, args);
-    va_end(args);
-    /* Some of it comes from Redis: it must stay one quoted value in the log. */
-    for (char *c = link->reason; *c != '\0'; c++) {
-        if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '\'';
-    }
-}
 
 /* ---- replies: hiredis calls these for each element while it parses ---- */
 
@@ -75,8 +38,9 @@ static void *redis_tell(const redisReadTask *task, struct redis_link_element ele
 
     element.root = task->parent == NULL;
     element.index = element.root ? 0 : (size_t)task->idx;
-    if (link->handshake != HANDSHAKE_NONE ? element.root && element.type == REDIS_LINK_STATUS
-                                          : link->element(link->arg, &element))
+    if (link->handshake != NULL
+            ? link->handshake(link, &element, element.root || task->parent->parent == NULL)
+            : link->element(link->arg, &element))
         return &reply_made;
     link->unexpected = true;
     return NULL;
@@ -126,10 +90,10 @@ static void redis_note_refusal(struct redis_link *link, struct slice code)
     for (size_t i = 0; i < ARRAY_LEN(refusals); i++)
         if (redis_link_is_code(code, refusals[i].code))
             sentence = refusals[i].sentence;
-    if (link->handshake == HANDSHAKE_AUTH && redis_link_is_code(code, "ERR"))
+    if (link->logs_in && redis_link_is_code(code, "ERR"))
         sentence = "it refuses the log-in";
-    redis_set_reason(link, "%.*s%s%s", (int)code.len, code.data, code.len > 0 ? ": " : "",
-                     sentence);
+    redis_wire_set_reason(link, "%.*s%s%s", (int)code.len, code.data, code.len > 0 ? ": " : "",
+                          sentence);
 }
 
 static void *redis_on_error(const redisReadTask *task, const char *text, size_t len)
@@ -141,7 +105,9 @@ static void *redis_on_error(const redisReadTask *task, const char *text, size_t 
     if (!link->refused)
         redis_note_refusal(link, code);
     link->refused = true;
-    if (link->handshake != HANDSHAKE_NONE)
+    if (redis_link_is_code(code, "NOAUTH"))
+        link->wants_password = true;
+    if (link->handshake != NULL)
         return &reply_made;
     return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_ERROR, .text = code});
 }
@@ -186,28 +152,7 @@ static redisReplyObjectFunctions reply_functions = {
     .freeObject = redis_on_free,
 };
 
-/* ---- waiting, sending, receiving ---- */
-
-/* Waits until the socket is ready for events; 0, -ETIMEDOUT or -errno. */
-static int redis_wait_ready(struct redis_link *link, short events, uint64_t deadline_ns)
-{
-    struct pollfd poll_fd = {.fd = link->context->fd, .events = events};
-    uint64_t now_ns = clock_mono_ns();
-    int n;
-
-    if (now_ns >= deadline_ns) {
-        redis_set_reason(link, "timed out");
-        return -ETIMEDOUT;
-    }
-    n = poll(&poll_fd, 1, (int)((deadline_ns - now_ns) / CLOCK_NS_PER_MS) + 1);
-    if (n < 0 && errno != EINTR) {
-        int err = -errno;
-
-        redis_set_reason(link, "poll: %s", strerror(-err));
-        return err;
-    }
-    return 0; /* the next turn of the loop sees a time-out */
-}
+/* ---- receiving ---- */
 
 /* Feeds the parser with received bytes, and waits for some if there are none. */
 static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
@@ -216,83 +161,37 @@ static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
         ssize_t n = recv(link->context->fd, link->in, sizeof(link->in), MSG_DONTWAIT);
         int err = n < 0 ? -errno : 0;
 
+        if (n > 0 && link->tls != NULL)
+            return redis_tls_take(link->tls, link, (size_t)n);
         if (n > 0) {
             /* The parser's next result reports an error. */
             (void)redisReaderFeed(link->context->reader, link->in, (size_t)n);
             return 0;
         }
         if (n == 0) {
-            redis_set_reason(link, "connection closed");
+            redis_wire_set_reason(link, "connection closed");
             return -ECONNRESET;
         }
         if (err == -EAGAIN)
-            err = redis_wait_ready(link, POLLIN, deadline_ns);
+            err = redis_wire_wait(link, POLLIN, deadline_ns);
         else if (err == -EINTR)
             err = 0;
         else
-            redis_set_reason(link, "receive: %s", strerror(-err));
+            redis_wire_set_reason(link, "receive: %s", strerror(-err));
         if (err != 0)
             return err;
     }
 }
 
-/* ---- connecting ---- */
-
-/* Sends AUTH or SELECT, which the caller has built, and waits for the answer. */
-static int redis_command(struct redis_link *link, enum handshake handshake, uint64_t deadline_ns)
-{
-    int err;
-
-    link->handshake = handshake;
-    link->refused = false;
-    err = redis_link_send(link, deadline_ns);
-    if (err == 0)
-        err = redis_link_read(link, deadline_ns);
-    link->handshake = HANDSHAKE_NONE;
-    return err == 0 && redis_link_refused(link) ? -EACCES : err;
-}
-
-static struct slice redis_text_slice(const char *text)
-{
-    return (struct slice){text, strlen(text)};
-}
-
-static const struct slice nothing = {"", 0};
-
-static int redis_log_in(struct redis_link *link, uint64_t deadline_ns)
-{
-    redis_link_clear(link);
-    redis_link_put_array(link, link->url.user != NULL ? 3 : 2);
-    redis_link_put_bulk(link, redis_text_slice("AUTH"), nothing);
-    if (link->url.user != NULL)
-        redis_link_put_bulk(link, redis_text_slice(link->url.user), nothing);
-    redis_link_put_bulk(link, redis_text_slice(link->url.password), nothing);
-    return redis_command(link, HANDSHAKE_AUTH, deadline_ns);
-}
-
-static int redis_select_database(struct redis_link *link, uint64_t deadline_ns)
-{
-    redis_link_clear(link);
-    redis_link_put_array(link, 2);
-    redis_link_put_bulk(link, redis_text_slice("SELECT"), nothing);
-    redis_link_put_bulk(link, redis_text_slice(link->url.database), nothing);
-    return redis_command(link, HANDSHAKE_OTHER, deadline_ns);
-}
-
-static char *redis_make_name(const struct redis_link *link)
-{
-    char *name = NULL;
-    int n;
-
-    if (link->url.path != NULL)
-        n = asprintf(&name, "unix:%s", link->url.path);
-    else
-        n = asprintf(&name, strchr(link->url.host, ':') != NULL ? "[%s]:%d" : "%s:%d",
-                     link->url.host, link->url.port);
-    return n < 0 ? NULL : name;
-}
-
 /* ---- public ---- */
+
+void redis_link_attach(struct redis_link *link, struct redisContext *context)
+{
+    context->reader->fn = &reply_functions;
+    context->reader->privdata = link;
+    context->reader->maxbuf = READER_KEEP_BYTES;
+    link->context = context;
+}
 
 struct redis_link *redis_link_create(const char *url, size_t out_capacity,
                                      redis_link_element_fn element, void *arg)
@@ -312,8 +211,8 @@ struct redis_link *redis_link_create(const char *url, size_t out_capacity,
     }
     link->out_capacity = out_capacity;
     link->out = malloc(out_capacity);
-    link->name = redis_make_name(link);
-    if (link->out == NULL || link->name == NULL)
+    redis_wire_name(link);
+    if (link->out == NULL)
         goto out_of_memory;
     return link;
 
@@ -329,44 +228,15 @@ void redis_link_destroy(struct redis_link *link)
         return;
     redis_link_close(link);
     redis_url_fini(&link->url);
-    free(link->name);
     free(link->out);
     free(link);
 }
 
-/* The one place that makes a context, with its reader, AUTH and SELECT; redisReconnect() would lose
- * all three. */
-int redis_link_open(struct redis_link *link, uint64_t timeout_ns)
-{
-    uint64_t deadline_ns = clock_mono_ns() + timeout_ns;
-    struct timeval timeout = {.tv_sec = (time_t)(timeout_ns / CLOCK_NS_PER_S),
-                              .tv_usec = (suseconds_t)(timeout_ns % CLOCK_NS_PER_S / 1000)};
-    redisContext *context = link->url.path != NULL
-                                ? redisConnectUnixWithTimeout(link->url.path, timeout)
-                                : redisConnectWithTimeout(link->url.host, link->url.port, timeout);
-    int err = 0;
-
-    if (context == NULL || context->err != 0) {
-        redis_set_reason(link, "connect: %s", context != NULL ? context->errstr : "out of memory");
-        redisFree(context);
-        return -ENOTCONN;
-    }
-    context->reader->fn = &reply_functions;
-    context->reader->privdata = link;
-    context->reader->maxbuf = READER_KEEP_BYTES;
-    link->context = context;
-    if (link->url.password != NULL)
-        err = redis_log_in(link, deadline_ns);
-    if (err == 0 && link->url.database[0] != '\0' && strcmp(link->url.database, "0") != 0)
-        err = redis_select_database(link, deadline_ns);
-    if (err != 0)
-        redis_link_close(link);
-    return err;
-}
-
 void redis_link_close(struct redis_link *link)
 {
-    redisFree(link->context); /* NULL is fine */
+    redis_tls_destroy(link->tls); /* NULL is fine, here and below */
+    link->tls = NULL;
+    redisFree(link->context);
     link->context = NULL;
 }
 
@@ -423,27 +293,9 @@ void redis_link_put_bulk(struct redis_link *link, struct slice first, struct sli
 
 int redis_link_send(struct redis_link *link, uint64_t deadline_ns)
 {
-    size_t sent = 0;
-
-    while (sent < link->out_len) {
-        ssize_t n = send(link->context->fd, link->out + sent, link->out_len - sent,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
-        int err = n < 0 ? -errno : 0;
-
-        if (n >= 0) {
-            sent += (size_t)n;
-            continue;
-        }
-        if (err == -EAGAIN)
-            err = redis_wait_ready(link, POLLOUT, deadline_ns);
-        else if (err == -EINTR)
-            err = 0;
-        else
-            redis_set_reason(link, "send: %s", strerror(-err));
-        if (err != 0)
-            return err;
-    }
-    return 0;
+    if (link->tls != NULL)
+        return redis_tls_send(link->tls, link, deadline_ns);
+    return redis_wire_write(link, link->out, link->out_len, deadline_ns);
 }
 
 int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
@@ -456,13 +308,14 @@ int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
         int err;
 
         if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
-            redis_set_reason(link, "%s", link->unexpected ? "unexpected reply" : reader->errstr);
+            redis_wire_set_reason(link, "%s",
+                                  link->unexpected ? "unexpected reply" : reader->errstr);
             return -EPROTO;
         }
         if (reply != NULL)
             return 0;
         if (reader->len > REPLY_BYTES_MAX) {
-            redis_set_reason(link, "reply too large");
+            redis_wire_set_reason(link, "reply too large");
             return -EPROTO;
         }
         err = redis_receive(link, deadline_ns);

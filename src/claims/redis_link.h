@@ -52,9 +52,12 @@ struct redis_link *redis_link_create(const char *url, size_t out_capacity,
                                      redis_link_element_fn element, void *arg);
 void redis_link_destroy(struct redis_link *link); /* NULL is fine */
 
-/* Connects, logs in and selects the database, all within timeout_ns (the resolver may take longer);
- * 0 or -errno. */
+/* Connects, to the master that a Sentinel names if there are Sentinels, logs in and selects the
+ * database, all within timeout_ns (the resolver may take longer); 0 or -errno. */
 MUST_CHECK int redis_link_open(struct redis_link *link, uint64_t timeout_ns);
+/* With Sentinels: asks one of them every now and then, and closes the connection when the master is
+ * another server by now. Between two exchanges. */
+void redis_link_refresh(struct redis_link *link, uint64_t timeout_ns);
 void redis_link_close(struct redis_link *link);
 bool redis_link_is_open(const struct redis_link *link);
 

@@ -17,6 +17,7 @@
 #include "alloy/text.h"
 
 #define DEFAULT_PORT 6379
+#define SENTINEL_PORT 26379
 #define DATABASE_DIGITS_MAX 9
 /* One byte less than possible: hiredis 0.14 does not terminate a path that fills sun_path. */
 #define PATH_MAX_LEN (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 2)
@@ -39,7 +40,7 @@ static const char *redis_url_decode(struct slice text, char **out)
             int low = i + 2 < text.len ? text_hex_digit(text.data[i + 2]) : -1;
 
             if (high < 0 || low < 0 || (high | low) == 0)
-                return "credentials must encode special characters as %XX";
+                return "special characters must be written as %XX";
             byte = high << 4 | low;
             i += 2;
         }
@@ -67,13 +68,15 @@ static const char *redis_url_parse_login(struct redis_url *url, struct slice tex
     return problem;
 }
 
-static bool redis_url_parse_database(struct redis_url *url, const char *text)
+static bool redis_url_parse_database(struct redis_url *url, struct slice text)
 {
-    size_t len = strspn(text, "0123456789");
-
-    if (len == 0 || len > DATABASE_DIGITS_MAX || text[len] != '\0')
+    if (text.len == 0 || text.len > DATABASE_DIGITS_MAX)
         return false;
-    memcpy(url->database, text, len + 1);
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+    memcpy(url->database, text.data, text.len);
+    url->database[text.len] = '\0';
     return true;
 }
 
@@ -81,14 +84,91 @@ static const char *redis_url_parse_host(struct redis_url *url, struct slice text
 {
     struct slice host, port;
     const char *problem = host_port_split(text, &host, &port);
+    struct redis_host *into = &url->hosts[url->host_count];
 
     if (problem != NULL)
         return problem;
     /* host_port_split() has checked that port is a number of at most 65535, with no digit behind
      * it. */
-    url->port = port.len > 0 ? (int)strtol(port.data, NULL, 10) : DEFAULT_PORT;
-    url->host = strndup(host.data, host.len);
-    return url->host != NULL ? NULL : out_of_memory;
+    if (port.len > 0)
+        into->port = (int)strtol(port.data, NULL, 10);
+    else
+        into->port = url->master != NULL ? SENTINEL_PORT : DEFAULT_PORT;
+    into->name = strndup(host.data, host.len);
+    if (into->name == NULL)
+        return out_of_memory;
+    url->host_count++;
+    return NULL;
+}
+
+/* "host,host:port" */
+static const char *redis_url_parse_hosts(struct redis_url *url, struct slice text)
+{
+    const char *problem = NULL;
+
+    for (;;) {
+        const char *comma = memchr(text.data, ',', text.len);
+        const size_t len = comma != NULL ? (size_t)(comma - text.data) : text.len;
+
+        if (url->host_count == REDIS_URL_HOSTS_MAX)
+            return "there are more than 16 Sentinels";
+        problem = redis_url_parse_host(url, (struct slice){text.data, len});
+        if (problem != NULL || comma == NULL)
+            return problem;
+        text = (struct slice){comma + 1, text.len - len - 1};
+    }
+}
+
+/* "/name" or "/name/database" */
+static const char *redis_url_parse_master(struct redis_url *url, struct slice text)
+{
+    const char *slash = text.len > 0 ? memchr(text.data + 1, '/', text.len - 1) : NULL;
+    size_t name_len = slash != NULL ? (size_t)(slash - text.data) : text.len;
+
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '?' || text.data[i] == '#')
+            return "special characters must be written as %XX; files go with rediss-sentinel://";
+    if (name_len < 2)
+        return "the name by which the Sentinels know the master is missing: "
+               "redis-sentinel://host:port,host:port/name";
+    if (slash != NULL &&
+        !redis_url_parse_database(url, (struct slice){slash + 1, text.len - name_len - 1}))
+        return "only /number, the database, may follow the master's name";
+    return redis_url_decode((struct slice){text.data + 1, name_len - 1}, &url->master);
+}
+
+/* "ssl_ca_certs=FILE&ssl_certfile=FILE": the names are those of other clients. */
+static const char *redis_url_parse_files(struct redis_url *url, const char *text)
+{
+    const struct {
+        const char *name;
+        char **file;
+    } files[] = {
+        {"ssl_ca_certs=", &url->ca_file},
+        {"ssl_certfile=", &url->cert_file},
+        {"ssl_keyfile=", &url->key_file},
+    };
+
+    while (*text != '\0') {
+        const size_t len = strcspn(text, "&");
+        const char *problem = "only ssl_ca_certs=FILE, ssl_certfile=FILE and ssl_keyfile=FILE, "
+                              "joined by &, may follow ?";
+
+        for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+            const size_t name_len = strlen(files[i].name);
+
+            if (len > name_len && strncmp(text, files[i].name, name_len) == 0 &&
+                *files[i].file == NULL)
+                problem = redis_url_decode((struct slice){text + name_len, len - name_len},
+                                           files[i].file);
+        }
+        if (problem != NULL)
+            return problem;
+        text += len + (text[len] == '&');
+    }
+    if ((url->cert_file == NULL) != (url->key_file == NULL))
+        return "ssl_certfile and ssl_keyfile go together";
+    return NULL;
 }
 
 static const char *redis_url_parse_path(struct redis_url *url, const char *text)
@@ -102,39 +182,76 @@ static const char *redis_url_parse_path(struct redis_url *url, const char *text)
     if (len > PATH_MAX_LEN)
         return "the socket's path is longer than 106 bytes";
     if (text[len] != '\0' &&
-        (strncmp(text + len, "?db=", 4) != 0 || !redis_url_parse_database(url, text + len + 4)))
+        (strncmp(text + len, "?db=", 4) != 0 ||
+         !redis_url_parse_database(url, (struct slice){text + len + 4, strlen(text + len + 4)})))
         return "only ?db=number may follow the socket's path";
     url->path = strndup(text, len);
     return url->path != NULL ? NULL : out_of_memory;
 }
 
+/* What follows the scheme of redis:// and its kind. */
+static const char *redis_url_parse_server(struct redis_url *url, struct slice authority,
+                                          struct slice path)
+{
+    if (path.len > 0 && (path.data[0] != '/' ||
+                         (path.len > 1 && !redis_url_parse_database(
+                                              url, (struct slice){path.data + 1, path.len - 1}))))
+        return "only /number, the database, may follow the host";
+    return redis_url_parse_host(url, authority);
+}
+
+static const char *redis_url_parse_sentinels(struct redis_url *url, struct slice authority,
+                                             struct slice path)
+{
+    const char *problem = redis_url_parse_master(url, path);
+
+    return problem != NULL ? problem : redis_url_parse_hosts(url, authority);
+}
+
+static const struct {
+    const char *prefix;
+    bool tls;
+    const char *(*parse)(struct redis_url *url, struct slice authority, struct slice path);
+} schemes[] = {
+    {"redis://", false, redis_url_parse_server},
+    {"rediss://", true, redis_url_parse_server},
+    {"redis-sentinel://", false, redis_url_parse_sentinels},
+    {"rediss-sentinel://", true, redis_url_parse_sentinels},
+    {"unix://", false, NULL},
+};
+
 static const char *redis_url_parse_text(struct redis_url *url, const char *text)
 {
-    bool tcp = strncmp(text, "redis://", 8) == 0;
-    const char *rest, *at, *problem;
+    const char *end, *query, *at, *problem;
+    size_t scheme = 0, prefix_len;
 
     for (const char *c = text; *c != '\0'; c++)
         if (*c <= ' ' || *c > '~')
             return "must not contain white space or control characters";
-    if (strncmp(text, "rediss://", 9) == 0)
-        return "TLS is not supported";
-    if (!tcp && strncmp(text, "unix://", 7) != 0)
-        return "must begin with redis:// or unix:///, or be empty";
-    text += tcp ? 8 : 7;
-    rest = text + strcspn(text, "/?#");
-    at = memrchr(text, '@', (size_t)(rest - text));
+    while (scheme < ARRAY_LEN(schemes) &&
+           strncmp(text, schemes[scheme].prefix, strlen(schemes[scheme].prefix)) != 0)
+        scheme++;
+    if (scheme == ARRAY_LEN(schemes))
+        return "must begin with redis://, rediss://, redis-sentinel:// or unix:///, or be empty";
+    prefix_len = strlen(schemes[scheme].prefix);
+    text += prefix_len;
+    end = text + strcspn(text, "/?#");
+    at = memrchr(text, '@', (size_t)(end - text));
     if (at != NULL) {
         problem = redis_url_parse_login(url, (struct slice){text, (size_t)(at - text)});
         if (problem != NULL)
             return problem;
         text = at + 1;
     }
-    if (!tcp)
+    if (schemes[scheme].parse == NULL)
         return redis_url_parse_path(url, text);
-    if (*rest != '\0' && strcmp(rest, "/") != 0 &&
-        (*rest != '/' || !redis_url_parse_database(url, rest + 1)))
-        return "only /number, the database, may follow the host";
-    return redis_url_parse_host(url, (struct slice){text, (size_t)(rest - text)});
+    url->tls = schemes[scheme].tls;
+    query = url->tls ? end + strcspn(end, "?") : end + strlen(end);
+    problem = schemes[scheme].parse(url, (struct slice){text, (size_t)(end - text)},
+                                    (struct slice){end, (size_t)(query - end)});
+    if (problem == NULL && *query == '?')
+        problem = redis_url_parse_files(url, query + 1);
+    return problem;
 }
 
 const char *redis_url_parse(struct redis_url *url, const char *text)
@@ -150,8 +267,13 @@ const char *redis_url_parse(struct redis_url *url, const char *text)
 
 void redis_url_fini(struct redis_url *url)
 {
-    free(url->host);
+    for (size_t i = 0; i < url->host_count; i++)
+        free(url->hosts[i].name);
     free(url->path);
+    free(url->master);
     free(url->user);
     free(url->password);
+    free(url->ca_file);
+    free(url->cert_file);
+    free(url->key_file);
 }

@@ -20,6 +20,37 @@ static void put_escaped(FILE *out, const char *text)
         fprintf(out, "%%%02X", (unsigned)(unsigned char)*text);
 }
 
+static void put_file(FILE *out, const char *name, const char *file, char *mark)
+{
+    if (file == NULL)
+        return;
+    fprintf(out, "%c%s=", *mark, name);
+    put_escaped(out, file);
+    *mark = '&';
+}
+
+static void put_hosts(FILE *out, const struct redis_url *url)
+{
+    char mark = '?';
+
+    for (size_t i = 0; i < url->host_count; i++) {
+        const struct redis_host *host = &url->hosts[i];
+
+        fprintf(out, strchr(host->name, ':') != NULL ? "%s[%s]:%d" : "%s%s:%d", i > 0 ? "," : "",
+                host->name, host->port);
+    }
+    fputc('/', out);
+    if (url->master != NULL) {
+        put_escaped(out, url->master);
+        if (url->database[0] != '\0')
+            fputc('/', out);
+    }
+    fputs(url->database, out);
+    put_file(out, "ssl_ca_certs", url->ca_file, &mark);
+    put_file(out, "ssl_certfile", url->cert_file, &mark);
+    put_file(out, "ssl_keyfile", url->key_file, &mark);
+}
+
 /* Returns owned. */
 static char *make_url(const struct redis_url *url)
 {
@@ -28,19 +59,20 @@ static char *make_url(const struct redis_url *url)
     FILE *out = open_memstream(&text, &len);
 
     ALLOY_ASSERT(out != NULL);
-    fputs(url->host != NULL ? "redis://" : "unix://", out);
+    if (url->path != NULL)
+        fputs("unix://", out);
+    else
+        fprintf(out, "redis%s%s://", url->tls ? "s" : "", url->master != NULL ? "-sentinel" : "");
     if (url->password != NULL) {
         put_escaped(out, url->user != NULL ? url->user : "");
         fputc(':', out);
         put_escaped(out, url->password);
         fputc('@', out);
     }
-    if (url->host != NULL) {
-        fprintf(out, strchr(url->host, ':') != NULL ? "[%s]:%d" : "%s:%d", url->host, url->port);
-        fprintf(out, "/%s", url->database);
-    } else {
+    if (url->path != NULL)
         fprintf(out, "%s%s%s", url->path, url->database[0] != '\0' ? "?db=" : "", url->database);
-    }
+    else
+        put_hosts(out, url);
     ALLOY_ASSERT(fclose(out) == 0);
     return text;
 }
@@ -52,12 +84,14 @@ static bool is_same(const char *a, const char *b)
 
 static void check_url(const struct redis_url *url)
 {
-    ALLOY_ASSERT((url->host != NULL) != (url->path != NULL));
+    ALLOY_ASSERT((url->host_count != 0) != (url->path != NULL));
+    ALLOY_ASSERT(url->host_count <= 1 || url->master != NULL);
     ALLOY_ASSERT(url->user == NULL || url->password != NULL);
     ALLOY_ASSERT(strspn(url->database, "0123456789") == strlen(url->database));
-    if (url->host != NULL)
-        ALLOY_ASSERT(url->host[0] != '\0' && url->port >= 1 && url->port <= 65535);
-    else
+    for (size_t i = 0; i < url->host_count; i++)
+        ALLOY_ASSERT(url->hosts[i].name[0] != '\0' && url->hosts[i].port >= 1 &&
+                     url->hosts[i].port <= 65535);
+    if (url->path != NULL)
         ALLOY_ASSERT(url->path[0] == '/' && strlen(url->path) > 1 && strlen(url->path) <= 106);
 }
 
@@ -75,9 +109,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         check_url(&url);
         ALLOY_ASSERT(redis_url_parse(&again, written) == NULL);
-        ALLOY_ASSERT(is_same(url.host, again.host) && is_same(url.path, again.path));
+        ALLOY_ASSERT(url.host_count == again.host_count && is_same(url.path, again.path));
+        for (size_t i = 0; i < url.host_count; i++)
+            ALLOY_ASSERT(is_same(url.hosts[i].name, again.hosts[i].name) &&
+                         url.hosts[i].port == again.hosts[i].port);
+        ALLOY_ASSERT(url.tls == again.tls && is_same(url.master, again.master));
+        ALLOY_ASSERT(is_same(url.ca_file, again.ca_file) &&
+                     is_same(url.cert_file, again.cert_file) &&
+                     is_same(url.key_file, again.key_file));
         ALLOY_ASSERT(is_same(url.user, again.user) && is_same(url.password, again.password));
-        ALLOY_ASSERT(url.port == again.port && is_same(url.database, again.database));
+        ALLOY_ASSERT(is_same(url.database, again.database));
         redis_url_fini(&again);
         redis_url_fini(&url);
         free(written);

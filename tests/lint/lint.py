@@ -28,13 +28,13 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 # Where a library's headers may be included: in these modules, or in these folders.
 LIBRARY_HOMES = {
     "event2/": {"folders": ("front", "admin")},
-    "hiredis/": {"redis_link"},
+    "hiredis/": {"redis_link", "redis_dial", "redis_tls", "redis_wire"},
     "curl/": {"transfer", "flusher", "flusher_private", "ctl_http"},
     "urcu": {"l1"},
     "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},
     "sodium": {"event_id", "keys", "quota", "credential"},
-    "openssl/": {"tls", "conn_io"},
+    "openssl/": {"tls", "conn_io", "redis_tls"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},
     "zlib.h": {"coding"},

@@ -134,12 +134,12 @@ static const struct wrong wrongs[] = {
     {6, STREAM "[server]\nlisten = 127.0.0.1:81\n[admin]\nlisten = localhost:81", "in common"},
     {4, STREAM "[server]\nmax_body=1GiB", "larger than server.max_buffers"},
     {4, STREAM "[redis]\nurl = localhost:6379", "must begin with redis://"},
-    {4, STREAM "[redis]\nurl = rediss://h", "TLS is not supported"},
+    {4, STREAM "[redis]\nurl = rediss://h?ca=x", "ssl_ca_certs=FILE"},
     {4, STREAM "[redis]\nurl = redis://", "host is missing"},
     {4, STREAM "[redis]\nurl = redis://h:x", "1 to 65535"},
     {4, STREAM "[redis]\nurl = redis://h/db", "only /number"},
     {4, STREAM "[redis]\nurl = redis://secret@h", "credentials must be"},
-    {4, STREAM "[redis]\nurl = redis://u:a%4@h", "special characters as %XX"},
+    {4, STREAM "[redis]\nurl = redis://u:a%4@h", "special characters must be written as %XX"},
     {4, STREAM "[redis]\nurl = unix://x", "must begin with /"},
     {4, STREAM "[redis]\nurl = unix:///x?db=a", "only ?db=number"},
     {4, STREAM "[clickhouse]\nurl = localhost:8123", "must begin with http://"},
@@ -333,6 +333,8 @@ static void redis_urls_of_every_form_are_taken(void **state)
                                        "redis://[::1]:6379/15",
                                        "redis://:p@h",
                                        "redis://u:p%40@h:1/2",
+                                       "rediss://u:p@h/1?ssl_ca_certs=/ca.pem",
+                                       "redis-sentinel://:p@a:26379,b/mymaster/2",
                                        "unix:///run/redis.sock",
                                        "unix://u:p@/run/redis.sock?db=3"};
 

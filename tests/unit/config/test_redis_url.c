@@ -60,9 +60,50 @@ static void good_urls_are_taken_apart(void **state)
 
         if (problem != NULL)
             fail_msg("%s was refused: %s", good[i].text, problem);
-        assert_true((url.host == NULL) != (url.path == NULL));
-        snprintf(parts, sizeof(parts), "%s %d %s %s %s", url.host != NULL ? url.host : url.path,
-                 url.port, shown(url.user), shown(url.password), url.database);
+        assert_true((url.host_count == 0) != (url.path == NULL));
+        assert_true(url.master == NULL && !url.tls && url.ca_file == NULL);
+        snprintf(parts, sizeof(parts), "%s %d %s %s %s",
+                 url.path == NULL ? url.hosts[0].name : url.path, url.hosts[0].port,
+                 shown(url.user), shown(url.password), url.database);
+        assert_string_equal(parts, good[i].parts);
+        redis_url_fini(&url);
+    }
+}
+
+static void urls_of_sentinels_and_of_tls_are_taken_apart(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *parts; /* hosts, master, user, password, database, TLS and its files */
+    } good[] = {
+        {"rediss://h", "h:6379 (none) (none) (none)  tls (none) (none) (none)"},
+        {"rediss://u:p@h:1/3?ssl_ca_certs=/a.pem", "h:1 (none) u p 3 tls /a.pem (none) (none)"},
+        {"rediss://h?ssl_keyfile=/k%26&ssl_certfile=c&ssl_ca_certs=/a",
+         "h:6379 (none) (none) (none)  tls /a c /k&"},
+        {"rediss://h/0?", "h:6379 (none) (none) (none) 0 tls (none) (none) (none)"},
+        {"redis-sentinel://a/mymaster",
+         "a:26379 mymaster (none) (none)  plain (none) (none) (none)"},
+        {"redis-sentinel://:p@a:1,[::1]:2,c/m%2f1/4",
+         "a:1 ::1:2 c:26379 m/1 (none) p 4 plain (none) (none) (none)"},
+        {"rediss-sentinel://a,b/m?ssl_ca_certs=/a",
+         "a:26379 b:26379 m (none) (none)  tls /a (none) (none)"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        struct redis_url url;
+        const char *problem = redis_url_parse(&url, good[i].text);
+        char parts[256] = "";
+        size_t len = 0;
+
+        if (problem != NULL)
+            fail_msg("%s was refused: %s", good[i].text, problem);
+        for (size_t host = 0; host < url.host_count; host++)
+            len += (size_t)snprintf(parts + len, sizeof(parts) - len, "%s:%d ",
+                                    url.hosts[host].name, url.hosts[host].port);
+        snprintf(parts + len, sizeof(parts) - len, "%s %s %s %s %s %s %s %s", shown(url.master),
+                 shown(url.user), shown(url.password), url.database, url.tls ? "tls" : "plain",
+                 shown(url.ca_file), shown(url.cert_file), shown(url.key_file));
         assert_string_equal(parts, good[i].parts);
         redis_url_fini(&url);
     }
@@ -77,7 +118,26 @@ static const struct {
     {"redis:/h", "must begin with redis://"},
     {"http://127.0.0.1", "must begin with redis://"},
     {"REDIS://h", "must begin with redis://"},
-    {"rediss://h", "TLS"},
+    {"rediss://", "host is missing"},
+    {"rediss://h?x=1", "ssl_ca_certs"},
+    {"rediss://h?ssl_ca_certs=", "ssl_ca_certs"},
+    {"rediss://h?ssl_ca_certs=a&ssl_ca_certs=b", "ssl_ca_certs"},
+    {"rediss://h?ssl_certfile=a", "go together"},
+    {"rediss://h/0#1", "only /number"},
+    {"redis://h?ssl_ca_certs=/a", "only /number"},
+    {"rediss://h?ssl_ca_certs=%zz", "%XX"},
+    {"redis-sentinel://h", "name by which"},
+    {"redis-sentinel://h/", "name by which"},
+    {"redis-sentinel:///m", "host is missing"},
+    {"redis-sentinel://a,,b/m", "host is missing"},
+    {"redis-sentinel://a,/m", "host is missing"},
+    {"redis-sentinel://a:0/m", "1 to 65535"},
+    {"redis-sentinel://h/m/x", "only /number"},
+    {"redis-sentinel://h/m?ssl_ca_certs=/a/b", "rediss-sentinel"},
+    {"redis-sentinel://h/m#", "%XX"},
+    {"redis-sentinel://"
+     "a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a/m",
+     "more than 16"},
     {"redis://a b", "white space"},
     {"redis://h\t", "white space"},
     {"redis://\xc3\xa4", "white space or control"},
@@ -162,6 +222,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_urls_are_taken_apart),
+        cmocka_unit_test(urls_of_sentinels_and_of_tls_are_taken_apart),
         cmocka_unit_test(bad_urls_are_refused_with_the_reason),
         cmocka_unit_test(no_reason_quotes_a_password),
     };
