@@ -146,6 +146,10 @@ int journal_record_state(struct journal *journal, uint64_t lsn);
 
 /* LIVE records of a stream. Any thread. */
 uint64_t journal_live(const struct journal *journal, size_t stream);
+/* When the oldest LIVE record of a stream was received, in real time, also by an earlier life; 0:
+ * there is none, or it is not read yet. Looks at a few hundred records at most. Any thread; takes
+ * the journal's lock, and may wait for the disk without it. */
+uint64_t journal_oldest_ms(struct journal *journal, size_t stream);
 /* Bytes that the segments in use take, without spares; and their limit, which segments of an
  * earlier life may exceed. Any thread. */
 uint64_t journal_bytes(const struct journal *journal);

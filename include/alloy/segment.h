@@ -174,6 +174,25 @@ struct segment_header {
 };
 _Static_assert(sizeof(struct segment_header) <= SEGMENT_HEADER_BYTES, "the header has its room");
 
+/*
+ * How many LIVE records of each stream are in each piece of SEGMENT_BLOCK bytes, so that the oldest
+ * one is found without a walk over all (journal_age.c). What comes and what goes are counted apart:
+ * the one is known to the segment's writer alone, so that an append costs no atomic addition.
+ */
+#define SEGMENT_BLOCK ((size_t)256 << 10)
+struct segment_block {
+    _Atomic uint64_t oldest_ms; /* received_ms of the oldest record that was ever LIVE; 0: none */
+    _Atomic uint32_t offset;    /* of the first one */
+};
+struct segment_blocks {
+    size_t streams;
+    size_t count;
+    struct segment_block *at; /* count */
+    _Atomic uint32_t *came;   /* count x streams */
+    _Atomic uint32_t *went;   /* the same */
+    uint32_t *done;           /* for each stream: blocks before it are done; journal's lock */
+};
+
 struct segment {
     char *base;
     size_t size;  /* mapped */
@@ -196,6 +215,7 @@ struct segment {
     struct segment_span stamp;
     /* under the journal's move_lock */
     struct segment_span marks;
+    struct segment_blocks blocks;
     _Atomic uint8_t life; /* enum segment_life: see segment_enter() */
     /* LIVE records and holders; at 0 the segment may be unmapped. The last subtraction is a
      * release: pairs with the acquire of the janitor. */
@@ -302,6 +322,26 @@ struct record *segment_write(struct segment *segment, size_t offset,
 /* Copies a record to offset, where there must be room, with the same LSN and state LIVE. The
  * segment's writer. */
 struct record *segment_copy(struct segment *segment, size_t offset, const struct record *record);
+
+/* Counts a record that is about to become LIVE at offset; before anybody can finish it. The
+ * segment's writer. */
+void segment_came(struct segment *segment, size_t offset, size_t stream, uint64_t received_ms);
+/* Counts n records of a block that are LIVE no more; while the segment is held. Any thread. */
+static inline void segment_went(struct segment *segment, size_t block, size_t stream, uint32_t n)
+{
+    /* release: pairs with the acquire in segment_block_live() */
+    atomic_fetch_add_explicit(&segment->blocks.went[block * segment->blocks.streams + stream], n,
+                              memory_order_release);
+}
+static inline size_t segment_block_of(size_t offset)
+{
+    return offset / SEGMENT_BLOCK;
+}
+/* LIVE records of a stream in a block. Any thread. */
+uint32_t segment_block_live(const struct segment *segment, size_t block, size_t stream);
+/* When the oldest LIVE record of a stream in a block was received; 0: there is none. Reads the
+ * records, so the segment must be held; any thread. */
+uint64_t segment_block_oldest(const struct segment *segment, size_t block, size_t stream);
 
 enum segment_step {
     SEGMENT_RECORD, /* a whole record */

@@ -260,8 +260,13 @@ static json_t *admin_stats_streams(const struct admin *admin)
     const struct config *config = config_current(admin->parts.front.config);
     json_t *streams = json_object();
 
-    for (size_t i = 0; i < config->stream_count; i++)
-        json_object_set_new(streams, config->streams[i].name, admin_stats_stream(admin, i));
+    for (size_t i = 0; i < config->stream_count; i++) {
+        json_t *stream = admin_stats_stream(admin, i);
+
+        json_object_set_new(stream, "oldest_pending_ms",
+                            admin_json_counter((uint64_t)(admin->view.oldest_s[i] * 1000)));
+        json_object_set_new(streams, config->streams[i].name, stream);
+    }
     return streams;
 }
 

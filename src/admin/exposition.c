@@ -86,6 +86,12 @@ static void exposition_write_streams(const struct exposition_view *view,
     for (size_t i = 0; i < config->stream_count; i++)
         evbuffer_add_printf(out, "alloy_events_pending{stream=\"%s\"} %" PRIu64 "\n",
                             config->streams[i].name, view->pending[i]);
+    exposition_write_family(out, "alloy_oldest_pending_seconds", "gauge",
+                            "Age of the oldest accepted event that is in the journal alone; 0: "
+                            "there is none.");
+    for (size_t i = 0; i < config->stream_count; i++)
+        evbuffer_add_printf(out, "alloy_oldest_pending_seconds{stream=\"%s\"} %.3f\n",
+                            config->streams[i].name, view->oldest_s[i]);
 }
 
 static void exposition_write_counters(const struct exposition_view *view, struct evbuffer *out)
@@ -256,6 +262,19 @@ static void exposition_write_others(const struct front_parts *parts, struct evbu
     evbuffer_add_printf(out, "alloy_build_info{version=\"%s\"} 1\n", ALLOY_VERSION);
 }
 
+static void exposition_read_ages(struct exposition_view *view, const struct front_parts *parts,
+                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t oldest_ms = view->pending[i] == 0 ? 0 : journal_oldest_ms(parts->journal, i);
+        const uint64_t now_ms = clock_real_ms();
+
+        /* Real time can be set back. */
+        view->oldest_s[i] =
+            oldest_ms == 0 || oldest_ms > now_ms ? 0.0 : (double)(now_ms - oldest_ms) / 1000.0;
+    }
+}
+
 void exposition_read(struct exposition_view *view, const struct front_parts *parts)
 {
     size_t count = config_current(parts->config)->stream_count;
@@ -273,6 +292,7 @@ void exposition_read(struct exposition_view *view, const struct front_parts *par
         if (!moved)
             break;
     }
+    exposition_read_ages(view, parts, count);
     view->now_ms = clock_mono_ms();
 }
 

@@ -15,6 +15,7 @@ struct evbuffer;
 struct exposition_view {
     struct metrics_snapshot snapshot;
     uint64_t pending[METRIC_STREAMS_MAX]; /* LIVE records of each stream */
+    double oldest_s[METRIC_STREAMS_MAX];  /* age of the oldest of these; 0: there is none */
     uint64_t now_ms;                      /* monotonic */
     uint64_t started_ms;                  /* monotonic; set by the caller, constant */
 };

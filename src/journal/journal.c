@@ -265,7 +265,9 @@ void journal_finish(struct journal *journal, struct record *const *records, size
                     enum record_state state)
 {
     struct segment *segment = NULL;
+    size_t block = 0;
     uint64_t run = 0;
+    uint32_t went = 0; /* of them, in block */
     size_t stream;
 
     if (n == 0)
@@ -280,14 +282,22 @@ void journal_finish(struct journal *journal, struct record *const *records, size
         waiter_settle(journal->waiters, records, n, state);
     for (size_t i = 0; i < n; i++) {
         struct segment *here = segment_of(records[i], journal->spec.align);
+        const size_t block_here = segment_block_of(segment_offset(here, records[i]));
 
+        if (went > 0 && (here != segment || block_here != block)) {
+            segment_went(segment, block, stream, went);
+            went = 0;
+        }
         if (here != segment && run > 0) {
             journal_put_records(journal, segment, run);
             run = 0;
         }
         segment = here;
+        block = block_here;
         run++;
+        went++;
     }
+    segment_went(segment, block, stream, went);
     atomic_fetch_add_explicit(&journal->finished[stream], n, memory_order_release);
     journal_put_records(journal, segment, run);
 }

@@ -109,6 +109,10 @@ static void journal_mark_moved(struct journal *journal, struct record *const *re
         struct segment *segment = segment_of(records[i], journal->spec.align);
 
         moved_put(&journal->moved, copies[i]);
+        segment_came(journal->copies, segment_offset(journal->copies, copies[i]), copies[i]->stream,
+                     copies[i]->received_ms);
+        segment_went(segment, segment_block_of(segment_offset(segment, records[i])),
+                     copies[i]->stream, 1);
         atomic_store_explicit(&records[i]->state, RECORD_MOVED, memory_order_relaxed);
         journal_span_add(&touched, segment, &segment->marks, records[i], journal->move_round);
         KILL_POINT("move_half");

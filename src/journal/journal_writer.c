@@ -268,6 +268,7 @@ struct record *journal_writer_append(struct journal_writer *writer,
      * journal_live() */
     atomic_store_explicit(appended, atomic_load_explicit(appended, memory_order_relaxed) + 1,
                           memory_order_release);
+    segment_came(writer->segment, writer->cursor, entry->stream, received_ms);
     writer->appended_here++;
     record = segment_write(writer->segment, writer->cursor, &parts);
     writer->cursor += bytes;

@@ -114,6 +114,8 @@ static void recover_take_record(struct recovery *recovery, struct record *record
     }
     if (state == RECORD_LIVE) {
         recovery->stats.live++;
+        segment_came(recovery->segment, segment_offset(recovery->segment, record), stream,
+                     record->received_ms);
         journal_adopt_live(recovery->journal, stream);
     }
     recovery->visit(recovery->arg, record);

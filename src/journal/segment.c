@@ -105,8 +105,97 @@ static void segment_write_header(struct segment *segment, const struct segment_s
     header->checksum = segment_header_checksum(header);
 }
 
+static void segment_blocks_fini(struct segment_blocks *blocks)
+{
+    free(blocks->at);
+    free(blocks->came);
+    free(blocks->went);
+    free(blocks->done);
+}
+
+static int segment_blocks_init(struct segment_blocks *blocks, size_t size, size_t streams)
+{
+    const size_t count = (size + SEGMENT_BLOCK - 1) / SEGMENT_BLOCK;
+
+    *blocks = (struct segment_blocks){
+        .streams = streams,
+        .count = count,
+        .at = calloc(count, sizeof(*blocks->at)),
+        .came = calloc(count * streams + 1, sizeof(*blocks->came)),
+        .went = calloc(count * streams + 1, sizeof(*blocks->went)),
+        .done = calloc(streams + 1, sizeof(*blocks->done)),
+    };
+    if (blocks->at != NULL && blocks->came != NULL && blocks->went != NULL && blocks->done != NULL)
+        return 0;
+    segment_blocks_fini(blocks);
+    return -ENOMEM;
+}
+
+static void segment_blocks_clear(struct segment_blocks *blocks)
+{
+    memset(blocks->at, 0, blocks->count * sizeof(*blocks->at));
+    memset(blocks->came, 0, blocks->count * blocks->streams * sizeof(*blocks->came));
+    memset(blocks->went, 0, blocks->count * blocks->streams * sizeof(*blocks->went));
+    memset(blocks->done, 0, blocks->streams * sizeof(*blocks->done));
+}
+
+void segment_came(struct segment *segment, size_t offset, size_t stream, uint64_t received_ms)
+{
+    const size_t i = segment_block_of(offset);
+    struct segment_block *block = &segment->blocks.at[i];
+    _Atomic uint32_t *came = &segment->blocks.came[i * segment->blocks.streams + stream];
+    const uint64_t oldest_ms = atomic_load_explicit(&block->oldest_ms, memory_order_relaxed);
+
+    if (oldest_ms == 0)
+        atomic_store_explicit(&block->offset, (uint32_t)offset, memory_order_relaxed);
+    if (oldest_ms == 0 || received_ms < oldest_ms)
+        atomic_store_explicit(&block->oldest_ms, received_ms, memory_order_relaxed);
+    /* A plain addition, since only this thread writes it. release: pairs with the acquire in
+     * segment_block_live(), whose caller then sees the block's offset and time */
+    atomic_store_explicit(came, atomic_load_explicit(came, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
+
+uint32_t segment_block_live(const struct segment *segment, size_t block, size_t stream)
+{
+    const size_t i = block * segment->blocks.streams + stream;
+    /* acquire: read this first, so that every record that went is also counted as come */
+    const uint32_t went = atomic_load_explicit(&segment->blocks.went[i], memory_order_acquire);
+
+    return atomic_load_explicit(&segment->blocks.came[i], memory_order_acquire) - went;
+}
+
+uint64_t segment_block_oldest(const struct segment *segment, size_t block, size_t stream)
+{
+    /* acquire: pairs with the release in journal_writer_append() */
+    const size_t cursor = atomic_load_explicit(&segment->cursor, memory_order_acquire);
+    const size_t end = (block + 1) * SEGMENT_BLOCK;
+    size_t at = atomic_load_explicit(&segment->blocks.at[block].offset, memory_order_relaxed);
+    uint64_t oldest_ms = 0;
+
+    while (at >= SEGMENT_HEADER_BYTES && at < end && at + sizeof(struct record) <= cursor) {
+        const struct record *record = (const struct record *)(segment->base + at);
+
+        /* A hole that recovery has passed over: what lies behind it in this block is not looked
+         * at. */
+        if (record->magic != RECORD_MAGIC || record->length < sizeof(*record))
+            break;
+        at += record->length;
+        if (record->stream != stream ||
+            atomic_load_explicit(&record->state, memory_order_relaxed) != RECORD_LIVE)
+            continue;
+        if (oldest_ms == 0 || record->received_ms < oldest_ms)
+            oldest_ms = record->received_ms;
+        /* They were received in the order in which they stand here; copies were not. */
+        if (segment_kind(segment) == SEGMENT_EVENTS)
+            break;
+    }
+    return oldest_ms;
+}
+
 /* Maps fd and returns a struct segment for it; NULL with errno set. */
-static struct segment *segment_new(uint32_t number, size_t size, size_t align, int fd, int prot)
+static struct segment *segment_new(uint32_t number, const struct segment_spec *spec, size_t size,
+                                   int fd, int prot)
 {
     struct segment *segment = aligned_alloc(CACHE_LINE, sizeof(*segment));
     struct stat st = {0};
@@ -118,7 +207,7 @@ static struct segment *segment_new(uint32_t number, size_t size, size_t align, i
         return NULL;
     }
     *segment = (struct segment){
-        .base = segment_map_aligned(size, align, fd, prot),
+        .base = segment_map_aligned(size, spec->align, fd, prot),
         .size = size,
         .limit = size,
         .number = number,
@@ -129,6 +218,12 @@ static struct segment *segment_new(uint32_t number, size_t size, size_t align, i
     };
     if (segment->base == NULL) {
         free(segment);
+        return NULL;
+    }
+    if (segment_blocks_init(&segment->blocks, size, spec->stream_count) != 0) {
+        munmap(segment->base, size);
+        free(segment);
+        errno = ENOMEM;
         return NULL;
     }
     return segment;
@@ -175,7 +270,7 @@ static int segment_create_file(struct segment **segment, const struct segment_sp
     err = segment_allocate_file(fd, spec->size);
     if (err != 0)
         goto remove_file;
-    *segment = segment_new(number, spec->size, spec->align, fd, PROT_READ | PROT_WRITE);
+    *segment = segment_new(number, spec, spec->size, fd, PROT_READ | PROT_WRITE);
     if (*segment == NULL) {
         err = -errno;
         goto remove_file;
@@ -228,7 +323,7 @@ static bool segment_header_valid(const struct segment_header *header,
 static int segment_open_file(struct segment **segment, const struct segment_spec *spec,
                              uint32_t number, int fd, bool peek)
 {
-    size_t align;
+    struct segment_spec own = *spec;
     struct segment_header header;
     struct stat st;
     size_t size;
@@ -247,10 +342,11 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
         return -EBADMSG;
     /* Touching a page past the end of the file would kill us with SIGBUS. */
     size = (uint64_t)st.st_size < header.size ? (size_t)st.st_size : (size_t)header.size;
-    align = peek ? segment_align(segment_page_round(size)) : spec->align;
-    if (segment_page_round(size) > align)
+    if (peek)
+        own.align = segment_align(segment_page_round(size));
+    if (segment_page_round(size) > own.align)
         return -EBADMSG;
-    *segment = segment_new(number, segment_page_round(size), align, fd,
+    *segment = segment_new(number, &own, segment_page_round(size), fd,
                            PROT_READ | (peek ? 0 : PROT_WRITE));
     if (*segment == NULL)
         return -errno;
@@ -356,7 +452,7 @@ int segment_create(struct segment **segment, const struct segment_spec *spec, ui
     ALLOY_ASSERT(spec->size == segment_page_round(spec->size) && spec->size <= spec->align);
     if (spec->dir_fd >= 0)
         return segment_create_file(segment, spec, number);
-    *segment = segment_new(number, spec->size, spec->align, -1, PROT_READ | PROT_WRITE);
+    *segment = segment_new(number, spec, spec->size, -1, PROT_READ | PROT_WRITE);
     if (*segment == NULL)
         return -errno;
     segment_write_header(*segment, spec);
@@ -369,6 +465,7 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
     segment->number = number;
     segment->stamp.round = segment->marks.round = 0;
     segment->sealed_ms = 0;
+    segment_blocks_clear(&segment->blocks);
     atomic_store_explicit(&segment->cursor, SEGMENT_HEADER_BYTES, memory_order_relaxed);
     segment_write_header(segment, spec);
 }
@@ -420,6 +517,7 @@ enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t nu
 void segment_close(struct segment *segment)
 {
     munmap(segment->base, segment->size);
+    segment_blocks_fini(&segment->blocks);
     free(segment);
 }
 

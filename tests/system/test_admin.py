@@ -305,6 +305,24 @@ def test_books_balance_at_every_scrape_and_at_rest(alloyd):
     assert books["received"] * 3 == books["accepted"] * 4 and books["duplicate_l2"] == 0
 
 
+def test_the_age_of_the_oldest_pending_event_outlives_a_restart(make_alloyd):
+    oldest = 'alloy_oldest_pending_seconds{stream="%s"}'
+    sections = nowhere(stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
+    alloyd = make_alloyd(sections).start()
+    assert alloyd.metrics()[oldest % "events"] == alloyd.metrics()[oldest % "clicks"] == 0
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: alloyd.metrics()[oldest % "events"] > 1.5, "an old event")
+    assert alloyd.post(harness.event("b")).status == alloyd.post('{"click":1}', "/v1/clicks").status == 202
+    metrics = alloyd.metrics()
+    assert metrics[oldest % "clicks"] < 1 < metrics[oldest % "events"]
+    assert alloyd.admin("/stats").json["streams"]["events"]["oldest_pending_ms"] > 1500
+    before = metrics[oldest % "events"]
+    alloyd.kill()
+    alloyd.start()
+    harness.wait_until(lambda: alloyd.metrics()['alloy_events_pending{stream="events"}'] == 2, "the journal is read")
+    assert alloyd.metrics()[oldest % "events"] >= before
+
+
 def test_up_gauges_fall_and_ready_tells_why(make_alloyd):
     sections = sections_for(None, None, "default.events")
     sections["redis"]["url"] = f"redis://127.0.0.1:{harness.free_port()}"
