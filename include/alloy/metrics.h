@@ -38,6 +38,22 @@ enum metric_histogram_id {
     METRIC_HISTOGRAM_COUNT
 };
 
+enum metric_lane_gauge_id {
+#define METRIC_LANE_GAUGE(id, name, help) METRIC_LANE_GAUGE_##id,
+#include "alloy/metrics.def"
+    METRIC_LANE_GAUGE_COUNT
+};
+enum metric_lane_counter_id {
+#define METRIC_LANE_COUNTER(id, name, labels, help) METRIC_LANE_COUNTER_##id,
+#include "alloy/metrics.def"
+    METRIC_LANE_COUNTER_COUNT
+};
+enum metric_lane_histogram_id {
+#define METRIC_LANE_HISTOGRAM(id, name, bounds, help) METRIC_LANE_HISTOGRAM_##id,
+#include "alloy/metrics.def"
+    METRIC_LANE_HISTOGRAM_COUNT
+};
+
 /* HTTP status codes are counted by their own value; anything outside 100..599 is a bug. */
 #define METRIC_HTTP_CODES 600
 #define METRIC_BUCKETS 18 /* 17 bounds, 50 us to 10 s, and +Inf */
@@ -46,11 +62,30 @@ enum metric_histogram_id {
 
 /* Upper bounds of the first METRIC_BUCKETS - 1 buckets, in nanoseconds. */
 extern const uint64_t metrics_bucket_bounds_ns[METRIC_BUCKETS - 1];
+extern const uint64_t metrics_bounds_rows[METRIC_BUCKETS - 1];
+extern const uint64_t metrics_bounds_bytes[METRIC_BUCKETS - 1];
+#define metrics_bounds_ns metrics_bucket_bounds_ns
 
 struct metrics_histogram {
     _Atomic uint64_t buckets[METRIC_BUCKETS]; /* not cumulative */
-    _Atomic uint64_t sum_ns;
+    _Atomic uint64_t sum_ns;                  /* or of what else is observed */
 };
+
+/* Inserts that were refused with one code. More codes than METRIC_REFUSALS are counted together. */
+#define METRIC_REFUSALS 32
+struct metrics_refusal {
+    _Atomic int code; /* ClickHouse's; negative: an HTTP status without one; 0: the slot is free */
+    _Atomic uint64_t count;
+};
+
+/* What the flusher, which alone writes it, knows of a stream. Readers only load. */
+struct metrics_lane {
+    _Atomic int64_t gauges[METRIC_LANE_GAUGE_COUNT];
+    _Atomic uint64_t counters[METRIC_LANE_COUNTER_COUNT];
+    struct metrics_histogram histograms[METRIC_LANE_HISTOGRAM_COUNT];
+    struct metrics_refusal refusals[METRIC_REFUSALS];
+    _Atomic uint64_t refusals_other;
+} CACHE_ALIGNED;
 
 /* One thread's block. The owner adds with metrics_add(); readers only load. */
 struct metrics_thread {
@@ -65,6 +100,7 @@ struct metrics_thread {
 struct metrics {
     _Atomic(struct metrics_thread *) threads; /* push-only list; blocks live as long as metrics */
     _Atomic int64_t gauges[METRIC_GAUGE_COUNT];
+    struct metrics_lane lanes[METRIC_STREAMS_MAX];
 };
 
 struct metrics *metrics_create(void); /* returns owned: metrics_destroy(); NULL: out of memory */
@@ -90,7 +126,20 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 #define METRIC_GAUGE_ADD(metrics, id, delta) \
     atomic_fetch_add_explicit(&(metrics)->gauges[METRIC_GAUGE_##id], (delta), memory_order_relaxed)
 
+#define METRIC_LANE_SET(metrics, stream, id, value)                                          \
+    atomic_store_explicit(&(metrics)->lanes[stream].gauges[METRIC_LANE_GAUGE_##id], (value), \
+                          memory_order_relaxed)
+#define METRIC_LANE_ADD(metrics, stream, id, n) \
+    metrics_add(&(metrics)->lanes[stream].counters[METRIC_LANE_COUNTER_##id], (n))
+#define METRIC_LANE_OBSERVE(metrics, stream, id, bounds, value)                                 \
+    metrics_observe(&(metrics)->lanes[stream].histograms[METRIC_LANE_HISTOGRAM_##id], (bounds), \
+                    (value))
+
+/* Flusher thread only: counts an insert refused with a code, as in struct metrics_refusal. */
+void metrics_refused(struct metrics_lane *lane, int code);
+
 /* Owner thread only. */
+void metrics_observe(struct metrics_histogram *histogram, const uint64_t *bounds, uint64_t value);
 void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns);
 
 /* The sums over all threads; large (about 50 KiB), so keep it off small stacks. */

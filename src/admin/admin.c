@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -33,6 +32,7 @@
 #include "gate.h"
 #include "guard.h"
 #include "lately.h"
+#include "readiness.h"
 #include "refusal_stats.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
@@ -140,58 +140,12 @@ static void admin_add_reason(void *arg, const char *key, bool blocking, const ch
     readiness->ready &= !blocking;
 }
 
-/* "8GiB", in the largest unit that gives a whole number. */
-static void admin_format_size(uint64_t bytes, char *out, size_t size)
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
-    size_t unit = 0;
-
-    for (; unit + 1 < ARRAY_LEN(units) && bytes > 0 && bytes % 1024 == 0; unit++)
-        bytes /= 1024;
-    snprintf(out, size, "%" PRIu64 "%s", bytes, units[unit]);
-}
-
-/* Adds why the journal gets no further segment: its limit, or the disk. */
-static void admin_add_full(struct readiness *readiness, const struct front_parts *parts)
-{
-    const uint64_t segment_bytes = journal_segments(parts->journal)->size;
-    const uint64_t bytes_max = journal_bytes_max(parts->journal);
-    const char *dir = journal_folder(parts->journal)->path;
-    char text[HEALTH_TEXT_MAX], size[32];
-    struct statvfs disk;
-
-    admin_format_size(bytes_max, size, sizeof(size));
-    if (journal_bytes(parts->journal) + segment_bytes > bytes_max)
-        snprintf(text, sizeof(text), "The journal is full: journal.max_bytes (%s) is used up.",
-                 size);
-    else if (!dir)
-        snprintf(text, sizeof(text), "The journal is full: there is no memory for a segment.");
-    else if (statvfs(dir, &disk) == 0 && disk.f_bavail * disk.f_frsize < segment_bytes)
-        snprintf(text, sizeof(text), "The journal is full: no room on the disk of %s.", dir);
-    else
-        snprintf(text, sizeof(text),
-                 "The journal is full: no segment can be made in %s; the log says why.", dir);
-    admin_add_reason(readiness, "journal.full", true, text);
-}
-
 /* Ready means that an event would be accepted now. The caller owns reasons. */
 static struct readiness admin_readiness_read(const struct front_parts *parts)
 {
     struct readiness readiness = {.ready = true, .reasons = json_array()};
 
-    health_visit(parts->health, admin_add_reason, &readiness);
-    if (ring_closed(parts->ring))
-        admin_add_reason(&readiness, "ring.closed", true, "The ring takes no more events.");
-    else if (ring_depth(parts->ring) >= ring_capacity(parts->ring))
-        admin_add_reason(&readiness, "ring.full", true, "The ring is full.");
-    if (journal_failed(parts->journal))
-        admin_add_reason(&readiness, "journal.failed", true, "The journal cannot be written.");
-    else if (journal_removed(parts->journal))
-        admin_add_reason(&readiness, "journal.removed", true,
-                         "The journal's folder, or files in it, were removed or replaced while in "
-                         "use: put the folder back, or let pending events go and restart alloyd.");
-    else if (journal_full(parts->journal))
-        admin_add_full(&readiness, parts);
+    readiness_visit(parts, admin_add_reason, &readiness);
     return readiness;
 }
 

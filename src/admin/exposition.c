@@ -17,7 +17,14 @@
 
 #include "alloy/clock.h"
 #include "alloy/log.h"
+#include "exposition_lanes.h"
+#include "process.h"
 
+#ifdef __clang__
+#define BUILD_COMPILER __VERSION__
+#else
+#define BUILD_COMPILER "GCC " __VERSION__
+#endif
 #define READS_MAX 8 /* most reads of figures that change in between */
 
 struct row {
@@ -163,6 +170,8 @@ static void exposition_write_gauges(const struct exposition_view *view, struct e
     for (size_t i = 0; i < ARRAY_LEN(gauge_rows); i++) {
         const struct row *row = &gauge_rows[i];
 
+        if (view->snapshot.gauges[i] < 0)
+            continue; /* not known */
         exposition_write_family(out, row->name, "gauge", row->help);
         if (i == METRIC_GAUGE_clickhouse_last_insert_ms)
             evbuffer_add_printf(out, "%s %.3f\n", row->name, exposition_insert_age(view));
@@ -260,6 +269,9 @@ static void exposition_write_others(const struct front_parts *parts, struct evbu
     exposition_write_family(out, "alloy_build_info", "gauge",
                             "Always 1; the label tells the version.");
     evbuffer_add_printf(out, "alloy_build_info{version=\"%s\"} 1\n", ALLOY_VERSION);
+    exposition_write_family(out, "alloy_build_compiler_info", "gauge",
+                            "Always 1; the label tells what has built this alloyd.");
+    evbuffer_add_printf(out, "alloy_build_compiler_info{compiler=\"%s\"} 1\n", BUILD_COMPILER);
 }
 
 static void exposition_read_ages(struct exposition_view *view, const struct front_parts *parts,
@@ -307,6 +319,7 @@ double exposition_insert_age(const struct exposition_view *view)
 void exposition_write(const struct exposition_view *view, const struct front_parts *parts,
                       struct evbuffer *out)
 {
+    exposition_write_conditions(parts, out);
     exposition_write_streams(view, config_current(parts->config), out);
     exposition_write_keys(config_current(parts->config), out);
     exposition_write_certificate(config_current(parts->config), out);
@@ -316,5 +329,7 @@ void exposition_write(const struct exposition_view *view, const struct front_par
     exposition_write_counters(view, out);
     exposition_write_gauges(view, out);
     exposition_write_histograms(view, out);
+    exposition_write_lanes(view, parts, out);
     exposition_write_others(parts, out);
+    process_write(out);
 }

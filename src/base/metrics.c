@@ -19,6 +19,13 @@ const uint64_t metrics_bucket_bounds_ns[METRIC_BUCKETS - 1] = {
     50 * US, 100 * US, 250 * US, 500 * US, 1 * MS,    2500 * US, 5 * MS,    10 * MS,   25 * MS,
     50 * MS, 100 * MS, 250 * MS, 500 * MS, 1000 * MS, 2500 * MS, 5000 * MS, 10000 * MS};
 
+const uint64_t metrics_bounds_rows[METRIC_BUCKETS - 1] = {
+    1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000};
+
+const uint64_t metrics_bounds_bytes[METRIC_BUCKETS - 1] = {
+    1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18,
+    1u << 19, 1u << 20, 1u << 21, 1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26};
+
 static uint64_t metrics_load(const _Atomic uint64_t *counter)
 {
     /* relaxed: a counter orders nothing */
@@ -56,7 +63,11 @@ static void metrics_add_thread(struct metrics_snapshot *snapshot,
 
 struct metrics *metrics_create(void)
 {
-    return calloc(1, sizeof(struct metrics));
+    struct metrics *metrics = aligned_alloc(CACHE_LINE, sizeof(*metrics));
+
+    if (metrics != NULL)
+        memset(metrics, 0, sizeof(*metrics));
+    return metrics;
 }
 
 void metrics_destroy(struct metrics *metrics)
@@ -91,14 +102,34 @@ struct metrics_thread *metrics_thread_create(struct metrics *metrics)
     return thread;
 }
 
-void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns)
+void metrics_observe(struct metrics_histogram *histogram, const uint64_t *bounds, uint64_t value)
 {
     size_t i = 0;
 
-    while (i < ARRAY_LEN(metrics_bucket_bounds_ns) && ns > metrics_bucket_bounds_ns[i])
+    while (i < METRIC_BUCKETS - 1 && value > bounds[i])
         i++;
     metrics_add(&histogram->buckets[i], 1);
-    metrics_add(&histogram->sum_ns, ns);
+    metrics_add(&histogram->sum_ns, value);
+}
+
+void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns)
+{
+    metrics_observe(histogram, metrics_bucket_bounds_ns, ns);
+}
+
+void metrics_refused(struct metrics_lane *lane, int code)
+{
+    for (size_t i = 0; i < METRIC_REFUSALS; i++) {
+        struct metrics_refusal *refusal = &lane->refusals[i];
+        const int its = atomic_load_explicit(&refusal->code, memory_order_relaxed);
+
+        if (its != code && its != 0)
+            continue;
+        metrics_add(&refusal->count, 1);
+        atomic_store_explicit(&refusal->code, code, memory_order_relaxed);
+        return;
+    }
+    metrics_add(&lane->refusals_other, 1);
 }
 
 void metrics_read(struct metrics *metrics, struct metrics_snapshot *snapshot)

@@ -251,7 +251,8 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     if (err != 0)
         return err;
     snprintf(error, JOURNAL_ERROR_MAX, "cannot start the janitor thread");
-    return janitor_start(&daemon->janitor, &daemon->config, daemon->journal, daemon->l1);
+    return janitor_start(&daemon->janitor, &daemon->config, daemon->journal, daemon->l1,
+                         daemon->metrics);
 }
 
 /* Without Redis, or with clickhouse.url = discard, there is nothing to mark. */

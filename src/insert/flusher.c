@@ -435,15 +435,6 @@ static int flusher_next_due(const struct flusher *flusher, uint64_t now)
     return due > now ? (int)(due - now) : 0;
 }
 
-static size_t flusher_count_out(const struct flusher *flusher)
-{
-    size_t out = 0;
-
-    for (size_t i = 0; i < flusher->lane_count; i++)
-        out += flusher->lanes[i].out + flusher->lanes[i].apart.out;
-    return out;
-}
-
 static void *flusher_run(void *arg)
 {
     struct flusher *flusher = arg;
@@ -467,8 +458,7 @@ static void *flusher_run(void *arg)
             flusher_start_inserts(flusher, now);
             flusher_tell_counts(flusher, now);
         }
-        METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight,
-                         (int64_t)flusher_count_out(flusher));
+        flusher_tell_gauges(flusher);
         /* Returns at once when something was just added. */
         curl_multi_poll(flusher->multi, NULL, 0, flusher_next_due(flusher, now), NULL);
     }

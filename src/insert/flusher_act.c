@@ -28,6 +28,7 @@ void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record 
     METRIC_STREAM_ADD(flusher->counters, stream, inserted, n);
     METRIC_ADD(flusher->counters, clickhouse_inserts, 1);
     METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_last_insert_ms, (int64_t)clock_mono_ms());
+    METRIC_LANE_SET(flusher->parts.metrics, stream, last_insert_ms, (int64_t)clock_mono_ms());
     KILL_POINT("insert_answered");
     journal_finish(flusher->parts.journal, records, n, RECORD_INSERTED);
     KILL_POINT("insert_finished");
@@ -185,7 +186,7 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     const uint64_t took_ns = clock_mono_ns() - started_ns;
     const struct lane_wait wait = flusher_wait(flusher);
 
-    METRIC_OBSERVE_NS(flusher->counters, clickhouse_insert, took_ns);
+    flusher_tell_insert(flusher, insert, took_ns);
     flusher_act_settle_slow(lane, insert);
     lane_grow(lane, insert, took_ns / 1000000, flusher_config(flusher)->clickhouse_timeout_ms);
     lane_succeed(lane, insert, started_ns);
@@ -486,7 +487,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         lane->out--;
     if (reading.class == INSERT_BAD_ROWS || reading.class == INSERT_SPLIT)
         lane_judged(lane);
-    flusher_tell_error(flusher, reading.class);
+    flusher_tell_error(flusher, transfer, &reading);
     insert->tried_ns = transfer->started_ns;
     flusher_act_note(insert, &reading, no_table);
     evidence = flusher_act_evidence(flusher, insert, expected, no_table);

@@ -330,25 +330,83 @@ void flusher_tell_finding(struct flusher *flusher, const struct lane *lane, cons
                  of->database, of->table, text);
 }
 
-void flusher_tell_error(struct flusher *flusher, enum insert_class class)
+void flusher_tell_error(struct flusher *flusher, const struct transfer *transfer,
+                        const struct insert_reading *reading)
 {
-    switch (class) {
+    struct metrics *metrics = flusher->parts.metrics;
+    const uint16_t stream = transfer->stream;
+
+    if (reading->class != INSERT_DONE && reading->code != 0)
+        metrics_refused(&metrics->lanes[stream], reading->code);
+    else if (reading->class != INSERT_DONE && transfer->answer.status >= 300)
+        metrics_refused(&metrics->lanes[stream], -(int)transfer->answer.status);
+    switch (reading->class) {
     case INSERT_DONE:
         break;
     case INSERT_RETRY:
         METRIC_ADD(flusher->counters, clickhouse_errors_retry, 1);
+        METRIC_LANE_ADD(metrics, stream, errors_retry, 1);
         break;
     case INSERT_BAD_ROWS:
         METRIC_ADD(flusher->counters, clickhouse_errors_bad_rows, 1);
+        METRIC_LANE_ADD(metrics, stream, errors_bad_rows, 1);
         break;
     case INSERT_SPLIT:
         METRIC_ADD(flusher->counters, clickhouse_errors_split, 1);
+        METRIC_LANE_ADD(metrics, stream, errors_split, 1);
         break;
     case INSERT_MISCONFIGURED:
         METRIC_ADD(flusher->counters, clickhouse_errors_misconfigured, 1);
+        METRIC_LANE_ADD(metrics, stream, errors_misconfigured, 1);
         break;
     case INSERT_UNKNOWN:
         METRIC_ADD(flusher->counters, clickhouse_errors_unknown, 1);
+        METRIC_LANE_ADD(metrics, stream, errors_unknown, 1);
         break;
     }
+}
+
+void flusher_tell_insert(struct flusher *flusher, const struct insert *insert, uint64_t took_ns)
+{
+    struct metrics *metrics = flusher->parts.metrics;
+
+    METRIC_OBSERVE_NS(flusher->counters, clickhouse_insert, took_ns);
+    METRIC_LANE_OBSERVE(metrics, insert->stream, insert_seconds, metrics_bounds_ns, took_ns);
+    METRIC_LANE_OBSERVE(metrics, insert->stream, insert_rows, metrics_bounds_rows, insert->count);
+    METRIC_LANE_OBSERVE(metrics, insert->stream, insert_bytes, metrics_bounds_bytes, insert->bytes);
+}
+
+/* When the oldest insert of a stream that is out was sent; 0: none is out. */
+static uint64_t flusher_tell_out_since(const struct flusher *flusher, uint16_t stream)
+{
+    uint64_t since_ns = 0;
+
+    for (const struct transfer *transfer = flusher->active; transfer != NULL;
+         transfer = transfer->next)
+        if (transfer->kind == TRANSFER_INSERT && transfer->stream == stream &&
+            (since_ns == 0 || transfer->started_ns < since_ns))
+            since_ns = transfer->started_ns;
+    return since_ns;
+}
+
+void flusher_tell_gauges(struct flusher *flusher)
+{
+    struct metrics *metrics = flusher->parts.metrics;
+    int64_t all = 0;
+
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        const struct lane *lane = &flusher->lanes[i];
+        const size_t out = lane->out + lane->apart.out;
+        const bool well = flusher->discard || (flusher->up == 1 && lane->fault == LANE_FAULT_NONE &&
+                                               lane->state != LANE_REFUSES);
+
+        METRIC_LANE_SET(metrics, i, up, well);
+        METRIC_LANE_SET(metrics, i, inflight, (int64_t)out);
+        METRIC_LANE_SET(
+            metrics, i, inflight_since_ms,
+            (int64_t)(out == 0 ? 0
+                               : flusher_tell_out_since(flusher, lane->stream) / CLOCK_NS_PER_MS));
+        all += (int64_t)out;
+    }
+    METRIC_GAUGE_SET(metrics, clickhouse_inflight, all);
 }

@@ -42,6 +42,12 @@ void flusher_tell_success(struct flusher *flusher, struct lane *lane);
  * text NULL: it is not true, or no longer. news: log it too. */
 void flusher_tell_finding(struct flusher *flusher, const struct lane *lane, const char *what,
                           const char *text, bool news);
-void flusher_tell_error(struct flusher *flusher, enum insert_class class); /* counts it */
+/* Counts an insert that was not acknowledged, by class and by code. */
+void flusher_tell_error(struct flusher *flusher, const struct transfer *transfer,
+                        const struct insert_reading *reading);
+/* An insert was acknowledged after took_ns: counts it, its rows and bytes. */
+void flusher_tell_insert(struct flusher *flusher, const struct insert *insert, uint64_t took_ns);
+/* Sets the gauges of all streams: what is out, and whether it goes in. */
+void flusher_tell_gauges(struct flusher *flusher);
 
 #endif

@@ -410,8 +410,10 @@ def check_metrics(tree):
     """docs/OPERATIONS.md names every metric, and none that is not there."""
     path = "docs/OPERATIONS.md"
     text = tree.text(path)
-    names = set(re.findall(r'"(alloy_\w+)', tree.text("include/alloy/metrics.def") + tree.text("src/admin/exposition.c")))
-    named = set(re.findall(r"\balloy_\w+", text))
+    sources = ["include/alloy/metrics.def", *tree.having(".c", under="src/admin/exposition"),
+               *tree.having(".c", under="src/admin/process")]
+    names = set(re.findall(r'"((?:alloy|process)_\w+)', "".join(tree.text(source) for source in sources)))
+    named = set(re.findall(r"\b(?:alloy|process)_\w+", text))
     for name in sorted(names):
         if name not in named:
             yield path, 0, f"does not name {name}"
@@ -419,7 +421,7 @@ def check_metrics(tree):
         if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
             yield path, 0, f"{name} is no metric"
     rules = "config/alloy.rules.yml"
-    for name in sorted(set(re.findall(r"\balloy_\w+", tree.text(rules)))):
+    for name in sorted(set(re.findall(r"\b(?:alloy|process)_\w+", tree.text(rules)))):
         if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
             yield rules, 0, f"{name} is no metric"
 

@@ -4,6 +4,7 @@
 import html.parser
 import json
 import re
+import shutil
 import socket
 import threading
 
@@ -19,6 +20,9 @@ alloy_l1_evicted_total{} alloy_redis_errors_total{} alloy_clickhouse_errors_tota
 GAUGES = """alloy_events_pending{stream} alloy_http_connections{} alloy_ring_depth{} alloy_ring_capacity{}
 alloy_l1_entries{} alloy_redis_up{} alloy_clickhouse_up{} alloy_clickhouse_inflight{}
 alloy_clickhouse_last_insert_age_seconds{} alloy_journal_bytes{} alloy_build_info{version}"""
+STREAM_GAUGES = """alloy_oldest_pending_seconds alloy_clickhouse_stream_up alloy_clickhouse_stream_inflight
+alloy_clickhouse_stream_inflight_age_seconds alloy_clickhouse_stream_last_insert_age_seconds"""
+STREAM_HISTOGRAMS = "alloy_clickhouse_stream_insert_seconds alloy_clickhouse_insert_rows alloy_clickhouse_insert_bytes"
 HISTOGRAMS = "alloy_http_request_seconds alloy_redis_seconds alloy_clickhouse_insert_seconds"
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -91,13 +95,98 @@ def test_every_metric_of_the_contract_is_there_from_the_start(alloyd):
     for name in HISTOGRAMS.split():
         check_histogram(families[name], name)
     for name in families:
-        assert name.startswith("alloy_"), name
+        assert name.startswith(("alloy_", "process_")), name
         assert name.endswith("_total") == (families[name][0] == "counter"), name
     levels = {dict(labels)["level"] for _, labels in families["alloy_events_duplicate_total"][1]}
     assert levels == {"l1", "l2"}
     version = harness.subprocess.run([harness.BUILD / "alloyd", "-V"], capture_output=True, text=True).stdout.split()[1]
     assert families["alloy_build_info"][1] == {("alloy_build_info", (("version", version),)): 1.0}
     assert families["alloy_ring_capacity"][1]["alloy_ring_capacity", ()] == 100000
+
+
+def test_promtool_has_nothing_to_say(make_alloyd, redis, clickhouse, table):
+    sections = sections_for(redis, clickhouse, table, stream__clicks={"path": "/v1/c", "table": "default.none"})
+    alloyd = make_alloyd(sections).start()
+    assert alloyd.post(harness.event("bad", ts="never")).status == alloyd.post(harness.event("a"), "/v1/c").status == 202
+    harness.wait_until(lambda: any("alloy_condition{" in name for name in alloyd.metrics()), "a condition")
+    checked = harness.subprocess.run(["promtool", "check", "metrics"], input=alloyd.admin("/metrics").body,
+                                     capture_output=True)
+    assert checked.returncode == 0 and not checked.stdout + checked.stderr, checked
+
+
+def labelled(families, name):
+    """{labels but for le: value} of a family's samples."""
+    return {labels: value for (sample, labels), value in families[name][1].items() if sample == name}
+
+
+def test_each_stream_has_its_figures_of_clickhouse(make_alloyd, redis, clickhouse, table):
+    sections = sections_for(redis, clickhouse, table,
+                            stream__clicks={"path": "/v1/clicks", "table": "default.no_such_table", "id": "event_id"})
+    alloyd = make_alloyd(sections).start()
+    events, clicks = (("stream", "events"),), (("stream", "clicks"),)
+    start = scrape(alloyd)
+    for name in STREAM_GAUGES.split():
+        assert start[name][0] == "gauge" and set(labelled(start, name)) == {events, clicks}, name
+    for name in STREAM_HISTOGRAMS.split():
+        assert start[name][0] == "histogram" and start[name][1][name + "_count", events] == 0
+
+    assert alloyd.post("\n".join(harness.event(f"{i}") for i in range(30))).status == 202
+    assert alloyd.post(harness.event("bad", ts="never")).status == 202
+    assert alloyd.post(harness.event("lost"), "/v1/clicks").status == 202
+    alloyd.settled("events")
+    harness.wait_until(lambda: labelled(scrape(alloyd), "alloy_clickhouse_stream_up")[clicks] == 0, "clicks is down")
+    harness.wait_until(lambda: (("code", "60"), ("stream", "clicks")) in
+                       labelled(scrape(alloyd), "alloy_clickhouse_inserts_refused_total"), "code 60")
+    families = scrape(alloyd)
+    assert labelled(families, "alloy_clickhouse_stream_up")[events] == 1
+    assert families["alloy_clickhouse_insert_rows"][1]["alloy_clickhouse_insert_rows_sum", events] == 30
+    assert families["alloy_clickhouse_insert_bytes"][1]["alloy_clickhouse_insert_bytes_sum", events] > 30 * 100
+    assert families["alloy_clickhouse_insert_rows"][1]["alloy_clickhouse_insert_rows_count", clicks] == 0
+    errors = labelled(families, "alloy_clickhouse_stream_errors_total")
+    for error in ("retry", "bad_rows", "split", "misconfigured", "unknown"):
+        total = labelled(families, "alloy_clickhouse_errors_total")[(("class", error),)]
+        assert sum(errors[("class", error), stream] for (stream,) in (events, clicks)) == total, error
+    refused = labelled(families, "alloy_clickhouse_inserts_refused_total")
+    assert sum(refused.values()) == sum(errors.values())
+    assert {dict(labels)["stream"] for labels in refused} == {"events", "clicks"}
+
+
+def test_a_condition_is_a_series_while_it_holds(make_alloyd, redis, clickhouse, table):
+    sections = sections_for(redis, clickhouse, table,
+                            stream__clicks={"path": "/v1/clicks", "table": f"{table}_later", "id": "event_id"})
+    alloyd = make_alloyd(sections).start()
+
+    def both():
+        """The reasons of /readyz, and those of /metrics."""
+        reasons = {(r["key"], r["blocking"]) for r in alloyd.admin("/readyz").json["reasons"]}
+        series = [dict(labels) for labels in labelled(scrape(alloyd), "alloy_condition")]
+        for labels in series:
+            assert sorted(labels) == ["blocking", "key", "stream"]
+            assert labels["stream"] == ("clicks" if labels["key"].startswith("clickhouse.clicks") else ""), labels
+        return reasons, {(labels["key"], labels["blocking"] == "true") for labels in series}
+
+    assert alloyd.post(harness.event("a"), "/v1/clicks").status == 202
+    harness.wait_until(lambda: ("clickhouse.clicks", False) in both()[0], "no table")
+    reasons, series = both()
+    assert reasons == series
+    clickhouse.create_events(f"{table}_later")
+    harness.wait_until(lambda: both() == (set(), set()), both)
+
+
+def test_the_process_is_measured(alloyd):
+    metrics = alloyd.metrics()
+    assert 0 < metrics["process_cpu_seconds_total"] < 60
+    assert 2**20 < metrics["process_resident_memory_bytes"] < 2**31
+    assert abs(metrics["process_start_time_seconds"] - harness.time.time()) < 60
+    files = len(list(harness.pathlib.Path(f"/proc/{alloyd.pid}/fd").iterdir()))
+    assert abs(metrics["process_open_fds"] - files) <= 3 and metrics["process_max_fds"] >= files
+    with_one = alloyd.client()
+    with_one.connect()
+    harness.wait_until(lambda: alloyd.metrics()["process_open_fds"] > metrics["process_open_fds"], "one more")
+    with_one.close()
+    free = shutil.disk_usage(alloyd.folder).free
+    for folder in ("journal", "dead_letter"):
+        harness.wait_until(lambda: abs(alloyd.metrics().get(f"alloy_{folder}_free_bytes", 0) - free) < free / 10, folder)
 
 
 def test_what_happens_is_counted_once(alloyd, redis):

@@ -128,6 +128,40 @@ static void threads_lose_no_count_and_readers_never_see_less(void **state)
     metrics_destroy(metrics);
 }
 
+static void refused_codes_are_bounded(void **state)
+{
+    struct metrics *metrics = metrics_create();
+    struct metrics_lane *lane = &metrics->lanes[3];
+
+    (void)state;
+    for (int round = 0; round < 2; round++)
+        for (int code = 1; code <= METRIC_REFUSALS + 5; code++)
+            metrics_refused(lane, code % 2 ? code : -code);
+    for (int i = 0; i < METRIC_REFUSALS; i++) {
+        assert_int_equal(lane->refusals[i].code, (i + 1) % 2 ? i + 1 : -(i + 1));
+        assert_int_equal(lane->refusals[i].count, 2);
+    }
+    assert_int_equal(lane->refusals_other, 10);
+    metrics_destroy(metrics);
+}
+
+static void rows_and_bytes_go_to_buckets_of_their_own(void **state)
+{
+    struct metrics *metrics = metrics_create();
+    const struct metrics_histogram *rows =
+        &metrics->lanes[0].histograms[METRIC_LANE_HISTOGRAM_insert_rows];
+
+    (void)state;
+    METRIC_LANE_OBSERVE(metrics, 0, insert_rows, metrics_bounds_rows, 1);
+    METRIC_LANE_OBSERVE(metrics, 0, insert_rows, metrics_bounds_rows, 3);
+    METRIC_LANE_OBSERVE(metrics, 0, insert_rows, metrics_bounds_rows, 1000000);
+    assert_int_equal(rows->buckets[0], 1);
+    assert_int_equal(rows->buckets[2], 1);
+    assert_int_equal(rows->buckets[METRIC_BUCKETS - 1], 1);
+    assert_int_equal(rows->sum_ns, 1000004);
+    metrics_destroy(metrics);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -135,6 +169,8 @@ int main(void)
         cmocka_unit_test(blocks_are_aligned_and_summed),
         cmocka_unit_test(a_bound_belongs_to_its_own_bucket),
         cmocka_unit_test(threads_lose_no_count_and_readers_never_see_less),
+        cmocka_unit_test(refused_codes_are_bounded),
+        cmocka_unit_test(rows_and_bytes_go_to_buckets_of_their_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
