@@ -554,12 +554,39 @@ static uint64_t claims_next_random(struct claims *claims)
     return z ^ (z >> 31);
 }
 
-static void claims_note_failure(struct claims *claims, uint64_t now_ms)
+/* What the log was told last, by any thread; -1: nothing. Each change is one line, whichever
+ * connection notices it first. */
+static _Atomic int claims_told_up = -1;
+
+static void claims_log_lost(const struct claims *claims, bool hold)
 {
     static struct log_limit limit;
+    uint64_t suppressed;
+
+    /* A server that comes and goes makes a line a second; what is held back is told by the next
+     * failure. */
+    if (atomic_load_explicit(&claims_told_up, memory_order_relaxed) == 0 ||
+        !log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed) ||
+        atomic_exchange_explicit(&claims_told_up, 0, memory_order_relaxed) == 0)
+        return;
+    log_warn("redis lost server=%s reason=\"%s\" on_failure=%s suppressed=%llu",
+             redis_link_name(claims->link), redis_link_reason(claims->link), hold ? "hold" : "pass",
+             (unsigned long long)suppressed);
+}
+
+static void claims_log_up(const struct claims *claims)
+{
+    const int before = atomic_exchange_explicit(&claims_told_up, 1, memory_order_relaxed);
+
+    if (before != 1)
+        log_info("redis %s server=%s", before < 0 ? "is up" : "back",
+                 redis_link_name(claims->link));
+}
+
+static void claims_note_failure(struct claims *claims, uint64_t now_ms)
+{
     const struct claims_parts *parts = &claims->parts;
     bool hold = config_current(parts->config)->redis_on_failure == CONFIG_REDIS_HOLD;
-    uint64_t suppressed;
 
     claims->retry_at_ms = now_ms + backoff_next(&claims->backoff, BACKOFF_MIN_MS, BACKOFF_MAX_MS,
                                                 claims_next_random(claims));
@@ -570,27 +597,18 @@ static void claims_note_failure(struct claims *claims, uint64_t now_ms)
                  hold ? "events wait for it (redis.on_failure = hold)"
                       : "events go on without a claim (redis.on_failure = pass)");
     METRIC_GAUGE_SET(parts->metrics, redis_up, 0);
-    if (!claims->down && log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
-        log_warn("redis lost server=%s reason=\"%s\" on_failure=%s suppressed=%llu",
-                 redis_link_name(claims->link), redis_link_reason(claims->link),
-                 hold ? "hold" : "pass", (unsigned long long)suppressed);
+    claims_log_lost(claims, hold);
     claims->down = true;
 }
 
 static void claims_note_success(struct claims *claims)
 {
-    static struct log_limit limit;
-    bool was_down = claims->down;
-    uint64_t suppressed;
-
     backoff_reset(&claims->backoff);
     claims->retry_at_ms = 0;
     claims->down = false;
     METRIC_GAUGE_SET(claims->parts.metrics, redis_up, 1);
     health_clear(claims->parts.health, "redis");
-    if (was_down && log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
-        log_info("redis back server=%s suppressed=%llu", redis_link_name(claims->link),
-                 (unsigned long long)suppressed);
+    claims_log_up(claims);
 }
 
 /* True while any thread has found that Redis does not work. relaxed: the next exchange corrects a

@@ -46,8 +46,35 @@ static void *redis_tell(const redisReadTask *task, struct redis_link_element ele
     return NULL;
 }
 
-/* What a refusal means for Alloy. We do not repeat Redis's own text: it can quote the command, and
- * with it ids and passwords. */
+/* We do not repeat Redis's own text: it can quote the command, and with it ids and passwords. Only
+ * these, which quote nothing, are told as they came, since an operator looks for what redis-cli
+ * shows. Each without what follows its last word here. */
+static const struct {
+    const char *words;
+    const char *sentence; /* NULL: that of the code */
+} own_words[] = {
+    {"WRONGPASS invalid username-password pair or user is disabled", NULL},
+    {"NOAUTH Authentication required", NULL},
+    {"ERR invalid password", "it does not take the user or the password of redis.url"},
+    {"ERR Client sent AUTH, but no password is set", "it has no password, and redis.url has one"},
+    {"ERR AUTH <password> called without any password configured for the default user",
+     "it has no password, and redis.url has one"},
+    {"ERR DB index is out of range", "it does not have the database of redis.url"},
+    {"ERR invalid DB index", "it does not have the database of redis.url"},
+    {"ERR max number of clients reached", "it takes no more connections (maxclients)"},
+    {"DENIED Redis is running in protected mode", NULL},
+    {"DENIED Valkey is running in protected mode", NULL},
+    {"LOADING Redis is loading the dataset in memory", NULL},
+    {"LOADING Valkey is loading the dataset in memory", NULL},
+    {"READONLY You can't write against a read only replica", NULL},
+    {"OOM command not allowed when used memory > 'maxmemory'", NULL},
+    {"NOREPLICAS Not enough good replicas to write", NULL},
+    {"MASTERDOWN Link with MASTER is down", NULL},
+    {"CLUSTERDOWN The cluster is down", NULL},
+    {"CLUSTERDOWN Hash slot not served", NULL},
+};
+
+/* What a refusal means for Alloy. */
 static const struct {
     const char *code;
     const char *sentence;
@@ -57,6 +84,7 @@ static const struct {
     {"MISCONF", "it cannot save to its disk and takes no claims"},
     {"NOREPLICAS", "it has too few replicas and takes no claims"},
     {"NOPERM", "its ACL refuses a command or a key that Alloy needs"},
+    {"DENIED", "it is in protected mode, and lets in only its own machine"},
     {"NOAUTH", "it wants a password: redis.url has none"},
     {"WRONGPASS", "it does not take the user or the password of redis.url"},
     {"LOADING", "it is still reading its data"},
@@ -83,16 +111,27 @@ static struct slice redis_error_code(const char *text, size_t len)
     return (struct slice){text, n};
 }
 
-static void redis_note_refusal(struct redis_link *link, struct slice code)
+/* Notes an error, of which code is the beginning. */
+static void redis_note_refusal(struct redis_link *link, struct slice code, struct slice text)
 {
     const char *sentence = "it refuses a command";
+    struct slice told = code;
 
     for (size_t i = 0; i < ARRAY_LEN(refusals); i++)
         if (redis_link_is_code(code, refusals[i].code))
             sentence = refusals[i].sentence;
     if (link->logs_in && redis_link_is_code(code, "ERR"))
         sentence = "it refuses the log-in";
-    redis_wire_set_reason(link, "%.*s%s%s", (int)code.len, code.data, code.len > 0 ? ": " : "",
+    for (size_t i = 0; i < ARRAY_LEN(own_words); i++) {
+        const size_t len = strlen(own_words[i].words);
+
+        if (text.len < len || memcmp(text.data, own_words[i].words, len) != 0)
+            continue;
+        told = (struct slice){own_words[i].words, len};
+        if (own_words[i].sentence != NULL)
+            sentence = own_words[i].sentence;
+    }
+    redis_wire_set_reason(link, "%.*s%s%s", (int)told.len, told.data, told.len > 0 ? ": " : "",
                           sentence);
 }
 
@@ -103,7 +142,7 @@ static void *redis_on_error(const redisReadTask *task, const char *text, size_t 
 
     /* The first error of an exchange is the cause of the others. */
     if (!link->refused)
-        redis_note_refusal(link, code);
+        redis_note_refusal(link, code, (struct slice){text, len});
     link->refused = true;
     if (redis_link_is_code(code, "NOAUTH"))
         link->wants_password = true;

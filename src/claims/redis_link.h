@@ -80,7 +80,8 @@ MUST_CHECK int redis_link_read(struct redis_link *link, uint64_t deadline_ns);
 /* True when some reply since the last call was an error. */
 bool redis_link_refused(struct redis_link *link);
 /* The reason of the last failure or refusal: the error's code and a sentence of our own, since
- * Redis's own text can quote ids and passwords. Lent until the next call. */
+ * Redis's own text can quote ids and passwords; texts that quote nothing are told as they came.
+ * Lent until the next call. */
 const char *redis_link_reason(const struct redis_link *link);
 /* host:port or unix:/path. Lent. */
 const char *redis_link_name(const struct redis_link *link);

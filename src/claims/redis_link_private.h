@@ -14,7 +14,7 @@
 #include "redis_link.h"
 
 #define REDIS_LINK_INPUT_BYTES (64u * 1024)
-#define REDIS_LINK_REASON_MAX 200
+#define REDIS_LINK_REASON_MAX 256
 #define REDIS_LINK_NAME_MAX 320
 
 struct redisContext;

@@ -20,6 +20,7 @@
 #define RETRIES_QUIET 5  /* in a row, before /readyz has them */
 #define TIMEOUTS_QUIET 2 /* the same for time-outs of one insert */
 #define COUNTS_INTERVAL_MS 1000
+#define HANG_MS 2500 /* without an answer, before /readyz has it */
 
 static void flusher_tell_key(char key[HEALTH_KEY_MAX], const struct flusher *flusher,
                              const struct lane *lane, const char *what)
@@ -157,6 +158,61 @@ static void flusher_tell_lanes(struct flusher *flusher)
         flusher_tell_lane(flusher, &flusher->lanes[i], all);
 }
 
+/* When the oldest insert of a stream that is out was sent; 0: none is out. */
+static uint64_t flusher_tell_out_since(const struct flusher *flusher, uint16_t stream)
+{
+    uint64_t since_ns = 0;
+
+    for (const struct transfer *transfer = flusher->active; transfer != NULL;
+         transfer = transfer->next)
+        if (transfer->kind == TRANSFER_INSERT && transfer->stream == stream &&
+            (since_ns == 0 || transfer->started_ns < since_ns))
+            since_ns = transfer->started_ns;
+    return since_ns;
+}
+
+/* Tells of an insert that has no answer, by its age and long before it has run out of time: a
+ * ClickHouse that hangs takes connections, and says nothing. An insert that has run out of time and
+ * goes again is no end of it; an answer is. */
+static void flusher_tell_hang(struct flusher *flusher, struct lane *lane, uint64_t now_ns)
+{
+    const uint64_t since_ns = flusher_tell_out_since(flusher, lane->stream);
+    const bool waits = since_ns != 0 && now_ns - since_ns > HANG_MS * CLOCK_NS_PER_MS;
+    const bool quiet = lane->hangs_since_ns != 0 && flusher->answered_ns < lane->hangs_since_ns;
+    const char *name = flusher_stream(flusher, lane)->name;
+    char key[HEALTH_KEY_MAX];
+    bool nothing;
+
+    if (!waits && (lane->hangs_since_ns == 0 || quiet))
+        return;
+    flusher_tell_key(key, flusher, lane, "hangs");
+    if (!waits) {
+        health_clear(flusher->parts.health, key);
+        if (lane->hangs_logged)
+            log_info("inserts are answered again stream=%s", name);
+        lane->hangs_since_ns = 0;
+        lane->hangs_logged = false;
+        return;
+    }
+    if (!quiet)
+        lane->hangs_since_ns = since_ns;
+    nothing = flusher->answered_ns < lane->hangs_since_ns;
+    health_raise(flusher->parts.health, key, false,
+                 "an insert has had no answer for %" PRIu64 " s (clickhouse.timeout is %" PRIu64
+                 " s)%s",
+                 (uint64_t)((now_ns - lane->hangs_since_ns) / CLOCK_NS_PER_S),
+                 flusher_config(flusher)->clickhouse_timeout_ms / 1000,
+                 nothing ? ", and ClickHouse has answered nothing else since: it hangs, or the way "
+                           "to it does; the journal takes the events"
+                         : ", though ClickHouse answers others: look at its load and at locks on "
+                           "the table");
+    if (nothing && !lane->hangs_logged) {
+        lane->hangs_logged = true;
+        log_warn("insert has no answer stream=%s age_ms=%" PRIu64, name,
+                 (uint64_t)((now_ns - lane->hangs_since_ns) / CLOCK_NS_PER_MS));
+    }
+}
+
 void flusher_tell_counts(struct flusher *flusher, uint64_t now)
 {
     bool told = false;
@@ -164,8 +220,10 @@ void flusher_tell_counts(struct flusher *flusher, uint64_t now)
     if (now < flusher->counts_at_ms)
         return;
     flusher->counts_at_ms = now + COUNTS_INTERVAL_MS;
-    for (size_t i = 0; i < flusher->lane_count; i++)
+    for (size_t i = 0; i < flusher->lane_count; i++) {
         told = told || flusher->lanes[i].kept_told;
+        flusher_tell_hang(flusher, &flusher->lanes[i], clock_mono_ns());
+    }
     if (told)
         flusher_tell_lanes(flusher);
 }
@@ -175,6 +233,8 @@ void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fa
 {
     if (fault == LANE_FAULT_NONE && lane->fault == LANE_FAULT_NONE)
         return;
+    if (fault == LANE_FAULT_NONE)
+        lane->fault_code = 0;
     if (fault == LANE_FAULT_NONE)
         log_info("stream is well again stream=%s", flusher_stream(flusher, lane)->name);
     lane->fault = fault;
@@ -188,24 +248,25 @@ void flusher_tell_insert_fault(struct flusher *flusher, struct lane *lane,
 {
     const char *name = flusher_stream(flusher, lane)->name;
     const long status = transfer->answer.status;
+    const int code = reading->code != 0 ? reading->code : -(int)status;
+    const bool news = lane->fault != LANE_FAULT_INSERT || lane->fault_code != code;
     char message[LANE_MESSAGE_MAX];
-    uint64_t held;
 
+    lane->fault_code = code;
     if (reading->class == INSERT_UNKNOWN) {
         /* Not its words: they may quote an event. */
         snprintf(message, sizeof(message),
                  "inserts fail in a way that alloyd does not know (code %d, HTTP status %ld)",
                  reading->code, status);
-        if (log_limit_pass(&lane->unknown_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
-            log_error("insert failed in an unknown way stream=%s code=%d status=%ld action=retry "
-                      "suppressed=%" PRIu64,
-                      name, reading->code, status, held);
+        if (news)
+            log_error("insert failed in an unknown way stream=%s code=%d status=%ld action=retry",
+                      name, reading->code, status);
     } else {
         flusher_tell_words(transfer, message);
-        if (log_limit_pass(&lane->misconfigured_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        if (news)
             log_error("insert refused, waiting for a human stream=%s code=%d status=%ld "
-                      "message=\"%s\" suppressed=%" PRIu64,
-                      name, reading->code, status, message, held);
+                      "message=\"%s\"",
+                      name, reading->code, status, message);
     }
     flusher_tell_fault(flusher, lane, LANE_FAULT_INSERT, message);
 }
@@ -216,7 +277,9 @@ void flusher_tell_retry(struct flusher *flusher, struct lane *lane, const struct
     char key[HEALTH_KEY_MAX];
     uint64_t held;
 
-    if (log_limit_pass(&lane->retry_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+    /* That ClickHouse is down has a line of its own. */
+    if (flusher->up != 0 &&
+        log_limit_pass(&lane->retry_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
         log_warn("insert failed stream=%s code=%d status=%ld error=\"%s\" action=retry "
                  "suppressed=%" PRIu64,
                  flusher_stream(flusher, lane)->name, reading->code, transfer->answer.status,
@@ -374,19 +437,6 @@ void flusher_tell_insert(struct flusher *flusher, const struct insert *insert, u
     METRIC_LANE_OBSERVE(metrics, insert->stream, insert_seconds, metrics_bounds_ns, took_ns);
     METRIC_LANE_OBSERVE(metrics, insert->stream, insert_rows, metrics_bounds_rows, insert->count);
     METRIC_LANE_OBSERVE(metrics, insert->stream, insert_bytes, metrics_bounds_bytes, insert->bytes);
-}
-
-/* When the oldest insert of a stream that is out was sent; 0: none is out. */
-static uint64_t flusher_tell_out_since(const struct flusher *flusher, uint16_t stream)
-{
-    uint64_t since_ns = 0;
-
-    for (const struct transfer *transfer = flusher->active; transfer != NULL;
-         transfer = transfer->next)
-        if (transfer->kind == TRANSFER_INSERT && transfer->stream == stream &&
-            (since_ns == 0 || transfer->started_ns < since_ns))
-            since_ns = transfer->started_ns;
-    return since_ns;
 }
 
 void flusher_tell_gauges(struct flusher *flusher)

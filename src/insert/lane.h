@@ -123,8 +123,9 @@ struct lane {
     bool refuses_told;
     bool kept_told;
     bool slow_told;
-    struct log_limit misconfigured_limit;
-    struct log_limit unknown_limit;
+    uint64_t hangs_since_ns; /* since when inserts have no answer, as we report it; 0: we do not */
+    bool hangs_logged;
+    int fault_code; /* as logged; 0: none */
     struct log_limit refused_limit;
     struct log_limit view_limit;
     struct log_limit retry_limit;

@@ -21,6 +21,7 @@
 #include "alloy/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,6 +30,9 @@
 #define VACATE_AGE_MS 250
 #define VACATE_LIVE_DIVISOR 4 /* ... and only when at most this part of its records is LIVE */
 #define WATCH_INTERVAL_MS 1000
+#define ROOM_MS                                                                        \
+    1000 /* with room for so long it is no longer full: at its limit each segment that \
+          * comes free lets some events in */
 
 /* Keeps the pages ahead of each writer populated. Janitor. */
 static void journal_janitor_populate_ahead(struct journal *journal)
@@ -194,6 +198,29 @@ static void journal_janitor_vacate(struct journal *journal, uint64_t now_ms)
     atomic_store_explicit(&journal->vacating, vacate, memory_order_relaxed);
 }
 
+/* One line when the journal becomes full, and one when it has room again. */
+static void journal_janitor_tell_full(struct journal *journal, uint64_t now_ms)
+{
+    const uint64_t bytes = atomic_load_explicit(&journal->bytes_used, memory_order_relaxed);
+
+    if (atomic_load_explicit(&journal->starved, memory_order_relaxed)) {
+        journal->starved_ms = now_ms;
+        if (!journal->told_full)
+            log_error("journal is full, no more events are taken bytes=%" PRIu64
+                      " bytes_max=%" PRIu64 " reason=\"%s\"",
+                      bytes, journal->max_bytes,
+                      bytes + journal->spec.size > journal->max_bytes
+                          ? "journal.max_bytes is used up"
+                      : journal->spec.dir_fd < 0 ? "there is no memory for a segment"
+                                                 : "no segment can be made on the disk");
+        journal->told_full = true;
+    } else if (journal->told_full && now_ms - journal->starved_ms >= ROOM_MS) {
+        journal->told_full = false;
+        log_info("journal has room again bytes=%" PRIu64 " bytes_max=%" PRIu64, bytes,
+                 journal->max_bytes);
+    }
+}
+
 void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_interval_ms)
 {
     int err;
@@ -211,6 +238,7 @@ void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_in
     if (journal->spare_count > 0)
         atomic_store_explicit(&journal->starved, false, memory_order_relaxed);
     pthread_mutex_unlock(&journal->lock);
+    journal_janitor_tell_full(journal, now_ms);
     journal_janitor_populate_ahead(journal);
     if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_sync_has_failed(journal) &&
         now_ms - journal->synced_ms >= sync_interval_ms) {

@@ -95,6 +95,8 @@ struct journal {
     uint64_t synced_ms;
     uint64_t watched_ms;
     bool promise_failing;
+    bool told_full;
+    uint64_t starved_ms; /* when it was last seen to be full */
     /* flusher only */
     uint64_t stamp_round;
 };

@@ -33,6 +33,10 @@ static const char *const sentences[] = {
     "its memory is used up (maxmemory), and it takes no claims",
     "it cannot save to its disk and takes no claims",
     "it has too few replicas and takes no claims",
+    "it has no password, and redis.url has one",
+    "it does not have the database of redis.url",
+    "it takes no more connections (maxclients)",
+    "it is in protected mode, and lets in only its own machine",
     "its ACL refuses a command or a key that Alloy needs",
     "it wants a password: redis.url has none",
     "it does not take the user or the password of redis.url",
@@ -45,6 +49,28 @@ static const char *const sentences[] = {
     "it runs a script that does not end",
     "a key of Alloy holds something else",
     "it does not know, or does not accept, a command that Alloy needs",
+};
+
+/* What it may say in the server's own words. */
+static const char *const own_words[] = {
+    "WRONGPASS invalid username-password pair or user is disabled",
+    "NOAUTH Authentication required",
+    "ERR invalid password",
+    "ERR Client sent AUTH, but no password is set",
+    "ERR AUTH <password> called without any password configured for the default user",
+    "ERR DB index is out of range",
+    "ERR invalid DB index",
+    "ERR max number of clients reached",
+    "DENIED Redis is running in protected mode",
+    "DENIED Valkey is running in protected mode",
+    "LOADING Redis is loading the dataset in memory",
+    "LOADING Valkey is loading the dataset in memory",
+    "READONLY You can't write against a read only replica",
+    "OOM command not allowed when used memory > 'maxmemory'",
+    "NOREPLICAS Not enough good replicas to write",
+    "MASTERDOWN Link with MASTER is down",
+    "CLUSTERDOWN The cluster is down",
+    "CLUSTERDOWN Hash slot not served",
 };
 
 /* What has been told of one reply. */
@@ -154,13 +180,21 @@ static void check_reason(const struct redis_link *link)
         ALLOY_ASSERT(*at != '"' && *at != '\\' && (unsigned char)*at >= ' ' && *at != 0x7f);
 }
 
-/* Of the server's words, which can quote what AUTH was sent, nothing but a code of capitals. */
+/* Of the server's words, which can quote what AUTH was sent, nothing but a code of capitals, or
+ * what is always the same. */
 static void check_refusal(const struct redis_link *link)
 {
     const char *sentence = redis_link_reason(link);
-    const size_t code = strspn(sentence, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    size_t code = strspn(sentence, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
     bool ours = false;
 
+    for (size_t i = 0; i < ARRAY_LEN(own_words); i++)
+        if (strncmp(sentence, own_words[i], strlen(own_words[i])) == 0) {
+            sentence += strlen(own_words[i]);
+            ALLOY_ASSERT(strncmp(sentence, ": ", 2) == 0);
+            sentence += 2;
+            code = 0;
+        }
     if (code > 0) {
         ALLOY_ASSERT(code <= CODE_MAX && strncmp(sentence + code, ": ", 2) == 0);
         sentence += code + 2;

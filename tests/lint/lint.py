@@ -430,10 +430,11 @@ def check_reasons(tree):
     """docs/OPERATIONS.md names every reason that /readyz can give."""
     path = "docs/OPERATIONS.md"
     raised = re.compile(r'(?:add_reason\(&\w+|health_raise\([^,;]+),\s*"([\w.%]+)"'
-                        r'|snprintf\(key, sizeof\(key\), "([\w.%]+)"')
+                        r'|snprintf\(key, sizeof\(key\), "([\w.%]+)"'
+                        r'|flusher_tell_(?:key|finding)\((?:key, )?flusher, lane, "(\w+)"')
     for source in tree.having(".c", under="src/"):
         for found in raised.finditer(tree.text(source)):
-            key = (found[1] or found[2]).replace("%s", "NAME")
+            key = (found[1] or found[2] or f"clickhouse.NAME.{found[3]}").replace("%s", "NAME")
             if f"`{key}`" not in tree.text(path):
                 yield path, 0, f"does not name the reason {key} ({source})"
 

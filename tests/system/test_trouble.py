@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trouble is told in time, in its own words, and once: in /readyz, in /metrics and in the log."""
+
+import signal
+import time
+
+import pytest
+
+import harness
+from conftest import sections_for
+from test_admin import full_journal, nowhere
+
+
+def reasons(alloyd):
+    return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
+
+
+def lines(alloyd, *words):
+    return [line for line in alloyd.log().splitlines() if all(word in line for word in words)]
+
+
+def test_a_clickhouse_that_hangs_is_told_within_five_seconds(make_alloyd, redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", drain={"timeout": "1s"})).start()
+    assert alloyd.post(harness.event("first")).status == 202
+    alloyd.settled()
+    own_clickhouse.signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    assert alloyd.post(harness.event("second")).status == 202
+    harness.wait_until(lambda: "clickhouse.events.hangs" in reasons(alloyd), "a reason", deadline=5)
+    reason = reasons(alloyd)["clickhouse.events.hangs"]
+    assert not reason["blocking"] and "no answer for" in reason["text"] and "answered nothing" in reason["text"], reason
+    assert alloyd.admin("/readyz").status == 200
+    age = alloyd.metrics()['alloy_clickhouse_stream_inflight_age_seconds{stream="events"}']
+    assert 2 < age <= time.monotonic() - stopped + 0.1
+    harness.wait_until(lambda: reasons(alloyd)["clickhouse.events.hangs"]["text"] != reason["text"], "it grows older")
+    own_clickhouse.signal(signal.SIGCONT)
+    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    alloyd.settled()
+    assert len(lines(alloyd, "level=warn", "insert has no answer", "stream=events age_ms=")) == 1
+    assert len(lines(alloyd, "level=info", "inserts are answered again", "stream=events")) == 1
+    assert alloyd.metrics()['alloy_clickhouse_stream_inflight_age_seconds{stream="events"}'] == 0
+
+
+def test_a_hang_is_one_however_often_its_inserts_run_out_of_time(make_alloyd, redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", drain={"timeout": "1s"},
+                                      clickhouse={"timeout": "3s", "retry_max": "200ms"})).start()
+    own_clickhouse.signal(signal.SIGSTOP)
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: "clickhouse.events.hangs" in reasons(alloyd), "a reason")
+    texts = set()
+    while len(texts) < 6:  # longer than the insert has time
+        reason = reasons(alloyd).get("clickhouse.events.hangs")
+        assert reason, reasons(alloyd)
+        texts.add(reason["text"])
+        time.sleep(0.05)
+    harness.wait_until(lambda: "clickhouse" in reasons(alloyd), "it is down, too")
+    own_clickhouse.signal(signal.SIGCONT)
+    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    assert len(lines(alloyd, "insert has no answer")) == len(lines(alloyd, "inserts are answered again")) == 1
+    assert len(lines(alloyd, "clickhouse is down")) == 1
+
+
+@pytest.mark.parametrize("mode", ["file", "memory"])
+def test_a_full_journal_is_two_lines(make_alloyd, own_clickhouse, mode):
+    own_clickhouse.kill()
+    sections = nowhere(journal={"mode": mode, "segment": "1MiB", "max_bytes": "4MiB"})
+    sections["clickhouse"].update(url=own_clickhouse.url, retry_max="200ms")
+    alloyd = make_alloyd(sections).start()
+    full_journal(alloyd)
+    harness.wait_until(lambda: lines(alloyd, "journal is full"), "a line")
+    for i in range(100):
+        alloyd.post("\n".join(harness.event(f"more-{i}-{k}") for k in range(20)))
+    assert len(lines(alloyd, "level=error module=journal", "journal is full", "bytes_max=4194304")) == 1
+    assert not lines(alloyd, "journal has room again")
+    own_clickhouse.start()
+    harness.wait_until(lambda: lines(alloyd, "level=info module=journal", "journal has room again"), "room")
+    assert len(lines(alloyd, "journal is full")) == len(lines(alloyd, "journal has room again")) == 1
+
+
+def test_a_wrong_password_is_told_in_redis_words(make_alloyd, own_redis, clickhouse, table):
+    own_redis.command("CONFIG", "SET", "requirepass", "right-one")
+    sections = sections_for(own_redis, clickhouse, table)
+    for url, words in ((f"redis://:wrong-one@127.0.0.1:{own_redis.port}",
+                        "WRONGPASS invalid username-password pair or user is disabled"),
+                       (f"redis://somebody:wrong-one@127.0.0.1:{own_redis.port}", "WRONGPASS invalid username-password"),
+                       (own_redis.url, "NOAUTH Authentication required"),
+                       (f"redis://:right-one@127.0.0.1:{own_redis.port}/99", "ERR DB index is out of range")):
+        sections["redis"]["url"] = url
+        alloyd = make_alloyd(sections).start()
+        assert alloyd.post(harness.event("an-id")).status == 202
+        harness.wait_until(lambda: "redis" in reasons(alloyd), "a reason")
+        text = reasons(alloyd)["redis"]["text"]
+        assert words in text and "redis.url" in text, text
+        alloyd.settled()
+        harness.wait_until(lambda: lines(alloyd, "level=warn", "redis lost", words), alloyd.log)
+        time.sleep(0.3)  # some retries
+        assert len(lines(alloyd, "redis lost")) == 1
+        for secret in ("wrong-one", "right-one", "an-id"):
+            assert secret not in text and secret not in alloyd.log()
+        alloyd.finish()
+
+
+def test_each_change_of_state_is_one_line(make_alloyd, own_redis, own_clickhouse):
+    alloyd = make_alloyd(sections_for(own_redis, own_clickhouse, "default.events", worker={"threads": 3},
+                                      clickhouse={"retry_max": "200ms"})).start()
+    for i in range(30):
+        assert alloyd.post(harness.event(f"up-{i}")).status == 202
+    alloyd.settled()
+    assert len(lines(alloyd, "redis is up")) == len(lines(alloyd, "clickhouse is up")) == 1
+    own_redis.kill()
+    own_clickhouse.kill()
+    for i in range(60):
+        assert alloyd.post(harness.event(f"down-{i}")).status == 202
+        time.sleep(0.02)
+    harness.wait_until(lambda: {"redis", "clickhouse"} <= set(reasons(alloyd)), lambda: reasons(alloyd))
+    own_redis.start()
+    own_clickhouse.start()
+    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    alloyd.settled()
+    for words in (("level=warn", "redis lost"), ("level=info", "redis back"), ("level=warn", "clickhouse is down")):
+        assert len(lines(alloyd, *words)) == 1, (words, alloyd.log())
+    assert len(lines(alloyd, "level=info", "clickhouse is up")) == 2
+    own_clickhouse.query("RENAME TABLE default.events TO default.away")
+    assert alloyd.post(harness.event("stuck")).status == 202
+    harness.wait_until(lambda: "clickhouse.events" in reasons(alloyd), lambda: reasons(alloyd))
+    time.sleep(1)  # some retries
+    assert len(lines(alloyd, "level=error", "stream=events", "default.events")) == 1, alloyd.log()
+    own_clickhouse.query("RENAME TABLE default.away TO default.events")
+    alloyd.settled()
+    assert len(lines(alloyd, "level=info", "stream is well again", "stream=events")) == 1
