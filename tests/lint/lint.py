@@ -426,17 +426,41 @@ def check_metrics(tree):
             yield rules, 0, f"{name} is no metric"
 
 
+IN_A_HURRY = "## At three in the morning\n"
+
+
+def in_a_hurry(tree, path):
+    """The part of docs/OPERATIONS.md that tells by symptom what to do."""
+    return tree.text(path).partition(IN_A_HURRY)[2].partition("\n## ")[0]
+
+
 def check_reasons(tree):
-    """docs/OPERATIONS.md names every reason that /readyz can give."""
+    """docs/OPERATIONS.md names every reason that /readyz can give, in its table and under "At three in the morning"."""
     path = "docs/OPERATIONS.md"
-    raised = re.compile(r'(?:add_reason\(&\w+|health_raise\([^,;]+),\s*"([\w.%]+)"'
+    hurry, reference = in_a_hurry(tree, path), tree.text(path).replace(in_a_hurry(tree, path), "")
+    raised = re.compile(r'(?:add_reason\(&?\w+|health_raise\([^,;]+),\s*"([\w.%]+)"'
                         r'|snprintf\(key, sizeof\(key\), "([\w.%]+)"'
                         r'|flusher_tell_(?:key|finding)\((?:key, )?flusher, lane, "(\w+)"')
     for source in tree.having(".c", under="src/"):
         for found in raised.finditer(tree.text(source)):
             key = (found[1] or found[2] or f"clickhouse.NAME.{found[3]}").replace("%s", "NAME")
-            if f"`{key}`" not in tree.text(path):
+            if f"`{key}`" not in reference:
                 yield path, 0, f"does not name the reason {key} ({source})"
+            if f"`{key}`" not in hurry:
+                yield path, 0, f"does not name the reason {key} under {IN_A_HURRY[3:-1]} ({source})"
+
+
+def check_alerts(tree):
+    """docs/OPERATIONS.md tells of each alert, and the heading that an alert's runbook names is there."""
+    rules, path = "config/alloy.rules.yml", "docs/OPERATIONS.md"
+    hurry = in_a_hurry(tree, path)
+    for rule in tree.text(rules).split("- alert: ")[1:]:
+        alert = rule.split("\n")[0]
+        runbook = re.search(r'runbook: "OPERATIONS\.md#([\w-]+)"', rule)
+        if runbook is None or runbook[1] not in anchors(tree, path):
+            yield rules, 0, f"{alert} has no runbook that names a heading of {path}"
+        if not re.search(rf"\b{alert}\b", hurry):
+            yield path, 0, f"does not name {alert} under {IN_A_HURRY[3:-1]}"
 
 
 def check_cmake(tree):
@@ -544,7 +568,8 @@ def clean_project():
                             "; threads = auto\n",
         "docs/CONFIG.md": "## [stream.NAME]\n| `path` | a | b |\n| `table` | a | b |\n| `id` | a | b |\n"
                           "| `ttl` | a | b |\n## [ring]\n| `capacity` | `9` | b |\n| `threads` | `auto` | b |\n",
-        "docs/OPERATIONS.md": "# Operations\n\n`alloy_x` and `redis`.\n",
+        "docs/OPERATIONS.md": "# Operations\n\n## At three in the morning\n\n`redis`, AlloyX\n\n## More\n\n`alloy_x`, `redis`.\n",
+        "config/alloy.rules.yml": "- alert: AlloyX\n  runbook: \"OPERATIONS.md#at-three-in-the-morning\"\n",
         "README.md": "[operations](docs/OPERATIONS.md#operations)\n",
         "src/daemon/main.c": c_file("main.c", '#include "high.h"\n\nint main(void)\n{\n    high();\n    return 0;\n}\n'),
         "tool": f"#!/bin/sh\n# {SPDX}\n",
@@ -628,6 +653,11 @@ BAD_INPUT = [
     ("metrics", add("include/alloy/metrics.def", 'METRIC_GAUGE(y, "alloy_y", "help")\n')),
     ("metrics", add("docs/OPERATIONS.md", "`alloy_z`\n")),
     ("reasons", add("src/claims/right.c", '#define ALSO health_raise(h, "clickhouse", 1)\n')),
+    ("reasons", replace("docs/OPERATIONS.md", "`redis`, ", "")),
+    ("reasons", replace("docs/OPERATIONS.md", ", `redis`.", "")),
+    ("alerts", replace("docs/OPERATIONS.md", "AlloyX", "")),
+    ("alerts", replace("config/alloy.rules.yml", "#at", "#no")),
+    ("alerts", add("config/alloy.rules.yml", "- alert: AlloyY\n")),
     ("cmake", add("src/base/new.c", c_file("new.c", ""))),
     ("cmake", add("src/front/low.c", source("low"))),
     ("cmake", add("tests/unit/nowhere/test_low.c", c_file("test_low.c", ""))),
