@@ -23,33 +23,33 @@
     }
 
 const struct config_key config_keys[CONFIG_KEY_COUNT] = {
-#define KEY_STR(section, key, default_, reload_, help)                               \
+#define KEY_STR(section, key, default_, reload_, help_)                              \
     ROW(section, key, section##_##key, .kind = KIND_STR, .default_text = (default_), \
-        .reload = (reload_)),
-#define KEY_SECRET(section, key, default_, reload_, help)                            \
+        .reload = (reload_), .help = (help_)),
+#define KEY_SECRET(section, key, default_, reload_, help_)                           \
     ROW(section, key, section##_##key, .kind = KIND_STR, .default_text = (default_), \
-        .reload = (reload_), .secret = true),
-#define KEY_UINT(section, key, default_, min_, max_, reload_, help)                   \
+        .reload = (reload_), .secret = true, .help = (help_)),
+#define KEY_UINT(section, key, default_, min_, max_, reload_, help_)                  \
     ROW(section, key, section##_##key, .kind = KIND_UINT, .default_text = (default_), \
-        .min = (min_), .max = (max_), .reload = (reload_)),
-#define KEY_AUTO(section, key, min_, max_, reload_, help)                         \
+        .min = (min_), .max = (max_), .reload = (reload_), .help = (help_)),
+#define KEY_AUTO(section, key, min_, max_, reload_, help_)                        \
     ROW(section, key, section##_##key, .kind = KIND_UINT, .default_text = "auto", \
-        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_)),
-#define KEY_SIZE(section, key, default_, min_, max_, reload_, help)                           \
+        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_), .help = (help_)),
+#define KEY_SIZE(section, key, default_, min_, max_, reload_, help_)                          \
     ROW(section, key, section##_##key##_bytes, .kind = KIND_SIZE, .default_text = (default_), \
-        .min = (min_), .max = (max_), .reload = (reload_)),
-#define KEY_AUTO_SIZE(section, key, min_, max_, reload_, help)                            \
+        .min = (min_), .max = (max_), .reload = (reload_), .help = (help_)),
+#define KEY_AUTO_SIZE(section, key, min_, max_, reload_, help_)                           \
     ROW(section, key, section##_##key##_bytes, .kind = KIND_SIZE, .default_text = "auto", \
-        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_)),
-#define KEY_MSEC(section, key, default_, min_, max_, reload_, help)                        \
+        .automatic = true, .min = (min_), .max = (max_), .reload = (reload_), .help = (help_)),
+#define KEY_MSEC(section, key, default_, min_, max_, reload_, help_)                       \
     ROW(section, key, section##_##key##_ms, .kind = KIND_MSEC, .default_text = (default_), \
-        .min = (min_), .max = (max_), .reload = (reload_)),
-#define KEY_BOOL(section, key, default_, reload_, help)                               \
+        .min = (min_), .max = (max_), .reload = (reload_), .help = (help_)),
+#define KEY_BOOL(section, key, default_, reload_, help_)                              \
     ROW(section, key, section##_##key, .kind = KIND_BOOL, .default_text = (default_), \
-        .words = "off,on", .reload = (reload_)),
-#define KEY_ENUM(section, key, default_, words_, reload_, help)                       \
+        .words = "off,on", .reload = (reload_), .help = (help_)),
+#define KEY_ENUM(section, key, default_, words_, reload_, help_)                      \
     ROW(section, key, section##_##key, .kind = KIND_ENUM, .default_text = (default_), \
-        .words = (words_), .reload = (reload_)),
+        .words = (words_), .reload = (reload_), .help = (help_)),
 #include "alloy/config_keys.def"
 };
 

@@ -16,6 +16,7 @@ struct config_key {
     const char *name;
     const char *default_text;
     const char *words; /* ENUM: comma-separated */
+    const char *help;  /* a sentence for its user */
     uint64_t min;
     uint64_t max;
     size_t offset; /* of the field in struct config */

@@ -2,8 +2,8 @@
 /*
  * main.c - the command line of alloyd.
  *
- * Reads options and configuration, handles --check, --dump-config, --version and --help itself, and
- * leaves the rest to daemon_run().
+ * Reads options and configuration, handles what only prints (--check, --help and the like) itself,
+ * and leaves the rest to daemon_run().
  *
  * Runs on: main thread. Owns: the list of overrides.
  */
@@ -14,10 +14,12 @@
 #include <stdlib.h>
 
 #include "alloy/config.h"
+#include "alloy/config_schema.h"
 #include "daemon.h"
 
 #define CONFIG_PATH "/etc/alloy/alloy.ini"
 #define EXIT_USAGE 2
+#define OPTION_SCHEMA 256 /* options without a letter */
 
 struct command_line {
     const char *config_path;
@@ -32,6 +34,7 @@ static const struct option long_options[] = {
     {"set", required_argument, NULL, 'o'},
     {"check", no_argument, NULL, 't'},
     {"dump-config", no_argument, NULL, 'D'},
+    {"config-schema", no_argument, NULL, OPTION_SCHEMA},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -46,6 +49,7 @@ static const char help_text[] =
     "  -o, --set SECTION.KEY=VALUE  override one key of the file; may be repeated\n"
     "  -t, --check                  check the configuration, print every problem, and exit\n"
     "  -D, --dump-config            print the configuration in effect, and exit\n"
+    "      --config-schema          print a JSON Schema of the configuration, and exit\n"
     "  -V, --version                print the version, and exit\n"
     "  -h, --help                   print this text, and exit\n"
     "\n"
@@ -106,6 +110,9 @@ static int main_parse_command_line(int argc, char **argv, struct command_line *l
         case 'D':
             line->dump = true;
             break;
+        case OPTION_SCHEMA:
+            config_schema_print(stdout);
+            return main_finish_output();
         case 'V':
             puts("alloyd " ALLOY_VERSION);
             return main_finish_output();
