@@ -150,6 +150,7 @@ static void config_schema_get_key(const struct config_key *key, struct config_ro
 static void config_schema_get_stream_key(size_t id, struct config_row *row)
 {
     const struct stream_row *from = &stream_rows[id];
+
     *row = (struct config_row){.section = STREAM_SECTION,
                                .key = config_stream_keys[id],
                                .help = from->help != NULL ? from->help : "",
