@@ -3,9 +3,9 @@
  * config_doc.c - puts the keys of the configuration into the manual page and the completions, when
  * Alloy is built.
  *
- * Copies a template to standard output. A line @MANUAL@ becomes the keys in scdoc's language, a
+ * Copies a template to standard output. A line @MANUAL@ becomes the keys in scdoc's language; a
  * line
- * @WORDS@ one line for each key: its name with its section, and the words that it takes.
+ * @WORDS@ becomes a line for each key, its name with its section, and the words that it takes.
  */
 #include <errno.h>
 #include <stdio.h>
