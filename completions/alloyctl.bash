@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of alloyctl for bash. All it knows comes from `alloyctl --help` and `alloyctl COMMAND --help`.
 
-# The commands, one a line: the words behind `alloyctl` in the usage, up to an option or an argument.
+# The commands, one a line: what stands behind "Commands:", up to two spaces.
 _alloyctl_commands()
 {
-    "$1" --help 2>/dev/null | sed -n 's/^\(Usage:\|  \) *alloyctl  *\([a-z][a-z -]*\).*/\2/p' |
-        sed 's/ -.*//; s/  *$//; s/   */ /g' | sort -u
+    "$1" --help 2>/dev/null | sed -n '/^Commands:/,/^$/s/^  \([a-z]\([a-z-]\| [a-z]\)*\)\(  .*\)\{0,1\}$/\1/p'
 }
 
 _alloyctl()

@@ -11,10 +11,10 @@ for ((i = 2; i < CURRENT; i++)); do
     [[ $words[i] == -* ]] && break
     typed+="$words[i] "
 done
-# The commands: the words behind `alloyctl` in the usage, up to an option or an argument.
+# The commands: what stands behind "Commands:", up to two spaces.
 for line in ${(f)"$($words[1] --help 2>/dev/null)"}; do
-    [[ $line == (#b)(Usage:|\ \ )\ #alloyctl\ ##([a-z][a-z\ -]#)* ]] || continue
-    line=${${${match[2]%% -*}%% #}//  ##/ }
+    [[ $line == (#b)'  '([a-z]([a-z-]| [a-z])#)('  '*|) ]] || continue
+    line=$match[1]
     [[ $typed == "$line "* ]] && (($#line > $#command)) && command=$line
     if ((i == CURRENT)) && [[ "$line " == "$typed"* && "$line " != "$typed" ]]; then
         line=${line#$typed}
