@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admin.h - the admin port: /healthz, /readyz, /stats, /metrics, the dashboard at /, and
- * POST /streams/NAME/bury; on evhttp in a thread of its own. The one home of jansson.
+ * admin.h - the admin port: /healthz, /readyz, /stats, /metrics, /history, the dashboard at
+ * /, and POST /streams/NAME/bury; on evhttp in a thread of its own. The one home of jansson.
  */
 #ifndef ALLOY_ADMIN_H
 #define ALLOY_ADMIN_H

@@ -31,6 +31,7 @@
 #include "exposition.h"
 #include "gate.h"
 #include "guard.h"
+#include "history_report.h"
 #include "lately.h"
 #include "readiness.h"
 #include "refusal_stats.h"
@@ -49,7 +50,7 @@
 #define TEXT "text/plain; charset=utf-8"
 
 static const char paths_text[] =
-    "/healthz\n/readyz\n/stats\n/metrics\n/\n/streams/NAME/bury (POST)\n";
+    "/healthz\n/readyz\n/stats\n/metrics\n/history\n/\n/streams/NAME/bury (POST)\n";
 
 struct admin {
     struct admin_parts parts;
@@ -64,6 +65,8 @@ struct admin {
     /* admin thread only */
     struct exposition_view view;
     struct lately lately;
+    struct history *history;
+    struct history_reading reading;
 };
 
 static void admin_answer(struct evhttp_request *request, int status, const char *type,
@@ -352,6 +355,29 @@ static void admin_serve_metrics(struct admin *admin, struct evhttp_request *requ
     evbuffer_free(body);
 }
 
+static void admin_serve_history(struct admin *admin, struct evhttp_request *request)
+{
+    const struct config *config = config_current(admin->parts.front.config);
+    const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+    struct history_question question;
+    struct evbuffer *body;
+    const char *wrong;
+    int status;
+
+    wrong = history_report_ask(&question, query, config, &status);
+    if (wrong != NULL) {
+        admin_answer_text(request, status, wrong);
+        return;
+    }
+    body = evbuffer_new();
+    if (body && history_report_write(admin->history, &question, config, body) == 0)
+        admin_answer(request, 200, "application/json", body);
+    else
+        evhttp_send_error(request, 500, NULL);
+    if (body)
+        evbuffer_free(body);
+}
+
 static void admin_serve_dashboard(struct admin *admin, struct evhttp_request *request)
 {
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
@@ -424,10 +450,9 @@ struct admin_page {
 static const struct admin_page *admin_find_page(const char *path)
 {
     static const struct admin_page pages[] = {
-        {"/healthz", false, admin_serve_health},
-        {"/readyz", false, admin_serve_ready},
-        {"/stats", false, admin_serve_stats},
-        {"/metrics", false, admin_serve_metrics},
+        {"/healthz", false, admin_serve_health},  {"/readyz", false, admin_serve_ready},
+        {"/stats", false, admin_serve_stats},     {"/metrics", false, admin_serve_metrics},
+        {"/history", false, admin_serve_history},
     };
     static const struct admin_page file = {"", false, admin_serve_dashboard};
     static const struct admin_page bury = {"", true, admin_serve_bury};
@@ -520,6 +545,19 @@ static void admin_on_stop(evutil_socket_t fd, short what, void *arg)
     event_base_loopbreak(admin->base);
 }
 
+/* Notes what the figures are now. */
+static void admin_note(struct admin *admin)
+{
+    const struct front_parts *parts = &admin->parts.front;
+
+    if (parts->metrics == NULL)
+        return;
+    lately_sample(&admin->lately, parts->metrics, clock_mono_ms());
+    exposition_read(&admin->view, parts);
+    history_report_read(&admin->reading, &admin->view, parts);
+    history_sample(admin->history, &admin->reading);
+}
+
 static void admin_on_beat(evutil_socket_t fd, short what, void *arg)
 {
     struct admin *admin = arg;
@@ -527,8 +565,7 @@ static void admin_on_beat(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     pulse_beat(0);
-    if (admin->parts.front.metrics != NULL)
-        lately_sample(&admin->lately, admin->parts.front.metrics, clock_mono_ms());
+    admin_note(admin);
 }
 
 static void *admin_thread_main(void *arg)
@@ -537,6 +574,7 @@ static void *admin_thread_main(void *arg)
 
     pthread_setname_np(pthread_self(), "admin");
     pulse_join("admin");
+    admin_note(admin);
     event_base_dispatch(admin->base);
     pulse_leave();
     return NULL;
@@ -610,6 +648,7 @@ static void admin_free(struct admin *admin)
     if (admin->stop_fd >= 0)
         close(admin->stop_fd);
     listener_close_all(&admin->listeners);
+    history_destroy(admin->history);
     free(admin);
 }
 
@@ -623,7 +662,10 @@ int admin_start(struct admin **out, const struct admin_parts *parts, char error[
     if (config->admin_address_count == 0)
         return 0;
     admin = calloc(1, sizeof(*admin));
-    if (!admin) {
+    if (admin)
+        admin->history = history_create();
+    if (!admin || !admin->history) {
+        free(admin);
         snprintf(error, FRONT_ERROR_MAX, "cannot start the admin port: out of memory");
         return -ENOMEM;
     }

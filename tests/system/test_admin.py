@@ -431,6 +431,56 @@ def test_up_gauges_fall_and_ready_tells_why(make_alloyd):
     harness.assert_balanced(alloyd.books())
 
 
+def history(alloyd, query=""):
+    answer = alloyd.admin("/history" + query)
+    assert answer.status == 200 and answer.headers["Content-Type"] == "application/json"
+    figures = {key: value for key, value in answer.json.items() if isinstance(value, list)}
+    assert {len(value) for value in figures.values()} == {answer.json["steps"]}
+    return answer.json
+
+
+def test_history_tells_when_what_happened(make_alloyd):
+    """What the books have is in some step, once, of its stream and of all."""
+    sections = sections_for(None, None, "default.events",
+                            stream__clicks={"path": "/v1/clicks", "table": "default.clicks", "id": "click"})
+    alloyd = make_alloyd(sections).start()
+    harness.wait_until(lambda: history(alloyd)["last"] > 0, "the first step")
+    assert alloyd.post("\n".join(harness.event(f"id-{i % 90}") for i in range(100))).status == 202
+    assert alloyd.post('{"click":1}', "/v1/clicks").status == 202
+    assert alloyd.post("[", "/v1/clicks").status == 400
+    assert alloyd.post("{}", "/nowhere").status == 404
+    alloyd.settled()
+
+    def sums(query=""):
+        told = history(alloyd, query)
+        return {name: round(sum(rate * span for rate, span in zip(told[name], told["span"]) if span))
+                for name in ("received", "accepted", "duplicates", "inserted", "refused")}
+
+    want = {"received": 101, "accepted": 91, "duplicates": 10, "inserted": 91, "refused": 2}
+    harness.wait_until(lambda: sums() == want, sums)
+    assert sums("?step=1s&stream=events") == {"received": 100, "accepted": 90, "duplicates": 10, "inserted": 90, "refused": 0}
+    assert sums("?stream=clicks") == {"received": 1, "accepted": 1, "duplicates": 0, "inserted": 1, "refused": 1}
+    told = history(alloyd)
+    assert told["step"] == 1 and told["stream"] is None and told["pending"][-1] == 0 and told["journal_bytes"][-1] > 0
+    assert any(told["http_p50"])
+    assert all(p50 is None or p50 <= p99 for p50, p99 in zip(told["http_p50"], told["http_p99"]))
+    assert any(rows and 1 <= rows <= 90 for rows in told["insert_rows"]), told["insert_rows"]
+    assert abs(told["time"] / 1000 - harness.time.time()) < harness.DEADLINE
+    coarse = history(alloyd, "?step=10s")
+    assert coarse["step"] == 10 and coarse["steps"] <= told["steps"] // 10 + 1
+    new = history(alloyd, f"?after={told['last']}")
+    assert new["steps"] == new["last"] - told["last"] < 30
+    assert history(alloyd, "?after=18446744073709551615")["steps"] == 0
+
+
+@pytest.mark.parametrize("query, status", [
+    ("step=2s", 400), ("step=", 400), ("step=10", 400), ("after=x", 400), ("after=-1", 400), ("after=1x", 400),
+    ("after=99999999999999999999", 400), ("stream=nobody", 404), ("stream=EVENTS", 404),
+    ("step=10s&step=1s&stream=events&x=y", 200), ("stream=", 200), ("", 200)])
+def test_history_refuses_what_it_does_not_know(alloyd, query, status):
+    assert alloyd.admin("/history?" + query).status == status
+
+
 class Page(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
@@ -462,7 +512,7 @@ def test_the_dashboard_loads_its_own_files_and_nothing_else(alloyd):
     assert "stats" in text or "metrics" in text
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/stats", "/metrics", "/", "/style.css", "/app.js"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/stats", "/metrics", "/history", "/", "/style.css", "/app.js"])
 def test_only_get_and_head(alloyd, path):
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
         answer = alloyd.admin(path, method)
