@@ -56,9 +56,16 @@ size_t front_descriptor_reserve(const struct config *config);
 MUST_CHECK int front_start(struct front **front, const struct front_parts *parts,
                            char error[FRONT_ERROR_MAX]);
 
-/* Begins the drain: closes the listeners. From now on requests on open connections get 503 draining
- * and Connection: close. Any thread. */
-void front_drain(struct front *front);
+/* The front's life, in this order; a phase may be left out. */
+enum front_phase {
+    FRONT_SERVES,
+    FRONT_LINGERS, /* serves, and each answer says Connection: close */
+    FRONT_DRAINS,  /* has closed the listeners. Requests that begin on open connections get 503
+                    * draining and Connection: close */
+};
+
+/* Enters a later phase; the threads follow at once, each by itself. Main thread. */
+void front_enter(struct front *front, enum front_phase phase);
 /* Connections still open; during a drain, only those whose last request began before the drain. Any
  * thread. */
 size_t front_connections(const struct front *front);

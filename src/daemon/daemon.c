@@ -31,13 +31,13 @@
 #include "alloy/pulse.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
+#include "drain.h"
 #include "limits.h"
 #include "sdnotify.h"
 #include "signals.h"
 #include "alloy/waiter.h"
 #include "alloy/worker.h"
 
-#define DRAIN_POLL_MS 5
 #define LOOK_MS 500        /* between two looks at the threads */
 #define SILENT_MS 30000    /* a thread silent for this long hangs; under systemd: for WatchdogSec */
 #define SILENT_MIN_MS 3000 /* threads sleep for up to a second */
@@ -574,87 +574,24 @@ static void daemon_serve(struct daemon *daemon)
     }
 }
 
-/* The drain need not wait here for requests that wait for ClickHouse: they are answered once their
- * events are inserted, which comes next. */
-static bool daemon_front_drained(const struct daemon *daemon)
+static struct drain_parts daemon_drain_parts(const struct daemon *daemon)
 {
-    return front_connections(daemon->front) <= front_waiting(daemon->front);
-}
-
-static bool daemon_replay_drained(const struct daemon *daemon)
-{
-    return replay_done(daemon->replay);
-}
-
-static bool daemon_workers_drained(const struct daemon *daemon)
-{
-    for (size_t i = 0; i < daemon->worker_count; i++)
-        if (!worker_done(daemon->workers[i]))
-            return false;
-    return true;
-}
-
-static bool daemon_flusher_drained(const struct daemon *daemon)
-{
-    /* In this order: a refused row goes from the first count to the second, which has it before the
-     * first forgets it. */
-    return flusher_pending(daemon->flusher) == 0 && release_pending(daemon->release) == 0;
-}
-
-/* Waits until drained() or the deadline. */
-static bool daemon_wait_until(const struct daemon *daemon, bool (*drained)(const struct daemon *),
-                              uint64_t deadline_ms)
-{
-    const struct timespec step = {.tv_nsec = DRAIN_POLL_MS * (long)CLOCK_NS_PER_MS};
-
-    while (!drained(daemon)) {
-        if (clock_mono_ms() >= deadline_ms)
-            return false;
-        (void)nanosleep(&step, NULL);
-    }
-    return true;
-}
-
-/* Lets everything that was accepted reach ClickHouse. Returns the exit status. */
-static int daemon_drain(struct daemon *daemon)
-{
-    const struct config *config = daemon_current(daemon);
-    const uint64_t started_ms = clock_mono_ms();
-    const uint64_t deadline_ms = started_ms + config->drain_timeout_ms;
-    uint64_t left = 0;
-    bool drained;
-
-    log_info("draining timeout_ms=%" PRIu64, config->drain_timeout_ms);
-    sdnotify_stopping(config->drain_timeout_ms);
-    health_raise(daemon->health, "draining", true, "alloyd is shutting down");
-    front_drain(daemon->front);
-    drained = daemon_wait_until(daemon, daemon_front_drained, deadline_ms);
-    drained = daemon_wait_until(daemon, daemon_replay_drained, deadline_ms) && drained;
-    ring_close(daemon->ring);
-    drained = daemon_wait_until(daemon, daemon_workers_drained, deadline_ms) && drained;
-    drained = daemon_wait_until(daemon, daemon_flusher_drained, deadline_ms) && drained;
-    for (size_t i = 0; i < config->stream_count; i++)
-        left += journal_live(daemon->journal, i);
-    if (left == 0) {
-        log_info("drained took_ms=%" PRIu64 " clean=%s", clock_mono_ms() - started_ms,
-                 drained ? "yes" : "no");
-        return 0;
-    }
-    if (config->journal_mode == CONFIG_JOURNAL_FILE) {
-        log_warn("drain timed out events_left=%" PRIu64 " kept_in=%s", left, config->journal_dir);
-        return 0;
-    }
-    /* Records that wait for release are in the dead-letter folder: they are not left behind. */
-    left -= release_pending(daemon->release);
-    if (left == 0)
-        return 0;
-    log_error("drain timed out events_lost=%" PRIu64 " reason=\"journal.mode = memory\"", left);
-    return 1;
+    return (struct drain_parts){.config = daemon_current(daemon),
+                                .health = daemon->health,
+                                .front = daemon->front,
+                                .replay = daemon->replay,
+                                .ring = daemon->ring,
+                                .workers = daemon->workers,
+                                .worker_count = daemon->worker_count,
+                                .flusher = daemon->flusher,
+                                .release = daemon->release,
+                                .journal = daemon->journal};
 }
 
 int daemon_run(struct config *config, const struct daemon_options *options)
 {
     struct daemon daemon = {.options = options, .flusher_lock = PTHREAD_MUTEX_INITIALIZER};
+    struct drain_parts parts;
     int status = 1, err;
 
     atomic_store_explicit(&daemon.config.current, config, memory_order_release);
@@ -683,7 +620,8 @@ int daemon_run(struct config *config, const struct daemon_options *options)
         log_info("serving");
         sdnotify_ready();
         daemon_serve(&daemon);
-        status = daemon_drain(&daemon);
+        parts = daemon_drain_parts(&daemon);
+        status = drain_run(&parts);
     }
     daemon_stop(&daemon);
     log_info("stopped status=%d", status);

@@ -30,7 +30,7 @@
 #define READ_MAX (256ul << 10) /* in one read: fresh memory costs a page fault for each page */
 #define LINGER_IDLE_MS 5000    /* without a byte from the client */
 #define LINGER_MAX_MS 30000    /* however much it sends */
-#define LINGER_DRAIN_MS 2000   /* both of these, once the drain has begun */
+#define LINGER_DRAIN_MS 2000   /* both of these, once we leave */
 #define PAUSE_MS 500           /* less than any Retry-After: who heeds it does not notice */
 #define HANDSHAKE_TURN_NS (2 * CLOCK_NS_PER_MS) /* for TLS handshakes; the last may exceed it */
 
@@ -60,7 +60,7 @@ static void conn_unlist_unread(struct conn *conn)
     TAILQ_REMOVE(&conn->set->unread, conn, unread_next);
 }
 
-static void conn_close(struct conn *conn)
+void conn_close(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct conn_shared *shared = set->parts.shared;
@@ -85,6 +85,8 @@ static void conn_close(struct conn *conn)
     } else {
         if (!conn->spare)
             atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
+        if (conn->elder)
+            atomic_fetch_sub_explicit(&shared->elders, 1, memory_order_relaxed);
         METRIC_GAUGE_ADD(shared->metrics, http_connections, -1);
     }
     free(conn);
@@ -95,7 +97,7 @@ static void conn_close(struct conn *conn)
 static void conn_linger_read(struct conn *conn)
 {
     struct conn_set *set = conn->set;
-    uint64_t max_ms = set->draining ? LINGER_DRAIN_MS : LINGER_MAX_MS;
+    uint64_t max_ms = set->leaving ? LINGER_DRAIN_MS : LINGER_MAX_MS;
     ssize_t n = read(event_get_fd(&conn->event), set->scratch, sizeof(set->scratch));
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -136,11 +138,6 @@ static void conn_enter(struct conn *conn)
     turn_enqueue(conn, QUEUE_HANDSHAKE);
 }
 
-enum read_result {
-    READ_NOTHING, /* nothing has arrived */
-    READ_SOME,    /* something has, and was dealt with; the connection may be gone */
-};
-
 /* Reads what comes before HTTP. False: there is nothing to read behind it yet, and *result says
  * what happened. */
 static bool conn_read_greeting(struct conn *conn, enum read_result *result)
@@ -166,7 +163,7 @@ static bool conn_read_greeting(struct conn *conn, enum read_result *result)
     return false;
 }
 
-static enum read_result conn_read_some(struct conn *conn)
+enum read_result conn_read_some(struct conn *conn)
 {
     struct conn_set *set = conn->set;
     struct buffer *buffer = &conn->buffer;
@@ -351,7 +348,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
 {
     struct conn_set *set = conn->set;
     struct reply *reply = &answer->reply;
-    bool draining = set->draining;
+    bool last = set->leaving;
     size_t len;
 
     if (answer->kind == ANSWER_CONTINUE) {
@@ -371,7 +368,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             conn_wait_begin(conn, answer, result.waiter);
             return 0;
         }
-        draining |= result.verdict == ADMISSION_DRAINING;
+        last |= result.verdict == ADMISSION_DRAINING;
         if (refusal) {
             reply->status = error_code_status(refusal->error);
             reply->error = refusal->error;
@@ -383,8 +380,8 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     }
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_end_waiting(conn, reply);
-    /* During a drain the last answer closes the connection: no request may begin behind it. */
-    if (draining && answer->next == CONN_NO_ANSWER && conn_is_between(conn) &&
+    /* When we leave, the last answer closes the connection: no request may begin behind it. */
+    if (last && answer->next == CONN_NO_ANSWER && conn_is_between(conn) &&
         buffer_len(&conn->buffer) == 0) {
         reply->close = true;
         conn->keep_alive = false;
@@ -722,13 +719,15 @@ void conn_expire(struct conn_set *set)
         [QUEUE_HEAD] = config->server_head_timeout_ms,
         [QUEUE_BODY] = config->server_body_timeout_ms,
         [QUEUE_FLUSH] = config->server_idle_timeout_ms,
-        [QUEUE_LINGER] = set->draining ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
+        [QUEUE_LINGER] = set->leaving ? LINGER_DRAIN_MS : LINGER_IDLE_MS,
         [QUEUE_PAUSE] = PAUSE_MS,
         [QUEUE_HANDSHAKE] = config->server_head_timeout_ms,
     };
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 
     decode_trim(&set->decode);
+    if (unlikely(set->hastening) && timeouts[QUEUE_IDLE] > CONN_IDLE_LEAVING_MS)
+        timeouts[QUEUE_IDLE] = CONN_IDLE_LEAVING_MS;
     for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++)
         timeouts[i] = (uint64_t)(i - QUEUE_WAIT + 1) * 1000;
     for (int i = 0; i < QUEUE_COUNT; i++) {
@@ -747,41 +746,6 @@ void conn_expire(struct conn_set *set)
         }
     }
     conn_turn_end(set);
-}
-
-/* Reads each socket of a queue of idle connections once, and no longer counts those that stay
- * idle. */
-static void conn_drain_queue(struct conn_set *set, enum queue_id queue)
-{
-    struct conn *conn, *next;
-
-    for (conn = TAILQ_FIRST(&set->queues[queue]); conn; conn = next) {
-        next = TAILQ_NEXT(conn, queued);
-        if (!conn->stalled && conn_read_some(conn) == READ_NOTHING) {
-            conn->spare = true;
-            atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
-        }
-    }
-}
-
-void conn_drain(struct conn_set *set)
-{
-    struct conn *conn;
-
-    if (set->draining)
-        return;
-    /* Requests that have already arrived began before the drain, so read each idle socket once. We
-     * keep a connection that stays idle: its client then gets a 503, rather than being cut off
-     * while it sends. */
-    conn_drain_queue(set, QUEUE_IDLE);
-    /* Nobody has begun a request on these. Some more come to them from the next queue. */
-    TAILQ_FOREACH(conn, &set->queues[QUEUE_HANDSHAKE], queued)
-    {
-        conn->spare = true;
-        atomic_fetch_sub_explicit(&set->parts.shared->connections, 1, memory_order_relaxed);
-    }
-    conn_drain_queue(set, QUEUE_GREETING);
-    set->draining = true;
 }
 
 void conn_stop_waiting(struct conn_set *set)

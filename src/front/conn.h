@@ -45,6 +45,7 @@ struct conn_shared {
     size_t refused_max;        /* how many of them get a lingering close */
     _Atomic size_t handshakes; /* TLS handshakes that have begun; relaxed, as above */
     _Atomic size_t waiting;    /* connections that wait for ClickHouse; relaxed, as above */
+    _Atomic size_t elders;     /* open since before their set hastened; relaxed, as above */
 };
 
 struct conn_parts {
@@ -76,11 +77,19 @@ void conn_turn_end(struct conn_set *set);
 void conn_expire(struct conn_set *set);
 
 /*
- * From now on a request that has begun is completed and answered with Connection: close; a later
+ * The steps before the end; each implies those before it, and is idempotent. Call between two
+ * turns, before conn_turn_begin().
+ *
+ * conn_leave(): requests are taken as before, and each answer says Connection: close.
+ * conn_hasten(): a connection on which nothing begins for a second is closed, and shared->elders
+ * counts those that are open now, until they are closed.
+ * conn_drain(): a request that has begun is completed and answered with Connection: close; a later
  * one gets 503 draining and Connection: close. A connection that is idle now, or has not ended its
  * greeting, no longer counts in shared->connections, which a drain waits for; its time-out or the
- * end of the set closes it. Call between two turns, before conn_turn_begin(); idempotent.
+ * end of the set closes it. After conn_leave() one that has been idle for a second is closed.
  */
+void conn_leave(struct conn_set *set);
+void conn_hasten(struct conn_set *set);
 void conn_drain(struct conn_set *set);
 
 /* Answers every request that still waits for ClickHouse with what is known. Call after the last

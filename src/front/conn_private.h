@@ -5,8 +5,8 @@
  * conn.c (sockets, time-outs) calls greeting.c (what comes before HTTP), request.c (bytes to
  * requests), judge.c (bodies to events) and conn_wait.c (requests that wait for ClickHouse);
  * greeting.c calls request.c, and that judge.c; all of them call turn.c (what is noted for the
- * turn's end), and conn.c calls account.c (what was answered). No call goes the other way: the
- * connection's state, or the result, says what happened.
+ * turn's end), and conn.c calls account.c (what was answered); conn_leave.c (the end) calls conn.c.
+ * No call goes the other way: the connection's state, or the result, says what happened.
  *
  * Runs on: the front-end thread that owns the set.
  */
@@ -35,6 +35,7 @@
 #define CONN_CODED_COST 8               /* a byte of a compressed body counts as so many */
 #define CONN_BLOCK_MIN (16ul << 10)     /* receive block */
 #define CONN_NO_ANSWER UINT32_MAX
+#define CONN_IDLE_LEAVING_MS 1000 /* server.idle_timeout once the set hastens */
 
 /*
  * What a connection is doing. With server.proxy_protocol it begins by telling whose it is, and on a
@@ -161,6 +162,7 @@ struct conn {
     bool lingering;   /* its close will be a lingering one */
     bool refused;     /* beyond max_connections, and not counted in shared->connections */
     bool spare;       /* was idle when the drain began, and is no longer counted there either */
+    bool elder;       /* was there when the set began to hasten; counted in shared->elders */
     struct address peer; /* of the socket, or what the PROXY header says */
     struct buffer buffer;
     /* the request being read */
@@ -229,7 +231,9 @@ struct conn_set {
     struct admission_result large_result; /* of the one answered in this turn */
     struct conn_queue waited;             /* can be answered as soon as a turn has room */
     size_t waiting_count;                 /* connections with a waiter */
-    bool draining;
+    bool leaving;                         /* each answer is its connection's last */
+    bool hastening;                       /* idle connections are closed soon */
+    bool draining;                        /* a request that begins now is refused */
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */
     size_t turn_bytes;
@@ -302,6 +306,18 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
                  buffer_len(&conn->buffer) == 0);
     conn->state = next;
 }
+
+/* conn.c, for conn_leave.c */
+
+enum read_result {
+    READ_NOTHING, /* nothing has arrived */
+    READ_SOME,    /* something has, and was dealt with; the connection may be gone */
+};
+
+/* Reads once, and takes every whole request. */
+enum read_result conn_read_some(struct conn *conn);
+/* Not while it is touched or stalled. */
+void conn_close(struct conn *conn);
 
 /* conn_io.c */
 

@@ -9,7 +9,7 @@
  * An event base without locks does not notice event_active() from another thread. So another thread
  * that wants something sets a flag and writes to the thread's eventfd.
  *
- * Runs on: front_start(), front_drain() and front_stop() on the main thread; front_connections() on
+ * Runs on: front_start(), front_enter() and front_stop() on the main thread; front_connections() on
  * any thread; everything else on a front-end thread.
  * Owns: threads, loops, listening sockets.
  */
@@ -72,7 +72,7 @@ struct front_thread {
     size_t listener_count;
     uint64_t accept_again_ms; /* 0: the listeners are not paused */
     bool tick_due;
-    bool drained;
+    enum front_phase phase; /* that it has followed */
     struct journal_writer *writer;
     struct l1_thread *l1;
     struct waiter_inbox *inbox;
@@ -90,7 +90,7 @@ struct front {
     struct listener_list listeners;
     struct front_thread *threads;
     unsigned thread_count;
-    _Atomic bool draining; /* release in front_drain(), acquire in the threads' loops */
+    _Atomic int phase;     /* enum front_phase; release in front_enter(), acquire in the loops */
     _Atomic bool stopping; /* release in front_stop(), acquire in the threads' loops */
 };
 
@@ -208,14 +208,24 @@ static void front_listeners_close(struct front_thread *thread)
     thread->accept_again_ms = 0;
 }
 
-static void front_drain_thread(struct front_thread *thread)
+/* Does what the thread's new phase asks for. A phase may be left out: a later one implies it. */
+static void front_follow(struct front_thread *thread, enum front_phase phase)
 {
-    thread->drained = true;
-    /* Clients that have connected before the drain still get an answer. */
-    for (size_t i = 0; i < thread->listener_count; i++)
-        front_accept_some(&thread->listeners[i]);
-    front_listeners_close(thread);
-    conn_drain(thread->conns);
+    thread->phase = phase;
+    switch (phase) {
+    case FRONT_SERVES:
+        break;
+    case FRONT_LINGERS:
+        conn_leave(thread->conns);
+        break;
+    case FRONT_DRAINS:
+        /* Clients that have connected before the drain still get an answer. */
+        for (size_t i = 0; i < thread->listener_count; i++)
+            front_accept_some(&thread->listeners[i]);
+        front_listeners_close(thread);
+        conn_drain(thread->conns);
+        break;
+    }
     conn_turn_end(thread->conns);
 }
 
@@ -225,11 +235,13 @@ static void front_run(struct front_thread *thread)
 
     /* acquire: pairs with the release in front_stop() */
     while (!atomic_load_explicit(&front->stopping, memory_order_acquire)) {
+        /* acquire: pairs with the release in front_enter() */
+        enum front_phase phase =
+            (enum front_phase)atomic_load_explicit(&front->phase, memory_order_acquire);
         bool busy;
 
-        /* acquire: pairs with the release in front_drain() */
-        if (!thread->drained && atomic_load_explicit(&front->draining, memory_order_acquire))
-            front_drain_thread(thread);
+        if (phase != thread->phase)
+            front_follow(thread, phase);
         busy = conn_turn_begin(thread->conns);
         pulse_beat(0);
         event_base_loop(thread->base, busy ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
@@ -506,10 +518,10 @@ free_front:
     return err;
 }
 
-void front_drain(struct front *front)
+void front_enter(struct front *front, enum front_phase phase)
 {
     /* release: pairs with the acquire in front_run() */
-    atomic_store_explicit(&front->draining, true, memory_order_release);
+    atomic_store_explicit(&front->phase, (int)phase, memory_order_release);
     for (unsigned i = 0; i < front->thread_count; i++)
         front_wake(&front->threads[i]);
 }

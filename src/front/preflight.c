@@ -67,7 +67,11 @@ bool preflight_answers(struct conn *conn, const struct http_request *request, bo
     } else if (ready) {
         reply->error = ERROR_not_ready;
         reply->status = error_code_status(reply->error);
-        reply->answer = "{\"ready\":false}\n";
+        /* The other reasons are the operator's, who has the admin port; this one is a balancer's.
+         */
+        reply->answer = conn->set->leaving
+                            ? "{\"ready\":false,\"reasons\":[{\"key\":\"draining\"}]}\n"
+                            : "{\"ready\":false}\n";
     }
     return known && !stream;
 }

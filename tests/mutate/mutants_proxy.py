@@ -80,7 +80,7 @@ PROXY = [
            "turn_enqueue(conn, QUEUE_IDLE);\n    return GREETING_OVER;", "return GREETING_OVER;",
            "an idle connection is closed after head_timeout", ("greeting",)),
     Mutant("greeting_drain", "src/front",
-           "    conn_drain_queue(set, QUEUE_GREETING);\n", "",
+           "    conn_leave_queue(set, QUEUE_GREETING, false);\n", "",
            "a connection that says nothing holds up the drain", ("greeting",)),
     Mutant("client_stale", "src/front",
            "    conn->forwarded = false;\n", "",

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -146,6 +147,81 @@ def test_a_second_signal_exits_at_once_and_keeps_the_journal(held_up, first, sec
     assert held_up.drain() == 0
     assert log_lines(held_up, "events_left=1")
     assert segments(held_up)
+
+
+# ---- linger
+
+
+@pytest.fixture
+def lingering(make_alloyd):
+    """An alloyd that lingers, and an idle connection that was there before."""
+    alloyd = make_alloyd(sections_for(None, None, "default.events", drain={"linger": "1min"})).start(env=harness.EXIT_AT_ONCE)
+    with alloyd.connect() as idle:
+        alloyd.readyz()
+        begin_drain(alloyd)
+        yield alloyd, idle
+        if alloyd.alive():
+            alloyd.allow_exit = {1}
+            alloyd.signal(signal.SIGTERM)
+            assert alloyd.wait(5) == 1, "a second signal exits at once"
+
+
+def http_request(path, body=b"", method="POST"):
+    return b"%s %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (method.encode(), path.encode(), len(body), body)
+
+
+def test_while_it_lingers_events_are_taken_and_readyz_says_503(lingering):
+    alloyd, idle = lingering
+    ready = alloyd.admin("/readyz")
+    assert ready.status == 503 and [reason["key"] for reason in ready.json["reasons"]] == ["draining"]
+    answer = alloyd.post("", "/readyz", method="GET")
+    assert answer.status == 503 and answer.json == {"ready": False, "reasons": [{"key": "draining"}]}
+    assert alloyd.admin("/healthz").status == alloyd.post("", "/healthz", method="GET").status == 200
+    idle.sendall(http_request("/v1/events", harness.event("a").encode()))
+    answer = harness.read_answer(idle)
+    assert answer.status == 202 and answer.headers["Connection"] == "close"
+    assert idle.recv(1) == b""
+    with alloyd.connect() as new:
+        new.sendall(http_request("/v1/events", harness.event("b").encode()) + http_request("/v1/events", harness.event("c").encode()))
+        first, last = harness.read_answer(new), harness.read_answer(new)
+        assert first.status == last.status == 202 and last.headers["Connection"] == "close"
+        assert new.recv(1) == b""
+    assert alloyd.books()["accepted"] == 3
+
+
+def test_a_refused_request_during_linger_closes_too(lingering):
+    _, idle = lingering
+    idle.sendall(http_request("/v1/nothing", b"{}"))
+    answer = harness.read_answer(idle)
+    assert answer.status == 404 and answer.headers["Connection"] == "close" and idle.recv(1) == b""
+
+
+def test_after_linger_idle_connections_are_closed_and_the_drain_goes_on(make_alloyd, tmp_path):
+    clickhouse = harness.ClickHouse(tmp_path)  # never started
+    alloyd = make_alloyd(sections_for(None, clickhouse, "default.events", drain={"linger": "1500ms", "timeout": "60s"}))
+    alloyd.start(ready=False, env=harness.EXIT_AT_ONCE)
+    with alloyd.connect() as idle:
+        assert alloyd.post(harness.event("a")).status == 202
+        begin_drain(alloyd)
+        assert alloyd.listens()
+        assert idle.recv(1) == b""
+        harness.wait_until(lambda: not alloyd.listens(), "closed listeners")
+        assert alloyd.books()["pending"] == 1
+    alloyd.allow_exit = {1}
+    alloyd.signal(signal.SIGTERM)
+    assert alloyd.wait(5) == 1
+
+
+def test_linger_and_the_drain_take_their_time_one_after_the_other(make_alloyd, systemd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, drain={"linger": "700ms", "timeout": "20s"}))
+    alloyd.spawn_only(systemd.env)
+    assert systemd.next()["READY"] == "1"
+    begun = time.monotonic()
+    begin_drain(alloyd)
+    assert alloyd.post(harness.event("late")).status == 202
+    assert alloyd.wait(20) == 0 and time.monotonic() - begun >= 0.7
+    assert int(systemd.next()["EXTEND_TIMEOUT_USEC"]) == 35_700_000
+    assert clickhouse.count(table) == 1
 
 
 def test_ready_means_that_an_event_is_taken(make_alloyd):

@@ -2,6 +2,8 @@
 /*
  * test_conn.c - connections over socket pairs, with the real admission behind them.
  */
+#include "conn_private.h"
+
 #include "conn_fixture.h"
 
 static void an_event_is_accepted_and_again_a_duplicate(void **state)
@@ -453,9 +455,60 @@ static void a_request_that_arrived_before_the_drain_is_answered(void **state)
     assert_true(closed);
 }
 
+static void a_set_that_leaves_takes_requests_and_closes_behind_each(void **state)
+{
+    (void)state;
+    conn_leave(set);
+    EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":9}"), "HTTP/1.1 202");
+    EXPECT(got, "\r\nConnection: close\r\n");
+    assert_true(closed);
+}
+
+static void a_set_that_hastens_closes_the_idle_after_a_second(void **state)
+{
+    struct conn *conn = TAILQ_FIRST(&set->queues[QUEUE_IDLE]);
+
+    (void)state;
+    conn_hasten(set);
+    conn_hasten(set);
+    assert_int_equal(atomic_load(&shared.elders), 1);
+    conn->since_ms -= CONN_IDLE_LEAVING_MS - 500;
+    conn_expire(set);
+    assert_int_equal(atomic_load(&shared.elders), 1);
+    conn->since_ms -= 500;
+    conn_expire(set);
+    assert_int_equal(atomic_load(&shared.elders), 0);
+    assert_int_equal(atomic_load(&shared.connections), 0);
+    talk("");
+    assert_true(closed);
+}
+
+static void after_it_has_left_a_drain_closes_who_is_idle_and_spares_who_was_just_there(void **state)
+{
+    int old = client;
+
+    (void)state;
+    TAILQ_FIRST(&set->queues[QUEUE_IDLE])->since_ms -= CONN_IDLE_LEAVING_MS;
+    connect_client();
+    conn_leave(set);
+    conn_drain(set);
+    conn_turn_end(set);
+    assert_int_equal(atomic_load(&shared.connections), 0);
+    EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":8}"), "\"draining\"");
+    assert_true(closed);
+    client_close(client);
+    client = old;
+    closed = false;
+    talk("");
+    assert_true(closed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_set_that_leaves_takes_requests_and_closes_behind_each),
+        TEST(a_set_that_hastens_closes_the_idle_after_a_second),
+        TEST(after_it_has_left_a_drain_closes_who_is_idle_and_spares_who_was_just_there),
         TEST(an_event_is_accepted_and_again_a_duplicate),
         TEST(a_request_torn_at_every_byte_is_the_same_request),
         TEST(pipelined_requests_are_answered_in_order),
