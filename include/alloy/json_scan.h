@@ -97,6 +97,14 @@ struct json_scan_event {
     uint32_t own_columns; /* a bit for each of the columns, the first one lowest, that it has */
 };
 
+/* A member of the event's own object, of which only the begin of the value is known. */
+struct json_scan_member {
+    const char *name; /* the inside of its quotes, still escaped */
+    const char *value;
+    uint32_t name_len;
+    bool escaped;
+};
+
 /* Where a pause was made: private. */
 struct json_scan_pause {
     const char *at; /* where the next value begins; NULL: there was no pause */
@@ -117,6 +125,12 @@ struct json_scan {
     /* Set by the caller, who does not want to wait: a call that gets so far in the body, and is in
      * the middle of an event, pauses. SIZE_MAX: never. */
     size_t pause_at;
+    /* Set by the caller, who wants to know the members of each event: room for so many. NULL:
+     * nobody does. After JSON_SCAN_EVENT there are member_count of them, or, if that is more than
+     * member_max, the first member_max. */
+    struct json_scan_member *members;
+    size_t member_max;
+    size_t member_count;
     struct json_scan_pause paused;
     const char *pause; /* pause_at while an event is scanned, else the end of the body */
     /* where it stands */

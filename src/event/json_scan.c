@@ -77,6 +77,19 @@ static const char *json_twice(ptrdiff_t slot)
                                : "An id field is given twice.";
 }
 
+/* Notes a member of the event's own object for whoever wants to know them. */
+static void json_note_member(struct json_scan *scan, struct slice name, bool escaped)
+{
+    if (scan->member_count < scan->member_max) {
+        struct json_scan_member *member = &scan->members[scan->member_count];
+
+        member->name = name.data;
+        member->name_len = (uint32_t)name.len;
+        member->escaped = escaped;
+    }
+    scan->member_count++;
+}
+
 /*
  * Skips a key and its colon, to the value. values is given for the keys of the event's own object:
  * if the key is an id field, the start of its value is noted there.
@@ -96,6 +109,8 @@ static inline const char *json_skip_key(struct json_scan *scan, const char *at, 
     if (values != NULL) {
         const struct slice name = {key + 1, (size_t)(at - key) - 2};
 
+        if (scan->members != NULL)
+            json_note_member(scan, name, escaped);
         value = json_find_field(scan, name, escaped, values);
         if (value != NULL && *value != NULL && !json_is_column(scan->fields, value - values))
             return json_fail(scan, key, json_twice(value - values));
@@ -109,6 +124,8 @@ static inline const char *json_skip_key(struct json_scan *scan, const char *at, 
     at = json_next_token(scan, at + 1, end);
     if (value != NULL)
         *value = at;
+    if (values != NULL && scan->members != NULL && scan->member_count <= scan->member_max)
+        scan->members[scan->member_count - 1].value = at;
     return at;
 }
 
@@ -349,6 +366,9 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->len = len;
     scan->headers = NULL;
     scan->pause_at = SIZE_MAX;
+    scan->members = NULL;
+    scan->member_max = 0;
+    scan->member_count = 0;
     scan->pause = scan->body + scan->len;
     scan->paused.at = NULL;
     scan->offset = 0;
@@ -409,6 +429,7 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
             result = json_find_event(scan, &at, end);
             if (result != JSON_SCAN_EVENT)
                 return result;
+            scan->member_count = 0;
             stop = at;
         }
         if (unlikely(scan->pause_at < scan->len))
