@@ -18,11 +18,13 @@
 #define LETTERS_SUFFIX ".ndjson"
 #define LETTERS_SUFFIX_REPLAYING ".ndjson.replaying"
 #define LETTERS_SUFFIX_REPLAYED ".ndjson.replayed"
+#define LETTERS_SUFFIX_RENEWED ".ndjson.renewed"
 
 enum letters_state {
     LETTERS_WAITING,   /* events that nobody has posted again */
     LETTERS_REPLAYING, /* alloyctl has taken them, and posts them or was interrupted */
-    LETTERS_REPLAYED,
+    LETTERS_REPLAYED,  /* in ClickHouse */
+    LETTERS_RENEWED,   /* refused again: newer letters have the events */
 };
 
 struct letters_file {

@@ -68,11 +68,13 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, struct ctl_ou
 
 struct ctl_replay {
     const char *dir;
-    const char *url;      /* of alloyd, without a path */
-    const char *path;     /* where to post one stream's events; NULL: /v1/ and the stream's name */
-    const char *stream;   /* NULL: all */
-    const char *key_file; /* whose first line is a client's key; NULL: alloyd asks for none */
-    bool keep;            /* leave the files as they are */
+    const char *url;       /* of alloyd, without a path */
+    const char *path;      /* where to post one stream's events; NULL: /v1/ and the stream's name */
+    const char *stream;    /* NULL: all */
+    const char *key_file;  /* whose first line is a client's key; NULL: alloyd asks for none */
+    const char *corrected; /* a corrected copy of letters of dir; NULL: post dir's own */
+    unsigned wait_s;       /* for verdicts that do not come, in all */
+    bool keep;             /* leave the files as they are */
 };
 /* dead-letter replay. */
 int ctl_replay(const struct ctl_replay *replay, struct ctl_out out);
@@ -100,10 +102,6 @@ int ctl_journal_verify(const char *dir, struct ctl_out out);
 /* What an answer of alloyd means for a request of letters. */
 enum ctl_answer { CTL_ANSWER_TAKEN, CTL_ANSWER_LATER, CTL_ANSWER_REFUSED };
 enum ctl_answer ctl_judge(long status);
-/* How many events a lenient answer tells to be invalid. */
-uint64_t ctl_read_invalid(const char *body);
-/* Reads {"accepted":A,"duplicates":D}. */
-bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates);
 
 /* Reads {"asked":true,"events":N}. */
 bool ctl_read_buried(const char *body, uint64_t *events);

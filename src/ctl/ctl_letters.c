@@ -163,7 +163,8 @@ static void ctl_letters_print_sums(struct listing *listing, FILE *out)
 
 static const char *const states[] = {[LETTERS_WAITING] = "waiting",
                                      [LETTERS_REPLAYING] = "replaying",
-                                     [LETTERS_REPLAYED] = "replayed"};
+                                     [LETTERS_REPLAYED] = "replayed",
+                                     [LETTERS_RENEWED] = "renewed"};
 
 static json_t *ctl_letters_json_file(const struct letters_file *file, const struct sum *sum)
 {
@@ -199,7 +200,7 @@ static int ctl_letters_list_file(const struct letters *letters, const struct let
     int err;
 
     listing->file = (struct sum){0};
-    listing->waiting = file->state != LETTERS_REPLAYED;
+    listing->waiting = file->state == LETTERS_WAITING || file->state == LETTERS_REPLAYING;
     err = letters_visit(letters, file->name, ctl_letters_list_line, listing);
     if (err != 0)
         return err;
@@ -322,7 +323,7 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, struct ctl_ou
     if (out.json)
         fputs("{\"letters\":[", out.file);
     for (size_t i = 0; i < letters.count && ferror(out.file) == 0; i++) {
-        if (letters.files[i].state == LETTERS_REPLAYED && !show->all)
+        if (letters.files[i].state > LETTERS_REPLAYING && !show->all)
             continue;
         showing.name = letters.files[i].name;
         err = letters_visit(&letters, showing.name, ctl_letters_show_line, &showing);

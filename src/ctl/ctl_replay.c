@@ -1,267 +1,253 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ctl_replay.c - alloyctl dead-letter replay: posts the events of dead letters to alloyd again.
+ * ctl_replay.c - alloyctl dead-letter replay: posts the events of dead letters to alloyd again, and
+ * waits until ClickHouse has taken or refused them.
  *
  * We first rename a file to *.replaying, under the lock that alloyd takes to write: so alloyd adds
- * no more lines to it and begins another file. When all its events are answered 202 we rename it to
- * *.replayed; if not, it gets its old name back. If we are killed, the next replay continues with
- * it; a lock on the folder keeps a second replay from doing that while we run. Posting an event
- * twice does no harm: alloyd knows its id.
+ * no more lines to it and begins another file. Then ctl_settle.c gives it back: what is in
+ * ClickHouse goes to *.replayed, what was refused again and has a newer letter to *.renewed, and
+ * the rest waits. If we are killed, the next replay continues with it; a lock on the folder keeps a
+ * second replay from doing that while we run. Posting an event twice does no harm: alloyd knows its
+ * id.
  *
  * Runs on: main thread.
- * Owns: the request that is being filled.
+ * Owns: the account of the files.
  */
 #include "ctl_commands.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "alloy/clock.h"
 #include "ctl_http.h"
 #include "ctl_json.h"
+#include "ctl_post.h"
+#include "ctl_settle.h"
 
-#define REQUEST_BYTES ((size_t)1 << 20) /* then we send it; one event may be larger */
-#define REQUEST_EVENTS 1000
-#define TRIES_MAX 60 /* tries of one request that alloyd has no room for, or does not answer */
-#define RETRY_AFTER_MAX_S 30
-#define TIMEOUT_MS 60000L
+#define SHOWN_MAX 20 /* refusals told one by one, of a file */
 #define PROGRESS_EVENTS 10000
+
+/* Events of a file, or of all files. */
+struct sums {
+    uint64_t posted, accepted, duplicates, inserted, refused, invalid, unknown, by_copy;
+};
 
 struct posting {
     const struct ctl_replay *replay;
     const struct letters *letters;
-    struct ctl_http *http;
-    char *url;        /* of the request that is being filled; owned */
-    char *body;       /* owned */
-    size_t len, room; /* of body */
-    size_t events;    /* in body */
-    uint64_t first_line, last_line;
-    const char *name;
-    const char *key;
-    struct ctl_http_answer answer;
-    /* of the present file, and of all files */
-    uint64_t posted, accepted, duplicates;
-    uint64_t all_posted, all_accepted, all_duplicates;
+    struct ctl_post post;
+    /* the present file */
+    uint8_t *fates; /* by line; owned */
+    size_t lines, fates_room;
+    bool trouble; /* not all its events are in ClickHouse */
+    size_t shown; /* refusals that were told */
+    struct sums sums;
+    /* all files */
+    struct sums all;
+    struct ctl_marks done; /* letters that are in ClickHouse */
+    json_t *refusals;      /* for --json; NULL: text */
 };
 
-enum ctl_answer ctl_judge(long status)
+/* ---- telling ---- */
+
+static void ctl_replay_tell_refusal(struct posting *posting, const struct ctl_item *item)
 {
-    if (status == 200 || status == 202)
-        return CTL_ANSWER_TAKEN;
-    return status == 503 || status == 429 || status == 0 ? CTL_ANSWER_LATER : CTL_ANSWER_REFUSED;
+    const char *what = item->state == ITEM_INVALID ? "alloyd does not take it" : "refused again";
+
+    if (posting->refusals != NULL)
+        json_array_append_new(
+            posting->refusals,
+            json_pack("{s:o, s:o, s:s, s:o, s:o}", "file", ctl_json_text(posting->post.name),
+                      "line", ctl_json_number(item->line), "by",
+                      item->state == ITEM_INVALID ? "alloyd" : "clickhouse", "code",
+                      item->state == ITEM_INVALID ? json_null() : json_integer(item->code),
+                      "message", ctl_json_text(item->message)));
+    if (posting->shown++ < SHOWN_MAX)
+        fprintf(stderr, "alloyctl: %s:%" PRIu64 ": %s: %s\n", posting->post.name, item->line, what,
+                item->message);
 }
 
-bool ctl_read_counts(const char *body, uint64_t *accepted, uint64_t *duplicates)
+/* Notes what became of a letter. Returns 0 or -ENOMEM. */
+static int ctl_replay_close_item(struct posting *posting, const struct ctl_item *item)
 {
-    return sscanf(body, " { \"accepted\" : %" SCNu64 " , \"duplicates\" : %" SCNu64, accepted,
-                  duplicates) == 2;
-}
+    const struct letter letter = {
+        .has_lsn = item->has_lsn, .instance_id = item->instance_id, .lsn = item->lsn};
+    enum ctl_fate fate = CTL_FATE_WAITS;
 
-uint64_t ctl_read_invalid(const char *body)
-{
-    uint64_t invalid;
-
-    return sscanf(body,
-                  " { \"accepted\" : %*[0-9] , \"duplicates\" : %*[0-9] , \"invalid\" : %" SCNu64,
-                  &invalid) == 1
-               ? invalid
-               : 0;
-}
-
-static void ctl_replay_pause_s(unsigned seconds)
-{
-    struct timespec wait = {.tv_sec = seconds};
-
-    nanosleep(&wait, NULL);
-}
-
-/* How many seconds a 503 asks us to wait. */
-static unsigned ctl_replay_retry_after(const struct ctl_http_answer *answer)
-{
-    if (answer->retry_after_s < 1)
-        return 1;
-    return answer->retry_after_s < RETRY_AFTER_MAX_S ? answer->retry_after_s : RETRY_AFTER_MAX_S;
-}
-
-/* Sends the request once. Lenient, so that each stream answers with the counts, whatever its
- * clients are answered. Returns the status, or 0 when there was no answer. */
-static long ctl_replay_send_once(struct posting *posting)
-{
-    static const char *const headers[] = {"Content-Type: application/x-ndjson",
-                                          "Prefer: handling=lenient", NULL};
-    const struct ctl_http_request request = {.url = posting->url,
-                                             .body = posting->body,
-                                             .body_len = posting->len,
-                                             .headers = headers,
-                                             .bearer = posting->key,
-                                             .timeout_ms = TIMEOUT_MS};
-
-    ctl_http_send(posting->http, &request, &posting->answer);
-    return posting->answer.status;
-}
-
-static void ctl_replay_count_taken(struct posting *posting)
-{
-    const uint64_t before = posting->posted;
-    uint64_t accepted, duplicates;
-
-    if (ctl_read_counts(posting->answer.body, &accepted, &duplicates)) {
-        posting->accepted += accepted;
-        posting->duplicates += duplicates;
-    }
-    posting->posted += posting->events;
-    if (before / PROGRESS_EVENTS != posting->posted / PROGRESS_EVENTS)
-        fprintf(stderr, "alloyctl: %s: %" PRIu64 " event%s posted\n", posting->name,
-                posting->posted, ctl_plural(posting->posted));
-    posting->events = 0;
-    posting->len = 0;
-}
-
-/* True when the answer says that alloyd has taken the events. */
-static bool ctl_replay_is_taken(const struct posting *posting, long status)
-{
-    uint64_t accepted, duplicates;
-
-    return ctl_judge(status) == CTL_ANSWER_TAKEN &&
-           ctl_read_counts(posting->answer.body, &accepted, &duplicates);
-}
-
-static void ctl_replay_tell_refusal(struct posting *posting, long status)
-{
-    const char *answer = ctl_one_line(posting->answer.body);
-
-    fprintf(stderr, "alloyctl: %s:%" PRIu64 "-%" PRIu64 ": %s answers %ld%s%s\n", posting->name,
-            posting->first_line, posting->last_line, posting->url, status,
-            *answer != '\0' ? ": " : "", answer);
-    if (status == 404 && posting->replay->path == NULL)
-        fputs("alloyctl: if the stream has a path of its own, give --stream NAME --path PATH\n",
-              stderr);
-    else if (status == 401 && posting->replay->key_file == NULL)
-        fputs("alloyctl: this alloyd asks for a key: give --key-file FILE\n", stderr);
-    else if (ctl_judge(status) == CTL_ANSWER_TAKEN && !ctl_replay_is_taken(posting, status))
-        fputs("alloyctl: this is not an answer of alloyd\n", stderr);
-}
-
-/* Sends the request until alloyd has taken it. Returns 0 or -EIO (reported). */
-static int ctl_replay_send_request(struct posting *posting)
-{
-    long status = 0;
-
-    if (posting->events == 0)
-        return 0;
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
-        unsigned wait_s;
-
-        status = ctl_replay_send_once(posting);
-        if (ctl_replay_is_taken(posting, status) && ctl_read_invalid(posting->answer.body) == 0) {
-            ctl_replay_count_taken(posting);
-            return 0;
-        }
-        if (ctl_judge(status) != CTL_ANSWER_LATER) {
-            ctl_replay_tell_refusal(posting, status);
-            return -EIO;
-        }
-        /* Nobody has answered at all: probably the address is wrong, so do not try for minutes. */
-        if (status == 0 && posting->all_posted + posting->posted == 0 && tries > 0)
-            break;
-        wait_s = status == 0 ? 1 : ctl_replay_retry_after(&posting->answer);
-        if (status != 0)
-            fprintf(stderr, "alloyctl: %s: alloyd answers %ld, trying again in %u s\n",
-                    posting->name, status, wait_s);
-        ctl_replay_pause_s(wait_s);
-    }
-    fprintf(stderr, "alloyctl: %s: %s: %s\n", posting->name, posting->url,
-            status == 0 ? posting->answer.error : "has no room");
-    return -EIO;
-}
-
-static int ctl_replay_add_event(struct posting *posting, struct slice event)
-{
-    if (posting->len + event.len + 1 > posting->room) {
-        size_t room = posting->len + event.len + 1;
-        char *grown;
-
-        if (room < REQUEST_BYTES + REQUEST_BYTES / 4)
-            room = REQUEST_BYTES + REQUEST_BYTES / 4;
-        grown = realloc(posting->body, room);
-        if (grown == NULL)
+    switch (item->state) {
+    case ITEM_IN:
+        fate = CTL_FATE_REPLAYED;
+        if (!ctl_marks_add(&posting->done, &letter))
             return -ENOMEM;
-        posting->body = grown;
-        posting->room = room;
+        break;
+    case ITEM_RENEWED:
+        fate = CTL_FATE_RENEWED;
+        posting->sums.refused++;
+        ctl_replay_tell_refusal(posting, item);
+        break;
+    case ITEM_REFUSED:
+        posting->sums.refused++;
+        ctl_replay_tell_refusal(posting, item);
+        break;
+    case ITEM_INVALID:
+        posting->sums.invalid++;
+        ctl_replay_tell_refusal(posting, item);
+        break;
+    case ITEM_OPEN:
+        break;
+    case ITEM_UNKNOWN:
+        posting->sums.unknown++;
+        break;
     }
-    memcpy(posting->body + posting->len, event.data, event.len);
-    posting->body[posting->len + event.len] = '\n';
-    posting->len += event.len + 1;
-    posting->events++;
+    if (fate != CTL_FATE_REPLAYED)
+        posting->trouble = true;
+    posting->fates[item->line - 1] = (uint8_t)fate;
     return 0;
 }
+
+/* Adds up what became of the request's letters. Returns 0 or -ENOMEM. */
+static int ctl_replay_close_request(struct posting *posting)
+{
+    struct ctl_post *post = &posting->post;
+    struct sums *sums = &posting->sums;
+    const struct sums before = *sums;
+    uint64_t in = 0, lost, rows;
+    int err = 0;
+
+    for (size_t i = 0; i < post->count && err == 0; i++) {
+        in += post->items[i].state == ITEM_IN;
+        sums->posted += post->items[i].state != ITEM_OPEN;
+        err = ctl_replay_close_item(posting, &post->items[i]);
+    }
+    /* Of what alloyd has accepted now, the rows are what was neither refused nor is unknown. */
+    lost = sums->refused - before.refused + sums->unknown - before.unknown;
+    rows = post->accepted > lost ? post->accepted - lost : 0;
+    sums->inserted += rows < in ? rows : in;
+    sums->accepted += post->accepted;
+    if (before.posted / PROGRESS_EVENTS != sums->posted / PROGRESS_EVENTS)
+        fprintf(stderr, "alloyctl: %s: %" PRIu64 " event%s posted\n", post->name, sums->posted,
+                ctl_plural(sums->posted));
+    ctl_post_clear(post);
+    return err;
+}
+
+/* Posts the request and learns what became of it. Returns 0 or -errno (reported, or -ENOMEM). */
+static int ctl_replay_send_request(struct posting *posting)
+{
+    int err = ctl_post_send(&posting->post);
+
+    return ctl_replay_close_request(posting) != 0 ? -ENOMEM : err;
+}
+
+/* ---- filling requests ---- */
 
 /* The URL of a letter's stream, owned; NULL: out of memory. */
 static char *ctl_replay_make_url(const struct ctl_replay *replay, const struct letter *letter)
 {
-    size_t base = strlen(replay->url);
-    char *url = NULL;
-    int n;
+    char *path = NULL;
+    char *url;
 
-    while (base > 0 && replay->url[base - 1] == '/')
-        base--;
     if (replay->path != NULL)
-        n = asprintf(&url, "%.*s%s%s", (int)base, replay->url, replay->path[0] == '/' ? "" : "/",
-                     replay->path);
-    else
-        n = asprintf(&url, "%.*s/v1/%.*s", (int)base, replay->url, (int)letter->stream.len,
-                     letter->stream.data);
-    return n < 0 ? NULL : url;
+        return ctl_http_url(replay->url, replay->path + 1);
+    if (asprintf(&path, "v1/%.*s", (int)letter->stream.len, letter->stream.data) < 0)
+        return NULL;
+    url = ctl_http_url(replay->url, path);
+    free(path);
+    return url;
 }
 
 /* Sends the request if the next letter does not fit. Returns 0 or -errno. */
 static int ctl_replay_make_room(struct posting *posting, const struct letter *letter)
 {
+    struct ctl_post *post = &posting->post;
     char *url = ctl_replay_make_url(posting->replay, letter);
     int err = 0;
 
     if (url == NULL)
         return -ENOMEM;
-    if (posting->events > 0 &&
-        (posting->events == REQUEST_EVENTS || posting->len + letter->event.len > REQUEST_BYTES ||
-         strcmp(posting->url, url) != 0))
+    if (post->count > 0 && (!ctl_post_fits(post, letter->event.len) || strcmp(post->url, url) != 0))
         err = ctl_replay_send_request(posting);
-    free(posting->url);
-    posting->url = url;
+    free(post->url);
+    post->url = url;
     return err;
+}
+
+/* Makes room for the fate of a line, which waits. Returns 0 or -ENOMEM. */
+static int ctl_replay_add_line(struct posting *posting, uint64_t number)
+{
+    if (number > posting->fates_room) {
+        const size_t room = posting->fates_room > 0 ? 2 * posting->fates_room : 1024;
+        uint8_t *grown = realloc(posting->fates, room);
+
+        if (grown == NULL)
+            return -ENOMEM;
+        posting->fates = grown;
+        posting->fates_room = room;
+    }
+    posting->fates[number - 1] = CTL_FATE_WAITS;
+    posting->lines = number;
+    return 0;
 }
 
 static int ctl_replay_post_line(void *arg, const struct letter *letter, struct slice line,
                                 uint64_t number)
 {
     struct posting *posting = arg;
-    int err;
+    int err = ctl_replay_add_line(posting, number);
 
     (void)line;
-    if (letter == NULL) {
-        fprintf(stderr, "alloyctl: %s:%" PRIu64 ": not a dead letter\n", posting->name, number);
-        return -EIO;
-    }
-    err = ctl_replay_make_room(posting, letter);
     if (err != 0)
         return err;
-    if (posting->events == 0)
-        posting->first_line = number;
-    posting->last_line = number;
-    return ctl_replay_add_event(posting, letter->event);
+    if (letter == NULL) {
+        fprintf(stderr, "alloyctl: %s:%" PRIu64 ": not a dead letter\n", posting->post.name,
+                number);
+        posting->trouble = true;
+        return 0;
+    }
+    /* A corrected copy of it is in ClickHouse. */
+    if (ctl_marks_has(&posting->done, letter)) {
+        posting->fates[number - 1] = CTL_FATE_REPLAYED;
+        posting->sums.by_copy++;
+        return 0;
+    }
+    err = ctl_replay_make_room(posting, letter);
+    return err != 0 ? err : ctl_post_add(&posting->post, letter, number);
 }
 
-/* True when a file is of the wanted stream: its name is stream, time and number. */
+/* ---- files ---- */
+
+/* The length of the stream's name if a file is named as alloyd does, by stream, time and number; 0:
+ * it is not. */
+static size_t ctl_replay_stream_len(const char *name)
+{
+    static const char form[] = "-00000000T000000Z-";
+    const char *last = strrchr(name, '-');
+    const char *at = last;
+
+    if (last == NULL || last - name < (ptrdiff_t)sizeof(form) - 2)
+        return 0;
+    at -= sizeof(form) - 2;
+    for (size_t i = 0; form[i] != '\0'; i++)
+        if (form[i] == '0' ? !isdigit((unsigned char)at[i]) : at[i] != form[i])
+            return 0;
+    last++;
+    if (!isdigit((unsigned char)*last) || last[strspn(last, "0123456789")] != '.')
+        return 0;
+    return (size_t)(at - name);
+}
+
+/* True when a file is of the wanted stream. */
 static bool ctl_replay_is_wanted(const struct ctl_replay *replay, const struct letters_file *file)
 {
     const char *last, *time;
     size_t len;
 
-    if (file->state == LETTERS_REPLAYED)
+    if (file->state != LETTERS_WAITING && file->state != LETTERS_REPLAYING)
         return false;
     if (replay->stream == NULL)
         return true;
@@ -274,103 +260,173 @@ static bool ctl_replay_is_wanted(const struct ctl_replay *replay, const struct l
            memcmp(file->name, replay->stream, len) == 0;
 }
 
-/* The file's name without the suffix of a replay. */
-static void ctl_replay_plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
+static void ctl_replay_tell_sums(const char *what, const struct sums *sums)
 {
-    size_t len = strlen(file->name);
+    const struct {
+        uint64_t count;
+        const char *words;
+    } more[] = {{sums->refused, "refused again"},
+                {sums->unknown, "without a verdict yet"},
+                {sums->invalid, "not taken by alloyd"},
+                {sums->by_copy, "done by a corrected copy"}};
 
-    if (file->state == LETTERS_REPLAYING)
-        len -= strlen(LETTERS_SUFFIX_REPLAYING) - strlen(LETTERS_SUFFIX);
-    snprintf(out, NAME_MAX + 1, "%.*s", (int)len, file->name);
+    fprintf(stderr,
+            "alloyctl: %s: %" PRIu64 " event%s posted, %" PRIu64 " accepted, %" PRIu64
+            " duplicate%s: %" PRIu64 " inserted",
+            what, sums->posted, ctl_plural(sums->posted), sums->accepted, sums->duplicates,
+            ctl_plural(sums->duplicates), sums->inserted);
+    for (size_t i = 0; i < ARRAY_LEN(more); i++)
+        if (more[i].count > 0)
+            fprintf(stderr, ", %" PRIu64 " %s", more[i].count, more[i].words);
+    fputc('\n', stderr);
 }
 
-/* Renames under the lock that alloyd takes to write. Returns 0 or -errno. */
-static int ctl_replay_rename_locked(int dir_fd, const char *from, const char *to)
+/* Ends the account of one file. */
+static void ctl_replay_end_file(struct posting *posting)
 {
-    int fd = openat(dir_fd, from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    int err = fd < 0 || flock(fd, LOCK_EX) != 0 ? -errno : 0;
+    struct sums *sums = &posting->sums, *all = &posting->all;
+    const uint64_t taken = sums->accepted + sums->invalid;
 
-    if (err == 0 && renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) != 0)
-        err = -errno;
-    if (fd >= 0)
-        close(fd);
+    sums->duplicates = sums->posted > taken ? sums->posted - taken : 0;
+    if (posting->shown > SHOWN_MAX)
+        fprintf(stderr, "alloyctl: %s: %zu more were refused\n", posting->post.name,
+                posting->shown - SHOWN_MAX);
+    ctl_replay_tell_sums(posting->post.name, sums);
+    all->posted += sums->posted;
+    all->accepted += sums->accepted;
+    all->duplicates += sums->duplicates;
+    all->inserted += sums->inserted;
+    all->refused += sums->refused;
+    all->invalid += sums->invalid;
+    all->unknown += sums->unknown;
+    all->by_copy += sums->by_copy;
+}
+
+/* Posts the lines of a file that is called name in letters. Returns 0 or -errno (reported, except
+ * -ENOMEM and what the file itself says). */
+static int ctl_replay_post_lines(struct posting *posting, const struct letters *letters,
+                                 const char *name)
+{
+    int err;
+
+    posting->sums = (struct sums){0};
+    posting->lines = posting->shown = 0;
+    posting->trouble = false;
+    err = letters_visit(letters, name, ctl_replay_post_line, posting);
+    if (err == 0)
+        err = ctl_replay_send_request(posting);
     return err;
 }
 
-/* Posts one file. Returns 0 or -errno (reported). */
+/* Posts one file. Returns 0 when all its events are in ClickHouse, or -errno (reported). */
 static int ctl_replay_post_file(struct posting *posting, const struct letters_file *file)
 {
     const int dir_fd = posting->letters->dir_fd;
     const bool keep = posting->replay->keep;
     char plain[NAME_MAX + 1];
     char taken[NAME_MAX + 32];
-    char done[NAME_MAX + 32];
-    int err = 0;
+    int err = 0, back = 0;
 
-    ctl_replay_plain_name(file, plain);
-    snprintf(taken, sizeof(taken), "%s%s", plain,
-             &LETTERS_SUFFIX_REPLAYING[strlen(LETTERS_SUFFIX)]);
-    snprintf(done, sizeof(done), "%s%s", plain, &LETTERS_SUFFIX_REPLAYED[strlen(LETTERS_SUFFIX)]);
-    posting->name = plain;
-    posting->posted = posting->accepted = posting->duplicates = 0;
-    posting->events = 0;
-    posting->len = 0;
+    ctl_settle_plain_name(file, plain);
+    ctl_settle_taken_name(plain, taken);
+    posting->post.name = plain;
     if (!keep && file->state == LETTERS_WAITING)
-        err = ctl_replay_rename_locked(dir_fd, plain, taken);
+        err = ctl_settle_take(dir_fd, plain);
+    if (err == 0) {
+        err = ctl_replay_post_lines(posting, posting->letters, keep ? file->name : taken);
+        if (!keep)
+            back = ctl_settle_give_back(dir_fd, plain, posting->fates, posting->lines);
+        if (err == 0 || posting->sums.posted > 0)
+            ctl_replay_end_file(posting);
+    }
     if (err == 0)
-        err = letters_visit(posting->letters, keep ? file->name : taken, ctl_replay_post_line,
-                            posting);
-    if (err == 0)
-        err = ctl_replay_send_request(posting);
-    if (err == 0 && !keep)
-        err = renameat2(dir_fd, taken, dir_fd, done, RENAME_NOREPLACE) == 0 ? 0 : -errno;
-    else if (err != 0 && !keep)
-        (void)renameat2(dir_fd, taken, dir_fd, plain, RENAME_NOREPLACE);
+        err = back;
     if (err != 0 && err != -EIO)
         fprintf(stderr, "alloyctl: %s: %s\n", plain, strerror(-err));
-    if (err == 0)
-        fprintf(stderr,
-                "alloyctl: %s: %" PRIu64 " event%s posted, %" PRIu64 " accepted, %" PRIu64
-                " duplicate%s\n",
-                plain, posting->posted, ctl_plural(posting->posted), posting->accepted,
-                posting->duplicates, ctl_plural(posting->duplicates));
-    posting->all_posted += posting->posted;
-    posting->all_accepted += posting->accepted;
-    posting->all_duplicates += posting->duplicates;
-    return err;
+    return err == 0 && posting->trouble ? -EIO : err;
 }
 
-/* Posts every wanted file; a problem with one does not stop the others. */
+static int ctl_replay_print(const struct posting *posting, size_t files, int status, FILE *out)
+{
+    const struct sums *all = &posting->all;
+
+    return ctl_print_json(
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:b}", "files",
+                  ctl_json_number(files), "posted", ctl_json_number(all->posted), "accepted",
+                  ctl_json_number(all->accepted), "duplicates", ctl_json_number(all->duplicates),
+                  "inserted", ctl_json_number(all->inserted), "refused",
+                  ctl_json_number(all->refused), "invalid", ctl_json_number(all->invalid),
+                  "unknown", ctl_json_number(all->unknown), "corrected",
+                  ctl_json_number(all->by_copy), "refusals", posting->refusals, "ok",
+                  status == EXIT_SUCCESS),
+        out);
+}
+
+/* Ends the account of all files. Returns the exit status. */
+static int ctl_replay_end(const struct posting *posting, size_t files, int status,
+                          struct ctl_out out)
+{
+    const struct sums *all = &posting->all;
+    char what[32];
+
+    snprintf(what, sizeof(what), "%zu file%s", files, ctl_plural(files));
+    ctl_replay_tell_sums(what, all);
+    if (all->duplicates > 0)
+        fputs("alloyctl: duplicates are events whose id alloyd knows: posted before, corrected "
+              "meanwhile, or not yet forgotten (alloy_dead_letter_releasing)\n",
+              stderr);
+    if (all->unknown > 0)
+        fputs("alloyctl: events without a verdict still wait: alloyd has taken them, or another "
+              "alloyd knows their ids. Replay again later, or there, to learn it\n",
+              stderr);
+    if (out.json && ctl_replay_print(posting, files, status, out.file) != EXIT_SUCCESS)
+        return EXIT_FAILURE;
+    return status;
+}
+
+/* Posts every wanted file; a problem with one does not stop the others. Files that alloyd has not
+ * named come first: they are corrected copies of letters, and may make their originals done. */
 static int ctl_replay_post_files(struct posting *posting, struct ctl_out out)
 {
     int status = EXIT_SUCCESS;
     size_t files = 0;
 
-    for (size_t i = 0; i < posting->letters->count; i++) {
-        if (!ctl_replay_is_wanted(posting->replay, &posting->letters->files[i]))
-            continue;
-        files++;
-        if (ctl_replay_post_file(posting, &posting->letters->files[i]) != 0)
-            status = EXIT_FAILURE;
-    }
-    fprintf(stderr,
-            "alloyctl: %zu file%s: %" PRIu64 " event%s posted, %" PRIu64 " accepted, %" PRIu64
-            " duplicate%s\n",
-            files, ctl_plural(files), posting->all_posted, ctl_plural(posting->all_posted),
-            posting->all_accepted, posting->all_duplicates, ctl_plural(posting->all_duplicates));
-    if (posting->all_duplicates > 0)
-        fputs("alloyctl: duplicates are events whose id alloyd knows: posted before, corrected "
-              "meanwhile, or not yet forgotten (alloy_dead_letter_releasing)\n",
-              stderr);
-    if (out.json &&
-        ctl_print_json(json_pack("{s:o, s:o, s:o, s:o, s:b}", "files", ctl_json_number(files),
-                                 "posted", ctl_json_number(posting->all_posted), "accepted",
-                                 ctl_json_number(posting->all_accepted), "duplicates",
-                                 ctl_json_number(posting->all_duplicates), "ok",
-                                 status == EXIT_SUCCESS),
-                       out.file) != EXIT_SUCCESS)
-        status = EXIT_FAILURE;
-    return status;
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < posting->letters->count; i++) {
+            const struct letters_file *file = &posting->letters->files[i];
+
+            if (!ctl_replay_is_wanted(posting->replay, file) ||
+                (ctl_replay_stream_len(file->name) > 0) != (pass == 1))
+                continue;
+            files++;
+            if (ctl_replay_post_file(posting, file) != 0)
+                status = EXIT_FAILURE;
+        }
+    return ctl_replay_end(posting, files, status, out);
+}
+
+/* Posts a corrected copy of letters, and marks their originals in the folder as done. */
+static int ctl_replay_post_corrected(struct posting *posting, struct ctl_out out)
+{
+    const struct letters here = {.dir_fd = AT_FDCWD};
+    const struct ctl_replay *replay = posting->replay;
+    uint64_t moved = 0;
+    int err;
+
+    posting->post.name = replay->corrected;
+    err = ctl_replay_post_lines(posting, &here, replay->corrected);
+    if (err == 0 || posting->sums.posted > 0)
+        ctl_replay_end_file(posting);
+    if (err != 0 && err != -EIO)
+        fprintf(stderr, "alloyctl: %s: %s\n", replay->corrected, strerror(-err));
+    if (err == 0 && posting->trouble)
+        err = -EIO;
+    if (!replay->keep && ctl_settle_marked(replay->dir, &posting->done, &moved) != 0)
+        err = -EIO;
+    posting->all.by_copy += moved;
+    fprintf(stderr, "alloyctl: %s: %" PRIu64 " original letter%s done\n", replay->dir, moved,
+            moved == 1 ? " is" : "s are");
+    return ctl_replay_end(posting, 1, err == 0 ? EXIT_SUCCESS : EXIT_FAILURE, out);
 }
 
 /* Ends the visit at an event of a stream other than the one before. */
@@ -437,19 +493,29 @@ static int ctl_replay_post_folder(const struct ctl_replay *replay, const struct 
                                   struct ctl_out out)
 {
     char key[CTL_KEY_ROOM] = "";
-    struct posting posting = {.replay = replay, .letters = letters, .key = key};
+    struct posting posting = {.replay = replay,
+                              .letters = letters,
+                              .post = {.dir = replay->dir,
+                                       .key = key,
+                                       .has_path = replay->path != NULL,
+                                       .has_key = replay->key_file != NULL,
+                                       .started_ms = clock_real_ms(),
+                                       .patience_s = replay->wait_s}};
     int status = EXIT_FAILURE;
 
     if (replay->key_file != NULL && !ctl_read_key(replay->key_file, key))
         return EXIT_FAILURE;
-    posting.http = ctl_http_create();
-    if (posting.http != NULL)
-        status = ctl_replay_post_files(&posting, out);
-    else
+    posting.refusals = out.json ? json_array() : NULL;
+    if (!ctl_post_init(&posting.post))
         fputs("alloyctl: out of memory\n", stderr);
-    ctl_http_destroy(posting.http);
-    free(posting.url);
-    free(posting.body);
+    else if (replay->corrected != NULL)
+        status = ctl_replay_post_corrected(&posting, out);
+    else
+        status = ctl_replay_post_files(&posting, out);
+    ctl_post_fini(&posting.post);
+    ctl_marks_free(&posting.done);
+    json_decref(posting.refusals);
+    free(posting.fates);
     return status;
 }
 
@@ -467,10 +533,10 @@ int ctl_replay(const struct ctl_replay *replay, struct ctl_out out)
             close(lock_fd);
         return EXIT_FAILURE;
     }
-    if (letters.count == 0 && !out.json) {
+    if (letters.count == 0 && replay->corrected == NULL && !out.json) {
         status = ctl_letters_none(replay->dir, stderr);
     } else {
-        status = ctl_replay_check_streams(replay, &letters);
+        status = replay->corrected == NULL ? ctl_replay_check_streams(replay, &letters) : 0;
         if (status == 0)
             status = ctl_replay_post_folder(replay, &letters, out);
     }
@@ -486,6 +552,14 @@ static bool ctl_replay_good_path(const char *value)
     return value[0] == '/';
 }
 
+static bool ctl_replay_good_wait(const char *value)
+{
+    char *end;
+    unsigned long seconds = strtoul(value, &end, 10);
+
+    return isdigit((unsigned char)*value) && *end == '\0' && seconds <= 86400;
+}
+
 static int ctl_replay_run(const struct ctl_given *given)
 {
     const struct ctl_replay replay = {.dir = given->word_count > 0 ? ctl_word(given, 0)
@@ -494,6 +568,8 @@ static int ctl_replay_run(const struct ctl_given *given)
                                       .path = ctl_value(given, "path"),
                                       .stream = ctl_value(given, "stream"),
                                       .key_file = ctl_value(given, "key-file"),
+                                      .corrected = ctl_value(given, "corrected"),
+                                      .wait_s = (unsigned)atoi(ctl_value_or(given, "wait", "60")),
                                       .keep = ctl_value(given, "keep") != NULL};
 
     return ctl_replay(&replay, given->out);
@@ -511,6 +587,16 @@ static const struct ctl_option ctl_replay_options[] = {
      .help = "path to post to, for one stream (default /v1/ and the stream's name)",
      .takes = "a path that begins with '/'",
      .good = ctl_replay_good_path},
+    {.name = "corrected",
+     .value = "FILE",
+     .help = "post this file, lines of 'show --raw' with their events corrected, and mark the "
+             "letters in DIR that its lines name as done when the rows are in",
+     .takes = "the name of a file"},
+    {.name = "wait",
+     .value = "SECONDS",
+     .help = "how long to wait in all for verdicts that do not come (default 60)",
+     .takes = "a number of seconds, from 0 to 86400",
+     .good = ctl_replay_good_wait},
     {.name = "keep", .help = "leave the files as they are"},
     {.name = "key-file",
      .value = "FILE",
@@ -525,8 +611,11 @@ const struct ctl_command ctl_replay_command = {
     .which = "which folder?",
     .words_max = 1,
     .help = "Posts the original events of DIR (default " CTL_LETTERS_DIR ") to an alloyd, which "
-            "may run on this folder. A file whose events were all answered 202 is renamed to "
-            "*.replayed.",
+            "may run on this folder, and waits until ClickHouse has taken or refused them. Prints "
+            "how many rows were inserted, and of the others why not, in ClickHouse's words.\n\n"
+            "What is in ClickHouse goes to *.replayed. What was refused again and has a newer "
+            "letter in DIR goes to *.renewed. The rest waits as before. Exit status 0 when all is "
+            "in ClickHouse. Repeating it is safe while alloyd knows the ids (redis.ttl).",
     .options = ctl_replay_options,
     .run = ctl_replay_run,
 };

@@ -67,7 +67,15 @@ static void reply_put_escaped(struct text *text, const char *message)
     }
 }
 
-/* The body of a 422 without its last brace. */
+/* The place in the request of the good event at index, which counts only good ones. */
+static size_t reply_place(const struct reply_errors *errors, size_t index)
+{
+    for (uint32_t i = 0; errors != NULL && i < errors->count; i++)
+        index += errors->list[i].event <= index;
+    return index;
+}
+
+/* The body of a 422 without its last brace, and without what a lenient request is told besides. */
 static void reply_put_rejected(struct text *into, const struct reply *reply)
 {
     struct text text = *into;
@@ -87,7 +95,7 @@ static void reply_put_rejected(struct text *into, const struct reply *reply)
                "\"rejected\":[");
     for (const struct waiter_rejection *at = reply->rejections; at; at = at->next) {
         PUT(&text, "{\"event\":");
-        reply_put_number(&text, at->event);
+        reply_put_number(&text, reply_place(reply->errors, at->event));
         if (at->duplicate)
             PUT(&text, ",\"duplicate\":true");
         PUT(&text, ",\"code\":");
@@ -98,7 +106,7 @@ static void reply_put_rejected(struct text *into, const struct reply *reply)
         if (at->next)
             PUT(&text, ",");
     }
-    PUT(&text, "]}");
+    PUT(&text, "]");
     *into = text;
 }
 
@@ -144,6 +152,23 @@ static void reply_put_counts(struct text *into, const struct reply *reply, const
     *into = text;
 }
 
+/* The body of a 422. A lenient request hears of its other events too. */
+static void reply_put_rejection(struct text *into, const struct reply *reply, const char *begin)
+{
+    struct text text = *into;
+
+    reply_put_rejected(&text, reply);
+    if (reply->lenient) {
+        PUT(&text, ",\"accepted\":");
+        reply_put_number(&text, reply->accepted);
+        PUT(&text, ",\"duplicates\":");
+        reply_put_number(&text, reply->duplicates);
+        reply_put_errors(&text, reply->errors, begin);
+    }
+    PUT(&text, "}");
+    *into = text;
+}
+
 static void reply_put_refusal(struct text *into, const struct reply *reply)
 {
     struct text text = *into;
@@ -172,7 +197,7 @@ static size_t reply_write_body(const struct reply *reply, char *out)
     else if (reply->status < 300 || (reply->status == 400 && reply->lenient))
         reply_put_counts(&text, reply, out);
     else if (unlikely(reply->error == ERROR_rejected))
-        reply_put_rejected(&text, reply);
+        reply_put_rejection(&text, reply, out);
     else
         reply_put_refusal(&text, reply);
     return (size_t)(text.at - out);

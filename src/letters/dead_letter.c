@@ -143,7 +143,8 @@ static int dead_letter_follow_folder(struct dead_letter *dead_letter)
  * replayed too. */
 static bool dead_letter_was_used(const struct dead_letter *dead_letter, const char *name)
 {
-    static const char *const suffixes[] = {LETTERS_SUFFIX_REPLAYING, LETTERS_SUFFIX_REPLAYED};
+    static const char *const suffixes[] = {LETTERS_SUFFIX_REPLAYING, LETTERS_SUFFIX_REPLAYED,
+                                           LETTERS_SUFFIX_RENEWED};
     const size_t stem = strlen(name) - strlen(LETTERS_SUFFIX);
     char later[NAME_MAX + 32];
 

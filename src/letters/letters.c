@@ -45,6 +45,8 @@ bool letters_name(const char *name, enum letters_state *state)
         *state = LETTERS_REPLAYING;
     else if (letters_ends_with(name, LETTERS_SUFFIX_REPLAYED))
         *state = LETTERS_REPLAYED;
+    else if (letters_ends_with(name, LETTERS_SUFFIX_RENEWED))
+        *state = LETTERS_RENEWED;
     else
         return false;
     return true;

@@ -7,7 +7,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "ctl.h"
+#include "ctl_verdict.h"
 
 #define NOW_MS 1800000000000ull
 
@@ -48,16 +48,19 @@ static void check_line(char *text)
         ALLOY_ASSERT(!iscntrl((unsigned char)line[i]));
 }
 
-static void check_counts(const char *text)
+static void check_verdict(const char *text, size_t len)
 {
-    char again[96];
-    uint64_t accepted, duplicates, a, d;
+    static const long statuses[] = {200, 202, 400, 422, 503};
+    struct ctl_verdict verdict;
 
-    if (!ctl_read_counts(text, &accepted, &duplicates))
-        return;
-    snprintf(again, sizeof(again), "{\"accepted\":%llu,\"duplicates\":%llu}",
-             (unsigned long long)accepted, (unsigned long long)duplicates);
-    ALLOY_ASSERT(ctl_read_counts(again, &a, &d) && a == accepted && d == duplicates);
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+        ctl_verdict_read(&verdict, statuses[i], (struct slice){text, len});
+        ALLOY_ASSERT(verdict.kind != CTL_VERDICT_NONE || verdict.count == 0);
+        ALLOY_ASSERT(verdict.kind != CTL_VERDICT_IN || statuses[i] != 202);
+        for (size_t k = 0; k < verdict.count; k++)
+            ALLOY_ASSERT(strlen(verdict.refusals[k].message) <= CTL_LINE_MAX);
+        ctl_verdict_free(&verdict);
+    }
 }
 
 /* Appends what is no white space outside of strings. */
@@ -109,8 +112,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text[size] = '\0';
     check_since(text);
     check_url(text);
-    check_counts(text);
     (void)ctl_judge((long)size);
+    check_verdict(text, size);
     if (size < 512) /* each level of brackets indents each of its lines */
         check_pretty(text, size);
     check_line(text);

@@ -261,14 +261,17 @@ def test_list_show_and_replay_on_a_folder_in_use(make_alloyd, redis, clickhouse,
     assert alloyctl("dead-letter", "show", "--code=1", folder(alloyd)).stdout == ""
     assert alloyctl("dead-letter", "show", "--since=2099-01-01", folder(alloyd)).stdout == ""
 
-    # What is still refused comes back as new dead letters, in a new file.
+    # What is still refused comes back as new dead letters, in a new file, with ClickHouse's words.
     url = f"http://127.0.0.1:{alloyd.port}"
-    done = alloyctl("dead-letter", "replay", "--url", url, "--stream", "other", folder(alloyd))
-    assert "1 event posted, 1 accepted, 0 duplicates" in done.stderr
+    done = alloyctl("dead-letter", "replay", "--url", url, "--stream", "other", folder(alloyd), status=1)
+    assert "1 event posted, 1 accepted, 0 duplicates: 0 inserted, 1 refused again\n" in done.stderr
     assert "alloyctl: 1 file: " in done.stderr
+    assert re.search(r"other-\S+\.ndjson:1: refused again: Code: \d+\. DB::Exception: ", done.stderr)
     assert alloyd.settled("other")["dead_lettered"] == 2
-    assert len(list(folder(alloyd).glob("other-*.ndjson.replayed"))) == 1
+    assert len(list(folder(alloyd).glob("other-*.ndjson.renewed"))) == 1
+    assert len(list(folder(alloyd).glob("other-*.ndjson.replayed"))) == 0
     assert len(list(folder(alloyd).glob("other-*.ndjson"))) == 1
+    assert len(alloyctl("dead-letter", "show", "--raw", "--stream", "other", folder(alloyd)).stdout.splitlines()) == 1
 
     for name in (table, other):
         clickhouse.query(f"DROP TABLE {name} SYNC")
@@ -282,7 +285,8 @@ def test_list_show_and_replay_on_a_folder_in_use(make_alloyd, redis, clickhouse,
         ["odd", 1.5, "é\n"], ["x", 0, ""], ["y", 0, ""]]
     assert clickhouse.rows(f"SELECT event_id FROM {other}") == [["z"]]
     done = alloyctl("dead-letter", "replay", "--url", url, folder(alloyd))
-    assert "4 events posted, 0 accepted, 4 duplicates" in done.stderr and "duplicates are" in done.stderr
+    assert "4 events posted, 0 accepted, 4 duplicates: 0 inserted\n" in done.stderr
+    assert "duplicates are" in done.stderr
     assert list(folder(alloyd).glob("*.ndjson")) == []
     alloyd.settled("events")
     assert clickhouse.count(table) == 3
@@ -305,11 +309,12 @@ class Door(http.server.ThreadingHTTPServer):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 door.entered.set()
                 assert door.may_answer.wait(harness.DEADLINE)
-                status = door.answers.pop(0) if door.answers else 202
+                status = door.answers.pop(0) if door.answers else 200
                 n = body.count(b"\n")
-                if status == 202:
+                if status == 200:
+                    assert "wait=" in self.headers["Prefer"]
                     door.bodies.append((self.path, body))
-                text = json.dumps({"accepted": n, "duplicates": 0} if status == 202 else
+                text = json.dumps({"accepted": n, "duplicates": 0} if status in (200, 202) else
                                   {"error": "overloaded", "message": "no room"}).encode()
                 text = text if page is None else page.encode()
                 self.send_response(status)
@@ -346,13 +351,13 @@ def write_letters(path, n, stream="events", size=0):
 def test_replay_sends_requests_of_limited_size_and_waits_for_room(tmp_path):
     small = write_letters(tmp_path / "events-20260131T120000Z-1.ndjson", 2500)
     large = write_letters(tmp_path / "big-20260131T120000Z-1.ndjson", 5, "big", size=600_000)
-    with Door([202, 503, 503]) as door:
+    with Door([200, 503, 503]) as door:
         done = alloyctl("dead-letter", "replay", "--url", door.url, tmp_path)
     assert "answers 503, trying again in 1 s" in done.stderr
     assert b"".join(body for path, body in door.bodies if path == "/v1/events") == small
     assert b"".join(body for path, body in door.bodies if path == "/v1/big") == large
     assert len(door.bodies) == 3 + 5
-    assert "2505 events posted, 2505 accepted, 0 duplicates" in done.stderr
+    assert "2505 events posted, 2505 accepted, 0 duplicates: 2505 inserted\n" in done.stderr
     assert {path.suffix for path in tmp_path.iterdir()} == {".replayed"}
 
 
@@ -389,8 +394,8 @@ def test_replay_has_a_key_and_understands_an_answer_for_clients(make_alloyd, red
     url = f"http://127.0.0.1:{alloyd.port}"
     done = alloyctl("dead-letter", "replay", "--url", url, folder(alloyd), status=1)
     assert "answers 401" in done.stderr and "give --key-file FILE" in done.stderr
-    done = alloyctl("dead-letter", "replay", "--url", url, "--key-file", tmp_path / "key", folder(alloyd))
-    assert "2 events posted, 2 accepted, 0 duplicates" in done.stderr
+    done = alloyctl("dead-letter", "replay", "--url", url, "--key-file", tmp_path / "key", folder(alloyd), status=1)
+    assert "2 events posted, 2 accepted, 0 duplicates: 0 inserted, 2 refused again" in done.stderr
     harness.wait_until(lambda: alloyd.books()["dead_lettered"] == 4, "refused again")
 
 
@@ -401,7 +406,9 @@ def test_replay_keeps_a_file_with_an_event_that_alloyd_does_not_take(make_alloyd
     text = (tmp_path / name).read_text().splitlines()
     (tmp_path / name).write_text("\n".join([text[0], text[1].replace("event_id", "no_id"), text[2]]) + "\n")
     done = alloyctl("dead-letter", "replay", "--url", f"http://127.0.0.1:{alloyd.port}", tmp_path, status=1)
-    assert "missing_id" in done.stderr and (tmp_path / name).exists()
+    assert f"{name}:2: alloyd does not take it: missing_id: " in done.stderr
+    assert (tmp_path / name).read_text() == text[1].replace("event_id", "no_id") + "\n"
+    assert (tmp_path / (name + ".replayed")).read_text().splitlines() == [text[0], text[2]]
 
 
 def test_replay_posts_to_a_path_the_events_of_one_stream_only(tmp_path):

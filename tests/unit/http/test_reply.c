@@ -61,9 +61,14 @@ static void the_largest_rejection_fits_and_is_json(void **state)
 {
     static struct waiter_rejection rejections[WAITER_REJECTIONS_MAX];
     static char large[REPLY_REJECTED_MAX + 1];
+    static struct reply_errors errors = {.invalid = UINT32_MAX};
     struct reply reply = {.status = 422,
                           .error = ERROR_rejected,
                           .close = true,
+                          .lenient = true,
+                          .accepted = UINT32_MAX,
+                          .duplicates = UINT32_MAX,
+                          .errors = &errors,
                           .rejected = UINT32_MAX,
                           .rejected_duplicates = UINT32_MAX,
                           .rejections = rejections};
@@ -125,6 +130,32 @@ a_duplicate_of_a_rejected_event_is_marked_and_not_claimed_to_be_in_the_folder(vo
     second.duplicate = false;
     assert_non_null(strstr(rejected_body(2, 0, &first), "request's events. What was rejected is"));
     assert_null(strstr(out, "duplicate"));
+}
+
+static void a_lenient_request_with_rejected_events_hears_of_invalid_ones_too(void **state)
+{
+    struct waiter_rejection second = {.event = 1, .code = 27, .message = "b"};
+    struct waiter_rejection first = {.next = &second, .code = 27, .message = "a"};
+    /* Of the request 0 1 2 3 the first and the third are invalid. */
+    static struct reply_errors errors = {
+        .invalid = 2,
+        .count = 2,
+        .list = {{.event = 0, .error = ERROR_missing_id, .message = "m"},
+                 {.event = 2, .offset = 9, .error = ERROR_missing_id, .message = "n"}}};
+
+    (void)state;
+    written(&(struct reply){.status = 422,
+                            .error = ERROR_rejected,
+                            .lenient = true,
+                            .accepted = 2,
+                            .errors = &errors,
+                            .rejected = 2,
+                            .rejections = &first});
+    assert_non_null(strstr(out,
+                           "\"rejected\":[{\"event\":1,\"code\":27,\"message\":\"a\"},"
+                           "{\"event\":3,\"code\":27,\"message\":\"b\"}],\"accepted\":2,"
+                           "\"duplicates\":0,\"invalid\":2,\"errors\":[{\"event\":0,\"offset\":0"
+                           ",\"error\":\"missing_id\",\"message\":\"m\"},{\"event\":2,"));
 }
 
 static void numbers_reach_their_largest_value(void **state)
@@ -217,6 +248,8 @@ int main(void)
         cmocka_unit_test_setup(
             a_duplicate_of_a_rejected_event_is_marked_and_not_claimed_to_be_in_the_folder,
             set_date),
+        cmocka_unit_test_setup(a_lenient_request_with_rejected_events_hears_of_invalid_ones_too,
+                               set_date),
         cmocka_unit_test_setup(numbers_reach_their_largest_value, set_date),
         cmocka_unit_test_setup(an_error_without_a_place_names_none, set_date),
         cmocka_unit_test_setup(status_405_names_the_allowed_method_and_503_when_to_retry, set_date),
