@@ -17,6 +17,7 @@
 #include "alloy/base.h"
 #include "alloy/config.h"
 #include "alloy/health.h"
+#include "alloy/inherited.h"
 #include "alloy/journal.h"
 #include "alloy/l1.h"
 #include "alloy/metrics.h"
@@ -35,6 +36,7 @@ struct front_parts {
     struct metrics *metrics;
     struct waiter_table *waiters;
     struct refusals *refusals;
+    struct inherited *inherited; /* NULL: none; used by front_start() and admin_start() only */
 };
 
 #define FRONT_ERROR_MAX 512

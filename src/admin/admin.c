@@ -659,7 +659,8 @@ int admin_start(struct admin **out, const struct admin_parts *parts, char error[
     int err;
 
     *out = NULL;
-    if (config->admin_address_count == 0)
+    if (config->admin_address_count == 0 &&
+        !inherited_replaces(parts->front.inherited, INHERITED_ADMIN))
         return 0;
     admin = calloc(1, sizeof(*admin));
     if (admin)
@@ -673,8 +674,13 @@ int admin_start(struct admin **out, const struct admin_parts *parts, char error[
     admin->stop_fd = -1;
     health_raise(parts->front.health, "starting", true, "The event port does not listen yet.");
     admin->view.started_ms = clock_mono_ms();
-    err = listener_open_all(&admin->listeners, config->admin_addresses, config->admin_address_count,
-                            1, error);
+    err = listener_open_all(&admin->listeners,
+                            &(struct listener_wish){.addresses = config->admin_addresses,
+                                                    .address_count = config->admin_address_count,
+                                                    .admin = true,
+                                                    .thread_count = 1,
+                                                    .inherited = parts->front.inherited},
+                            error);
     if (err != 0)
         goto free_admin;
     err = admin_loop_create(admin);

@@ -51,7 +51,8 @@
 _Static_assert(CONFIG_STREAMS_MAX <= METRIC_STREAMS_MAX &&
                    CONFIG_STREAM_NAME_MAX + 64 < HEALTH_KEY_MAX,
                "health has room for every kind of every stream");
-_Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX,
+_Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX &&
+                   INHERITED_ERROR_MAX == JOURNAL_ERROR_MAX,
                "one error buffer serves every start");
 
 enum certificate_state {
@@ -82,6 +83,7 @@ struct daemon {
     size_t worker_count;
     struct front *front;
     struct admin *admin;
+    struct inherited *inherited;
     const struct tls *certificate; /* that was looked at last, and what was found */
     enum certificate_state certificate_state;
 };
@@ -165,7 +167,8 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
                                 .health = daemon->health,
                                 .metrics = daemon->metrics,
                                 .waiters = daemon->waiters,
-                                .refusals = daemon->refusals};
+                                .refusals = daemon->refusals,
+                                .inherited = daemon->inherited};
 }
 
 /* Lets a stream's refused events go. On the admin thread, which is there before the flusher and
@@ -340,17 +343,32 @@ static int daemon_start_front(struct daemon *daemon, char error[FRONT_ERROR_MAX]
     return err;
 }
 
+/* Takes the sockets that we were given. */
+static int daemon_take_sockets(struct daemon *daemon, char error[INHERITED_ERROR_MAX])
+{
+    daemon->inherited = calloc(1, sizeof(*daemon->inherited));
+    if (daemon->inherited == NULL) {
+        snprintf(error, INHERITED_ERROR_MAX, "out of memory");
+        return -ENOMEM;
+    }
+    return sdnotify_take_sockets(daemon->inherited, daemon_current(daemon), error);
+}
+
 /* Returns 0, -ECANCELED when TERM or INT came while we read the journal, or another -errno. */
 static int daemon_start(struct daemon *daemon)
 {
     char error[JOURNAL_ERROR_MAX] = "";
     int err;
 
-    err = daemon_start_core(daemon, error);
+    err = daemon_take_sockets(daemon, error);
+    if (err == 0)
+        err = daemon_start_core(daemon, error);
     if (err == 0)
         err = daemon_start_back(daemon, error);
     if (err == 0)
         err = daemon_start_front(daemon, error);
+    if (err == 0)
+        (void)inherited_close_rest(daemon->inherited);
     if (err != 0 && err != -ECANCELED)
         log_error("cannot start reason=\"%s\"", error);
     return err;
@@ -391,6 +409,9 @@ static void daemon_stop(struct daemon *daemon)
         ring_destroy(daemon->ring);
     if (daemon->journal != NULL)
         journal_close(daemon->journal);
+    if (daemon->inherited != NULL)
+        inherited_close_all(daemon->inherited);
+    free(daemon->inherited);
     waiter_table_destroy(daemon->waiters);
     refusals_destroy(daemon->refusals);
     if (daemon->metrics != NULL)

@@ -6,12 +6,39 @@
  */
 #include "sdnotify.h"
 
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 #include <systemd/sd-daemon.h>
 
 #include "alloy/clock.h"
 
 #define STOP_MARGIN_MS 15000     /* for what follows the drain */
 #define READING_TIMEOUT_MS 60000 /* longest time for reading one segment */
+
+int sdnotify_take_sockets(struct inherited *sockets, const struct config *config,
+                          char error[INHERITED_ERROR_MAX])
+{
+    char **names = NULL;
+    const int count = sd_listen_fds_with_names(1, &names);
+    int err = 0;
+
+    for (int i = 0; i < count; i++) {
+        const int fd = SD_LISTEN_FDS_START + i;
+
+        if (err == 0)
+            err = inherited_add(sockets, fd, names[i], config, error);
+        else
+            close(fd);
+        free(names[i]);
+    }
+    free(names);
+    if (count < 0)
+        snprintf(error, INHERITED_ERROR_MAX, "the given sockets (LISTEN_FDS) cannot be used: %s",
+                 strerror(-count));
+    return count < 0 ? count : err;
+}
 
 void sdnotify_ready(void)
 {

@@ -9,6 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "alloy/config.h"
+#include "alloy/inherited.h"
+
+/* Adds the sockets that systemd, or another parent that follows its protocol (LISTEN_FDS), gave to
+ * this process. Returns 0, or -errno with a sentence in error. Call once, before any thread. */
+MUST_CHECK int sdnotify_take_sockets(struct inherited *sockets, const struct config *config,
+                                     char error[INHERITED_ERROR_MAX]);
 void sdnotify_ready(void);
 void sdnotify_reloading(void);
 /* We stop, within drain_ms; asks for that time if TimeoutStopSec is shorter. */

@@ -88,6 +88,7 @@ void conn_close(struct conn *conn)
         if (conn->elder)
             atomic_fetch_sub_explicit(&shared->elders, 1, memory_order_relaxed);
         METRIC_GAUGE_ADD(shared->metrics, http_connections, -1);
+        set->open_count--;
     }
     free(conn);
 }
@@ -601,6 +602,7 @@ void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool 
         atomic_fetch_add_explicit(&shared->refused, 1, memory_order_relaxed);
     } else {
         METRIC_GAUGE_ADD(shared->metrics, http_connections, 1);
+        set->open_count++;
     }
     event_assign(&conn->event, set->parts.base, fd, EV_READ | EV_PERSIST, conn_event, conn);
     /* A handshake only to refuse would cost more than the connection. */
@@ -610,6 +612,11 @@ void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool 
         conn_refuse_accepted(conn);
     else if (!greets)
         conn_enter(conn);
+}
+
+size_t conn_open_count(const struct conn_set *set)
+{
+    return set->open_count;
 }
 
 bool conn_turn_begin(struct conn_set *set)

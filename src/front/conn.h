@@ -68,6 +68,9 @@ void conn_set_destroy(struct conn_set *set); /* NULL is fine */
  * no room. tls: the client is to speak TLS, and without room it is closed. */
 void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool tls);
 
+/* How many connections the set has, without those that it refuses. */
+size_t conn_open_count(const struct conn_set *set);
+
 /* Continues connections whose input did not fit into the last turn. Returns true when the loop must
  * not sleep, since answers are waiting for conn_turn_end(). */
 bool conn_turn_begin(struct conn_set *set);

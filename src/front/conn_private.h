@@ -231,6 +231,7 @@ struct conn_set {
     struct admission_result large_result; /* of the one answered in this turn */
     struct conn_queue waited;             /* can be answered as soon as a turn has room */
     size_t waiting_count;                 /* connections with a waiter */
+    size_t open_count;                    /* that are not refused */
     bool leaving;                         /* each answer is its connection's last */
     bool hastening;                       /* idle connections are closed soon */
     bool draining;                        /* a request that begins now is refused */

@@ -43,9 +43,11 @@
 #define DESCRIPTORS_THREAD 4
 #define DESCRIPTORS_WORKER 2
 #define DESCRIPTORS_INSERT 2
-#define REFUSED_MAX 64      /* most connections without a place that get a lingering close */
-#define ACCEPTS_MAX 64      /* connections accepted from one listener in one turn */
-#define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */
+#define REFUSED_MAX 64       /* most connections without a place that get a lingering close */
+#define ACCEPTS_MAX 64       /* connections accepted from one listener in one turn */
+#define ACCEPTS_SHARED_MAX 2 /* the same, from one that other threads have too */
+#define SHARE_SLACK 8        /* connections above its share that a thread takes of such a one */
+#define ACCEPT_PAUSE_MS 100  /* after running out of descriptors */
 #define TICK_MIN_MS 10
 #define TICK_MAX_MS 100
 
@@ -71,6 +73,7 @@ struct front_thread {
     struct front_listener *listeners;
     size_t listener_count;
     uint64_t accept_again_ms; /* 0: the listeners are not paused */
+    bool yielding; /* lets other threads accept from shared listeners, until the next tick */
     bool tick_due;
     enum front_phase phase; /* that it has followed */
     struct journal_writer *writer;
@@ -157,16 +160,20 @@ static void front_accept_pause(struct front_thread *thread)
 
 static void front_accept_resume(struct front_thread *thread)
 {
-    if (thread->accept_again_ms == 0 || clock_mono_ms() < thread->accept_again_ms)
+    if (clock_mono_ms() < thread->accept_again_ms ||
+        (thread->accept_again_ms == 0 && !thread->yielding))
         return;
     thread->accept_again_ms = 0;
+    thread->yielding = false;
     for (size_t i = 0; i < thread->listener_count; i++)
         event_add(thread->listeners[i].event, NULL);
 }
 
 static void front_accept_some(struct front_listener *own)
 {
-    for (int i = 0; i < ACCEPTS_MAX; i++) {
+    const int accepts_max = own->listener->shared ? ACCEPTS_SHARED_MAX : ACCEPTS_MAX;
+
+    for (int i = 0; i < accepts_max; i++) {
         struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
         socklen_t len = sizeof(peer);
         /* We ask for the address here, since nobody can tell it once the client has reset the
@@ -190,11 +197,30 @@ static void front_accept_some(struct front_listener *own)
     }
 }
 
+/* Of a socket that all threads watch, whoever is awake already would get nearly all connections,
+ * and keep them for long. One thread at least has no more than its share, so somebody accepts. */
+static bool front_has_its_share(const struct front_thread *thread)
+{
+    const struct front *front = thread->front;
+
+    return conn_open_count(thread->conns) >
+           atomic_load_explicit(&front->shared.connections, memory_order_relaxed) /
+                   front->thread_count +
+               SHARE_SLACK;
+}
+
 static void front_on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
+    struct front_listener *own = arg;
+
     (void)fd;
     (void)what;
-    front_accept_some(arg);
+    if (unlikely(own->listener->shared) && front_has_its_share(own->thread)) {
+        event_del(own->event);
+        own->thread->yielding = true;
+        return;
+    }
+    front_accept_some(own);
 }
 
 static void front_listeners_close(struct front_thread *thread)
@@ -490,8 +516,12 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     if (!front->shared.quota)
         goto no_memory;
     front_connections_limit(&front->shared, config);
-    err = listener_open_all(&front->listeners, config->server_addresses,
-                            config->server_address_count, front->thread_count, error);
+    err = listener_open_all(&front->listeners,
+                            &(struct listener_wish){.addresses = config->server_addresses,
+                                                    .address_count = config->server_address_count,
+                                                    .thread_count = front->thread_count,
+                                                    .inherited = parts->inherited},
+                            error);
     if (err != 0)
         goto free_front;
     for (unsigned i = 0; i < front->thread_count; i++) {

@@ -12,9 +12,11 @@
 #include "alloy/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -39,20 +41,11 @@ static struct listener *listener_list_add(struct listener_list *list)
     return &items[list->count++];
 }
 
-/* "127.0.0.1:8080" or "[::1]:8080". */
-static void listener_format_name(const struct sockaddr *address, socklen_t len,
-                                 char name[LISTENER_NAME_MAX])
+static enum inherited_kind listener_kind(const struct listener_wish *wish, bool tls)
 {
-    char host[64];
-    char port[16];
-    bool v6 = address->sa_family == AF_INET6;
-
-    if (getnameinfo(address, len, host, sizeof(host), port, sizeof(port),
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-        snprintf(name, LISTENER_NAME_MAX, "?");
-        return;
-    }
-    snprintf(name, LISTENER_NAME_MAX, v6 ? "[%s]:%s" : "%s:%s", host, port);
+    if (wish->admin)
+        return INHERITED_ADMIN;
+    return tls ? INHERITED_TLS : INHERITED_EVENT;
 }
 
 static bool listener_port_is_zero(const struct sockaddr *address)
@@ -85,16 +78,147 @@ static int listener_open_tcp(const struct sockaddr *address, socklen_t len, bool
     return fd;
 }
 
+/* The inherited sockets of one kind that are bound to one address. */
+struct listener_group {
+    struct inherited_socket *sockets[INHERITED_MAX];
+    size_t count;
+};
+
+static bool listener_same_address(const struct inherited_socket *one,
+                                  const struct sockaddr *address, socklen_t len)
+{
+    const struct sockaddr_storage *bound = &one->bound;
+    const struct sockaddr_in *a = (const struct sockaddr_in *)(const void *)bound;
+    const struct sockaddr_in *b = (const struct sockaddr_in *)(const void *)address;
+    const struct sockaddr_in6 *c = (const struct sockaddr_in6 *)(const void *)bound;
+    const struct sockaddr_in6 *d = (const struct sockaddr_in6 *)(const void *)address;
+
+    if (bound->ss_family != address->sa_family)
+        return false;
+    if (bound->ss_family == AF_INET)
+        return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
+    if (bound->ss_family == AF_INET6)
+        return c->sin6_port == d->sin6_port &&
+               memcmp(&c->sin6_addr, &d->sin6_addr, sizeof(c->sin6_addr)) == 0 &&
+               c->sin6_scope_id == d->sin6_scope_id;
+    return one->len == len && memcmp(bound, address, len) == 0;
+}
+
+/* Adds a descriptor of one of the group's sockets for a thread. */
+static int listener_add_inherited(struct listener_list *list, const struct listener_group *group,
+                                  size_t number, unsigned thread_count)
+{
+    struct inherited_socket *one = group->sockets[number % group->count];
+    struct listener *listener = listener_list_add(list);
+
+    if (!listener)
+        return -ENOMEM;
+    /* A given socket stays ours until the end, whatever becomes of its listeners. */
+    listener->copy = one->given || number >= group->count;
+    listener->fd = fcntl(one->fd, F_DUPFD_CLOEXEC, 3);
+    if (listener->fd < 0)
+        return -errno;
+    listener->thread = (unsigned)(number % thread_count);
+    listener->tls = one->kind == INHERITED_TLS;
+    listener->unlink = !one->given && one->bound.ss_family == AF_UNIX && !listener->copy;
+    listener->shared = group->count < thread_count;
+    inherited_format_address((const struct sockaddr *)&one->bound, one->len, listener->name);
+    return 0;
+}
+
+/* Takes the group's sockets: each is served, and each thread has one to serve. */
+static int listener_take_group(struct listener_list *list, const struct listener_group *group,
+                               unsigned thread_count)
+{
+    const size_t count = group->count > thread_count ? group->count : thread_count;
+    const struct inherited_socket *first = group->sockets[0];
+    int err = 0;
+
+    for (size_t i = 0; i < count && err == 0; i++)
+        err = listener_add_inherited(list, group, i, thread_count);
+    if (err != 0)
+        return err;
+    log_info("listening address=\"%s\" socket=%s%s", list->items[list->count - 1].name,
+             first->given ? "given" : "kept", first->kind == INHERITED_TLS ? " tls=yes" : "");
+    for (size_t i = 0; i < group->count; i++)
+        if (!group->sockets[i]->given) {
+            close(group->sockets[i]->fd);
+            group->sockets[i]->fd = -1;
+        }
+    return 0;
+}
+
+/* What to look for among the inherited sockets. */
+struct listener_place {
+    enum inherited_kind kind;
+    bool given;
+    const struct sockaddr *address; /* that it is bound to */
+    socklen_t len;
+};
+
+static bool listener_is_at(const struct inherited_socket *one, const struct listener_place *place)
+{
+    return one->fd >= 0 && one->kind == place->kind && one->given == place->given &&
+           listener_same_address(one, place->address, place->len);
+}
+
+/* Takes the inherited sockets of this place. Returns how many there were, or -errno. */
+static int listener_take(struct listener_list *list, const struct listener_wish *wish,
+                         const struct listener_place *place)
+{
+    struct listener_group group = {.count = 0};
+    int err;
+
+    for (size_t i = 0; wish->inherited && i < wish->inherited->count; i++)
+        if (listener_is_at(&wish->inherited->sockets[i], place))
+            group.sockets[group.count++] = &wish->inherited->sockets[i];
+    if (group.count == 0)
+        return 0;
+    err = listener_take_group(list, &group, wish->thread_count);
+    return err < 0 ? err : (int)group.count;
+}
+
+/* Takes all given sockets of a kind. */
+static int listener_take_given(struct listener_list *list, const struct listener_wish *wish,
+                               enum inherited_kind kind)
+{
+    for (size_t i = 0; wish->inherited && i < wish->inherited->count; i++) {
+        const struct inherited_socket *one = &wish->inherited->sockets[i];
+        const struct listener_place place = {.kind = kind,
+                                             .given = true,
+                                             .address = (const struct sockaddr *)&one->bound,
+                                             .len = one->len};
+        bool again = false; /* taken with an earlier one that is bound to the same address */
+        int err;
+
+        for (size_t j = 0; j < i; j++)
+            again = again || listener_is_at(&wish->inherited->sockets[j], &place);
+        if (!listener_is_at(one, &place) || again)
+            continue;
+        err = listener_take(list, wish, &place);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
 /* Opens one resolved address for each thread. Returns 0 or -errno. */
 static int listener_open_resolved(struct listener_list *list, const struct addrinfo *info, bool tls,
-                                  unsigned thread_count)
+                                  const struct listener_wish *wish)
 {
+    const unsigned thread_count = wish->thread_count;
     struct sockaddr_storage bound;
     struct sockaddr *address = (struct sockaddr *)(void *)&bound;
     socklen_t len = info->ai_addrlen;
     char name[LISTENER_NAME_MAX] = "";
+    int taken;
 
     memcpy(&bound, info->ai_addr, len);
+    taken = listener_take(
+        list, wish,
+        &(struct listener_place){.kind = listener_kind(wish, tls), .address = address, .len = len});
+    if (taken != 0)
+        return taken < 0 ? taken : 0;
     if (!listener_port_is_zero(address)) {
         int probe = listener_open_tcp(address, len, false);
 
@@ -120,7 +244,7 @@ static int listener_open_resolved(struct listener_list *list, const struct addri
         len = sizeof(bound);
         if (getsockname(fd, address, &len) != 0)
             return -errno;
-        listener_format_name(address, len, name);
+        inherited_format_address(address, len, name);
         memcpy(listener->name, name, sizeof(name));
     }
     log_info("listening address=%s%s", name, tls ? " tls=yes" : "");
@@ -128,7 +252,7 @@ static int listener_open_resolved(struct listener_list *list, const struct addri
 }
 
 static int listener_open_tcp_all(struct listener_list *list, const struct config_address *address,
-                                 unsigned thread_count, char error[LISTENER_ERROR_MAX])
+                                 const struct listener_wish *wish, char error[LISTENER_ERROR_MAX])
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -143,7 +267,7 @@ static int listener_open_tcp_all(struct listener_list *list, const struct config
         return -EADDRNOTAVAIL;
     }
     for (const struct addrinfo *info = infos; info; info = info->ai_next) {
-        int one = listener_open_resolved(list, info, address->tls, thread_count);
+        int one = listener_open_resolved(list, info, address->tls, wish);
 
         if (one == 0) {
             opened = true;
@@ -216,7 +340,7 @@ static int listener_bind_unix(const struct sockaddr_un *address)
 }
 
 static int listener_open_unix(struct listener_list *list, const struct config_address *configured,
-                              char error[LISTENER_ERROR_MAX])
+                              const struct listener_wish *wish, char error[LISTENER_ERROR_MAX])
 {
     const char *path = configured->host;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -224,8 +348,19 @@ static int listener_open_unix(struct listener_list *list, const struct config_ad
     int fd = -ENAMETOOLONG;
 
     if (strlen(path) < sizeof(address.sun_path)) {
+        const socklen_t len =
+            (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
+        int taken;
+
         memcpy(address.sun_path, path, strlen(path) + 1);
-        fd = listener_bind_unix(&address);
+        taken = listener_take(
+            list, wish,
+            &(struct listener_place){.kind = listener_kind(wish, configured->tls),
+                                     .address = (const struct sockaddr *)(const void *)&address,
+                                     .len = len});
+        if (taken > 0)
+            return 0;
+        fd = taken < 0 ? taken : listener_bind_unix(&address);
     }
     if (fd < 0) {
         snprintf(error, LISTENER_ERROR_MAX, "cannot listen on unix:%s: %s", path, strerror(-fd));
@@ -246,21 +381,40 @@ static int listener_open_unix(struct listener_list *list, const struct config_ad
     return 0;
 }
 
-int listener_open_all(struct listener_list *list, const struct config_address *addresses,
-                      size_t count, unsigned thread_count, char error[LISTENER_ERROR_MAX])
+/* Opens the configured addresses whose place no given sockets take. */
+static int listener_open_configured(struct listener_list *list, const struct listener_wish *wish,
+                                    char error[LISTENER_ERROR_MAX])
 {
-    *list = (struct listener_list){0};
-    for (size_t i = 0; i < count; i++) {
-        int err = addresses[i].kind == CONFIG_ADDRESS_UNIX
-                      ? listener_open_unix(list, &addresses[i], error)
-                      : listener_open_tcp_all(list, &addresses[i], thread_count, error);
+    int err = 0;
 
-        if (err != 0) {
-            listener_close_all(list);
-            return err;
-        }
+    for (size_t i = 0; i < wish->address_count && err == 0; i++) {
+        const struct config_address *address = &wish->addresses[i];
+
+        if (inherited_replaces(wish->inherited, listener_kind(wish, address->tls)))
+            continue;
+        err = address->kind == CONFIG_ADDRESS_UNIX
+                  ? listener_open_unix(list, address, wish, error)
+                  : listener_open_tcp_all(list, address, wish, error);
     }
-    return 0;
+    return err;
+}
+
+int listener_open_all(struct listener_list *list, const struct listener_wish *wish,
+                      char error[LISTENER_ERROR_MAX])
+{
+    int err = 0;
+
+    *list = (struct listener_list){0};
+    for (int kind = 0; kind < INHERITED_KINDS && err == 0; kind++)
+        if ((kind == INHERITED_ADMIN) == wish->admin)
+            err = listener_take_given(list, wish, (enum inherited_kind)kind);
+    if (err != 0)
+        snprintf(error, LISTENER_ERROR_MAX, "cannot listen on a given socket: %s", strerror(-err));
+    else
+        err = listener_open_configured(list, wish, error);
+    if (err != 0)
+        listener_close_all(list);
+    return err;
 }
 
 void listener_close_all(struct listener_list *list)

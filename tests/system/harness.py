@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -28,6 +29,36 @@ DEADLINE = float(os.environ.get("ALLOY_TEST_DEADLINE", "60"))
 
 # For an alloyd that will be told to exit at once, which joins no thread.
 EXIT_AT_ONCE = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + " report_thread_leaks=0"}
+
+
+# Gives descriptors to the program that it becomes: systemd's protocol, in which LISTEN_PID is the child's.
+GIVE_SOCKETS = """
+import fcntl, os, sys
+given = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",") if fd]
+for i, fd in enumerate(given):
+    os.dup2(fd, 3 + i)
+for fd in given:
+    os.close(fd)
+os.environ.update(LISTEN_FDS=str(len(given)), LISTEN_PID=sys.argv[3] or str(os.getpid()))
+if sys.argv[2]:
+    os.environ["LISTEN_FDNAMES"] = sys.argv[2]
+os.execv(sys.argv[4], sys.argv[4:])
+"""
+
+
+def listen_on(host="127.0.0.1", port=0, **options):
+    """A listening TCP socket, or for host "unix:PATH" a unix one."""
+    if host.startswith("unix:"):
+        s = socket.socket(socket.AF_UNIX)
+        s.bind(host[len("unix:"):])
+    else:
+        s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if options.get("reuse_port"):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        s.bind((host, port))
+    s.listen(4096)
+    return s
 
 
 def free_port():
@@ -56,10 +87,10 @@ class Process:
         self.log_path = pathlib.Path(folder) / f"{name}.log"
         self.popen = None
 
-    def spawn(self, argv, env=None):
+    def spawn(self, argv, env=None, pass_fds=()):
         with open(self.log_path, "ab") as log:
             self.popen = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                          env=dict(os.environ, **(env or {})))
+                                          env=dict(os.environ, **(env or {})), pass_fds=pass_fds)
 
     @property
     def pid(self):
@@ -235,6 +266,18 @@ class Alloyd(Process):
     def spawn_only(self, env=None):
         self.write_ini()
         self.spawn([self.build / "alloyd", "--config", self.ini, *self.options], env)
+
+    def spawn_with(self, sockets, names=None, env=None, listen_pid=None):
+        """As systemd does: gives sockets, from descriptor 3 on, and says so in the environment."""
+        self.write_ini()
+        self.spawn([sys.executable, "-c", GIVE_SOCKETS, ",".join(str(s.fileno()) for s in sockets),
+                    "" if names is None else ":".join(names), listen_pid or "",
+                    self.build / "alloyd", "--config", self.ini, *self.options], env, [s.fileno() for s in sockets])
+
+    def start_with(self, sockets, names=None, env=None):
+        self.spawn_with(sockets, names, env)
+        self.wait_ready(self.readyz)
+        return self
 
     def start(self, ready=True, env=None):
         self.spawn_only(env)
