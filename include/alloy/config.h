@@ -28,7 +28,9 @@
 #define CONFIG_ID_SOURCES_MAX 16 /* of all fields together */
 #define CONFIG_KEY_MEMBERS_MAX 8
 #define CONFIG_COLUMNS_MAX 16
-#define CONFIG_COLUMN_NAME_MAX 128
+#define CONFIG_NAME_MAX 255 /* bytes of a database's, table's or column's name */
+#define CONFIG_NAME_TEXT_MAX (4 * CONFIG_NAME_MAX + 2) /* of it as somebody writes it */
+#define CONFIG_COLUMN_MEMBER_MAX 760                   /* of a column's name as JSON */
 #define CONFIG_ANSWER_MAX 1024
 #define CONFIG_SETTINGS_MAX 64
 #define CONFIG_LISTEN_MAX 16
@@ -70,6 +72,7 @@ struct config_column {
     char *name;
     enum config_column_kind kind;
     char *argument; /* HEADER: in lower case; QUERY; ENVELOPE: name or JSON Pointer; else NULL */
+    char *member;   /* the name as a member of a JSON object: in quotes, escaped, and a colon */
 };
 
 /* One [stream.NAME] section. */
@@ -81,7 +84,8 @@ struct config_stream {
     size_t path_count;             /* at least 1 */
     char *database;                /* of table = db.table, unquoted */
     char *table;
-    char *events; /* the member whose array holds the events; NULL: none */
+    char *table_text; /* both, for people and as SQL: db.table, in back-quotes where needed */
+    char *events;     /* the member whose array holds the events; NULL: none */
     struct config_id_source ids[CONFIG_ID_SOURCES_MAX];
     size_t id_count;                           /* sources, at least 1 */
     char *key_members[CONFIG_KEY_MEMBERS_MAX]; /* of the body, that may hold a key: names, or JSON

@@ -25,6 +25,9 @@ struct ini_handler {
     void (*error)(void *arg, int line, const char *message);
 };
 
+/* The first byte of text that is one of stops and not in back-quotes; else its end. A key may hold
+ * anything in back-quotes; a backslash there takes the next byte for itself. */
+const char *ini_find_unquoted(const char *text, const char *stops);
 /* Returns 0, or -errno when the file cannot be opened or read. Main thread: inih's options are
  * globals. */
 MUST_CHECK int ini_read(const char *path, const struct ini_handler *handler);

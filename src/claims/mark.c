@@ -59,6 +59,7 @@
 #define LOST_MAX 3               /* SETs that found a key which MGET does not: it is not a string */
 #define SHOWN_MAX 64             /* bytes of an identity in /readyz; the log has all of it */
 #define NAME_SHOWN_MAX 40
+#define NAME_STORED_MAX 200 /* leaves room for the stamp */
 #define COMMAND_SLACK 256
 
 #define LITERAL(text) (text), (sizeof(text) - 1)
@@ -222,11 +223,11 @@ static void mark_tell_foreign(struct marks *marks, const struct mark_stream *str
     health_raise(
         marks->parts.health, "redis.foreign", true,
         "stream %s%s: the keys in Redis belong to table%.*s (%.*s), and this alloyd inserts "
-        "into %.*s.%.*s (%.*s): set redis.key_prefix = %s%08x: here; or, if that table is gone for "
+        "into %.*s (%.*s): set redis.key_prefix = %s%08x: here; or, if that table is gone for "
         "good, delete the key %s#table:%s. Until then events are kept",
         name, more, NAME_SHOWN_MAX, stream->foreign_name, SHOWN_MAX, stream->foreign,
-        NAME_SHOWN_MAX, of->database, NAME_SHOWN_MAX, of->table, SHOWN_MAX, stream->identity,
-        prefix, mark_number_of(stream->identity), prefix, name);
+        2 * NAME_SHOWN_MAX, of->table_text, SHOWN_MAX, stream->identity, prefix,
+        mark_number_of(stream->identity), prefix, name);
 }
 
 /* Under the lock. The alloyd that has set the mark should soon know its table, but does not. */
@@ -291,19 +292,28 @@ static void mark_put_look(struct marks *marks, const struct mark_stream *stream)
     mark_put_key(marks, stream, true);
 }
 
+/* The table's name, for people, as one word: words are what a mark is made of. */
+static const char *mark_name(const struct config_stream *of, char out[NAME_STORED_MAX + 1])
+{
+    snprintf(out, NAME_STORED_MAX + 1, "%s", of->table_text);
+    for (char *at = out; (at = strchr(at, ' ')) != NULL;)
+        *at = '_';
+    return out;
+}
+
 static void mark_put_set(struct marks *marks, const struct mark_stream *stream, bool member)
 {
     const bool fresh = !member && stream->look.mark[0] == '\0';
     const char *identity = stream->look.identity;
     const struct config_stream *of = mark_config_of(marks, stream);
-    char ttl[24], stamp[MARK_IDENTITY_MAX] = "";
+    char ttl[24], name[NAME_STORED_MAX + 1], stamp[MARK_IDENTITY_MAX] = "";
 
     snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)(stream->ttl_s + MARGIN_S));
     redis_link_put_array(marks->link, fresh ? 6 : 5);
     redis_link_put(marks->link, LITERAL("$3\r\nSET\r\n"));
     mark_put_key(marks, stream, member);
     if (!member)
-        snprintf(stamp, sizeof(stamp), " %s.%s %016llx.%llx", of->database, of->table,
+        snprintf(stamp, sizeof(stamp), " %s %016llx.%llx", mark_name(of, name),
                  (unsigned long long)marks->parts.instance_id, (unsigned long long)clock_mono_ns());
     redis_link_put_bulk(marks->link, (struct slice){identity, strlen(identity)},
                         (struct slice){stamp, strlen(stamp)});

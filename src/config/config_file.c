@@ -417,9 +417,11 @@ static void config_apply_override(struct config_loader *loader, int place, const
 
     if (text == NULL)
         return;
-    value = strchr(text, '=');
-    if (value != NULL)
+    value = text + (ini_find_unquoted(text, "=") - text);
+    if (*value == '=')
         *value++ = '\0';
+    else
+        value = NULL;
     dot = strchr(config_has_prefix(text, STREAM_PREFIX) ? text + strlen(STREAM_PREFIX) : text, '.');
     if (value == NULL || dot == NULL) {
         config_problem(loader, place, "must be SECTION.KEY=VALUE");

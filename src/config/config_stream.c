@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "config_name.h"
 #include "config_preset.h"
 #include "config_value.h"
 #include "alloy/text.h"
@@ -129,21 +130,31 @@ static void config_stream_read_path(const struct given *given)
 
 static void config_stream_read_table(const struct given *given)
 {
-    const char *text = given->text;
-    size_t len;
+    char database[CONFIG_NAME_MAX + 1], table[CONFIG_NAME_MAX + 1];
+    char text[2 * CONFIG_NAME_TEXT_MAX + 2] = "";
+    const char *why = NULL, *at = given->text;
 
-    if (text == NULL) {
+    if (at == NULL) {
         config_stream_problem(given, " is missing: name the ClickHouse table as db.table");
         return;
     }
-    len = strcspn(text, ".");
-    if (text[len] != '.' || !config_is_name(text, len, "_") ||
-        !config_is_name(text + len + 1, strlen(text + len + 1), "_")) {
-        config_stream_problem(given, ": must be db.table, of letters, digits and _");
+    at = config_name_read(at, ".", database, &why);
+    if (at != NULL && *at != '.')
+        why = "the dot between them is missing";
+    else if (at != NULL)
+        at = config_name_read(at + 1, ".", table, &why);
+    if (why == NULL && *at != '\0')
+        why = "a name with a dot in it must stand in back-quotes, as in `my.db`.t";
+    if (why != NULL) {
+        config_stream_problem(given, ": must be db.table: %s", why);
         return;
     }
-    given->stream->database = config_copy(given->loader, text, len);
-    given->stream->table = config_copy(given->loader, text + len + 1, strlen(text + len + 1));
+    config_name_append(text, database);
+    strcat(text, ".");
+    config_name_append(text, table);
+    given->stream->database = config_copy(given->loader, database, strlen(database));
+    given->stream->table = config_copy(given->loader, table, strlen(table));
+    given->stream->table_text = config_copy(given->loader, text, strlen(text));
 }
 
 /* ---- id ---- */
@@ -331,18 +342,37 @@ static void config_stream_read_key_member(const struct given *given)
 
 /* ---- columns ---- */
 
+/* A column's name as JSON, in quotes and with a colon. False: it is too long. */
+static bool config_stream_member(const char *name, char out[CONFIG_COLUMN_MEMBER_MAX + 1])
+{
+    size_t len = 1, left = strlen(name), taken;
+
+    out[0] = '"';
+    for (; left > 0; name += taken, left -= taken) {
+        if (len + TEXT_ESCAPE_MAX + 2 > CONFIG_COLUMN_MEMBER_MAX)
+            return false;
+        len += text_escape(name, left, &taken, out + len);
+    }
+    memcpy(out + len, "\":", 3);
+    return true;
+}
+
 void config_stream_give_column(struct config_loader *loader, size_t index, int place,
-                               const char *name, const char *text)
+                               const char *written, const char *text)
 {
     struct config_given_column *column = loader->streams[index].columns;
     const char *stream = loader->config->streams[index].name;
+    char name[CONFIG_NAME_MAX + 1], member[CONFIG_COLUMN_MEMBER_MAX + 1];
+    const char *why = NULL, *end = config_name_read(written, "", name, &why);
     size_t i = 0;
 
-    if (!config_is_name(name, strlen(name), "_") || strlen(name) > CONFIG_COLUMN_NAME_MAX) {
-        config_problem(loader, place,
-                       "stream.%s." CONFIG_COLUMN_PREFIX "%s: a column's name is up to %d letters, "
-                       "digits and _",
-                       stream, name, CONFIG_COLUMN_NAME_MAX);
+    if (end != NULL && *end != '\0')
+        why = "there is text behind the closing quote of the name";
+    else if (end != NULL && !config_stream_member(name, member))
+        why = "the name is too long";
+    if (why != NULL) {
+        config_problem(loader, place, "stream.%s." CONFIG_COLUMN_PREFIX "%s: %s", stream, written,
+                       why);
         return;
     }
     while (i < loader->streams[index].column_count && strcmp(column[i].name, name) != 0)
@@ -362,7 +392,7 @@ void config_stream_give_column(struct config_loader *loader, size_t index, int p
 
         config_problem(loader, place,
                        "stream.%s." CONFIG_COLUMN_PREFIX "%s is given twice; the first is %s",
-                       stream, name, config_place_text(loader, place, column[i].place, first));
+                       stream, written, config_place_text(loader, place, column[i].place, first));
         return;
     }
     free(column[i].text);
@@ -388,6 +418,7 @@ static void config_stream_add_column(struct given *given, const char *name)
     struct config_stream *stream = given->stream;
     struct config_column column = {.name = NULL};
     const struct slice text = {given->text, strlen(given->text)};
+    char member[CONFIG_COLUMN_MEMBER_MAX + 1] = "";
     size_t word = 0;
 
     for (size_t i = 0; i < stream->column_count; i++)
@@ -424,8 +455,13 @@ static void config_stream_add_column(struct given *given, const char *name)
                               "header:NAME, query:NAME or envelope:NAME");
         return;
     }
+    /* Names were looked at when they were given; a preset's are plain. */
+    (void)config_stream_member(name, member);
     column.name = config_copy(given->loader, name, strlen(name));
-    if (column.name == NULL) {
+    column.member = config_copy(given->loader, member, strlen(member));
+    if (column.name == NULL || column.member == NULL) {
+        free(column.name);
+        free(column.member);
         free(column.argument);
         return;
     }
@@ -435,7 +471,7 @@ static void config_stream_add_column(struct given *given, const char *name)
 static void config_stream_read_columns(struct config_loader *loader, size_t index,
                                        const struct config_preset *preset)
 {
-    char key[CONFIG_STREAM_NAME_MAX + 256];
+    char key[sizeof(CONFIG_COLUMN_PREFIX) + CONFIG_NAME_TEXT_MAX];
     struct given given = {.loader = loader, .stream = &loader->config->streams[index], .key = key};
 
     for (size_t i = 0; i < loader->streams[index].column_count; i++) {
@@ -443,7 +479,8 @@ static void config_stream_read_columns(struct config_loader *loader, size_t inde
 
         if (column->text == NULL)
             continue;
-        snprintf(key, sizeof(key), CONFIG_COLUMN_PREFIX "%s", column->name);
+        snprintf(key, sizeof(key), CONFIG_COLUMN_PREFIX);
+        config_name_append(key, column->name);
         given.text = column->text;
         given.place = column->place;
         config_stream_add_column(&given, column->name);
@@ -518,6 +555,7 @@ void config_stream_fini(struct config_stream *stream)
         free(stream->paths[i]);
     free(stream->database);
     free(stream->table);
+    free(stream->table_text);
     free(stream->events);
     for (size_t i = 0; i < stream->id_count; i++)
         free(stream->ids[i].name);
@@ -527,6 +565,7 @@ void config_stream_fini(struct config_stream *stream)
     free(stream->answer_verbose);
     for (size_t i = 0; i < stream->column_count; i++) {
         free(stream->columns[i].name);
+        free(stream->columns[i].member);
         free(stream->columns[i].argument);
     }
 }
@@ -596,14 +635,14 @@ static void config_stream_put_line(FILE *out, const char *key, const char *text)
 
 void config_stream_dump(const struct config_stream *stream, FILE *out)
 {
-    char text[FORMATTED_MAX];
+    char text[FORMATTED_MAX], name[CONFIG_NAME_TEXT_MAX + 1];
 
     fprintf(out, "\n[stream.%s]\n", stream->name);
     if (stream->preset != NULL)
         config_stream_put_line(out, "preset", stream->preset);
     config_stream_format_paths(stream, text);
     config_stream_put_line(out, "path", text);
-    fprintf(out, "table = %s.%s\n", stream->database, stream->table);
+    config_stream_put_line(out, "table", stream->table_text);
     config_stream_put_line(out, "events", stream->events != NULL ? stream->events : "");
     config_stream_format_ids(stream, text);
     config_stream_put_line(out, "id", text);
@@ -616,8 +655,10 @@ void config_stream_dump(const struct config_stream *stream, FILE *out)
     config_stream_put_line(out, "answer_verbose",
                            stream->answer_verbose != NULL ? stream->answer_verbose : "");
     for (size_t i = 0; i < stream->column_count; i++) {
+        name[0] = '\0';
+        config_name_append(name, stream->columns[i].name);
         config_stream_format_column(&stream->columns[i], text);
-        fprintf(out, CONFIG_COLUMN_PREFIX "%s = %s\n", stream->columns[i].name, text);
+        fprintf(out, CONFIG_COLUMN_PREFIX "%s = %s\n", name, text);
     }
     config_stream_put_line(out, "column_conflict", stream->column_yields ? "event" : "refuse");
     config_value_format(&config_keys[KEY_redis_ttl], stream->ttl_ms, text);
@@ -656,7 +697,7 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
         formats[i](b, other);
         if (strcmp(one, other) != 0)
             changed(arg, keys[i], true);
-        if (i == 0 && (strcmp(a->database, b->database) != 0 || strcmp(a->table, b->table) != 0))
+        if (i == 0 && strcmp(a->table_text, b->table_text) != 0)
             changed(arg, "table", true);
     }
     if (!config_stream_same_text(a->preset, b->preset))

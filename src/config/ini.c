@@ -27,6 +27,7 @@ struct reader {
     char section[INI_LINE_MAX + 1];
     bool section_broken;
     int line;
+    const char *key; /* read here; NULL: inih has it */
 };
 
 /* Reads one line into out, without its line end; keeps at most INI_LINE_MAX bytes. */
@@ -93,18 +94,61 @@ static int ini_take_entry(void *arg, const char *section, const char *key, const
     const struct reader *reader = arg;
 
     (void)section;
+    if (reader->key != NULL)
+        key = reader->key;
     if (*key == '\0')
         return 0;
     reader->handler->entry(reader->handler->arg, reader->line, reader->section, key, value);
     return 1;
 }
 
+const char *ini_find_unquoted(const char *text, const char *stops)
+{
+    bool quoted = false;
+
+    for (; *text != '\0'; text++) {
+        if (*text == '`')
+            quoted = !quoted;
+        else if (quoted && *text == '\\' && text[1] != '\0')
+            text++;
+        else if (!quoted && strchr(stops, *text) != NULL)
+            break;
+    }
+    return text;
+}
+
+/* Takes text = "key = value ; comment" whose key has back-quotes, which inih does not know. */
+static void ini_take_quoted(struct reader *reader, char *text)
+{
+    char *separator = text + (ini_find_unquoted(text, "=:") - text);
+    char key[INI_LINE_MAX + 1];
+    size_t len = (size_t)(separator - text);
+
+    if (*separator == '\0') {
+        ini_error(reader, "expected [section] or key = value");
+        return;
+    }
+    while (len > 0 && strchr(BLANKS, text[len - 1]) != NULL)
+        len--;
+    memcpy(key, text, len);
+    key[len] = '\0';
+    separator[-1] = 'k'; /* any key, for inih */
+    reader->key = key;
+    if (ini_parse_string(separator - 1, ini_take_entry, reader) != 0)
+        ini_error(reader, "expected [section] or key = value");
+    reader->key = NULL;
+}
+
 static void ini_take_line(struct reader *reader, char *text)
 {
+    const size_t plain = strcspn(text, "=:`");
+
     if (*text == '\0' || *text == ';' || *text == '#')
         return;
     if (*text == '[')
         ini_begin_section(reader, text);
+    else if (!reader->section_broken && text[plain] == '`')
+        ini_take_quoted(reader, text);
     else if (!reader->section_broken && ini_parse_string(text, ini_take_entry, reader) != 0)
         ini_error(reader, "expected [section] or key = value");
 }

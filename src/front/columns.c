@@ -17,8 +17,8 @@
 
 #include <string.h>
 
-/* A name with its quotes, colon and comma, and a value of which each byte is escaped. */
-_Static_assert(CONFIG_COLUMNS_MAX *(CONFIG_COLUMN_NAME_MAX + 8 + COLUMNS_VALUE_MAX * 6) <=
+/* A name, quotes and comma, and a value of which each byte is escaped. */
+_Static_assert(CONFIG_COLUMNS_MAX *(CONFIG_COLUMN_MEMBER_MAX + 8 + COLUMNS_VALUE_MAX * 6) <=
                    CONN_COLUMNS_MAX,
                "all columns fit");
 _Static_assert(COLUMNS_MEMBER_MAX <= COLUMNS_VALUE_MAX * 6, "as long as an escaped value at most");
@@ -103,35 +103,33 @@ static struct slice columns_find(struct conn *conn, const struct config_column *
 }
 
 /* Appends "name": to out; returns the new length. */
-static size_t columns_put_name(char *out, size_t len, const char *name)
+static size_t columns_put_name(char *out, size_t len, const char *member)
 {
-    const size_t name_len = strlen(name);
+    const size_t member_len = strlen(member);
 
-    out[len] = '"';
-    memcpy(out + len + 1, name, name_len);
-    memcpy(out + len + 1 + name_len, "\":", 2);
-    return len + name_len + 3;
+    memcpy(out + len, member, member_len);
+    return len + member_len;
 }
 
 /* Appends "name":value, with a JSON value as it came. */
-static size_t columns_put_member(char *out, size_t len, const char *name, struct slice value)
+static size_t columns_put_member(char *out, size_t len, const char *member, struct slice value)
 {
     ALLOY_ASSERT(value.len <= COLUMNS_MEMBER_MAX);
-    len = columns_put_name(out, len, name);
+    len = columns_put_name(out, len, member);
     memcpy(out + len, value.data, value.len);
     out[len + value.len] = ',';
     return len + value.len + 1;
 }
 
 /* Appends "name":"value", with any text as value. */
-static size_t columns_put(char *out, size_t len, const char *name, struct slice value)
+static size_t columns_put(char *out, size_t len, const char *member, struct slice value)
 {
     char escaped[TEXT_ESCAPE_MAX];
     size_t taken;
 
     if (value.len > COLUMNS_VALUE_MAX)
         value.len = COLUMNS_VALUE_MAX;
-    len = columns_put_name(out, len, name);
+    len = columns_put_name(out, len, member);
     out[len++] = '"';
     for (size_t at = 0; at < value.len; at += taken) {
         size_t n = text_plain_len(value.data + at, value.len - at);
@@ -183,8 +181,8 @@ struct slice columns_write(struct conn *conn, const struct slice *members, uint3
         if (!member)
             value = columns_find(conn, column, &request, room);
         if (value.len > 0)
-            len = member ? columns_put_member(out, len, column->name, value)
-                         : columns_put(out, len, column->name, value);
+            len = member ? columns_put_member(out, len, column->member, value)
+                         : columns_put(out, len, column->member, value);
     }
     return (struct slice){out, len};
 }

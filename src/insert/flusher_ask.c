@@ -66,8 +66,8 @@ static void flusher_ask_tell(struct flusher *flusher, struct lane *lane, const c
     if (facts != NULL && !facts->table_exists)
         return; /* the lane's own condition says so */
     if (news)
-        log_info("table looked at stream=%s table=%s.%s %s inserts=%s", of->name, of->database,
-                 of->table, now, lane->async ? "async" : "sync");
+        log_info("table looked at stream=%s table=%s %s inserts=%s", of->name, of->table_text, now,
+                 lane->async ? "async" : "sync");
     flusher_tell_finding(flusher, lane, "window", facts != NULL ? facts->doubles : NULL, news);
     snprintf(text, sizeof(text), "inserts are %s: %s",
              lane->async ? "async, and can lose or double rows" : "synchronous",
@@ -119,8 +119,8 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     if (lane->fault == LANE_FAULT_INSERT)
         return;
     if (lane->fault == LANE_FAULT_NONE)
-        log_error("table does not exist stream=%s table=%s.%s", of->name, of->database, of->table);
-    snprintf(text, sizeof(text), "table %s.%s does not exist", of->database, of->table);
+        log_error("table does not exist stream=%s table=%s", of->name, of->table_text);
+    snprintf(text, sizeof(text), "table %s does not exist", of->table_text);
     flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, text);
 }
 

@@ -125,24 +125,24 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
     if (lane->state == LANE_REFUSES && rows == 0)
         health_raise(
             flusher->parts.health, key, false,
-            "table %s.%s refused every row that was tried (%s), and they are dead letters now. "
+            "table %s refused every row that was tried (%s), and they are dead letters now. "
             "Correct the table, then replay them: alloyctl dead-letter replay. This ends with the "
             "first row "
             "that goes in",
-            of->database, of->table, cause.text);
+            of->table_text, cause.text);
     else if (lane->state == LANE_REFUSES)
         health_raise(
             flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
-            "table %s.%s refuses every row that is tried (%s): %" PRIu64
+            "table %s refuses every row that is tried (%s): %" PRIu64
             " events are kept, and one is tried now and then. Correct the table, or let them go "
             "to the dead letters: alloyctl bury %s",
-            of->database, of->table, cause.text, rows, of->name);
+            of->table_text, cause.text, rows, of->name);
     else if (rows > 0)
         health_raise(flusher->parts.health, key, false,
-                     "table %s.%s has refused events sent alone (%s), and has taken no other "
+                     "table %s has refused events sent alone (%s), and has taken no other "
                      "since: %" PRIu64 " are kept until it does. Correct the table, or let them go "
                      "to the dead letters: alloyctl bury %s",
-                     of->database, of->table, cause.text, rows, of->name);
+                     of->table_text, cause.text, rows, of->name);
     else
         health_clear(flusher->parts.health, key);
 }
@@ -345,15 +345,14 @@ void flusher_tell_view(struct flusher *flusher, struct lane *lane, const struct 
 
     METRIC_ADD(flusher->counters, clickhouse_view_errors, 1);
     flusher_tell_key(key, flusher, lane, "view");
-    health_raise(
-        flusher->parts.health, key, false,
-        "a materialized view has refused inserts that table %s.%s has (code %d), and lacks "
-        "all their rows",
-        of->database, of->table, insert->code);
+    health_raise(flusher->parts.health, key, false,
+                 "a materialized view has refused inserts that table %s has (code %d), and lacks "
+                 "all their rows",
+                 of->table_text, insert->code);
     if (log_limit_pass(&lane->view_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
-        log_error("materialized view lacks an insert that the table has stream=%s table=%s.%s "
+        log_error("materialized view lacks an insert that the table has stream=%s table=%s "
                   "code=%d rows=%zu suppressed=%" PRIu64,
-                  of->name, of->database, of->table, insert->code, insert->count, held);
+                  of->name, of->table_text, insert->code, insert->count, held);
 }
 
 void flusher_tell_success(struct flusher *flusher, struct lane *lane)
@@ -386,11 +385,10 @@ void flusher_tell_finding(struct flusher *flusher, const struct lane *lane, cons
         health_clear(flusher->parts.health, key);
         return;
     }
-    health_raise(flusher->parts.health, key, false, "table %s.%s: %s", of->database, of->table,
-                 text);
+    health_raise(flusher->parts.health, key, false, "table %s: %s", of->table_text, text);
     if (news)
-        log_warn("table is not as it should be stream=%s table=%s.%s reason=\"%s\"", of->name,
-                 of->database, of->table, text);
+        log_warn("table is not as it should be stream=%s table=%s reason=\"%s\"", of->name,
+                 of->table_text, text);
 }
 
 void flusher_tell_error(struct flusher *flusher, const struct transfer *transfer,

@@ -293,15 +293,25 @@ bool insert_answer_blames_view(struct slice body)
     return insert_answer_find(body, "while pushing to view") != NULL;
 }
 
+/* The byte that stands behind a backslash for c in a quoted name; NUL: it needs none. */
+static char insert_answer_escape(char c)
+{
+    static const char bytes[] = "`\\\b\f\n\r\t", letters[] = "`\\bfnrt";
+    const char *known = strchr(bytes, c);
+
+    return known == NULL || c == '\0' ? '\0' : letters[known - bytes];
+}
+
 /* Skips name at text, as it is or in backquotes; NULL: something else is there. */
 static const char *insert_answer_skip_name(const char *text, const char *end, const char *name)
 {
     const bool quoted = text < end && *text == '`';
 
     for (text += quoted; *name != '\0'; name++, text++) {
-        if (quoted && (*name == '`' || *name == '\\') && text < end && *text == '\\')
-            text++;
-        if (text >= end || *text != *name)
+        const char escape = quoted ? insert_answer_escape(*name) : '\0';
+
+        text += escape != '\0' && text < end && *text == '\\';
+        if (text >= end || (*text != *name && (escape == '\0' || *text != escape)))
             return NULL;
     }
     if (quoted)

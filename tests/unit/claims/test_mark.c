@@ -119,10 +119,16 @@ static int setup(void **state)
                              .redis_key_prefix = "alloy:",
                              .redis_timeout_ms = 500,
                              .stream_count = 2};
-    config.streams[0] = (struct config_stream){
-        .name = "events", .ttl_ms = 1500, .database = "db", .table = "events"};
-    config.streams[1] = (struct config_stream){
-        .name = "orders", .ttl_ms = 1500, .database = "db", .table = "orders"};
+    config.streams[0] = (struct config_stream){.name = "events",
+                                               .ttl_ms = 1500,
+                                               .database = "db",
+                                               .table = "events",
+                                               .table_text = "db.events"};
+    config.streams[1] = (struct config_stream){.name = "orders",
+                                               .ttl_ms = 1500,
+                                               .database = "db",
+                                               .table = "orders",
+                                               .table_text = "db.orders"};
     atomic_store(&config_ref.current, &config);
     ring = ring_create(10);
     admin_do("FLUSHALL");

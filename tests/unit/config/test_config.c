@@ -69,7 +69,19 @@ static const struct wrong wrongs[] = {
     {2, "[stream.a]\ntable = a.b.c", "must be db.table"},
     {2, "[stream.a]\ntable = .t", "must be db.table"},
     {2, "[stream.a]\ntable = d.", "must be db.table"},
-    {2, "[stream.a]\ntable = d.`t`", "must be db.table"},
+    {2, "[stream.a]\ntable = d.`t", "the closing quote of a name is missing"},
+    {2, "[stream.a]\ntable = `d.t`", "the dot between them is missing"},
+    {2, "[stream.a]\ntable = \"d.t\"", "the dot between them is missing"},
+    {2, "[stream.a]\ntable = 'd.t'", "must stand in back-quotes"},
+    {2, "[stream.a]\ntable = ``.t", "a name is empty"},
+    {2, "[stream.a]\ntable = d.`t`x", "a name with a dot in it"},
+    {2, "[stream.a]\ntable = d.t`", "must stand in back-quotes"},
+    {2, "[stream.a]\ntable = d.t\\", "must stand in back-quotes"},
+    {2, "[stream.a]\ntable = d.it's", "must stand in back-quotes"},
+    {2, "[stream.a]\ntable = `d`.t # new", "must stand in back-quotes"},
+    {2, "[stream.a]\ntable = d.`\\x0g`", "is followed by no escape"},
+    {2, "[stream.a]\ntable = d.`\\x00`", "cannot hold a NUL"},
+    {2, "[stream.a]\ntable = d.`\\xff`", "must be UTF-8"},
     {3, STREAM "path = v1", "must begin with /"},
     {3, STREAM "path =", "must begin with /"},
     {3, STREAM "path = /a?b", "without ? and #"},
@@ -102,7 +114,11 @@ static const struct wrong wrongs[] = {
     {3, STREAM "answer_verbose = {}", "needs answer with a body"},
     {4, STREAM "answer = 204\nanswer_verbose = {}", "needs answer with a body"},
     {3, STREAM "column_conflict = both", "must be refuse or event"},
-    {3, STREAM "column.a-b = path", "a column's name is up to 128 letters, digits and _"},
+    {3, STREAM "column. = path", "a name is empty"},
+    {3, STREAM "column.a\\b = path", "must stand in back-quotes"},
+    {3, STREAM "column.`a`b = path", "text behind the closing quote"},
+    {3, STREAM "column.`a = path", "expected [section] or key = value"},
+    {4, STREAM "column.`a` = path\ncolumn.a = path", "column.a is given twice"},
     {3, STREAM "column.a = paths", "must be received_at, client_address"},
     {3, STREAM "column.a = query:", "must be received_at, client_address"},
     {3, STREAM "column.a = header:(", "must be followed by a header's name"},
@@ -517,6 +533,94 @@ static void a_dump_hides_the_password_and_reads_back(void **state)
     free(text);
 }
 
+/* ---- names ---- */
+
+struct spelling {
+    const char *text;
+    const char *database;
+    const char *table;
+    const char *dumped; /* NULL: as text */
+};
+
+static const struct spelling spellings[] = {
+    {"my-db.events", "my-db", "events", NULL},
+    {"größe.событие", "größe", "событие", NULL},
+    {"2024.1", "2024", "1", NULL},
+    {"`my.db`.t", "my.db", "t", NULL},
+    {"\"my.db\".\"t\"", "my.db", "t", "`my.db`.t"},
+    {"`d`.`t`", "d", "t", "d.t"},
+    {"`d` . `t`", "d", "t", "d.t"},
+    {"my db.my events", "my db", "my events", "`my db`.`my events`"},
+    {"d.`it's \"so\"`", "d", "it's \"so\"", NULL},
+    {"d.`a``b`", "d", "a`b", "d.`a\\`b`"},
+    {"d.`a\\`b\\\\c`", "d", "a`b\\c", NULL},
+    {"d.`a\\q`", "d", "a\\q", "d.`a\\\\q`"},
+    {"d.`a\\x3bb`", "d", "a;b", NULL},
+    {"d.`a;b # c=d`", "d", "a;b # c=d", "d.`a\\x3bb \\x23 c\\x3dd`"},
+    {"d.`\\n\\t\\x7f`", "d", "\n\t\x7f", "d.`\\x0a\\x09\\x7f`"},
+    {"d.`) VALUES (1) --`", "d", ") VALUES (1) --", NULL},
+    {"d.$${x}", "d", "${x}", "d.`\\x24{x}`"},
+};
+
+static void names_of_tables_are_read_as_clickhouse_reads_them_and_dumped(void **state)
+{
+    char text[512];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(spellings); i++) {
+        const struct spelling *spelling = &spellings[i];
+        const char *dumped = spelling->dumped != NULL ? spelling->dumped : spelling->text;
+
+        for (int again = 0; again < 2; again++) {
+            struct config *config;
+            char *all;
+
+            snprintf(text, sizeof(text), "[stream.a]\ntable = %s\n",
+                     again ? dumped : spelling->text);
+            config = must_load(text);
+            assert_string_equal(config->streams[0].database, spelling->database);
+            assert_string_equal(config->streams[0].table, spelling->table);
+            assert_string_equal(config->streams[0].table_text, dumped);
+            all = dump(config);
+            snprintf(text, sizeof(text), "\ntable = %s\n", dumped);
+            assert_non_null(strstr(all, text));
+            free(all);
+            config_destroy(config);
+        }
+    }
+}
+
+static void names_of_columns_may_hold_anything_in_back_quotes(void **state)
+{
+    const char *const overrides[] = {"stream.a.column.`x=y`=key"};
+    struct config *config = load_with(
+        STREAM "column.my-col = path\ncolumn.n.a = path\ncolumn.größe=path\n"
+               "column.`a=b: \\`c\\\\` : path ; and a comment\ncolumn.`say \"hi\";`= path\n"
+               "column.\"tab\\t\" = path\n",
+        overrides, 1, CPUS);
+    const struct config_column *columns = config->streams[0].columns;
+    char *first = dump(config), *second;
+
+    (void)state;
+    assert_int_equal(config->streams[0].column_count, 7);
+    assert_string_equal(columns[0].member, "\"my-col\":");
+    assert_string_equal(columns[1].name, "n.a");
+    assert_string_equal(columns[2].member, "\"größe\":");
+    assert_string_equal(columns[3].name, "a=b: `c\\");
+    assert_string_equal(columns[3].member, "\"a=b: `c\\\\\":");
+    assert_string_equal(columns[4].member, "\"say \\\"hi\\\";\":");
+    assert_string_equal(columns[5].member, "\"tab\\u0009\":");
+    assert_string_equal(columns[6].name, "x=y");
+    config_destroy(config);
+    config = must_load(first);
+    second = dump(config);
+    assert_string_equal(first, second);
+    assert_string_equal(config->streams[0].columns[3].name, "a=b: `c\\");
+    config_destroy(config);
+    free(first);
+    free(second);
+}
+
 /* ---- reload ---- */
 
 static void note_change(void *arg, const char *key, bool restart)
@@ -629,6 +733,8 @@ int main(void)
         cmocka_unit_test(a_preset_gives_what_the_section_does_not),
         cmocka_unit_test(a_dump_reads_back_to_the_same_dump),
         cmocka_unit_test(a_dump_hides_the_password_and_reads_back),
+        cmocka_unit_test(names_of_tables_are_read_as_clickhouse_reads_them_and_dumped),
+        cmocka_unit_test(names_of_columns_may_hold_anything_in_back_quotes),
         cmocka_unit_test(compare_names_every_difference),
         cmocka_unit_test(publish_keeps_what_takes_a_restart),
     };

@@ -83,6 +83,14 @@ static void values_keep_separators_and_hash_signs(void **state)
     assert_read("[s]\nurl = http://u:p@h/?a=b # c\n", "1 [s]\n2 s.url=http://u:p@h/?a=b # c|\n");
 }
 
+static void a_key_may_hold_anything_in_back_quotes(void **state)
+{
+    (void)state;
+    assert_read("[s]\nc.`a=b:c ; d` = v=w ; x\n`\\`=`:\n`a``=`=b\nc.d`e = f\nx = `y = z\n",
+                "1 [s]\n2 s.c.`a=b:c ; d`=v=w|\n3 s.`\\`=`=|\n4 s.`a``=`=b|\n"
+                "5 ! expected [section] or key = value\n6 s.x=`y = z|\n");
+}
+
 static void a_line_that_is_no_ini_costs_only_itself(void **state)
 {
     (void)state;
@@ -156,6 +164,7 @@ int main(void)
         cmocka_unit_test(sections_and_keys_come_with_their_lines),
         cmocka_unit_test(comments_bom_and_windows_lines_are_skipped),
         cmocka_unit_test(values_keep_separators_and_hash_signs),
+        cmocka_unit_test(a_key_may_hold_anything_in_back_quotes),
         cmocka_unit_test(a_line_that_is_no_ini_costs_only_itself),
         cmocka_unit_test(an_indented_line_is_not_glued_to_the_one_above),
         cmocka_unit_test(a_broken_section_takes_its_keys_along),

@@ -114,12 +114,14 @@ static int setup(void **state)
     config->streams[0] = (struct config_stream){.name = (char *)"a",
                                                 .database = (char *)"db",
                                                 .table = (char *)"ta",
+                                                .table_text = (char *)"db.ta",
                                                 .ttl_ms = 60000,
                                                 .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
                                                 .id_count = 1};
     config->streams[1] = (struct config_stream){.name = (char *)"b",
                                                 .database = (char *)"db",
                                                 .table = (char *)"tb",
+                                                .table_text = (char *)"db.tb",
                                                 .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
                                                 .id_count = 1};
     atomic_store(&world->ref.current, config);

@@ -302,6 +302,10 @@ static void a_refusal_for_want_of_the_own_table_is_told_from_others(void **state
             cases[i].own);
     assert_true(insert_answer_lacks_table(
         60, (struct slice){"Table `d\\\\b`.`t\\`t` does not exist", 34}, "d\\b", "t`t"));
+    assert_true(insert_answer_lacks_table(
+        60, (struct slice){"Table `my-d\\n`.`t.t\\t` does not exist", 35}, "my-d\n", "t.t\t"));
+    assert_false(insert_answer_lacks_table(
+        60, (struct slice){"Table `my-d`.`t.u` does not exist", 33}, "my-d", "t.t"));
 }
 
 int main(void)
