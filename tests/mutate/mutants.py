@@ -407,7 +407,7 @@ CLAIMS = [
            "memcmp(value.data, own, VALUE_LEN) == 0", "memcmp(value.data, own, 8) == 0",
            "every claim of this alloyd is taken for the record's own: doubled rows", ("claims",)),
     Mutant("redis_reason_auth", "src/claims",
-           "link->logs_in", "link->handshake == HANDSHAKE_AUTH + 9",
+           "link->logs_in && redis_link_is_code", "!link->logs_in && redis_link_is_code",
            "a refused log-in reads as if Redis lacked a command", ("redis_link",)),
     Mutant("release_early", "src/claims",
            "until_ms <= now_ms)", "until_ms <= now_ms || true)",
