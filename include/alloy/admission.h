@@ -83,6 +83,11 @@ void admission_forget_columns(struct admission *admission);
 void admission_event(struct admission *admission, const struct json_scan_event *event);
 /* Forgets the request opened last and its events. */
 void admission_drop(struct admission *admission);
+/* True in an overload: the last requests were refused one after another since the ring was full,
+ * and it still is. Whoever knows need not scan a body to refuse it, and the time that scanning
+ * would take goes to the workers, who make room. A few refusals do not count, so that known events
+ * are still answered as duplicates when the ring is full for a moment. */
+bool admission_sheds(const struct admission *admission);
 /* Requests in this turn so far. */
 size_t admission_pending(const struct admission *admission);
 

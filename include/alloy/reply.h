@@ -54,7 +54,7 @@ struct reply {
     bool keep_alive;       /* says Connection: keep-alive, which HTTP/1.0 clients need to hear */
     bool head_only;        /* the answer to HEAD: everything but the body */
     bool has_place;        /* event and offset are part of the body */
-    uint16_t retry_s;      /* of a 429: its Retry-After */
+    uint16_t retry_s;      /* Retry-After of a 429 or 503; 0: none, and 1 of a 503 */
     /* success, and a lenient request without a good event */
     uint32_t accepted;
     uint32_t duplicates;

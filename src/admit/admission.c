@@ -78,9 +78,15 @@ struct admission {
     struct record **records;
     /* admission_commit_some() */
     enum commit_step step;
-    size_t step_at;      /* the next event */
-    size_t record_count; /* how many of records have entered L1 */
+    size_t step_at;       /* the next event */
+    size_t record_count;  /* how many of records have entered L1 */
+    unsigned full_streak; /* requests refused since the last one that was not, for a full ring */
 };
+
+/* So many requests refused in a row for a full ring are an overload, and not one large request. */
+#define SHED_STREAK 32
+/* The part of the ring's capacity that must be free until requests are scanned again. */
+#define SHED_SHARE 32
 
 /* Grows an array to hold at least want elements. Aborts without memory: a process that has no few
  * KiB left cannot go on. */
@@ -331,11 +337,15 @@ static void admission_drop_waiter(struct request *request)
     request->result.waiter = NULL;
 }
 
-static void admission_count(const struct admission *admission, const struct request *request)
+static void admission_count(struct admission *admission, const struct request *request)
 {
     struct metrics_thread *metrics = admission->parts.metrics;
     const uint16_t stream = request->stream;
 
+    if (likely(request->result.verdict != ADMISSION_RING_FULL))
+        admission->full_streak = 0;
+    else if (admission->full_streak < SHED_STREAK)
+        admission->full_streak++;
     METRIC_STREAM_ADD(metrics, stream, received, request->count);
     switch (request->result.verdict) {
     case ADMISSION_ACCEPTED:
@@ -522,6 +532,15 @@ void admission_drop(struct admission *admission)
     admission->request_count--;
     admission->event_count = admission->requests[admission->request_count].first;
     admission->copies_len = admission->requests[admission->request_count].copies_before;
+}
+
+bool admission_sheds(const struct admission *admission)
+{
+    const struct ring *ring = admission->parts.ring;
+    const size_t capacity = ring_capacity(ring);
+
+    return unlikely(admission->full_streak >= SHED_STREAK) &&
+           ring_depth(ring) >= capacity - capacity / SHED_SHARE && !ring_closed(ring);
 }
 
 size_t admission_pending(const struct admission *admission)

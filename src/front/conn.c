@@ -374,6 +374,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             reply->status = error_code_status(refusal->error);
             reply->error = refusal->error;
             reply->message = refusal->message;
+            reply->retry_s = turn_retry_s(conn, refusal->error);
             reply->answer = NULL;
             if (unlikely(answer->metered_events > 0))
                 entry_give(conn, answer);

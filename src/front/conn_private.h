@@ -232,6 +232,7 @@ struct conn_set {
     struct conn_queue waited;             /* can be answered as soon as a turn has room */
     size_t waiting_count;                 /* connections with a waiter */
     size_t open_count;                    /* that are not refused */
+    uint32_t spread;                      /* of Retry-After */
     bool leaving;                         /* each answer is its connection's last */
     bool hastening;                       /* idle connections are closed soon */
     bool draining;                        /* a request that begins now is refused */
@@ -363,6 +364,9 @@ void turn_enqueue(struct conn *conn, enum queue_id queue);
 void turn_touch(struct conn *conn);
 /* Notes an answer. The caller has seen that the turn has room. */
 struct answer *turn_answer(struct conn *conn);
+/* The value of Retry-After; 0: that of the status. Those who are refused in an overload come back
+ * after 1 to 3 s, and not all in one moment. */
+uint16_t turn_retry_s(const struct conn *conn, enum error_code error);
 /* The answer that says refusal. */
 struct reply turn_reply(const struct conn *conn, const struct refusal *refusal);
 /* What admission has against a request; NULL: nothing. */

@@ -380,6 +380,11 @@ static void judge_coded(struct conn *conn, struct slice raw, size_t next)
 void judge_body(struct conn *conn, struct slice body, size_t next)
 {
     conn->bytes = body.len;
+    if (unlikely(admission_sheds(conn->set->parts.admission))) {
+        turn_answer(conn)->reply = turn_reply(conn, turn_refusal(ADMISSION_RING_FULL));
+        judge_end(conn, false, next);
+        return;
+    }
     if (likely(conn->coding == CODING_NONE))
         conn->coding = coding_of_body(body);
     if (unlikely(conn->coding != CODING_NONE)) {

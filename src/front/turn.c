@@ -109,6 +109,17 @@ void turn_end_request(struct conn *conn)
         turn_leave_request(conn);
 }
 
+uint16_t turn_retry_s(const struct conn *conn, enum error_code error)
+{
+    if (error == ERROR_rate_limited)
+        return conn->retry_s;
+    if (error != ERROR_overloaded)
+        return 0;
+    /* Any sequence will do: this is Knuth's. */
+    conn->set->spread = conn->set->spread * 1664525 + 1013904223;
+    return (uint16_t)(1 + (conn->set->spread >> 16) % 3);
+}
+
 struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
 {
     return (struct reply){.status = error_code_status(refusal->error),
@@ -116,7 +127,7 @@ struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
                           .cors = conn->cors,
-                          .retry_s = refusal->error == ERROR_rate_limited ? conn->retry_s : 0,
+                          .retry_s = turn_retry_s(conn, refusal->error),
                           .message = refusal->message};
 }
 

@@ -241,7 +241,7 @@ static const char *reply_status_line(uint16_t status)
     case 501:
         return "HTTP/1.1 501 Not Implemented\r\n";
     case 503:
-        return "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n";
+        return "HTTP/1.1 503 Service Unavailable\r\n";
     case 505:
         return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
     }
@@ -304,9 +304,9 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
     }
     if (unlikely(reply->cors != NULL))
         reply_put_cors(&text, reply->cors);
-    if (unlikely(reply->retry_s > 0)) {
+    if (unlikely(reply->retry_s > 0 || reply->status == 503)) {
         PUT(&text, "\r\nRetry-After: ");
-        reply_put_number(&text, reply->retry_s);
+        reply_put_number(&text, reply->retry_s > 0 ? reply->retry_s : 1);
     }
     if (reply->close)
         PUT(&text, "\r\nConnection: close");

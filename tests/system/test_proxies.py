@@ -334,7 +334,7 @@ def test_haproxy_takes_an_alloyd_that_drains_out_and_one_that_is_back_in(make_al
     harness.wait_until(lambda: proxy.state() == "DOWN", lambda: f"DOWN, not {proxy.state()}")
     assert alloyd.alive()
     answer = proxy.post(new_event())
-    assert (answer.status, answer.headers["Retry-After"], answer.json["error"]) == (503, "1", "overloaded")
+    assert answer.status == 503 and answer.json["error"] == "overloaded" and answer.headers["Retry-After"] in "123"
     alloyd.signal(signal.SIGTERM)
     alloyd.wait()
     alloyd.sections["redis"]["url"] = ""

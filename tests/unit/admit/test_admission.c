@@ -112,6 +112,31 @@ static void a_full_ring_refuses_the_request_and_keeps_nothing_of_it(void **state
     assert_books_balance();
 }
 
+static void an_overload_is_told_until_the_ring_has_room(void **state)
+{
+    (void)state;
+    open_world(IN_MEMORY, 64, 8, JOURNAL_SYNC_NEVER);
+    assert_true(ring_reserve(ring, 64));
+    for (int i = 0; i < 32; i++) {
+        assert_false(admission_sheds(admission));
+        assert_result(post(0, "{\"event_id\":\"a\"}"), ADMISSION_RING_FULL, 0, 0);
+    }
+    assert_true(admission_sheds(admission));
+    ring_cancel(ring, 1);
+    assert_true(admission_sheds(admission)); /* 63 of 64: the next request would fill it again */
+    ring_cancel(ring, 2);
+    assert_false(admission_sheds(admission));
+    assert_true(ring_reserve(ring, 3));
+    assert_true(admission_sheds(admission));
+    /* One that is not refused ends it, also one that is only known. */
+    ring_cancel(ring, 3);
+    assert_result(post(0, "{\"event_id\":\"a\"}"), ADMISSION_ACCEPTED, 1, 0);
+    assert_true(ring_reserve(ring, 2));
+    assert_false(admission_sheds(admission));
+    ring_cancel(ring, 63);
+    assert_string_equal(ring_ids(), "a ");
+}
+
 static void a_full_journal_gives_the_slots_back_and_a_retry_is_new(void **state)
 {
     struct record *records[100];
@@ -534,6 +559,7 @@ int main(void)
         TEST_BOTH(a_dropped_request_takes_only_itself_along),
         TEST_BOTH(a_closed_ring_means_draining_for_new_and_known),
         TEST(a_full_ring_refuses_the_request_and_keeps_nothing_of_it),
+        TEST(an_overload_is_told_until_the_ring_has_room),
         TEST(a_full_journal_gives_the_slots_back_and_a_retry_is_new),
         TEST(a_failed_sync_takes_everything_of_the_turn_back),
         TEST(an_event_larger_than_a_segment_is_refused_and_its_turn_goes_on),

@@ -251,10 +251,30 @@ static void a_full_ring_is_503_and_leaves_nothing(void **state)
     (void)state;
     assert_true(ring_reserve(ring, 1000));
     EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "HTTP/1.1 503");
-    EXPECT(got, "\r\nRetry-After: 1\r\n");
+    EXPECT(got, "\r\nRetry-After: ");
     EXPECT(got, "\"overloaded\"");
     assert_false(closed);
     ring_cancel(ring, 1000);
+    EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "\"accepted\":1,");
+    assert_int_equal(ring_take(ring, taken, 1000), 1);
+}
+
+static void an_overload_refuses_without_looking_and_spreads_who_comes_back(void **state)
+{
+    bool seen[4] = {false};
+    struct record *taken[1000];
+
+    (void)state;
+    assert_true(ring_reserve(ring, 1000));
+    for (int i = 0; i < 32; i++) {
+        EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "HTTP/1.1 503");
+        seen[strstr(got, "Retry-After: ")[13] - '0'] = true;
+    }
+    assert_true(seen[1] && seen[2] && seen[3]);
+    EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\": }"), "HTTP/1.1 503");
+    assert_false(closed);
+    ring_cancel(ring, 1000);
+    EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\": }"), "HTTP/1.1 400");
     EXPECT(talk(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}"), "\"accepted\":1,");
     assert_int_equal(ring_take(ring, taken, 1000), 1);
 }
@@ -523,6 +543,7 @@ int main(void)
         TEST(a_half_closed_client_still_gets_its_answer),
         TEST(head_of_a_refused_method_has_no_body),
         TEST(a_full_ring_is_503_and_leaves_nothing),
+        TEST(an_overload_refuses_without_looking_and_spreads_who_comes_back),
 #ifndef OVER_TLS
         TEST(one_connection_too_many_is_told_so),
 #endif

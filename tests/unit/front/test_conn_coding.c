@@ -298,7 +298,7 @@ static void without_memory_to_decode_the_answer_is_503(void **state)
     memcpy(body, "{\"id\":2}", 8);
     add_gzip(body, 2 << 20);
     EXPECT(say(), "HTTP/1.1 503");
-    EXPECT(got, "Retry-After: 1");
+    EXPECT(got, "Retry-After: ");
     assert_false(closed);
     assert_int_equal(take_all(), 1);
     buffer_budget_give(&shared.budget, taken);
