@@ -77,6 +77,8 @@ void admission_ack(struct admission *admission, enum admission_ack ack);
 void admission_columns(struct admission *admission, uint32_t but, struct slice columns);
 /* The same with a text that the request has given already. False: it has not. */
 bool admission_use_columns(struct admission *admission, uint32_t but);
+/* The same for the next event alone, which has a text of its own: their number has no bound. */
+void admission_own_columns(struct admission *admission, struct slice columns);
 /* The events that follow have other columns than those before; what was given still counts. */
 void admission_forget_columns(struct admission *admission);
 /* Adds an event to the request opened last. */

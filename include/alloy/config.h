@@ -156,6 +156,8 @@ struct config {
 struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
                            size_t cpu_count, FILE *problems);
 void config_destroy(struct config *config); /* NULL is fine; frees replaced ones too */
+/* Whether each event's id is made of its own members, and of nothing else. */
+bool config_id_is_in_event(const struct config_stream *stream);
 
 /* Writes the effective configuration as an INI file that can be read back; secrets are masked. */
 void config_dump(const struct config *config, FILE *out);

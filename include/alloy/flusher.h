@@ -19,6 +19,7 @@
 #include "alloy/journal.h"
 #include "alloy/metrics.h"
 #include "alloy/release.h"
+#include "alloy/voucher.h"
 
 struct flusher;
 
@@ -29,7 +30,8 @@ struct flusher_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
-    struct release *release; /* takes the dead-lettered records */
+    struct release *release;              /* takes the dead-lettered records */
+    const struct voucher_key *replay_key; /* as in struct burial_parts */
     /* Called with the identity of a stream's table whenever ClickHouse has told it: the Keeper path
      * of a replicated table, else the UUID. Flusher thread; may be NULL. */
     void (*table_identity)(void *arg, size_t stream, const char *identity);

@@ -23,6 +23,7 @@
 #include "alloy/metrics.h"
 #include "alloy/refusals.h"
 #include "alloy/ring.h"
+#include "alloy/voucher.h"
 #include "alloy/waiter.h"
 
 struct front;
@@ -37,6 +38,7 @@ struct front_parts {
     struct waiter_table *waiters;
     struct refusals *refusals;
     struct inherited *inherited; /* NULL: none; used by front_start() and admin_start() only */
+    const struct voucher_key *replay_key; /* of who may replay letters as they are; NULL: nobody */
 };
 
 #define FRONT_ERROR_MAX 512

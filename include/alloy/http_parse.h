@@ -41,6 +41,7 @@ struct http_request {
     uint64_t content_length;
     struct slice authorization; /* value, trimmed; empty: no such header */
     struct slice prefer;        /* of the first Prefer header that is not empty */
+    struct slice replay;        /* the same of Alloy-Replay: a voucher (voucher.h) */
     size_t head_len;            /* bytes of the head, final CRLF CRLF included; set on DONE */
     const char *problem;        /* on a refusal: one constant sentence for the client */
 };

@@ -150,6 +150,7 @@ struct json_scan {
      */
     size_t error_offset;
     const char *problem; /* one constant sentence for the client */
+    const char *made;    /* the event whose id was made last; NULL: none was */
     char id_buffer[EVENT_ID_MAX];
 };
 
@@ -160,6 +161,13 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
 static inline size_t json_scan_reached(const struct json_scan *scan)
 {
     return scan->paused.at != NULL ? (size_t)(scan->paused.at - scan->body) : scan->offset;
+}
+
+/* Whether the id of an event, the one returned last, was made since it has none itself. */
+static inline bool json_scan_made_id(const struct json_scan *scan,
+                                     const struct json_scan_event *event)
+{
+    return scan->made == event->text.data;
 }
 
 /* The next event or the outcome. After anything but JSON_SCAN_EVENT and JSON_SCAN_PAUSED do not

@@ -49,7 +49,9 @@ struct letter {
     struct slice stream;  /* still escaped, as in the JSON string; so is message */
     struct slice message;
     int code;
-    struct slice event; /* the original bytes */
+    struct slice event;   /* the original bytes */
+    struct slice id;      /* beside the event, as "id":"..." or "id_hex":"..."; empty: none is */
+    struct slice columns; /* the object of the columns of its request; empty: it had none */
 };
 
 /* Lists a folder. Returns 0, or -errno and nothing to close. */

@@ -18,11 +18,22 @@
 #define ROUTE_PROBLEM_MAX 200
 #define ROUTE_DECODED_MAX 4096
 
+/* Members of a replayed letter, beside its event. */
+enum route_letter {
+    ROUTE_LETTER_ID,
+    ROUTE_LETTER_ID_HEX,
+    ROUTE_LETTER_COLUMNS,
+    ROUTE_LETTER_MEMBERS,
+};
+
 struct route {
     const struct config_stream *stream; /* borrowed, as all that follows is from it */
     struct json_scan_fields fields;
     const char *headers[JSON_SCAN_SOURCES_MAX]; /* of the sources that are headers: their names */
     bool has_headers;
+    /* The same for replayed letters, and what stands around their events (replayed.c). */
+    struct json_scan_fields letter_fields;
+    struct json_scan_search letter_members;
     struct json_scan_search keys;     /* what may hold a key */
     struct json_scan_search envelope; /* what columns take from around the events, in their order */
     char decoded[ROUTE_DECODED_MAX];  /* names whose token in a JSON Pointer has escapes */

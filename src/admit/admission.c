@@ -500,6 +500,13 @@ void admission_columns(struct admission *admission, uint32_t but, struct slice c
         (struct column_kind){but, admission->columns_at, admission->columns_len};
 }
 
+void admission_own_columns(struct admission *admission, struct slice columns)
+{
+    ALLOY_ASSERT(admission->request_count > 0 && columns.len <= RECORD_COLUMNS_MAX);
+    admission->columns_at = admission_copy(admission, columns);
+    admission->columns_len = columns.len;
+}
+
 void admission_event(struct admission *admission, const struct json_scan_event *scanned)
 {
     struct request *request = &admission->requests[admission->request_count - 1];

@@ -92,6 +92,16 @@ void config_destroy(struct config *config)
     }
 }
 
+bool config_id_is_in_event(const struct config_stream *stream)
+{
+    if (stream->missing_id != CONFIG_MISSING_REFUSE)
+        return false;
+    for (size_t i = 0; i < stream->id_count; i++)
+        if (stream->ids[i].kind == CONFIG_ID_HEADER)
+            return false;
+    return true;
+}
+
 static void config_dump_key(const struct config *config, const struct config_key *key, FILE *out)
 {
     char value[CONFIG_VALUE_MAX];

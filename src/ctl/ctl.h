@@ -73,8 +73,10 @@ struct ctl_replay {
     const char *stream;    /* NULL: all */
     const char *key_file;  /* whose first line is a client's key; NULL: alloyd asks for none */
     const char *corrected; /* a corrected copy of letters of dir; NULL: post dir's own */
-    unsigned wait_s;       /* for verdicts that do not come, in all */
-    bool keep;             /* leave the files as they are */
+    const char *replay_key; /* file of the key of alloyd's replays; NULL: the one in dir */
+    bool plain;             /* post letters as a client would: with new ids and columns */
+    unsigned wait_s;        /* for verdicts that do not come, in all */
+    bool keep;              /* leave the files as they are */
 };
 /* dead-letter replay. */
 int ctl_replay(const struct ctl_replay *replay, struct ctl_out out);

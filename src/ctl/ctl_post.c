@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "alloy/clock.h"
+#include "alloy/letters_key.h"
 #include "ctl_settle.h"
 #include "ctl_verdict.h"
 
@@ -59,8 +60,9 @@ static unsigned ctl_post_retry_after(const struct ctl_http_answer *answer)
  * answered. Returns the status, or 0 when there was no answer. */
 static long ctl_post_send_once(struct ctl_post *post, struct slice body, unsigned wait_s)
 {
-    char prefer[64];
-    const char *const headers[] = {"Content-Type: application/x-ndjson", prefer, NULL};
+    char prefer[64], text[VOUCHER_TEXT], voucher[sizeof(VOUCHER_HEADER ": ") + VOUCHER_TEXT];
+    const char *const headers[] = {"Content-Type: application/x-ndjson", prefer,
+                                   post->whole ? voucher : NULL, NULL};
     const struct ctl_http_request request = {.url = post->url,
                                              .body = body.data,
                                              .body_len = body.len,
@@ -68,6 +70,10 @@ static long ctl_post_send_once(struct ctl_post *post, struct slice body, unsigne
                                              .bearer = post->key,
                                              .timeout_ms = wait_s * 1000L + SPARE_MS};
 
+    if (post->whole) {
+        voucher_write(&post->replay_key, clock_real_ms(), body, text);
+        snprintf(voucher, sizeof(voucher), VOUCHER_HEADER ": %s", text);
+    }
     snprintf(prefer, sizeof(prefer), "Prefer: handling=lenient, wait=%u", wait_s);
     ctl_http_send(post->http, &request, &post->answer);
     return post->answer.status;
@@ -82,6 +88,10 @@ static void ctl_post_tell_answer(struct ctl_post *post, long status)
             *answer != '\0' ? ": " : "", answer);
     if (status == 404 && !post->has_path)
         fputs("alloyctl: if the stream has a path of its own, give --stream NAME --path PATH\n",
+              stderr);
+    else if (status == 401 && post->whole)
+        fputs("alloyctl: give --replay-key FILE, the " LETTERS_KEY_NAME
+              " of this alloyd's dead-letter folder\n",
               stderr);
     else if (status == 401 && !post->has_key)
         fputs("alloyctl: this alloyd asks for a key: give --key-file FILE\n", stderr);
@@ -185,7 +195,10 @@ static size_t ctl_post_find_newer(struct ctl_post *post, enum ctl_item_state sta
 
     for (size_t i = 0; newer != NULL && map != NULL && i < post->count; i++)
         if (post->items[i].state == state) {
-            newer[count].event = (struct slice){post->body + post->items[i].at, post->items[i].len};
+            const struct ctl_item *item = &post->items[i];
+
+            newer[count].event = (struct slice){post->body + item->event_at, item->event_len};
+            newer[count].id = (struct slice){post->body + item->id_at, item->id_len};
             map[count++] = i;
         }
     if (count > 0)
@@ -326,17 +339,67 @@ void ctl_post_fini(struct ctl_post *post)
     free(post->items);
 }
 
-bool ctl_post_fits(const struct ctl_post *post, size_t len)
+bool ctl_post_is_whole(const struct ctl_post *post, const struct letter *letter)
 {
-    return post->count < post->events_max && post->len + len <= REQUEST_BYTES;
+    return !post->plain && (letter->id.len > 0 || letter->columns.len > 0);
+}
+
+/* Bytes of a letter in a request, at most. */
+static size_t ctl_post_len(const struct letter *letter)
+{
+    return sizeof("{,\"columns\":,\"event\":[]}\n") + letter->id.len + letter->columns.len +
+           letter->event.len;
+}
+
+bool ctl_post_fits(const struct ctl_post *post, const struct letter *letter)
+{
+    return post->count < post->events_max && post->len + ctl_post_len(letter) <= REQUEST_BYTES &&
+           post->whole == ctl_post_is_whole(post, letter);
+}
+
+/* Appends text to the body; returns where it begins. */
+static size_t ctl_post_put(struct ctl_post *post, struct slice text)
+{
+    const size_t at = post->len;
+
+    memcpy(post->body + at, text.data, text.len);
+    post->len += text.len;
+    return at;
+}
+
+static void ctl_post_put_text(struct ctl_post *post, const char *text)
+{
+    (void)ctl_post_put(post, (struct slice){text, strlen(text)});
+}
+
+/* Appends a letter as alloyd's replayed.c takes it. */
+static void ctl_post_put_whole(struct ctl_post *post, struct ctl_item *item,
+                               const struct letter *letter)
+{
+    ctl_post_put_text(post, "{");
+    item->id_at = ctl_post_put(post, letter->id);
+    item->id_len = letter->id.len;
+    if (letter->id.len > 0)
+        ctl_post_put_text(post, ",");
+    if (letter->columns.len > 0) {
+        ctl_post_put_text(post, "\"columns\":");
+        (void)ctl_post_put(post, letter->columns);
+        ctl_post_put_text(post, ",");
+    }
+    ctl_post_put_text(post, "\"event\":[");
+    item->event_at = ctl_post_put(post, letter->event);
+    ctl_post_put_text(post, "]}");
 }
 
 int ctl_post_add(struct ctl_post *post, const struct letter *letter, uint64_t line)
 {
-    const struct slice event = letter->event;
+    const size_t len = ctl_post_len(letter);
+    struct ctl_item *item;
 
-    if (post->len + event.len + 1 > post->room) {
-        size_t room = post->len + event.len + 1;
+    if (post->count == 0)
+        post->whole = ctl_post_is_whole(post, letter);
+    if (post->len + len > post->room) {
+        size_t room = post->len + len;
         char *grown;
 
         if (room < REQUEST_BYTES + REQUEST_BYTES / 4)
@@ -347,15 +410,19 @@ int ctl_post_add(struct ctl_post *post, const struct letter *letter, uint64_t li
         post->body = grown;
         post->room = room;
     }
-    post->items[post->count++] = (struct ctl_item){.at = post->len,
-                                                   .len = event.len,
-                                                   .line = line,
-                                                   .has_lsn = letter->has_lsn,
-                                                   .instance_id = letter->instance_id,
-                                                   .lsn = letter->lsn};
-    memcpy(post->body + post->len, event.data, event.len);
-    post->body[post->len + event.len] = '\n';
-    post->len += event.len + 1;
+    item = &post->items[post->count++];
+    *item = (struct ctl_item){.at = post->len,
+                              .event_len = letter->event.len,
+                              .line = line,
+                              .has_lsn = letter->has_lsn,
+                              .instance_id = letter->instance_id,
+                              .lsn = letter->lsn};
+    if (post->whole)
+        ctl_post_put_whole(post, item, letter);
+    else
+        item->event_at = ctl_post_put(post, letter->event);
+    item->len = post->len - item->at;
+    ctl_post_put_text(post, "\n");
     return 0;
 }
 

@@ -13,6 +13,7 @@
 
 #include "ctl.h"
 #include "ctl_http.h"
+#include "alloy/voucher.h"
 
 /* What is known of a posted letter. */
 enum ctl_item_state {
@@ -26,7 +27,9 @@ enum ctl_item_state {
 
 /* A letter of the request. */
 struct ctl_item {
-    size_t at, len; /* of its event in the body */
+    size_t at, len; /* of what is posted of it, in the body */
+    size_t event_at, event_len;
+    size_t id_at, id_len; /* with its name; 0: none is posted */
     uint64_t line;
     enum ctl_item_state state;
     bool has_lsn;
@@ -42,13 +45,18 @@ struct ctl_post {
     const char *key;  /* ""; none */
     bool has_path;    /* the user has chosen path, or key: then we do not propose it */
     bool has_key;
-    uint64_t started_ms;   /* real time: a newer letter is not older */
-    unsigned patience_s;   /* how long we still wait for verdicts that do not come */
-    size_t events_max;     /* of a request */
-    bool answered;         /* there was an answer once: so the address is right */
-    uint64_t accepted;     /* of the request, by alloyd */
-    size_t unknown_in_row; /* single events of which nobody knows */
-    struct ctl_http *http; /* owned, as all that follows */
+    bool plain;                    /* letters are posted as a client would */
+    struct voucher_key replay_key; /* of letters that are posted whole */
+    int replay_key_err;            /* why there is none; 0: there is one */
+    bool whole;                    /* the request holds letters, with id and columns, and not their
+                                      events alone */
+    uint64_t started_ms;           /* real time: a newer letter is not older */
+    unsigned patience_s;           /* how long we still wait for verdicts that do not come */
+    size_t events_max;             /* of a request */
+    bool answered;                 /* there was an answer once: so the address is right */
+    uint64_t accepted;             /* of the request, by alloyd */
+    size_t unknown_in_row;         /* single events of which nobody knows */
+    struct ctl_http *http;         /* owned, as all that follows */
     char *url;
     char *body;
     size_t len, room; /* of body */
@@ -63,8 +71,10 @@ struct ctl_post {
  * ctl_post_fini() is to be called all the same. */
 bool ctl_post_init(struct ctl_post *post);
 void ctl_post_fini(struct ctl_post *post);
-/* True when the request has room for an event of this length. */
-bool ctl_post_fits(const struct ctl_post *post, size_t len);
+/* Whether a letter is posted whole, since its id or columns came with its request. */
+bool ctl_post_is_whole(const struct ctl_post *post, const struct letter *letter);
+/* True when the request has room for a letter, and holds others like it. */
+bool ctl_post_fits(const struct ctl_post *post, const struct letter *letter);
 /* Returns 0 or -ENOMEM. */
 MUST_CHECK int ctl_post_add(struct ctl_post *post, const struct letter *letter, uint64_t line);
 /* Posts the request, and asks until it is known what became of each event, as far as anybody knows.

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "alloy/clock.h"
+#include "alloy/letters_key.h"
 #include "ctl_http.h"
 #include "ctl_json.h"
 #include "ctl_post.h"
@@ -170,7 +171,7 @@ static int ctl_replay_make_room(struct posting *posting, const struct letter *le
 
     if (url == NULL)
         return -ENOMEM;
-    if (post->count > 0 && (!ctl_post_fits(post, letter->event.len) || strcmp(post->url, url) != 0))
+    if (post->count > 0 && (!ctl_post_fits(post, letter) || strcmp(post->url, url) != 0))
         err = ctl_replay_send_request(posting);
     free(post->url);
     post->url = url;
@@ -194,6 +195,24 @@ static int ctl_replay_add_line(struct posting *posting, uint64_t number)
     return 0;
 }
 
+/* Says that there is no key for a letter. Returns -EIO. */
+static int ctl_replay_tell_no_key(const struct posting *posting, uint64_t number)
+{
+    const struct ctl_replay *replay = posting->replay;
+    const int err = posting->post.replay_key_err;
+
+    fprintf(stderr,
+            "alloyctl: %s:%" PRIu64 ": this event's id or columns came with its request, and to "
+            "give them back takes the key of alloyd's replays: %s%s: %s\n",
+            posting->post.name, number, replay->replay_key != NULL ? "" : replay->dir,
+            replay->replay_key != NULL ? replay->replay_key : "/" LETTERS_KEY_NAME,
+            err == -EINVAL ? "it holds no key" : strerror(-err));
+    fputs("alloyctl: give --replay-key FILE, the " LETTERS_KEY_NAME
+          " of its dead-letter folder; or --plain, and the event gets a new id and new columns\n",
+          stderr);
+    return -EIO;
+}
+
 static int ctl_replay_post_line(void *arg, const struct letter *letter, struct slice line,
                                 uint64_t number)
 {
@@ -215,6 +234,8 @@ static int ctl_replay_post_line(void *arg, const struct letter *letter, struct s
         posting->sums.by_copy++;
         return 0;
     }
+    if (posting->post.replay_key_err != 0 && ctl_post_is_whole(&posting->post, letter))
+        return ctl_replay_tell_no_key(posting, number);
     err = ctl_replay_make_room(posting, letter);
     return err != 0 ? err : ctl_post_add(&posting->post, letter, number);
 }
@@ -499,12 +520,17 @@ static int ctl_replay_post_folder(const struct ctl_replay *replay, const struct 
                                        .key = key,
                                        .has_path = replay->path != NULL,
                                        .has_key = replay->key_file != NULL,
+                                       .plain = replay->plain,
                                        .started_ms = clock_real_ms(),
                                        .patience_s = replay->wait_s}};
     int status = EXIT_FAILURE;
 
     if (replay->key_file != NULL && !ctl_read_key(replay->key_file, key))
         return EXIT_FAILURE;
+    posting.post.replay_key_err =
+        replay->replay_key != NULL
+            ? letters_key_read(AT_FDCWD, replay->replay_key, &posting.post.replay_key)
+            : letters_key_read(letters->dir_fd, LETTERS_KEY_NAME, &posting.post.replay_key);
     posting.refusals = out.json ? json_array() : NULL;
     if (!ctl_post_init(&posting.post))
         fputs("alloyctl: out of memory\n", stderr);
@@ -569,6 +595,8 @@ static int ctl_replay_run(const struct ctl_given *given)
                                       .stream = ctl_value(given, "stream"),
                                       .key_file = ctl_value(given, "key-file"),
                                       .corrected = ctl_value(given, "corrected"),
+                                      .replay_key = ctl_value(given, "replay-key"),
+                                      .plain = ctl_value(given, "plain") != NULL,
                                       .wait_s = (unsigned)atoi(ctl_value_or(given, "wait", "60")),
                                       .keep = ctl_value(given, "keep") != NULL};
 
@@ -602,6 +630,14 @@ static const struct ctl_option ctl_replay_options[] = {
      .value = "FILE",
      .help = "file whose first line is a key of auth.keys_file for these streams",
      .takes = "the name of a file"},
+    {.name = "replay-key",
+     .value = "FILE",
+     .help =
+         "the file replay.key of that alloyd's dead-letter folder (default the one in DIR), for "
+         "events whose id or columns came with their request",
+     .takes = "the name of a file"},
+    {.name = "plain",
+     .help = "post such events too as a client would: they get new ids and new columns"},
     {.name = NULL}};
 
 const struct ctl_command ctl_replay_command = {

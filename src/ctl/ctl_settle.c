@@ -228,6 +228,11 @@ struct looking {
     size_t count, found;
 };
 
+static bool ctl_settle_is_same(struct slice a, struct slice b)
+{
+    return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
 static int ctl_settle_look(void *arg, const struct letter *letter, struct slice line,
                            uint64_t number)
 {
@@ -240,8 +245,8 @@ static int ctl_settle_look(void *arg, const struct letter *letter, struct slice 
     for (size_t i = 0; i < looking->count; i++) {
         struct ctl_newer *newer = &looking->newer[i];
 
-        if (newer->found || newer->event.len != letter->event.len ||
-            memcmp(newer->event.data, letter->event.data, letter->event.len) != 0)
+        if (newer->found || !ctl_settle_is_same(newer->event, letter->event) ||
+            (newer->id.len > 0 && !ctl_settle_is_same(newer->id, letter->id)))
             continue;
         newer->found = true;
         newer->code = letter->code;

@@ -33,6 +33,7 @@ MUST_CHECK int ctl_settle_give_back(int dir_fd, const char *plain, const uint8_t
 
 /* An event that was refused again, for which a newer letter is looked for. */
 struct ctl_newer {
+    struct slice id;    /* as in struct letter: its letter has the same; empty: any */
     struct slice event; /* borrowed */
     bool found;
     int code;

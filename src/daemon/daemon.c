@@ -26,6 +26,7 @@
 #include "alloy/flusher.h"
 #include "alloy/front.h"
 #include "alloy/janitor.h"
+#include "alloy/letters_key.h"
 #include "alloy/log.h"
 #include "alloy/mark.h"
 #include "alloy/pulse.h"
@@ -76,8 +77,9 @@ struct daemon {
     struct release *release;
     struct janitor *janitor;
     struct replay *replay;
-    struct marks *marks;          /* NULL: no Redis, or no table */
-    pthread_mutex_t flusher_lock; /* held to set flusher, and by the admin thread to use it */
+    struct marks *marks;           /* NULL: no Redis, or no table */
+    struct voucher_key replay_key; /* set before the threads start, constant after */
+    pthread_mutex_t flusher_lock;  /* held to set flusher, and by the admin thread to use it */
     struct flusher *flusher;
     struct worker *workers[WORKERS_MAX];
     size_t worker_count;
@@ -168,7 +170,8 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
                                 .metrics = daemon->metrics,
                                 .waiters = daemon->waiters,
                                 .refusals = daemon->refusals,
-                                .inherited = daemon->inherited};
+                                .inherited = daemon->inherited,
+                                .replay_key = &daemon->replay_key};
 }
 
 /* Lets a stream's refused events go. On the admin thread, which is there before the flusher and
@@ -203,6 +206,18 @@ static bool daemon_reading(size_t segment, size_t segments)
     return !signals_stop_wanted();
 }
 
+/* A folder that is not there yet has no key. */
+static void daemon_load_replay_key(struct daemon *daemon)
+{
+    const char *dir = daemon_current(daemon)->dead_letter_dir;
+    const int err = letters_key_load(dir, &daemon->replay_key);
+
+    if (err != 0)
+        log_warn("replay key cannot be read file=%s/" LETTERS_KEY_NAME
+                 " error=\"%s\" action=letters_cannot_be_replayed_whole",
+                 dir, err == -EINVAL ? "it holds no key" : strerror(-err));
+}
+
 /* Starts the parts that hold events: journal, ring, L1, and replay of what an earlier life left. */
 static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])
 {
@@ -210,6 +225,7 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     bool ids_known;
     int err;
 
+    daemon_load_replay_key(daemon);
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
     daemon->health = health_create();
     daemon->metrics = metrics_create();
@@ -289,6 +305,7 @@ static int daemon_start_flusher(struct daemon *daemon, char error[JOURNAL_ERROR_
                                                 .health = daemon->health,
                                                 .metrics = daemon->metrics,
                                                 .release = daemon->release,
+                                                .replay_key = &daemon->replay_key,
                                                 .table_identity = daemon_tell_identity,
                                                 .arg = daemon->marks},
                         error);

@@ -241,6 +241,7 @@ static enum json_scan_result json_id_missing(struct json_scan *scan, struct json
 
     event->id = (struct slice){scan->id_buffer, EVENT_ID_MADE_LEN};
     event->id_verbatim = false;
+    scan->made = event->text.data;
     switch (fields->missing) {
     case JSON_SCAN_REFUSE_MISSING:
         break;

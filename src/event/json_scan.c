@@ -381,6 +381,7 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->skip_to = 0;
     scan->error_offset = 0;
     scan->problem = NULL;
+    scan->made = NULL;
 }
 
 static enum json_scan_result json_refuse_column(struct json_scan *scan, const char *const *values,

@@ -26,6 +26,7 @@
 #include "alloy/quota.h"
 #include "alloy/refusals.h"
 #include "alloy/route.h"
+#include "alloy/voucher.h"
 
 struct event_base;
 struct conn_set;
@@ -36,8 +37,9 @@ struct conn_shared {
     const struct route_table *routes;
     struct health *health; /* NULL: nothing asks for it */
     struct metrics *metrics;
-    struct refusals *refusals; /* NULL: nobody is told of them */
-    struct quota *quota;       /* may be NULL while no address has a limit */
+    struct refusals *refusals;            /* NULL: nobody is told of them */
+    const struct voucher_key *replay_key; /* NULL: nobody may replay letters as they are */
+    struct quota *quota;                  /* may be NULL while no address has a limit */
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;

@@ -127,7 +127,7 @@ struct judging {
      * when it was looked for. */
     struct slice members[CONFIG_COLUMNS_MAX];
     size_t members_of;
-    bool member_too_long; /* of one of these objects: the request is refused */
+    const struct refusal *refusal; /* of one of these objects, and of the request; NULL: none */
 };
 
 /* How far we are with the first of set->large, the one large body that is being judged. */
@@ -180,6 +180,7 @@ struct conn {
     struct address client; /* for conn_address() */
     const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
     bool key_awaited;      /* its head has no key that is known; its body may have one */
+    bool replayed;         /* its voucher is good: its body is letters (replayed.c) */
     bool metered;          /* its events are counted, and may be limited */
     struct quota_buckets *buckets; /* that its events were taken from; NULL: from none */
     uint16_t retry_s;              /* Retry-After of the 429 that is in hand */
@@ -387,6 +388,18 @@ void turn_leave_request(struct conn *conn);
  * but for those of the columns whose bits are set; the request's head is at the buffer's begin.
  * members: what stands around the events (struct judging). */
 struct slice columns_write(struct conn *conn, const struct slice *members, uint32_t but);
+
+/* replayed.c */
+
+/* Judges the voucher of a request. Returns NULL, or what is wrong; own: room for that. */
+const struct refusal *replayed_check(struct conn *conn, const struct http_request *request,
+                                     struct refusal *own);
+/* Whether the voucher is about this body; the buffer begins with the head. The same. */
+const struct refusal *replayed_check_body(const struct conn *conn, struct slice body);
+/* Hands the event of a letter to admission with what stands beside it. Sets judging->refusal where
+ * something is wrong with that. */
+void replayed_add(struct conn *conn, struct judging *judging, struct admission *admission,
+                  const struct json_scan_event *scanned);
 
 /* preflight.c */
 

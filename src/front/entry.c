@@ -143,7 +143,9 @@ const struct refusal *entry_check(struct conn *conn, const struct http_request *
     if (buckets != NULL && !entry_take_from(conn, &buckets->requests,
                                             config->limits_address_requests, 1, &buckets->refusals))
         return &refuse_requests;
-    return config->keys != NULL ? entry_find_key(conn, request, config->keys) : NULL;
+    /* A voucher says more than a key. */
+    return config->keys != NULL && !conn->replayed ? entry_find_key(conn, request, config->keys)
+                                                   : NULL;
 }
 
 /* Takes n events from the buckets of the address and the key, all or none. */

@@ -185,8 +185,8 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
  * send. Returns NULL, or what is wrong. */
 static const struct refusal *judge_permit(struct conn *conn, const struct judging *judging)
 {
-    if (unlikely(judging->member_too_long))
-        return &refuse_member;
+    if (unlikely(judging->refusal != NULL))
+        return judging->refusal;
     if (likely(!conn->metered))
         return NULL;
     return entry_take(conn, judge_event_count(conn, &judging->scan));
@@ -216,11 +216,14 @@ static void judge_begin(const struct conn *conn, struct judging *judging, struct
     const struct route *route = conn_route(conn);
     const char *head = conn->buffer.data + conn->buffer.start;
 
-    json_scan_init(&judging->scan, &route->fields, body.data, body.len);
+    json_scan_init(&judging->scan, likely(!conn->replayed) ? &route->fields : &route->letter_fields,
+                   body.data, body.len);
     judging->members_of = judging->scan.envelope;
-    judging->member_too_long = false;
-    memset(judging->members, 0, sizeof(judging->members[0]) * route->envelope.count);
-    if (likely(!route->has_headers))
+    judging->refusal = NULL;
+    memset(judging->members, 0,
+           sizeof(judging->members[0]) *
+               (likely(!conn->replayed) ? route->envelope.count : ROUTE_LETTER_MEMBERS));
+    if (likely(!route->has_headers) || conn->replayed)
         return;
     for (size_t i = 0; i < route->fields.source_count; i++)
         if (route->headers[i] != NULL)
@@ -247,7 +250,7 @@ static void judge_enter_envelope(const struct conn *conn, struct judging *judgin
         struct slice *member = &judging->members[i];
 
         if (member->len > COLUMNS_MEMBER_MAX) {
-            judging->member_too_long = true;
+            judging->refusal = &refuse_member;
             member->len = 0;
         } else if (member->len == 4 && memcmp(member->data, "null", 4) == 0) {
             member->len = 0;
@@ -261,6 +264,10 @@ static void judge_add_event(struct conn *conn, struct judging *judging, struct a
 {
     const struct route *route = conn_route(conn);
 
+    if (unlikely(conn->replayed)) {
+        replayed_add(conn, judging, admission, event);
+        return;
+    }
     if (unlikely(route->envelope.count > 0 && judging->members_of != judging->scan.envelope))
         judge_enter_envelope(conn, judging, admission);
     if (unlikely(route->stream->column_count > 0) &&
@@ -268,6 +275,14 @@ static void judge_add_event(struct conn *conn, struct judging *judging, struct a
         admission_columns(admission, event->own_columns,
                           columns_write(conn, judging->members, event->own_columns));
     admission_event(admission, event);
+}
+
+/* Judges what a body says about who sends it, where that matters. */
+static const struct refusal *judge_check_body(struct conn *conn, struct slice body)
+{
+    if (unlikely(conn->replayed))
+        return replayed_check_body(conn, body);
+    return unlikely(conn->key_awaited) ? entry_check_body(conn, body) : NULL;
 }
 
 /* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
@@ -285,13 +300,11 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     bool has_events;
 
     set->turn_bytes += body.len;
-    if (unlikely(conn->key_awaited)) {
-        refusal = entry_check_body(conn, body);
-        answer->key = conn->key;
-        if (refusal != NULL) {
-            answer->reply = turn_reply(conn, refusal);
-            return false;
-        }
+    refusal = judge_check_body(conn, body);
+    answer->key = conn->key;
+    if (unlikely(refusal != NULL)) {
+        answer->reply = turn_reply(conn, refusal);
+        return false;
     }
     answer->request = admission_open(admission, conn->stream);
     if (unlikely(conn->ack.kind != ADMISSION_ACK_NONE))
@@ -459,7 +472,8 @@ static void judge_begin_large(struct conn *conn, struct slice body)
     struct conn_set *set = conn->set;
     const struct refusal *refusal;
 
-    if (unlikely(conn->key_awaited) && (refusal = entry_check_body(conn, body)) != NULL) {
+    refusal = judge_check_body(conn, body);
+    if (unlikely(refusal != NULL)) {
         turn_answer(conn)->reply = turn_reply(conn, refusal);
         judge_pass_large(conn, false);
         return;

@@ -174,7 +174,10 @@ request_judge_head(struct conn *conn, const struct http_request *request, struct
         return &refuse_not_found;
     if (request->method != HTTP_POST && form_of_request(request).len == 0)
         return &refuse_method;
+    conn->replayed = request->replay.len > 0 && request->method == HTTP_POST;
     refusal = entry_check(conn, request);
+    if (likely(refusal == NULL) && unlikely(conn->replayed))
+        refusal = replayed_check(conn, request, own);
     if (unlikely(refusal))
         return refusal;
     if (request->coding == CODING_UNKNOWN)

@@ -375,6 +375,11 @@ static bool http_note_header(struct head *head, struct slice name, struct slice 
             http_note_connection(head, value);
         }
         return true;
+    case 12:
+        if (http_text_is(name, "alloy-replay") && request->replay.len == 0) {
+            request->replay = value;
+        }
+        return true;
     case 13:
         if (http_text_is(name, "authorization")) {
             head->authorization_count++;

@@ -112,6 +112,25 @@ static void route_tell_missing(struct route *route)
     route->fields.missing_problem = out;
 }
 
+/* An id that is not in the event stands beside it: the scanner makes one, and that one counts only
+ * where there is no other. */
+static void route_fill_letter(struct route *route)
+{
+    static const char *const members[ROUTE_LETTER_MEMBERS] = {[ROUTE_LETTER_ID] = "id",
+                                                              [ROUTE_LETTER_ID_HEX] = "id_hex",
+                                                              [ROUTE_LETTER_COLUMNS] = "columns"};
+    static const struct slice event = {"event", 5};
+
+    route->letter_fields = route->fields;
+    route->letter_fields.events = event;
+    if (route->fields.missing == JSON_SCAN_REFUSE_MISSING && route->has_headers)
+        route->letter_fields.missing = JSON_SCAN_GENERATE;
+    for (size_t i = 0; i < ROUTE_LETTER_MEMBERS; i++)
+        route->letter_members.wanted[i].name = (struct slice){members[i], strlen(members[i])};
+    route->letter_members.count = route->letter_members.enough = ROUTE_LETTER_MEMBERS;
+    route->letter_members.events = event;
+}
+
 static void route_fill(struct route *route, const struct config_stream *stream)
 {
     static const enum json_scan_missing missing[] = {[CONFIG_MISSING_REFUSE] =
@@ -143,6 +162,7 @@ static void route_fill(struct route *route, const struct config_stream *stream)
     route->fields.columns_yield = stream->column_yields;
     route->fields.missing = missing[stream->missing_id];
     route_tell_missing(route);
+    route_fill_letter(route);
 }
 
 void route_init(struct route_table *table, const struct config *config)

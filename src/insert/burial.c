@@ -188,15 +188,18 @@ static int burial_write_lines(struct burial *burial, size_t n)
         .real_ms = clock_real_ms(),
         .instance_id = journal_instance_id(burial->parts.journal),
         .max_bytes = config->dead_letter_max_bytes_bytes,
+        .key = burial->parts.replay_key,
     };
     int err;
 
     for (size_t i = 0; i < n; i++) {
         const struct row *row = burial->rows[i];
+        const struct config_stream *stream = &config->streams[row->record->stream];
 
         burial->lines[i] = (struct dead_letter_line){
             .record = row->record,
-            .stream = config->streams[row->record->stream].name,
+            .stream = stream->name,
+            .tell_id = !config_id_is_in_event(stream),
             .code = row->code,
             .message = {row->message, row->len},
         };

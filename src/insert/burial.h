@@ -18,6 +18,7 @@
 #include "alloy/journal.h"
 #include "alloy/metrics.h"
 #include "alloy/release.h"
+#include "alloy/voucher.h"
 
 /* Most rows that wait. With messages of 1 KiB each that is about 11 MB. */
 #define BURIAL_MAX 10000
@@ -29,7 +30,8 @@ struct burial_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
-    struct release *release; /* takes the records once their lines are safe on disk */
+    struct release *release;              /* takes the records once their lines are safe on disk */
+    const struct voucher_key *replay_key; /* for letters that need it; NULL: none */
     /* Called when n records count in release_pending() and no longer here. Burial thread. */
     void (*settled)(void *arg, uint64_t n);
     void *arg;

@@ -501,6 +501,7 @@ static int flusher_start_burial(struct flusher *flusher, char error[FLUSHER_ERRO
         .health = flusher->parts.health,
         .metrics = flusher->parts.metrics,
         .release = flusher->parts.release,
+        .replay_key = flusher->parts.replay_key,
         .settled = flusher_settled,
         .arg = flusher,
     };

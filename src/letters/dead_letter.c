@@ -33,6 +33,7 @@
 #include "alloy/clock.h"
 #include "alloy/files.h"
 #include "alloy/letters.h"
+#include "alloy/letters_key.h"
 #define LOG_MODULE "dead_letter"
 #include "alloy/log.h"
 #include "alloy/text.h"
@@ -42,6 +43,7 @@
 #define FILES_MAX 64  /* streams */
 #define FOLDER_PART 8 /* a file may hold this part of max_bytes */
 #define MS_PER_DAY 86400000u
+#define KEY_LOG_MS 60000
 #define LINE_WAITS 1    /* a line's err while its group is written: not tried yet */
 #define LINE_UNSYNCED 2 /* written, but not synced yet */
 
@@ -232,23 +234,10 @@ static void dead_letter_put_escaped(FILE *out, struct slice text)
     }
 }
 
-/*
- * Writes an event's bytes without the newline at their end. A line break inside can only be white
- * space between tokens (a JSON string has no raw ones), so we write a space instead: the event
- * stays the same, and the line one line.
- */
-static void dead_letter_put_event(FILE *out, const struct record *record)
+/* Writes JSON. A line break in it can only be white space between tokens (a JSON string has no raw
+ * ones), so we write a space instead: the value stays the same, and the line one line. */
+static void dead_letter_put_json(FILE *out, const char *at, const char *end)
 {
-    const char *at = record->body;
-    const char *end = record->body + record->body_length;
-
-    /* The columns of the request are not the event's: whoever sends it again gives it new ones. */
-    if (record->columns_length > 0) {
-        fputc('{', out);
-        at += 1 + record->columns_length;
-    }
-    if (end > at && end[-1] == '\n')
-        end--;
     while (at < end) {
         const char *stop = at;
         while (stop < end && *stop != '\n' && *stop != '\r')
@@ -258,6 +247,61 @@ static void dead_letter_put_event(FILE *out, const struct record *record)
             fputc(' ', out);
         at = stop + 1;
     }
+}
+
+/* Writes an event's bytes without the columns of its request and the newline at their end. */
+static void dead_letter_put_event(FILE *out, const struct record *record)
+{
+    const char *at = record->body;
+    const char *end = record->body + record->body_length;
+
+    if (record->columns_length > 0) {
+        fputc('{', out);
+        at += 1 + record->columns_length;
+    }
+    if (end > at && end[-1] == '\n')
+        end--;
+    dead_letter_put_json(out, at, end);
+}
+
+/* Whether the event's bytes have its id: else a letter has to tell it. */
+static bool dead_letter_tells_id(const struct dead_letter_line *line)
+{
+    return line->tell_id && line->record->id_offset >= line->record->body_length;
+}
+
+/* An id that came in a header can be any bytes, and must come back as the same ones. */
+static void dead_letter_put_id(FILE *out, struct slice id)
+{
+    size_t valid = 0;
+
+    for (size_t n = 1; valid < id.len && n > 0; valid += n)
+        n = text_utf8_len(id.data + valid, id.len - valid);
+    fputs(valid < id.len ? "\"id_hex\":\"" : "\"id\":\"", out);
+    if (valid == id.len)
+        dead_letter_put_escaped(out, id);
+    else
+        for (size_t i = 0; i < id.len; i++)
+            fprintf(out, "%02x", (unsigned char)id.data[i]);
+    fputs("\",", out);
+}
+
+/* Writes what a replay of the event must not take from its own request. */
+static void dead_letter_put_origin(FILE *out, const struct dead_letter_line *line)
+{
+    const struct record *record = line->record;
+    const char *columns = record->body + 1;
+    size_t len = record->columns_length;
+
+    if (dead_letter_tells_id(line))
+        dead_letter_put_id(out, (struct slice){record_id(record), record->id_length});
+    if (len == 0)
+        return;
+    /* The comma behind the last one is missing where the event has no members. */
+    len -= columns[len - 1] == ',';
+    fputs("\"columns\":{", out);
+    dead_letter_put_json(out, columns, columns + len);
+    fputs("},", out);
 }
 
 /* Returns the owned line of a record, or NULL when memory ran out. */
@@ -277,7 +321,9 @@ static char *dead_letter_format_line(const struct dead_letter_line *line,
             "\",\"stream\":\"%s\",\"code\":%d,\"message\":\"",
             when, order->instance_id, line->record->lsn, line->stream, line->code);
     dead_letter_put_escaped(out, dead_letter_cut(line->message));
-    fputs("\",\"event\":", out);
+    fputs("\",", out);
+    dead_letter_put_origin(out, line);
+    fputs("\"event\":", out);
     dead_letter_put_event(out, line->record);
     fputs("}\n", out);
     failed = ferror(out) != 0;
@@ -348,6 +394,20 @@ static bool dead_letter_takes(const struct file *file, const struct dead_letter_
     return file->bytes + len <= limit && file->day == order->real_ms / MS_PER_DAY;
 }
 
+/* Without its key such a letter is still a letter: it can be read, and replayed as a client would.
+ */
+static void dead_letter_keep_key(const struct dead_letter *dead_letter,
+                                 const struct dead_letter_order *order)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+    int err = order->key != NULL ? letters_key_keep(dead_letter->dir_fd, order->key) : 0;
+
+    if (err != 0 && log_limit_pass(&limit, order->real_ms, KEY_LOG_MS, &suppressed))
+        log_warn("replay key cannot be written dir=\"%s\" error=\"%s\" suppressed=%" PRIu64,
+                 dead_letter->dir, strerror(-err), suppressed);
+}
+
 /*
  * Writes the line to its stream's file, which is *current once it is open and locked. Syncs the
  * file before another one takes its place. Returns 0; -ENOSPC: the line does not fit, but a later
@@ -360,6 +420,8 @@ static int dead_letter_write_line(struct dead_letter *dead_letter, struct group 
     char *text = dead_letter_format_line(line, group->order, &len);
     int err = text == NULL ? -ENOMEM : dead_letter_find_room(dead_letter, group, len);
 
+    if (err == 0 && (line->record->columns_length > 0 || dead_letter_tells_id(line)))
+        dead_letter_keep_key(dead_letter, group->order);
     if (err == 0 && *current != NULL && !dead_letter_takes(*current, group->order, len)) {
         dead_letter_sync_file(dead_letter, group, *current);
         *current = NULL;

@@ -235,6 +235,16 @@ static uint64_t letters_read_time(struct slice text)
     return (uint64_t)timegm(&tm) * 1000 + ms;
 }
 
+/* Takes what stands beside an event. What has not our form is a note of whoever edits the file. */
+static void letters_set_origin(struct letter *letter, struct slice key, struct slice value)
+{
+    /* An id with its name, whose quote is before it. */
+    if ((letters_is_word(key, "id") || letters_is_word(key, "id_hex")) && value.data[0] == '"')
+        letter->id = (struct slice){key.data - 1, (size_t)(value.data + value.len - key.data + 1)};
+    else if (letters_is_word(key, "columns") && value.data[0] == '{')
+        letter->columns = value;
+}
+
 /* Takes the value of a member, if we know its key. False: the value is not of the right form. */
 static bool letters_set_member(struct letter *letter, struct slice key, struct slice value)
 {
@@ -259,6 +269,8 @@ static bool letters_set_member(struct letter *letter, struct slice key, struct s
         if (value.data[0] != '{')
             return false;
         letter->event = value;
+    } else {
+        letters_set_origin(letter, key, value);
     }
     return true;
 }

@@ -33,7 +33,7 @@ LIBRARY_HOMES = {
     "urcu": {"l1"},
     "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},
-    "sodium": {"event_id", "keys", "quota", "credential"},
+    "sodium": {"event_id", "keys", "quota", "credential", "voucher"},
     "openssl/": {"tls", "conn_io", "redis_tls"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},

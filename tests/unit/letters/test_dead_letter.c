@@ -20,10 +20,12 @@
 #include <unistd.h>
 
 #include "alloy/dead_letter.h"
+#include "alloy/letters_key.h"
 
 #define REAL_MS 1769860800123ull /* 2026-01-31T12:00:00.123Z */
 
 static uint64_t real_ms;
+static const struct voucher_key *replay_key;
 static int syncs;        /* since the test began */
 static int sync_to_fail; /* the n-th; 0: none */
 
@@ -100,7 +102,7 @@ static struct dead_letter_line line_of(const char *stream, const char *message, 
 static int write_lines(struct world *world, struct dead_letter_line *lines, size_t n,
                        uint64_t max_bytes)
 {
-    const struct dead_letter_order order = {real_ms, 0xab, max_bytes};
+    const struct dead_letter_order order = {real_ms, 0xab, max_bytes, replay_key};
     int err = dead_letter_write_lines(world->dead_letter, lines, n, &order);
 
     for (size_t i = 0; i < n; i++)
@@ -157,6 +159,73 @@ static void a_line_says_when_where_why_and_what(void **state)
                 "{\"time\":\"2026-01-31T12:00:00.123Z\","
                 "\"lsn\":\"00000000000000ab00000007000020a8\",\"stream\":\"a\",\"code\":27,"
                 "\"message\":\"\",\"event\":{}}\n");
+}
+
+/* A record with columns and an id behind its event, as the journal has it. */
+static struct record *make_full_record(const char *columns, const char *rest, struct slice id)
+{
+    char text[512];
+    struct record *record;
+    size_t len = (size_t)snprintf(text, sizeof(text), "{%s%s", columns, rest);
+
+    record = calloc(1, sizeof(*record) + len + 1 + id.len);
+    record->columns_length = (uint16_t)strlen(columns);
+    record->body_length = (uint32_t)len + 1;
+    memcpy(record->body, text, len);
+    record->body[len] = '\n';
+    record->id_offset = record->body_length;
+    record->id_length = (uint16_t)id.len;
+    memcpy(record->body + record->id_offset, id.data, id.len);
+    return record;
+}
+
+static void a_line_tells_what_came_with_the_request(void **state)
+{
+    static const struct voucher_key key = {{9}};
+    struct world *world = *state;
+    struct dead_letter_line lines[4];
+    struct voucher_key read;
+    char *text;
+    int fd;
+
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        lines[i] = (struct dead_letter_line){.stream = "a", .tell_id = i != 3};
+    lines[0].record = make_full_record("\"c\":\"{\\\"\",\"d\":[1,\n2],", "\"v\":1}",
+                                       (struct slice){"q\"\xc3\xa9\0", 5});
+    lines[1].record = make_full_record("\"c\":1", " }", (struct slice){"\xff!", 2});
+    lines[2].record = make_full_record("", "\"id\":\"x\"}", (struct slice){"", 0});
+    lines[2].record->id_offset = 7; /* the event has it */
+    lines[3].record = make_full_record("", "\"a\":1,\"b\":2}", (struct slice){"1:2", 3});
+    replay_key = &key;
+    assert_int_equal(write_lines(world, lines, ARRAY_LEN(lines), 65536), 0);
+    replay_key = NULL;
+    text = text_of(world, FILE_1);
+    assert_non_null(strstr(text,
+                           ",\"id\":\"q\\\"\xc3\xa9\\u0000\",\"columns\":{\"c\":\"{\\\"\",\"d\":[1,"
+                           " 2]},\"event\":{\"v\":1}}\n"));
+    assert_non_null(strstr(text, ",\"id_hex\":\"ff21\",\"columns\":{\"c\":1},\"event\":{ }}\n"));
+    assert_non_null(strstr(text, "\"message\":\"\",\"event\":{\"id\":\"x\"}}\n"));
+    assert_non_null(strstr(text, "\"message\":\"\",\"event\":{\"a\":1,\"b\":2}}\n"));
+    free(text);
+    fd = open(world->deep, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(letters_key_read(fd, LETTERS_KEY_NAME, &read), 0);
+    close(fd);
+    assert_memory_equal(&read, &key, sizeof(key));
+}
+
+static void an_ordinary_line_makes_no_key(void **state)
+{
+    static const struct voucher_key key = {{9}};
+    struct world *world = *state;
+    struct voucher_key read;
+    int fd;
+
+    replay_key = &key;
+    assert_int_equal(write_one(world, "a", "", "{}", 4096), 0);
+    replay_key = NULL;
+    fd = open(world->deep, O_RDONLY | O_DIRECTORY);
+    assert_int_equal(letters_key_read(fd, LETTERS_KEY_NAME, &read), -ENOENT);
+    close(fd);
 }
 
 static void line_breaks_between_tokens_become_spaces(void **state)
@@ -576,6 +645,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_line_says_when_where_why_and_what),
+        TEST(a_line_tells_what_came_with_the_request),
+        TEST(an_ordinary_line_makes_no_key),
         TEST(line_breaks_between_tokens_become_spaces),
         TEST(a_message_is_escaped_and_made_valid_utf8),
         TEST(a_long_message_is_cut_between_characters),

@@ -36,6 +36,9 @@ static bool parse(const char *text, struct letter *letter)
         letter->message.data =
             letter->message.len > 0 ? text + (letter->message.data - copy) : text;
         letter->event.data = text + (letter->event.data - copy);
+        letter->id.data = letter->id.len > 0 ? text + (letter->id.data - copy) : text;
+        letter->columns.data =
+            letter->columns.len > 0 ? text + (letter->columns.data - copy) : text;
     }
     free(copy);
     return parsed;
@@ -76,6 +79,25 @@ static void order_white_space_and_more_members_do_not_matter(void **state)
     assert_int_equal(letter.code, 6);
     assert_false(letter.has_lsn);
     assert_int_equal(letter.time_ms, 0);
+}
+
+static void what_came_with_the_request_is_read(void **state)
+{
+    struct letter letter;
+
+    (void)state;
+    assert_true(parse(LINE, &letter));
+    assert_int_equal(letter.id.len + letter.columns.len, 0);
+    assert_true(parse("{\"stream\":\"s\",\"id\" : \"a\\\"}\",\"columns\": {\"c\":[1,\"}\"]},"
+                      "\"event\":{}}",
+                      &letter));
+    assert_slice(letter.id, "\"id\" : \"a\\\"}\"");
+    assert_slice(letter.columns, "{\"c\":[1,\"}\"]}");
+    assert_true(parse("{\"stream\":\"s\",\"id_hex\":\"ff\",\"event\":{}}", &letter));
+    assert_slice(letter.id, "\"id_hex\":\"ff\"");
+    /* Somebody's notes. */
+    assert_true(parse("{\"stream\":\"s\",\"id\":7,\"columns\":[],\"event\":{}}", &letter));
+    assert_int_equal(letter.id.len + letter.columns.len, 0);
 }
 
 static void what_is_no_letter_is_refused(void **state)
@@ -218,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_of_ours_is_read_whole),
+        cmocka_unit_test(what_came_with_the_request_is_read),
         cmocka_unit_test(order_white_space_and_more_members_do_not_matter),
         cmocka_unit_test(what_is_no_letter_is_refused),
         cmocka_unit_test(a_line_cut_anywhere_is_refused),
