@@ -46,6 +46,7 @@ enum config_id_kind {
     CONFIG_ID_MEMBER,  /* of the event: name */
     CONFIG_ID_POINTER, /* a JSON Pointer into the event: name, from its '/' */
     CONFIG_ID_HEADER,  /* of the request: name, in lower case */
+    CONFIG_ID_PERCENT, /* the same, and its value is percent-encoded */
 };
 /* Where a field of an event's id may come from: the first source of a field that is there counts.
  */
@@ -64,6 +65,7 @@ enum config_column_kind {
     CONFIG_COLUMN_KEY,
     CONFIG_COLUMN_PATH,
     CONFIG_COLUMN_HEADER,
+    CONFIG_COLUMN_PERCENT, /* a header whose value is percent-encoded */
     CONFIG_COLUMN_QUERY,
     CONFIG_COLUMN_ENVELOPE,
 };
@@ -71,7 +73,8 @@ enum config_column_kind {
 struct config_column {
     char *name;
     enum config_column_kind kind;
-    char *argument; /* HEADER: in lower case; QUERY; ENVELOPE: name or JSON Pointer; else NULL */
+    char *argument; /* HEADER, PERCENT: in lower case; QUERY; ENVELOPE: name or JSON Pointer; else
+                       NULL */
     char *member;   /* the name as a member of a JSON object: in quotes, escaped, and a colon */
 };
 

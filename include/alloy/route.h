@@ -31,6 +31,7 @@ struct route {
     struct json_scan_fields fields;
     const char *headers[JSON_SCAN_SOURCES_MAX]; /* of the sources that are headers: their names */
     bool has_headers;
+    uint32_t percent; /* bit i: the value of headers[i] is percent-encoded */
     /* The same for replayed letters, and what stands around their events (replayed.c). */
     struct json_scan_fields letter_fields;
     struct json_scan_search letter_members;

@@ -97,7 +97,7 @@ bool config_id_is_in_event(const struct config_stream *stream)
     if (stream->missing_id != CONFIG_MISSING_REFUSE)
         return false;
     for (size_t i = 0; i < stream->id_count; i++)
-        if (stream->ids[i].kind == CONFIG_ID_HEADER)
+        if (stream->ids[i].kind == CONFIG_ID_HEADER || stream->ids[i].kind == CONFIG_ID_PERCENT)
             return false;
     return true;
 }

@@ -20,6 +20,7 @@
 #define DEFAULT_ID "event_id"
 #define ANSWER_NONE 0
 #define HEADER_PREFIX "header:"
+#define PERCENT_PREFIX "percent:"
 #define QUERY_PREFIX "query:"
 #define ENVELOPE_PREFIX "envelope:"
 #define PRESETS_LIST_MAX 256
@@ -28,7 +29,8 @@ static const char *const missing_words[] = {"refuse", "generate", "hash"};
 /* In the order of enum config_column_kind; the prefixes follow the words. */
 static const char *const column_words[] = {"received_at", "client_address", "user_agent", "key",
                                            "path"};
-static const char *const column_prefixes[] = {HEADER_PREFIX, QUERY_PREFIX, ENVELOPE_PREFIX};
+static const char *const column_prefixes[] = {HEADER_PREFIX, PERCENT_PREFIX, QUERY_PREFIX,
+                                              ENVELOPE_PREFIX};
 
 /* One key of a stream on its way: its text, and where that was given. */
 struct given {
@@ -159,13 +161,16 @@ static void config_stream_read_table(const struct given *given)
 
 /* ---- id ---- */
 
-/* A header's name in lower case; NULL: out of memory, or it is no name, which has been reported. */
-static char *config_stream_header(const struct given *given, struct slice name)
+/* The header's name behind a prefix, in lower case; NULL: out of memory, or it is no name, which
+ * has been reported. */
+static char *config_stream_header(const struct given *given, struct slice text, const char *prefix)
 {
+    const size_t skip = strlen(prefix);
+    const struct slice name = {text.data + skip, text.len - skip};
     char *copy;
 
     if (!config_is_name(name.data, name.len, "-_.")) {
-        config_stream_problem(given, ": header: must be followed by a header's name");
+        config_stream_problem(given, ": %s must be followed by a header's name", prefix);
         return NULL;
     }
     copy = config_copy(given->loader, name.data, name.len);
@@ -186,11 +191,11 @@ static void config_stream_add_source(const struct given *given, struct slice tex
         return;
     }
     if (config_stream_has_prefix(text, HEADER_PREFIX)) {
-        const size_t skip = strlen(HEADER_PREFIX);
-
         source.kind = CONFIG_ID_HEADER;
-        source.name =
-            config_stream_header(given, (struct slice){text.data + skip, text.len - skip});
+        source.name = config_stream_header(given, text, HEADER_PREFIX);
+    } else if (config_stream_has_prefix(text, PERCENT_PREFIX)) {
+        source.kind = CONFIG_ID_PERCENT;
+        source.name = config_stream_header(given, text, PERCENT_PREFIX);
     } else {
         if (text.data[0] == '/')
             source.kind = CONFIG_ID_POINTER;
@@ -431,12 +436,13 @@ static void config_stream_add_column(struct given *given, const char *name)
     while (word < ARRAY_LEN(column_words) && strcmp(column_words[word], given->text) != 0)
         word++;
     column.kind = (enum config_column_kind)word;
-    if (config_stream_has_prefix(text, HEADER_PREFIX)) {
-        const size_t skip = strlen(HEADER_PREFIX);
+    if (config_stream_has_prefix(text, HEADER_PREFIX) ||
+        config_stream_has_prefix(text, PERCENT_PREFIX)) {
+        const bool percent = text.data[0] == PERCENT_PREFIX[0];
 
-        column.kind = CONFIG_COLUMN_HEADER;
+        column.kind = percent ? CONFIG_COLUMN_PERCENT : CONFIG_COLUMN_HEADER;
         column.argument =
-            config_stream_header(given, (struct slice){text.data + skip, text.len - skip});
+            config_stream_header(given, text, percent ? PERCENT_PREFIX : HEADER_PREFIX);
         if (column.argument == NULL)
             return;
     } else if (config_stream_has_prefix(text, QUERY_PREFIX) && text.len > strlen(QUERY_PREFIX)) {
@@ -452,7 +458,7 @@ static void config_stream_add_column(struct given *given, const char *name)
     } else if (word == ARRAY_LEN(column_words)) {
         config_stream_problem(given,
                               ": must be received_at, client_address, user_agent, key, path, "
-                              "header:NAME, query:NAME or envelope:NAME");
+                              "header:NAME, percent:NAME, query:NAME or envelope:NAME");
         return;
     }
     /* Names were looked at when they were given; a preset's are plain. */
@@ -598,7 +604,10 @@ static void config_stream_format_ids(const struct config_stream *stream, char *o
         const char *before = i == 0 ? "" : id->field == id[-1].field ? "|" : ", ";
 
         config_stream_put(out, FORMATTED_MAX, "%s%s%s", before,
-                          id->kind == CONFIG_ID_HEADER ? HEADER_PREFIX : "", id->name);
+                          id->kind == CONFIG_ID_HEADER    ? HEADER_PREFIX
+                          : id->kind == CONFIG_ID_PERCENT ? PERCENT_PREFIX
+                                                          : "",
+                          id->name);
     }
 }
 

@@ -11,6 +11,7 @@
  */
 #include "conn_private.h"
 
+#include "alloy/attribute.h"
 #include "alloy/clock.h"
 #include "alloy/keys.h"
 #include "alloy/text.h"
@@ -92,6 +93,9 @@ static struct slice columns_find(struct conn *conn, const struct config_column *
         return request->path;
     case CONFIG_COLUMN_HEADER:
         return http_find_header(head, conn->head_len, column->argument);
+    case CONFIG_COLUMN_PERCENT:
+        return attribute_decode(http_find_header(head, conn->head_len, column->argument), room,
+                                COLUMNS_VALUE_MAX);
     case CONFIG_COLUMN_QUERY:
         value.len = columns_decode(columns_find_parameter(request->query, column->argument), room);
         return value;

@@ -123,6 +123,9 @@ struct answer {
 struct judging {
     struct json_scan scan;
     struct slice headers[JSON_SCAN_SOURCES_MAX]; /* of the request, for its events' ids */
+    /* Those that were decoded; one byte more than an id may have, so that it is seen as too long.
+     */
+    char decoded[JSON_SCAN_SOURCES_MAX][EVENT_ID_PART_MAX + 1];
     /* What columns take from the object around the events, which began at this place of the body
      * when it was looked for. */
     struct slice members[CONFIG_COLUMNS_MAX];

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloy/attribute.h"
 #include "alloy/misfit.h"
 
 #define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
@@ -225,9 +226,14 @@ static void judge_begin(const struct conn *conn, struct judging *judging, struct
                (likely(!conn->replayed) ? route->envelope.count : ROUTE_LETTER_MEMBERS));
     if (likely(!route->has_headers) || conn->replayed)
         return;
-    for (size_t i = 0; i < route->fields.source_count; i++)
-        if (route->headers[i] != NULL)
-            judging->headers[i] = http_find_header(head, conn->head_len, route->headers[i]);
+    for (size_t i = 0; i < route->fields.source_count; i++) {
+        if (route->headers[i] == NULL)
+            continue;
+        judging->headers[i] = http_find_header(head, conn->head_len, route->headers[i]);
+        if (route->percent >> i & 1)
+            judging->headers[i] = attribute_decode(judging->headers[i], judging->decoded[i],
+                                                   sizeof(judging->decoded[i]));
+    }
     judging->scan.headers = judging->headers;
 }
 

@@ -84,6 +84,9 @@ static void route_add_source(struct route *route, const struct config_id_source 
         source->name = route_name(fields, wanted.name);
         source->rest = wanted.rest;
         break;
+    case CONFIG_ID_PERCENT:
+        route->percent |= 1u << fields->source_count;
+        __attribute__((fallthrough));
     case CONFIG_ID_HEADER:
         source->kind = JSON_SCAN_OF_HEADER;
         route->headers[fields->source_count] = id->name;
@@ -103,9 +106,10 @@ static void route_tell_missing(struct route *route)
     for (size_t i = 0; i < stream->id_count && len < ROUTE_PROBLEM_MAX; i++) {
         const struct config_id_source *id = &stream->ids[i];
         const char *before = i == 0 ? "" : id->field == id[-1].field ? " or " : ", ";
+        const bool header = id->kind == CONFIG_ID_HEADER || id->kind == CONFIG_ID_PERCENT;
 
         len += (size_t)snprintf(out + len, ROUTE_PROBLEM_MAX - len, "%s%s \"%s\"", before,
-                                id->kind == CONFIG_ID_HEADER ? "header" : "field", id->name);
+                                header ? "header" : "field", id->name);
     }
     if (len < ROUTE_PROBLEM_MAX)
         snprintf(out + len, ROUTE_PROBLEM_MAX - len, " (stream %s).", stream->name);

@@ -298,3 +298,30 @@ def test_forms_and_queries_hold_events(door):
     assert rows == ["a", "b", "c", "d", "e"] + [f"q{i}" for i in range(9)]
     assert sorted(alloyd.rows_of("x"))[-1000:] == ["y" * 1000] * 1000
     assert {"+ &%", "?>"} < set(alloyd.rows_of("x"))
+
+
+def test_an_event_of_cloudevents_is_the_same_in_every_mode(door, clickhouse, table):
+    # The id is the preset's.
+    alloyd = door(preset="cloudevents", id="percent:ce-source|source, percent:ce-id|id", **{"column.x": "header:X-Raw"})
+    name, source = "Euro € 😀%2F\"", "/söurce?a=b c"
+
+    def binary(event_id, event_source, more={}):
+        return alloyd.post("{}", headers={"ce-id": event_id, "ce-source": event_source, "ce-specversion": "1.0", "ce-type": "t",
+                                          "Content-Type": "application/json", **more})
+
+    structured = json.dumps({"specversion": "1.0", "type": "t", "id": name, "source": source})
+    assert accepted(alloyd.post(structured, headers={"Content-Type": "application/cloudevents+json"})) == (1, 0)
+    coded = "Euro%20%E2%82%AC%20%f0%9f%98%80%252F%22"
+    assert accepted(binary(coded, "/s%C3%B6urce?a=b%20c", {"X-Raw": "%41"})) == (0, 1)
+    assert accepted(binary('"' + coded.replace("%20", " ").replace("%22", '\\"') + '"', '"/s%C3%B6urce?a=b c"')) == (0, 1)
+    # The other way round, and what is not encoded so.
+    assert accepted(binary("%C3%A9", "s", {"X-Raw": "%41"})) == (1, 0)
+    assert accepted(alloyd.post('{"id":"é","source":"s"}')) == (0, 1)
+    for raw in ("50%", "%zz", "%ff"):
+        assert accepted(binary(raw, "s")) == (1, 0)
+        assert accepted(alloyd.post(json.dumps({"id": raw, "source": "s"}))) == (0, 1)
+    assert binary("%C3%A9" * 129, "s").json["error"] == "invalid_id"
+    assert accepted(binary("%C3%A9" * 128, "s")) == (1, 0)
+    alloyd.settled()
+    rows = clickhouse.rows(f"SELECT id, x FROM {table}_s ORDER BY id")
+    assert sorted(rows) == sorted([[name, ""], ["é", "%41"], ["50%", ""], ["%zz", ""], ["%ff", ""], ["é" * 128, ""]])

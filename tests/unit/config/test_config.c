@@ -698,7 +698,7 @@ static void a_preset_gives_what_the_section_does_not(void **state)
     assert_int_equal(config->streams[0].answer_status, 0);
     assert_int_equal(config->streams[0].column_count, 1);
     assert_int_equal(config->streams[1].id_count, 4);
-    assert_int_equal(config->streams[1].ids[0].kind, CONFIG_ID_HEADER);
+    assert_int_equal(config->streams[1].ids[0].kind, CONFIG_ID_PERCENT);
     assert_string_equal(config->streams[1].ids[2].name, "ce-id");
     assert_int_equal(config->streams[1].ids[2].field, 1);
     assert_int_equal(config->streams[1].ids[3].field, 1);
