@@ -19,7 +19,7 @@
  * escaped. */
 #define REPLY_MESSAGE_MAX 200
 #define REPLY_MAX 2048
-/* A 422, which lists up to WAITER_REJECTIONS_MAX rejected events. */
+/* A 422, which lists up to WAITER_REJECTIONS_MAX rejected events, and the other long answers. */
 #define REPLY_REJECTED_MAX (32 * 1024)
 
 /* The interim answer to Expect: 100-continue. */
@@ -61,7 +61,7 @@ struct reply {
     bool lenient;                      /* the body tells of invalid events too */
     const struct reply_errors *errors; /* of those; NULL: there are none; borrowed */
     const char *answer;                /* the whole body; NULL: what is known; borrowed */
-    const char *allow;                 /* of a 204: the methods that are allowed; NULL: none */
+    const char *allow;                 /* of a 204: methods; NULL: none; of a 405: NULL: POST */
     const struct cors *cors;           /* what a page in a browser is told; NULL: none; borrowed */
     union {
         const char *message; /* of an error; constant text */
@@ -76,7 +76,8 @@ struct reply {
 };
 
 /* Writes the answer; returns its length. 405 carries Allow, 415 Accept-Encoding, 503 Retry-After.
- * out has room for REPLY_MAX bytes, and for a 422 or with errors REPLY_REJECTED_MAX. */
+ * out has room for REPLY_MAX bytes, and for a 422, with errors, or for a preflight
+ * REPLY_REJECTED_MAX. */
 size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out);
 
 #endif

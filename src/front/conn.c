@@ -391,7 +391,8 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             conn_move(conn, CONN_CLOSING);
     }
     account_answer(conn, answer, now_ns);
-    /* Of the long answers, a 422 and one with errors, only the last one of a turn can be one. */
+    /* Of the long answers, a 422, one with errors and a preflight's, only the last one of a turn
+     * can be one. */
     len = reply_write(reply, &set->date, out);
     if (unlikely(reply->errors != NULL))
         judge_drop_errors(conn);

@@ -408,6 +408,9 @@ void replayed_add(struct conn *conn, struct judging *judging, struct admission *
 
 /* Notes the origin of a request whose head the buffer begins with, where pages may send events. */
 void preflight_note_origin(struct conn *conn, const struct http_request *request);
+#define PREFLIGHT_HEALTH_METHODS "GET, HEAD, OPTIONS"
+/* Whether a request's path is one that balancers ask, and takes no events. */
+bool preflight_is_health(const struct http_request *request);
 /* The request is answered: its origin no longer matters. */
 void preflight_forget(struct conn *conn);
 /* True when the head alone answers the request, as reply then says. stream: its path is a stream's.

@@ -23,6 +23,11 @@ static bool preflight_path_is(const struct http_request *request, const char *pa
            memcmp(request->path.data, path, len) == 0;
 }
 
+bool preflight_is_health(const struct http_request *request)
+{
+    return preflight_path_is(request, "/readyz") || preflight_path_is(request, "/healthz");
+}
+
 void preflight_note_origin(struct conn *conn, const struct http_request *request)
 {
     const struct config *config = config_current(conn->set->parts.shared->config);
@@ -33,8 +38,10 @@ void preflight_note_origin(struct conn *conn, const struct http_request *request
         return;
     if (request->method == HTTP_OPTIONS)
         asked = http_find_header(head, request->head_len, "access-control-request-headers");
+    /* A request without a body is answered in this turn, in which its head stays where it is. */
     conn->cors = cors_create(config->server_cors_origins,
-                             http_find_header(head, request->head_len, "origin"), asked);
+                             http_find_header(head, request->head_len, "origin"), asked,
+                             request->chunked || request->content_length > 0);
     if (conn->cors != NULL)
         conn->cors->preflight = request->method == HTTP_OPTIONS;
 }
@@ -49,7 +56,7 @@ bool preflight_answers(struct conn *conn, const struct http_request *request, bo
                        struct reply *reply)
 {
     const bool ready = preflight_path_is(request, "/readyz");
-    const bool known = ready || preflight_path_is(request, "/healthz");
+    const bool known = preflight_is_health(request);
 
     if (request->method == HTTP_POST || request->method == HTTP_OTHER)
         return false;
@@ -57,7 +64,7 @@ bool preflight_answers(struct conn *conn, const struct http_request *request, bo
     if (request->method == HTTP_OPTIONS) {
         reply->status = 204;
         reply->answer = "";
-        reply->allow = known ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+        reply->allow = known ? PREFLIGHT_HEALTH_METHODS : "POST, OPTIONS";
         if (stream)
             return conn->cors != NULL;
         return known || preflight_path_is(request, "*") || preflight_path_is(request, "/");

@@ -26,6 +26,9 @@
 static const struct refusal refuse_not_found = {ERROR_not_found, "No stream has this path."};
 static const struct refusal refuse_method = {ERROR_method_not_allowed,
                                              "Events are sent with POST."};
+static const struct refusal refuse_health = {
+    ERROR_method_not_allowed,
+    "This path tells whether the server is well: events go to a stream's path."};
 static const struct refusal refuse_encoding = {
     ERROR_unsupported_encoding,
     "The body's Content-Encoding is not supported: send gzip, deflate, zstd or none."};
@@ -171,7 +174,7 @@ request_judge_head(struct conn *conn, const struct http_request *request, struct
     const struct refusal *refusal;
 
     if (conn->stream == METRIC_STREAM_NONE)
-        return &refuse_not_found;
+        return preflight_is_health(request) ? &refuse_health : &refuse_not_found;
     if (request->method != HTTP_POST && form_of_request(request).len == 0)
         return &refuse_method;
     conn->replayed = request->replay.len > 0 && request->method == HTTP_POST;

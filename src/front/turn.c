@@ -127,6 +127,10 @@ struct reply turn_reply(const struct conn *conn, const struct refusal *refusal)
                           .close = !conn->keep_alive,
                           .keep_alive = conn->keep_alive && conn->old,
                           .cors = conn->cors,
+                          .allow = unlikely(refusal->error == ERROR_method_not_allowed) &&
+                                           conn->stream == METRIC_STREAM_NONE
+                                       ? PREFLIGHT_HEALTH_METHODS
+                                       : NULL,
                           .retry_s = turn_retry_s(conn, refusal->error),
                           .message = refusal->message};
 }

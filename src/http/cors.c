@@ -42,21 +42,25 @@ static bool cors_is_plain(struct slice text, const char *more)
     return true;
 }
 
-struct cors *cors_create(const char *origins, struct slice origin, struct slice asked)
+struct cors *cors_create(const char *origins, struct slice origin, struct slice asked, bool keep)
 {
     struct cors *cors;
 
-    if (origin.len == 0 || origin.len > CORS_ORIGIN_MAX || asked.len > CORS_HEADERS_MAX ||
+    if (origin.len == 0 || origin.len > CORS_ORIGIN_MAX ||
+        asked.len > (keep ? CORS_HEADERS_KEPT_MAX : CORS_HEADERS_MAX) ||
         !cors_is_allowed(origins, origin) || !cors_is_plain(origin, ":/.-_~[]+") ||
         !cors_is_plain(asked, ", \t!#$%&'*+-.^_`|~"))
         return NULL;
-    cors = malloc(sizeof(*cors) + origin.len + asked.len);
+    cors = malloc(sizeof(*cors) + origin.len + (keep ? asked.len : 0));
     if (cors == NULL)
         return NULL;
     memcpy(cors->text, origin.data, origin.len);
-    memcpy(cors->text + origin.len, asked.data, asked.len);
     cors->origin = (struct slice){cors->text, origin.len};
-    cors->asked = (struct slice){cors->text + origin.len, asked.len};
+    cors->asked = asked;
+    if (keep) {
+        memcpy(cors->text + origin.len, asked.data, asked.len);
+        cors->asked.data = cors->text + origin.len;
+    }
     cors->preflight = false;
     return cors;
 }

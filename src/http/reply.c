@@ -16,7 +16,8 @@
 #include <time.h>
 
 #define REPLY_HEAD_MAX 512
-_Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX + CORS_HEADERS_MAX <= REPLY_MAX,
+_Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX <= REPLY_MAX, "an answer to a page fits");
+_Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX + CORS_HEADERS_MAX <= REPLY_REJECTED_MAX,
                "a preflight's answer fits");
 /* A rejection's message is printable ASCII, so escaping at most doubles it. */
 _Static_assert(WAITER_REJECTIONS_MAX *(2 * WAITER_MESSAGE_MAX + 80) + 2 * REPLY_HEAD_MAX <=
@@ -223,7 +224,7 @@ static const char *reply_status_line(uint16_t status)
     case 404:
         return "HTTP/1.1 404 Not Found\r\n";
     case 405:
-        return "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\n";
+        return "HTTP/1.1 405 Method Not Allowed\r\n";
     case 408:
         return "HTTP/1.1 408 Request Timeout\r\n";
     case 411:
@@ -298,9 +299,11 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
         PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
         reply_put_number(&text, body_len);
     }
-    if (unlikely(reply->allow != NULL)) {
+    if (unlikely(reply->allow != NULL || reply->status == 405)) {
+        const char *allow = reply->allow != NULL ? reply->allow : "POST";
+
         PUT(&text, "\r\nAllow: ");
-        reply_put(&text, reply->allow, strlen(reply->allow));
+        reply_put(&text, allow, strlen(allow));
     }
     if (unlikely(reply->cors != NULL))
         reply_put_cors(&text, reply->cors);

@@ -275,7 +275,7 @@ def test_another_method_is_405_with_allow(s, method):
         expect_usable(s)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/events//", "/v1/events/x", "/v1/event", "/v1/Events", "/healthz", "/metrics",
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/events//", "/v1/events/x", "/v1/event", "/v1/Events", "/healthz/x", "/metrics",
                                   "/v1/events%20", "//v1/events", "/v1/../v1/events"])
 def test_another_path_is_404_and_the_connection_goes_on(s, path):
     start = b"POST %s HTTP/1.1\r\nHost: a\r\n" % path.encode()

@@ -49,6 +49,27 @@ def test_a_preflight_is_answered_with_what_was_asked(alloyd):
         assert answer.headers["Access-Control-Allow-Methods"] is None
 
 
+def test_a_preflight_may_ask_for_as_much_as_a_head_holds(alloyd):
+    connection = alloyd.client()
+    for length in (700, 701, 2000, 8000, 15800):
+        asked = ",".join(f"x-{i:05}" for i in range(length // 8))
+        answer = harness.request(connection, None, headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST",
+                                                            "Access-Control-Request-Headers": asked}, method="OPTIONS")
+        assert answer.status == 204, length
+        expect_told(answer)
+        assert answer.headers["Access-Control-Allow-Headers"] == asked
+    assert harness.request(connection, body(), headers={"Origin": ORIGIN}).status == 202
+    # Many at once, behind each other and behind events; with a body, and as much as is not copied for its sake.
+    one = f"OPTIONS /v1/events HTTP/1.1\r\nHost: a\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Headers: {asked}\r\n"
+    text = body()
+    post = f"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+    answers = alloyd.raw((one + "\r\n" + post).encode() * 30)
+    assert answers.count(b"HTTP/1.1 204") == answers.count(b"HTTP/1.1 202") == 30
+    assert answers.count(asked.encode()) == 30
+    assert alloyd.raw((one + "Content-Length: 1\r\n\r\nx").encode()).startswith(b"HTTP/1.1 405")
+    assert alloyd.raw((one.replace(asked, asked[:700]) + "Content-Length: 1\r\n\r\nx").encode()).startswith(b"HTTP/1.1 204")
+
+
 def test_every_answer_names_the_origin(alloyd):
     for path, sent, status in (("/v1/events", "[", 400), ("/nowhere", "{}", 404), ("/v1/events", "{}" * 2, 400),
                                ("/v1/events?ack=no", body(), 400), ("/v1/events?ack=clickhouse", body(), 200)):
@@ -113,7 +134,20 @@ def test_balancers_ask_on_the_port_for_events(make_alloyd, method):
         assert harness.request(connection, None, "/v1/events", method=method).status == 405
         assert harness.request(connection, None, "/", method=method).status == 404
     assert harness.request(connection, body()).status == 202
-    assert alloyd.post("{}", "/healthz").status == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "post"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/healthz/", "/readyz?x=1"])
+def test_health_takes_no_other_method(make_alloyd, method, path):
+    alloyd = start(make_alloyd)
+    connection = alloyd.client()
+    for sent in (None, body(), body()):  # the connection goes on
+        answer = harness.request(connection, sent, path, method=method)
+        assert (answer.status, answer.json["error"], answer.headers["Allow"]) == (405, "method_not_allowed", "GET, HEAD, OPTIONS")
+    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in alloyd.raw(head.encode())
+    assert harness.request(connection, body(), method="PUT").headers["Allow"] == "POST"
+    assert harness.request(connection, body()).status == 202
 
 
 def test_readyz_on_the_port_for_events_says_when_it_is_not(make_alloyd, redis, clickhouse):
