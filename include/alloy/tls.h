@@ -2,8 +2,8 @@
 /*
  * tls.h - the certificate of the event port: what server.tls_cert, tls_key and tls_client_ca say.
  *
- * A struct tls is constant once others see it. Runs on: loading, tls_inherit() and tls_destroy()
- * the main thread; the rest any thread.
+ * A struct tls is constant once others see it. Runs on: loading, tls_inherit(), tls_rotate()
+ * and tls_destroy() the main thread; the rest any thread.
  */
 #ifndef ALLOY_TLS_H
 #define ALLOY_TLS_H
@@ -41,6 +41,9 @@ void tls_destroy(struct tls *tls); /* NULL is fine; connections that use it keep
 
 /* Clients go on with the tickets that before gave them, unless another client CA counts now. */
 void tls_inherit(struct tls *tls, const struct tls *before);
+/* Gives tickets another key when its time has come: to be called now and then; now_ms: monotonic.
+ */
+void tls_rotate(const struct tls *tls, uint64_t now_ms);
 /* Whether this file had the same bytes for both. Either may be NULL. */
 bool tls_same_file(const struct tls *a, const struct tls *b, enum tls_file file);
 

@@ -604,6 +604,8 @@ static void daemon_serve(struct daemon *daemon)
         }
         daemon_look_at_certificate(daemon);
         now_ms = clock_mono_ms();
+        if (daemon_current(daemon)->tls != NULL)
+            tls_rotate(daemon_current(daemon)->tls, now_ms);
         if (pulse_look(now_ms, bound_ms, daemon_tell_pulse, daemon) == 0 && ping_ms > 0 &&
             now_ms >= pinged_ms + ping_ms) {
             sdnotify_watchdog();

@@ -6,9 +6,9 @@
  * use. A context never changes once connections use it: a reload makes another one.
  *
  * A client resumes with a ticket, which holds all of its handshake, encrypted: we remember nothing
- * of it, and no threads meet at a cache. The tickets' keys live as long as the process, over
- * reloads. A ticket says for whom its client had a certificate; so another client CA means other
- * keys, and tickets of the one before mean a whole handshake.
+ * of it, and no threads meet at a cache. The tickets' keys (tickets.c) live over reloads, and end
+ * by themselves. A ticket says for whom its client had a certificate; so another client CA means
+ * other keys, and tickets of the one before mean a whole handshake.
  *
  * Runs on: see tls.h.
  * Owns: the contexts.
@@ -29,9 +29,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tickets.h"
+
 #define FILE_MAX (1ul << 20)
 #define DIGEST_BYTES 32
-#define TICKET_KEYS_MAX 128
 /* Of TLS 1.2; all of TLS 1.3 are fine. Forward secrecy, and no CBC. */
 #define CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -329,7 +330,7 @@ int tls_load(struct tls **out, const char *const paths[TLS_FILE_COUNT],
         return -ENOMEM;
     ERR_clear_error();
     tls->context = SSL_CTX_new(TLS_server_method());
-    if (tls->context == NULL || !tls_set_up(tls->context))
+    if (tls->context == NULL || !tls_set_up(tls->context) || !tickets_attach(tls->context))
         reader.no_memory = true;
     else
         tls_take_files(&reader);
@@ -358,15 +359,15 @@ void tls_destroy(struct tls *tls)
 
 void tls_inherit(struct tls *tls, const struct tls *before)
 {
-    unsigned char keys[TICKET_KEYS_MAX];
-    long len = SSL_CTX_get_tlsext_ticket_keys(before->context, NULL, 0);
+    if (tls_same_file(tls, before, TLS_CLIENT_CA))
+        tickets_share(tls->context, before->context);
+    else
+        tickets_retire(before->context);
+}
 
-    if (!tls_same_file(tls, before, TLS_CLIENT_CA))
-        return;
-    ALLOY_ASSERT(len > 0 && len <= TICKET_KEYS_MAX);
-    if (SSL_CTX_get_tlsext_ticket_keys(before->context, keys, len) == 1)
-        (void)SSL_CTX_set_tlsext_ticket_keys(tls->context, keys, len);
-    explicit_bzero(keys, sizeof(keys));
+void tls_rotate(const struct tls *tls, uint64_t now_ms)
+{
+    tickets_rotate(tls->context, now_ms);
 }
 
 bool tls_same_file(const struct tls *a, const struct tls *b, enum tls_file file)

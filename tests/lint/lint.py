@@ -21,7 +21,7 @@ import tempfile
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 5
-LIBRARY_CALLBACKS = {"tls_choose_protocol"}  # whose parameters a library has chosen
+LIBRARY_CALLBACKS = {"tls_choose_protocol", "tickets_on_ticket", "tickets_on_free"}  # whose parameters a library has chosen
 COLUMNS_MAX = 100  # of C
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
@@ -34,7 +34,7 @@ LIBRARY_HOMES = {
     "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},
     "sodium": {"event_id", "keys", "quota", "credential", "voucher"},
-    "openssl/": {"tls", "conn_io", "redis_tls"},
+    "openssl/": {"tls", "tickets", "conn_io", "redis_tls"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},
     "zlib.h": {"coding"},

@@ -370,6 +370,90 @@ static void a_ticket_is_good_over_reloads(void **state)
     }
 }
 
+/* Whether a client that has this ticket goes on with it. */
+static bool resumes(SSL_CTX *context, const struct tls *tls, SSL_SESSION *ticket)
+{
+    struct meeting meeting = meet(context, tls, ticket);
+    bool reused;
+
+    assert_true(meeting.done);
+    reused = SSL_session_reused(meeting.client);
+    part(&meeting);
+    return reused;
+}
+
+#define ROTATE_MS (UINT64_C(3) * 3600 * 1000)
+#define LIFETIME_MS (UINT64_C(7200) * 1000)
+
+static void the_keys_of_tickets_end(void **state)
+{
+    static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
+    const uint64_t begun_ms = 12345;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+        struct tls *tls = must_load("cert.pem", "key.pem", "");
+        struct tls *next = must_load("cert.pem", "key.pem", "");
+        SSL_CTX *context = tls_client_context(NULL, versions[i]);
+        SSL_SESSION *first = ticket_of(context, tls, NULL, false);
+        SSL_SESSION *second, *renewed;
+
+        tls_rotate(tls, begun_ms);
+        tls_rotate(tls, begun_ms + ROTATE_MS - 1);
+        assert_true(resumes(context, tls, first));
+        /* The one before is good for as long as its last ticket, over a reload too. */
+        tls_rotate(tls, begun_ms + ROTATE_MS);
+        tls_inherit(next, tls);
+        renewed = ticket_of(context, next, first, true);
+        second = ticket_of(context, next, NULL, false);
+        tls_destroy(tls);
+        tls_rotate(next, begun_ms + ROTATE_MS + LIFETIME_MS - 1);
+        assert_true(resumes(context, next, first));
+        tls_rotate(next, begun_ms + ROTATE_MS + LIFETIME_MS);
+        assert_false(resumes(context, next, first));
+        assert_true(resumes(context, next, second));
+        assert_true(resumes(context, next, renewed));
+        /* A machine that has slept. */
+        tls_rotate(next, begun_ms + 10 * ROTATE_MS);
+        assert_false(resumes(context, next, second));
+        SSL_SESSION_free(first);
+        SSL_SESSION_free(second);
+        SSL_SESSION_free(renewed);
+        SSL_CTX_free(context);
+        tls_destroy(next);
+    }
+}
+
+static void a_ticket_says_how_long_it_is_good(void **state)
+{
+    struct tls *tls = must_load("cert.pem", "key.pem", "");
+    SSL_CTX *context = tls_client_context(NULL, TLS1_3_VERSION);
+    SSL_SESSION *ticket = ticket_of(context, tls, NULL, false);
+
+    (void)state;
+    assert_int_equal(SSL_SESSION_get_ticket_lifetime_hint(ticket), 7200);
+    SSL_SESSION_free(ticket);
+    SSL_CTX_free(context);
+    tls_destroy(tls);
+}
+
+/* What is under way on the old context still gets a ticket, which is worth nothing. */
+static void keys_that_count_no_more_are_forgotten(void **state)
+{
+    struct tls *open = must_load("cert.pem", "key.pem", "");
+    struct tls *closed = must_load("cert.pem", "key.pem", "ca.pem");
+    SSL_CTX *context = tls_client_context(NULL, TLS1_3_VERSION);
+    SSL_SESSION *ticket = ticket_of(context, open, NULL, false);
+
+    (void)state;
+    tls_inherit(closed, open);
+    assert_false(resumes(context, open, ticket));
+    SSL_SESSION_free(ticket);
+    SSL_CTX_free(context);
+    tls_destroy(open);
+    tls_destroy(closed);
+}
+
 /* Or clients would stay in that have no certificate, or one of a CA that no longer counts. */
 static void another_client_ca_makes_tickets_worthless(void **state)
 {
@@ -436,6 +520,9 @@ int main(void)
         TEST(with_a_client_ca_only_its_clients_come_in),
         TEST(a_client_ca_below_the_root_will_do),
         TEST(a_ticket_is_good_over_reloads),
+        TEST(the_keys_of_tickets_end),
+        TEST(a_ticket_says_how_long_it_is_good),
+        TEST(keys_that_count_no_more_are_forgotten),
         TEST(another_client_ca_makes_tickets_worthless),
         TEST(files_are_the_same_by_their_content),
     };
