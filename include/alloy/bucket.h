@@ -27,6 +27,10 @@ struct bucket {
  */
 bool bucket_take(struct bucket *bucket, uint64_t rate, uint32_t n, uint64_t now_ns,
                  uint64_t *wait_ns);
+/* Takes n though it be more than there is; what is owed is at most ten seconds' worth. */
+void bucket_charge(struct bucket *bucket, uint64_t rate, uint32_t n, uint64_t now_ns);
+/* For how long nothing is in it at all, after bucket_charge(); 0: there is something. */
+uint64_t bucket_debt_ns(const struct bucket *bucket, uint64_t now_ns);
 /* Gives back what bucket_take() took. */
 void bucket_give(struct bucket *bucket, uint64_t rate, uint32_t n);
 /* Makes it full. */

@@ -30,9 +30,9 @@
 
 /* What survives a reload: a key of the same name goes on with it. */
 struct key_state {
-    struct bucket bucket;     /* events, where the key has a rate */
-    struct bucket refusals;   /* for too many, before its connections are left unread for a while */
-    _Atomic uint64_t events;  /* in requests that were scanned; relaxed: a count */
+    struct bucket bucket;    /* events, where the key has a rate */
+    struct bucket refusals;  /* bytes in vain, before its connections are left unread for a while */
+    _Atomic uint64_t events; /* in requests that were scanned; relaxed: a count */
     _Atomic uint64_t limited; /* of these, refused as too many; relaxed, the same */
 } CACHE_ALIGNED;
 

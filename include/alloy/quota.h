@@ -30,7 +30,7 @@ void quota_destroy(struct quota *quota); /* NULL is fine */
 struct quota_buckets {
     struct bucket requests;
     struct bucket events;
-    struct bucket refusals; /* of either, before its connections are left unread for a while */
+    struct bucket refusals; /* bytes in vain, before its connections are left unread for a while */
 };
 struct quota_buckets *quota_find(struct quota *quota, const struct address *address);
 

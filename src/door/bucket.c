@@ -12,6 +12,7 @@
 #include "alloy/bucket.h"
 
 #define NS_PER_S 1000000000ull
+#define OWED_MAX_NS (10 * NS_PER_S)
 
 /* How long it takes until n have come back; at most 4.3e18, so that times do not overflow. */
 static uint64_t bucket_cost_ns(uint64_t rate, uint32_t n)
@@ -37,6 +38,27 @@ bool bucket_take(struct bucket *bucket, uint64_t rate, uint32_t n, uint64_t now_
                                                   memory_order_relaxed, memory_order_relaxed))
             return true;
     }
+}
+
+void bucket_charge(struct bucket *bucket, uint64_t rate, uint32_t n, uint64_t now_ns)
+{
+    const uint64_t cost_ns = bucket_cost_ns(rate, n);
+    uint64_t full_at_ns = atomic_load_explicit(&bucket->full_at_ns, memory_order_relaxed);
+    uint64_t next_ns;
+
+    do {
+        next_ns = (full_at_ns > now_ns ? full_at_ns : now_ns) + cost_ns;
+        if (next_ns > now_ns + OWED_MAX_NS)
+            next_ns = full_at_ns > now_ns + OWED_MAX_NS ? full_at_ns : now_ns + OWED_MAX_NS;
+    } while (!atomic_compare_exchange_weak_explicit(&bucket->full_at_ns, &full_at_ns, next_ns,
+                                                    memory_order_relaxed, memory_order_relaxed));
+}
+
+uint64_t bucket_debt_ns(const struct bucket *bucket, uint64_t now_ns)
+{
+    const uint64_t full_at_ns = atomic_load_explicit(&bucket->full_at_ns, memory_order_relaxed);
+
+    return full_at_ns > now_ns + NS_PER_S ? full_at_ns - now_ns - NS_PER_S : 0;
 }
 
 void bucket_give(struct bucket *bucket, uint64_t rate, uint32_t n)

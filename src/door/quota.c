@@ -87,8 +87,11 @@ static uint64_t quota_full_at(struct quota_place *place)
     uint64_t requests =
         atomic_load_explicit(&place->buckets.requests.full_at_ns, memory_order_relaxed);
     uint64_t events = atomic_load_explicit(&place->buckets.events.full_at_ns, memory_order_relaxed);
+    uint64_t refusals =
+        atomic_load_explicit(&place->buckets.refusals.full_at_ns, memory_order_relaxed);
+    uint64_t latest = requests > events ? requests : events;
 
-    return requests > events ? requests : events;
+    return refusals > latest ? refusals : latest;
 }
 
 struct quota_buckets *quota_find(struct quota *quota, const struct address *address)

@@ -377,7 +377,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
             reply->retry_s = turn_retry_s(conn, refusal->error);
             reply->answer = NULL;
             if (unlikely(answer->metered_events > 0))
-                entry_give(conn, answer);
+                entry_give(conn, answer, result.verdict == ADMISSION_TOO_LARGE);
         }
     }
     if (unlikely(answer->kind == ANSWER_WAITED))

@@ -115,6 +115,7 @@ struct answer {
      * this many events */
     struct quota_buckets *buckets;
     uint32_t metered_events;
+    size_t scanned;        /* bytes of its body, where events are metered */
     bool forwarded;        /* client has the address of whom it goes to */
     struct address client; /* as in struct conn */
 };
@@ -486,8 +487,15 @@ const struct refusal *entry_check_body(struct conn *conn, struct slice body);
  * what its key and address may send. Returns NULL, or what is wrong; then nothing was taken, and
  * the events count as rejected. */
 const struct refusal *entry_take(struct conn *conn, uint32_t n);
-/* Admission has refused the request of this answer: gives back what was taken for it. */
-void entry_give(const struct conn *conn, const struct answer *answer);
+/* Admission has refused the request of this answer: gives back what was taken for it. vain: by the
+ * client's fault, as entry_charge(). */
+void entry_give(const struct conn *conn, const struct answer *answer, bool vain);
+/* Whether a body of so many bytes is worth its scan; conn->metered is set, and the key known. Small
+ * ones are. Returns NULL, or why it is refused: its sender owes for others. */
+const struct refusal *entry_check_debt(struct conn *conn, uint64_t len, enum coding coding);
+/* So many bytes of a body were scanned, or decoded, in vain, and conn->metered is set. Call before
+ * the answer is made: a 429 says when nothing is owed any more. */
+void entry_charge(struct conn *conn, size_t bytes);
 
 /* conn_wait.c */
 

@@ -153,6 +153,13 @@ static void judge_say_all_invalid(const struct conn *conn, struct reply *reply)
     reply->answer = NULL;
 }
 
+/* What was done with so many bytes was in vain. */
+static void judge_charge(struct conn *conn, size_t bytes)
+{
+    if (unlikely(conn->metered))
+        entry_charge(conn, bytes);
+}
+
 /* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
  * it is answered: it may have to wait, or it is long. */
 static bool judge_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
@@ -167,13 +174,16 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
         if (unlikely(conn->errors != NULL)) {
             METRIC_STREAM_ADD(conn->set->parts.metrics, conn->stream, invalid,
                               conn->errors->invalid);
-            if (!judge_has_events(conn, scan, result))
+            if (!judge_has_events(conn, scan, result)) {
+                judge_charge(conn, scan->len);
                 judge_say_all_invalid(conn, &answer->reply);
+            }
             return true;
         }
         return conn->ack.kind == ADMISSION_ACK_CLICKHOUSE;
     }
     judge_drop_errors(conn);
+    judge_charge(conn, scan->len);
     own.message = judge_problem(conn, scan, result);
     answer->reply = turn_reply(conn, judge_refusal_of_scan(result, &own));
     answer->reply.has_place = result != JSON_SCAN_EMPTY;
@@ -201,13 +211,15 @@ static void judge_note_metered(const struct conn *conn, struct answer *answer,
         return;
     answer->buckets = conn->buckets;
     answer->metered_events = judge_event_count(conn, scan);
+    answer->scanned = scan->len;
 }
 
 /* Answers a scanned body that judge_permit() has refused. */
 static void judge_say_refused(struct conn *conn, struct answer *answer,
-                              const struct refusal *refusal)
+                              const struct refusal *refusal, size_t bytes)
 {
     judge_drop_errors(conn);
+    judge_charge(conn, bytes);
     answer->reply = turn_reply(conn, refusal);
 }
 
@@ -286,9 +298,18 @@ static void judge_add_event(struct conn *conn, struct judging *judging, struct a
 /* Judges what a body says about who sends it, where that matters. */
 static const struct refusal *judge_check_body(struct conn *conn, struct slice body)
 {
+    const struct refusal *refusal;
+
     if (unlikely(conn->replayed))
         return replayed_check_body(conn, body);
-    return unlikely(conn->key_awaited) ? entry_check_body(conn, body) : NULL;
+    if (likely(!conn->key_awaited))
+        return NULL;
+    refusal = entry_check_body(conn, body);
+    if (refusal != NULL)
+        judge_charge(conn, body.len);
+    else if (conn->metered)
+        refusal = entry_check_debt(conn, body.len, CODING_NONE);
+    return refusal;
 }
 
 /* Judges a whole body: hands its events to admission, or notes what is wrong with it. Returns true
@@ -326,7 +347,7 @@ static bool judge_at_once(struct conn *conn, struct slice body)
     if (unlikely(!has_events || refusal))
         admission_drop(admission);
     if (unlikely(refusal)) {
-        judge_say_refused(conn, answer, refusal);
+        judge_say_refused(conn, answer, refusal, body.len);
         return false;
     }
     if (likely(has_events)) {
@@ -364,10 +385,14 @@ static void judge_refuse_coded(struct conn *conn, enum coding_result result)
     struct refusal own = {ERROR_bad_request, conn->set->decode.problem};
     const struct refusal *refusal = &own;
 
-    if (result == CODING_TOO_LARGE)
+    if (result == CODING_TOO_LARGE) {
         refusal = &refuse_decoded;
-    else if (result == CODING_NO_MEMORY)
+        judge_charge(conn, conn->set->body_max);
+    } else if (result == CODING_NO_MEMORY) {
         refusal = &refuse_decoding;
+    } else {
+        judge_charge(conn, conn->bytes);
+    }
     turn_answer(conn)->reply = turn_reply(conn, refusal);
 }
 
@@ -394,6 +419,22 @@ static void judge_coded(struct conn *conn, struct slice raw, size_t next)
     }
 }
 
+/* Answers a body that is not worth its scan, since its sender owes for others. False: it is to be
+ * scanned. */
+static bool judge_owes(struct conn *conn, struct slice body)
+{
+    const struct refusal *refusal = NULL;
+
+    if (!conn->key_awaited)
+        refusal = entry_check_debt(conn, body.len, conn->coding);
+    if (likely(refusal == NULL))
+        return false;
+    /* It cost us some time to receive. */
+    judge_charge(conn, body.len / 8);
+    turn_answer(conn)->reply = turn_reply(conn, refusal);
+    return true;
+}
+
 /* A body is whole: judges it and ends its request, or leaves a large one to the next turns. The
  * request ends at next. */
 void judge_body(struct conn *conn, struct slice body, size_t next)
@@ -406,6 +447,10 @@ void judge_body(struct conn *conn, struct slice body, size_t next)
     }
     if (likely(conn->coding == CODING_NONE))
         conn->coding = coding_of_body(body);
+    if (unlikely(conn->metered) && judge_owes(conn, body)) {
+        judge_end(conn, false, next);
+        return;
+    }
     if (unlikely(conn->coding != CODING_NONE)) {
         judge_coded(conn, body, next);
         return;
@@ -466,7 +511,7 @@ static void judge_end_large(struct conn *conn, enum json_scan_result result,
         set->large_result = admission_result(set->parts.large, 0);
     }
     if (unlikely(refusal))
-        judge_say_refused(conn, answer, refusal);
+        judge_say_refused(conn, answer, refusal, set->large_judging.scan.len);
     else
         held = judge_say(conn, answer, &set->large_judging.scan, result);
     judge_pass_large(conn, held);

@@ -40,6 +40,37 @@ static void a_bucket_holds_one_seconds_worth(void **state)
     assert_int_equal(wait_ns, S / 2);
 }
 
+static void what_is_charged_may_be_owed(void **state)
+{
+    struct bucket bucket = {0};
+
+    (void)state;
+    bucket_charge(&bucket, 10, 5, NOW);
+    assert_int_equal(bucket_debt_ns(&bucket, NOW), 0);
+    assert_true(take(&bucket, 10, 5, NOW));
+    assert_int_equal(bucket_debt_ns(&bucket, NOW), 0);
+    bucket_charge(&bucket, 10, 20, NOW);
+    assert_int_equal(bucket_debt_ns(&bucket, NOW), 2 * S);
+    assert_int_equal(bucket_debt_ns(&bucket, NOW + S), S);
+    assert_int_equal(bucket_debt_ns(&bucket, NOW + 2 * S), 0);
+    assert_true(take(&bucket, 10, 1, NOW + 2 * S + S / 10));
+}
+
+static void a_debt_has_an_end(void **state)
+{
+    struct bucket bucket = {0};
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        bucket_charge(&bucket, 1, UINT32_MAX, NOW);
+    assert_int_equal(bucket_debt_ns(&bucket, NOW), 9 * S);
+    /* What bucket_take() has made of a full one stays. */
+    bucket_fill(&bucket);
+    assert_true(take(&bucket, 1, 100, NOW));
+    bucket_charge(&bucket, 1, 1, NOW);
+    assert_int_equal(bucket_debt_ns(&bucket, NOW), 99 * S);
+}
+
 static void it_fills_with_time_and_no_further_than_full(void **state)
 {
     struct bucket bucket = {0};
@@ -181,6 +212,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bucket_holds_one_seconds_worth),
+        cmocka_unit_test(what_is_charged_may_be_owed),
+        cmocka_unit_test(a_debt_has_an_end),
         cmocka_unit_test(it_fills_with_time_and_no_further_than_full),
         cmocka_unit_test(the_wait_that_is_told_is_enough),
         cmocka_unit_test(more_than_a_seconds_worth_passes_when_full_and_leaves_a_debt),

@@ -207,6 +207,108 @@ static void a_bad_body_costs_nothing(void **state)
     assert_int_equal(key_a()->state->events, 10);
 }
 
+#define LARGE_EVENTS 7000 /* of 11 bytes each */
+
+/* A body of LARGE_EVENTS, and one that is broken at its end. */
+static char large_body[LARGE_EVENTS * 11 + 1];
+
+static const char *send_large(const char *head, bool broken)
+{
+    static char text[MAX_BODY + 1024];
+
+    for (size_t i = 0; i < LARGE_EVENTS; i++)
+        snprintf(large_body + 11 * i, 12, "{\"id\":%4zu}", 1000 + i);
+    if (broken)
+        large_body[sizeof(large_body) - 2] = ']';
+    snprintf(text, sizeof(text), "%sContent-Length: %zu\r\n\r\n%s", head, strlen(large_body),
+             large_body);
+    return talk(text);
+}
+
+/* The connection is not left unread: it is somebody's proxy. */
+static void be_a_proxy(void)
+{
+    EXPECT(send_events(HEAD "X-Api-Key: free\r\n", 0, 1), "{\"accepted\":1");
+    EXPECT(send_events(ONE, 1, 1), "{\"accepted\":1");
+    wait_long();
+}
+
+/* What key_a() is charged for refusals meanwhile, in bytes. */
+static uint64_t begin_charge(void)
+{
+    bucket_fill(&key_a()->state->refusals);
+    bucket_charge(&key_a()->state->refusals, 2, 1, clock_mono_ns());
+    return key_a()->state->refusals.full_at_ns;
+}
+
+static uint64_t charged_since(uint64_t begun_ns)
+{
+    return (key_a()->state->refusals.full_at_ns - begun_ns) * (16 << 20) / 1000000000;
+}
+
+static void what_was_scanned_in_vain_is_charged(void **state)
+{
+    const size_t len = LARGE_EVENTS * 11;
+    uint64_t begun_ns;
+
+    (void)state;
+    be_a_proxy();
+    begun_ns = begin_charge();
+    EXPECT(send_large(ONE, true), "HTTP/1.1 400");
+    assert_in_range(charged_since(begun_ns), len - 1, len + 1);
+    begun_ns = begin_charge();
+    EXPECT(send_large(ONE "Prefer: handling=lenient\r\n", true), "HTTP/1.1 400");
+    assert_in_range(charged_since(begun_ns), len - 1, len + 1);
+    /* More events than the ring takes. */
+    begun_ns = begin_charge();
+    wait_long();
+    EXPECT(send_large(ONE, false), "HTTP/1.1 413");
+    assert_in_range(charged_since(begun_ns), len - 1, len + 1);
+    /* More than there is room for, though there is some. */
+    wait_long();
+    EXPECT(send_events(ONE, 1, 1), "HTTP/1.1 202");
+    begun_ns = begin_charge();
+    EXPECT(send_large(ONE, false), "HTTP/1.1 429");
+    assert_in_range(charged_since(begun_ns), len - 1, len + 1);
+    /* What is no gzip. */
+    begun_ns = begin_charge();
+    EXPECT(talk(ONE "Content-Encoding: gzip\r\nContent-Length: 2000\r\n\r\n"), "");
+    memset(large_body, 'x', 2000);
+    EXPECT(talk_bytes(large_body, 2000), "HTTP/1.1 400");
+    assert_in_range(charged_since(begun_ns), 1999, 2001);
+    /* And what is good is free, with a known id too. */
+    begun_ns = begin_charge();
+    wait_long();
+    EXPECT(send_events(ONE, 1, 10), "HTTP/1.1 202");
+    assert_int_equal(charged_since(begun_ns), 0);
+}
+
+static void who_owes_has_no_large_body_scanned(void **state)
+{
+    uint64_t before;
+
+    (void)state;
+    be_a_proxy();
+    EXPECT(send_events(ONE, 1, 1), "HTTP/1.1 202");
+    bucket_charge(&key_a()->state->refusals, 1, UINT32_MAX, clock_mono_ns());
+    before = counted(METRIC_STREAM_received);
+    for (int i = 0; i < 20; i++) {
+        EXPECT(send_large(ONE, i % 2 != 0), "HTTP/1.1 429");
+        EXPECT(got, "Too many large bodies");
+    }
+    EXPECT(got, "\r\nRetry-After: 9\r\n");
+    EXPECT(talk(ONE "Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"), "HTTP/1.1 429");
+    EXPECT(talk(ONE "Transfer-Encoding: chunked\r\n\r\n2\r\n\x1f\x8b\r\n0\r\n\r\n"),
+           "HTTP/1.1 429");
+    assert_int_equal(counted(METRIC_STREAM_received), before);
+    /* Small ones, and other keys', are taken as before. */
+    wait_long();
+    EXPECT(send_events(ONE, 1, 10), "HTTP/1.1 202");
+    EXPECT(send_large(HEAD "X-Api-Key: free\r\n", true), "HTTP/1.1 400");
+    bucket_fill(&key_a()->state->refusals);
+    EXPECT(send_large(ONE, true), "HTTP/1.1 400");
+}
+
 /* From now on the stream's clients may put their key into the body. */
 static void look_into_bodies(void)
 {
@@ -326,6 +428,8 @@ int main(void)
         TEST_KEYS(more_than_a_seconds_worth_is_taken_and_others_wait_for_it),
         TEST_KEYS(what_admission_refuses_is_given_back),
         TEST_KEYS(a_bad_body_costs_nothing),
+        TEST_KEYS(what_was_scanned_in_vain_is_charged),
+        TEST_KEYS(who_owes_has_no_large_body_scanned),
         TEST_KEYS(a_key_in_the_body_lets_in_like_one_in_the_head),
         TEST_KEYS(a_body_without_its_key_is_refused_and_nothing_of_it_kept),
         TEST_KEYS(a_key_in_a_chunked_body_counts_too),
