@@ -78,6 +78,37 @@ static bool config_stream_has_prefix(struct slice text, const char *prefix)
 
 /* ---- path ---- */
 
+static bool config_stream_has_path(const struct config_stream *stream, const char *path)
+{
+    for (size_t i = 0; i < stream->path_count; i++)
+        if (strcmp(stream->paths[i], path) == 0)
+            return true;
+    return false;
+}
+
+/* Two streams have a path in common. Of paths that a preset gives it is told once, and what to
+ * write, since nobody has written them. */
+static void config_stream_tell_shared(const struct given *given, const struct config_stream *other,
+                                      const char *path)
+{
+    const struct config_stream *stream = given->stream;
+
+    if (given->own || given->text == NULL) {
+        config_stream_problem(given, ": %s is the path of stream.%s too%s%s", path, other->name,
+                              other->preset != NULL ? ", which has preset = " : "",
+                              other->preset != NULL ? other->preset : "");
+        return;
+    }
+    for (size_t i = 0; i < stream->path_count; i++)
+        if (config_stream_has_path(other, stream->paths[i]))
+            return;
+    config_problem(given->loader, given->place,
+                   "stream.%s: %s is a path of its preset %s and of stream.%s too: write "
+                   "path = /%s/* in stream.%s, and let its clients send to http://HOST:PORT/%s",
+                   stream->name, path, stream->preset, other->name, stream->name, stream->name,
+                   stream->name);
+}
+
 static void config_stream_check_path(const struct given *given, const char *path)
 {
     const struct config *config = given->loader->config;
@@ -90,15 +121,12 @@ static void config_stream_check_path(const struct given *given, const char *path
     else if (star != NULL && (star[1] != '\0' || star[-1] != '/'))
         config_stream_problem(given, ": a * stands at the end of a path alone, behind a /");
     for (const struct config_stream *other = config->streams; other <= given->stream; other++) {
-        for (size_t i = 0; i < other->path_count; i++) {
-            if (strcmp(other->paths[i], path) != 0)
-                continue;
-            if (other == given->stream)
-                config_stream_problem(given, ": %s is given twice", path);
-            else
-                config_stream_problem(given, ": %s is the path of stream.%s too", path,
-                                      other->name);
-        }
+        if (!config_stream_has_path(other, path))
+            continue;
+        if (other == given->stream)
+            config_stream_problem(given, ": %s is given twice", path);
+        else
+            config_stream_tell_shared(given, other, path);
     }
 }
 

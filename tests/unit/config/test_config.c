@@ -88,6 +88,12 @@ static const struct wrong wrongs[] = {
     {3, STREAM "path = /a#b", "without ? and #"},
     {3, STREAM "path = /a b", "visible ASCII"},
     {4, STREAM "[stream.b]\npath = /v1/a\ntable = d.t", "is the path of stream.a too"},
+    {5, STREAM "preset = segment\n[stream.b]\npath = /v1/t\ntable = d.t",
+     "/v1/t is the path of stream.a too, which has preset = segment"},
+    {4, STREAM "preset = segment\n[stream.b]\npreset = rudderstack\ntable = d.t",
+     "stream.b: /v1/batch is a path of its preset rudderstack and of stream.a too: write path = "
+     "/b/* "
+     "in stream.b"},
     {3, STREAM "[stream.b!]\ntable = d.t", "letters, digits, _ and -"},
     {3, STREAM "[stream.]\ntable = d.t", "letters, digits, _ and -"},
     {3, STREAM "id = a,,b", "empty field"},
