@@ -4,7 +4,9 @@
  *
  * Each file says `#define LOG_MODULE "flusher"` before it includes this header and writes
  * `log_warn("insert rejected code=%d action=dead_letter", code)`: constant text, then key=value
- * pairs (a value with spaces is written as key="%s").
+ * pairs (a value with spaces is written as key="%s"). In JSON a value is a number where the format
+ * has a conversion for numbers, and true or false where it is yes or no; a name stays a string,
+ * whatever it looks like.
  *
  * Between log_start() and log_stop() a line goes into a buffer, and a thread of its own writes it,
  * so that a slow reader of standard error cannot hold up the threads that log. Before and after
@@ -47,6 +49,16 @@ void log_write(enum log_level level, const char *module, const char *format, ...
         if (log_enabled(LOG_LEVEL_DEBUG))                        \
             log_write(LOG_LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__); \
     } while (0)
+
+/* Lines of which many may come: at most so many a second. Zero-initialise; one per place in the
+ * code. */
+struct log_burst {
+    _Atomic uint64_t window; /* the second << 32 | lines in it */
+    _Atomic uint64_t held;   /* lines held back since the last one written */
+};
+/* True when the caller may write its line now; *suppressed then tells how many lines were held back
+ * before it. Any thread, lock-free. now_ms is clock_mono_ms(). */
+int log_burst_pass(struct log_burst *burst, uint64_t now_ms, uint32_t per_s, uint64_t *suppressed);
 
 /* A line that may repeat: at most one in interval_ms. Zero-initialise; one per place in the code.
  */

@@ -134,6 +134,84 @@ static bool log_needs_quotes(const char *data, size_t len)
     return false;
 }
 
+/* Fields whose values are names, which somebody else has chosen: "123" and "yes" stay strings. */
+static const char *const name_keys[] = {"stream", "streams", "key",    "table",   "file",
+                                        "thread", "server",  "client", "version", "engine",
+                                        "path",   "window",  "config"};
+
+static bool log_is_name(struct slice key)
+{
+    for (size_t i = 0; i < ARRAY_LEN(name_keys); i++)
+        if (strlen(name_keys[i]) == key.len && memcmp(name_keys[i], key.data, key.len) == 0)
+            return true;
+    return false;
+}
+
+static size_t log_count_digits(struct slice text, size_t at)
+{
+    size_t n = 0;
+
+    while (at + n < text.len && text.data[at + n] >= '0' && text.data[at + n] <= '9')
+        n++;
+    return n;
+}
+
+/* RFC 8259, without exponents, which we never print. */
+static bool log_is_number(struct slice text)
+{
+    size_t at = text.len > 0 && text.data[0] == '-' ? 1 : 0;
+    size_t digits = log_count_digits(text, at);
+
+    if (digits == 0 || (digits > 1 && text.data[at] == '0'))
+        return false;
+    at += digits;
+    if (at < text.len && text.data[at] == '.') {
+        digits = log_count_digits(text, at + 1);
+        if (digits == 0)
+            return false;
+        at += 1 + digits;
+    }
+    return at == text.len;
+}
+
+/* The conversion of the value of key in a format: its last letter, e.g. 'u' of "rows=%zu"; 'c' if
+ * it is no conversion alone; 0 if the key is not there, since it came with a %s. */
+static char log_conversion(const char *format, struct slice key)
+{
+    for (const char *at = strchr(format, '='); at != NULL; at = strchr(at + 1, '=')) {
+        const char *value = at + 1;
+
+        if ((size_t)(at - format) < key.len || memcmp(at - key.len, key.data, key.len) != 0 ||
+            ((size_t)(at - format) > key.len && at[-(ptrdiff_t)key.len - 1] != ' '))
+            continue;
+        if (*value != '%')
+            return 'c';
+        value++;
+        value += strspn(value, "-+ 0123456789.hlzjtq");
+        return *value;
+    }
+    return 0;
+}
+
+/* What stands for the value in JSON without quotes; NULL: it is a string. */
+static const char *log_json_literal(const char *format, struct slice key, struct slice value)
+{
+    const char conversion = log_conversion(format, key);
+
+    if (strchr("diufgc", conversion) != NULL && log_is_number(value) &&
+        (conversion != 0 || !log_is_name(key)))
+        return value.data;
+    if (log_is_name(key) || (conversion != 0 && conversion != 's' && conversion != 'c'))
+        return NULL;
+    if ((value.len == 3 && memcmp(value.data, "yes", 3) == 0) ||
+        (value.len == 4 && memcmp(value.data, "true", 4) == 0))
+        return "true";
+    if ((value.len == 2 && memcmp(value.data, "no", 2) == 0) ||
+        (value.len == 5 && memcmp(value.data, "false", 5) == 0))
+        return "false";
+    return NULL;
+}
+
 /*
  * Puts one field with its separator. Without room for the key, drops the field; without room for
  * the value, cuts the value and closes its quote. In logfmt quotes a value only if necessary.
@@ -169,7 +247,22 @@ static void log_put_word(struct line *line, enum log_format format, const char *
                   (struct slice){value, strlen(value)}, false);
 }
 
-static void log_put_pairs(struct line *line, enum log_format format, const char *text)
+/* Puts a number, true or false; all of it or nothing. */
+static void log_put_literal(struct line *line, struct slice key, const char *literal, size_t len)
+{
+    size_t before = line->len;
+
+    log_put_text(line, before > line->fields ? ",\"" : "{\"");
+    log_put(line, key.data, key.len);
+    log_put_text(line, "\":");
+    log_put(line, literal, len);
+    if (line->cut)
+        line->len = before;
+}
+
+/* pattern: the caller's format. */
+static void log_put_pairs(struct line *line, enum log_format format, const char *pattern,
+                          const char *text)
 {
     while (*text != '\0' && !line->cut) {
         struct slice key = {text, log_key_len(text)};
@@ -177,7 +270,14 @@ static void log_put_pairs(struct line *line, enum log_format format, const char 
         const char *value = text + key.len + 1 + quoted;
         const char *end = log_value_end(value, quoted);
 
-        log_put_field(line, format, key, (struct slice){value, (size_t)(end - value)}, false);
+        const struct slice slice = {value, (size_t)(end - value)};
+        const char *literal =
+            format == LOG_FORMAT_JSON && !quoted ? log_json_literal(pattern, key, slice) : NULL;
+
+        if (literal != NULL)
+            log_put_literal(line, key, literal, literal == value ? slice.len : strlen(literal));
+        else
+            log_put_field(line, format, key, slice, false);
         text = end + (quoted && *end == '"');
         while (*text == ' ')
             text++;
@@ -191,7 +291,7 @@ static void log_finish(struct line *line, enum log_format format)
     const char *end = json ? "}\n" : "\n";
 
     if (line->cut)
-        end = json ? ",\"cut\":\"true\"}\n" : " cut=true\n";
+        end = json ? ",\"cut\":true}\n" : " cut=true\n";
     memcpy(line->data + line->len, end, strlen(end));
     line->len += strlen(end);
 }
@@ -208,9 +308,9 @@ int log_enabled(enum log_level level)
     return (int)level <= atomic_load_explicit(&level_in_force, memory_order_relaxed);
 }
 
-/* Builds the line from what the caller formatted. */
+/* Builds the line from what the caller formatted with pattern. */
 static void log_render(struct line *line, enum log_level level, const char *module,
-                       const char *rendered)
+                       const char *pattern, const char *rendered)
 {
     enum log_format form =
         (enum log_format)atomic_load_explicit(&format_in_force, memory_order_relaxed);
@@ -230,7 +330,7 @@ static void log_render(struct line *line, enum log_level level, const char *modu
     log_put_word(line, form, "level", level_words[level]);
     log_put_word(line, form, "module", module);
     log_put_field(line, form, (struct slice){"msg", 3}, (struct slice){rendered, text_len}, true);
-    log_put_pairs(line, form, pairs);
+    log_put_pairs(line, form, pattern, pairs);
     line->cut = line->cut || strlen(rendered) == RENDERED_BYTES - 1;
     log_finish(line, form);
 }
@@ -249,7 +349,7 @@ void log_write(enum log_level level, const char *module, const char *format, ...
     wanted = vsnprintf(rendered, sizeof(rendered), format, args);
     va_end(args);
     if (wanted >= 0) {
-        log_render(&line, level, module, rendered);
+        log_render(&line, level, module, format, rendered);
         log_sink_put(line.data, line.len);
     }
     errno = saved_errno;
@@ -258,12 +358,13 @@ void log_write(enum log_level level, const char *module, const char *format, ...
 /* Builds the line that says how many lines are missing, whatever level is in force. */
 static size_t log_render_gap(uint64_t count, char out[LOG_SINK_LINE_MAX])
 {
+    static const char pattern[] =
+        "log lines dropped, because standard error did not take them lines=%" PRIu64;
     char rendered[128];
     struct line line;
 
-    snprintf(rendered, sizeof(rendered),
-             "log lines dropped, because standard error did not take them lines=%" PRIu64, count);
-    log_render(&line, LOG_LEVEL_WARN, "log", rendered);
+    snprintf(rendered, sizeof(rendered), pattern, count);
+    log_render(&line, LOG_LEVEL_WARN, "log", pattern, rendered);
     memcpy(out, line.data, line.len);
     return line.len;
 }
@@ -302,6 +403,24 @@ void log_flush(unsigned wait_ms)
 uint64_t log_dropped(void)
 {
     return log_sink_dropped();
+}
+
+int log_burst_pass(struct log_burst *burst, uint64_t now_ms, uint32_t per_s, uint64_t *suppressed)
+{
+    const uint64_t second = now_ms / 1000;
+    uint64_t window = atomic_load_explicit(&burst->window, memory_order_relaxed);
+    uint64_t next;
+
+    do {
+        next = window >> 32 == (second & UINT32_MAX) ? window + 1 : second << 32 | 1;
+        if ((next & UINT32_MAX) > per_s) {
+            atomic_fetch_add_explicit(&burst->held, 1, memory_order_relaxed);
+            return 0;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&burst->window, &window, next,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *suppressed = atomic_exchange_explicit(&burst->held, 0, memory_order_relaxed);
+    return 1;
 }
 
 int log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms,

@@ -20,6 +20,7 @@
 #include "alloy/log.h"
 
 #define MORE_MAX 512
+#define DEBUG_LINES_PER_S 500
 
 /* Balancers ask whether alloyd is ready every second, and want no event taken. */
 static bool account_is_refusal(const struct reply *reply)
@@ -99,14 +100,24 @@ static void account_log_refused(const struct conn *conn, const struct refusal_no
              account_stream_name(conn, note->stream), address, more, note->message, suppressed);
 }
 
-/* Of log.requests = all. */
-static void account_log_answered(struct conn *conn, const struct answer *answer, uint64_t now_ns)
+/* Of log.requests = all, and of level debug, which is limited. */
+static void account_log_answered(struct conn *conn, const struct answer *answer, uint64_t now_ns,
+                                 enum log_level level)
 {
     const struct reply *reply = &answer->reply;
     const uint32_t invalid = reply->errors != NULL ? reply->errors->invalid : 0;
     const double ms = (double)(now_ns - answer->begun_ns) / CLOCK_NS_PER_MS;
     struct refusal_note note;
     char address[ADDRESS_TEXT_MAX], more[MORE_MAX], why[REPLY_MESSAGE_MAX + 64] = "";
+    char held[40] = "";
+    static struct log_burst burst;
+    uint64_t suppressed = 0;
+
+    if (level == LOG_LEVEL_DEBUG &&
+        !log_burst_pass(&burst, now_ns / CLOCK_NS_PER_MS, DEBUG_LINES_PER_S, &suppressed))
+        return;
+    if (suppressed > 0)
+        snprintf(held, sizeof(held), " suppressed=%" PRIu64, suppressed);
 
     account_fill_request(conn, answer, &note);
     if (account_is_refusal(reply)) {
@@ -116,10 +127,12 @@ static void account_log_answered(struct conn *conn, const struct answer *answer,
     }
     address_format(&note.address, address);
     account_write_more(&note, more);
-    log_info("request answered status=%u stream=%s address=%s%s accepted=%" PRIu32
-             " duplicates=%" PRIu32 " invalid=%" PRIu32 " bytes=%zu ms=%.3f%s",
-             reply->status, account_stream_name(conn, answer->stream), address, more,
-             reply->accepted, reply->duplicates, invalid, answer->bytes, ms, why);
+    log_write(level, LOG_MODULE,
+              "%s status=%u stream=%s address=%s%s accepted=%" PRIu32 " duplicates=%" PRIu32
+              " invalid=%" PRIu32 " bytes=%zu ms=%.3f%s%s",
+              level == LOG_LEVEL_DEBUG ? "answer sent" : "request answered", reply->status,
+              account_stream_name(conn, answer->stream), address, more, reply->accepted,
+              reply->duplicates, invalid, answer->bytes, ms, why, held);
 }
 
 static void account_refusal(struct conn *conn, const struct answer *answer)
@@ -157,7 +170,9 @@ static void account_tell(struct conn *conn, const struct answer *answer, uint64_
     if (unlikely(answer->reply.error != ERROR_NONE))
         account_refusal(conn, answer);
     if (unlikely(config->log_requests == CONFIG_LOG_ALL))
-        account_log_answered(conn, answer, now_ns);
+        account_log_answered(conn, answer, now_ns, LOG_LEVEL_INFO);
+    else if (unlikely(log_enabled(LOG_LEVEL_DEBUG)))
+        account_log_answered(conn, answer, now_ns, LOG_LEVEL_DEBUG);
 }
 
 void account_answer(struct conn *conn, struct answer *answer, uint64_t now_ns)

@@ -230,6 +230,7 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         return;
     }
     insert_move(insert, INSERT_SENT);
+    flusher_tell_sent(flusher, insert);
     if (insert->sent_ns == 0)
         insert->sent_ns = (int64_t)clock_mono_ns();
     /* What was out when the table broke proves nothing, though its success comes after a refusal.

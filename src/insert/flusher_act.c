@@ -487,6 +487,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         lane->out--;
     if (reading.class == INSERT_BAD_ROWS || reading.class == INSERT_SPLIT)
         lane_judged(lane);
+    flusher_tell_answer(flusher, transfer, &reading);
     flusher_tell_error(flusher, transfer, &reading);
     insert->tried_ns = transfer->started_ns;
     flusher_act_note(insert, &reading, no_table);

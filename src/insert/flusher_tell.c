@@ -437,6 +437,28 @@ void flusher_tell_insert(struct flusher *flusher, const struct insert *insert, u
     METRIC_LANE_OBSERVE(metrics, insert->stream, insert_bytes, metrics_bounds_bytes, insert->bytes);
 }
 
+void flusher_tell_sent(const struct flusher *flusher, const struct insert *insert)
+{
+    log_debug("insert sent stream=%s insert=%" PRIu64 " rows=%zu bytes=%" PRIu64
+              " async=%s aside=%s",
+              flusher_config(flusher)->streams[insert->stream].name, insert->id & ~INSERT_ID_ASYNC,
+              insert->count, (uint64_t)insert->bytes, insert->async ? "yes" : "no",
+              insert->aside ? "yes" : "no");
+}
+
+void flusher_tell_answer(const struct flusher *flusher, const struct transfer *transfer,
+                         const struct insert_reading *reading)
+{
+    const struct insert *insert = transfer->insert;
+
+    log_debug("insert answered stream=%s insert=%" PRIu64 " rows=%zu status=%ld code=%d class=%s "
+              "took_ms=%.1f",
+              flusher_config(flusher)->streams[insert->stream].name, insert->id & ~INSERT_ID_ASYNC,
+              insert->count, transfer->answer.status, reading->code,
+              insert_class_name(reading->class),
+              (double)(clock_mono_ns() - transfer->started_ns) / CLOCK_NS_PER_MS);
+}
+
 void flusher_tell_gauges(struct flusher *flusher)
 {
     struct metrics *metrics = flusher->parts.metrics;

@@ -47,6 +47,10 @@ void flusher_tell_error(struct flusher *flusher, const struct transfer *transfer
                         const struct insert_reading *reading);
 /* An insert was acknowledged after took_ns: counts it, its rows and bytes. */
 void flusher_tell_insert(struct flusher *flusher, const struct insert *insert, uint64_t took_ns);
+/* For level debug: an insert is sent, and what was answered to it. */
+void flusher_tell_sent(const struct flusher *flusher, const struct insert *insert);
+void flusher_tell_answer(const struct flusher *flusher, const struct transfer *transfer,
+                         const struct insert_reading *reading);
 /* Sets the gauges of all streams: what is out, and whether it goes in. */
 void flusher_tell_gauges(struct flusher *flusher);
 

@@ -113,6 +113,9 @@ int journal_create_segment(struct journal *journal, enum segment_kind kind,
     turned = journal->creation_failing != (err != 0);
     journal->creation_failing = err != 0;
     pthread_mutex_unlock(&journal->lock);
+    if (err == 0)
+        log_debug("segment made segment=%u bytes=%zu copies=%s", number, spec.size,
+                  kind == SEGMENT_COPIES ? "yes" : "no");
     /* We retry whenever somebody wants room, so log only when the trouble begins and ends. */
     if (turned && err != 0)
         log_error("segment cannot be created bytes=%zu error=\"%s\" action=retry",
@@ -190,6 +193,7 @@ void journal_drop_segment(struct journal *journal, struct segment *segment, bool
     const bool damaged = segment->damaged;
     int err = 0;
 
+    log_debug("segment dropped segment=%u kept=%s", number, keep ? "yes" : "no");
     segment_close(segment);
     KILL_POINT("segment_closed");
     if (!keep && damaged)

@@ -26,6 +26,7 @@
 #include "alloy/vacate.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -202,6 +203,10 @@ static void worker_sort_out(struct worker *worker, struct batch *batch)
         strange += worker->verdicts[i] == CLAIM_STRANGE;
         batch->records[kept++] = batch->records[i];
     }
+    log_debug("batch claimed stream=%s events=%" PRIu32 " unique=%" PRIu32 " duplicates=%zu "
+              "unclaimed=%" PRIu64,
+              config_current(worker->parts.config)->streams[batch->stream].name, batch->count, kept,
+              duplicates, unclaimed);
     batch->count = kept;
     METRIC_ADD(worker->metrics, events_unclaimed, unclaimed);
     worker_tell_strange(worker, batch->stream, strange);

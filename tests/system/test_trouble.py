@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trouble is told in time, in its own words, and once: in /readyz, in /metrics and in the log."""
 
+import json
 import signal
 import time
 
@@ -128,3 +129,48 @@ def test_each_change_of_state_is_one_line(make_alloyd, own_redis, own_clickhouse
     own_clickhouse.query("RENAME TABLE default.away TO default.events")
     alloyd.settled()
     assert len(lines(alloyd, "level=info", "stream is well again", "stream=events")) == 1
+
+
+def test_debug_tells_what_happens_at_each_station_in_json(make_alloyd, redis, clickhouse, table):
+    sections = sections_for(redis, clickhouse, table, log={"level": "debug", "format": "json"})
+    alloyd = make_alloyd(sections).start()
+    assert alloyd.post(harness.event("a-secret-id") + harness.event("another-id")).status == 202
+    assert alloyd.post("{").status == 400
+    alloyd.settled()
+
+    def said(message):
+        return [line for line in map(json.loads, alloyd.log().splitlines()) if line["msg"] == message]
+
+    taken, refused = said("answer sent")
+    assert (taken["level"], taken["status"], taken["accepted"], taken["stream"]) == ("debug", 202, 2, "events")
+    assert isinstance(taken["ms"], float) and isinstance(taken["bytes"], int)
+    assert (refused["status"], refused["error"], refused["offset"]) == (400, "invalid_json", 1)
+    (batch,) = said("batch claimed")
+    assert (batch["events"], batch["unique"], batch["duplicates"], batch["unclaimed"]) == (2, 2, 0, 0)
+    (sent,), (answered,) = said("insert sent"), said("insert answered")
+    assert sent["rows"] == answered["rows"] == 2 and sent["insert"] == answered["insert"]
+    assert sent["aside"] is False and isinstance(sent["async"], bool) and isinstance(answered["took_ms"], float)
+    assert answered["class"] == "done" and answered["status"] == 200
+    assert said("segment made")[0]["bytes"] == 64 * 2**20
+    assert "a-secret-id" not in alloyd.log()
+
+    answers = len(said("answer sent"))
+    with alloyd.connect() as s:  # a flood is told at most 500 times a second
+        s.sendall(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" * 3000 + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        harness.read_all(s)
+    harness.wait_until(lambda: alloyd.metrics()['alloy_http_requests_total{code="404"}'] == 3000, "all answered")
+    assert 100 < len(said("answer sent")) - answers < 2500
+    time.sleep(1)
+    alloyd.post("{")
+    harness.wait_until(lambda: any("suppressed" in line for line in said("answer sent")), "what was held back")
+    assert alloyd.metrics()["alloy_log_dropped_total"] == 0
+
+
+def test_info_is_quiet_under_load(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, log={"level": "info"})).start()
+    before = len(alloyd.log().splitlines())
+    for i in range(200):
+        assert alloyd.post(harness.event(f"id-{i}")).status == 202
+    alloyd.settled()
+    after = alloyd.log().splitlines()[before:]
+    assert all(("redis is up" in line or "clickhouse is up" in line or "table looked at" in line) for line in after), after

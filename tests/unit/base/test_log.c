@@ -4,6 +4,7 @@
 #include "alloy/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -78,7 +79,7 @@ static void json_splits_text_and_pairs(void **state)
     log_error("insert rejected code=%d action=dead_letter", 27);
     assert_line(release(), "{\"time\":\"",
                 "\",\"level\":\"error\",\"module\":\"test\",\"msg\":\"insert rejected\","
-                "\"code\":\"27\",\"action\":\"dead_letter\"}\n");
+                "\"code\":27,\"action\":\"dead_letter\"}\n");
 }
 
 static void a_line_may_have_no_pairs_or_nothing_else(void **state)
@@ -90,7 +91,7 @@ static void a_line_may_have_no_pairs_or_nothing_else(void **state)
     capture(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
     log_info("a=1 b=");
     assert_line(release(), "{\"time\":\"",
-                "\",\"level\":\"info\",\"module\":\"test\",\"msg\":\"\",\"a\":\"1\",\"b\":\"\"}\n");
+                "\",\"level\":\"info\",\"module\":\"test\",\"msg\":\"\",\"a\":1,\"b\":\"\"}\n");
 }
 
 static void quoted_values_keep_spaces_quotes_and_equal_signs(void **state)
@@ -100,11 +101,49 @@ static void quoted_values_keep_spaces_quotes_and_equal_signs(void **state)
     log_info("x reason=\"%s\" n=%d", "say \"a=b\" \\ twice", 5);
     assert_line(release(), "{\"time\":\"",
                 "\",\"level\":\"info\",\"module\":\"test\",\"msg\":\"x\","
-                "\"reason\":\"say \\\"a=b\\\" \\\\ twice\",\"n\":\"5\"}\n");
+                "\"reason\":\"say \\\"a=b\\\" \\\\ twice\",\"n\":5}\n");
     capture(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
     log_info("x reason=%s n=%d", "No such file or directory", 5);
     assert_line(release(), "time=",
                 " level=info module=test msg=\"x\" reason=\"No such file or directory\" n=5\n");
+}
+
+static void json_has_numbers_and_booleans_and_names_are_strings(void **state)
+{
+    (void)state;
+    capture(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    log_info("x i=%d u=%zu p=%" PRIu64 " f=%.3f cold=%s clean=%s quoted=\"%s\" flags=%#x stream=%s "
+             "key=%s code=%s%s",
+             -3, (size_t)0, UINT64_MAX, 1.25, "yes", "no", "12", 17u, "12", "yes", "7",
+             " offset=12 tls=no zip=02134 size=5KiB version=26.7 partitioned=true");
+    assert_line(release(), "{\"time\":\"",
+                "\",\"level\":\"info\",\"module\":\"test\",\"msg\":\"x\","
+                "\"i\":-3,\"u\":0,\"p\":18446744073709551615,\"f\":1.250,\"cold\":true,"
+                "\"clean\":false,\"quoted\":\"12\",\"flags\":\"0x11\",\"stream\":\"12\","
+                "\"key\":\"yes\",\"code\":\"7\",\"offset\":12,\"tls\":false,"
+                "\"zip\":\"02134\",\"size\":\"5KiB\",\"version\":\"26.7\","
+                "\"partitioned\":true}\n");
+    capture(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    log_info("x i=%d clean=%s", 3, "no");
+    assert_line(release(), "time=", " level=info module=test msg=\"x\" i=3 clean=no\n");
+}
+
+static void a_burst_passes_so_many_lines_a_second(void **state)
+{
+    struct log_burst burst = {0};
+    uint64_t suppressed = 99;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_true(log_burst_pass(&burst, 5000 + (uint64_t)i, 3, &suppressed));
+        assert_int_equal(suppressed, 0);
+    }
+    assert_false(log_burst_pass(&burst, 5100, 3, &suppressed));
+    assert_false(log_burst_pass(&burst, 5999, 3, &suppressed));
+    assert_true(log_burst_pass(&burst, 6000, 3, &suppressed));
+    assert_int_equal(suppressed, 2);
+    assert_true(log_burst_pass(&burst, 6000, 3, &suppressed));
+    assert_int_equal(suppressed, 0);
 }
 
 static void control_bytes_and_bad_utf8_never_break_a_line(void **state)
@@ -155,8 +194,8 @@ static void long_lines_are_cut_marked_and_closed(void **state)
             assert_true(strlen(line) <= 4096);
             assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
             if (strlen(line) >= 4000 && strstr(line, "tail") == NULL)
-                assert_non_null(strstr(line, format == LOG_FORMAT_JSON ? "\",\"cut\":\"true\"}\n"
-                                                                       : " cut=true\n"));
+                assert_non_null(
+                    strstr(line, format == LOG_FORMAT_JSON ? "\",\"cut\":true}\n" : " cut=true\n"));
             else
                 assert_non_null(strstr(line, "tail"));
         }
@@ -562,6 +601,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logfmt_splits_text_and_pairs),
         cmocka_unit_test(json_splits_text_and_pairs),
+        cmocka_unit_test(json_has_numbers_and_booleans_and_names_are_strings),
+        cmocka_unit_test(a_burst_passes_so_many_lines_a_second),
         cmocka_unit_test(a_line_may_have_no_pairs_or_nothing_else),
         cmocka_unit_test(quoted_values_keep_spaces_quotes_and_equal_signs),
         cmocka_unit_test(control_bytes_and_bad_utf8_never_break_a_line),
