@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real proxies before alloyd: nginx and HAProxy, with the configurations that docs/examples/ shows."""
+"""Real proxies before alloyd: nginx, HAProxy and Caddy, with the configurations that docs/examples/ shows."""
 
 import os
 import re
@@ -91,6 +91,23 @@ class Nginx(Proxy):
 
     def start(self):
         self.spawn(["nginx", "-p", self.folder, "-e", "stderr", "-c", self.config])
+        self.wait_ready(self.answers)
+        return self
+
+
+class Caddy(Proxy):
+    """Caddy with the example, before one alloyd or two."""
+
+    def __init__(self, folder, alloyd, other=None):
+        super().__init__("caddy", folder)
+        ports = " ".join(f"127.0.0.1:{server.port}" for server in (alloyd, other) if server)
+        self.config.write_text("{\n\tadmin off\n}\n" + example(
+            "Caddyfile", (r"^:80 \{$", f":{self.port} {{"), (r"127\.0\.0\.1:8080 127\.0\.0\.1:8180", ports),
+            (r"health_interval 1s", "health_interval 100ms")))
+
+    def start(self):
+        self.spawn(["caddy", "run", "--adapter", "caddyfile", "--config", self.config],
+                   {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)})
         self.wait_ready(self.answers)
         return self
 

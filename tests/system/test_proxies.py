@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""alloyd behind nginx and HAProxy, as docs/examples/ configures them: requests come through as they are, and each client is
+"""alloyd behind nginx, HAProxy and Caddy, as docs/examples/ configures them: requests come through as they are, and each client is
 known by its own address."""
 
 import contextlib
@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import random
+import re
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ import pytest
 import harness
 from conftest import sections_for
 from harness import event
-from proxies import HAProxy, Nginx
+from proxies import Caddy, HAProxy, Nginx
 from test_http import BAD_HTTP, SECOND
 from test_tls import Authority, Door
 
@@ -31,6 +32,7 @@ WAYS = {
     "haproxy-v1": (HAProxy, {"sends": "send-proxy"}, {"proxy_protocol": "on"}),
     "haproxy-v2": (HAProxy, {}, {"proxy_protocol": "on"}),
     "haproxy-tcp": (HAProxy, {"mode": "tcp"}, {"proxy_protocol": "on"}),
+    "caddy": (Caddy, {}, {"trusted_proxies": "127.0.0.1"}),
 }
 
 
@@ -118,7 +120,9 @@ def test_who_expects_to_be_told_to_continue_is_told(behind):
         s.sendall(b"POST /v1/events HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
         assert harness.read_answer(s).status == 100
         s.sendall(body)
-        answer = harness.read_answer(s)
+        # Caddy says so itself, and passes on alloyd's word too.
+        while (answer := harness.read_answer(s)).status == 100:
+            pass
     assert (answer.status, answer.json) == (202, {"accepted": 1, "duplicates": 0})
 
 
@@ -129,7 +133,12 @@ def test_a_body_of_8_mib_is_taken_and_one_more_byte_is_413(behind):
     body += " " * (8 * MIB - len(body.encode()))
     answer = proxy.post(body)
     assert answer.status == 202 and answer.json["accepted"] > 5000, answer
-    answer = proxy.post(body + " ")
+    try:
+        answer = proxy.post(body + " ")
+    except ConnectionError:
+        # Caddy breaks off as soon as alloyd has refused, and may do so before its client has sent all.
+        assert isinstance(proxy, Caddy)
+        return
     assert answer.status == 413 and answer.json["error"] == "too_large", answer
     assert answer.headers["Content-Type"] == "application/json"
 
@@ -143,7 +152,7 @@ def test_refusals_come_through_as_they_are(behind, path, body, status, code):
     assert (answer.status, answer.json["error"]) == (status, code)
 
 
-@pytest.mark.parametrize("way", ["nginx", "haproxy-v2"])
+@pytest.mark.parametrize("way", ["nginx", "haproxy-v2", "caddy"])
 def test_a_503_comes_through_with_its_retry_after(make_alloyd, made, way):
     # The workers wait for a Redis that is not there, and the ring is full.
     alloyd = front(make_alloyd, ring={"capacity": 100}, worker={"threads": 1, "batch": 10}, drain={"timeout": "100ms"},
@@ -190,7 +199,7 @@ def test_nobody_smuggles_a_request_past_a_proxy(behind):
             with contextlib.suppress(OSError):
                 s.sendall(data + SECOND + b"POST /v1/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
                           b"Content-Length: 2\r\n\r\n{}")
-            answers = read_all_answers(s).count(b"HTTP/1.1 ")
+            answers = len(re.findall(rb"HTTP/1\.[01] \d{3} ", read_all_answers(s)))
         # Each request that alloyd has seen was answered to whom it came from: none is left for a stranger.
         assert requests_of(alloyd) - before <= answers, (data, answers)
         for _ in range(3):
@@ -293,7 +302,7 @@ def test_a_proxy_may_come_over_a_unix_socket(make_alloyd, made, clickhouse, tabl
     assert clients_of(clickhouse, alloyd, table_of_clients) == {"a": "127.0.0.5", "b": "127.0.0.6", "c": "127.0.0.1"}
 
 
-@pytest.mark.parametrize("way", ["nginx", "haproxy-v2"])
+@pytest.mark.parametrize("way", ["nginx", "haproxy-v2", "caddy"])
 def test_who_floods_is_limited_and_nobody_else_behind_the_same_proxy(make_alloyd, made, way):
     alloyd = front(make_alloyd, limits={"address_requests": 20})
     proxy = made(way, alloyd)
@@ -375,6 +384,33 @@ def send_until_taken(proxy, event_id, ends):
         assert answer.status in (502, 503, 504), answer
         time.sleep(0.02)
     raise AssertionError(f"nobody took {event_id}")
+
+
+def test_caddy_leaves_an_alloyd_that_drains_alone(make_alloyd, tmp_path):
+    first, second = (front(make_alloyd, drain={"linger": "1min"}, server={"trusted_proxies": "127.0.0.1"}) for _ in range(2))
+    first.start()
+    second.start()
+    proxy = Caddy(tmp_path, first, other=second)
+    try:
+        proxy.start()
+        first.signal(signal.SIGTERM)  # it still takes events, and says 503 at /readyz
+        harness.wait_until(lambda: first.admin("/readyz").status == 503, "the drain")
+
+        def left_alone():
+            before = first.books()["accepted"]
+            for _ in range(10):
+                assert proxy.post(new_event()).status == 202
+            return first.books()["accepted"] == before
+
+        harness.wait_until(left_alone, "all events at the second")
+        first.signal(signal.SIGTERM)
+        first.allow_exit = {0, 1}
+        first.wait()
+        second.kill()
+        answer = harness.wait_until(lambda: (a := proxy.post(new_event())).status == 503 and a, "a refusal")
+        assert (answer.headers["Retry-After"], answer.json["error"]) == ("1", "overloaded")
+    finally:
+        proxy.kill()
 
 
 def test_of_two_alloyd_one_is_killed_and_nothing_is_lost_or_doubled(make_alloyd, made, redis, clickhouse, table):
