@@ -146,6 +146,7 @@ struct config {
     struct tls *tls;                  /* NULL: server.tls_listen is empty */
     bool has_admin_key;               /* there is an admin.key_file */
     unsigned char admin_key_hash[KEYS_HASH_BYTES]; /* keys_hash() of its first line */
+    struct config_places *places;                  /* for config_print_place() */
     struct config *replaced; /* after a reload: the configuration before this one */
 };
 
@@ -161,6 +162,13 @@ struct config *config_load(const char *path, const char *const *overrides, size_
 void config_destroy(struct config *config); /* NULL is fine; frees replaced ones too */
 /* Whether each event's id is made of its own members, and of nothing else. */
 bool config_id_is_in_event(const struct config_stream *stream);
+
+/*
+ * Writes where a key was given, as problems are told: "FILE:LINE: "; "--set SECTION.KEY=VALUE: ";
+ * or "FILE: " for a default. key is "redis.url", or a stream's: "stream.NAME.table". The overrides
+ * of config_load() must still be there.
+ */
+void config_print_place(const struct config *config, const char *key, FILE *out);
 
 /* Writes the effective configuration as an INI file that can be read back; secrets are masked. */
 void config_dump(const struct config *config, FILE *out);

@@ -18,6 +18,7 @@
 #include "config_door.h"
 #include "config_file.h"
 #include "config_loader.h"
+#include "config_places.h"
 #include "config_stream.h"
 #include "config_value.h"
 #include "alloy/ini.h"
@@ -87,6 +88,7 @@ void config_destroy(struct config *config)
         if (replaced == NULL)
             config_free_frozen(config);
         config_door_fini(config);
+        config_places_destroy(config->places);
         free(config);
         config = replaced;
     }

@@ -14,6 +14,7 @@
 
 #include "config_check.h"
 #include "config_hint.h"
+#include "config_places.h"
 #include "config_stream.h"
 #include "config_value.h"
 #include "alloy/ini.h"
@@ -460,6 +461,8 @@ void config_file_load(struct config_loader *loader, const char *path, size_t ove
         config_apply_override(loader, -(int)i - 1, loader->overrides[i]);
     if (!loader->unread && !loader->out_of_memory)
         config_check(loader);
+    if (loader->problem_count == 0 && !config_places_keep(loader))
+        config_problem(loader, PLACE_NONE, "out of memory");
     for (int i = 0; i < loader->file_count; i++)
         free(loader->files[i]);
     for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++) {

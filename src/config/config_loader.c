@@ -11,6 +11,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "config_places.h"
+
 #define SECRET_MAX 1024 /* bytes of a password or key in a file */
 
 /* The reload column of config_keys.def. */
@@ -94,39 +96,12 @@ int config_find_stream(const struct config *config, const char *name)
     return -1;
 }
 
-/* Writes an override for a problem's message, without a secret's value, however the key was
- * spelled. */
-static void config_print_override(FILE *out, const char *override)
-{
-    size_t key_len = strcspn(override, "=");
-    bool secret = false;
-
-    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
-        secret = secret || (config_keys[i].secret && memmem(override, key_len, config_keys[i].name,
-                                                            strlen(config_keys[i].name)) != NULL);
-    if (secret && override[key_len] == '=')
-        fprintf(out, "--set %.*s=" CONFIG_MASK ": ", (int)key_len, override);
-    else
-        fprintf(out, "--set %s: ", override);
-}
-
-static void config_print_place(const struct config_loader *loader, int place)
-{
-    if (place < 0)
-        config_print_override(loader->problems, loader->overrides[-place - 1]);
-    else if (place > 0)
-        fprintf(loader->problems, "%s:%d: ", loader->files[place / PLACE_LINES],
-                place % PLACE_LINES);
-    else
-        fprintf(loader->problems, "%s: ", loader->files[0]);
-}
-
 void config_problem(struct config_loader *loader, int place, const char *format, ...)
 {
     va_list args;
 
     loader->problem_count++;
-    config_print_place(loader, place);
+    config_places_print(loader->files, loader->overrides, place, loader->problems);
     va_start(args, format);
     vfprintf(loader->problems, format, args);
     va_end(args);
@@ -137,7 +112,7 @@ void config_warning(struct config_loader *loader, int place, const char *format,
 {
     va_list args;
 
-    config_print_place(loader, place);
+    config_places_print(loader->files, loader->overrides, place, loader->problems);
     fputs("warning: ", loader->problems);
     va_start(args, format);
     vfprintf(loader->problems, format, args);

@@ -15,17 +15,20 @@
 
 #include "alloy/config.h"
 #include "alloy/config_schema.h"
+#include "alloy/connect_check.h"
 #include "daemon.h"
 
 #define CONFIG_PATH "/etc/alloy/alloy.ini"
 #define EXIT_USAGE 2
 #define OPTION_SCHEMA 256 /* options without a letter */
+#define OPTION_CONNECT 257
 
 struct command_line {
     const char *config_path;
     const char **overrides; /* room for every argument */
     size_t override_count;
     bool check;
+    bool connect;
     bool dump;
 };
 
@@ -33,6 +36,7 @@ static const struct option long_options[] = {
     {"config", required_argument, NULL, 'c'},
     {"set", required_argument, NULL, 'o'},
     {"check", no_argument, NULL, 't'},
+    {"connect", no_argument, NULL, OPTION_CONNECT},
     {"dump-config", no_argument, NULL, 'D'},
     {"config-schema", no_argument, NULL, OPTION_SCHEMA},
     {"version", no_argument, NULL, 'V'},
@@ -43,11 +47,13 @@ static const struct option long_options[] = {
 static const char help_text[] =
     "alloyd takes JSON events over HTTP and brings each of them to ClickHouse exactly once.\n"
     "\n"
-    "Usage: alloyd [-c FILE] [-o SECTION.KEY=VALUE]... [-t] [-D]\n"
+    "Usage: alloyd [-c FILE] [-o SECTION.KEY=VALUE]... [-t [--connect]] [-D]\n"
     "\n"
     "  -c, --config FILE            configuration file (default " CONFIG_PATH ")\n"
     "  -o, --set SECTION.KEY=VALUE  override one key of the file; may be repeated\n"
     "  -t, --check                  check the configuration, print every problem, and exit\n"
+    "      --connect                with --check: ask Redis and ClickHouse too, some seconds\n"
+    "                               at most, whether they are as this configuration needs them\n"
     "  -D, --dump-config            print the configuration in effect, and exit\n"
     "      --config-schema          print a JSON Schema of the configuration, and exit\n"
     "  -V, --version                print the version, and exit\n"
@@ -107,6 +113,9 @@ static int main_parse_command_line(int argc, char **argv, struct command_line *l
         case 't':
             line->check = true;
             break;
+        case OPTION_CONNECT:
+            line->connect = true;
+            break;
         case 'D':
             line->dump = true;
             break;
@@ -127,6 +136,10 @@ static int main_parse_command_line(int argc, char **argv, struct command_line *l
         fprintf(stderr, "alloyd: unexpected argument '%s'\n", argv[optind]);
         return main_refuse();
     }
+    if (line->connect && !line->check) {
+        fputs("alloyd: --connect goes with --check\n", stderr);
+        return main_refuse();
+    }
     return -1;
 }
 
@@ -141,6 +154,10 @@ static int main_run(const struct command_line *line)
 
     if (config == NULL)
         return EXIT_USAGE;
+    if (line->connect && connect_check(config, stderr) > 0) {
+        config_destroy(config);
+        return EXIT_USAGE;
+    }
     if (!line->check && !line->dump)
         return daemon_run(config, &options);
     /* With both, standard output must still read back as a configuration: "ok" is a comment. */

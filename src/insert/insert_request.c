@@ -341,3 +341,20 @@ char *insert_request_rows_url(const struct config *config, const struct config_s
     insert_request_put_setting(out, "wait_end_of_query", "1");
     return insert_request_finish(out, &text);
 }
+
+char *insert_request_query_url(const struct config *config, const char *query,
+                               const struct config_setting *settings, size_t count)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    insert_request_put_base(out, config);
+    insert_request_put_encoded(out, query);
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    for (size_t i = 0; i < count; i++)
+        insert_request_put_setting(out, settings[i].name, settings[i].value);
+    return insert_request_finish(out, &text);
+}

@@ -71,6 +71,10 @@ char *insert_request_trace_url(const struct config *config, const struct config_
 char *insert_request_rows_url(const struct config *config, const struct config_stream *stream,
                               uint64_t since_s, const char *structure);
 
+/* URL of any query, with settings. Returns owned (free()); NULL: out of memory. */
+char *insert_request_query_url(const struct config *config, const char *query,
+                               const struct config_setting *settings, size_t count);
+
 /* True when user or password are set: they go in the headers X-ClickHouse-User and
  * X-ClickHouse-Key, and we drop credentials in clickhouse.url. */
 bool insert_request_uses_headers(const struct config *config);

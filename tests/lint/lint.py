@@ -29,7 +29,7 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 LIBRARY_HOMES = {
     "event2/": {"folders": ("front", "admin")},
     "hiredis/": {"redis_link", "redis_dial", "redis_tls", "redis_wire"},
-    "curl/": {"transfer", "flusher", "flusher_private", "ctl_http"},
+    "curl/": {"transfer", "ask_clickhouse", "flusher", "flusher_private", "ctl_http"},
     "urcu": {"l1"},
     "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},

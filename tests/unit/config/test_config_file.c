@@ -92,11 +92,44 @@ static void values_name_environment_variables(void **state)
     free(text);
 }
 
+static const char *place_of(const struct config *config, const char *key)
+{
+    static char text[256];
+    FILE *out = fmemopen(text, sizeof(text), "w");
+
+    config_print_place(config, key, out);
+    fclose(out);
+    return text;
+}
+
+static void places_are_known_after_loading(void **state)
+{
+    static const char *const overrides[] = {"redis.url=redis://:geheim@h", "l1.capacity=5"};
+    struct config *config =
+        load_with("[stream.a]\n\ntable = d.t\n[clickhouse]\nuser = u\n", overrides, 2, CPUS);
+    char expected[128];
+
+    (void)state;
+    assert_non_null(config);
+    snprintf(expected, sizeof(expected), "%s:3: ", path);
+    assert_string_equal(place_of(config, "stream.a.table"), expected);
+    snprintf(expected, sizeof(expected), "%s:1: ", path);
+    assert_string_equal(place_of(config, "stream.a.id"), expected);
+    snprintf(expected, sizeof(expected), "%s:5: ", path);
+    assert_string_equal(place_of(config, "clickhouse.user"), expected);
+    snprintf(expected, sizeof(expected), "%s: ", path);
+    assert_string_equal(place_of(config, "clickhouse.url"), expected);
+    assert_string_equal(place_of(config, "redis.url"), "--set redis.url=********: ");
+    assert_string_equal(place_of(config, "l1.capacity"), "--set l1.capacity=5: ");
+    config_destroy(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_in_included_files_are_told_with_their_file),
         cmocka_unit_test(included_files_are_as_if_they_stood_there),
+        cmocka_unit_test(places_are_known_after_loading),
         cmocka_unit_test(values_name_environment_variables),
     };
 

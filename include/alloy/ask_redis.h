@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ask_redis.h - asks Redis one thing at a time and waits for the answer.
+ *
+ * Runs on: the thread that owns it.
+ */
+#ifndef ALLOY_ASK_REDIS_H
+#define ALLOY_ASK_REDIS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "alloy/base.h"
+
+#define ASK_REDIS_TEXTS_MAX 16
+#define ASK_REDIS_ROOM 32768
+#define ASK_REDIS_WHY_MAX 256
+
+enum ask_redis_result {
+    ASK_REDIS_OK,
+    ASK_REDIS_REFUSED, /* an error; why says which */
+    ASK_REDIS_LOST,    /* no answer in time, or no connection: nothing more can be asked */
+};
+
+struct ask_redis {
+    struct redis_link *link;
+    unsigned timeout_ms;          /* of each question */
+    char name[ASK_REDIS_WHY_MAX]; /* host:port or unix:/path */
+    /* the last answer: its strings and NULL for each nil, in order, those of an array too */
+    const char *texts[ASK_REDIS_TEXTS_MAX];
+    size_t count;
+    char room[ASK_REDIS_ROOM];
+    size_t used;
+    char why[ASK_REDIS_WHY_MAX]; /* of the last failure; one line */
+};
+
+/* Connects and logs in. False: it could not; why says so. ask_redis_close() in both cases. */
+bool ask_redis_open(struct ask_redis *ask, const char *url, unsigned timeout_ms);
+void ask_redis_close(struct ask_redis *ask);
+
+/* Sends a command of count words and waits for its answer. */
+enum ask_redis_result ask_redis(struct ask_redis *ask, const char *const *words, size_t count);
+/* The value of "name:value" in an answer of INFO; false: it is not there. */
+bool ask_redis_field(const struct ask_redis *ask, const char *name, char *out, size_t size);
+
+#endif
