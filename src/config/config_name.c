@@ -8,7 +8,7 @@
  *
  * Runs on: main thread. Owns: nothing.
  */
-#include "config_name.h"
+#include "alloy/config_name.h"
 
 #include <string.h>
 

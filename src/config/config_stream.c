@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "config_name.h"
+#include "alloy/config_name.h"
 #include "config_preset.h"
 #include "config_value.h"
 #include "alloy/text.h"

@@ -7,7 +7,7 @@
  *
  * Runs on: the thread that owns it. Owns: a curl handle and the last answer.
  */
-#include "ask_clickhouse.h"
+#include "alloy/ask_clickhouse.h"
 
 #include <string.h>
 #include <strings.h>

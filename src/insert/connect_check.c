@@ -17,7 +17,7 @@
 
 #include "alloy/ask_redis.h"
 #include "alloy/clock.h"
-#include "ask_clickhouse.h"
+#include "alloy/ask_clickhouse.h"
 #include "insert_request.h"
 #include "table_facts.h"
 

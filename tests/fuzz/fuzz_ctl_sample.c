@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fuzz_ctl_sample.c - any lines as sample events: each gets a table, within its bounds.
+ *
+ * Runs on: libFuzzer. Owns: nothing.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include "ctl_infer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct ctl_sample sample = {.columns = NULL};
+    struct ctl_table_plan plan;
+    FILE *file = size > 0 ? fmemopen((void *)(uintptr_t)data, size, "r") : NULL;
+
+    if (file == NULL)
+        return 0;
+    if (freopen("/dev/null", "w", stderr) == NULL)
+        return 0;
+    ALLOY_ASSERT(ctl_sample_read(&sample, file, "f"));
+    fclose(file);
+    for (int knows_json = 0; knows_json < 2; knows_json++) {
+        ALLOY_ASSERT(ctl_infer(&sample, NULL, knows_json, &plan));
+        ALLOY_ASSERT(plan.count == sample.count && plan.count <= CTL_SAMPLE_COLUMNS_MAX);
+        for (size_t i = 0; i < plan.count; i++) {
+            ALLOY_ASSERT(plan.columns[i].type[0] != '\0' && plan.columns[i].why[0] != '\0');
+            ALLOY_ASSERT(plan.columns[i].column->events <= sample.events);
+        }
+        ctl_infer_fini(&plan);
+    }
+    ctl_sample_fini(&sample);
+    return 0;
+}
