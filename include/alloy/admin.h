@@ -9,11 +9,13 @@
 #include <stdint.h>
 
 #include "alloy/front.h"
+#include "alloy/setbacks.h"
 
 struct admin;
 
 struct admin_parts {
     struct front_parts front;
+    struct setbacks *setbacks; /* NULL: nothing is known of ClickHouse */
     /* Has the events of a stream that ClickHouse refuses written to the dead letters. Returns 0, or
      * -ENOENT: there is no such stream. NULL: cannot be asked for. Called by the admin thread. */
     int64_t (*bury)(void *arg, const char *stream);

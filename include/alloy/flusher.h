@@ -20,6 +20,7 @@
 #include "alloy/metrics.h"
 #include "alloy/release.h"
 #include "alloy/voucher.h"
+#include "alloy/setbacks.h"
 
 struct flusher;
 
@@ -32,6 +33,7 @@ struct flusher_parts {
     struct metrics *metrics;
     struct release *release;              /* takes the dead-lettered records */
     const struct voucher_key *replay_key; /* as in struct burial_parts */
+    struct setbacks *setbacks; /* told what ClickHouse does not take; NULL: nobody asks */
     /* Called with the identity of a stream's table whenever ClickHouse has told it: the Keeper path
      * of a replicated table, else the UUID. Flusher thread; may be NULL. */
     void (*table_identity)(void *arg, size_t stream, const char *identity);

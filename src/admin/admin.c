@@ -35,6 +35,7 @@
 #include "lately.h"
 #include "readiness.h"
 #include "refusal_stats.h"
+#include "target_stats.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
@@ -222,6 +223,7 @@ static json_t *admin_stats_streams(const struct admin *admin)
 
         json_object_set_new(stream, "oldest_pending_ms",
                             admin_json_counter((uint64_t)(admin->view.oldest_s[i] * 1000)));
+        target_stats_stream(stream, &config->streams[i]);
         json_object_set_new(streams, config->streams[i].name, stream);
     }
     return streams;
@@ -311,6 +313,17 @@ static json_t *admin_stats_keys(const struct config *config)
     return keys;
 }
 
+static void admin_stats_setbacks(const struct admin *admin, json_t *stats)
+{
+    const struct config *config = config_current(admin->parts.front.config);
+    struct setbacks *setbacks = admin->parts.setbacks;
+
+    json_object_set_new(stats, "refused_inserts",
+                        refusal_stats_setbacks(setbacks, SETBACK_INSERT, config));
+    json_object_set_new(stats, "dead_letters",
+                        refusal_stats_setbacks(setbacks, SETBACK_LETTER, config));
+}
+
 static void admin_serve_stats(struct admin *admin, struct evhttp_request *request)
 {
     const struct front_parts *parts = &admin->parts.front;
@@ -337,6 +350,8 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
                                   admin_json_counter(journal_bytes_max(parts->journal))));
     json_object_set_new(stats, "dead_letter", admin_stats_dead_letter(view));
     json_object_set_new(stats, "refusals", refusal_stats_list(parts));
+    admin_stats_setbacks(admin, stats);
+    json_object_set_new(stats, "listen", target_stats_listen(config_current(parts->config)));
     json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * refusal_stats.c - what /stats tells of refused requests.
+ * refusal_stats.c - what /stats tells of refused requests, inserts and events.
  *
  * Runs on: the admin thread.
  * Owns: nothing.
@@ -51,6 +51,48 @@ json_t *refusal_stats_counts(const struct exposition_view *view, size_t stream)
                                 json_integer((json_int_t)n));
     }
     return counts;
+}
+
+/* What may quote an event was noted only while it was to be shown, and is shown only then. */
+static json_t *refusal_setback(const struct setback *setback, enum setback_kind kind,
+                               const struct config *config)
+{
+    const bool shown = config->admin_show_events;
+    char time[32], first[32];
+    json_t *json;
+
+    clock_format_iso(setback->time_ms, time);
+    clock_format_iso(setback->first_ms, first);
+    json = json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "time", time, "first", first, "times",
+                     (json_int_t)setback->times, "stream",
+                     setback->stream < config->stream_count ? config->streams[setback->stream].name
+                                                            : "",
+                     "code", refusal_number(setback->code != 0, (uint64_t)setback->code), "message",
+                     shown || setback->told ? refusal_text(setback->message) : json_null());
+    if (kind == SETBACK_LETTER) {
+        json_object_set_new(json, "event", shown ? refusal_text(setback->event) : json_null());
+        return json;
+    }
+    json_object_set_new(json, "class", json_string(setback->class));
+    json_object_set_new(json, "status",
+                        refusal_number(setback->status != 0, (uint64_t)setback->status));
+    json_object_set_new(json, "rows", json_integer((json_int_t)setback->rows));
+    return json;
+}
+
+json_t *refusal_stats_setbacks(struct setbacks *setbacks, enum setback_kind kind,
+                               const struct config *config)
+{
+    struct setback *entries = malloc(SETBACKS_KEPT * sizeof(*entries));
+    json_t *list = json_array();
+    size_t count = 0;
+
+    if (setbacks != NULL && entries != NULL)
+        count = setbacks_read(setbacks, kind, entries);
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, refusal_setback(&entries[i], kind, config));
+    free(entries);
+    return list;
 }
 
 json_t *refusal_stats_list(const struct front_parts *parts)

@@ -71,6 +71,7 @@ struct daemon {
     struct metrics *metrics;
     struct waiter_table *waiters;
     struct refusals *refusals;
+    struct setbacks *setbacks;
     struct journal *journal;
     struct ring *ring;
     struct l1 *l1;
@@ -193,7 +194,11 @@ static int64_t daemon_bury(void *arg, const char *stream)
 static int daemon_start_admin(struct daemon *daemon, char error[FRONT_ERROR_MAX])
 {
     const struct admin_parts parts = {
-        .front = daemon_front_parts(daemon), .bury = daemon_bury, .bury_arg = daemon};
+        .front = daemon_front_parts(daemon),
+        .setbacks = daemon->setbacks,
+        .bury = daemon_bury,
+        .bury_arg = daemon,
+    };
 
     return admin_start(&daemon->admin, &parts, error);
 }
@@ -230,12 +235,13 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     daemon->health = health_create();
     daemon->metrics = metrics_create();
     daemon->refusals = refusals_create();
+    daemon->setbacks = setbacks_create();
     daemon->waiters = waiter_table_create(config->server_max_waiting,
                                           config->ring_capacity > config->server_max_waiting
                                               ? config->ring_capacity
                                               : config->server_max_waiting);
     if (daemon->health == NULL || daemon->metrics == NULL || daemon->refusals == NULL ||
-        daemon->waiters == NULL)
+        daemon->setbacks == NULL || daemon->waiters == NULL)
         return -ENOMEM;
     err = daemon_open_journal(daemon, error);
     if (err != 0)
@@ -306,6 +312,7 @@ static int daemon_start_flusher(struct daemon *daemon, char error[JOURNAL_ERROR_
                                                 .metrics = daemon->metrics,
                                                 .release = daemon->release,
                                                 .replay_key = &daemon->replay_key,
+                                                .setbacks = daemon->setbacks,
                                                 .table_identity = daemon_tell_identity,
                                                 .arg = daemon->marks},
                         error);
@@ -431,6 +438,7 @@ static void daemon_stop(struct daemon *daemon)
     free(daemon->inherited);
     waiter_table_destroy(daemon->waiters);
     refusals_destroy(daemon->refusals);
+    setbacks_destroy(daemon->setbacks);
     if (daemon->metrics != NULL)
         metrics_destroy(daemon->metrics);
     if (daemon->health != NULL)

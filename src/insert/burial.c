@@ -210,6 +210,24 @@ static int burial_write_lines(struct burial *burial, size_t n)
     return err;
 }
 
+/* Notes a letter for the page: with the event only where the operator wants it. */
+static void burial_note(struct burial *burial, const struct row *row)
+{
+    const struct record *record = row->record;
+    const size_t skipped = 1u + record->columns_length; /* the brace, and the request's columns */
+    struct setback setback = {
+        .time_ms = clock_real_ms(), .rows = 1, .stream = record->stream, .code = row->code};
+
+    if (config_current(burial->parts.config)->admin_show_events && record->body_length >= skipped) {
+        setbacks_copy(setback.message, SETBACKS_MESSAGE_MAX,
+                      (struct slice){row->message, row->len});
+        setback.event[0] = '{';
+        setbacks_copy(setback.event + 1, SETBACKS_EVENT_MAX - 1,
+                      (struct slice){record->body + skipped, record->body_length - skipped});
+    }
+    setbacks_note(burial->parts.setbacks, SETBACK_LETTER, &setback);
+}
+
 /* The row's line is safe on disk: passes the record on. */
 static void burial_let_go(struct burial *burial, struct row *row)
 {
@@ -218,6 +236,7 @@ static void burial_let_go(struct burial *burial, struct row *row)
     const uint64_t ttl_ms = config->streams[row->record->stream].ttl_ms;
 
     KILL_POINT("dead_letter_written");
+    burial_note(burial, row);
     /* Waiters hear of the event once the record is DEAD, and must know the reason by then. */
     if (waiters != NULL)
         waiter_reason(waiters, row->record, row->code, (struct slice){row->message, row->len});

@@ -19,6 +19,7 @@
 #include "alloy/metrics.h"
 #include "alloy/release.h"
 #include "alloy/voucher.h"
+#include "alloy/setbacks.h"
 
 /* Most rows that wait. With messages of 1 KiB each that is about 11 MB. */
 #define BURIAL_MAX 10000
@@ -32,6 +33,7 @@ struct burial_parts {
     struct metrics *metrics;
     struct release *release;              /* takes the records once their lines are safe on disk */
     const struct voucher_key *replay_key; /* for letters that need it; NULL: none */
+    struct setbacks *setbacks;            /* told of each letter; NULL: nobody asks */
     /* Called when n records count in release_pending() and no longer here. Burial thread. */
     void (*settled)(void *arg, uint64_t n);
     void *arg;

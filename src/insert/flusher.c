@@ -503,6 +503,7 @@ static int flusher_start_burial(struct flusher *flusher, char error[FLUSHER_ERRO
         .metrics = flusher->parts.metrics,
         .release = flusher->parts.release,
         .replay_key = flusher->parts.replay_key,
+        .setbacks = flusher->parts.setbacks,
         .settled = flusher_settled,
         .arg = flusher,
     };

@@ -489,6 +489,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
         lane_judged(lane);
     flusher_tell_answer(flusher, transfer, &reading);
     flusher_tell_error(flusher, transfer, &reading);
+    flusher_tell_setback(flusher, transfer, &reading);
     insert->tried_ns = transfer->started_ns;
     flusher_act_note(insert, &reading, no_table);
     evidence = flusher_act_evidence(flusher, insert, expected, no_table);

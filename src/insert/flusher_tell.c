@@ -480,3 +480,29 @@ void flusher_tell_gauges(struct flusher *flusher)
     }
     METRIC_GAUGE_SET(metrics, clickhouse_inflight, all);
 }
+
+void flusher_tell_setback(struct flusher *flusher, const struct transfer *transfer,
+                          const struct insert_reading *reading)
+{
+    const struct insert *insert = transfer->insert;
+    struct setback setback = {
+        .time_ms = clock_real_ms(),
+        .rows = insert->count,
+        .stream = insert->stream,
+        .code = reading->code,
+        .status = (int)transfer->answer.status,
+        .class = insert_class_name(reading->class),
+    };
+    char words[LANE_MESSAGE_MAX];
+
+    /* A refused insert that is taken apart is one setback, and not a hundred. */
+    if (reading->class == INSERT_DONE || insert->part)
+        return;
+    /* What is wrong with table, rights or the link can be told: it is not about an event. */
+    setback.told = reading->class == INSERT_MISCONFIGURED || transfer->answer.status == 0;
+    if (setback.told || flusher_config(flusher)->admin_show_events) {
+        flusher_tell_words(transfer, words);
+        setbacks_copy(setback.message, SETBACKS_MESSAGE_MAX, (struct slice){words, strlen(words)});
+    }
+    setbacks_note(flusher->parts.setbacks, SETBACK_INSERT, &setback);
+}

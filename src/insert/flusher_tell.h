@@ -53,5 +53,8 @@ void flusher_tell_answer(const struct flusher *flusher, const struct transfer *t
                          const struct insert_reading *reading);
 /* Sets the gauges of all streams: what is out, and whether it goes in. */
 void flusher_tell_gauges(struct flusher *flusher);
+/* Notes for the page that an insert was not acknowledged. */
+void flusher_tell_setback(struct flusher *flusher, const struct transfer *transfer,
+                          const struct insert_reading *reading);
 
 #endif

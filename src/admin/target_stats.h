@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * target_stats.h - what /stats tells of where and how events are sent, for the page's first steps.
+ */
+#ifndef ALLOY_TARGET_STATS_H
+#define ALLOY_TARGET_STATS_H
+
+#include <jansson.h>
+
+#include "alloy/config.h"
+
+/* Adds to a stream's stats its first path, its table, and what makes its ids. */
+void target_stats_stream(json_t *stats, const struct config_stream *stream);
+
+/* Where events are taken: ["http://127.0.0.1:8080", "unix:/path"]. Returns owned. */
+json_t *target_stats_listen(const struct config *config);
+
+#endif
