@@ -77,6 +77,8 @@ static void admin_answer(struct evhttp_request *request, int status, const char 
 
     evhttp_add_header(headers, "Content-Type", type);
     evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
     if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
         /* To a HEAD evhttp would send the body too, and the client would take it for the next
          * answer. */
@@ -351,6 +353,8 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
     json_object_set_new(stats, "dead_letter", admin_stats_dead_letter(view));
     json_object_set_new(stats, "refusals", refusal_stats_list(parts));
     admin_stats_setbacks(admin, stats);
+    json_object_set_new(json_object_get(stats, "redis"), "used",
+                        json_boolean(config_current(parts->config)->redis_url[0] != '\0'));
     json_object_set_new(stats, "listen", target_stats_listen(config_current(parts->config)));
     json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);
@@ -404,7 +408,8 @@ static void admin_serve_dashboard(struct admin *admin, struct evhttp_request *re
         evhttp_add_header(evhttp_request_get_output_headers(request), "Set-Cookie", cookie);
     evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Security-Policy",
                       "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-                      " base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+                      " img-src 'self'; base-uri 'none'; form-action 'none';"
+                      " frame-ancestors 'none'; require-trusted-types-for 'script'");
     admin_answer_constant(request, 200, file->type, (struct slice){file->data, file->len});
 }
 

@@ -13,20 +13,31 @@
 
 #include "alloy/base.h"
 
-static const char dashboard_page[] = {
+static const unsigned char dashboard_page[] = {
 #include "index.html.inc"
 };
-static const char dashboard_style[] = {
+static const unsigned char dashboard_style[] = {
 #include "style.css.inc"
 };
-static const char dashboard_script[] = {
+static const unsigned char dashboard_charts[] = {
+#include "chart.js.inc"
+};
+static const unsigned char dashboard_script[] = {
 #include "app.js.inc"
 };
+static const unsigned char dashboard_icon[] = {
+#include "icon.svg.inc"
+};
+
+/* What is no ASCII fits no char. */
+#define DATA(bytes) (const char *)(bytes), sizeof(bytes)
 
 static const struct dashboard_file dashboard_files[] = {
-    {"/", "text/html; charset=utf-8", dashboard_page, sizeof(dashboard_page)},
-    {"/style.css", "text/css; charset=utf-8", dashboard_style, sizeof(dashboard_style)},
-    {"/app.js", "text/javascript; charset=utf-8", dashboard_script, sizeof(dashboard_script)},
+    {"/", "text/html; charset=utf-8", DATA(dashboard_page)},
+    {"/style.css", "text/css; charset=utf-8", DATA(dashboard_style)},
+    {"/chart.js", "text/javascript; charset=utf-8", DATA(dashboard_charts)},
+    {"/app.js", "text/javascript; charset=utf-8", DATA(dashboard_script)},
+    {"/icon.svg", "image/svg+xml", DATA(dashboard_icon)},
 };
 
 const struct dashboard_file *dashboard_find(const char *path)

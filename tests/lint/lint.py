@@ -53,7 +53,7 @@ FORBIDDEN_WORDS = [
     (re.compile(r"(?<![\w.])/(work|workspace|workdir)/"), "a path of somebody's workplace"),
     (re.compile(r"(?<![\w.])/(home|Users)/[a-z]"), "a path of somebody's home"),
     (re.compile(r"(?<![\w.])/root/"), "a path of somebody's home"),
-    (re.compile(r"(?<!scope=\")(?<!\.)\bsessions?\b(?!-storage|=)", re.I), "says when it was written, not what is"),
+    (re.compile(r"(?<!scope=\")(?<![./])\bsessions?\b(?!-storage|=)", re.I), "says when it was written, not what is"),
     (re.compile(r"\b(registry\.(npmjs\.org|yarnpkg\.com)|files\.pythonhosted\.org|pypi\.org|deb\.debian\.org)\b"),
      "a registry's host: use its client"),
     (re.compile(r"\b(FACTS|CONTRACT|DESIGN)(\.md)?\b"), "a document that is not here"),
