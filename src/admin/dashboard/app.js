@@ -244,7 +244,7 @@ function showFirst(s) {
   reach.push(reach.pop() + x.path.replace(/\*$/, "hello"));
   const words = ["curl -i", ...reach, ...headers.map(h => "-H " + quote(h)),
     ...(Object.keys(s.keys).length ? ["-H 'Authorization: Bearer YOUR_KEY'"] : []), "-d " + quote(body)];
-  $("first-where").textContent = `alloyd is ready for events of the stream ${name}. Send it one:`;
+  $("first-where").textContent = `alloyd waits for events of the stream “${name}”. Send it one:`;
   if ($("curl").textContent !== words.join(" ")) $("curl").textContent = words.join(" ");
   $("select").textContent = `SELECT * FROM ${x.table}`;
 }
@@ -294,7 +294,7 @@ const charts = [
     {key: "received", label: "received", color: "blue"}, {key: "inserted", label: "inserted", color: "green"},
     {key: "duplicates", label: "duplicates", color: "grey"}]},
   {title: "Refused", unit: " /s", format: count, least: 1, mean: true, series: [
-    {key: "refused", label: "requests", color: "red"}, {key: "rejected", label: "events rejected", color: "amber"},
+    {key: "refused", label: "requests", color: "red"}, {key: "rejected", label: "rejected", color: "amber"},
     {key: "dead_lettered", label: "dead letters", color: "violet"}]},
   {title: "Events that wait", format: count, least: 1, series: [{key: "pending", label: "in the journal alone", color: "amber"}]},
   {title: "Age of the oldest that waits", format: seconds, least: .1, series: [{key: "lag", label: "waits for", color: "amber"}]},
@@ -356,7 +356,7 @@ function tile(name, value, unit, more, {kind = "", part} = {}) {
     meter.value = part;
     div.append(meter);
   }
-  div.append(element("em", {}, more));
+  div.append(element("em", {}, more.replace(/([\d<]) /g, "$1\u00a0")));
   return div;
 }
 
@@ -366,6 +366,7 @@ function lately(key) {
   return values.length ? values.reduce((a, b) => a + b) / values.length : null;
 }
 
+const age = s => s < 1 ? "< 1 s" : seconds(Math.floor(s));
 const latest = key => past.figures && past.figures[key].length ? past.figures[key].at(-1) : null;
 // "12.3 ms" as ["12.3", "ms"]
 const split = text => /^(.*?)(?: ([^ ]*))?$/.exec(text).slice(1);
@@ -377,16 +378,16 @@ function showTiles(s) {
     .reduce((n, [, x]) => n + x.books.pending, 0);
   const [time, unit] = p99 === null ? ["–", ""] : split(seconds(p99));
   const [size, sizeUnit] = split(bytes(s.journal.bytes));
-  const redis = s.redis.seconds.count ? seconds(s.redis.seconds.sum / s.redis.seconds.count) + " an exchange" : "";
+  const redis = s.redis.seconds.count ? seconds(s.redis.seconds.sum / s.redis.seconds.count) + " each" : "";
   $("tiles").replaceChildren(
     tile("Received", perSecond("received"), "/s", "events"),
     tile("Inserted", perSecond("inserted"), "/s", "rows"),
     tile("Refused", perSecond("refused"), "/s", "requests", {kind: refused > 0 ? "warn" : ""}),
     tile("Waiting", count(waiting), "", lag === null || waiting === 0 ? "events" : "events, the oldest " + seconds(lag)),
-    tile("Request, p99", time, unit, p50 === null ? "no request now" : "half below " + seconds(p50)),
+    tile("Request, p99", time, unit, p50 === null ? "none now" : "p50 " + seconds(p50)),
     tile("Journal", size, sizeUnit, "of " + bytes(s.journal.bytes_max),
       {part: s.journal.bytes / s.journal.bytes_max, kind: s.journal.bytes > .8 * s.journal.bytes_max ? "warn" : ""}),
-    tile("ClickHouse", s.clickhouse.up ? "up" : "down", "", s.clickhouse.inserts ? `last insert ${seconds(Math.round(s.clickhouse.last_insert_age * 10) / 10)} ago` : "no insert yet",
+    tile("ClickHouse", s.clickhouse.up ? "up" : "down", "", s.clickhouse.inserts ? `insert ${age(s.clickhouse.last_insert_age)} ago` : "no insert yet",
       {kind: s.clickhouse.up ? "" : "bad"}),
     ...(s.redis.used ? [tile("Redis", s.redis.up ? "up" : "down", "", redis, {kind: s.redis.up ? "" : "bad"})] : []));
 }
