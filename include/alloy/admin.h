@@ -26,6 +26,8 @@ struct admin_parts {
  * admin.listen empty: 0 and NULL. */
 MUST_CHECK int admin_start(struct admin **admin, const struct admin_parts *parts,
                            char error[FRONT_ERROR_MAX]);
+/* As front_keep_sockets(). NULL is fine. Main thread. */
+MUST_CHECK int admin_keep_sockets(struct admin *admin, struct inherited *kept);
 void admin_stop(struct admin *admin); /* NULL is fine */
 
 #endif

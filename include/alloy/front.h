@@ -63,16 +63,26 @@ MUST_CHECK int front_start(struct front **front, const struct front_parts *parts
 /* The front's life, in this order; a phase may be left out. */
 enum front_phase {
     FRONT_SERVES,
-    FRONT_LINGERS, /* serves, and each answer says Connection: close */
-    FRONT_DRAINS,  /* has closed the listeners. Requests that begin on open connections get 503
-                    * draining and Connection: close */
+    FRONT_LINGERS,    /* serves, and each answer says Connection: close */
+    FRONT_LEAVES,     /* and closes connections that are idle for a second */
+    FRONT_HANDS_OVER, /* accepts no connection, and leaves the listeners open: connections wait in
+                       * them. On open connections it goes on as before */
+    FRONT_DRAINS,     /* has closed the listeners. Requests that begin on open connections get 503
+                       * draining and Connection: close */
 };
 
 /* Enters a later phase; the threads follow at once, each by itself. Main thread. */
 void front_enter(struct front *front, enum front_phase phase);
+/* True once all threads have. Any thread. */
+bool front_followed(const struct front *front);
 /* Connections still open; during a drain, only those whose last request began before the drain. Any
  * thread. */
 size_t front_connections(const struct front *front);
+/* Connections still open that were so when the front began to leave. Any thread. */
+size_t front_elders(const struct front *front);
+/* Adds a descriptor of each listening socket for the next life, and leaves the files of unix
+ * sockets to it. Before FRONT_DRAINS. Main thread. Returns 0, or -errno: not all of them. */
+MUST_CHECK int front_keep_sockets(struct front *front, struct inherited *kept);
 /* How many of these only wait for ClickHouse to have a request's events. Any thread. */
 size_t front_waiting(const struct front *front);
 /* Answers what still waits, closes what is open, ends and joins the threads, and frees the

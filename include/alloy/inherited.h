@@ -19,7 +19,7 @@
 #include "alloy/base.h"
 #include "alloy/config.h"
 
-#define INHERITED_MAX 512
+#define INHERITED_MAX 1024
 #define INHERITED_NAME_MAX 64
 #define INHERITED_ADDRESS_MAX 128
 #define INHERITED_ERROR_MAX 512
@@ -40,12 +40,13 @@ struct inherited {
     size_t count;
 };
 
+/* The name under which a socket of this kind is kept for the next life. */
+const char *inherited_kept_name(enum inherited_kind kind);
+/* True when there are kept sockets. */
+bool inherited_has_kept(const struct inherited *list);
 /* "127.0.0.1:8080", "[::1]:8080" or "unix:/path". */
 void inherited_format_address(const struct sockaddr *address, socklen_t len,
                               char name[INHERITED_ADDRESS_MAX]);
-/* The name under which a socket of this kind is kept for the next life. */
-const char *inherited_kept_name(enum inherited_kind kind);
-
 /*
  * Takes fd in any case, and says what it is for: by its name (event, tls, admin, or one of these
  * and a digit or punctuation behind it), else by its port or path, which is that of a configured
@@ -54,10 +55,16 @@ const char *inherited_kept_name(enum inherited_kind kind);
  */
 MUST_CHECK int inherited_add(struct inherited *list, int fd, const char *name,
                              const struct config *config, char error[INHERITED_ERROR_MAX]);
+/* Adds a descriptor of fd to what the next life is to have. Returns 0 or -errno. */
+MUST_CHECK int inherited_keep(struct inherited *list, int fd, enum inherited_kind kind);
+/* True when there are sockets that somebody else holds open too: given ones. */
+bool inherited_has_given(const struct inherited *list);
 /* True when given sockets take the place of the configured addresses of this kind. */
 bool inherited_replaces(const struct inherited *list, enum inherited_kind kind);
-/* Closes kept sockets that no configured address has taken, and logs each. Returns how many. */
-size_t inherited_close_rest(struct inherited *list);
+/* Closes kept sockets that no configured address has taken, and logs each. */
+void inherited_close_rest(struct inherited *list);
+/* Takes the kept ones out of the list, and closes those that are not taken. */
+void inherited_forget_kept(struct inherited *list);
 void inherited_close_all(struct inherited *list);
 
 #endif

@@ -76,6 +76,9 @@ void l1_distrust(struct l1 *l1);
 /* Leaves the ids in the folder, if there is one. Every l1_thread must have been destroyed. Not from
  * an RCU read section. */
 void l1_destroy(struct l1 *l1);
+/* The same at the end of the process, which need not free the table: that takes most of a second
+ * for a million ids, while clients wait for the next life. */
+void l1_abandon(struct l1 *l1);
 
 /* Registers the calling thread. Returns owned, by this thread (l1_thread_destroy()); NULL: out of
  * memory. */

@@ -27,6 +27,7 @@ struct listener {
     bool unlink;                  /* a unix socket's file, removed by listener_close_all() */
     bool shared;                  /* other threads accept from the same socket */
     bool copy;                    /* of a socket that is listed before it, or was given */
+    bool outlives;                /* somebody else will go on with the socket */
 };
 
 struct listener_wish {
@@ -51,6 +52,9 @@ struct listener_list {
  */
 MUST_CHECK int listener_open_all(struct listener_list *list, const struct listener_wish *wish,
                                  char error[LISTENER_ERROR_MAX]);
+/* Adds a descriptor of each socket to kept, for the next life; not of given ones, which it gets
+ * again. The files of unix sockets are no longer removed. Returns 0, or -errno: not all of them. */
+MUST_CHECK int listener_keep(struct listener_list *list, bool admin, struct inherited *kept);
 /* Closes every socket that is still open (fd >= 0), removes unix socket files, frees the list.
  * A second call is fine. */
 void listener_close_all(struct listener_list *list);

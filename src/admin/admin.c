@@ -11,6 +11,7 @@
 #include "alloy/admin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -627,17 +628,17 @@ static int admin_loop_create(struct admin *admin)
     return admin->gate ? 0 : -ENOMEM;
 }
 
-/* evhttp takes the sockets. */
+/* evhttp takes a descriptor of each socket; ours is for the next life. */
 static int admin_listeners_add(struct admin *admin)
 {
     for (size_t i = 0; i < admin->listeners.count; i++) {
-        struct listener *listener = &admin->listeners.items[i];
+        const int fd = fcntl(admin->listeners.items[i].fd, F_DUPFD_CLOEXEC, 3);
+        int err = fd < 0 ? -errno : gate_add(admin->gate, fd);
 
-        int err = gate_add(admin->gate, listener->fd);
-
-        if (err != 0)
+        if (err != 0) {
+            close(fd);
             return err;
-        listener->fd = -1;
+        }
     }
     return 0;
 }
@@ -718,6 +719,11 @@ int admin_start(struct admin **out, const struct admin_parts *parts, char error[
 free_admin:
     admin_free(admin);
     return err;
+}
+
+int admin_keep_sockets(struct admin *admin, struct inherited *kept)
+{
+    return admin == NULL ? 0 : listener_keep(&admin->listeners, true, kept);
 }
 
 void admin_stop(struct admin *admin)

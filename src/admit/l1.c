@@ -398,17 +398,44 @@ void l1_distrust(struct l1 *l1)
     l1->distrusted = true;
 }
 
-void l1_destroy(struct l1 *l1)
+static void l1_end(struct l1 *l1)
 {
-    bool saved;
-
-    if (!l1)
-        return;
     pthread_mutex_lock(&l1->lock);
     ALLOY_ASSERT(!l1->reclaiming);
     if (l1->current)
         l1_seal(l1);
     pthread_mutex_unlock(&l1->lock);
+}
+
+static void l1_close_files(struct l1 *l1)
+{
+    bool saved;
+
+    if (l1->spare)
+        l1_generation_free(l1, l1->spare, false);
+    saved = l1_close_generations(l1);
+    if (l1->files)
+        l1_files_close(l1->files, saved && !l1->distrusted);
+}
+
+void l1_abandon(struct l1 *l1)
+{
+    /* So that a leak checker finds it. */
+    static struct l1 *volatile abandoned;
+
+    if (!l1)
+        return;
+    l1_end(l1);
+    l1_close_files(l1);
+    abandoned = l1;
+    (void)abandoned;
+}
+
+void l1_destroy(struct l1 *l1)
+{
+    if (!l1)
+        return;
+    l1_end(l1);
     /* cds_lfht_destroy() wants an empty table. No other thread uses L1 any more, so there is no
      * grace period to wait for; we never use call_rcu(), so there is no rcu_barrier() either. */
     l1_rcu_enter();
@@ -417,11 +444,7 @@ void l1_destroy(struct l1 *l1)
     l1_rcu_leave();
     int failed = cds_lfht_destroy(l1->table, NULL);
     ALLOY_ASSERT(!failed);
-    if (l1->spare)
-        l1_generation_free(l1, l1->spare, false);
-    saved = l1_close_generations(l1);
-    if (l1->files)
-        l1_files_close(l1->files, saved && !l1->distrusted);
+    l1_close_files(l1);
     pthread_cond_destroy(&l1->reclaimed);
     pthread_mutex_destroy(&l1->lock);
     free(l1);

@@ -36,6 +36,7 @@
 #include "limits.h"
 #include "sdnotify.h"
 #include "signals.h"
+#include "successor.h"
 #include "alloy/waiter.h"
 #include "alloy/worker.h"
 
@@ -378,6 +379,15 @@ static int daemon_take_sockets(struct daemon *daemon, char error[INHERITED_ERROR
     return sdnotify_take_sockets(daemon->inherited, daemon_current(daemon), error);
 }
 
+/* Lets go of sockets that nobody needs any more. */
+static void daemon_settle_sockets(struct daemon *daemon)
+{
+    inherited_close_rest(daemon->inherited);
+    if (inherited_has_kept(daemon->inherited))
+        sdnotify_forget_sockets();
+    inherited_forget_kept(daemon->inherited);
+}
+
 /* Returns 0, -ECANCELED when TERM or INT came while we read the journal, or another -errno. */
 static int daemon_start(struct daemon *daemon)
 {
@@ -392,7 +402,7 @@ static int daemon_start(struct daemon *daemon)
     if (err == 0)
         err = daemon_start_front(daemon, error);
     if (err == 0)
-        (void)inherited_close_rest(daemon->inherited);
+        daemon_settle_sockets(daemon);
     if (err != 0 && err != -ECANCELED)
         log_error("cannot start reason=\"%s\"", error);
     return err;
@@ -408,6 +418,13 @@ static void daemon_stop_flusher(struct daemon *daemon)
     pthread_mutex_unlock(&daemon->flusher_lock);
     if (flusher != NULL)
         flusher_stop(flusher);
+}
+
+static void daemon_free_sockets(struct daemon *daemon)
+{
+    if (daemon->inherited != NULL)
+        inherited_close_all(daemon->inherited);
+    free(daemon->inherited);
 }
 
 /* Ends what runs, in the order of the flow, and frees it. Any part may be missing. */
@@ -428,14 +445,11 @@ static void daemon_stop(struct daemon *daemon)
     if (daemon->l1 != NULL && !journal_settle(daemon->journal))
         l1_distrust(daemon->l1);
     if (daemon->l1 != NULL)
-        l1_destroy(daemon->l1);
+        l1_abandon(daemon->l1);
     if (daemon->ring != NULL)
         ring_destroy(daemon->ring);
     if (daemon->journal != NULL)
         journal_close(daemon->journal);
-    if (daemon->inherited != NULL)
-        inherited_close_all(daemon->inherited);
-    free(daemon->inherited);
     waiter_table_destroy(daemon->waiters);
     refusals_destroy(daemon->refusals);
     setbacks_destroy(daemon->setbacks);
@@ -589,9 +603,46 @@ static void daemon_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
                  "The thread %s hangs: restart alloyd, and report this to its developers.", name);
 }
 
-/* Serves until TERM or INT. Pings systemd only while no thread hangs, so that systemd restarts us
- * if one does. */
-static void daemon_serve(struct daemon *daemon)
+/* A program or a configuration that cannot start must not take the place of one that serves. */
+static bool daemon_may_restart(struct daemon *daemon)
+{
+    char output[SUCCESSOR_OUTPUT_MAX];
+    char *rest = NULL;
+
+    if (successor_check(daemon->options->argv, output) == 0)
+        return true;
+    for (char *line = strtok_r(output, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest))
+        log_error("not restarted problem=\"%s\"", line);
+    return false;
+}
+
+/* Makes sure that the listening sockets outlive us. */
+static enum drain_end daemon_keep_sockets(struct daemon *daemon, enum signals_wish wish)
+{
+    const bool given = inherited_has_given(daemon->inherited);
+    int err;
+
+    inherited_forget_kept(daemon->inherited);
+    if (wish != SIGNALS_RESTART && sdnotify_store_max() == 0)
+        return given ? DRAIN_STOP_KEPT : DRAIN_STOP;
+    err = front_keep_sockets(daemon->front, daemon->inherited);
+    if (err == 0)
+        err = admin_keep_sockets(daemon->admin, daemon->inherited);
+    if (err != 0)
+        log_warn("cannot keep all listening sockets error=\"%s\"", strerror(-err));
+    if (wish == SIGNALS_RESTART)
+        return DRAIN_RESTART;
+    if (sdnotify_keep_sockets(daemon->inherited))
+        return DRAIN_STOP_KEPT;
+    log_warn("systemd does not keep the listening sockets");
+    inherited_forget_kept(daemon->inherited);
+    return given ? DRAIN_STOP_KEPT : DRAIN_STOP;
+}
+
+/* Serves until TERM or INT, or USR2. Pings systemd only while no thread hangs, so that systemd
+ * restarts us if one does. */
+static enum signals_wish daemon_serve(struct daemon *daemon)
 {
     const uint64_t ping_ms = sdnotify_watchdog_ms();
     const uint64_t timeout_ms = ping_ms > 0 && ping_ms / 2 < LOOK_MS ? ping_ms / 2 : LOOK_MS;
@@ -605,8 +656,12 @@ static void daemon_serve(struct daemon *daemon)
         case SIGNALS_RELOAD:
             daemon_reload(daemon);
             break;
+        case SIGNALS_RESTART:
+            if (daemon_may_restart(daemon))
+                return SIGNALS_RESTART;
+            break;
         case SIGNALS_STOP:
-            return;
+            return SIGNALS_STOP;
         case SIGNALS_NONE:
             break;
         }
@@ -640,8 +695,10 @@ int daemon_run(struct config *config, const struct daemon_options *options)
 {
     struct daemon daemon = {.options = options, .flusher_lock = PTHREAD_MUTEX_INITIALIZER};
     struct drain_parts parts;
+    bool restart = false;
     int status = 1, err;
 
+    successor_init();
     atomic_store_explicit(&daemon.config.current, config, memory_order_release);
     log_configure((enum log_level)config->log_level, (enum log_format)config->log_format);
     signal(SIGPIPE, SIG_IGN);
@@ -667,12 +724,20 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     } else if (err == 0) {
         log_info("serving");
         sdnotify_ready();
-        daemon_serve(&daemon);
+        const enum signals_wish wish = daemon_serve(&daemon);
+
         parts = daemon_drain_parts(&daemon);
-        status = drain_run(&parts);
+        status = drain_run(&parts, daemon_keep_sockets(&daemon, wish));
+        restart = wish == SIGNALS_RESTART && !signals_stop_wanted();
     }
     daemon_stop(&daemon);
-    log_info("stopped status=%d", status);
+    log_info("stopped status=%d%s", status, restart ? " then=restart" : "");
     log_stop(LOG_STOP_MS);
+    if (restart) {
+        err = successor_become(options->argv, daemon.inherited);
+        fprintf(stderr, "alloyd: cannot start the next life: %s\n", strerror(-err));
+        status = 1;
+    }
+    daemon_free_sockets(&daemon);
     return status;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * daemon.h - the life of alloyd: starts in order, serves, reloads on HUP, drains on TERM or INT,
- * stops.
+ * daemon.h - the life of alloyd: starts in order, serves, reloads on HUP, begins anew on USR2,
+ * drains on TERM or INT, stops.
  */
 #ifndef ALLOY_DAEMON_H
 #define ALLOY_DAEMON_H
@@ -17,6 +17,7 @@ struct daemon_options {
     const char *const *overrides;
     size_t override_count;
     size_t cpu_count;
+    char *const *argv; /* for the next life */
 };
 
 /* Takes config. Runs until drained; returns the exit status of the process: 0 or 1. Main thread. */

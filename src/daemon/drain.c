@@ -19,6 +19,11 @@
 #include "sdnotify.h"
 
 #define DRAIN_POLL_MS 5
+#define ELDERS_MS                                                                                 \
+    10000               /* longest wait for the connections that were there, and half of the time \
+                         */
+#define LAST_MS 2000    /* the same for those that came meanwhile, while nobody accepts */
+#define INSERTS_MS 5000 /* before a restart: for inserts, while nobody accepts */
 
 typedef bool (*drain_done_fn)(const struct drain_parts *parts);
 
@@ -49,6 +54,29 @@ static bool drain_flusher_done(const struct drain_parts *parts)
     return flusher_pending(parts->flusher) == 0 && release_pending(parts->release) == 0;
 }
 
+static bool drain_front_followed(const struct drain_parts *parts)
+{
+    return front_followed(parts->front);
+}
+
+static bool drain_elders_done(const struct drain_parts *parts)
+{
+    return front_elders(parts->front) <= front_waiting(parts->front);
+}
+
+/* systemd's watchdog goes on while we restart. */
+static void drain_ping(void)
+{
+    static uint64_t pinged_ms;
+    const uint64_t ping_ms = sdnotify_watchdog_ms();
+    const uint64_t now_ms = clock_mono_ms();
+
+    if (ping_ms == 0 || now_ms < pinged_ms + ping_ms)
+        return;
+    sdnotify_watchdog();
+    pinged_ms = now_ms;
+}
+
 /* Waits until done() or the deadline; done NULL: until the deadline. */
 static bool drain_wait(const struct drain_parts *parts, drain_done_fn done, uint64_t deadline_ms)
 {
@@ -57,6 +85,7 @@ static bool drain_wait(const struct drain_parts *parts, drain_done_fn done, uint
     while (done == NULL || !done(parts)) {
         if (clock_mono_ms() >= deadline_ms)
             return false;
+        drain_ping();
         (void)nanosleep(&step, NULL);
     }
     return true;
@@ -86,24 +115,62 @@ static int drain_tell(const struct drain_parts *parts, bool drained, uint64_t to
     return 1;
 }
 
-int drain_run(const struct drain_parts *parts)
+/* Lets the connections end one by one while the listening sockets stay open: until those that were
+ * there have ended we accept others, so that these wait as short as can be. */
+static void drain_hand_over(const struct drain_parts *parts, uint64_t deadline_ms)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    uint64_t elders_ms = now_ms + ELDERS_MS;
+    uint64_t last_ms;
+
+    if (elders_ms > now_ms + (deadline_ms - now_ms) / 2)
+        elders_ms = now_ms + (deadline_ms - now_ms) / 2;
+    front_enter(parts->front, FRONT_LEAVES);
+    (void)drain_wait(parts, drain_front_followed, elders_ms);
+    (void)drain_wait(parts, drain_elders_done, elders_ms);
+    front_enter(parts->front, FRONT_HANDS_OVER);
+    last_ms = clock_mono_ms() + LAST_MS;
+    (void)drain_wait(parts, drain_front_followed, deadline_ms);
+    (void)drain_wait(parts, drain_front_done, last_ms < deadline_ms ? last_ms : deadline_ms);
+}
+
+static void drain_begin(const struct drain_parts *parts, enum drain_end end, uint64_t linger_ms)
+{
+    const struct config *config = parts->config;
+
+    log_info("draining linger_ms=%" PRIu64 " timeout_ms=%" PRIu64 "%s", linger_ms,
+             config->drain_timeout_ms,
+             end == DRAIN_RESTART     ? " then=restart"
+             : end == DRAIN_STOP_KEPT ? " listening_sockets=kept"
+                                      : "");
+    if (end == DRAIN_RESTART) {
+        sdnotify_restarting(config->drain_timeout_ms);
+        return;
+    }
+    sdnotify_stopping(linger_ms + config->drain_timeout_ms);
+    health_raise(parts->health, "draining", true, "alloyd is shutting down");
+}
+
+int drain_run(const struct drain_parts *parts, enum drain_end end)
 {
     const struct config *config = parts->config;
     const uint64_t started_ms = clock_mono_ms();
-    const uint64_t lingered_ms = started_ms + config->drain_linger_ms;
-    const uint64_t deadline_ms = lingered_ms + config->drain_timeout_ms;
+    const uint64_t linger_ms = end == DRAIN_RESTART ? 0 : config->drain_linger_ms;
+    uint64_t deadline_ms = started_ms + linger_ms + config->drain_timeout_ms;
     bool drained;
 
-    log_info("draining linger_ms=%" PRIu64 " timeout_ms=%" PRIu64, config->drain_linger_ms,
-             config->drain_timeout_ms);
-    sdnotify_stopping(config->drain_linger_ms + config->drain_timeout_ms);
-    health_raise(parts->health, "draining", true, "alloyd is shutting down");
-    if (config->drain_linger_ms > 0) {
+    drain_begin(parts, end, linger_ms);
+    if (linger_ms > 0) {
         front_enter(parts->front, FRONT_LINGERS);
-        (void)drain_wait(parts, NULL, lingered_ms);
+        (void)drain_wait(parts, NULL, started_ms + linger_ms);
     }
+    if (end != DRAIN_STOP)
+        drain_hand_over(parts, deadline_ms);
     front_enter(parts->front, FRONT_DRAINS);
-    drained = drain_wait(parts, drain_front_done, deadline_ms);
+    if (end == DRAIN_RESTART && config->journal_mode == CONFIG_JOURNAL_FILE &&
+        deadline_ms > clock_mono_ms() + INSERTS_MS)
+        deadline_ms = clock_mono_ms() + INSERTS_MS;
+    drained = end != DRAIN_STOP || drain_wait(parts, drain_front_done, deadline_ms);
     drained = drain_wait(parts, drain_replay_done, deadline_ms) && drained;
     ring_close(parts->ring);
     drained = drain_wait(parts, drain_workers_done, deadline_ms) && drained;

@@ -34,7 +34,16 @@ struct drain_parts {
     struct journal *journal;
 };
 
-/* Returns the exit status of the process. Takes up to drain.linger and drain.timeout. */
-int drain_run(const struct drain_parts *parts);
+enum drain_end {
+    DRAIN_STOP,
+    DRAIN_STOP_KEPT, /* somebody else holds the listening sockets open: the next life will serve
+                      * whoever connects now, so nobody is refused */
+    DRAIN_RESTART,   /* the same, and the next life begins at once */
+};
+
+/* Returns the exit status of the process. Takes up to drain.linger (not for a restart) and
+ * drain.timeout. A restart that keeps its journal waits for inserts for a few seconds only: the
+ * next life goes on with them. */
+int drain_run(const struct drain_parts *parts, enum drain_end end);
 
 #endif

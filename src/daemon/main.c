@@ -25,6 +25,7 @@
 
 struct command_line {
     const char *config_path;
+    char *const *argv;
     const char **overrides; /* room for every argument */
     size_t override_count;
     bool check;
@@ -64,6 +65,7 @@ static const char help_text[] =
     "Signals:\n"
     "  TERM, INT  stop taking events, finish those at hand, and exit; a second one exits at once\n"
     "  HUP        read the configuration again and take over what needs no restart\n"
+    "  USR2       restart, or upgrade, in place: as a stop and a start, but no client is refused\n"
     "\n"
     "Exit status: 0 after a clean stop, 1 after a failure at run time,\n"
     "2 for a wrong command line or configuration.\n"
@@ -148,7 +150,8 @@ static int main_run(const struct command_line *line)
     struct daemon_options options = {.config_path = line->config_path,
                                      .overrides = line->overrides,
                                      .override_count = line->override_count,
-                                     .cpu_count = main_count_cpus()};
+                                     .cpu_count = main_count_cpus(),
+                                     .argv = line->argv};
     struct config *config = config_load(options.config_path, options.overrides,
                                         options.override_count, options.cpu_count, stderr);
 
@@ -171,7 +174,7 @@ static int main_run(const struct command_line *line)
 
 int main(int argc, char **argv)
 {
-    struct command_line line = {.config_path = CONFIG_PATH};
+    struct command_line line = {.config_path = CONFIG_PATH, .argv = argv};
     int status;
 
     line.overrides = calloc((size_t)argc + 1, sizeof(*line.overrides));

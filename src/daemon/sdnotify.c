@@ -57,6 +57,50 @@ void sdnotify_stopping(uint64_t drain_ms)
                (unsigned long long)((drain_ms + STOP_MARGIN_MS) * 1000));
 }
 
+void sdnotify_restarting(uint64_t drain_ms)
+{
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=restarting\nEXTEND_TIMEOUT_USEC=%llu",
+               (unsigned long long)(clock_mono_ns() / 1000),
+               (unsigned long long)((drain_ms + STOP_MARGIN_MS) * 1000));
+}
+
+size_t sdnotify_store_max(void)
+{
+    /* Since version 254 systemd says it itself; to older ones our unit does. */
+    const char *max = getenv("FDSTORE");
+
+    return getenv("NOTIFY_SOCKET") == NULL || max == NULL ? 0 : strtoul(max, NULL, 10);
+}
+
+bool sdnotify_keep_sockets(const struct inherited *kept)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < kept->count; i++)
+        count += !kept->sockets[i].given && kept->sockets[i].fd >= 0;
+    if (count == 0 || count > sdnotify_store_max())
+        return false;
+    for (size_t i = 0; i < kept->count; i++) {
+        const struct inherited_socket *one = &kept->sockets[i];
+        char state[sizeof("FDSTORE=1\nFDNAME=") + INHERITED_NAME_MAX];
+
+        if (one->given || one->fd < 0)
+            continue;
+        snprintf(state, sizeof(state), "FDSTORE=1\nFDNAME=%s", one->name);
+        if (sd_pid_notify_with_fds(0, 0, state, &one->fd, 1) <= 0)
+            return false;
+    }
+    return true;
+}
+
+void sdnotify_forget_sockets(void)
+{
+    if (sdnotify_store_max() == 0)
+        return;
+    for (int kind = 0; kind < INHERITED_KINDS; kind++)
+        sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", inherited_kept_name((enum inherited_kind)kind));
+}
+
 void sdnotify_reading(size_t segment, size_t segments)
 {
     sd_notifyf(0,

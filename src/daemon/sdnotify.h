@@ -6,6 +6,7 @@
 #ifndef ALLOY_SDNOTIFY_H
 #define ALLOY_SDNOTIFY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,14 @@ void sdnotify_reloading(void);
 /* We stop, within drain_ms; asks for that time if TimeoutStopSec is shorter. */
 void sdnotify_stopping(uint64_t drain_ms);
 /* Before sdnotify_ready(): says how far the start is, and asks for more time. */
+/* We become the next life of ourselves; the drain before it takes up to drain_ms. */
+void sdnotify_restarting(uint64_t drain_ms);
+/* How many sockets systemd would keep for the next life of the service; 0: none. */
+size_t sdnotify_store_max(void);
+/* Has it keep these. Returns whether it does. */
+bool sdnotify_keep_sockets(const struct inherited *kept);
+/* Has systemd forget what it has kept. */
+void sdnotify_forget_sockets(void);
 void sdnotify_reading(size_t segment, size_t segments);
 /* The interval in ms for sdnotify_watchdog(); 0: systemd wants none. */
 uint64_t sdnotify_watchdog_ms(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * signals.c - takes TERM, INT and HUP in every phase of the process, whatever main is doing.
+ * signals.c - takes TERM, INT, HUP and USR2 in every phase of the process, whatever main is doing.
  *
  * A pending signal cannot become pending twice: a main thread that reads a journal for a minute
  * would see one TERM when the operator has sent two. So a thread of its own takes each signal at
@@ -27,8 +27,9 @@
 static struct {
     sigset_t taken; /* constant after signals_start(), like the next */
     int wake_fd;
-    _Atomic bool stop;   /* release in the thread, acquire in main */
-    _Atomic bool reload; /* the same */
+    _Atomic bool stop;    /* release in the thread, acquire in main */
+    _Atomic bool reload;  /* the same */
+    _Atomic bool restart; /* the same */
 } signals;
 
 static void signals_wake_main(_Atomic bool *wish)
@@ -47,6 +48,8 @@ static void *signals_main(void *arg)
 
         if (number == SIGHUP) {
             signals_wake_main(&signals.reload);
+        } else if (number == SIGUSR2) {
+            signals_wake_main(&signals.restart);
         } else if (number > 0 && !signals_stop_wanted()) {
             signals_wake_main(&signals.stop);
         } else if (number > 0) {
@@ -68,6 +71,7 @@ int signals_start(void)
     sigaddset(&signals.taken, SIGTERM);
     sigaddset(&signals.taken, SIGINT);
     sigaddset(&signals.taken, SIGHUP);
+    sigaddset(&signals.taken, SIGUSR2);
     signals.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (signals.wake_fd < 0)
         return -errno;
@@ -77,6 +81,7 @@ int signals_start(void)
     sigaddset(&taken_too, SIGTERM);
     sigaddset(&taken_too, SIGINT);
     sigaddset(&taken_too, SIGHUP);
+    sigaddset(&taken_too, SIGUSR2);
     pthread_sigmask(SIG_SETMASK, &taken_too, NULL);
     if (err != 0)
         return err;
@@ -94,6 +99,8 @@ enum signals_wish signals_wait(uint64_t timeout_ms)
     (void)!read(signals.wake_fd, &count, sizeof(count));
     if (signals_stop_wanted())
         return SIGNALS_STOP;
+    if (atomic_exchange_explicit(&signals.restart, false, memory_order_acquire))
+        return SIGNALS_RESTART;
     return atomic_exchange_explicit(&signals.reload, false, memory_order_acquire) ? SIGNALS_RELOAD
                                                                                   : SIGNALS_NONE;
 }

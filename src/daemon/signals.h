@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * signals.h - takes TERM, INT and HUP in every phase of the process, whatever main is doing.
+ * signals.h - takes TERM, INT, HUP and USR2 in every phase of the process, whatever main is doing.
  */
 #ifndef ALLOY_SIGNALS_H
 #define ALLOY_SIGNALS_H
@@ -10,7 +10,7 @@
 
 #include "alloy/base.h"
 
-enum signals_wish { SIGNALS_NONE, SIGNALS_RELOAD, SIGNALS_STOP };
+enum signals_wish { SIGNALS_NONE, SIGNALS_RELOAD, SIGNALS_RESTART, SIGNALS_STOP };
 
 /* Blocks the signals in the caller, and so in all threads that it starts later, and starts a thread
  * that waits for them. The second TERM or INT ends the process at once, with status 1. Returns 0 or

@@ -54,7 +54,7 @@
 struct front_thread;
 
 struct front_listener {
-    struct event *event;
+    struct event *event;       /* NULL: left to the next life */
     struct listener *listener; /* fd -1 once closed */
     struct front_thread *thread;
 };
@@ -75,7 +75,7 @@ struct front_thread {
     uint64_t accept_again_ms; /* 0: the listeners are not paused */
     bool yielding; /* lets other threads accept from shared listeners, until the next tick */
     bool tick_due;
-    enum front_phase phase; /* that it has followed */
+    _Atomic int phase; /* enum front_phase that it has followed; release in front_follow() */
     struct journal_writer *writer;
     struct l1_thread *l1;
     struct waiter_inbox *inbox;
@@ -154,7 +154,8 @@ static void front_accept_pause(struct front_thread *thread)
         log_error("no descriptor for a connection error=\"%s\" suppressed=%llu", strerror(err),
                   (unsigned long long)suppressed);
     for (size_t i = 0; i < thread->listener_count; i++)
-        event_del(thread->listeners[i].event);
+        if (thread->listeners[i].event != NULL)
+            event_del(thread->listeners[i].event);
     thread->accept_again_ms = now_ms + ACCEPT_PAUSE_MS;
 }
 
@@ -166,7 +167,8 @@ static void front_accept_resume(struct front_thread *thread)
     thread->accept_again_ms = 0;
     thread->yielding = false;
     for (size_t i = 0; i < thread->listener_count; i++)
-        event_add(thread->listeners[i].event, NULL);
+        if (thread->listeners[i].event != NULL)
+            event_add(thread->listeners[i].event, NULL);
 }
 
 static void front_accept_some(struct front_listener *own)
@@ -223,36 +225,63 @@ static void front_on_acceptable(evutil_socket_t fd, short what, void *arg)
     front_accept_some(own);
 }
 
+/* Accepts no more. */
 static void front_listeners_close(struct front_thread *thread)
 {
     for (size_t i = 0; i < thread->listener_count; i++) {
+        if (thread->listeners[i].event == NULL)
+            continue;
         event_free(thread->listeners[i].event);
         close(thread->listeners[i].listener->fd);
         thread->listeners[i].listener->fd = -1;
     }
     thread->listener_count = 0;
     thread->accept_again_ms = 0;
+    thread->yielding = false;
+}
+
+/* Accepts no more from sockets that outlive us, and leaves them open: who connects waits for the
+ * next life. */
+static void front_listeners_leave(struct front_thread *thread)
+{
+    for (size_t i = 0; i < thread->listener_count; i++) {
+        struct front_listener *own = &thread->listeners[i];
+
+        if (!own->listener->outlives || own->event == NULL)
+            continue;
+        event_free(own->event);
+        own->event = NULL;
+    }
 }
 
 /* Does what the thread's new phase asks for. A phase may be left out: a later one implies it. */
 static void front_follow(struct front_thread *thread, enum front_phase phase)
 {
-    thread->phase = phase;
     switch (phase) {
     case FRONT_SERVES:
         break;
     case FRONT_LINGERS:
         conn_leave(thread->conns);
         break;
+    case FRONT_LEAVES:
+        conn_hasten(thread->conns);
+        break;
+    case FRONT_HANDS_OVER:
+        front_listeners_leave(thread);
+        conn_hasten(thread->conns);
+        break;
     case FRONT_DRAINS:
         /* Clients that have connected before the drain still get an answer. */
         for (size_t i = 0; i < thread->listener_count; i++)
-            front_accept_some(&thread->listeners[i]);
+            if (thread->listeners[i].event != NULL)
+                front_accept_some(&thread->listeners[i]);
         front_listeners_close(thread);
         conn_drain(thread->conns);
         break;
     }
     conn_turn_end(thread->conns);
+    /* release: pairs with the acquire in front_followed() */
+    atomic_store_explicit(&thread->phase, (int)phase, memory_order_release);
 }
 
 static void front_run(struct front_thread *thread)
@@ -266,7 +295,7 @@ static void front_run(struct front_thread *thread)
             (enum front_phase)atomic_load_explicit(&front->phase, memory_order_acquire);
         bool busy;
 
-        if (phase != thread->phase)
+        if (phase != (enum front_phase)atomic_load_explicit(&thread->phase, memory_order_relaxed))
             front_follow(thread, phase);
         busy = conn_turn_begin(thread->conns);
         pulse_beat(0);
@@ -557,9 +586,30 @@ void front_enter(struct front *front, enum front_phase phase)
         front_wake(&front->threads[i]);
 }
 
+bool front_followed(const struct front *front)
+{
+    const int phase = atomic_load_explicit(&front->phase, memory_order_relaxed);
+
+    /* acquire: pairs with the release in front_follow() */
+    for (unsigned i = 0; i < front->thread_count; i++)
+        if (atomic_load_explicit(&front->threads[i].phase, memory_order_acquire) != phase)
+            return false;
+    return true;
+}
+
 size_t front_connections(const struct front *front)
 {
     return atomic_load_explicit(&front->shared.connections, memory_order_relaxed);
+}
+
+size_t front_elders(const struct front *front)
+{
+    return atomic_load_explicit(&front->shared.elders, memory_order_relaxed);
+}
+
+int front_keep_sockets(struct front *front, struct inherited *kept)
+{
+    return listener_keep(&front->listeners, false, kept);
 }
 
 size_t front_waiting(const struct front *front)

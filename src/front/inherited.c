@@ -28,11 +28,6 @@ static const char *const kept_names[INHERITED_KINDS] = {[INHERITED_EVENT] = "kep
                                                         [INHERITED_TLS] = "kept-tls",
                                                         [INHERITED_ADMIN] = "kept-admin"};
 
-const char *inherited_kept_name(enum inherited_kind kind)
-{
-    return kept_names[kind];
-}
-
 void inherited_format_address(const struct sockaddr *address, socklen_t len,
                               char name[INHERITED_ADDRESS_MAX])
 {
@@ -193,6 +188,43 @@ int inherited_add(struct inherited *list, int fd, const char *name, const struct
     return 0;
 }
 
+int inherited_keep(struct inherited *list, int fd, enum inherited_kind kind)
+{
+    struct inherited_socket one = {.kind = kind, .len = sizeof(one.bound)};
+
+    if (list->count == INHERITED_MAX)
+        return -E2BIG;
+    if (getsockname(fd, (struct sockaddr *)&one.bound, &one.len) != 0)
+        return -errno;
+    one.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (one.fd < 0)
+        return -errno;
+    snprintf(one.name, sizeof(one.name), "%s", kept_names[kind]);
+    list->sockets[list->count++] = one;
+    return 0;
+}
+
+const char *inherited_kept_name(enum inherited_kind kind)
+{
+    return kept_names[kind];
+}
+
+bool inherited_has_kept(const struct inherited *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (!list->sockets[i].given)
+            return true;
+    return false;
+}
+
+bool inherited_has_given(const struct inherited *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->sockets[i].given)
+            return true;
+    return false;
+}
+
 bool inherited_replaces(const struct inherited *list, enum inherited_kind kind)
 {
     for (size_t i = 0; list != NULL && i < list->count; i++)
@@ -201,10 +233,8 @@ bool inherited_replaces(const struct inherited *list, enum inherited_kind kind)
     return false;
 }
 
-size_t inherited_close_rest(struct inherited *list)
+void inherited_close_rest(struct inherited *list)
 {
-    size_t closed = 0;
-
     for (size_t i = 0; i < list->count; i++) {
         struct inherited_socket *one = &list->sockets[i];
         char address[INHERITED_ADDRESS_MAX];
@@ -215,9 +245,22 @@ size_t inherited_close_rest(struct inherited *list)
         log_info("no longer listening address=\"%s\"", address);
         close(one->fd);
         one->fd = -1;
-        closed++;
     }
-    return closed;
+}
+
+void inherited_forget_kept(struct inherited *list)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct inherited_socket *one = &list->sockets[i];
+
+        if (one->given)
+            list->sockets[left++] = *one;
+        else if (one->fd >= 0)
+            close(one->fd);
+    }
+    list->count = left;
 }
 
 void inherited_close_all(struct inherited *list)

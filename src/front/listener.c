@@ -115,6 +115,7 @@ static int listener_add_inherited(struct listener_list *list, const struct liste
         return -ENOMEM;
     /* A given socket stays ours until the end, whatever becomes of its listeners. */
     listener->copy = one->given || number >= group->count;
+    listener->outlives = one->given;
     listener->fd = fcntl(one->fd, F_DUPFD_CLOEXEC, 3);
     if (listener->fd < 0)
         return -errno;
@@ -415,6 +416,25 @@ int listener_open_all(struct listener_list *list, const struct listener_wish *wi
     if (err != 0)
         listener_close_all(list);
     return err;
+}
+
+int listener_keep(struct listener_list *list, bool admin, struct inherited *kept)
+{
+    const struct listener_wish wish = {.admin = admin};
+
+    for (size_t i = 0; i < list->count; i++) {
+        struct listener *listener = &list->items[i];
+        int err;
+
+        listener->outlives = true;
+        if (listener->copy || listener->fd < 0)
+            continue;
+        err = inherited_keep(kept, listener->fd, listener_kind(&wish, listener->tls));
+        if (err != 0)
+            return err;
+        listener->unlink = false;
+    }
+    return 0;
 }
 
 void listener_close_all(struct listener_list *list)

@@ -37,7 +37,7 @@ import fcntl, os, sys
 given = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",") if fd]
 for i, fd in enumerate(given):
     os.dup2(fd, 3 + i)
-for fd in given:
+for fd in given + [int(fd) for fd in sys.argv[1].split(",") if fd and int(fd) >= 3 + len(given)]:
     os.close(fd)
 os.environ.update(LISTEN_FDS=str(len(given)), LISTEN_PID=sys.argv[3] or str(os.getpid()))
 if sys.argv[2]:
