@@ -62,6 +62,9 @@ void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t rece
  * that was last counted (each second), or -EINVAL: no such stream. Any thread; returns at once. */
 int64_t flusher_bury(struct flusher *flusher, size_t stream);
 
+/* Another configuration is in force: takes over server, credentials and tables at once. Any
+ * thread. */
+void flusher_reload(struct flusher *flusher);
 /* Ends the thread, joins it and frees everything. Inserts in flight are cut off; their records stay
  * LIVE and stamped. */
 void flusher_stop(struct flusher *flusher);

@@ -43,6 +43,8 @@ MUST_CHECK int marks_start(struct marks **marks, const struct marks_parts *parts
 /* Ends the thread, within redis.timeout, and frees everything. The caller has seen to it that
  * nobody calls marks_tell() or marks_ask() any more. NULL is fine. */
 void marks_stop(struct marks *marks);
+/* Another configuration is in force: looks at once, by its redis.url. NULL is fine. Any thread. */
+void marks_reload(struct marks *marks);
 
 /*
  * Tells which table a stream's events go to. identity is the same for all who insert into that

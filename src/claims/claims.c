@@ -85,7 +85,8 @@ struct job {
 struct claims {
     /* set before the first use, constant after */
     struct claims_parts parts;
-    struct redis_link *link; /* NULL: no Redis */
+    struct redis_link *link; /* NULL: no Redis. Of redis.url as it was when it was made: */
+    const char *url;
     size_t slice_max;
     size_t prefix_len;
 
@@ -635,13 +636,45 @@ static void claims_note_work(struct claims *claims)
         redis_link_close(claims->link); /* the next job will show */
 }
 
+/* Room for a window and one more command (an MGET with its last key, or AUTH with the whole URL),
+ * and for a probe: two commands for each stream that there may be. */
+static size_t claims_out_capacity(const struct config *config)
+{
+    const size_t key = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX;
+
+    return 2 * WINDOW_BYTES + key + UINT16_MAX + strlen(config->redis_url) + COMMAND_SLACK +
+           2 * CONFIG_STREAMS_MAX * (key + COMMAND_SLACK);
+}
+
+/* Takes over a redis.url that a reload has changed. */
+static void claims_follow(struct claims *claims)
+{
+    const struct config *config = config_current(claims->parts.config);
+    struct redis_link *link;
+
+    if (config->redis_url != claims->url && strcmp(config->redis_url, claims->url) != 0) {
+        link = redis_link_create(config->redis_url, claims_out_capacity(config), claims_on_element,
+                                 claims);
+        if (link == NULL)
+            return; /* again with the next job */
+        redis_link_destroy(claims->link);
+        claims->link = link;
+        backoff_reset(&claims->backoff);
+        claims->retry_at_ms = 0;
+        claims->down = true; /* until it is proven */
+    }
+    claims->url = config->redis_url;
+}
+
 /* Runs a job, if the breaker lets it. Every job can be done twice without harm. */
 static int claims_run_job(struct claims *claims, const struct job *job, uint64_t now_ms)
 {
     uint64_t started_ms = clock_mono_ms();
-    bool reused = redis_link_is_open(claims->link);
+    bool reused;
     int err;
 
+    claims_follow(claims);
+    reused = redis_link_is_open(claims->link);
     if (claims_is_cancelled(claims) || now_ms < claims->retry_at_ms)
         return -EAGAIN;
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
@@ -671,18 +704,6 @@ static bool claims_is_off(const struct claims *claims)
 
 /* ---- public ---- */
 
-/* Room for a window and one more command (an MGET with its last key, or AUTH with the whole URL),
- * or for a probe: two commands for each stream. */
-static size_t claims_out_capacity(const struct config *config)
-{
-    const size_t key = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX;
-    const size_t probe = 2 * config->stream_count * (key + COMMAND_SLACK);
-    const size_t window =
-        2 * WINDOW_BYTES + key + UINT16_MAX + strlen(config->redis_url) + COMMAND_SLACK;
-
-    return probe > window ? probe : window;
-}
-
 struct claims *claims_create(const struct claims_parts *parts)
 {
     const struct config *config = config_current(parts->config);
@@ -701,6 +722,7 @@ struct claims *claims_create(const struct claims_parts *parts)
         claims_destroy(claims);
         return NULL;
     }
+    claims->url = config->redis_url;
     claims->key_head = malloc(claims->prefix_len + CONFIG_STREAM_NAME_MAX + 1);
     claims->todo = malloc(claims->slice_max * sizeof(*claims->todo));
     if (claims->key_head == NULL || claims->todo == NULL)

@@ -129,8 +129,7 @@ struct mark_stream {
 };
 
 struct marks {
-    struct marks_parts parts; /* constant, like the next three */
-    struct redis_link *link;
+    struct marks_parts parts; /* constant, like the next two */
     size_t stream_count;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -139,6 +138,8 @@ struct marks {
     bool stop;
     bool news; /* marks_tell() has news */
     /* thread only */
+    struct redis_link *link; /* of redis.url as it was when it was made: */
+    const char *url;
     struct backoff backoff;
     struct mark_stream *reading; /* the stream whose reply comes next */
     bool read_mark;              /* with writes: the reply is about the mark, not the member */
@@ -455,15 +456,41 @@ static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
            (stale && strcmp(look->mark, look->member) == 0);
 }
 
+static size_t mark_out_capacity(const struct config *config)
+{
+    const size_t command = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
+                           2 * MARK_IDENTITY_MAX + COMMAND_SLACK;
+
+    return 2 * CONFIG_STREAMS_MAX * command + strlen(config->redis_url) + COMMAND_SLACK;
+}
+
+/* Makes the link, or another one when a reload has changed redis.url. Returns 0 or -ENOMEM. */
+static int mark_follow(struct marks *marks)
+{
+    const struct config *config = config_current(marks->parts.config);
+    struct redis_link *link;
+
+    if (marks->link != NULL && strcmp(config->redis_url, marks->url) == 0)
+        return 0;
+    link = redis_link_create(config->redis_url, mark_out_capacity(config), mark_on_element, marks);
+    if (link == NULL)
+        return -ENOMEM;
+    redis_link_destroy(marks->link);
+    marks->link = link;
+    marks->url = config->redis_url;
+    return 0;
+}
+
 /* Looks at all marks, and sets those that need it. Returns 0 or -errno. */
 static int mark_look_at_all(struct marks *marks)
 {
     const uint64_t timeout_ns =
         config_current(marks->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
-    int err = 0;
+    int err = mark_follow(marks);
 
-    redis_link_refresh(marks->link, timeout_ns);
-    if (!redis_link_is_open(marks->link))
+    if (err == 0)
+        redis_link_refresh(marks->link, timeout_ns);
+    if (err == 0 && !redis_link_is_open(marks->link))
         err = redis_link_open(marks->link, timeout_ns);
     if (err != 0)
         return err;
@@ -623,14 +650,6 @@ static void mark_free(struct marks *marks)
     free(marks);
 }
 
-static size_t mark_out_capacity(const struct config *config)
-{
-    const size_t command = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
-                           2 * MARK_IDENTITY_MAX + COMMAND_SLACK;
-
-    return 2 * config->stream_count * command + strlen(config->redis_url) + COMMAND_SLACK;
-}
-
 int marks_start(struct marks **out, const struct marks_parts *parts)
 {
     const struct config *config = config_current(parts->config);
@@ -655,9 +674,9 @@ int marks_start(struct marks **out, const struct marks_parts *parts)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&marks->wake, &attributes);
     pthread_condattr_destroy(&attributes);
-    marks->link =
-        redis_link_create(config->redis_url, mark_out_capacity(config), mark_on_element, marks);
-    err = marks->link == NULL ? -EINVAL : -pthread_create(&marks->thread, NULL, mark_run, marks);
+    err = mark_follow(marks);
+    if (err == 0)
+        err = -pthread_create(&marks->thread, NULL, mark_run, marks);
     if (err != 0) {
         mark_free(marks);
         return err;
@@ -677,6 +696,16 @@ void marks_stop(struct marks *marks)
     pthread_mutex_unlock(&marks->lock);
     pthread_join(marks->thread, NULL);
     mark_free(marks);
+}
+
+void marks_reload(struct marks *marks)
+{
+    if (marks == NULL)
+        return;
+    pthread_mutex_lock(&marks->lock);
+    marks->news = true;
+    pthread_cond_signal(&marks->wake);
+    pthread_mutex_unlock(&marks->lock);
 }
 
 void marks_tell(struct marks *marks, size_t number, const char *identity)

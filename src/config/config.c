@@ -42,7 +42,6 @@ static void config_free_frozen(struct config *config)
     }
     config_free_addresses(config->server_addresses, config->server_address_count);
     config_free_addresses(config->admin_addresses, config->admin_address_count);
-    free(config->clickhouse_password_resolved);
 }
 
 struct config *config_load(const char *path, const char *const *overrides, size_t override_count,
@@ -87,6 +86,7 @@ void config_destroy(struct config *config)
         }
         if (replaced == NULL)
             config_free_frozen(config);
+        free(config->clickhouse_password_resolved);
         config_door_fini(config);
         config_places_destroy(config->places);
         free(config);
@@ -246,6 +246,23 @@ static bool config_same_value(const struct config *a, const struct config *b,
     return config_get_value(a, key) == config_get_value(b, key);
 }
 
+static bool config_discards(const struct config *config)
+{
+    return strncmp(config->clickhouse_url, "discard:", strlen("discard:")) == 0;
+}
+
+/* With discard:, and without Redis, there are parts that do not exist: neither can begin or end
+ * while we run. */
+static bool config_needs_restart(const struct config *before, const struct config *after,
+                                 const struct config_key *key)
+{
+    if (key == &config_keys[KEY_clickhouse_url])
+        return config_discards(before) != config_discards(after);
+    if (key == &config_keys[KEY_redis_url])
+        return (*before->redis_url == '\0') != (*after->redis_url == '\0');
+    return !key->reload;
+}
+
 void config_compare(const struct config *before, const struct config *after,
                     config_changed_fn changed, void *arg)
 {
@@ -256,11 +273,12 @@ void config_compare(const struct config *before, const struct config *after,
         const struct config_key *key = &config_keys[i];
 
         if (!config_same_value(before, after, key))
-            config_tell(&listener, !key->reload, "%s.%s", key->section, key->name);
+            config_tell(&listener, config_needs_restart(before, after, key), "%s.%s", key->section,
+                        key->name);
         else if (key == file && *before->clickhouse_password_file != '\0' &&
                  strcmp(before->clickhouse_password_resolved,
                         after->clickhouse_password_resolved) != 0)
-            config_tell(&listener, true, "%s.%s", key->section,
+            config_tell(&listener, false, "%s.%s", key->section,
                         key->name); /* the contents of the password file differ */
         else if (config_door_file_differs(before, after, (enum config_key_id)i))
             config_tell(&listener, false, "%s.%s", key->section, key->name); /* the same */
@@ -288,7 +306,6 @@ static void config_freeze(struct config *next, const struct config *current)
     next->setting_count = current->setting_count;
     next->server_address_count = current->server_address_count;
     next->admin_address_count = current->admin_address_count;
-    next->clickhouse_password_resolved = current->clickhouse_password_resolved;
     for (size_t i = 0; i < next->stream_count; i++)
         next->streams[i].ttl_ms = ttl_ms[i];
     config_door_freeze(next, current);
@@ -296,7 +313,7 @@ static void config_freeze(struct config *next, const struct config *current)
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
         const struct config_key *key = &config_keys[i];
 
-        if (key->reload)
+        if (!config_needs_restart(current, next, key))
             continue;
         if (key->kind == KIND_STR) {
             free(*config_text_field(next, key));

@@ -580,6 +580,8 @@ static void daemon_reload(struct daemon *daemon)
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
         ring_wake(daemon->ring); /* a shorter linger takes effect at once */
+        flusher_reload(daemon->flusher);
+        marks_reload(daemon->marks);
         log_info("configuration reloaded file=%s", options->config_path);
     }
     free(text);

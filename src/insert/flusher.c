@@ -436,6 +436,59 @@ static int flusher_next_due(const struct flusher *flusher, uint64_t now)
     return due > now ? (int)(due - now) : 0;
 }
 
+static bool flusher_same_server(const struct config *a, const struct config *b)
+{
+    return strcmp(a->clickhouse_url, b->clickhouse_url) == 0 &&
+           strcmp(a->clickhouse_user, b->clickhouse_user) == 0 &&
+           strcmp(insert_request_password(a), insert_request_password(b)) == 0;
+}
+
+/* Puts the headers of a transfer that may still use them aside. */
+static void flusher_retire(struct flusher *flusher, struct curl_slist *headers)
+{
+    struct curl_slist *last = headers;
+
+    while (last->next != NULL)
+        last = last->next;
+    last->next = flusher->retired;
+    flusher->retired = headers;
+}
+
+/* Makes the headers of the configuration in force. False: out of memory; those of before stay. */
+static bool flusher_make_headers(struct flusher *flusher)
+{
+    const struct config *config = flusher_config(flusher);
+    struct curl_slist *headers = transfer_headers(config, TRANSFER_BYTES);
+    struct curl_slist *form_headers = transfer_headers(config, flusher->form_type);
+
+    if (headers == NULL || form_headers == NULL) {
+        curl_slist_free_all(headers);
+        curl_slist_free_all(form_headers);
+        return false;
+    }
+    if (flusher->headers != NULL)
+        flusher_retire(flusher, flusher->headers);
+    if (flusher->form_headers != NULL)
+        flusher_retire(flusher, flusher->form_headers);
+    flusher->headers = headers;
+    flusher->form_headers = form_headers;
+    return true;
+}
+
+/* Takes over what a reload has changed. */
+static void flusher_follow(struct flusher *flusher)
+{
+    const struct config *before = flusher->followed;
+    const struct config *config = flusher_config(flusher);
+    const bool same = config == before || flusher_same_server(before, config);
+
+    if (!same && !flusher_make_headers(flusher))
+        return; /* again in the next turn */
+    flusher->followed = config;
+    for (size_t i = 0; !same && i < flusher->lane_count; i++)
+        flusher_ask_renewed(flusher, &flusher->lanes[i]);
+}
+
 static void *flusher_run(void *arg)
 {
     struct flusher *flusher = arg;
@@ -446,6 +499,7 @@ static void *flusher_run(void *arg)
     while (!atomic_load_explicit(&flusher->stop, memory_order_acquire)) {
         uint64_t now;
         pulse_beat(0);
+        flusher_follow(flusher);
         curl_multi_perform(flusher->multi, &running);
         flusher_finish_transfers(flusher);
         flusher_take_inbox(flusher);
@@ -483,6 +537,7 @@ static void flusher_destroy(struct flusher *flusher)
     curl_multi_cleanup(flusher->multi);
     curl_slist_free_all(flusher->headers);
     curl_slist_free_all(flusher->form_headers);
+    curl_slist_free_all(flusher->retired);
     free(flusher);
 }
 
@@ -512,20 +567,20 @@ static int flusher_start_burial(struct flusher *flusher, char error[FLUSHER_ERRO
 }
 
 /* The boundary is one that no client can know. */
-static void flusher_make_form(struct flusher *flusher, const struct config *config)
+static void flusher_make_form(struct flusher *flusher)
 {
     uint64_t random[2];
-    char boundary[40], type[96];
+    char boundary[40];
 
     event_id_random(random, sizeof(random));
     snprintf(boundary, sizeof(boundary), "alloy%016" PRIx64 "%016" PRIx64, random[0], random[1]);
-    snprintf(type, sizeof(type), "multipart/form-data; boundary=%s", boundary);
+    snprintf(flusher->form_type, sizeof(flusher->form_type), "multipart/form-data; boundary=%s",
+             boundary);
     snprintf(flusher->form_head, sizeof(flusher->form_head),
              "--%s\r\nContent-Disposition: form-data; name=\"" INSERT_REQUEST_ROWS
              "\"; filename=\"rows\"\r\n\r\n",
              boundary);
     snprintf(flusher->form_tail, sizeof(flusher->form_tail), "\r\n--%s--\r\n", boundary);
-    flusher->form_headers = transfer_headers(config, type);
 }
 
 int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
@@ -540,6 +595,7 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
         return -ENOMEM;
     memset(started, 0, sizeof(*started));
     started->parts = *parts;
+    started->followed = config;
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
     started->up = -1;
     started->lane_count = config->stream_count;
@@ -552,11 +608,9 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->random |= 1; /* xorshift would stay at 0 for ever */
     curl_global_init(CURL_GLOBAL_DEFAULT);
     started->multi = curl_multi_init();
-    started->headers = transfer_headers(config, TRANSFER_BYTES);
-    flusher_make_form(started, config);
+    flusher_make_form(started);
     started->counters = metrics_thread_create(parts->metrics);
-    if (started->multi == NULL || started->headers == NULL || started->form_headers == NULL ||
-        started->counters == NULL)
+    if (started->multi == NULL || !flusher_make_headers(started) || started->counters == NULL)
         goto destroy_started;
     err = flusher_start_burial(started, error);
     if (err != 0)
@@ -612,6 +666,11 @@ int64_t flusher_bury(struct flusher *flusher, size_t stream)
     atomic_fetch_or_explicit(&flusher->bury_wanted, UINT64_C(1) << stream, memory_order_relaxed);
     curl_multi_wakeup(flusher->multi);
     return (int64_t)atomic_load_explicit(&flusher->kept[stream], memory_order_relaxed);
+}
+
+void flusher_reload(struct flusher *flusher)
+{
+    curl_multi_wakeup(flusher->multi);
 }
 
 void flusher_stop(struct flusher *flusher)

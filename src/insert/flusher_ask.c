@@ -40,6 +40,24 @@ void flusher_ask_anew(struct flusher *flusher, struct lane *lane)
         lane->probe_at_ms = lane->retry_at_ms;
 }
 
+static void flusher_ask_visit_all(void *arg, struct insert *insert)
+{
+    (void)arg;
+    insert->due_ms = 0;
+}
+
+void flusher_ask_renewed(struct flusher *flusher, struct lane *lane)
+{
+    lane->renewed_ns = clock_mono_ns();
+    lane->facts_read = false;
+    lane->retry_at_ms = 0;
+    lane->canary_at_ms = 0;
+    backoff_reset(&lane->backoff);
+    backoff_reset(&lane->probe_backoff);
+    flusher_ask_anew(flusher, lane);
+    lane_visit(lane, flusher_ask_visit_all, NULL);
+}
+
 static void flusher_ask_visit(void *arg, struct insert *insert)
 {
     (void)arg;
@@ -152,6 +170,10 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     char message[LANE_MESSAGE_MAX];
 
     lane->probing = false;
+    if (transfer->started_ns < lane->renewed_ns) {
+        lane->probe_at_ms = 0;
+        return;
+    }
     if (transfer->kind == TRANSFER_COLUMNS) {
         if (transfer_is_answered(transfer))
             flusher_ask_compare(flusher, lane, transfer->answer.body);

@@ -46,8 +46,11 @@ struct flusher {
     _Atomic bool stop;
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
+    const struct config *followed; /* whose server and tables are in use */
+    struct curl_slist *retired;    /* headers of earlier ones, that a transfer may use yet */
     struct curl_slist *headers;
     struct curl_slist *form_headers; /* of a form with one file; what stands around that: */
+    char form_type[96];
     char form_head[192];
     char form_tail[64];
     struct transfer *active; /* by ->next */

@@ -90,12 +90,14 @@ struct lane {
     uint64_t bytes_max;
     /* what is known of the table */
     struct table_facts facts;
-    bool facts_known;  /* facts are of the present server, or we know that it does not tell */
-    bool facts_read;   /* facts holds an answer */
-    uint64_t facts_ns; /* when we asked for it */
-    uint64_t lost_ns;  /* since when the facts are unknown */
-    uint64_t asked_ns; /* when we last asked */
-    uint32_t version;  /* changes with the table */
+    bool facts_known;    /* facts are of the present server, or we know that it does not tell */
+    bool facts_read;     /* facts holds an answer */
+    uint64_t facts_ns;   /* when we asked for it */
+    uint64_t lost_ns;    /* since when the facts are unknown */
+    uint64_t asked_ns;   /* when we last asked */
+    uint64_t renewed_ns; /* since when this server and table are the lane's: older answers tell of
+                          * others */
+    uint32_t version;    /* changes with the table */
     uint32_t success_version; /* version at success_ns */
     uint64_t takes_since_ns;  /* when the table, in this version, has taken rows first, or again
                                * after  it had refused all; 0: it has not */

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HUP: what changes while alloyd runs, and what becomes of the events that it holds."""
+
+import http.server
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+import harness
+from conftest import sections_for
+from test_lifecycle import log_lines, reload
+
+
+class Guarded(http.server.ThreadingHTTPServer):
+    """The real engine behind a user and a password, as ClickHouse's own users.xml would have it."""
+
+    daemon_threads = True
+
+    def __init__(self, clickhouse, user, password):
+        super().__init__(("127.0.0.1", 0), GuardedHandler)
+        self.clickhouse, self.user, self.password = clickhouse, user, password
+        self.refused = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class GuardedHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        guard = self.server
+        if (self.headers.get("X-ClickHouse-User"), self.headers.get("X-ClickHouse-Key")) != (guard.user, guard.password):
+            guard.refused += 1
+            self.answer(403, b"Code: 516. DB::Exception: " + guard.user.encode()
+                        + b": Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)\n",
+                        {"X-ClickHouse-Exception-Code": "516"})
+            return
+        request = urllib.request.Request(guard.clickhouse.url + self.path, data=body)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                self.answer(answer.status, answer.read(), answer.headers)
+        except urllib.error.HTTPError as error:
+            self.answer(error.code, error.read(), error.headers)
+
+    def answer(self, status, body, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower().startswith("x-clickhouse"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def guarded(clickhouse):
+    guard = Guarded(clickhouse, "alloy", "one")
+    yield guard
+    guard.shutdown()
+    guard.server_close()
+
+
+def changed(alloyd, key, when="now"):
+    return log_lines(alloyd, f"key={key} ", f"takes_effect={when}")
+
+
+# ---- passwords, users, servers
+
+
+@pytest.mark.parametrize("how", ["password", "password_file", "contents", "user"])
+def test_a_new_password_of_clickhouse(make_alloyd, redis, clickhouse, guarded, table, tmp_path, how):
+    (tmp_path / "p1").write_text("one\n")
+    (tmp_path / "p2").write_text("two\n")
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, clickhouse={
+        "url": guarded.url, "user": "alloy", "retry_max": "1h", "retry_min": "1h",
+        **({"password": "one"} if how in ("password", "user") else {"password_file": tmp_path / "p1"})}))
+    alloyd.start()
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    if how == "user":
+        guarded.user = "other"
+    else:
+        guarded.password = "two"
+    assert alloyd.post(harness.event("b")).status == 202
+    harness.wait_until(lambda: guarded.refused > 0, "a refusal")
+    if how == "password":
+        alloyd.sections["clickhouse"]["password"] = "two"
+    elif how == "password_file":
+        alloyd.sections["clickhouse"]["password_file"] = tmp_path / "p2"
+    elif how == "contents":
+        (tmp_path / "p1").write_text("two\n")
+    else:
+        alloyd.sections["clickhouse"]["user"] = "other"
+    reload(alloyd)
+    # At once: the next retry by itself would come in an hour.
+    assert alloyd.settled()["inserted"] == 2
+    assert changed(alloyd, "clickhouse.password_file" if how == "contents" else f"clickhouse.{how}")
+    assert clickhouse.count(table) == 2
+    assert "two" not in [word.split("=")[-1] for line in alloyd.log().splitlines() for word in line.split()]
+
+
+def test_another_url_of_clickhouse(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, clickhouse={
+        "url": f"http://127.0.0.1:{harness.free_port()}", "retry_max": "1h", "retry_min": "1h"})).start(ready=False)
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: alloyd.metrics()["alloy_clickhouse_up"] == 0, "a lost ClickHouse")
+    alloyd.sections["clickhouse"]["url"] = clickhouse.url
+    reload(alloyd)
+    assert changed(alloyd, "clickhouse.url")
+    assert alloyd.settled()["inserted"] == 1 and alloyd.readyz()
+
+
+@pytest.mark.parametrize("before, after", [("discard:", None), (None, "discard:")])
+def test_discard_begins_and_ends_with_a_restart(make_alloyd, redis, clickhouse, table, before, after):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table))
+    alloyd.sections["clickhouse"]["url"] = before or clickhouse.url
+    alloyd.start()
+    alloyd.sections["clickhouse"]["url"] = after or clickhouse.url
+    reload(alloyd)
+    assert changed(alloyd, "clickhouse.url", "after_restart")
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    assert clickhouse.count(table) == (before is None)
+    reload(alloyd)
+    assert len(changed(alloyd, "clickhouse.url", "after_restart")) == 2, "it is told each time"
+
+
+def test_a_new_password_of_redis(make_alloyd, own_redis, clickhouse, table):
+    own_redis.command("CONFIG", "SET", "requirepass", "one")
+    alloyd = make_alloyd(sections_for(own_redis, clickhouse, table, redis={
+        "url": f"redis://:one@127.0.0.1:{own_redis.port}/0", "on_failure": "hold"})).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    redis = RedisWith(own_redis, "one")
+    redis.command("CONFIG", "SET", "requirepass", "two")
+    RedisWith(own_redis, "two").command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert alloyd.post(harness.event("a1")).status == 202
+    harness.wait_until(lambda: alloyd.metrics()["alloy_redis_up"] == 0, "a refused password")
+    alloyd.sections["redis"]["url"] = f"redis://:two@127.0.0.1:{own_redis.port}/0"
+    reload(alloyd)
+    assert changed(alloyd, "redis.url")
+    assert alloyd.settled()["inserted"] == 2
+    harness.wait_until(lambda: alloyd.metrics()["alloy_redis_up"] == 1, "Redis is back")
+    assert RedisWith(own_redis, "two").command("EXISTS", "alloy:events:a", "alloy:events:a1") == 2
+
+
+def test_another_redis(make_alloyd, redis, own_redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    alloyd.sections["redis"]["url"] = own_redis.url
+    reload(alloyd)
+    assert alloyd.post(harness.event("b")).status == 202
+    alloyd.settled()
+    assert own_redis.command("EXISTS", "alloy:events:a", "alloy:events:b") == 1
+    assert redis.command("EXISTS", "alloy:events:a", "alloy:events:b") == 1
+    harness.wait_until(lambda: own_redis.command("EXISTS", "alloy:#table:events") == 1, "the mark")
+
+
+def test_redis_begins_and_ends_with_a_restart(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    alloyd.sections["redis"]["url"] = ""
+    reload(alloyd)
+    assert changed(alloyd, "redis.url", "after_restart")
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    assert redis.command("EXISTS", "alloy:events:a") == 1
+
+
+class RedisWith:
+    """Commands to a Redis that asks for a password."""
+
+    def __init__(self, redis, password):
+        self.redis, self.password = redis, password
+
+    def command(self, *words):
+        with socket.create_connection(("127.0.0.1", self.redis.port), timeout=10) as s:
+            for each in (("AUTH", self.password), words):
+                s.sendall(b"*%d\r\n" % len(each) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in each))
+            f = s.makefile("rb")
+            assert self.redis._read(f) == b"OK"
+            return self.redis._read(f)
