@@ -22,241 +22,20 @@
  * Runs on: the one thread that owns the struct claims; claims_cancel() on any thread.
  * Owns: the connection. Verdicts and records are borrowed during a call.
  */
-#include "alloy/claims.h"
+#include "claims_private.h"
 
-#include "alloy/backoff.h"
 #include "alloy/clock.h"
 #include "alloy/kill_point.h"
 #define LOG_MODULE "claims"
 #include "alloy/log.h"
-#include "redis_link.h"
 
-#include <endian.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/random.h>
 
-#define VALUE_LEN 16
-/* We send a window once it is at least this long; one MGET is at most this and one key long. */
-#define WINDOW_BYTES (256u * 1024)
-#define COMMAND_SLACK 1024 /* most bytes of a command without its keys */
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
 #define LOG_INTERVAL_MS 1000
-
-/* Deletes a key if it still has this value. In two steps we could delete another's claim, if ours
- * expired in between. A key that is not a string is not a claim. */
-#define RELEASE_SCRIPT                                                                  \
-    "local v=redis.pcall('GET',KEYS[1]) "                                               \
-    "if v==ARGV[1] then return redis.call('DEL',KEYS[1]) end "                          \
-    "if type(v)=='table' and v.err and not string.find(v.err,'WRONGTYPE',1,true) then " \
-    "return v end return 0"
-
-#define LITERAL(text) (text), (sizeof(text) - 1)
-
-enum round {
-    ROUND_LOOKUP,
-    ROUND_SET,
-    ROUND_VERIFY,
-    ROUND_RELEASE,
-    ROUND_PROBE,
-    ROUND_ASK,
-};
-
-/* How the server of this connection deletes a key by its value. */
-enum release_way {
-    RELEASE_UNKNOWN,
-    RELEASE_DELEX,   /* Redis 8.4 */
-    RELEASE_DELIFEQ, /* Valkey 9.0 */
-    RELEASE_EVAL,    /* all older servers */
-};
-
-enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE };
-
-struct job {
-    enum job_kind kind;
-    struct record *const *records;
-    size_t n;
-    enum claims_verdict *verdicts; /* JOB_TAKE */
-    bool *released;                /* JOB_RELEASE */
-};
-
-struct claims {
-    /* set before the first use, constant after */
-    struct claims_parts parts;
-    struct redis_link *link; /* NULL: no Redis. Of redis.url as it was when it was made: */
-    const char *url;
-    size_t slice_max;
-    size_t prefix_len;
-
-    /* any thread */
-    atomic_bool cancelled;
-
-    /* owner thread only */
-    bool down;
-    struct backoff backoff;
-    uint64_t retry_at_ms; /* by the caller's clock */
-    uint64_t random;
-    enum release_way release_way; /* for this connection */
-    size_t asked_ways;            /* answers to that question so far */
-
-    /* the present call */
-    uint64_t timeout_ns;
-    size_t chunk;
-    char ttl_s[24];
-    char *key_head; /* prefix, stream, ':' */
-    size_t key_head_len;
-    struct record *const *records; /* at most slice_max of the batch's */
-    enum claims_verdict *verdicts;
-    bool *released;
-    uint32_t *todo; /* indexes of the round's records */
-
-    /* the present round */
-    enum round round;
-    size_t reply_from;  /* index in todo of the reply's first key */
-    size_t reply_count; /* how many keys the reply answers */
-    size_t kept;        /* how many of todo, at its front, are left for the next round */
-};
-
-/* ---- commands ---- */
-
-static void claims_put_key(struct claims *claims, const struct record *record)
-{
-    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
-                        (struct slice){record_id(record), record->id_length});
-}
-
-static void claims_make_value(const struct claims *claims, const struct record *record,
-                              char value[VALUE_LEN])
-{
-    uint64_t words[2] = {htole64(claims->parts.instance_id), htole64(record->lsn)};
-
-    memcpy(value, words, sizeof(words));
-}
-
-static const struct record *claims_todo_record(const struct claims *claims, size_t at)
-{
-    return claims->records[claims->todo[at]];
-}
-
-/* How many keys from `from` on go into one MGET. Sending and answering give the same number, since
- * todo behind the present reply does not change. */
-static size_t claims_mget_span(const struct claims *claims, size_t from, size_t n)
-{
-    size_t count = 0;
-    size_t bytes = 0;
-
-    while (from + count < n && count < claims->chunk && bytes < WINDOW_BYTES) {
-        bytes += claims->key_head_len + claims_todo_record(claims, from + count)->id_length + 16;
-        count++;
-    }
-    return count;
-}
-
-static void claims_put_mget(struct claims *claims, size_t from, size_t count)
-{
-    redis_link_put_array(claims->link, count + 1);
-    redis_link_put(claims->link, LITERAL("$4\r\nMGET\r\n"));
-    for (size_t i = from; i < from + count; i++)
-        claims_put_key(claims, claims_todo_record(claims, i));
-}
-
-static void claims_put_set(struct claims *claims, const struct record *record)
-{
-    char value[VALUE_LEN];
-
-    claims_make_value(claims, record, value);
-    redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
-    claims_put_key(claims, record);
-    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
-    redis_link_put(claims->link, LITERAL("$2\r\nEX\r\n"));
-    redis_link_put_bulk(claims->link, (struct slice){claims->ttl_s, strlen(claims->ttl_s)},
-                        (struct slice){"", 0});
-    redis_link_put(claims->link, LITERAL("$2\r\nNX\r\n"));
-}
-
-/* A key that no event has, since an id is never empty, but that ACL rules for claims cover. */
-static void claims_put_empty_key(struct claims *claims)
-{
-    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
-                        (struct slice){"", 0});
-}
-
-static void claims_put_release(struct claims *claims, const struct record *record)
-{
-    const struct slice none = {"", 0};
-    char value[VALUE_LEN];
-
-    claims_make_value(claims, record, value);
-    switch (claims->release_way) {
-    case RELEASE_DELEX:
-        redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
-        claims_put_key(claims, record);
-        redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n"));
-        break;
-    case RELEASE_DELIFEQ:
-        redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
-        claims_put_key(claims, record);
-        break;
-    case RELEASE_UNKNOWN:
-    case RELEASE_EVAL:
-        redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
-        redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)}, none);
-        redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
-        claims_put_key(claims, record);
-        break;
-    }
-    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, none);
-}
-
-/* Sends both commands, on a key that does not exist. */
-static void claims_put_question(struct claims *claims)
-{
-    redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
-    claims_put_empty_key(claims);
-    redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n$1\r\n-\r\n"));
-    redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
-    claims_put_empty_key(claims);
-    redis_link_put(claims->link, LITERAL("$1\r\n-\r\n"));
-}
-
-/* Sends what claiming needs, on a key that expires at once. */
-static void claims_put_probe(struct claims *claims)
-{
-    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
-    claims_put_empty_key(claims);
-    redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
-    claims_put_empty_key(claims);
-    redis_link_put(claims->link, LITERAL("$5\r\nprobe\r\n$2\r\nPX\r\n$1\r\n1\r\n$2\r\nNX\r\n"));
-}
-
-/* How many keys the command at `from` of this round has. */
-static size_t claims_round_span(const struct claims *claims, size_t from, size_t n)
-{
-    if (claims->round == ROUND_LOOKUP || claims->round == ROUND_VERIFY)
-        return claims_mget_span(claims, from, n);
-    return 1;
-}
-
-static void claims_put_command(struct claims *claims, size_t from, size_t count)
-{
-    switch (claims->round) {
-    case ROUND_LOOKUP:
-    case ROUND_VERIFY:
-        claims_put_mget(claims, from, count);
-        break;
-    case ROUND_SET:
-        claims_put_set(claims, claims_todo_record(claims, from));
-        break;
-    case ROUND_RELEASE:
-        claims_put_release(claims, claims_todo_record(claims, from));
-        break;
-    case ROUND_PROBE:
-    case ROUND_ASK:
-        break;
-    }
-}
 
 /* ---- replies ---- */
 
@@ -278,7 +57,7 @@ static void claims_judge_value(struct claims *claims, size_t at, struct slice va
     uint32_t i = claims->todo[at];
     char own[VALUE_LEN];
 
-    claims_make_value(claims, claims->records[i], own);
+    claims_put_value(claims, claims->records[i], own);
     if (!claims_is_value(value))
         claims->verdicts[i] = CLAIM_STRANGE;
     else
@@ -391,7 +170,7 @@ static int claims_exchange(struct claims *claims, size_t from, size_t to, uint64
     err = redis_link_send(claims->link, deadline_ns);
     while (err == 0 && from < to) {
         claims->reply_from = from;
-        claims->reply_count = claims_round_span(claims, from, to);
+        claims->reply_count = claims_put_span(claims, from, to);
         from += claims->reply_count;
         err = redis_link_read(claims->link, deadline_ns);
     }
@@ -413,7 +192,7 @@ static int claims_run_round(struct claims *claims, enum round round, size_t n)
 
         redis_link_clear(claims->link);
         while (to < n && redis_link_bytes(claims->link) < WINDOW_BYTES) {
-            size_t count = claims_round_span(claims, to, n);
+            size_t count = claims_put_span(claims, to, n);
 
             claims_put_command(claims, to, count);
             to += count;

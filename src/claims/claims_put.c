@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * claims_put.c - the commands of claims: MGET, SET NX EX, and the ways to delete a key by its
+ * value.
+ *
+ * Runs on: the one thread that owns the struct claims. Owns: nothing.
+ */
+#include "claims_private.h"
+
+#include <endian.h>
+#include <string.h>
+
+/* Deletes a key if it still has this value. In two steps we could delete another's claim, if ours
+ * expired in between. A key that is not a string is not a claim. */
+#define RELEASE_SCRIPT                                                                  \
+    "local v=redis.pcall('GET',KEYS[1]) "                                               \
+    "if v==ARGV[1] then return redis.call('DEL',KEYS[1]) end "                          \
+    "if type(v)=='table' and v.err and not string.find(v.err,'WRONGTYPE',1,true) then " \
+    "return v end return 0"
+
+static void claims_put_key(struct claims *claims, const struct record *record)
+{
+    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
+                        (struct slice){record_id(record), record->id_length});
+}
+
+void claims_put_value(const struct claims *claims, const struct record *record,
+                      char value[VALUE_LEN])
+{
+    uint64_t words[2] = {htole64(claims->parts.instance_id), htole64(record->lsn)};
+
+    memcpy(value, words, sizeof(words));
+}
+
+static const struct record *claims_todo_record(const struct claims *claims, size_t at)
+{
+    return claims->records[claims->todo[at]];
+}
+
+/* How many keys from `from` on go into one MGET. Sending and answering give the same number, since
+ * todo behind the present reply does not change. */
+static size_t claims_mget_span(const struct claims *claims, size_t from, size_t n)
+{
+    size_t count = 0;
+    size_t bytes = 0;
+
+    while (from + count < n && count < claims->chunk && bytes < WINDOW_BYTES) {
+        bytes += claims->key_head_len + claims_todo_record(claims, from + count)->id_length + 16;
+        count++;
+    }
+    return count;
+}
+
+static void claims_put_mget(struct claims *claims, size_t from, size_t count)
+{
+    redis_link_put_array(claims->link, count + 1);
+    redis_link_put(claims->link, LITERAL("$4\r\nMGET\r\n"));
+    for (size_t i = from; i < from + count; i++)
+        claims_put_key(claims, claims_todo_record(claims, i));
+}
+
+static void claims_put_set(struct claims *claims, const struct record *record)
+{
+    char value[VALUE_LEN];
+
+    claims_put_value(claims, record, value);
+    redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
+    claims_put_key(claims, record);
+    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
+    redis_link_put(claims->link, LITERAL("$2\r\nEX\r\n"));
+    redis_link_put_bulk(claims->link, (struct slice){claims->ttl_s, strlen(claims->ttl_s)},
+                        (struct slice){"", 0});
+    redis_link_put(claims->link, LITERAL("$2\r\nNX\r\n"));
+}
+
+/* A key that no event has, since an id is never empty, but that ACL rules for claims cover. */
+static void claims_put_empty_key(struct claims *claims)
+{
+    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
+                        (struct slice){"", 0});
+}
+
+static void claims_put_release(struct claims *claims, const struct record *record)
+{
+    const struct slice none = {"", 0};
+    char value[VALUE_LEN];
+
+    claims_put_value(claims, record, value);
+    switch (claims->release_way) {
+    case RELEASE_DELEX:
+        redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
+        claims_put_key(claims, record);
+        redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n"));
+        break;
+    case RELEASE_DELIFEQ:
+        redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
+        claims_put_key(claims, record);
+        break;
+    case RELEASE_UNKNOWN:
+    case RELEASE_EVAL:
+        redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
+        redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)}, none);
+        redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
+        claims_put_key(claims, record);
+        break;
+    }
+    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, none);
+}
+
+/* Sends both commands, on a key that does not exist. */
+void claims_put_question(struct claims *claims)
+{
+    redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n$1\r\n-\r\n"));
+    redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$1\r\n-\r\n"));
+}
+
+/* Sends what claiming needs, on a key that expires at once. */
+void claims_put_probe(struct claims *claims)
+{
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$5\r\nprobe\r\n$2\r\nPX\r\n$1\r\n1\r\n$2\r\nNX\r\n"));
+}
+
+/* How many keys the command at `from` of this round has. */
+size_t claims_put_span(const struct claims *claims, size_t from, size_t n)
+{
+    if (claims->round == ROUND_LOOKUP || claims->round == ROUND_VERIFY)
+        return claims_mget_span(claims, from, n);
+    return 1;
+}
+
+void claims_put_command(struct claims *claims, size_t from, size_t count)
+{
+    switch (claims->round) {
+    case ROUND_LOOKUP:
+    case ROUND_VERIFY:
+        claims_put_mget(claims, from, count);
+        break;
+    case ROUND_SET:
+        claims_put_set(claims, claims_todo_record(claims, from));
+        break;
+    case ROUND_RELEASE:
+        claims_put_release(claims, claims_todo_record(claims, from));
+        break;
+    case ROUND_PROBE:
+    case ROUND_ASK:
+        break;
+    }
+}
