@@ -83,15 +83,16 @@ static size_t replayed_read_id(struct judging *judging, char room[EVENT_ID_MAX +
     return len;
 }
 
-/* Whether an event has a column's member itself. */
+/* Whether an event has a column's member itself. name: still escaped, by whoever edited it. */
 static bool replayed_is_own(const struct config_stream *stream, struct slice name, uint32_t own)
 {
-    for (; own != 0; own &= own - 1) {
-        const char *column = stream->columns[__builtin_ctz(own)].name;
+    char decoded[CONFIG_NAME_MAX + 2];
 
-        if (name.len == strlen(column) && memcmp(name.data, column, name.len) == 0)
+    if (own == 0 || members_decode(name, decoded, sizeof(decoded)) == sizeof(decoded))
+        return false;
+    for (; own != 0; own &= own - 1)
+        if (strcmp(decoded, stream->columns[__builtin_ctz(own)].name) == 0)
             return true;
-    }
     return false;
 }
 

@@ -13,8 +13,8 @@ from conftest import sections_for
 from test_dead_letter import alloyctl, folder, letters
 
 COLUMNS = {"column.at": "received_at", "column.ip": "client_address", "column.agent": "user_agent", "column.who": "key",
-           "column.tenant": "header:X-Tenant"}
-FIRST = {"User-Agent": 'first "client"', "X-Tenant": "t\xe9"}
+           "column.tenant": "header:X-Tenant", "column.größe": "header:X-Size"}
+FIRST = {"User-Agent": 'first "client"', "X-Tenant": "t\xe9", "X-Size": "L"}
 PROXY = {"X-Forwarded-For": "192.0.2.7"}
 
 
@@ -23,7 +23,7 @@ def door(make_alloyd, redis, own_clickhouse, tmp_path):
     """alloyd with a table whose column n takes numbers only, until accept_all()."""
     def start(columns=COLUMNS, **keys):
         own_clickhouse.query("CREATE TABLE default.c (id String DEFAULT '-', at DateTime64(3, 'UTC'), ip String DEFAULT '-', "
-                             "agent String DEFAULT '-', who String DEFAULT '-', tenant String DEFAULT '-', n UInt8, x String) "
+                             "agent String DEFAULT '-', who String DEFAULT '-', tenant String DEFAULT '-', `größe` String DEFAULT '-', n UInt8, x String) "
                              "ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 10000")
         alloyd = make_alloyd(sections_for(
             redis, own_clickhouse, "default.c", stream__events={**columns, **keys}, server={"trusted_proxies": "127.0.0.1"},
@@ -165,13 +165,13 @@ def test_an_edited_event_keeps_what_was_around_it_and_has_its_own_new_id(door, t
     path, = folder(alloyd).glob("*.ndjson")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["columns"].get("tenant") for line in lines] == ["t\ufffd", None]
-    lines[0]["event"].update(n=1, tenant="mine")
+    lines[0]["event"].update(n=1, tenant="mine", größe="XL")
     lines[0]["id"] = "new"
     lines[1]["event"]["n"] = 2
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "2 accepted" in replay(alloyd)
     alloyd.settled()
-    assert alloyd.get("tenant, agent, n") == [["mine", 'first "client"', 1], ["own", 'first "client"', 2]]
+    assert alloyd.get("tenant, `größe`, agent, n") == [["mine", "XL", 'first "client"', 1], ["own", "L", 'first "client"', 2]]
     assert alloyd.claims() == [b"alloy:events:b:k", b"alloy:events:new"]
 
 
