@@ -161,7 +161,7 @@ def test_it_holds_what_a_user_looks_for(package, tree):
                  "usr/share/doc/alloyd/changelog.Debian.gz", "usr/share/doc/alloyd/README.md", "etc/alloy/alloy.ini"):
         assert (tree / name).exists(), name
     documents = {str(path.relative_to(harness.ROOT)) for path in (harness.ROOT / "docs").rglob("*") if path.is_file()}
-    for name in documents | {"README.md", "LICENSE"}:
+    for name in documents | {"README.md", "SECURITY.md", "LICENSE"}:
         assert (tree / "usr/share/doc/alloy" / name).is_file(), name
     units = {path.name for pattern in ("*.service", "*.socket") for path in (harness.ROOT / "config").glob(pattern)}
     assert units == {path.name for path in (tree / "usr/lib/systemd/system").iterdir()}
