@@ -18,7 +18,7 @@ USER 10001:10001
 # The journal must outlive the container. Nothing else is written, so the root may be read-only.
 VOLUME /var/lib/alloy
 EXPOSE 8080
-# alloyd itself is process 1: it takes TERM, INT and HUP, and starts no other process that somebody would have to reap.
+# alloyd itself is process 1: it takes TERM, INT, HUP and USR2, and starts no other process that somebody would have to reap.
 ENTRYPOINT ["alloyd"]
 HEALTHCHECK --interval=5s --start-period=30s CMD ["bash", "-c", \
     "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200 '* ]]"]

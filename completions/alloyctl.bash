@@ -41,8 +41,9 @@ _alloyctl()
         fi
     fi
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$(grep -oE -- '(^|[[:space:],[|])--?[a-zA-Z][a-z-]*' <<<"$help" |
-            tr -d ' ,[|' | sort -u)" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "$(
+            sed -n 's/^  \(-.\), \(--[a-z-]*\).*/\1 \2/p; s/^  \(--[a-z-]*\).*/\1/p' <<<"$help"
+        )" -- "$cur")
     elif grep -qE '\[?(DIR|FILE)' <<<"$help"; then
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         compopt -o filenames 2>/dev/null

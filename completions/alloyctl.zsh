@@ -3,7 +3,7 @@
 # Completion of alloyctl for zsh. All it knows comes from `alloyctl --help` and `alloyctl COMMAND --help`.
 
 setopt localoptions extendedglob
-local typed= command= line option
+local typed= command= line
 local -a next=() options=() lines=()
 integer i
 
@@ -35,9 +35,8 @@ if [[ $words[CURRENT-1] == --* && $PREFIX != -* ]]; then
 fi
 if [[ $PREFIX == -* ]]; then
     for line in $lines; do
-        for option in ${=${line//[,\[\]|]/ }}; do
-            [[ $option == --#[a-zA-Z][a-z-]# ]] && options+=($option)
-        done
+        [[ $line == (#b)'  '(-?),\ (--[a-z-]##)* ]] && options+=($match[1] $match[2]) && continue
+        [[ $line == (#b)'  '(--[a-z-]##)* ]] && options+=($match[1])
     done
     compadd -- ${(u)options}
 else

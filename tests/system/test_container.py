@@ -92,6 +92,15 @@ def test_process_1_takes_every_signal_that_it_knows(contained, number):
     assert alloyd.wait(20) == 0
 
 
+def test_process_1_restarts_in_place(contained):
+    alloyd = contained(sections_for(None, None, "default.events")).start()
+    pid = alloyd.pid
+    alloyd.signal(signal.SIGUSR2)
+    harness.wait_until(lambda: alloyd.log().count('msg="serving"') == 2 and alloyd.readyz(), lambda: alloyd.log()[-3000:])
+    assert alloyd.pid == pid and alloyd.post(harness.event("a")).status == 202
+    assert alloyd.drain(20) == 0
+
+
 def test_process_1_goes_at_once_at_a_second_signal_and_the_next_one_goes_on(contained, redis, own_clickhouse):
     sections = sections_for(redis, own_clickhouse, "default.events", clickhouse={"url": "http://127.0.0.1:1"})
     alloyd = contained(sections).start()

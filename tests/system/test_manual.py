@@ -48,6 +48,12 @@ def test_alloyd_8_names_every_option_and_no_other():
     assert set(OPTION.findall(help_of("alloyd"))) == set(OPTION.findall(text_of("alloyd.8").partition("OPTIONS\n")[2].partition("SIGNALS")[0]))
 
 
+def test_alloyd_8_names_every_signal_and_no_other():
+    told = re.findall(r"^  ([A-Z][A-Z0-9, ]*[A-Z0-9])  ", help_of("alloyd").partition("Signals:")[2], re.M)
+    page = text_of("alloyd.8").partition("\nSIGNALS\n")[2].partition("\nEXIT STATUS")[0]
+    assert len(told) >= 2 and re.findall(r"^ {7}([A-Z].*)$", page, re.M) == told
+
+
 def sections_of_alloyctl_1():
     """{command: text} of the page."""
     body = text_of("alloyctl.1").partition("\nCOMMANDS\n")[2].partition("\nOPTIONS\n")[0]
@@ -171,8 +177,8 @@ def test_every_command_of_alloyctl_is_completed(shell):
 @pytest.mark.parametrize("shell", [bash, zsh])
 def test_options_of_a_command_are_completed(shell):
     for command in commands():
-        assert set(shell(f"alloyctl {command} --")) == {
-            option for option in OPTION.findall(help_of("alloyctl", *command.split())) if option.startswith("--")}
+        told = re.findall(r"^  (?:-., )?(--[a-z-]+)", help_of("alloyctl", *command.split()), re.M)
+        assert set(shell(f"alloyctl {command} --")) == set(told)
     assert shell("alloyctl dead-letter show --si") == ["--since"]
 
 
