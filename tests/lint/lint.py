@@ -420,10 +420,10 @@ def check_metrics(tree):
     for name in sorted(named):
         if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
             yield path, 0, f"{name} is no metric"
-    rules = "config/alloy.rules.yml"
-    for name in sorted(set(re.findall(r"\b(?:alloy|process)_\w+", tree.text(rules)))):
-        if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
-            yield rules, 0, f"{name} is no metric"
+    for user in ("config/alloy.rules.yml", "config/grafana/alloy.json"):
+        for name in sorted(set(re.findall(r"\b(?:alloy|process)_\w+", tree.text(user)))):
+            if re.sub(r"_(bucket|sum|count)$", "", name) not in names and name not in names:
+                yield user, 0, f"{name} is no metric"
 
 
 IN_A_HURRY = "## At three in the morning\n"
