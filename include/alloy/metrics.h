@@ -95,6 +95,7 @@ struct metrics_thread {
     _Atomic uint64_t http_codes[METRIC_HTTP_CODES];
     _Atomic uint64_t answers[METRIC_STREAMS_MAX + 1][ERROR_COUNT]; /* ERROR_NONE: taken */
     struct metrics_histogram histograms[METRIC_HISTOGRAM_COUNT];
+    struct metrics_histogram http[METRIC_STREAMS_MAX + 1]; /* http_request, by stream */
 } CACHE_ALIGNED;
 
 struct metrics {
@@ -135,6 +136,9 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
     metrics_observe(&(metrics)->lanes[stream].histograms[METRIC_LANE_HISTOGRAM_##id], (bounds), \
                     (value))
 
+/* The time of a request that names this stream, or METRIC_STREAM_NONE. */
+#define METRIC_OBSERVE_HTTP_NS(thread, stream, ns) metrics_observe_ns(&(thread)->http[stream], (ns))
+
 /* Flusher thread only: counts an insert refused with a code, as in struct metrics_refusal. */
 void metrics_refused(struct metrics_lane *lane, int code);
 
@@ -142,7 +146,7 @@ void metrics_refused(struct metrics_lane *lane, int code);
 void metrics_observe(struct metrics_histogram *histogram, const uint64_t *bounds, uint64_t value);
 void metrics_observe_ns(struct metrics_histogram *histogram, uint64_t ns);
 
-/* The sums over all threads; large (about 50 KiB), so keep it off small stacks. */
+/* The sums over all threads; large (about 35 KiB), so keep it off small stacks. */
 struct metrics_snapshot {
     uint64_t streams[METRIC_STREAMS_MAX][METRIC_STREAM_COUNT];
     uint64_t counters[METRIC_COUNTER_COUNT];
@@ -154,6 +158,7 @@ struct metrics_snapshot {
         uint64_t sum_ns;
         uint64_t count;
     } histograms[METRIC_HISTOGRAM_COUNT];
+    uint64_t http_buckets[METRIC_STREAMS_MAX + 1][METRIC_BUCKETS]; /* http_request has their sum */
 };
 void metrics_read(struct metrics *metrics, struct metrics_snapshot *snapshot);
 

@@ -11,7 +11,7 @@
 
 struct evbuffer;
 
-/* All figures of one moment. Large (about 50 KiB): allocate it once. */
+/* All figures of one moment. Large (about 35 KiB): allocate it once. */
 struct exposition_view {
     struct metrics_snapshot snapshot;
     uint64_t pending[METRIC_STREAMS_MAX]; /* LIVE records of each stream */

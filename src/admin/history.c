@@ -28,7 +28,7 @@ struct history_track {
     struct history_step *steps;                         /* a ring: number % capacity */
     struct history_flow *flows[METRIC_STREAMS_MAX + 1]; /* the same; NULL: never seen */
     uint64_t before[METRIC_STREAMS_MAX + 1][HISTORY_COUNTS];
-    uint64_t buckets_before[HISTORY_TIMES][METRIC_BUCKETS];
+    uint64_t buckets_before[METRIC_STREAMS_MAX + 1][HISTORY_TIMES][METRIC_BUCKETS];
     /* the highest since the latest step */
     uint32_t gauges[METRIC_STREAMS_MAX + 1][HISTORY_GAUGES];
     uint32_t wholes[HISTORY_WHOLES];
@@ -142,6 +142,7 @@ static void history_meet(struct history *history, const struct history_reading *
             struct history_track *track = &history->tracks[i];
 
             memcpy(track->before[stream], seen->counts, sizeof(seen->counts));
+            memcpy(track->buckets_before[stream], seen->buckets, sizeof(seen->buckets));
             if (track->flows[stream] != NULL)
                 memset(track->flows[stream], 0, track->capacity * sizeof(*track->flows[stream]));
         }
@@ -162,10 +163,12 @@ static void history_meet(struct history *history, const struct history_reading *
 /* Takes over the counters, and forgets the highest values: a step begins. */
 static void history_begin(struct history_track *track, const struct history_reading *reading)
 {
-    for (size_t stream = 0; stream <= METRIC_STREAMS_MAX; stream++)
-        memcpy(track->before[stream], reading->streams[stream].counts,
-               sizeof(track->before[stream]));
-    memcpy(track->buckets_before, reading->buckets, sizeof(track->buckets_before));
+    for (size_t stream = 0; stream <= METRIC_STREAMS_MAX; stream++) {
+        const struct history_stream *seen = &reading->streams[stream];
+
+        memcpy(track->before[stream], seen->counts, sizeof(seen->counts));
+        memcpy(track->buckets_before[stream], seen->buckets, sizeof(seen->buckets));
+    }
     memset(track->gauges, 0xff, sizeof(track->gauges));
     memset(track->wholes, 0xff, sizeof(track->wholes));
     track->looked_ms = reading->mono_ms;
@@ -181,31 +184,51 @@ static void history_note_gauges(struct history_track *track, const struct histor
         track->wholes[i] = history_higher(track->wholes[i], reading->wholes[i]);
 }
 
+static struct history_percentiles
+history_percentiles(uint64_t buckets[HISTORY_TIMES][METRIC_BUCKETS])
+{
+    struct history_percentiles times;
+
+    for (size_t i = 0; i < HISTORY_TIMES; i++) {
+        times.p50_us[i] = history_percentile_us(buckets[i], 0.5);
+        times.p99_us[i] = history_percentile_us(buckets[i], 0.99);
+    }
+    return times;
+}
+
+/* Writes a stream's part of the step at a place of the ring, and adds its times to all. */
+static void history_write_stream(struct history_track *track, size_t at, size_t stream,
+                                 const struct history_stream *seen,
+                                 uint64_t all[HISTORY_TIMES][METRIC_BUCKETS])
+{
+    struct history_flow *flow = track->flows[stream] != NULL ? &track->flows[stream][at] : NULL;
+    uint64_t buckets[HISTORY_TIMES][METRIC_BUCKETS];
+
+    for (size_t i = 0; i < HISTORY_TIMES; i++)
+        for (size_t j = 0; j < METRIC_BUCKETS; j++) {
+            buckets[i][j] = history_grown(track->buckets_before[stream][i][j], seen->buckets[i][j]);
+            all[i][j] += buckets[i][j];
+        }
+    if (flow == NULL)
+        return;
+    for (size_t i = 0; i < HISTORY_COUNTS; i++)
+        flow->counts[i] = history_cut(history_grown(track->before[stream][i], seen->counts[i]));
+    memcpy(flow->gauges, track->gauges[stream], sizeof(flow->gauges));
+    flow->times = history_percentiles(buckets);
+}
+
 /* Writes the step whose number is track->last. */
 static void history_write(struct history_track *track, const struct history_reading *reading)
 {
     const size_t at = track->last % track->capacity;
     struct history_step *step = &track->steps[at];
+    uint64_t all[HISTORY_TIMES][METRIC_BUCKETS] = {{0}};
 
+    for (size_t stream = 0; stream <= METRIC_STREAMS_MAX; stream++)
+        history_write_stream(track, at, stream, &reading->streams[stream], all);
     step->span_ms = history_cut(reading->mono_ms - track->looked_ms);
     memcpy(step->wholes, track->wholes, sizeof(step->wholes));
-    for (size_t i = 0; i < HISTORY_TIMES; i++) {
-        uint64_t buckets[METRIC_BUCKETS];
-
-        for (size_t j = 0; j < METRIC_BUCKETS; j++)
-            buckets[j] = history_grown(track->buckets_before[i][j], reading->buckets[i][j]);
-        step->p50_us[i] = history_percentile_us(buckets, 0.5);
-        step->p99_us[i] = history_percentile_us(buckets, 0.99);
-    }
-    for (size_t stream = 0; stream <= METRIC_STREAMS_MAX; stream++) {
-        if (track->flows[stream] == NULL)
-            continue;
-        for (size_t i = 0; i < HISTORY_COUNTS; i++)
-            track->flows[stream][at].counts[i] = history_cut(
-                history_grown(track->before[stream][i], reading->streams[stream].counts[i]));
-        memcpy(track->flows[stream][at].gauges, track->gauges[stream],
-               sizeof(track->gauges[stream]));
-    }
+    step->times = history_percentiles(all);
 }
 
 /* Nobody has looked for so many steps. */
@@ -309,11 +332,14 @@ size_t history_read(const struct history *history, enum history_track_id id, siz
             continue;
         memset(out[n].gauges, 0xff, sizeof(out[n].gauges));
         memcpy(out[n].wholes, step->wholes, sizeof(step->wholes));
-        memcpy(out[n].p50_us, step->p50_us, sizeof(step->p50_us));
-        memcpy(out[n].p99_us, step->p99_us, sizeof(step->p99_us));
+        out[n].times = step->times;
+        if (stream != HISTORY_ALL)
+            memset(&out[n].times, 0xff, sizeof(out[n].times));
         for (size_t i = begin; i <= end; i++)
             if (track->flows[i] != NULL)
                 history_add(&out[n], &track->flows[i][at]);
+        if (stream != HISTORY_ALL && track->flows[stream] != NULL)
+            out[n].times = track->flows[stream][at].times;
     }
     return n;
 }

@@ -36,7 +36,7 @@ enum history_count {
     HISTORY_DEAD_LETTERED,
     HISTORY_REJECTED,
     HISTORY_REFUSED, /* requests */
-    HISTORY_INSERTS, /* acknowledged; of METRIC_STREAM_NONE where streams do not tell */
+    HISTORY_INSERTS, /* acknowledged; of METRIC_STREAM_NONE those that no stream tells of */
     HISTORY_COUNTS
 };
 /* Of a stream. */
@@ -55,6 +55,7 @@ struct history_stream {
     const char *name; /* NULL: there is no such stream. One with a new name has no past */
     uint64_t counts[HISTORY_COUNTS]; /* since the start; one that goes back counts as nothing new */
     uint32_t gauges[HISTORY_GAUGES];
+    uint64_t buckets[HISTORY_TIMES][METRIC_BUCKETS]; /* like the counts */
 };
 
 /* All figures of one moment. */
@@ -62,7 +63,11 @@ struct history_reading {
     uint64_t mono_ms, real_ms;
     struct history_stream streams[METRIC_STREAMS_MAX + 1]; /* the last: of no stream */
     uint32_t wholes[HISTORY_WHOLES];
-    uint64_t buckets[HISTORY_TIMES][METRIC_BUCKETS];
+};
+
+/* Of what took time in a step. */
+struct history_percentiles {
+    uint32_t p50_us[HISTORY_TIMES], p99_us[HISTORY_TIMES];
 };
 
 /* One step of one stream, or of all. */
@@ -71,18 +76,19 @@ struct history_point {
     uint64_t counts[HISTORY_COUNTS];
     uint32_t gauges[HISTORY_GAUGES];
     uint32_t wholes[HISTORY_WHOLES];
-    uint32_t p50_us[HISTORY_TIMES], p99_us[HISTORY_TIMES];
+    struct history_percentiles times;
 };
 
 /* What is kept of a step: of each stream, and of the process. */
 struct history_flow {
     uint32_t counts[HISTORY_COUNTS];
     uint32_t gauges[HISTORY_GAUGES];
+    struct history_percentiles times;
 };
 struct history_step {
     uint32_t span_ms;
     uint32_t wholes[HISTORY_WHOLES];
-    uint32_t p50_us[HISTORY_TIMES], p99_us[HISTORY_TIMES];
+    struct history_percentiles times;
 };
 
 #define HISTORY_STREAM_BYTES \

@@ -46,10 +46,31 @@ static uint64_t history_refused(const struct metrics_snapshot *snapshot, size_t 
     return sum;
 }
 
+static uint32_t history_gauge(uint64_t value)
+{
+    return value < HISTORY_NONE ? (uint32_t)value : HISTORY_NONE - 1;
+}
+
+/* Of the flusher's histograms of a stream. */
+static void history_read_lane(struct history_stream *out, const struct metrics_lane *lane)
+{
+    const struct metrics_histogram *rows = &lane->histograms[METRIC_LANE_HISTOGRAM_insert_rows];
+    const struct metrics_histogram *took = &lane->histograms[METRIC_LANE_HISTOGRAM_insert_seconds];
+
+    for (size_t i = 0; i < METRIC_BUCKETS; i++) {
+        /* relaxed: a counter orders nothing */
+        out->counts[HISTORY_INSERTS] +=
+            atomic_load_explicit(&rows->buckets[i], memory_order_relaxed);
+        out->buckets[HISTORY_INSERT][i] =
+            atomic_load_explicit(&took->buckets[i], memory_order_relaxed);
+    }
+}
+
 static void history_read_stream(struct history_stream *out, const struct exposition_view *view,
                                 size_t stream)
 {
     const uint64_t *counters = view->snapshot.streams[stream];
+    const double lag_ms = view->oldest_s[stream] * 1000;
 
     out->counts[HISTORY_RECEIVED] = counters[METRIC_STREAM_received];
     out->counts[HISTORY_ACCEPTED] = counters[METRIC_STREAM_accepted];
@@ -58,40 +79,49 @@ static void history_read_stream(struct history_stream *out, const struct exposit
     out->counts[HISTORY_INSERTED] = counters[METRIC_STREAM_inserted];
     out->counts[HISTORY_DEAD_LETTERED] = counters[METRIC_STREAM_dead_lettered];
     out->counts[HISTORY_REJECTED] = history_rejected(counters);
-    out->counts[HISTORY_REFUSED] = history_refused(&view->snapshot, stream);
-    out->gauges[HISTORY_PENDING] =
-        view->pending[stream] < HISTORY_NONE ? (uint32_t)view->pending[stream] : HISTORY_NONE - 1;
-    out->gauges[HISTORY_LAG_MS] = HISTORY_NONE;
+    out->gauges[HISTORY_PENDING] = history_gauge(view->pending[stream]);
+    out->gauges[HISTORY_LAG_MS] = history_gauge((uint64_t)lag_ms);
+}
+
+/* What a request that names this stream, or none, leaves. */
+static void history_read_requests(struct history_stream *out,
+                                  const struct metrics_snapshot *snapshot, size_t stream)
+{
+    out->counts[HISTORY_REFUSED] = history_refused(snapshot, stream);
+    memcpy(out->buckets[HISTORY_HTTP], snapshot->http_buckets[stream],
+           sizeof(out->buckets[HISTORY_HTTP]));
 }
 
 void history_report_read(struct history_reading *reading, const struct exposition_view *view,
                          const struct front_parts *parts)
 {
-    static const size_t histograms[HISTORY_TIMES] = {METRIC_HISTOGRAM_http_request,
-                                                     METRIC_HISTOGRAM_clickhouse_insert};
     const struct metrics_snapshot *snapshot = &view->snapshot;
     const struct config *config = config_current(parts->config);
     struct history_stream *none = &reading->streams[METRIC_STREAM_NONE];
+    uint64_t inserts = snapshot->counters[METRIC_COUNTER_clickhouse_inserts];
 
     memset(reading, 0, sizeof(*reading));
     reading->mono_ms = view->now_ms;
     reading->real_ms = clock_real_ms();
     for (size_t i = 0; i < config->stream_count; i++) {
-        reading->streams[i].name = config->streams[i].name;
-        history_read_stream(&reading->streams[i], view, i);
+        struct history_stream *stream = &reading->streams[i];
+
+        stream->name = config->streams[i].name;
+        history_read_stream(stream, view, i);
+        history_read_requests(stream, snapshot, i);
+        history_read_lane(stream, &parts->metrics->lanes[i]);
+        inserts -=
+            inserts < stream->counts[HISTORY_INSERTS] ? inserts : stream->counts[HISTORY_INSERTS];
     }
-    none->counts[HISTORY_REFUSED] = history_refused(snapshot, METRIC_STREAM_NONE);
-    none->counts[HISTORY_INSERTS] = snapshot->counters[METRIC_COUNTER_clickhouse_inserts];
+    history_read_requests(none, snapshot, METRIC_STREAM_NONE);
+    none->counts[HISTORY_INSERTS] = inserts;
     none->gauges[HISTORY_PENDING] = none->gauges[HISTORY_LAG_MS] = HISTORY_NONE;
-    reading->wholes[HISTORY_RING] = (uint32_t)ring_depth(parts->ring);
+    reading->wholes[HISTORY_RING] = history_gauge(ring_depth(parts->ring));
     reading->wholes[HISTORY_CONNECTIONS] =
-        (uint32_t)snapshot->gauges[METRIC_GAUGE_http_connections];
+        history_gauge((uint64_t)snapshot->gauges[METRIC_GAUGE_http_connections]);
     reading->wholes[HISTORY_INFLIGHT] =
-        (uint32_t)snapshot->gauges[METRIC_GAUGE_clickhouse_inflight];
-    reading->wholes[HISTORY_JOURNAL_KIB] = (uint32_t)(journal_bytes(parts->journal) / 1024);
-    for (size_t i = 0; i < HISTORY_TIMES; i++)
-        memcpy(reading->buckets[i], snapshot->histograms[histograms[i]].buckets,
-               sizeof(reading->buckets[i]));
+        history_gauge((uint64_t)snapshot->gauges[METRIC_GAUGE_clickhouse_inflight]);
+    reading->wholes[HISTORY_JOURNAL_KIB] = history_gauge(journal_bytes(parts->journal) / 1024);
 }
 
 /* Index of the stream of this name; stream_count: there is none. */
@@ -200,14 +230,14 @@ static bool history_journal(const struct history_point *point, size_t which, dou
 
 static bool history_p50(const struct history_point *point, size_t which, double *out)
 {
-    *out = point->p50_us[which] / 1e6;
-    return point->p50_us[which] != HISTORY_NONE;
+    *out = point->times.p50_us[which] / 1e6;
+    return point->times.p50_us[which] != HISTORY_NONE;
 }
 
 static bool history_p99(const struct history_point *point, size_t which, double *out)
 {
-    *out = point->p99_us[which] / 1e6;
-    return point->p99_us[which] != HISTORY_NONE;
+    *out = point->times.p99_us[which] / 1e6;
+    return point->times.p99_us[which] != HISTORY_NONE;
 }
 
 static const struct history_column {

@@ -59,6 +59,11 @@ static void metrics_add_thread(struct metrics_snapshot *snapshot,
             snapshot->answers[stream][error] += metrics_load(&thread->answers[stream][error]);
     for (size_t id = 0; id < METRIC_HISTOGRAM_COUNT; id++)
         metrics_add_histogram(snapshot, id, &thread->histograms[id]);
+    for (size_t stream = 0; stream <= METRIC_STREAM_NONE; stream++) {
+        metrics_add_histogram(snapshot, METRIC_HISTOGRAM_http_request, &thread->http[stream]);
+        for (size_t i = 0; i < METRIC_BUCKETS; i++)
+            snapshot->http_buckets[stream][i] += metrics_load(&thread->http[stream].buckets[i]);
+    }
 }
 
 struct metrics *metrics_create(void)

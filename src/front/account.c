@@ -177,7 +177,7 @@ static void account_tell(struct conn *conn, const struct answer *answer, uint64_
 
 void account_answer(struct conn *conn, struct answer *answer, uint64_t now_ns)
 {
-    METRIC_OBSERVE_NS(conn->set->parts.metrics, http_request, now_ns - answer->begun_ns);
+    METRIC_OBSERVE_HTTP_NS(conn->set->parts.metrics, answer->stream, now_ns - answer->begun_ns);
     account_tell(conn, answer, now_ns);
     if (unlikely(answer->line_copy != NULL)) {
         free(answer->line_copy);

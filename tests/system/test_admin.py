@@ -466,6 +466,7 @@ def test_history_tells_when_what_happened(make_alloyd):
     assert all(p50 is None or p50 <= p99 for p50, p99 in zip(told["http_p50"], told["http_p99"]))
     assert any(rows and 1 <= rows <= 90 for rows in told["insert_rows"]), told["insert_rows"]
     assert abs(told["time"] / 1000 - harness.time.time()) < harness.DEADLINE
+    assert any(history(alloyd, "?stream=clicks")["http_p99"]) and told["lag"][-1] == 0
     coarse = history(alloyd, "?step=10s")
     assert coarse["step"] == 10 and coarse["steps"] <= told["steps"] // 10 + 1
     new = history(alloyd, f"?after={told['last']}")

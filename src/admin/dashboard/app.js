@@ -27,6 +27,7 @@ const ADVICE = [
   [/^clickhouse$/, "ClickHouse does not answer", "Bring it back before the journal is full. Events wait there meanwhile."],
   [/^clickhouse\.(.+)\.retry$/, "ClickHouse puts inserts of $1 off", "Look up the code in its system.errors: memory, too many queries or parts, a read-only replica."],
   [/^clickhouse\.(.+)\.slow$/, "Inserts of $1 run out of time", "Look at ClickHouse's load and the link to it, or raise clickhouse.timeout."],
+  [/^clickhouse\.(.+)\.hangs$/, "Inserts of $1 get no answer", "Look at ClickHouse: is it stopped, swapping, waiting for a disk, or locked? The journal takes the events meanwhile."],
   [/^clickhouse\.(.+)\.refuses$/, "The table of $1 refuses every row", "Correct the table: kept rows then go in by themselves. Or let them go: alloyctl bury $1"],
   [/^clickhouse\.(.+)\.view$/, "A materialized view of $1 refuses rows", "Correct the view, and fill what it lacks from the table."],
   [/^clickhouse\.(.+)\.columns$/, "Fields of $1 do not match its table", "ALTER TABLE … ADD COLUMN, or send other fields."],
@@ -298,9 +299,9 @@ const charts = [
     {key: "dead_lettered", label: "dead letters", color: "violet"}]},
   {title: "Events that wait", format: count, least: 1, series: [{key: "pending", label: "in the journal alone", color: "amber"}]},
   {title: "Age of the oldest that waits", format: seconds, least: .1, series: [{key: "lag", label: "waits for", color: "amber"}]},
-  {title: "Time of a request", note: "all streams", format: seconds, least: .001, series: [
+  {title: "Time of a request", format: seconds, least: .001, series: [
     {key: "http_p99", label: "p99", color: "violet"}, {key: "http_p50", label: "p50", color: "blue"}]},
-  {title: "Time of an insert", note: "all streams", format: seconds, least: .01, series: [
+  {title: "Time of an insert", format: seconds, least: .01, series: [
     {key: "insert_p99", label: "p99", color: "violet"}, {key: "insert_p50", label: "p50", color: "green"}]},
   {title: "Rows of an insert", format: count, least: 10, series: [{key: "insert_rows", label: "mean", color: "green"}]},
   {title: "Journal", note: "all streams", format: bytes, least: 1048576, series: [{key: "journal_bytes", label: "on disk", color: "blue"}]},
@@ -308,9 +309,6 @@ const charts = [
     {key: "connections", label: "connections", color: "blue"}, {key: "ring", label: "events in the ring", color: "amber"}]},
 ].map(spec => new Chart(spec, setCursor));
 $("charts").append(...charts.map(c => c.figure));
-
-// What a stream does not tell of itself has no chart: until somebody tells it, all streams' stands.
-const UNTOLD = new Set(["lag", "insert_rows"]);
 
 function showCharts() {
   if (!past.figures) return;
@@ -320,12 +318,7 @@ function showCharts() {
     offset: capacity - past.figures.received.length,
     timeOf: i => past.time - (capacity - 1 - i) * step,
   };
-  for (const chart of charts) {
-    const [{key}] = chart.series;
-    chart.figure.hidden = UNTOLD.has(key) && past.stream !== "" && chart.series.every(s => past.figures[s.key].every(v => v === null));
-    if (key === "lag" && past.figures.lag.every(v => v === null)) chart.figure.hidden = true;
-    chart.show(view, cursor);
-  }
+  for (const chart of charts) chart.show(view, cursor);
 }
 
 function showStreamChoice(s) {

@@ -249,25 +249,35 @@ static void memory_is_what_the_documents_say(void **state)
     /* Two streams, and what belongs to none, were there from the beginning. */
     assert_int_equal(history_bytes(history) - first,
                      (METRIC_STREAMS_MAX - 2) * HISTORY_STREAM_BYTES);
-    assert_true(HISTORY_STREAM_BYTES <= 26 * 1024);
-    assert_true(first - 3 * HISTORY_STREAM_BYTES <= 45 * 1024);
+    assert_true(HISTORY_STREAM_BYTES <= 37 * 1024);
+    assert_true(first - 3 * HISTORY_STREAM_BYTES <= 80 * 1024);
 }
 
 static void percentiles_are_of_the_step_alone(void **state)
 {
     (void)state;
-    reading.buckets[HISTORY_HTTP][4] += 1000000; /* half a ms to 1 ms */
+    reading.streams[1].buckets[HISTORY_HTTP][4] += 1000000; /* half a ms to 1 ms */
     pass_ms(1000);
-    reading.buckets[HISTORY_HTTP][0] += 98;
-    reading.buckets[HISTORY_HTTP][7] += 2; /* 5 to 10 ms */
+    reading.streams[1].buckets[HISTORY_HTTP][0] += 98;
+    reading.streams[1].buckets[HISTORY_HTTP][7] += 2; /* 5 to 10 ms */
     pass_ms(1000);
     pass_ms(1000);
     look(HISTORY_FINE, HISTORY_ALL, 0);
-    assert_in_range(points[0].p50_us[HISTORY_HTTP], 740, 760);
-    assert_in_range(points[1].p50_us[HISTORY_HTTP], 24, 27);
-    assert_in_range(points[1].p99_us[HISTORY_HTTP], 7400, 7600);
-    assert_int_equal(points[2].p99_us[HISTORY_HTTP], HISTORY_NONE);
-    assert_int_equal(points[1].p50_us[HISTORY_INSERT], HISTORY_NONE);
+    assert_in_range(points[0].times.p50_us[HISTORY_HTTP], 740, 760);
+    assert_in_range(points[1].times.p50_us[HISTORY_HTTP], 24, 27);
+    assert_in_range(points[1].times.p99_us[HISTORY_HTTP], 7400, 7600);
+    assert_int_equal(points[2].times.p99_us[HISTORY_HTTP], HISTORY_NONE);
+    assert_int_equal(points[1].times.p50_us[HISTORY_INSERT], HISTORY_NONE);
+    /* Of one stream, and of all with what belongs to none. */
+    reading.streams[0].buckets[HISTORY_HTTP][1] += 10;
+    reading.streams[METRIC_STREAM_NONE].buckets[HISTORY_HTTP][9] += 90;
+    pass_ms(1000);
+    look(HISTORY_FINE, 0, 3);
+    assert_in_range(points[0].times.p99_us[HISTORY_HTTP], 50, 100);
+    look(HISTORY_FINE, 1, 3);
+    assert_int_equal(points[0].times.p99_us[HISTORY_HTTP], HISTORY_NONE);
+    look(HISTORY_FINE, HISTORY_ALL, 3);
+    assert_in_range(points[0].times.p50_us[HISTORY_HTTP], 25000, 50000);
 }
 
 static void percentiles_lie_within_their_bucket(void **state)
