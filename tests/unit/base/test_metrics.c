@@ -49,6 +49,9 @@ static void blocks_are_aligned_and_summed(void **state)
     metrics_add(&b->answers[METRIC_STREAM_NONE][ERROR_COUNT - 1], 4);
     METRIC_OBSERVE_NS(a, redis, 60000);
     METRIC_OBSERVE_NS(b, redis, 40000);
+    METRIC_OBSERVE_HTTP_NS(a, 0, 60000);
+    METRIC_OBSERVE_HTTP_NS(b, 0, 70000);
+    METRIC_OBSERVE_HTTP_NS(b, METRIC_STREAM_NONE, 40000);
     METRIC_GAUGE_SET(metrics, redis_up, 1);
     METRIC_GAUGE_ADD(metrics, http_connections, 2);
     METRIC_GAUGE_ADD(metrics, http_connections, -3);
@@ -66,6 +69,11 @@ static void blocks_are_aligned_and_summed(void **state)
     assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].sum_ns, 100000);
     assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].buckets[0], 1);
     assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_redis].buckets[1], 1);
+    assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_http_request].count, 3);
+    assert_int_equal(snapshot->histograms[METRIC_HISTOGRAM_http_request].sum_ns, 170000);
+    assert_int_equal(snapshot->http_buckets[0][1], 2);
+    assert_int_equal(snapshot->http_buckets[METRIC_STREAM_NONE][0], 1);
+    assert_int_equal(snapshot->http_buckets[1][0], 0);
     assert_int_equal(snapshot->gauges[METRIC_GAUGE_redis_up], 1);
     assert_int_equal(snapshot->gauges[METRIC_GAUGE_http_connections], -1);
     free(snapshot);
