@@ -376,7 +376,7 @@ function showTiles(s) {
     tile("Received", perSecond("received"), "/s", "events"),
     tile("Inserted", perSecond("inserted"), "/s", "rows"),
     tile("Refused", perSecond("refused"), "/s", "requests", {kind: refused > 0 ? "warn" : ""}),
-    tile("Waiting", count(waiting), "", lag === null || waiting === 0 ? "events" : "events, the oldest " + seconds(lag)),
+    tile("Waiting", count(waiting), "", lag === null || waiting === 0 ? "events" : "oldest " + seconds(lag)),
     tile("Request, p99", time, unit, p50 === null ? "none now" : "p50 " + seconds(p50)),
     tile("Journal", size, sizeUnit, "of " + bytes(s.journal.bytes_max),
       {part: s.journal.bytes / s.journal.bytes_max, kind: s.journal.bytes > .8 * s.journal.bytes_max ? "warn" : ""}),
