@@ -18,5 +18,6 @@ extern const struct ctl_command ctl_journal_group, ctl_journal_inspect_command,
 extern const struct ctl_command ctl_key_group, ctl_key_add_command, ctl_key_list_command,
     ctl_key_remove_command;
 extern const struct ctl_command ctl_table_command;
+extern const struct ctl_command ctl_doctor_command;
 
 #endif

@@ -12,7 +12,7 @@ static const struct ctl_command *const commands[] = {
     &ctl_replay_command,          &ctl_bury_command,           &ctl_journal_group,
     &ctl_journal_inspect_command, &ctl_journal_verify_command, &ctl_key_group,
     &ctl_key_add_command,         &ctl_key_list_command,       &ctl_key_remove_command,
-    &ctl_table_command,
+    &ctl_table_command,           &ctl_doctor_command,
 };
 
 int main(int argc, char **argv)

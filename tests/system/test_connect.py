@@ -90,13 +90,13 @@ def test_a_peer_that_is_something_else_is_told(tmp_path, redis, clickhouse):
     ([("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")], "maxmemory-policy is allkeys-lru, as soon as maxmemory is set: it forgets"),
     ([("CONFIG", "SET", "maxmemory-policy", "volatile-ttl"), ("CONFIG", "SET", "maxmemory", "100mb")],
      "maxmemory-policy is volatile-ttl: it forgets"),
-    ([("CONFIG", "SET", "maxmemory", "1")], "(OOM: its memory is used up"),
-    ([("CONFIG", "SET", "requirepass", "geheim")], "(NOAUTH: it wants a password: redis.url has none)"),
+    ([("CONFIG", "SET", "maxmemory", "1")], "(OOM"),
+    ([("CONFIG", "SET", "requirepass", "geheim")], "(NOAUTH"),
     ([("ACL", "SETUSER", "default", "-set")], "(NOPERM"),
     ([("ACL", "SETUSER", "default", "-mget")], "(NOPERM"),
     ([("ACL", "SETUSER", "default", "resetkeys", "~other:*")], "(NOPERM"),
     ([("ACL", "SETUSER", "default", "-eval", "-del")], "(NOPERM"),
-    ([("REPLICAOF", "127.0.0.1", "1")], "(READONLY: it is a replica"),
+    ([("REPLICAOF", "127.0.0.1", "1")], "(READONLY"),
 ])
 def test_a_redis_that_cannot_keep_claims_is_told(tmp_path, own_redis, commands, words):
     for command in commands:
