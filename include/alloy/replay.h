@@ -53,6 +53,8 @@ MUST_CHECK int replay_start(struct replay *replay, struct flusher *flusher);
 /* True once everything readable is handed over, or replay_stop() has ended the thread. Any
  * thread. */
 bool replay_done(const struct replay *replay);
+/* Events of streams that are not configured, which stay. Once replay_done(). */
+uint64_t replay_unknown_stream(const struct replay *replay);
 /* Events found and not yet handed over. Any thread. */
 uint64_t replay_pending(const struct replay *replay);
 /* Ends the thread (what it still holds stays LIVE in the journal), joins it and frees. NULL is

@@ -98,6 +98,9 @@ int ctl_key_remove(const struct ctl_key *key, struct ctl_out out);
 /* journal inspect, verify. */
 int ctl_journal_inspect(const char *dir, struct ctl_out out);
 int ctl_journal_verify(const char *dir, struct ctl_out out);
+/* journal export, drop. letters: lines like those of dead letters. yes: not only count. */
+int ctl_export(const char *dir, const char *stream, bool letters, FILE *out);
+int ctl_drop(const char *dir, const char *stream, bool yes, struct ctl_out out);
 
 /* ---- pure parts, for tests ---- */
 

@@ -24,6 +24,7 @@
 #include "alloy/segment.h"
 #include "alloy/files.h"
 #include "ctl_json.h"
+#include "ctl_walk.h"
 
 #define ISO_MAX 25
 #define STREAMS_MAX 1024 /* names in all segments together: streams come and go */
@@ -98,20 +99,6 @@ static PRINTF_LIKE(4, 5) void ctl_journal_tell_problem(struct walk *walk, uint32
         fprintf(walk->out, "%s: offset %zu: %s\n", name, offset, text);
 }
 
-/* Says what is wrong at offset, where there is no valid record. */
-static const char *ctl_journal_diagnose(const struct segment *segment, size_t offset)
-{
-    const struct record *record = (const struct record *)(segment->base + offset);
-
-    if (segment->limit - offset < sizeof(*record) || record->magic != RECORD_MAGIC)
-        return "no record begins here";
-    if (record->copies == 0 && record->lsn != segment_lsn(segment, offset))
-        return "record does not belong here";
-    if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
-        return "record was never finished";
-    return "record does not match its checksum";
-}
-
 /* The sum of a stream by its name; NULL: too many. */
 static struct sum *ctl_journal_stream_sum(struct walk *walk, const char *name)
 {
@@ -131,6 +118,12 @@ static struct sum *ctl_journal_stream_sum(struct walk *walk, const char *name)
     return &grown[walk->stream_count++];
 }
 
+static void ctl_journal_on_problem(void *arg, const struct segment *segment, size_t offset,
+                                   const char *text)
+{
+    ctl_journal_tell_problem(arg, segment->number, offset, "%s", text);
+}
+
 static void ctl_journal_add_to_sum(struct sum *sum, const struct record *record, uint16_t state)
 {
     for (size_t i = 0; i < ARRAY_LEN(states); i++)
@@ -143,9 +136,10 @@ static void ctl_journal_add_to_sum(struct sum *sum, const struct record *record,
         sum->oldest_live_ms = record->received_ms;
 }
 
-static void ctl_journal_take_record(struct walk *walk, const struct segment *segment,
+static void ctl_journal_take_record(void *arg, const struct segment *segment,
                                     const struct record *record)
 {
+    struct walk *walk = arg;
     const struct segment_header *header = (const struct segment_header *)segment->base;
     const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
     /* As alloyd's recovery takes it. */
@@ -163,64 +157,6 @@ static void ctl_journal_take_record(struct walk *walk, const struct segment *seg
     ctl_journal_add_to_sum(&walk->segment, record, state);
     if (sum != NULL)
         ctl_journal_add_to_sum(sum, record, state);
-}
-
-/* True when there is a whole record now: a running alloyd has finished writing it meanwhile. */
-static bool ctl_journal_is_whole_now(const struct segment *segment, size_t offset)
-{
-    struct record *record;
-
-    return segment_next(segment, &offset, &record) == SEGMENT_RECORD;
-}
-
-/* True when the record at offset has its state, which is written last. Without it the record is
- * being written, or its writer was killed before it was acknowledged. */
-static bool ctl_journal_is_finished(const struct segment *segment, size_t offset)
-{
-    const struct record *record = (const struct record *)(segment->base + offset);
-
-    /* acquire: pairs with the release in segment_write(); we then see what was written before it */
-    return segment->limit - offset < sizeof(*record) ||
-           atomic_load_explicit(&record->state, memory_order_acquire) != 0;
-}
-
-/* Reads all records of a segment; returns where they end. */
-static size_t ctl_journal_read_records(struct walk *walk, const struct segment *segment)
-{
-    size_t offset = SEGMENT_HEADER_BYTES;
-    struct record *record;
-    bool finished;
-
-    for (;;) {
-        const size_t before = offset;
-
-        switch (segment_next(segment, &offset, &record)) {
-        case SEGMENT_RECORD:
-            ctl_journal_take_record(walk, segment, record);
-            break;
-        case SEGMENT_GAP:
-            /* In this order: once a later record is finished, all before it are. */
-            if (ctl_journal_is_finished(segment, offset) &&
-                ctl_journal_is_whole_now(segment, before))
-                offset = before;
-            else
-                ctl_journal_tell_problem(walk, segment->number, before,
-                                         "%s; %zu bytes to the next one",
-                                         ctl_journal_diagnose(segment, before), offset - before);
-            break;
-        case SEGMENT_TORN:
-            /* In this order: a record that has its state must be whole, or it is broken. */
-            finished = ctl_journal_is_finished(segment, offset);
-            if (ctl_journal_is_whole_now(segment, offset))
-                break;
-            if (finished)
-                ctl_journal_tell_problem(walk, segment->number, offset, "%s, and none follows",
-                                         ctl_journal_diagnose(segment, offset));
-            return offset;
-        case SEGMENT_END:
-            return offset;
-        }
-    }
 }
 
 static const char *ctl_journal_when(uint64_t ms, char text[ISO_MAX])
@@ -307,7 +243,10 @@ static void ctl_journal_read_segment(struct walk *walk, const struct journal_dir
     if (segment->limit < size)
         ctl_journal_tell_problem(walk, file->number, segment->limit,
                                  "the file ends here, not at %" PRIu64, size);
-    end = ctl_journal_read_records(walk, segment);
+    end = ctl_walk_segment(&(struct ctl_walk){.record = ctl_journal_take_record,
+                                              .problem = ctl_journal_on_problem,
+                                              .arg = walk},
+                           segment);
     if (walk->segment_list != NULL) {
         ctl_journal_json_segment(walk, segment, end, size);
     } else if (!walk->verify) {

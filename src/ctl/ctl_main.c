@@ -7,13 +7,27 @@
 #include "ctl_commands.h"
 
 /* In the order of the help; a group comes before its commands. */
+/* clang-format off */
 static const struct ctl_command *const commands[] = {
-    &ctl_letters_group,           &ctl_letters_list_command,   &ctl_letters_show_command,
-    &ctl_replay_command,          &ctl_bury_command,           &ctl_journal_group,
-    &ctl_journal_inspect_command, &ctl_journal_verify_command, &ctl_key_group,
-    &ctl_key_add_command,         &ctl_key_list_command,       &ctl_key_remove_command,
-    &ctl_table_command,           &ctl_doctor_command,
+    &ctl_letters_group,
+    &ctl_letters_list_command,
+    &ctl_letters_show_command,
+    &ctl_replay_command,
+    &ctl_bury_command,
+    &ctl_journal_group,
+    &ctl_journal_inspect_command,
+    &ctl_journal_verify_command,
+    &ctl_export_command,
+    &ctl_drop_command,
+    &ctl_adopt_command,
+    &ctl_key_group,
+    &ctl_key_add_command,
+    &ctl_key_list_command,
+    &ctl_key_remove_command,
+    &ctl_table_command,
+    &ctl_doctor_command,
 };
+/* clang-format on */
 
 int main(int argc, char **argv)
 {

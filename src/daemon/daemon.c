@@ -32,6 +32,7 @@
 #include "alloy/pulse.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
+#include "adopt.h"
 #include "drain.h"
 #include "limits.h"
 #include "sdnotify.h"
@@ -256,7 +257,7 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
         return -ENOMEM;
     /* Reading the journal may take long: start the admin port first, so that /readyz can say how
      * far we are. */
-    if (!ids_known && journal_bytes(daemon->journal) > 0) {
+    if (!ids_known && journal_bytes(daemon->journal) > 0 && !daemon->options->adopt) {
         err = daemon_start_admin(daemon, error);
         if (err != 0)
             return err;
@@ -399,7 +400,7 @@ static int daemon_start(struct daemon *daemon)
         err = daemon_start_core(daemon, error);
     if (err == 0)
         err = daemon_start_back(daemon, error);
-    if (err == 0)
+    if (err == 0 && !daemon->options->adopt)
         err = daemon_start_front(daemon, error);
     if (err == 0)
         daemon_settle_sockets(daemon);
@@ -722,7 +723,10 @@ int daemon_run(struct config *config, const struct daemon_options *options)
         err = daemon_start(&daemon);
     if (err == -ECANCELED) {
         log_info("stopped before serving");
-        status = 0;
+        status = options->adopt;
+    } else if (err == 0 && options->adopt) {
+        parts = daemon_drain_parts(&daemon);
+        status = adopt_run(&parts, daemon.metrics);
     } else if (err == 0) {
         log_info("serving");
         sdnotify_ready();

@@ -6,6 +6,7 @@
 #ifndef ALLOY_DAEMON_H
 #define ALLOY_DAEMON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "alloy/base.h"
@@ -18,6 +19,7 @@ struct daemon_options {
     size_t override_count;
     size_t cpu_count;
     char *const *argv; /* for the next life */
+    bool adopt; /* only bring the journal's events to ClickHouse, and end: no ports */
 };
 
 /* Takes config. Runs until drained; returns the exit status of the process: 0 or 1. Main thread. */

@@ -7,11 +7,14 @@
  *
  * Runs on: main thread. Owns: the list of overrides.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "alloy/config.h"
 #include "alloy/config_schema.h"
@@ -22,12 +25,15 @@
 #define EXIT_USAGE 2
 #define OPTION_SCHEMA 256 /* options without a letter */
 #define OPTION_CONNECT 257
+#define OPTION_ADOPT 258
+#define ADOPT_OVERRIDES 2 /* what --adopt sets */
 
 struct command_line {
     const char *config_path;
     char *const *argv;
     const char **overrides; /* room for every argument */
     size_t override_count;
+    const char *adopt; /* another alloyd's journal folder; NULL: serve */
     bool check;
     bool connect;
     bool dump;
@@ -40,6 +46,7 @@ static const struct option long_options[] = {
     {"connect", no_argument, NULL, OPTION_CONNECT},
     {"dump-config", no_argument, NULL, 'D'},
     {"config-schema", no_argument, NULL, OPTION_SCHEMA},
+    {"adopt", required_argument, NULL, OPTION_ADOPT},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -56,6 +63,8 @@ static const char help_text[] =
     "      --connect                with --check: ask Redis and ClickHouse too, some seconds\n"
     "                               at most, whether they are as this configuration needs them\n"
     "  -D, --dump-config            print the configuration in effect, and exit\n"
+    "      --adopt DIR              bring the events of another alloyd's journal folder to\n"
+    "                               ClickHouse, and exit (alloyctl journal adopt)\n"
     "      --config-schema          print a JSON Schema of the configuration, and exit\n"
     "  -V, --version                print the version, and exit\n"
     "  -h, --help                   print this text, and exit\n"
@@ -121,6 +130,9 @@ static int main_parse_command_line(int argc, char **argv, struct command_line *l
         case 'D':
             line->dump = true;
             break;
+        case OPTION_ADOPT:
+            line->adopt = optarg;
+            break;
         case OPTION_SCHEMA:
             config_schema_print(stdout);
             return main_finish_output();
@@ -145,11 +157,40 @@ static int main_parse_command_line(int argc, char **argv, struct command_line *l
     return -1;
 }
 
+/* Lets the daemon use another journal folder, in which there must be one: it would make it
+ * otherwise. Returns -1 to go on, or the exit status. */
+static int main_adopt(struct command_line *line, char **dir)
+{
+    char *instance;
+
+    if (asprintf(&instance, "%s/instance", line->adopt) < 0)
+        return EXIT_FAILURE;
+    if (access(instance, F_OK) != 0) {
+        fprintf(stderr, "alloyd: %s is not the folder of a journal: %s: %s\n", line->adopt,
+                instance, strerror(errno));
+        free(instance);
+        return EXIT_FAILURE;
+    }
+    free(instance);
+    if (asprintf(dir, "journal.dir=%s", line->adopt) < 0) {
+        *dir = NULL;
+        return EXIT_FAILURE;
+    }
+    line->overrides[line->override_count++] = *dir;
+    line->overrides[line->override_count++] = "journal.mode=file";
+    /* What the parent tells and gives is meant for one that serves. */
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("LISTEN_FDS");
+    return -1;
+}
+
 static int main_run(const struct command_line *line)
 {
     struct daemon_options options = {.config_path = line->config_path,
                                      .overrides = line->overrides,
                                      .override_count = line->override_count,
+                                     .adopt = line->adopt != NULL,
                                      .cpu_count = main_count_cpus(),
                                      .argv = line->argv};
     struct config *config = config_load(options.config_path, options.overrides,
@@ -175,16 +216,20 @@ static int main_run(const struct command_line *line)
 int main(int argc, char **argv)
 {
     struct command_line line = {.config_path = CONFIG_PATH, .argv = argv};
+    char *adopt_dir = NULL;
     int status;
 
-    line.overrides = calloc((size_t)argc + 1, sizeof(*line.overrides));
+    line.overrides = calloc((size_t)argc + 1 + ADOPT_OVERRIDES, sizeof(*line.overrides));
     if (line.overrides == NULL) {
         fputs("alloyd: out of memory\n", stderr);
         return EXIT_FAILURE;
     }
     status = main_parse_command_line(argc, argv, &line);
+    if (status < 0 && line.adopt != NULL)
+        status = main_adopt(&line, &adopt_dir);
     if (status < 0)
         status = main_run(&line);
+    free(adopt_dir);
     free(line.overrides);
     return status;
 }

@@ -574,6 +574,11 @@ bool replay_done(const struct replay *replay)
     return atomic_load_explicit(&replay->done, memory_order_acquire);
 }
 
+uint64_t replay_unknown_stream(const struct replay *replay)
+{
+    return recover_stats(replay->recovery)->unknown_stream;
+}
+
 uint64_t replay_pending(const struct replay *replay)
 {
     /* In this order: an event is counted as found before it is counted as handed over. */
