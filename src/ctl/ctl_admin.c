@@ -14,7 +14,8 @@ bool ctl_admin_open(struct ctl_admin *admin, const struct ctl_given *given)
 {
     const char *key_file = ctl_value(given, "admin-key-file");
 
-    *admin = (struct ctl_admin){.url = ctl_value_or(given, "admin", CTL_ADMIN_URL)};
+    *admin = (struct ctl_admin){.url = ctl_value_or(given, "admin", CTL_ADMIN_URL),
+                                .timeout_ms = TIMEOUT_MS};
     if (key_file != NULL && !ctl_read_key(key_file, admin->key))
         return false;
     admin->http = ctl_http_create();
@@ -35,7 +36,7 @@ static void ctl_admin_send(struct ctl_admin *admin, const char *path,
 
     request->url = url;
     request->bearer = admin->key;
-    request->timeout_ms = TIMEOUT_MS;
+    request->timeout_ms = admin->timeout_ms;
     if (url != NULL)
         ctl_http_send(admin->http, request, answer);
     else

@@ -13,6 +13,7 @@
 struct ctl_admin {
     const char *url; /* of the admin port, without a path */
     char key[CTL_KEY_ROOM];
+    long timeout_ms; /* of one request */
     struct ctl_http *http;
 };
 

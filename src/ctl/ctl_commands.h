@@ -12,6 +12,7 @@
 
 extern const struct ctl_command ctl_letters_group, ctl_letters_list_command,
     ctl_letters_show_command, ctl_replay_command;
+extern const struct ctl_command ctl_status_command, ctl_top_command;
 extern const struct ctl_command ctl_bury_command;
 extern const struct ctl_command ctl_journal_group, ctl_journal_inspect_command,
     ctl_journal_verify_command, ctl_export_command, ctl_drop_command, ctl_adopt_command;

@@ -9,6 +9,8 @@
 /* In the order of the help; a group comes before its commands. */
 /* clang-format off */
 static const struct ctl_command *const commands[] = {
+    &ctl_status_command,
+    &ctl_top_command,
     &ctl_letters_group,
     &ctl_letters_list_command,
     &ctl_letters_show_command,

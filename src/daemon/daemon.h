@@ -19,7 +19,7 @@ struct daemon_options {
     size_t override_count;
     size_t cpu_count;
     char *const *argv; /* for the next life */
-    bool adopt; /* only bring the journal's events to ClickHouse, and end: no ports */
+    bool adopt;        /* only bring the journal's events to ClickHouse, and end: no ports */
 };
 
 /* Takes config. Runs until drained; returns the exit status of the process: 0 or 1. Main thread. */

@@ -31,6 +31,7 @@ LIBRARY_HOMES = {
     "hiredis/": {"redis_link", "redis_dial", "redis_tls", "redis_wire"},
     "curl/": {"transfer", "ask_clickhouse", "flusher", "flusher_private", "ctl_http"},
     "urcu": {"l1"},
+    "curses.h": {"ctl_top"},
     "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},
     "sodium": {"event_id", "keys", "quota", "credential", "voucher"},
