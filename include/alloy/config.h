@@ -103,6 +103,8 @@ struct config_stream {
     struct config_column columns[CONFIG_COLUMNS_MAX];
     size_t column_count;
     uint64_t ttl_ms; /* resolved: the stream's own or redis.ttl */
+    bool removed;    /* since the start, and without paths; its events still go to its table */
+    bool shared;     /* its texts belong to a configuration of before */
 };
 
 /* clickhouse.setting.NAME = VALUE */
@@ -176,11 +178,14 @@ void config_dump(const struct config *config, FILE *out);
 /*
  * Compares two configurations key by key. Calls changed for each key that differs, with
  * restart = true where the new value takes effect only after a restart. Streams and settings count
- * as keys named "stream.NAME.path", "clickhouse.setting.NAME", all RESTART (stream ttl: RELOAD).
+ * as keys named "stream.NAME" (new, or removed), "stream.NAME.path" and "clickhouse.setting.NAME".
  */
 typedef void (*config_changed_fn)(void *arg, const char *key, bool restart);
 void config_compare(const struct config *before, const struct config *after,
                     config_changed_fn changed, void *arg);
+
+/* False: streams are new, removed or changed. */
+bool config_same_streams(const struct config *before, const struct config *after);
 
 /* The configuration that is in force. */
 struct config_ref {
@@ -196,7 +201,8 @@ static inline const struct config *config_current(const struct config_ref *ref)
 
 /*
  * Takes next and puts it in force. First sets the RESTART keys in it back to the values in force,
- * so that readers of config_current() see what really runs. Main thread only.
+ * so that readers of config_current() see what really runs. A stream keeps its number as long as
+ * the process runs, also when it is removed. Main thread only.
  */
 void config_publish(struct config_ref *ref, struct config *next);
 

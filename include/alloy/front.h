@@ -71,6 +71,9 @@ enum front_phase {
                        * draining and Connection: close */
 };
 
+/* Another configuration is in force, with other streams: takes them over, for requests whose head
+ * comes from now on. Returns 0 or -ENOMEM: those of before stay. Main thread. */
+MUST_CHECK int front_reload(struct front *front);
 /* Enters a later phase; the threads follow at once, each by itself. Main thread. */
 void front_enter(struct front *front, enum front_phase phase);
 /* True once all threads have. Any thread. */

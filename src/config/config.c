@@ -34,8 +34,6 @@ static void config_free_addresses(struct config_address *addresses, size_t count
 /* Frees the parts that config_publish() always replaces by those in force. */
 static void config_free_frozen(struct config *config)
 {
-    for (size_t i = 0; i < config->stream_count; i++)
-        config_stream_fini(&config->streams[i]);
     for (size_t i = 0; i < config->setting_count; i++) {
         free(config->settings[i].name);
         free(config->settings[i].value);
@@ -86,6 +84,8 @@ void config_destroy(struct config *config)
         }
         if (replaced == NULL)
             config_free_frozen(config);
+        for (size_t i = 0; i < config->stream_count; i++)
+            config_stream_fini(&config->streams[i]);
         free(config->clickhouse_password_resolved);
         config_door_fini(config);
         config_places_destroy(config->places);
@@ -203,15 +203,30 @@ static void config_compare_streams(const struct config *before, const struct con
         const struct config_stream *stream = &before->streams[i];
         int other = config_find_stream(after, stream->name);
 
-        if (other < 0)
-            config_tell(listener, true, "stream.%s", stream->name);
-        else
+        if ((other < 0) != stream->removed)
+            config_tell(listener, false, "stream.%s", stream->name);
+        else if (other >= 0)
             config_stream_compare(stream, &after->streams[other], config_tell_stream,
                                   &(struct stream_listener){listener, stream->name});
     }
     for (size_t i = 0; i < after->stream_count; i++)
         if (config_find_stream(before, after->streams[i].name) < 0)
             config_tell(listener, true, "stream.%s", after->streams[i].name);
+}
+
+static void config_note_difference(void *arg, const char *key, bool restart)
+{
+    (void)key;
+    (void)restart;
+    *(bool *)arg = false;
+}
+
+bool config_same_streams(const struct config *before, const struct config *after)
+{
+    bool same = true;
+
+    config_compare_streams(before, after, &(struct listener){config_note_difference, &same});
+    return same;
 }
 
 static const char *config_find_setting(const struct config *config, const char *name)
@@ -287,27 +302,41 @@ void config_compare(const struct config *before, const struct config *after,
     config_compare_streams(before, after, &listener);
 }
 
+/* Gives the streams of next the numbers that they have in force. */
+static void config_merge_streams(struct config *next, const struct config *current)
+{
+    static struct config_stream merged[CONFIG_STREAMS_MAX]; /* large, and main is alone here */
+    size_t count = current->stream_count;
+
+    for (size_t i = 0; i < count; i++) {
+        const int other = config_find_stream(next, current->streams[i].name);
+
+        if (other >= 0) {
+            merged[i] = next->streams[other];
+            continue;
+        }
+        merged[i] = current->streams[i];
+        merged[i].path_count = 0;
+        merged[i].removed = merged[i].shared = true;
+    }
+    for (size_t i = 0; i < next->stream_count; i++)
+        if (config_find_stream(current, next->streams[i].name) < 0)
+            config_stream_fini(&next->streams[i]);
+    memcpy(next->streams, merged, count * sizeof(merged[0]));
+    next->stream_count = count;
+}
+
 /* Sets everything in next that needs a restart back to what is in force, sharing the texts. */
 static void config_freeze(struct config *next, const struct config *current)
 {
-    uint64_t ttl_ms[CONFIG_STREAMS_MAX];
-
-    for (size_t i = 0; i < current->stream_count; i++) {
-        int other = config_find_stream(next, current->streams[i].name);
-
-        ttl_ms[i] = other >= 0 ? next->streams[other].ttl_ms : current->streams[i].ttl_ms;
-    }
     config_free_frozen(next);
-    memcpy(next->streams, current->streams, sizeof(next->streams));
+    config_merge_streams(next, current);
     memcpy(next->settings, current->settings, sizeof(next->settings));
     memcpy(next->server_addresses, current->server_addresses, sizeof(next->server_addresses));
     memcpy(next->admin_addresses, current->admin_addresses, sizeof(next->admin_addresses));
-    next->stream_count = current->stream_count;
     next->setting_count = current->setting_count;
     next->server_address_count = current->server_address_count;
     next->admin_address_count = current->admin_address_count;
-    for (size_t i = 0; i < next->stream_count; i++)
-        next->streams[i].ttl_ms = ttl_ms[i];
     config_door_freeze(next, current);
 
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {

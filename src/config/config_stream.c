@@ -583,6 +583,8 @@ void config_stream_check(struct config_loader *loader, size_t index)
 
 void config_stream_fini(struct config_stream *stream)
 {
+    if (stream->shared)
+        return;
     free(stream->name);
     free(stream->preset);
     for (size_t i = 0; i < stream->path_count; i++)
@@ -733,24 +735,24 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
         formats[i](a, one);
         formats[i](b, other);
         if (strcmp(one, other) != 0)
-            changed(arg, keys[i], true);
+            changed(arg, keys[i], false);
         if (i == 0 && strcmp(a->table_text, b->table_text) != 0)
-            changed(arg, "table", true);
+            changed(arg, "table", false);
     }
     if (!config_stream_same_text(a->preset, b->preset))
-        changed(arg, "preset", true);
+        changed(arg, "preset", false);
     if (!config_stream_same_text(a->events, b->events))
-        changed(arg, "events", true);
+        changed(arg, "events", false);
     if (!config_stream_same_text(a->answer_verbose, b->answer_verbose))
-        changed(arg, "answer_verbose", true);
+        changed(arg, "answer_verbose", false);
     if (a->missing_id != b->missing_id)
-        changed(arg, "missing_id", true);
+        changed(arg, "missing_id", false);
     if (a->partial != b->partial)
-        changed(arg, "partial", true);
+        changed(arg, "partial", false);
     if (!config_stream_same_columns(a, b))
-        changed(arg, "column", true);
+        changed(arg, "column", false);
     if (a->column_yields != b->column_yields)
-        changed(arg, "column_conflict", true);
+        changed(arg, "column_conflict", false);
     if (a->ttl_ms != b->ttl_ms)
         changed(arg, "ttl", false);
 }

@@ -542,6 +542,13 @@ static void daemon_look_at_certificate(struct daemon *daemon)
                  tls_subject(tls), words[state], when);
 }
 
+static uint64_t daemon_age_s(uint64_t received_ms)
+{
+    const uint64_t now_ms = clock_real_ms();
+
+    return received_ms == 0 || received_ms > now_ms ? 0 : (now_ms - received_ms) / 1000;
+}
+
 static void daemon_log_change(void *arg, const char *key, bool restart)
 {
     (void)arg;
@@ -571,9 +578,12 @@ static void daemon_reload(struct daemon *daemon)
     daemon_log_problems(text, next != NULL);
     if (next != NULL) {
         const struct tls *before = daemon_current(daemon)->tls;
+        const bool same_streams = config_same_streams(daemon_current(daemon), next);
 
         config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
         config_publish(&daemon->config, next);
+        if (!same_streams && front_reload(daemon->front) != 0)
+            log_error("streams are not reloaded problem=\"out of memory\"");
         daemon_log_strangers(daemon_current(daemon));
         if (daemon_current(daemon)->tls != before)
             daemon_log_certificate(daemon_current(daemon));
@@ -587,6 +597,30 @@ static void daemon_reload(struct daemon *daemon)
     }
     free(text);
     sdnotify_ready();
+}
+
+/* Tells of events that wait though their stream was removed. */
+static void daemon_look_at_removed(struct daemon *daemon)
+{
+    const struct config *config = daemon_current(daemon);
+
+    for (size_t i = 0; i < config->stream_count; i++) {
+        const struct config_stream *stream = &config->streams[i];
+        const uint64_t live = stream->removed ? journal_live(daemon->journal, i) : 0;
+        char key[HEALTH_KEY_MAX];
+
+        snprintf(key, sizeof(key), "stream.%s.removed", stream->name);
+        if (live == 0) {
+            health_clear(daemon->health, key);
+            continue;
+        }
+        health_raise(daemon->health, key, false,
+                     "The stream %s is no longer configured, and %" PRIu64
+                     " of its events wait for "
+                     "%s, the oldest for %" PRIu64 " s.",
+                     stream->name, live, stream->table_text,
+                     daemon_age_s(journal_oldest_ms(daemon->journal, i)));
+    }
 }
 
 /* Logs what pulse_look() finds. */
@@ -669,6 +703,7 @@ static enum signals_wish daemon_serve(struct daemon *daemon)
             break;
         }
         daemon_look_at_certificate(daemon);
+        daemon_look_at_removed(daemon);
         now_ms = clock_mono_ms();
         if (daemon_current(daemon)->tls != NULL)
             tls_rotate(daemon_current(daemon)->tls, now_ms);

@@ -19,6 +19,7 @@
 #include "sdnotify.h"
 
 #define DRAIN_POLL_MS 5
+#define REMOVED_MAX 1024 /* bytes of a line about removed streams */
 #define ELDERS_MS                                                                                 \
     10000               /* longest wait for the connections that were there, and half of the time \
                          */
@@ -91,10 +92,34 @@ static bool drain_wait(const struct drain_parts *parts, drain_done_fn done, uint
     return true;
 }
 
+/* Writes what is left of removed streams: the next life gives it to nobody. */
+static void drain_list_removed(const struct drain_parts *parts, char *text, size_t size)
+{
+    const uint64_t now_ms = clock_real_ms();
+    size_t len = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < parts->config->stream_count && len < size; i++) {
+        const uint64_t live = journal_live(parts->journal, i);
+        const uint64_t oldest_ms = live == 0 ? 0 : journal_oldest_ms(parts->journal, i);
+        const uint64_t age_ms = oldest_ms == 0 || oldest_ms > now_ms ? 0 : now_ms - oldest_ms;
+
+        if (!parts->config->streams[i].removed || live == 0)
+            continue;
+        len += (size_t)snprintf(text + len, size - len,
+                                "%s%s: %" PRIu64 " events, the oldest for %" PRIu64 " s",
+                                len == 0 ? " removed_streams=\"" : ", ",
+                                parts->config->streams[i].name, live, age_ms / 1000);
+    }
+    if (len > 0)
+        snprintf(text + (len < size - 2 ? len : size - 2), 2, "\"");
+}
+
 /* Says what is left, and returns the exit status. */
 static int drain_tell(const struct drain_parts *parts, bool drained, uint64_t took_ms)
 {
     const struct config *config = parts->config;
+    char removed[REMOVED_MAX];
     uint64_t left = 0;
 
     for (size_t i = 0; i < config->stream_count; i++)
@@ -104,7 +129,9 @@ static int drain_tell(const struct drain_parts *parts, bool drained, uint64_t to
         return 0;
     }
     if (config->journal_mode == CONFIG_JOURNAL_FILE) {
-        log_warn("drain timed out events_left=%" PRIu64 " kept_in=%s", left, config->journal_dir);
+        drain_list_removed(parts, removed, sizeof(removed));
+        log_warn("drain timed out events_left=%" PRIu64 " kept_in=%s%s", left, config->journal_dir,
+                 removed);
         return 0;
     }
     /* Records that wait for release are in the dead-letter folder: they are not left behind. */

@@ -34,7 +34,9 @@ struct conn_set;
 /* What the sets of all threads share. */
 struct conn_shared {
     const struct config_ref *config;
-    const struct route_table *routes;
+    /* Those of the configuration in force. release in front_reload(), acquire in
+     * request_find_stream() */
+    _Atomic(const struct route_table *) routes;
     struct health *health; /* NULL: nothing asks for it */
     struct metrics *metrics;
     struct refusals *refusals;            /* NULL: nobody is told of them */

@@ -171,13 +171,14 @@ struct conn {
     struct buffer buffer;
     /* the request being read */
     bool keep_alive;
-    bool old;           /* HTTP/1.0 */
-    bool late;          /* its first byte came after the drain began */
-    uint16_t stream;    /* METRIC_STREAM_NONE: none, or it is not known yet */
-    bool has_line;      /* its line is known, and the buffer begins with it */
-    char *line_copy;    /* while its body is dropped: its line up to the target; owned */
-    size_t bytes;       /* of its body, as it came; 0: it is not whole yet */
-    enum coding coding; /* of its body */
+    bool old;                  /* HTTP/1.0 */
+    bool late;                 /* its first byte came after the drain began */
+    uint16_t stream;           /* METRIC_STREAM_NONE: none, or it is not known yet */
+    const struct route *route; /* of that stream, as it was when the head came */
+    bool has_line;             /* its line is known, and the buffer begins with it */
+    char *line_copy;           /* while its body is dropped: its line up to the target; owned */
+    size_t bytes;              /* of its body, as it came; 0: it is not whole yet */
+    enum coding coding;        /* of its body */
     struct ack ack;
     struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
     bool forwarded;        /* it came by a trusted proxy, and client has its address */
@@ -275,7 +276,7 @@ static inline bool conn_turn_is_full(const struct conn *conn)
 /* What there is to know about the stream of the request being read. */
 static inline const struct route *conn_route(const struct conn *conn)
 {
-    return &conn->set->parts.shared->routes->routes[conn->stream];
+    return conn->route;
 }
 
 /* The states that may follow each state: the diagram above enum conn_state. */

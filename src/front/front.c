@@ -59,6 +59,11 @@ struct front_listener {
     struct front_thread *thread;
 };
 
+struct front_routes {
+    struct front_routes *before;
+    struct route_table table;
+};
+
 struct front_thread {
     struct front *front;
     unsigned number;
@@ -87,7 +92,7 @@ struct front_thread {
 
 struct front {
     struct front_parts parts;
-    struct route_table routes;
+    struct front_routes *routes; /* the present ones first; the others may be in use yet */
     struct event_id_key stream_keys[CONFIG_STREAMS_MAX];
     struct conn_shared shared;
     struct listener_list listeners;
@@ -518,6 +523,34 @@ static void front_connections_limit(struct conn_shared *shared, const struct con
         shared->connections_max = room;
 }
 
+int front_reload(struct front *front)
+{
+    const struct config *config = config_current(front->parts.config);
+    struct front_routes *routes = calloc(1, sizeof(*routes));
+
+    if (!routes)
+        return -ENOMEM;
+    route_init(&routes->table, config);
+    routes->before = front->routes;
+    front->routes = routes;
+    /* release: pairs with the acquire in request_find_stream() */
+    atomic_store_explicit(&front->shared.routes, &routes->table, memory_order_release);
+    return 0;
+}
+
+static void front_free(struct front *front)
+{
+    while (front->routes) {
+        struct front_routes *routes = front->routes;
+
+        front->routes = routes->before;
+        free(routes);
+    }
+    quota_destroy(front->shared.quota);
+    free(front->threads);
+    free(front);
+}
+
 int front_start(struct front **out, const struct front_parts *parts, char error[FRONT_ERROR_MAX])
 {
     const struct config *config = config_current(parts->config);
@@ -531,12 +564,12 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     front->threads = calloc(front->thread_count, sizeof(*front->threads));
     if (!front->threads)
         goto no_memory;
-    route_init(&front->routes, config);
+    if (front_reload(front) != 0)
+        goto no_memory;
     for (size_t i = 0; i < config->stream_count; i++)
         event_id_key_derive(journal_secret(parts->journal), config->streams[i].name,
                             &front->stream_keys[i]);
     front->shared.config = parts->config;
-    front->shared.routes = &front->routes;
     front->shared.health = parts->health;
     front->shared.metrics = parts->metrics;
     front->shared.refusals = parts->refusals;
@@ -570,11 +603,8 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
 no_memory:
     snprintf(error, FRONT_ERROR_MAX, "cannot start the front end: out of memory");
 free_front:
-    if (front) {
-        quota_destroy(front->shared.quota);
-        free(front->threads);
-    }
-    free(front);
+    if (front)
+        front_free(front);
     return err;
 }
 
@@ -621,7 +651,5 @@ void front_stop(struct front *front)
 {
     front_threads_stop(front, front->thread_count);
     listener_close_all(&front->listeners);
-    quota_destroy(front->shared.quota);
-    free(front->threads);
-    free(front);
+    front_free(front);
 }

@@ -162,9 +162,13 @@ static const struct refusal *request_find_ack(struct conn *conn, const struct ht
 
 static void request_find_stream(struct conn *conn, const struct http_request *request)
 {
-    const int stream = route_find(conn->set->parts.shared->routes, request->path);
+    /* acquire: pairs with the release in front_reload() */
+    const struct route_table *table =
+        atomic_load_explicit(&conn->set->parts.shared->routes, memory_order_acquire);
+    const int stream = route_find(table, request->path);
 
     conn->stream = stream == ROUTE_NONE ? METRIC_STREAM_NONE : (uint16_t)stream;
+    conn->route = stream == ROUTE_NONE ? NULL : &table->routes[stream];
 }
 
 /* Judges a well-formed head to conn->stream; sets conn->ack. Returns NULL, or what is wrong. */

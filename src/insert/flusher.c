@@ -98,6 +98,8 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
     switch (transfer->kind) {
     case TRANSFER_INSERT:
         flusher_act(flusher, transfer);
+        if (unlikely(transfer->started_ns < lane->renewed_ns))
+            flusher_ask_hurry(lane);
         if (lost)
             flusher_ask_anew(flusher, lane);
         break;
@@ -211,6 +213,8 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         flusher_act_unsent(flusher, insert);
         return;
     }
+    if (insert->to == NULL || !insert->doubt)
+        insert->to = &config->streams[insert->stream];
     request = (struct insert_request){
         .instance_id = journal_instance_id(flusher->parts.journal),
         .insert_id = insert->id,
@@ -221,11 +225,10 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
     };
     if (flusher_post(
             flusher, insert->stream,
-            &(struct flusher_posting){
-                .kind = TRANSFER_INSERT,
-                .url = insert_request_url(config, &config->streams[insert->stream], &request),
-                .insert = insert,
-                .body_max = TRANSFER_BODY_MAX}) == NULL) {
+            &(struct flusher_posting){.kind = TRANSFER_INSERT,
+                                      .url = insert_request_url(config, insert->to, &request),
+                                      .insert = insert,
+                                      .body_max = TRANSFER_BODY_MAX}) == NULL) {
         flusher_act_unsent(flusher, insert);
         return;
     }
@@ -485,8 +488,9 @@ static void flusher_follow(struct flusher *flusher)
     if (!same && !flusher_make_headers(flusher))
         return; /* again in the next turn */
     flusher->followed = config;
-    for (size_t i = 0; !same && i < flusher->lane_count; i++)
-        flusher_ask_renewed(flusher, &flusher->lanes[i]);
+    for (size_t i = 0; i < flusher->lane_count; i++)
+        if (!same || strcmp(before->streams[i].table_text, config->streams[i].table_text) != 0)
+            flusher_ask_renewed(flusher, &flusher->lanes[i]);
 }
 
 static void *flusher_run(void *arg)

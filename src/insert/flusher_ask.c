@@ -46,16 +46,21 @@ static void flusher_ask_visit_all(void *arg, struct insert *insert)
     insert->due_ms = 0;
 }
 
-void flusher_ask_renewed(struct flusher *flusher, struct lane *lane)
+void flusher_ask_hurry(struct lane *lane)
 {
-    lane->renewed_ns = clock_mono_ns();
-    lane->facts_read = false;
     lane->retry_at_ms = 0;
     lane->canary_at_ms = 0;
     backoff_reset(&lane->backoff);
     backoff_reset(&lane->probe_backoff);
-    flusher_ask_anew(flusher, lane);
     lane_visit(lane, flusher_ask_visit_all, NULL);
+}
+
+void flusher_ask_renewed(struct flusher *flusher, struct lane *lane)
+{
+    lane->renewed_ns = clock_mono_ns();
+    lane->facts_read = false;
+    flusher_ask_hurry(lane);
+    flusher_ask_anew(flusher, lane);
 }
 
 static void flusher_ask_visit(void *arg, struct insert *insert)

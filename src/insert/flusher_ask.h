@@ -14,6 +14,8 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
 /* The next answer may come from another server: forgets what is known about the table. Also at the
  * start. */
 void flusher_ask_anew(struct flusher *flusher, struct lane *lane);
+/* What has failed tells nothing any more: tries all again at once. */
+void flusher_ask_hurry(struct lane *lane);
 /* A reload has named another server, other credentials or another table: asks now, forgets what
  * answers of before have said, and sends what waits at once. */
 void flusher_ask_renewed(struct flusher *flusher, struct lane *lane);

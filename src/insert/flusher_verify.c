@@ -105,16 +105,25 @@ static uint64_t flusher_verify_age_s(const struct insert *insert)
     return age_s < AGE_MAX_S ? (uint64_t)age_s : AGE_MAX_S;
 }
 
+/* The table that an insert went to. */
+static const struct config_stream *flusher_verify_table(const struct flusher *flusher,
+                                                        const struct lane *lane,
+                                                        const struct insert *insert)
+{
+    return insert != NULL && insert->to != NULL ? insert->to : flusher_stream(flusher, lane);
+}
+
 bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t now,
                          struct flusher_posting *posting)
 {
     const struct config *config = flusher_config(flusher);
-    const struct config_stream *of = flusher_stream(flusher, lane);
     struct lane_verify *verify = &lane->verify;
     struct insert *insert = verify->waiting.first;
+    const struct config_stream *of;
 
     if (now < flusher_verify_due_ms(lane))
         return false;
+    of = flusher_verify_table(flusher, lane, insert);
     verify->asking = true;
     if (!verify->traced) {
         *posting = (struct flusher_posting){
@@ -197,7 +206,9 @@ static void flusher_verify_trace(struct flusher *flusher, struct lane *lane,
     const int64_t now_ns = (int64_t)clock_mono_ns();
 
     if (!transfer_is_answered(transfer) ||
-        !verify_answer_trace(transfer->answer.body, flusher_stream(flusher, lane), trace)) {
+        !verify_answer_trace(transfer->answer.body,
+                             flusher_verify_table(flusher, lane, lane->verify.waiting.first),
+                             trace)) {
         flusher_verify_failed(flusher, lane, transfer, insert_list_pop(&verify->waiting));
         return;
     }

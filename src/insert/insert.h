@@ -66,6 +66,9 @@ struct insert {
     size_t read_offset;
     enum insert_state state;
     uint16_t stream;
+    /* Where it was sent last: in doubt, it goes there again though the stream has moved. NULL: not
+     * sent in this life */
+    const struct config_stream *to;
     bool stamped; /* id is in every record */
     bool doubt;   /* may be in ClickHouse already: keeps its rows and token */
     /* how it is sent */

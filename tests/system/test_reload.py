@@ -2,6 +2,7 @@
 """HUP: what changes while alloyd runs, and what becomes of the events that it holds."""
 
 import http.server
+import signal
 import socket
 import threading
 import urllib.error
@@ -11,6 +12,7 @@ import pytest
 
 import harness
 from conftest import sections_for
+from test_keys import Keys
 from test_lifecycle import log_lines, reload
 
 
@@ -175,6 +177,114 @@ def test_redis_begins_and_ends_with_a_restart(make_alloyd, redis, clickhouse, ta
     assert alloyd.post(harness.event("a")).status == 202
     alloyd.settled()
     assert redis.command("EXISTS", "alloy:events:a") == 1
+
+
+# ---- streams
+
+
+def test_a_stream_moves_to_another_path_and_table(make_alloyd, redis, clickhouse, table):
+    other = clickhouse.create_events(table + "_other")
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    alloyd.sections["stream.events"].update(path="/v2/*, /again", table=other)
+    reload(alloyd)
+    assert changed(alloyd, "stream.events.path") and changed(alloyd, "stream.events.table")
+    assert alloyd.post(harness.event("b")).status == 404
+    assert alloyd.post(harness.event("b"), "/v2/x").status == alloyd.post(harness.event("c"), "/again").status == 202
+    assert alloyd.post(harness.event("a"), "/again").json == {"accepted": 0, "duplicates": 1}, "it is the same stream"
+    assert alloyd.settled()["inserted"] == 3
+    assert clickhouse.count(table) == 1 and clickhouse.count(other) == 2
+    assert redis.command("EXISTS", "alloy:events:b", "alloy:events:c") == 2
+
+
+def test_other_keys_of_a_stream_count_at_once(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    assert alloyd.post('{"other_id":"a"}').json["error"] == "missing_id"
+    alloyd.sections["stream.events"].update(id="other_id, event_id", answer='200 {"ok":1}')
+    alloyd.sections["stream.events"]["column.path"] = "path"
+    clickhouse.query(f"ALTER TABLE {table} ADD COLUMN path String")
+    reload(alloyd)
+    answer = alloyd.post(harness.event("a", other_id="o"))
+    assert answer.status == 200 and answer.json == {"ok": 1}
+    alloyd.settled()
+    assert clickhouse.rows(f"SELECT path FROM {table}") == [["/v1/events"]]
+
+
+def test_a_request_under_way_is_finished_as_it_began(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    body = harness.event("a").encode()
+    with alloyd.connect() as s:
+        s.sendall(b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body[:20]))
+        harness.wait_until(lambda: alloyd.metrics()["alloy_http_connections"] == 1, "its head")
+        alloyd.sections["stream.events"].update(path="/elsewhere", id="nothing_has_this")
+        reload(alloyd)
+        s.sendall(body[20:])
+        assert harness.read_answer(s).status == 202
+    alloyd.settled()
+    assert clickhouse.count(table) == 1
+
+
+def test_waiting_events_go_to_the_table_that_is_right(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, "default.misspelt", clickhouse={"retry_min": "1h", "retry_max": "1h"}))
+    alloyd.start(ready=False)
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: not alloyd.readyz(), "a missing table")
+    alloyd.sections["stream.events"]["table"] = table
+    reload(alloyd)
+    assert alloyd.settled()["inserted"] == 1
+    harness.wait_until(alloyd.readyz, lambda: alloyd.admin("/readyz").body)
+    assert clickhouse.count(table) == 1
+
+
+def test_a_removed_stream_is_gone_for_clients_and_its_events_go_on(make_alloyd, redis, clickhouse, table, own_clickhouse):
+    own_clickhouse.create_events("default.old")
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", drain={"timeout": "300ms"}))
+    alloyd.sections["stream.old"] = {"table": "default.old"}
+    alloyd.start()
+    own_clickhouse.signal(signal.SIGSTOP)
+    assert alloyd.post("\n".join(harness.event(f"o{n}") for n in range(7)), "/v1/old").status == 202
+    section = alloyd.sections.pop("stream.old")
+    reload(alloyd)
+    assert changed(alloyd, "stream.old")
+    assert alloyd.post(harness.event("x"), "/v1/old").status == 404
+    assert alloyd.post(harness.event("a")).status == 202
+
+    def told():
+        return [reason for reason in alloyd.admin("/readyz").json["reasons"] if reason["key"] == "stream.old.removed"]
+
+    reason = harness.wait_until(told, "the removed stream")[0]
+    assert reason["blocking"] is False and "7 of its events wait for default.old" in reason["text"]
+    assert alloyd.books("old")["pending"] == 7
+    assert alloyd.drain() == 0
+    assert log_lines(alloyd, "drain timed out", 'removed_streams="old: 7 events, the oldest for ')
+    own_clickhouse.signal(signal.SIGCONT)
+    alloyd.sections["stream.old"] = section
+    alloyd.start()
+    alloyd.settled("old")
+    assert own_clickhouse.count("default.old") == 7
+    del alloyd.sections["stream.old"]
+    reload(alloyd)
+    alloyd.sections["stream.old"] = dict(section, path="/v3/old")  # and back
+    reload(alloyd)
+    assert alloyd.post(harness.event("o8"), "/v3/old").status == 202
+    alloyd.settled("old")
+    assert own_clickhouse.count("default.old") == 8 and told() == []
+
+
+def test_keys_follow_the_streams(make_alloyd, redis, clickhouse, table, tmp_path):
+    keys = Keys(tmp_path)
+    key = keys.add("shop", "--streams", "events")
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, auth={"keys_file": keys.path}))
+    alloyd.sections["stream.first"] = {"table": table}
+    alloyd.start()
+    headers = {"X-Api-Key": key}
+    assert alloyd.post(harness.event("a"), headers=headers).status == 202
+    assert alloyd.post(harness.event("a"), "/v1/first", headers=headers).status == 403
+    del alloyd.sections["stream.first"]
+    alloyd.sections["stream.events"]["path"] = "/v1/first"
+    reload(alloyd)
+    assert alloyd.post(harness.event("b"), "/v1/first", headers=headers).status == 202
 
 
 class RedisWith:

@@ -658,8 +658,8 @@ static void compare_names_every_difference(void **state)
     assert_string_equal(changes,
                         "server.listen! redis.ttl redis.key_prefix! clickhouse.max_inflight "
                         "log.level clickhouse.setting.gone! clickhouse.setting.new! "
-                        "clickhouse.setting.more! stream.a! stream.b.path! stream.b.table! "
-                        "stream.b.id! stream.b.ttl stream.c! ");
+                        "clickhouse.setting.more! stream.a stream.b.path stream.b.table "
+                        "stream.b.id stream.b.ttl stream.c! ");
     config_destroy(before);
     config_destroy(after);
 }
@@ -679,7 +679,17 @@ static void publish_keeps_what_takes_a_restart(void **state)
     now = config_current(&ref);
     assert_ptr_not_equal(now, first);
     config_compare(first, now, note_change, changes);
-    assert_string_equal(changes, "redis.ttl clickhouse.max_inflight log.level stream.b.ttl ");
+    assert_string_equal(changes,
+                        "redis.ttl clickhouse.max_inflight log.level stream.a.path stream.b.path "
+                        "stream.b.table stream.b.id stream.b.ttl ");
+    /* A stream keeps its number, also when it is removed and when it comes back. */
+    assert_true(now->streams[0].removed && !now->streams[1].removed);
+    assert_string_equal(now->streams[1].table_text, "e.u");
+    config_publish(&ref, must_load(RELOAD_BEFORE));
+    now = config_current(&ref);
+    assert_true(!now->streams[0].removed && now->streams[0].path_count == 1);
+    config_publish(&ref, must_load(RELOAD_AFTER));
+    now = config_current(&ref);
     assert_int_equal(now->redis_ttl_ms, 7200000);
     assert_int_equal(now->streams[0].ttl_ms, 3600000);
     assert_int_equal(now->streams[1].ttl_ms, 5000);
