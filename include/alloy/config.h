@@ -56,6 +56,7 @@ struct config_id_source {
     size_t field; /* from 0, never less than that of the source before */
 };
 
+enum config_schema { CONFIG_SCHEMA_OFF, CONFIG_SCHEMA_WARN, CONFIG_SCHEMA_REFUSE };
 enum config_missing_id { CONFIG_MISSING_REFUSE, CONFIG_MISSING_GENERATE, CONFIG_MISSING_HASH };
 
 enum config_column_kind {
@@ -96,6 +97,9 @@ struct config_stream {
     size_t key_member_count;
     int missing_id; /* enum config_missing_id */
     bool partial;
+    int schema;           /* enum config_schema */
+    bool refuse_unknown;  /* with schema = refuse: on_unknown = refuse */
+    bool refuse_missing;  /* the same of on_missing */
     int answer_status;    /* of success; 0: the usual answer */
     char *answer;         /* its body; NULL: with answer_status 0 */
     char *answer_verbose; /* the same for a request with verbose=1 in its query; NULL: answer */

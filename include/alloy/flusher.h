@@ -21,6 +21,7 @@
 #include "alloy/release.h"
 #include "alloy/voucher.h"
 #include "alloy/setbacks.h"
+#include "alloy/schemas.h"
 
 struct flusher;
 
@@ -34,6 +35,7 @@ struct flusher_parts {
     struct release *release;              /* takes the dead-lettered records */
     const struct voucher_key *replay_key; /* as in struct burial_parts */
     struct setbacks *setbacks; /* told what ClickHouse does not take; NULL: nobody asks */
+    struct schemas *schemas;   /* is told the tables' columns; may be NULL */
     /* Called with the identity of a stream's table whenever ClickHouse has told it: the Keeper path
      * of a replicated table, else the UUID. Flusher thread; may be NULL. */
     void (*table_identity)(void *arg, size_t stream, const char *identity);

@@ -24,6 +24,7 @@
 #include "alloy/refusals.h"
 #include "alloy/ring.h"
 #include "alloy/voucher.h"
+#include "alloy/schemas.h"
 #include "alloy/waiter.h"
 
 struct front;
@@ -39,6 +40,7 @@ struct front_parts {
     struct refusals *refusals;
     struct inherited *inherited; /* NULL: none; used by front_start() and admin_start() only */
     const struct voucher_key *replay_key; /* of who may replay letters as they are; NULL: nobody */
+    struct schemas *schemas;
 };
 
 #define FRONT_ERROR_MAX 512

@@ -34,6 +34,7 @@ enum json_scan_result {
     JSON_SCAN_MISSING_ID,
     JSON_SCAN_INVALID_ID,    /* not a string or integer, empty, or too long */
     JSON_SCAN_INVALID_EVENT, /* it has a member that the request fills */
+    JSON_SCAN_MISMATCH,      /* never found here: json_scan_reject() */
     JSON_SCAN_PAUSED,        /* in the middle of an event, at pause_at: call again to go on */
 };
 
@@ -173,6 +174,10 @@ static inline bool json_scan_made_id(const struct json_scan *scan,
 /* The next event or the outcome. After anything but JSON_SCAN_EVENT and JSON_SCAN_PAUSED do not
  * call again, but after json_scan_skip(). */
 enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_event *event);
+
+/* Takes back the event that was returned last: the caller has found it at fault, at offset of the
+ * body. problem: one constant sentence. Its result is JSON_SCAN_MISMATCH. */
+void json_scan_reject(struct json_scan *scan, size_t offset, const char *problem);
 
 /*
  * Passes over what result, which is no event and no end, has found at fault, so that the scan can

@@ -20,6 +20,9 @@
 #define REPLY_MESSAGE_MAX 200
 #define REPLY_MAX 2048
 /* A 422, which lists up to WAITER_REJECTIONS_MAX rejected events, and the other long answers. */
+#define REPLY_COLUMN_MAX 64
+#define REPLY_TYPE_MAX 80
+#define REPLY_GOT_MAX 60
 #define REPLY_REJECTED_MAX (32 * 1024)
 
 /* The interim answer to Expect: 100-continue. */
@@ -32,6 +35,15 @@ struct reply_date {
 };
 void reply_date_update(struct reply_date *date, uint64_t real_ms);
 
+/* What is told of an event that does not fit its table. Printable UTF-8. */
+struct reply_mismatch {
+    char message[REPLY_MESSAGE_MAX + 1]; /* for the client alone: it may have a piece of a value */
+    char note[REPLY_MESSAGE_MAX + 1];    /* the same without it */
+    char column[REPLY_COLUMN_MAX + 1];   /* or field, where there is no column */
+    char type[REPLY_TYPE_MAX + 1];       /* empty: there is no column */
+    char got[REPLY_GOT_MAX + 1];
+};
+
 /* Events of a lenient request that are at fault; of the later ones only the number is told. */
 #define REPLY_ERRORS_MAX 100
 struct reply_errors {
@@ -41,7 +53,8 @@ struct reply_errors {
         uint32_t event;
         size_t offset;
         enum error_code error;
-        const char *message; /* constant text */
+        const char *message;             /* constant text */
+        struct reply_mismatch *mismatch; /* owned; NULL: it is something else */
     } list[REPLY_ERRORS_MAX];
 };
 
@@ -64,8 +77,11 @@ struct reply {
     const char *allow;                 /* of a 204: methods; NULL: none; of a 405: NULL: POST */
     const struct cors *cors;           /* what a page in a browser is told; NULL: none; borrowed */
     union {
-        const char *message; /* of an error; constant text */
-        struct {             /* 422; borrowed */
+        struct {
+            const char *message; /* of an error; constant text, or mismatch's note */
+            const struct reply_mismatch *mismatch; /* of a schema_mismatch; borrowed; may be NULL */
+        };
+        struct { /* 422; borrowed */
             const struct waiter_rejection *rejections;
             uint32_t rejected;
             uint32_t rejected_duplicates; /* of these */

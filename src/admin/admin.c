@@ -327,6 +327,25 @@ static void admin_stats_setbacks(const struct admin *admin, json_t *stats)
                         refusal_stats_setbacks(setbacks, SETBACK_LETTER, config));
 }
 
+static json_t *admin_stats_schema(const struct front_parts *parts)
+{
+    const struct config *config = config_current(parts->config);
+    struct schemas_counted counted[SCHEMAS_COUNTED_MAX];
+    json_t *list = json_array();
+
+    for (size_t stream = 0; parts->schemas != NULL && stream < config->stream_count; stream++) {
+        const size_t count = schemas_read(parts->schemas, stream, counted);
+
+        for (size_t i = 0; i < count; i++)
+            json_array_append_new(list,
+                                  json_pack("{s:s,s:s,s:s,s:o}", "stream",
+                                            config->streams[stream].name, "field", counted[i].field,
+                                            "problem", schema_problem_name(counted[i].problem),
+                                            "events", admin_json_counter(counted[i].events)));
+    }
+    return list;
+}
+
 static void admin_serve_stats(struct admin *admin, struct evhttp_request *request)
 {
     const struct front_parts *parts = &admin->parts.front;
@@ -357,6 +376,7 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
     json_object_set_new(json_object_get(stats, "redis"), "used",
                         json_boolean(config_current(parts->config)->redis_url[0] != '\0'));
     json_object_set_new(stats, "listen", target_stats_listen(config_current(parts->config)));
+    json_object_set_new(stats, "schema_mismatches", admin_stats_schema(parts));
     json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);
 }
@@ -438,7 +458,8 @@ static void admin_serve_bury(struct admin *admin, struct evhttp_request *request
     char name[CONFIG_STREAM_NAME_MAX + 1];
     int64_t kept = -ENOENT;
 
-    /* A malicious web page in the operator's browser can post here, but cannot set this header. */
+    /* A malicious web page in the operator's browser can post here, but cannot set this header.
+     */
     if (!control || strcmp(control, "1") != 0) {
         admin_answer_text(request, 403, "This needs the header Alloy-Control: 1.\n");
         return;

@@ -222,6 +222,38 @@ static void exposition_write_keys(const struct config *config, struct evbuffer *
             atomic_load_explicit(&keys_at(keys, i)->state->limited, memory_order_relaxed));
 }
 
+/* A label's value: names of fields are what clients send. */
+static void exposition_write_label(struct evbuffer *out, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            evbuffer_add(out, "\\", 1);
+        evbuffer_add(out, text, 1);
+    }
+}
+
+/* At most SCHEMAS_COUNTED_MAX series a stream. */
+static void exposition_write_mismatches(const struct front_parts *parts, struct evbuffer *out)
+{
+    const struct config *config = config_current(parts->config);
+    struct schemas_counted counted[SCHEMAS_COUNTED_MAX];
+
+    exposition_write_family(out, "alloy_schema_mismatches_total", "counter",
+                            "Members of events that do not fit the table, by field (empty: others) "
+                            "and problem.");
+    for (size_t stream = 0; parts->schemas != NULL && stream < config->stream_count; stream++) {
+        const size_t count = schemas_read(parts->schemas, stream, counted);
+
+        for (size_t i = 0; i < count; i++) {
+            evbuffer_add_printf(out, "alloy_schema_mismatches_total{stream=\"%s\",field=\"",
+                                config->streams[stream].name);
+            exposition_write_label(out, counted[i].field);
+            evbuffer_add_printf(out, "\",problem=\"%s\"} %" PRIu64 "\n",
+                                schema_problem_name(counted[i].problem), counted[i].events);
+        }
+    }
+}
+
 static void exposition_write_certificate(const struct config *config, struct evbuffer *out)
 {
     const char *name = "alloy_tls_certificate_expiry_timestamp_seconds";
@@ -326,6 +358,7 @@ void exposition_write(const struct exposition_view *view, const struct front_par
     exposition_write_http_codes(view, out);
     exposition_write_taken(view, config_current(parts->config), out);
     exposition_write_refused(view, config_current(parts->config), out);
+    exposition_write_mismatches(parts, out);
     exposition_write_counters(view, out);
     exposition_write_gauges(view, out);
     exposition_write_histograms(view, out);

@@ -69,6 +69,20 @@ static const struct stream_row stream_rows[STREAM_KEY_COUNT] = {
                  "of the others.",
          .default_text = "off",
          .words = "off,on"},
+    [STREAM_KEY_SCHEMA] =
+        {.help = "What becomes of events that do not fit the table: nothing, they are counted and "
+                 "told, or refused with 422.",
+         .default_text = "warn",
+         .words = "off,warn,refuse"},
+    [STREAM_KEY_ON_UNKNOWN] =
+        {.help = "With schema = refuse: what becomes of an event with a member that has no column.",
+         .default_text = "ignore",
+         .words = "ignore,refuse"},
+    [STREAM_KEY_ON_MISSING] =
+        {.help = "With schema = refuse: what becomes of an event that lacks a column without a "
+                 "default.",
+         .default_text = "ignore",
+         .words = "ignore,refuse"},
     [STREAM_KEY_ANSWER] =
         {.help = "Status and body of success, such as 200 {\"status\":1}; empty: 202 and the "
                  "counts.",

@@ -25,6 +25,7 @@
 #define ENVELOPE_PREFIX "envelope:"
 #define PRESETS_LIST_MAX 256
 
+static const char *const schema_words[] = {"off", "warn", "refuse"};
 static const char *const missing_words[] = {"refuse", "generate", "hash"};
 /* In the order of enum config_column_kind; the prefixes follow the words. */
 static const char *const column_words[] = {"received_at", "client_address", "user_agent", "key",
@@ -550,6 +551,7 @@ void config_stream_check(struct config_loader *loader, size_t index)
 {
     static const char *const switches[] = {"off", "on"};
     static const char *const conflicts[] = {"refuse", "event"};
+    static const char *const verdicts[] = {"ignore", "refuse"};
     struct config_stream *stream = &loader->config->streams[index];
     const struct config_preset *preset;
     struct given given = config_stream_given(loader, index, NULL, STREAM_KEY_PRESET);
@@ -570,6 +572,13 @@ void config_stream_check(struct config_loader *loader, size_t index)
     config_stream_read_key_member(&given);
     given = config_stream_given(loader, index, preset, STREAM_KEY_PARTIAL);
     stream->partial = config_stream_read_word(&given, switches, 2, 0) == 1;
+    given = config_stream_given(loader, index, preset, STREAM_KEY_SCHEMA);
+    stream->schema = (int)config_stream_read_word(&given, schema_words, ARRAY_LEN(schema_words),
+                                                  CONFIG_SCHEMA_WARN);
+    given = config_stream_given(loader, index, preset, STREAM_KEY_ON_UNKNOWN);
+    stream->refuse_unknown = config_stream_read_word(&given, verdicts, 2, 0) == 1;
+    given = config_stream_given(loader, index, preset, STREAM_KEY_ON_MISSING);
+    stream->refuse_missing = config_stream_read_word(&given, verdicts, 2, 0) == 1;
     given = config_stream_given(loader, index, preset, STREAM_KEY_ANSWER);
     config_stream_read_answer(&given);
     given = config_stream_given(loader, index, preset, STREAM_KEY_ANSWER_VERBOSE);
@@ -689,6 +698,9 @@ void config_stream_dump(const struct config_stream *stream, FILE *out)
     config_stream_format_key_members(stream, text);
     config_stream_put_line(out, "key_member", text);
     config_stream_put_line(out, "partial", stream->partial ? "on" : "off");
+    config_stream_put_line(out, "schema", schema_words[stream->schema]);
+    config_stream_put_line(out, "on_unknown", stream->refuse_unknown ? "refuse" : "ignore");
+    config_stream_put_line(out, "on_missing", stream->refuse_missing ? "refuse" : "ignore");
     config_stream_format_answer(stream, text);
     config_stream_put_line(out, "answer", text);
     config_stream_put_line(out, "answer_verbose",
@@ -749,6 +761,12 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
         changed(arg, "missing_id", false);
     if (a->partial != b->partial)
         changed(arg, "partial", false);
+    if (a->schema != b->schema)
+        changed(arg, "schema", false);
+    if (a->refuse_unknown != b->refuse_unknown)
+        changed(arg, "on_unknown", false);
+    if (a->refuse_missing != b->refuse_missing)
+        changed(arg, "on_missing", false);
     if (!config_stream_same_columns(a, b))
         changed(arg, "column", false);
     if (a->column_yields != b->column_yields)

@@ -74,6 +74,7 @@ struct daemon {
     struct waiter_table *waiters;
     struct refusals *refusals;
     struct setbacks *setbacks;
+    struct schemas *schemas;
     struct journal *journal;
     struct ring *ring;
     struct l1 *l1;
@@ -174,7 +175,8 @@ static struct front_parts daemon_front_parts(const struct daemon *daemon)
                                 .waiters = daemon->waiters,
                                 .refusals = daemon->refusals,
                                 .inherited = daemon->inherited,
-                                .replay_key = &daemon->replay_key};
+                                .replay_key = &daemon->replay_key,
+                                .schemas = daemon->schemas};
 }
 
 /* Lets a stream's refused events go. On the admin thread, which is there before the flusher and
@@ -238,12 +240,13 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
     daemon->metrics = metrics_create();
     daemon->refusals = refusals_create();
     daemon->setbacks = setbacks_create();
+    daemon->schemas = schemas_create(CONFIG_STREAMS_MAX);
     daemon->waiters = waiter_table_create(config->server_max_waiting,
                                           config->ring_capacity > config->server_max_waiting
                                               ? config->ring_capacity
                                               : config->server_max_waiting);
     if (daemon->health == NULL || daemon->metrics == NULL || daemon->refusals == NULL ||
-        daemon->setbacks == NULL || daemon->waiters == NULL)
+        daemon->setbacks == NULL || daemon->waiters == NULL || daemon->schemas == NULL)
         return -ENOMEM;
     err = daemon_open_journal(daemon, error);
     if (err != 0)
@@ -315,6 +318,7 @@ static int daemon_start_flusher(struct daemon *daemon, char error[JOURNAL_ERROR_
                                                 .release = daemon->release,
                                                 .replay_key = &daemon->replay_key,
                                                 .setbacks = daemon->setbacks,
+                                                .schemas = daemon->schemas,
                                                 .table_identity = daemon_tell_identity,
                                                 .arg = daemon->marks},
                         error);
@@ -454,6 +458,7 @@ static void daemon_stop(struct daemon *daemon)
     waiter_table_destroy(daemon->waiters);
     refusals_destroy(daemon->refusals);
     setbacks_destroy(daemon->setbacks);
+    schemas_destroy(daemon->schemas);
     if (daemon->metrics != NULL)
         metrics_destroy(daemon->metrics);
     if (daemon->health != NULL)

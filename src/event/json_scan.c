@@ -528,13 +528,21 @@ static bool json_skip_invalid(struct json_scan *scan)
     return true;
 }
 
+void json_scan_reject(struct json_scan *scan, size_t offset, const char *problem)
+{
+    scan->index--;
+    scan->elements--;
+    scan->error_offset = offset;
+    scan->problem = problem;
+}
+
 bool json_scan_skip(struct json_scan *scan, enum json_scan_result result)
 {
     if (result == JSON_SCAN_INVALID_JSON) {
         if (!json_skip_invalid(scan))
             return false;
     } else if (result != JSON_SCAN_MISSING_ID && result != JSON_SCAN_INVALID_ID &&
-               result != JSON_SCAN_INVALID_EVENT) {
+               result != JSON_SCAN_INVALID_EVENT && result != JSON_SCAN_MISMATCH) {
         return false;
     }
     scan->offset = scan->skip_to;

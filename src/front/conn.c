@@ -394,8 +394,8 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     /* Of the long answers, a 422, one with errors and a preflight's, only the last one of a turn
      * can be one. */
     len = reply_write(reply, &set->date, out);
-    if (unlikely(reply->errors != NULL))
-        judge_drop_errors(conn);
+    if (unlikely(reply->error != ERROR_NONE || reply->errors != NULL))
+        judge_forget(conn, answer);
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_wait_drop(conn);
     return len;
@@ -551,7 +551,7 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
     turn_init(set);
     set->keys_cache = keys_cache_create();
     set->bio_method = conn_io_method_create();
-    if (!set->keys_cache || !set->bio_method) {
+    if (!set->keys_cache || !set->bio_method || !(set->mismatch = mismatch_create())) {
         conn_set_destroy(set);
         return NULL;
     }
@@ -576,6 +576,7 @@ void conn_set_destroy(struct conn_set *set)
     buffer_pool_fini(&set->pool);
     conn_io_method_destroy(set->bio_method);
     free(set->keys_cache);
+    mismatch_destroy(set);
     free(set);
 }
 

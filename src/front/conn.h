@@ -27,6 +27,7 @@
 #include "alloy/refusals.h"
 #include "alloy/route.h"
 #include "alloy/voucher.h"
+#include "alloy/schemas.h"
 
 struct event_base;
 struct conn_set;
@@ -42,6 +43,7 @@ struct conn_shared {
     struct refusals *refusals;            /* NULL: nobody is told of them */
     const struct voucher_key *replay_key; /* NULL: nobody may replay letters as they are */
     struct quota *quota;                  /* may be NULL while no address has a limit */
+    struct schemas *schemas;              /* NULL: no event is put beside its table */
     struct buffer_budget budget;
     _Atomic size_t connections; /* open and not spare; relaxed: a count, it orders nothing */
     size_t connections_max;

@@ -108,9 +108,10 @@ struct answer {
      * is not known. */
     const char *line;
     char *line_copy;
-    size_t bytes;          /* of its body, as it came */
-    uint64_t begun_ns;     /* when the request's first byte was read */
-    const struct key *key; /* that its request came with, or NULL */
+    size_t bytes;                    /* of its body, as it came */
+    uint64_t begun_ns;               /* when the request's first byte was read */
+    const struct key *key;           /* that its request came with, or NULL */
+    struct reply_mismatch *mismatch; /* that the reply borrows; owned, until it is written */
     /* what entry_take() has taken for it: with its key, from these buckets of its address, or NULL;
      * this many events */
     struct quota_buckets *buckets;
@@ -132,6 +133,9 @@ struct judging {
     struct slice members[CONFIG_COLUMNS_MAX];
     size_t members_of;
     const struct refusal *refusal; /* of one of these objects, and of the request; NULL: none */
+    /* What its events are put beside; NULL: nothing is known. A large body holds its own. */
+    struct schema *schema;
+    struct reply_mismatch *mismatch; /* of the event that was refused last; owned; may be NULL */
 };
 
 /* How far we are with the first of set->large, the one large body that is being judged. */
@@ -250,6 +254,7 @@ struct conn_set {
     struct reply_date date;
     struct keys_cache *keys_cache;
     struct judging judging;
+    struct mismatch_set *mismatch;
     char columns[60ul << 10]; /* columns.c */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
     char scratch[CONN_PIPELINE_MAX * REPLY_MAX + REPLY_REJECTED_MAX];
@@ -433,8 +438,23 @@ struct conn *judge_advance_large(struct conn_set *set);
 void judge_finish_large(struct conn_set *set);
 /* Forgets what was at fault in a lenient request. */
 void judge_drop_errors(struct conn *conn);
+/* An answer is written: forgets what it said of events at fault. */
+void judge_forget(struct conn *conn, struct answer *answer);
 /* Fills what a success says beside its counts; of the request that was judged last. */
 void judge_tell_success(const struct conn *conn, struct reply *reply);
+
+/* mismatch.c */
+
+struct mismatch_set *mismatch_create(void); /* returns owned; NULL: out of memory */
+void mismatch_destroy(struct conn_set *set);
+/* A body's events are to be put beside their table. Sets judging->schema, if that is known. */
+void mismatch_begin(struct conn *conn, struct judging *judging);
+/* The large body is judged, or its client is gone. */
+void mismatch_end_large(struct conn_set *set);
+/* Puts an event beside judging->schema, which is known. Returns JSON_SCAN_EVENT, or
+ * JSON_SCAN_MISMATCH for one that is to be refused. */
+enum json_scan_result mismatch_check(struct conn *conn, struct judging *judging,
+                                     const struct json_scan_event *event);
 
 /* request.c */
 

@@ -574,6 +574,7 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     front->shared.metrics = parts->metrics;
     front->shared.refusals = parts->refusals;
     front->shared.replay_key = parts->replay_key;
+    front->shared.schemas = parts->schemas;
     front->shared.budget.max = config->server_max_buffers_bytes;
     front->shared.quota = quota_create(config->server_max_connections);
     if (!front->shared.quota)

@@ -52,6 +52,9 @@ static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
     case JSON_SCAN_INVALID_EVENT:
         out->error = ERROR_invalid_event;
         return out;
+    case JSON_SCAN_MISMATCH:
+        out->error = ERROR_schema_mismatch;
+        return out;
     }
     ALLOY_UNREACHABLE("a scan that found nothing wrong");
     return NULL;
@@ -59,8 +62,18 @@ static const struct refusal *judge_refusal_of_scan(enum json_scan_result result,
 
 void judge_drop_errors(struct conn *conn)
 {
+    for (uint32_t i = 0; conn->errors != NULL && i < conn->errors->count; i++)
+        free(conn->errors->list[i].mismatch);
     free(conn->errors);
     conn->errors = NULL;
+}
+
+void judge_forget(struct conn *conn, struct answer *answer)
+{
+    free(answer->mismatch);
+    answer->mismatch = NULL;
+    if (answer->reply.errors != NULL)
+        judge_drop_errors(conn);
 }
 
 void judge_tell_success(const struct conn *conn, struct reply *reply)
@@ -96,8 +109,10 @@ static const char *judge_problem(const struct conn *conn, const struct json_scan
 
 /* Notes what is wrong with an event of a lenient request, and passes over it. Returns false when
  * nobody can tell where the next one begins, or there is no memory to tell the client. */
-static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json_scan_result result)
+static bool judge_pass_over(struct conn *conn, struct judging *judging,
+                            enum json_scan_result result)
 {
+    struct json_scan *scan = &judging->scan;
     struct refusal own = {ERROR_NONE, judge_problem(conn, scan, result)};
     const struct refusal *refusal;
     const uint32_t event = scan->index;
@@ -117,6 +132,10 @@ static bool judge_pass_over(struct conn *conn, struct json_scan *scan, enum json
         errors->list[errors->count].offset = scan->error_offset;
         errors->list[errors->count].error = refusal->error;
         errors->list[errors->count].message = refusal->message;
+        if (result == JSON_SCAN_MISMATCH) {
+            errors->list[errors->count].mismatch = judging->mismatch;
+            judging->mismatch = NULL;
+        }
         errors->count++;
     }
     errors->invalid++;
@@ -145,7 +164,7 @@ static void judge_say_all_invalid(const struct conn *conn, struct reply *reply)
     const struct reply_errors *errors = conn->errors;
 
     reply->error = errors->list[0].error;
-    reply->status = error_code_status(reply->error);
+    reply->status = 400;
     reply->message = errors->list[0].message;
     reply->event = errors->list[0].event;
     reply->offset = errors->list[0].offset;
@@ -162,9 +181,10 @@ static void judge_charge(struct conn *conn, size_t bytes)
 
 /* Fills the answer to a scanned body. Returns true when nothing behind it may be looked at before
  * it is answered: it may have to wait, or it is long. */
-static bool judge_say(struct conn *conn, struct answer *answer, const struct json_scan *scan,
+static bool judge_say(struct conn *conn, struct answer *answer, struct judging *judging,
                       enum json_scan_result result)
 {
+    const struct json_scan *scan = &judging->scan;
     struct refusal own = {ERROR_NONE, NULL};
 
     if (likely(result == JSON_SCAN_END)) {
@@ -189,6 +209,12 @@ static bool judge_say(struct conn *conn, struct answer *answer, const struct jso
     answer->reply.has_place = result != JSON_SCAN_EMPTY;
     answer->reply.event = scan->index;
     answer->reply.offset = scan->error_offset;
+    if (unlikely(result == JSON_SCAN_MISMATCH) && judging->mismatch != NULL) {
+        answer->mismatch = judging->mismatch;
+        answer->reply.mismatch = answer->mismatch;
+        answer->reply.message = answer->mismatch->note;
+        judging->mismatch = NULL;
+    }
     return false;
 }
 
@@ -224,7 +250,7 @@ static void judge_say_refused(struct conn *conn, struct answer *answer,
 }
 
 /* Begins to judge the body of the request whose head the buffer begins with. */
-static void judge_begin(const struct conn *conn, struct judging *judging, struct slice body)
+static void judge_begin(struct conn *conn, struct judging *judging, struct slice body)
 {
     const struct route *route = conn_route(conn);
     const char *head = conn->buffer.data + conn->buffer.start;
@@ -236,6 +262,9 @@ static void judge_begin(const struct conn *conn, struct judging *judging, struct
     memset(judging->members, 0,
            sizeof(judging->members[0]) *
                (likely(!conn->replayed) ? route->envelope.count : ROUTE_LETTER_MEMBERS));
+    judging->schema = NULL;
+    if (route->stream->schema != CONFIG_SCHEMA_OFF && !conn->replayed)
+        mismatch_begin(conn, judging);
     if (likely(!route->has_headers) || conn->replayed)
         return;
     for (size_t i = 0; i < route->fields.source_count; i++) {
@@ -274,6 +303,17 @@ static void judge_enter_envelope(const struct conn *conn, struct judging *judgin
             member->len = 0;
         }
     }
+}
+
+/* The next event, if it may be taken, or what is wrong. */
+static inline enum json_scan_result judge_next(struct conn *conn, struct judging *judging,
+                                               struct json_scan_event *event)
+{
+    const enum json_scan_result result = json_scan_next(&judging->scan, event);
+
+    if (judging->schema == NULL || result != JSON_SCAN_EVENT)
+        return result;
+    return mismatch_check(conn, judging, event);
 }
 
 /* Hands an event to admission with the columns of its request, but for those that it has itself. */
@@ -338,9 +378,9 @@ static bool judge_at_once(struct conn *conn, struct slice body)
         admission_ack(admission, conn->ack.kind);
     judge_begin(conn, judging, body);
     do {
-        while ((result = json_scan_next(scan, &event)) == JSON_SCAN_EVENT)
+        while ((result = judge_next(conn, judging, &event)) == JSON_SCAN_EVENT)
             judge_add_event(conn, judging, admission, &event);
-    } while (result != JSON_SCAN_END && conn->lenient && judge_pass_over(conn, scan, result));
+    } while (result != JSON_SCAN_END && conn->lenient && judge_pass_over(conn, judging, result));
     has_events = judge_has_events(conn, scan, result);
     if (likely(has_events))
         refusal = judge_permit(conn, judging);
@@ -354,7 +394,7 @@ static bool judge_at_once(struct conn *conn, struct slice body)
         answer->kind = ANSWER_ADMISSION;
         judge_note_metered(conn, answer, scan);
     }
-    return judge_say(conn, answer, scan, result);
+    return judge_say(conn, answer, judging, result);
 }
 
 /* Ends a request that is judged; the next one begins at next. held: its answer may have to wait. */
@@ -473,12 +513,13 @@ static enum json_scan_result judge_scan_large(struct conn *conn)
 
     scan->pause_at = json_scan_reached(scan) + LARGE_SCAN_BYTES;
     do {
-        result = json_scan_next(scan, &event);
+        result = judge_next(conn, judging, &event);
         if (likely(result == JSON_SCAN_EVENT))
             judge_add_event(conn, judging, set->parts.large, &event);
         else if (result == JSON_SCAN_PAUSED)
             break;
-        else if (result == JSON_SCAN_END || !conn->lenient || !judge_pass_over(conn, scan, result))
+        else if (result == JSON_SCAN_END || !conn->lenient ||
+                 !judge_pass_over(conn, judging, result))
             return result;
     } while (scan->offset < scan->pause_at);
     return JSON_SCAN_EVENT;
@@ -490,6 +531,7 @@ static void judge_pass_large(struct conn *conn, bool held)
     struct conn_set *set = conn->set;
 
     admission_reset(set->parts.large);
+    mismatch_end_large(set);
     decode_end(&set->decode);
     set->large_step = LARGE_NEXT;
     STAILQ_REMOVE_HEAD(&set->large, stalled_next);
@@ -513,7 +555,7 @@ static void judge_end_large(struct conn *conn, enum json_scan_result result,
     if (unlikely(refusal))
         judge_say_refused(conn, answer, refusal, set->large_judging.scan.len);
     else
-        held = judge_say(conn, answer, &set->large_judging.scan, result);
+        held = judge_say(conn, answer, &set->large_judging, result);
     judge_pass_large(conn, held);
 }
 
@@ -605,6 +647,7 @@ void judge_finish_large(struct conn_set *set)
         waiter_destroy(admission_result(set->parts.large, 0).waiter);
     }
     admission_reset(set->parts.large);
+    mismatch_end_large(set);
     decode_end(&set->decode);
     set->large_step = LARGE_NEXT;
 }

@@ -17,6 +17,10 @@
 
 #define REPLY_HEAD_MAX 512
 _Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX <= REPLY_MAX, "an answer to a page fits");
+/* Of one error: printable text, which escapes at most double. */
+#define REPLY_ENTRY_MAX \
+    (2 * (REPLY_MESSAGE_MAX + REPLY_COLUMN_MAX + REPLY_TYPE_MAX + REPLY_GOT_MAX) + 200)
+_Static_assert(REPLY_ENTRY_MAX + REPLY_HEAD_MAX + CORS_ORIGIN_MAX <= REPLY_MAX, "a refusal fits");
 _Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX + CORS_HEADERS_MAX <= REPLY_REJECTED_MAX,
                "a preflight's answer fits");
 /* A rejection's message is printable ASCII, so escaping at most doubles it. */
@@ -111,12 +115,32 @@ static void reply_put_rejected(struct text *into, const struct reply *reply)
     *into = text;
 }
 
+/* The sentence, and what else is known of an event that does not fit its table; without a quote
+ * before, and with one behind. */
+static void reply_put_message(struct text *into, const char *message,
+                              const struct reply_mismatch *mismatch)
+{
+    struct text text = *into;
+
+    reply_put_escaped(&text, mismatch != NULL ? mismatch->message : message);
+    if (unlikely(mismatch != NULL)) {
+        PUT(&text, "\",\"column\":\"");
+        reply_put_escaped(&text, mismatch->column);
+        if (mismatch->type[0] != '\0')
+            PUT(&text, "\",\"type\":\"");
+        reply_put_escaped(&text, mismatch->type);
+        PUT(&text, "\",\"got\":\"");
+        reply_put_escaped(&text, mismatch->got);
+    }
+    PUT(&text, "\"");
+    *into = text;
+}
+
 /* The errors of a lenient request, as many as fit; begin: of the body. */
 static void reply_put_errors(struct text *into, const struct reply_errors *errors,
                              const char *begin)
 {
-    const char *const last =
-        begin + REPLY_REJECTED_MAX - 2 * REPLY_HEAD_MAX - 2 * REPLY_MESSAGE_MAX;
+    const char *const last = begin + REPLY_REJECTED_MAX - 2 * REPLY_HEAD_MAX - REPLY_ENTRY_MAX;
     struct text text = *into;
 
     PUT(&text, ",\"invalid\":");
@@ -130,8 +154,8 @@ static void reply_put_errors(struct text *into, const struct reply_errors *error
         PUT(&text, ",\"error\":\"");
         reply_put_error(&text, errors->list[i].error);
         PUT(&text, "\",\"message\":\"");
-        reply_put_escaped(&text, errors->list[i].message);
-        PUT(&text, "\"},");
+        reply_put_message(&text, errors->list[i].message, errors->list[i].mismatch);
+        PUT(&text, "},");
     }
     if (text.at[-1] == ',')
         text.at--;
@@ -177,8 +201,8 @@ static void reply_put_refusal(struct text *into, const struct reply *reply)
     PUT(&text, "{\"error\":\"");
     reply_put_error(&text, reply->error);
     PUT(&text, "\",\"message\":\"");
-    reply_put_escaped(&text, reply->message);
-    PUT(&text, "\"");
+    reply_put_message(&text, reply->message,
+                      reply->error == ERROR_schema_mismatch ? reply->mismatch : NULL);
     if (reply->has_place) {
         PUT(&text, ",\"event\":");
         reply_put_number(&text, reply->event);

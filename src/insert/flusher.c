@@ -95,6 +95,8 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
     /* An insert that takes too long does not mean that the server is down. */
     if (answered || lost || flusher->answered_ns < transfer->started_ns)
         flusher_tell_up(flusher, answered, flusher_tell_words(transfer, text));
+    if (lost)
+        flusher_ask_forget(flusher);
     switch (transfer->kind) {
     case TRANSFER_INSERT:
         flusher_act(flusher, transfer);
@@ -102,6 +104,8 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
             flusher_ask_hurry(lane);
         if (lost)
             flusher_ask_anew(flusher, lane);
+        else if (lane->insert_columns != NULL && transfer->answer.status != 200)
+            lane->probe_at_ms = 0; /* one of them may have gone */
         break;
     case TRANSFER_TABLE:
     case TRANSFER_COLUMNS:
@@ -222,6 +226,7 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         .alone = insert->alone,
         .ignore_views = insert->ignore_views,
         .unhurried = insert->unhurried,
+        .columns = lane->insert_columns,
     };
     if (flusher_post(
             flusher, insert->stream,
@@ -358,13 +363,16 @@ static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
 {
     const struct config *config = flusher_config(flusher);
 
-    lane->columns_due = false; /* whatever comes of it, until the table has been looked at again */
+    /* Whatever comes of it, until the table has been looked at again. */
+    lane->schema_due = false;
+    if (lane->sample != NULL)
+        lane->columns_due = false;
     lane->probing =
         flusher_post(flusher, lane->stream,
                      &(struct flusher_posting){
                          .kind = TRANSFER_COLUMNS,
                          .url = insert_request_columns_url(config, &config->streams[lane->stream]),
-                         .body_max = TRANSFER_BODY_LONG}) != NULL;
+                         .body_max = TRANSFER_BODY_COLUMNS}) != NULL;
 }
 
 static void flusher_start_questions(struct flusher *flusher, uint64_t now)
@@ -375,11 +383,13 @@ static void flusher_start_questions(struct flusher *flusher, uint64_t now)
         if (flusher_verify_next(flusher, lane, now, &posting) &&
             flusher_post(flusher, lane->stream, &posting) == NULL)
             flusher_verify_unasked(flusher, lane, posting.insert);
+        flusher_ask_awaited(flusher, lane, now);
         if (lane->probing)
             continue;
+        flusher_ask_doubted(flusher, lane, now);
         if (now >= lane->probe_at_ms)
             flusher_ask_table(flusher, lane, now);
-        else if (lane->columns_due && lane->sample != NULL)
+        else if (lane->schema_due || (lane->columns_due && lane->sample != NULL))
             flusher_ask_columns(flusher, lane);
     }
 }
@@ -606,6 +616,8 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     for (size_t i = 0; i < started->lane_count; i++) {
         lane_init(&started->lanes[i], (uint16_t)i);
         flusher_ask_anew(started, &started->lanes[i]);
+        if (!started->discard)
+            flusher_ask_await(started, &started->lanes[i]);
     }
     vacate_init(&started->vacate, parts->journal, flusher_walk, started);
     event_id_random(&started->random, sizeof(started->random));

@@ -6,6 +6,9 @@
  * rows are inserted, new inserts wait for the answer, but no longer than FRESH_WAIT_MS: then they
  * are synchronous, which is right for any table.
  *
+ * Each time the columns are asked for too. From them a schema is made for whoever checks events,
+ * and the list of columns that inserts have to name; what a table decides waits for that.
+ *
  * Once for each version of the table an event is put beside its columns; while that finds something
  * the look is repeated, with an event of late.
  *
@@ -20,10 +23,14 @@
 
 #include "alloy/clock.h"
 #include "flusher_tell.h"
+#include "insert_request.h"
 
 #define PROBE_INTERVAL_MS 30000
 #define COLUMNS_INTERVAL_MS 5000 /* while a finding about columns is told */
 #define FRESH_WAIT_MS 2000
+#define FLUSHER_KEY_MAX (CONFIG_STREAM_NAME_MAX + 16)
+#define COLUMNS_WAIT_MS 500 /* the same where only the columns matter, which inserts may name */
+#define DOUBT_INTERVAL_MS 1000
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
 
 void flusher_ask_anew(struct flusher *flusher, struct lane *lane)
@@ -31,13 +38,26 @@ void flusher_ask_anew(struct flusher *flusher, struct lane *lane)
     const int mode = flusher_config(flusher)->clickhouse_async_insert;
 
     if (lane->facts_known || !lane->facts_read)
-        lane->fresh_from_ms = mode == CONFIG_ASYNC_AUTO ? clock_mono_ms() + FRESH_WAIT_MS : 0;
+        lane->fresh_from_ms = mode == CONFIG_ASYNC_AUTO ? clock_mono_ms() + FRESH_WAIT_MS
+                              : !lane->columns_asked    ? clock_mono_ms() + COLUMNS_WAIT_MS
+                                                        : 0;
     if (lane->facts_known || lane->lost_ns == 0)
         lane->lost_ns = clock_mono_ns();
     lane->facts_known = false;
     lane->async = mode == CONFIG_ASYNC_ON;
     if (!lane->probing)
         lane->probe_at_ms = lane->retry_at_ms;
+}
+
+/* From now on this is what is known of the columns; takes schema. */
+static void flusher_ask_publish(struct flusher *flusher, struct lane *lane, struct schema *schema,
+                                uint64_t hash)
+{
+    lane->schema_hash = hash;
+    if (flusher->parts.schemas != NULL)
+        schemas_publish(flusher->parts.schemas, lane->stream, schema);
+    else
+        schema_put(schema);
 }
 
 static void flusher_ask_visit_all(void *arg, struct insert *insert)
@@ -59,8 +79,66 @@ void flusher_ask_renewed(struct flusher *flusher, struct lane *lane)
 {
     lane->renewed_ns = clock_mono_ns();
     lane->facts_read = false;
+    flusher_ask_publish(flusher, lane, NULL, 0);
+    free(lane->insert_columns);
+    lane->insert_columns = NULL;
+    lane->columns_asked = false;
     flusher_ask_hurry(lane);
     flusher_ask_anew(flusher, lane);
+}
+
+void flusher_ask_forget(struct flusher *flusher)
+{
+    const uint64_t soon_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_min_ms;
+
+    for (size_t i = 0; i < flusher->lane_count; i++) {
+        struct lane *lane = &flusher->lanes[i];
+
+        if (lane->schema_hash == 0)
+            continue;
+        flusher_ask_publish(flusher, lane, NULL, 0);
+        if (lane->probe_at_ms > soon_ms)
+            lane->probe_at_ms = soon_ms;
+    }
+}
+
+static void flusher_ask_end_wait(struct flusher *flusher, struct lane *lane)
+{
+    char key[FLUSHER_KEY_MAX];
+
+    if (lane->awaited_ms == 0)
+        return;
+    lane->awaited_ms = 0;
+    snprintf(key, sizeof(key), "schema.%s", flusher_stream(flusher, lane)->name);
+    health_clear(flusher->parts.health, key);
+}
+
+void flusher_ask_await(struct flusher *flusher, struct lane *lane)
+{
+    char key[FLUSHER_KEY_MAX];
+
+    if (flusher_stream(flusher, lane)->schema != CONFIG_SCHEMA_REFUSE)
+        return;
+    lane->awaited_ms = clock_mono_ms() + FRESH_WAIT_MS;
+    snprintf(key, sizeof(key), "schema.%s", flusher_stream(flusher, lane)->name);
+    health_raise(
+        flusher->parts.health, key, true,
+        "the columns of the table are not known yet, and events are to be refused by them");
+}
+
+void flusher_ask_awaited(struct flusher *flusher, struct lane *lane, uint64_t now_ms)
+{
+    if (lane->awaited_ms != 0 && now_ms >= lane->awaited_ms)
+        flusher_ask_end_wait(flusher, lane);
+}
+
+void flusher_ask_doubted(struct flusher *flusher, struct lane *lane, uint64_t now_ms)
+{
+    if (flusher->parts.schemas == NULL || now_ms < lane->doubted_ms + DOUBT_INTERVAL_MS ||
+        !schemas_doubted(flusher->parts.schemas, lane->stream))
+        return;
+    lane->doubted_ms = now_ms;
+    lane->probe_at_ms = now_ms;
 }
 
 static void flusher_ask_visit(void *arg, struct insert *insert)
@@ -127,9 +205,17 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     lane->facts_read = true;
     if (facts->table_exists && flusher->parts.table_identity != NULL)
         flusher->parts.table_identity(flusher->parts.arg, lane->stream, facts->identity);
-    flusher_ask_decide(flusher, lane, facts->async_unsafe);
+    lane->schema_due = lane->undecided = facts->table_exists;
+    if (!facts->table_exists || lane->columns_asked) {
+        lane->undecided = false;
+        flusher_ask_decide(flusher, lane, facts->async_unsafe);
+    }
     lane->columns_due =
         facts->table_exists && (lane->columns_told || lane->columns_version != lane->version);
+    if (!facts->table_exists) {
+        flusher_ask_publish(flusher, lane, NULL, 0);
+        flusher_ask_end_wait(flusher, lane);
+    }
     if (facts->table_exists) {
         backoff_reset(&lane->probe_backoff);
         if (lane->fault == LANE_FAULT_PROBE)
@@ -147,16 +233,83 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, text);
 }
 
-/* Puts the sample beside the columns that an answer lists; none: there is nothing to tell. */
-static void flusher_ask_compare(struct flusher *flusher, struct lane *lane, struct slice body)
+/* Makes a schema of columns. Returns owned (schema_put()); NULL: out of memory. */
+static struct schema *flusher_ask_compile(const struct config_stream *of,
+                                          const struct table_columns *columns)
 {
-    struct table_columns *columns = table_columns_read(body);
+    struct schema_source_column list[TABLE_COLUMNS_MAX];
+    struct slice given[CONFIG_COLUMNS_MAX];
+    struct schema_source source = {.columns = list, .count = columns->count, .given = given};
+
+    for (size_t i = 0; i < columns->count; i++) {
+        const struct table_column *column = &columns->columns[i];
+
+        list[i].name = (struct slice){column->name, strlen(column->name)};
+        list[i].type = (struct slice){column->type, strlen(column->type)};
+        list[i].kind = (struct slice){column->default_kind, strlen(column->default_kind)};
+    }
+    for (size_t i = 0; i < of->column_count; i++)
+        given[source.given_count++] =
+            (struct slice){of->columns[i].name, strlen(of->columns[i].name)};
+    source.flags = (columns->ignore_case ? SCHEMA_IGNORE_CASE : 0u) |
+                   (columns->nested_json ? SCHEMA_NESTED : 0u) |
+                   (columns->partial ? SCHEMA_PARTIAL : 0u) |
+                   (columns->times_differ ? SCHEMA_SKIP_TIMES : 0u) |
+                   (columns->tuples_differ ? SCHEMA_SKIP_TUPLES : 0u) |
+                   (columns->values_differ ? SCHEMA_SKIP_VALUES : 0u);
+    return schema_create(&source);
+}
+
+/* Of an answer: the same has the same columns in it (FNV-1a). Never 0. */
+static uint64_t flusher_ask_hash(struct slice body)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < body.len; i++)
+        hash = (hash ^ (unsigned char)body.data[i]) * UINT64_C(0x100000001b3);
+    return hash | 1;
+}
+
+/* From now on inserts name these columns; takes names. */
+static void flusher_ask_name(struct lane *lane, char *names)
+{
+    const bool news =
+        lane->insert_columns != NULL && (names == NULL || strcmp(names, lane->insert_columns) != 0);
+
+    free(lane->insert_columns);
+    lane->insert_columns = names;
+    if (!news)
+        return;
+    /* Inserts that have named a column which is gone were refused for that. */
+    lane->retry_at_ms = 0;
+    lane_visit(lane, flusher_ask_visit_all, NULL);
+}
+
+/* Takes from the columns that an answer lists what inserts and checks of events need. */
+static void flusher_ask_use(struct flusher *flusher, struct lane *lane, struct slice body,
+                            const struct table_columns *columns)
+{
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    const uint64_t hash = flusher_ask_hash(body);
+    struct schema *schema = NULL;
+
+    if (columns != NULL && hash == lane->schema_hash)
+        return;
+    flusher_ask_name(lane, columns != NULL ? insert_request_columns(columns) : NULL);
+    if (columns != NULL && of->schema != CONFIG_SCHEMA_OFF)
+        schema = flusher_ask_compile(of, columns);
+    flusher_ask_publish(flusher, lane, schema, schema != NULL ? hash : 0);
+}
+
+/* Puts the sample beside the columns that an answer lists; none: there is nothing to tell. */
+static void flusher_ask_compare(struct flusher *flusher, struct lane *lane,
+                                const struct table_columns *columns)
+{
     char text[TABLE_FACTS_TEXT_MAX] = "";
     bool told;
 
     if (columns != NULL)
         table_facts_compare(columns, (struct slice){lane->sample, lane->sample_len}, text);
-    free(columns);
     told = text[0] != '\0';
     /* Events differ: what the next one lacks is no news of the same table. */
     flusher_tell_finding(flusher, lane, "columns", told ? text : NULL,
@@ -164,6 +317,24 @@ static void flusher_ask_compare(struct flusher *flusher, struct lane *lane, stru
     lane_compared(lane, told);
     if (told && lane->probe_at_ms > clock_mono_ms() + COLUMNS_INTERVAL_MS)
         lane->probe_at_ms = clock_mono_ms() + COLUMNS_INTERVAL_MS;
+}
+
+/* The answer about the columns, or none, is there. */
+static void flusher_ask_columns_answered(struct flusher *flusher, struct lane *lane,
+                                         const struct transfer *transfer)
+{
+    const bool answered = transfer_is_answered(transfer);
+    struct table_columns *columns = answered ? table_columns_read(transfer->answer.body) : NULL;
+
+    flusher_ask_use(flusher, lane, transfer->answer.body, columns);
+    if (answered && lane->sample != NULL)
+        flusher_ask_compare(flusher, lane, columns);
+    free(columns);
+    lane->columns_asked = true;
+    flusher_ask_end_wait(flusher, lane);
+    if (lane->undecided)
+        flusher_ask_decide(flusher, lane, lane->facts.async_unsafe);
+    lane->undecided = false;
 }
 
 void flusher_ask_answered(struct flusher *flusher, const struct transfer *transfer)
@@ -180,8 +351,7 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
         return;
     }
     if (transfer->kind == TRANSFER_COLUMNS) {
-        if (transfer_is_answered(transfer))
-            flusher_ask_compare(flusher, lane, transfer->answer.body);
+        flusher_ask_columns_answered(flusher, lane, transfer);
         return;
     }
     lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;
@@ -190,13 +360,17 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
         flusher_ask_take(flusher, lane, &facts);
         return;
     }
+    flusher_ask_end_wait(flusher, lane);
     if (reading.class == INSERT_RETRY && transfer->answer.status != 200) {
         lane->probe_at_ms = clock_mono_ms() + backoff_next(&lane->probe_backoff, wait.min_ms,
                                                            wait.max_ms, wait.random);
         return;
     }
-    /* It answers, but not to this question: no right to read system.tables, or a proxy between. */
+    /* It answers, but not to this question: no right to read system.tables, or a proxy between.
+     */
     lane->facts_read = false;
+    lane->columns_asked = true;
+    flusher_ask_publish(flusher, lane, NULL, 0);
     flusher_tell_finding(flusher, lane, "columns", NULL, false);
     lane_compared(lane, false);
     flusher_tell_words(transfer, message);

@@ -19,5 +19,14 @@ void flusher_ask_hurry(struct lane *lane);
 /* A reload has named another server, other credentials or another table: asks now, forgets what
  * answers of before have said, and sends what waits at once. */
 void flusher_ask_renewed(struct flusher *flusher, struct lane *lane);
+/* A connection is lost: nobody knows what the tables will be like. Events pass unchecked until they
+ * have been looked at again. */
+void flusher_ask_forget(struct flusher *flusher);
+/* At the start: where events are to be refused, alloyd is not ready before it knows the columns, or
+ * FRESH_WAIT_MS have passed. */
+void flusher_ask_await(struct flusher *flusher, struct lane *lane);
+void flusher_ask_awaited(struct flusher *flusher, struct lane *lane, uint64_t now_ms);
+/* Makes a question due when a check of events has doubts. */
+void flusher_ask_doubted(struct flusher *flusher, struct lane *lane, uint64_t now_ms);
 
 #endif

@@ -44,6 +44,9 @@ static const struct config_setting fixed_settings[] = {
 /* These decide which column a field goes to. */
 static const char *const name_settings[] = {"input_format_column_name_matching_mode",
                                             "input_format_import_nested_json"};
+/* And these what a value is taken for, beside all that begin with JSON_SETTINGS. */
+#define JSON_SETTINGS "input_format_json_"
+#define TIME_SETTING "date_time_input_format"
 
 static void insert_request_put_encoded(FILE *out, const char *text)
 {
@@ -122,6 +125,29 @@ static char *insert_request_finish(FILE *out, char **text)
     return *text;
 }
 
+char *insert_request_columns(const struct table_columns *columns)
+{
+    char *text = NULL;
+    size_t len = 0;
+    bool ephemeral = false, first = true;
+    FILE *out;
+
+    for (size_t i = 0; i < columns->count; i++)
+        ephemeral = ephemeral || columns->columns[i].kind == TABLE_COLUMN_EPHEMERAL;
+    out = ephemeral && !columns->partial ? open_memstream(&text, &len) : NULL;
+    if (out == NULL)
+        return NULL;
+    for (size_t i = 0; i < columns->count; i++) {
+        if (columns->columns[i].kind == TABLE_COLUMN_NOT_INSERTED)
+            continue;
+        if (!first)
+            insert_request_put_encoded(out, ", ");
+        insert_request_put_quoted(out, '`', columns->columns[i].name);
+        first = false;
+    }
+    return insert_request_finish(out, &text);
+}
+
 bool insert_request_uses_headers(const struct config *config)
 {
     return config->clickhouse_user[0] != '\0' || insert_request_password(config)[0] != '\0';
@@ -148,6 +174,11 @@ char *insert_request_url(const struct config *config, const struct config_stream
     insert_request_put_quoted(out, '`', stream->database);
     fputc('.', out);
     insert_request_put_quoted(out, '`', stream->table);
+    if (request->columns != NULL) {
+        insert_request_put_encoded(out, " (");
+        fputs(request->columns, out);
+        insert_request_put_encoded(out, ")");
+    }
     insert_request_put_encoded(out, " FORMAT JSONEachRow");
     fprintf(out, "&insert_deduplication_token=%016" PRIx64 "%016" PRIx64, request->instance_id,
             request->insert_id);
@@ -176,6 +207,16 @@ char *insert_request_url(const struct config *config, const struct config_stream
         insert_request_put_setting(out, "min_execution_speed_bytes", "0");
     }
     return insert_request_finish(out, &text);
+}
+
+/* Whether a setting decides which column a field goes to, or what its value is taken for. */
+static bool insert_request_reads_values(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(name_settings); i++)
+        if (strcmp(name, name_settings[i]) == 0)
+            return true;
+    return strcmp(name, TIME_SETTING) == 0 ||
+           strncmp(name, JSON_SETTINGS, strlen(JSON_SETTINGS)) == 0;
 }
 
 /* Writes "database = '...' AND <column> = '...'". */
@@ -230,15 +271,18 @@ char *insert_request_columns_url(const struct config *config, const struct confi
     insert_request_put_encoded(
         out, ")), ' ', (SELECT any(value) FROM system.settings WHERE name = "
              "'input_format_column_name_matching_mode'), ' ', (SELECT any(value) FROM "
-             "system.settings WHERE name = 'input_format_import_nested_json')), ''), name, "
-             "substring(type, 1, 64), default_kind FROM system.columns WHERE ");
+             "system.settings WHERE name = 'input_format_import_nested_json'), ' ', (SELECT "
+             "arrayStringConcat(groupArray(concat(name, '=', value)), ' ') FROM system.settings "
+             "WHERE name = '" TIME_SETTING "' OR (changed AND name LIKE '" JSON_SETTINGS "%'))), "
+             "''), name, substring(type, 1, 16384), default_kind FROM system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
     insert_request_put_encoded(out, " ORDER BY position LIMIT 1000 FORMAT TabSeparated");
     insert_request_put_setting(out, "wait_end_of_query", "1");
+    /* As inserts have it. */
+    insert_request_put_setting(out, TIME_SETTING, "best_effort");
     for (size_t i = 0; i < config->setting_count; i++)
-        for (size_t j = 0; j < ARRAY_LEN(name_settings); j++)
-            if (strcmp(config->settings[i].name, name_settings[j]) == 0)
-                insert_request_put_setting(out, name_settings[j], config->settings[i].value);
+        if (insert_request_reads_values(config->settings[i].name))
+            insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
     return insert_request_finish(out, &text);
 }
 

@@ -14,6 +14,7 @@
 
 #include "alloy/base.h"
 #include "alloy/config.h"
+#include "table_facts.h"
 
 struct insert_request {
     uint64_t instance_id;
@@ -22,6 +23,8 @@ struct insert_request {
     bool alone;        /* async, but the server must not join it with others */
     bool ignore_views; /* materialized views may fail without failing the insert */
     bool unhurried;    /* the server sets it no time limit */
+    /* The columns that the insert names, as insert_request_columns() gives them; NULL: none. */
+    const char *columns;
 };
 
 /*
@@ -44,11 +47,16 @@ char *insert_request_table_url(const struct config *config, const struct config_
 /*
  * URL that asks for the table's columns, at most TABLE_COLUMNS_MAX, as TabSeparated rows: position
  * from 1, what the answer is about (in the first row: number of columns, and the settings that say
- * which column a field meets), name, begin of the type, default_kind. No rows: there is no table,
- * or the user may not see it. Read by table_columns_read(). Returns owned (free()); NULL: out of
- * memory.
+ * which column a field meets and what values are taken for), name, type, default_kind. No rows:
+ * there is no table, or the user may not see it. Read by table_columns_read(). Returns owned
+ * (free()); NULL: out of memory.
  */
 char *insert_request_columns_url(const struct config *config, const struct config_stream *stream);
+
+/* The columns that an insert has to name, since ClickHouse drops what events give for EPHEMERAL
+ * ones else; percent-encoded. Returns owned (free()); NULL: there is no such column, not all
+ * columns are known, or out of memory. */
+char *insert_request_columns(const struct table_columns *columns);
 
 /*
  * URL that asks how the table stands since a time age_s ago, by the server's clock, as one row of

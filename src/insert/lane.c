@@ -76,6 +76,7 @@ void lane_clear(struct lane *lane)
     apart_clear(&lane->apart);
     insert_list_clear(&lane->verify.waiting);
     free(lane->sample);
+    free(lane->insert_columns);
 }
 
 void lane_add_batch(struct lane *lane, struct batch *batch)

@@ -108,7 +108,14 @@ struct lane {
     bool async; /* how new inserts are sent */
     /* comparing an event with the table's columns */
     uint32_t columns_version; /* version of the table when last compared; 0: never */
-    bool columns_due;         /* ask for the columns once there is a sample */
+    bool columns_due;         /* compare once there is a sample */
+    bool schema_due;          /* ask for the columns */
+    uint64_t awaited_ms;      /* until then readiness waits for the columns; 0: it does not */
+    bool undecided;           /* facts are new, and what they decide waits for the columns */
+    bool columns_asked;       /* the columns have been asked for, and the answer is there */
+    uint64_t schema_hash;     /* of the answer that the schema was made of; 0: there is none */
+    char *insert_columns;     /* what inserts have to name: insert_request_columns() */
+    uint64_t doubted_ms;      /* when an event in doubt made us look at the table last */
     bool columns_told;        /* the comparison found something */
     bool sample_new;          /* not compared yet */
     char *sample;             /* an event's bytes; NULL: none is needed, or none has come */

@@ -24,6 +24,7 @@
 #define FACTS_FIELDS 9
 #define COLUMN_FIELDS 5
 #define ENGINE_FULL_MAX 1024  /* as much as the question asks for */
+#define HEADER_MAX 1024       /* of an answer about columns */
 #define NAME_ROOM 1024        /* for a field's name; a longer one is not compared */
 #define NAME_TOLD_MAX 32      /* bytes of a name that are told */
 #define NAMES_TOLD_MAX 4      /* of a kind */
@@ -322,27 +323,70 @@ bool table_facts_read(struct slice body, struct table_facts *facts)
 
 /* ---- columns ---- */
 
-/* "COLUMNS MODE NESTED": how many the table has, and two settings, of which a server may know
- * neither. False: it is something else. */
+/* Notes a setting, NAME=VALUE, that a value's meaning may depend on. */
+static void table_facts_read_setting(const char *pair, struct table_columns *columns)
+{
+    /* With these differently set ClickHouse takes less, or other values for a default. */
+    static const char *const harmless[] = {
+        "read_bools_as_numbers=",
+        "read_bools_as_strings=",
+        "read_numbers_as_strings=",
+        "read_objects_as_strings=",
+        "read_arrays_as_strings=",
+        "try_infer_",
+        "infer_",
+        "use_string_type_for_",
+        "validate_types_from_metadata=",
+        "ignore_unknown_keys_in_named_tuple=",
+        "defaults_for_missing_elements_in_named_tuple=",
+        "throw_on_bad_escape_sequence=",
+        "ignore_unnecessary_fields=",
+        "max_depth=",
+        "compact_",
+        "empty_as_default=",
+    };
+    static const char times[] = "date_time_input_format=", prefix[] = "input_format_json_";
+    static const char tuples[] = "named_tuples_as_objects=";
+    const char *name = pair + strlen(prefix);
+
+    if (strncmp(pair, times, strlen(times)) == 0) {
+        columns->times_differ = strcmp(pair + strlen(times), "best_effort") != 0;
+        return;
+    }
+    if (strncmp(pair, prefix, strlen(prefix)) != 0) {
+        columns->values_differ = true;
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(harmless); i++)
+        if (strncmp(name, harmless[i], strlen(harmless[i])) == 0)
+            return;
+    if (strncmp(name, tuples, strlen(tuples)) == 0)
+        columns->tuples_differ = strcmp(name + strlen(tuples), "1") != 0;
+    else
+        columns->values_differ = true;
+}
+
+/* "COLUMNS MODE NESTED", and settings: how many the table has, and two settings, of which a server
+ * may know neither. False: it is something else. */
 static bool table_facts_read_header(struct slice field, struct table_columns *columns,
                                     uint64_t *total)
 {
-    char text[TABLE_FACTS_FIELD_MAX], mode[TABLE_FACTS_FIELD_MAX] = "";
-    const char *nested = NULL;
-    size_t digits;
+    char text[HEADER_MAX];
+    char *at = text, *mode, *word;
 
-    if (field.len >= sizeof(text))
-        return false;
+    columns->values_differ = field.len >= sizeof(text);
+    if (columns->values_differ)
+        field.len = sizeof(text) - 1;
     (void)table_facts_unescape(field, text);
-    digits = strcspn(text, " ");
-    if (!table_facts_read_number((struct slice){text, digits}, total) || text[digits] == '\0')
+    word = strsep(&at, " ");
+    mode = strsep(&at, " ");
+    if (!table_facts_read_number((struct slice){word, strlen(word)}, total) || at == NULL)
         return false;
-    nested = strchr(text + digits + 1, ' ');
-    if (nested == NULL)
-        return false;
-    snprintf(mode, sizeof(mode), "%.*s", (int)(nested - (text + digits + 1)), text + digits + 1);
     columns->ignore_case = strcmp(mode, "auto") == 0 || strcmp(mode, "ignore_case") == 0;
-    columns->nested_json = strcmp(nested, " 1") == 0;
+    columns->nested_json = strcmp(strsep(&at, " "), "1") == 0;
+    while ((word = strsep(&at, " ")) != NULL)
+        if (*word != '\0')
+            table_facts_read_setting(word, columns);
     return true;
 }
 
@@ -355,6 +399,15 @@ static bool table_facts_is_nullable(const char *type)
         if (strncmp(type, begins[i], strlen(begins[i])) == 0)
             return true;
     return false;
+}
+
+static enum table_column_kind table_facts_kind(const char *kind)
+{
+    if (kind[0] == '\0')
+        return TABLE_COLUMN_ORDINARY;
+    if (strcmp(kind, "DEFAULT") == 0)
+        return TABLE_COLUMN_DEFAULT;
+    return strcmp(kind, "EPHEMERAL") == 0 ? TABLE_COLUMN_EPHEMERAL : TABLE_COLUMN_NOT_INSERTED;
 }
 
 struct table_columns *table_columns_read(struct slice body)
@@ -385,9 +438,9 @@ struct table_columns *table_columns_read(struct slice body)
         text += table_facts_unescape(fields[2], text) + 1;
         column->type = text;
         text += table_facts_unescape(fields[3], text) + 1;
-        column->kind = fields[4].len == 0                         ? TABLE_COLUMN_ORDINARY
-                       : table_facts_equals(fields[4], "DEFAULT") ? TABLE_COLUMN_DEFAULT
-                                                                  : TABLE_COLUMN_NOT_INSERTED;
+        column->default_kind = text;
+        text += table_facts_unescape(fields[4], text) + 1;
+        column->kind = table_facts_kind(column->default_kind);
         column->nullable = table_facts_is_nullable(column->type);
         columns->count++;
     }

@@ -50,12 +50,14 @@ bool table_facts_read(struct slice body, struct table_facts *facts);
 enum table_column_kind {
     TABLE_COLUMN_ORDINARY,
     TABLE_COLUMN_DEFAULT,
-    TABLE_COLUMN_NOT_INSERTED, /* MATERIALIZED, ALIAS, and EPHEMERAL without a list of columns */
+    TABLE_COLUMN_EPHEMERAL,    /* inserted where the insert names it */
+    TABLE_COLUMN_NOT_INSERTED, /* MATERIALIZED, ALIAS */
 };
 
 struct table_column {
     const char *name;
-    const char *type; /* its first 64 characters */
+    const char *type; /* its first 16384 characters */
+    const char *default_kind;
     enum table_column_kind kind;
     bool nullable; /* takes NULL, which is there where no field is */
 };
@@ -67,6 +69,10 @@ struct table_columns {
     bool partial;     /* the table has more, or the answer was cut */
     bool ignore_case; /* a field meets a column whose name differs in case (from 25.x on) */
     bool nested_json; /* input_format_import_nested_json: {"n":{"a":..}} is the field n.a */
+    /* Settings that are not as they are by default: what depends on them is in doubt. */
+    bool times_differ;  /* texts for times */
+    bool tuples_differ; /* objects for tuples */
+    bool values_differ; /* anything */
     struct table_column columns[];
 };
 

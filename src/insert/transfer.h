@@ -20,6 +20,7 @@
 /* How many bytes of an answer we keep. */
 #define TRANSFER_BODY_MAX 4096
 #define TRANSFER_BODY_LONG 65536 /* for answers that are lists */
+#define TRANSFER_BODY_COLUMNS (1u << 20)
 
 enum transfer_kind {
     TRANSFER_INSERT,

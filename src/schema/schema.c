@@ -8,7 +8,7 @@
  * Runs on: any thread; a schema does not change once it is made.
  * Owns: schemas, until their last holder lets go.
  */
-#include "schema.h"
+#include "alloy/schema.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -29,6 +29,7 @@ struct column {
     uint32_t name_len;
     uint32_t type_node;
     enum column_kind kind;
+    bool takes_strings; /* all of them */
     const char *type;
 };
 
@@ -180,6 +181,7 @@ static bool schema_add_column(struct schema *schema, const struct schema_source 
     if (column->type_node == SCHEMA_TYPE_NONE)
         return false;
     type = &schema->types.list[column->type_node];
+    column->takes_strings = type->open || type->kind == SCHEMA_STRING;
     if (column->kind == COLUMN_ORDINARY && !type->nullable && type->kind != SCHEMA_ANYTHING &&
         !schema_is_given(source, from->name))
         schema->required[i / 64] |= UINT64_C(1) << i % 64;
@@ -357,6 +359,8 @@ static inline void schema_check_member(struct checking *checking,
         const struct schema_judge judge = {&schema->types, schema->flags};
 
         checking->seen[column / 64] |= bit;
+        if (of->takes_strings && *value.data == '"')
+            return;
         /* For null a column's own default is as good as any other place for it. */
         if (of->kind == COLUMN_OPTIONAL && *value.data == 'n')
             return;

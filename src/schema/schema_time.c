@@ -162,13 +162,26 @@ static bool schema_time_is_iso(struct slice text)
            (text.len == 10 || text.data[10] == ' ' || text.data[10] == 'T');
 }
 
+/* Behind the day nothing but what most times have: most need no closer look. */
+static bool schema_time_is_plain(struct slice text)
+{
+    for (size_t i = 11; i < text.len; i++) {
+        const char c = text.data[i];
+
+        if (!schema_time_is_digit(c) && c != ':' && c != '.' && (c != 'Z' || i + 1 < text.len))
+            return false;
+    }
+    return true;
+}
+
 enum schema_problem schema_time_check_text(const struct schema_type *type, struct slice text)
 {
     if (type->kind == SCHEMA_DATE || type->kind == SCHEMA_DATE32)
         return schema_time_check_date(type, text);
-    if (!schema_time_is_plausible(text))
-        return SCHEMA_FORMAT;
-    return schema_time_is_iso(text) ? schema_time_check_iso(type, text) : SCHEMA_FITS;
+    if (likely(schema_time_is_iso(text)) &&
+        (schema_time_is_plain(text) || schema_time_is_plausible(text)))
+        return schema_time_check_iso(type, text);
+    return schema_time_is_plausible(text) ? SCHEMA_FITS : SCHEMA_FORMAT;
 }
 
 /* At most 20 digits; UINT64_MAX: it is larger. */

@@ -8,7 +8,7 @@
 #define ALLOY_SCHEMA_TIME_H
 
 #include "alloy/base.h"
-#include "schema.h"
+#include "alloy/schema.h"
 #include "schema_type.h"
 
 /* The inside of a string without escapes, for a column of one of the four kinds. */

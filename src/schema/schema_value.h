@@ -8,7 +8,7 @@
 #define ALLOY_SCHEMA_VALUE_H
 
 #include "alloy/base.h"
-#include "schema.h"
+#include "alloy/schema.h"
 #include "schema_type.h"
 
 /* What a value is put beside. */

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "schema.h"
+#include "alloy/schema.h"
 
 #define MEMBERS_MAX 16
 

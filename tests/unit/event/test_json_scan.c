@@ -12,11 +12,13 @@
 #define json_scan_init portable_scan_init
 #define json_scan_next portable_scan_next
 #define json_scan_skip portable_scan_skip
+#define json_scan_reject portable_scan_reject
 #define json_scan_find portable_scan_find
 #include "../../../src/event/json_scan.c"
 #undef json_scan_init
 #undef json_scan_next
 #undef json_scan_skip
+#undef json_scan_reject
 #undef json_scan_find
 
 #include "json_cases.h"

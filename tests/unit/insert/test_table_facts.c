@@ -246,8 +246,10 @@ static void columns_are_read_with_what_can_be_inserted(void **state)
     assert_string_equal(columns->columns[0].type, "String");
     assert_int_equal(columns->columns[0].kind, TABLE_COLUMN_ORDINARY);
     assert_int_equal(columns->columns[1].kind, TABLE_COLUMN_DEFAULT);
-    for (int i = 2; i < 5; i++)
+    for (int i = 2; i < 4; i++)
         assert_int_equal(columns->columns[i].kind, TABLE_COLUMN_NOT_INSERTED);
+    assert_int_equal(columns->columns[4].kind, TABLE_COLUMN_EPHEMERAL);
+    assert_string_equal(columns->columns[4].default_kind, "EPHEMERAL");
     assert_true(columns->columns[5].nullable);
     assert_false(columns->columns[6].nullable);
     assert_string_equal(columns->columns[7].name, "we\"ird\tc\\l'");
@@ -259,6 +261,36 @@ static void columns_are_read_with_what_can_be_inserted(void **state)
     columns = read_columns("1\t1  0\tid\tString\t\n"); /* a server of long ago */
     assert_false(columns->ignore_case);
     free(columns);
+}
+
+static void settings_that_differ_are_noted(void **state)
+{
+    static const struct {
+        const char *settings;
+        bool times, tuples, values;
+    } cases[] = {
+        {"", false, false, false},
+        {" date_time_input_format=best_effort input_format_json_read_bools_as_numbers=0", false,
+         false, false},
+        {" date_time_input_format=basic", true, false, false},
+        {" input_format_json_named_tuples_as_objects=0", false, true, false},
+        {" input_format_json_map_as_array_of_tuples=1", false, false, true},
+        {" who_knows=1", false, false, true},
+    };
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct table_columns *columns;
+
+        snprintf(text, sizeof(text), "1\t1 auto 0%s\tid\tString\t\n", cases[i].settings);
+        columns = read_columns(text);
+        assert_non_null(columns);
+        assert_int_equal(columns->times_differ, cases[i].times);
+        assert_int_equal(columns->tuples_differ, cases[i].tuples);
+        assert_int_equal(columns->values_differ, cases[i].values);
+        free(columns);
+    }
 }
 
 static void of_a_cut_answer_the_whole_rows_are_taken(void **state)
@@ -357,7 +389,7 @@ static void columns_that_take_no_field_are_not_met(void **state)
     (void)state;
     assert_compared(TABLE,
                     "{\"id\":\"1\",\"m\":1,\"al\":1,\"e\":1,\"n.a\":[1],\"we\\\"ird\\tc\\\\l'\":1}",
-                    "fields meet no column and are dropped: m, al, e");
+                    "fields meet no column and are dropped: m, al");
     assert_compared(TABLE, "{\"Id\":\"1\",\"N.A\":[1],\"WE\\\"IRD\\tC\\\\L'\":1}", "");
 }
 
@@ -406,6 +438,7 @@ int main(void)
         cmocka_unit_test(a_table_is_known_by_its_keeper_path_or_its_uuid),
         cmocka_unit_test(a_path_beyond_the_bound_gives_way_to_the_uuid),
         cmocka_unit_test(columns_are_read_with_what_can_be_inserted),
+        cmocka_unit_test(settings_that_differ_are_noted),
         cmocka_unit_test(of_a_cut_answer_the_whole_rows_are_taken),
         cmocka_unit_test(anything_else_is_no_table),
         cmocka_unit_test(more_columns_than_we_ask_for_are_left_out),

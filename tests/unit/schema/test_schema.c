@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "alloy/event_id.h"
-#include "schema.h"
+#include "alloy/schema.h"
 
 #define S(text)                  \
     {                            \

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "schema.h"
+#include "alloy/schema.h"
 
 static struct schema *verdict_schema(const char *type, struct schema *last)
 {
