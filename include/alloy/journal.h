@@ -144,6 +144,9 @@ size_t journal_move(struct journal *journal, struct record **records, size_t n);
  */
 int journal_record_state(struct journal *journal, uint64_t lsn);
 
+/* From now on there is one more stream, with the next number: segments that do not name it take no
+ * further records. Before the first record of it. Main thread. */
+void journal_add_stream(struct journal *journal, const char *name);
 /* LIVE records of a stream. Any thread. */
 uint64_t journal_live(const struct journal *journal, size_t stream);
 /* When the oldest LIVE record of a stream was received, in real time, also by an earlier life; 0:

@@ -129,8 +129,7 @@ struct mark_stream {
 };
 
 struct marks {
-    struct marks_parts parts; /* constant, like the next two */
-    size_t stream_count;
+    struct marks_parts parts; /* constant, like the next */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -138,6 +137,7 @@ struct marks {
     bool stop;
     bool news; /* marks_tell() has news */
     /* thread only */
+    size_t stream_count;     /* of the present look */
     struct redis_link *link; /* of redis.url as it was when it was made: */
     const char *url;
     struct backoff backoff;
@@ -390,6 +390,7 @@ static bool mark_begin_look(struct marks *marks)
     bool any = false;
 
     pthread_mutex_lock(&marks->lock);
+    marks->stream_count = config_current(marks->parts.config)->stream_count;
     marks->news = false;
     for (size_t i = 0; i < marks->stream_count; i++) {
         struct mark_stream *stream = &marks->streams[i];
@@ -654,7 +655,7 @@ int marks_start(struct marks **out, const struct marks_parts *parts)
 {
     const struct config *config = config_current(parts->config);
     struct marks *marks =
-        calloc(1, sizeof(*marks) + config->stream_count * sizeof(marks->streams[0]));
+        calloc(1, sizeof(*marks) + CONFIG_STREAMS_MAX * sizeof(marks->streams[0]));
     pthread_condattr_t attributes;
     int err;
 
@@ -662,7 +663,7 @@ int marks_start(struct marks **out, const struct marks_parts *parts)
         return -ENOMEM;
     marks->parts = *parts;
     marks->stream_count = config->stream_count;
-    for (size_t i = 0; i < marks->stream_count; i++) {
+    for (size_t i = 0; i < CONFIG_STREAMS_MAX; i++) {
         marks->streams[i].own = true;
         snprintf(marks->streams[i].identity, sizeof(marks->streams[i].identity),
                  OWN_IDENTITY "%016llx", (unsigned long long)parts->instance_id);
@@ -715,7 +716,7 @@ void marks_tell(struct marks *marks, size_t number, const char *identity)
 
     if (marks == NULL)
         return;
-    ALLOY_ASSERT(number < marks->stream_count);
+    ALLOY_ASSERT(number < CONFIG_STREAMS_MAX);
     stream = &marks->streams[number];
     mark_copy(text, (struct slice){identity, strlen(identity)});
     /* Tables of some databases all have the same UUID of zeros: it identifies nothing. */

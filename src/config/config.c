@@ -199,6 +199,8 @@ static void config_tell_stream(void *arg, const char *key, bool restart)
 static void config_compare_streams(const struct config *before, const struct config *after,
                                    const struct listener *listener)
 {
+    size_t count = before->stream_count;
+
     for (size_t i = 0; i < before->stream_count; i++) {
         const struct config_stream *stream = &before->streams[i];
         int other = config_find_stream(after, stream->name);
@@ -211,7 +213,8 @@ static void config_compare_streams(const struct config *before, const struct con
     }
     for (size_t i = 0; i < after->stream_count; i++)
         if (config_find_stream(before, after->streams[i].name) < 0)
-            config_tell(listener, true, "stream.%s", after->streams[i].name);
+            config_tell(listener, count++ >= CONFIG_STREAMS_MAX, "stream.%s",
+                        after->streams[i].name);
 }
 
 static void config_note_difference(void *arg, const char *key, bool restart)
@@ -308,7 +311,7 @@ static void config_merge_streams(struct config *next, const struct config *curre
     static struct config_stream merged[CONFIG_STREAMS_MAX]; /* large, and main is alone here */
     size_t count = current->stream_count;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < current->stream_count; i++) {
         const int other = config_find_stream(next, current->streams[i].name);
 
         if (other >= 0) {
@@ -319,9 +322,14 @@ static void config_merge_streams(struct config *next, const struct config *curre
         merged[i].path_count = 0;
         merged[i].removed = merged[i].shared = true;
     }
-    for (size_t i = 0; i < next->stream_count; i++)
-        if (config_find_stream(current, next->streams[i].name) < 0)
-            config_stream_fini(&next->streams[i]);
+    for (size_t i = 0; i < next->stream_count; i++) {
+        if (config_find_stream(current, next->streams[i].name) >= 0)
+            continue;
+        if (count < CONFIG_STREAMS_MAX)
+            merged[count++] = next->streams[i];
+        else
+            config_stream_fini(&next->streams[i]); /* all numbers are given: after a restart */
+    }
     memcpy(next->streams, merged, count * sizeof(merged[0]));
     next->stream_count = count;
 }

@@ -563,6 +563,16 @@ static void daemon_log_change(void *arg, const char *key, bool restart)
         log_info("configuration changed key=%s takes_effect=now", key);
 }
 
+static void daemon_put_in_force(struct daemon *daemon, struct config *next)
+{
+    size_t count = daemon_current(daemon)->stream_count;
+
+    config_publish(&daemon->config, next);
+    for (; count < daemon_current(daemon)->stream_count; count++)
+        journal_add_stream(daemon->journal, daemon_current(daemon)->streams[count].name);
+    daemon_tell_l1_ttls(daemon);
+}
+
 /* Applies a new configuration; one with a problem changes nothing. */
 static void daemon_reload(struct daemon *daemon)
 {
@@ -586,13 +596,12 @@ static void daemon_reload(struct daemon *daemon)
         const bool same_streams = config_same_streams(daemon_current(daemon), next);
 
         config_compare(daemon_current(daemon), next, daemon_log_change, NULL);
-        config_publish(&daemon->config, next);
+        daemon_put_in_force(daemon, next);
         if (!same_streams && front_reload(daemon->front) != 0)
             log_error("streams are not reloaded problem=\"out of memory\"");
         daemon_log_strangers(daemon_current(daemon));
         if (daemon_current(daemon)->tls != before)
             daemon_log_certificate(daemon_current(daemon));
-        daemon_tell_l1_ttls(daemon);
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
         ring_wake(daemon->ring); /* a shorter linger takes effect at once */

@@ -94,6 +94,7 @@ struct front {
     struct front_parts parts;
     struct front_routes *routes; /* the present ones first; the others may be in use yet */
     struct event_id_key stream_keys[CONFIG_STREAMS_MAX];
+    size_t stream_count; /* of these keys */
     struct conn_shared shared;
     struct listener_list listeners;
     struct front_thread *threads;
@@ -530,6 +531,10 @@ int front_reload(struct front *front)
 
     if (!routes)
         return -ENOMEM;
+    for (; front->stream_count < config->stream_count; front->stream_count++)
+        event_id_key_derive(journal_secret(front->parts.journal),
+                            config->streams[front->stream_count].name,
+                            &front->stream_keys[front->stream_count]);
     route_init(&routes->table, config);
     routes->before = front->routes;
     front->routes = routes;
@@ -566,9 +571,6 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
         goto no_memory;
     if (front_reload(front) != 0)
         goto no_memory;
-    for (size_t i = 0; i < config->stream_count; i++)
-        event_id_key_derive(journal_secret(parts->journal), config->streams[i].name,
-                            &front->stream_keys[i]);
     front->shared.config = parts->config;
     front->shared.health = parts->health;
     front->shared.metrics = parts->metrics;

@@ -142,6 +142,17 @@ static void flusher_discard(struct flusher *flusher, struct batch *batch)
     free(batch);
 }
 
+/* Streams that a reload has brought. */
+static void flusher_add_lanes(struct flusher *flusher)
+{
+    while (flusher->lane_count < flusher_config(flusher)->stream_count) {
+        struct lane *lane = &flusher->lanes[flusher->lane_count];
+
+        lane_init(lane, (uint16_t)flusher->lane_count++);
+        flusher_ask_anew(flusher, lane);
+    }
+}
+
 /* Moves the submitted batches into the lanes, oldest first. */
 static void flusher_take_inbox(struct flusher *flusher)
 {
@@ -149,6 +160,7 @@ static void flusher_take_inbox(struct flusher *flusher)
     struct batch *newest = atomic_exchange_explicit(&flusher->inbox, NULL, memory_order_acquire);
     struct batch *oldest = NULL;
 
+    flusher_add_lanes(flusher); /* one of the batches may be the first of its stream */
     while (newest != NULL) {
         struct batch *next = newest->next;
         newest->next = oldest;
@@ -498,7 +510,8 @@ static void flusher_follow(struct flusher *flusher)
     if (!same && !flusher_make_headers(flusher))
         return; /* again in the next turn */
     flusher->followed = config;
-    for (size_t i = 0; i < flusher->lane_count; i++)
+    flusher_add_lanes(flusher);
+    for (size_t i = 0; i < before->stream_count; i++)
         if (!same || strcmp(before->streams[i].table_text, config->streams[i].table_text) != 0)
             flusher_ask_renewed(flusher, &flusher->lanes[i]);
 }
@@ -612,13 +625,9 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->followed = config;
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
     started->up = -1;
-    started->lane_count = config->stream_count;
-    for (size_t i = 0; i < started->lane_count; i++) {
-        lane_init(&started->lanes[i], (uint16_t)i);
-        flusher_ask_anew(started, &started->lanes[i]);
-        if (!started->discard)
-            flusher_ask_await(started, &started->lanes[i]);
-    }
+    flusher_add_lanes(started);
+    for (size_t i = 0; i < started->lane_count && !started->discard; i++)
+        flusher_ask_await(started, &started->lanes[i]);
     vacate_init(&started->vacate, parts->journal, flusher_walk, started);
     event_id_random(&started->random, sizeof(started->random));
     started->random |= 1; /* xorshift would stay at 0 for ever */
@@ -648,7 +657,7 @@ void flusher_submit(struct flusher *flusher, struct batch *batch)
 {
     struct batch *newest = atomic_load_explicit(&flusher->inbox, memory_order_relaxed);
 
-    ALLOY_ASSERT(batch->count > 0 && batch->stream < flusher->lane_count);
+    ALLOY_ASSERT(batch->count > 0 && batch->stream < CONFIG_STREAMS_MAX);
     atomic_fetch_add_explicit(&flusher->pending, batch->count, memory_order_relaxed);
     /* The inbox is always taken as a whole, so a node cannot come back while we look (no ABA). */
     do {
@@ -670,14 +679,14 @@ uint64_t flusher_pending(const struct flusher *flusher)
 
 void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t received_ms)
 {
-    ALLOY_ASSERT(stream < flusher->lane_count);
+    ALLOY_ASSERT(stream < CONFIG_STREAMS_MAX);
     /* relaxed: the number orders nothing else */
     atomic_store_explicit(&flusher->inserted_ms[stream], received_ms, memory_order_relaxed);
 }
 
 int64_t flusher_bury(struct flusher *flusher, size_t stream)
 {
-    if (stream >= flusher->lane_count)
+    if (stream >= flusher_config(flusher)->stream_count)
         return -EINVAL;
     atomic_fetch_or_explicit(&flusher->bury_wanted, UINT64_C(1) << stream, memory_order_relaxed);
     curl_multi_wakeup(flusher->multi);

@@ -44,6 +44,7 @@ static int journal_set_spec(struct journal *journal, const struct journal_option
         size = SEGMENT_BYTES_MIN;
     spec->size = size;
     spec->stream_count = options->stream_count;
+    atomic_store_explicit(&journal->stream_count, options->stream_count, memory_order_relaxed);
     for (size_t i = 0; i < options->stream_count; i++) {
         if (strlen(options->stream_names[i]) >= SEGMENT_STREAM_NAME)
             return -EINVAL;
@@ -379,6 +380,19 @@ bool journal_removed(const struct journal *journal)
 struct journal_dir *journal_folder(struct journal *journal)
 {
     return &journal->dir;
+}
+
+void journal_add_stream(struct journal *journal, const char *name)
+{
+    struct segment_spec *spec = &journal->spec;
+
+    ALLOY_ASSERT(spec->stream_count < SEGMENT_STREAMS_MAX && strlen(name) < SEGMENT_STREAM_NAME);
+    pthread_mutex_lock(&journal->lock);
+    strcpy(spec->streams[spec->stream_count++], name);
+    /* release: pairs with the acquire in journal_is_stale() */
+    atomic_store_explicit(&journal->stream_count, spec->stream_count, memory_order_release);
+    pthread_mutex_unlock(&journal->lock);
+    journal_wake(journal);
 }
 
 const struct segment_spec *journal_segments(const struct journal *journal)

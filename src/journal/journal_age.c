@@ -85,7 +85,8 @@ static struct age_block journal_age_next(struct journal *journal, size_t stream,
     pthread_mutex_lock(&journal->lock);
     for (struct segment *segment = journal->in_use; segment != NULL; segment = segment->next)
         /* At 0 all its records are finished, and the janitor may remove it. */
-        if (atomic_load_explicit(&segment->refs, memory_order_relaxed) > 0)
+        if (stream < segment->blocks.streams &&
+            atomic_load_explicit(&segment->refs, memory_order_relaxed) > 0)
             journal_age_try(segment, stream, last, &found);
     if (found.segment != NULL)
         /* If refs came to 0 just now: the janitor needs the lock to remove it, so it is still

@@ -94,6 +94,7 @@ static struct segment *journal_janitor_unlist_finished(struct journal *journal)
 /* In memory mode a finished segment is used again, since its pages are already there. */
 static bool journal_janitor_recycle(struct journal *journal, struct segment *segment)
 {
+    struct segment_spec spec;
     uint32_t number;
     bool wanted;
 
@@ -102,10 +103,12 @@ static bool journal_janitor_recycle(struct journal *journal, struct segment *seg
     pthread_mutex_lock(&journal->lock);
     wanted =
         journal->spare_count < journal->spare_target || journal->spare_count < MEMORY_SPARES_MIN;
+    spec = journal->spec;
     pthread_mutex_unlock(&journal->lock);
-    if (!wanted || journal_dir_segment_number(&journal->dir, &number) != 0)
+    if (!wanted || spec.stream_count != segment->blocks.streams ||
+        journal_dir_segment_number(&journal->dir, &number) != 0)
         return false;
-    segment_renew(segment, &journal->spec, number);
+    segment_renew(segment, &spec, number);
     segment_enter(segment, SEGMENT_SPARE);
     pthread_mutex_lock(&journal->lock);
     journal_push_spare(journal, segment);

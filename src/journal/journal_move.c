@@ -160,6 +160,8 @@ size_t journal_move(struct journal *journal, struct record **records, size_t n)
     if (n == 0 || journal_in_trouble(journal))
         return 0;
     pthread_mutex_lock(&journal->move_lock);
+    if (journal->copies != NULL && journal_is_stale(journal, journal->copies))
+        journal_seal_copies(journal); /* the janitor makes another one */
     pthread_mutex_lock(&journal->lock);
     err = journal->copies == NULL ? -ENOSPC : moved_reserve(&journal->moved, n);
     pthread_mutex_unlock(&journal->lock);

@@ -39,6 +39,8 @@ struct journal_writer {
     size_t wake_at;          /* cursor past which we wake the janitor */
     uint64_t appended_here;  /* records in segment */
     size_t plan_left;        /* bytes left in the last reserved segment after all reservations */
+    size_t plan_streams;     /* that this segment names */
+    size_t streams;          /* that segment names */
     struct segment *queue;   /* reserved, in order */
     struct segment **queue_tail;
     struct segment *unsynced; /* sync = always: sealed since the last sync */
@@ -66,6 +68,8 @@ struct journal {
     struct journal_dir dir; /* has a lock of its own */
     /* any thread */
     _Atomic unsigned trouble;    /* bits of enum journal_trouble */
+    _Atomic size_t stream_count; /* release in journal_add_stream(); of spec, whose count and names
+                                  * change under lock */
     _Atomic bool starved;        /* a reservation failed, and there is still no room */
     _Atomic bool wake_pending;   /* wake_fd is readable, or about to be */
     _Atomic uint64_t bytes_used; /* segments in use; written under lock */
@@ -111,6 +115,17 @@ MUST_CHECK int journal_create_segment(struct journal *journal, enum segment_kind
 bool journal_claim_bytes(struct journal *journal, size_t count);
 /* Under the journal's lock: puts a segment whose bytes are claimed into use, held by a writer. */
 void journal_use_segment(struct journal *journal, struct segment *segment);
+/* Whether a segment names fewer streams than there are, and so may get no record of some. acquire:
+ * pairs with the release in journal_add_stream() */
+static inline bool journal_is_stale(const struct journal *journal, const struct segment *segment)
+{
+    return segment->blocks.streams <
+           atomic_load_explicit(&journal->stream_count, memory_order_acquire);
+}
+/* Under the journal's lock: takes the spares out that are stale, linked by next. */
+struct segment *journal_shed_spares(struct journal *journal);
+/* Removes them. Any thread. */
+void journal_drop_spares(struct journal *journal, struct segment *list);
 /* Under the journal's lock. */
 void journal_push_spare(struct journal *journal, struct segment *segment);
 /* Makes spares up to the target, as far as max_bytes and the disk allow. Janitor. */

@@ -97,11 +97,14 @@ void journal_push_spare(struct journal *journal, struct segment *segment)
 int journal_create_segment(struct journal *journal, enum segment_kind kind,
                            struct segment **segment)
 {
-    struct segment_spec spec = journal->spec;
+    struct segment_spec spec;
     uint32_t number = 0;
     bool turned;
     int err;
 
+    pthread_mutex_lock(&journal->lock);
+    spec = journal->spec;
+    pthread_mutex_unlock(&journal->lock);
     spec.kind = kind;
     /* A copy replaces a record that may have been synced on demand, so it must be synced whatever
      * sync says. */
@@ -125,8 +128,48 @@ int journal_create_segment(struct journal *journal, enum segment_kind kind,
     return err;
 }
 
+struct segment *journal_shed_spares(struct journal *journal)
+{
+    struct segment **link = &journal->spares;
+    struct segment *shed = NULL;
+
+    while (*link != NULL) {
+        struct segment *segment = *link;
+
+        if (!journal_is_stale(journal, segment)) {
+            link = &segment->next;
+            continue;
+        }
+        *link = segment->next;
+        journal->spare_count--;
+        segment->next = shed;
+        shed = segment;
+    }
+    return shed;
+}
+
+void journal_drop_spares(struct journal *journal, struct segment *list)
+{
+    while (list != NULL) {
+        struct segment *segment = list;
+        const size_t bytes = segment->size;
+
+        list = segment->next;
+        journal_drop_segment(journal, segment, false);
+        pthread_mutex_lock(&journal->lock);
+        journal->bytes_total -= bytes;
+        pthread_mutex_unlock(&journal->lock);
+    }
+}
+
 void journal_make_spares(struct journal *journal)
 {
+    struct segment *shed;
+
+    pthread_mutex_lock(&journal->lock);
+    shed = journal_shed_spares(journal);
+    pthread_mutex_unlock(&journal->lock);
+    journal_drop_spares(journal, shed);
     for (;;) {
         struct segment *segment;
         bool wanted;

@@ -49,11 +49,18 @@ static void journal_settle_taken(struct journal *journal, struct segment *list, 
 static int journal_take_segments(struct journal *journal, size_t count, struct segment **list)
 {
     struct segment **tail = list;
+    struct segment *shed;
     size_t missing;
     int err = 0;
 
     *list = NULL;
     pthread_mutex_lock(&journal->lock);
+    shed = journal_shed_spares(journal);
+    if (unlikely(shed != NULL)) {
+        pthread_mutex_unlock(&journal->lock);
+        journal_drop_spares(journal, shed);
+        pthread_mutex_lock(&journal->lock);
+    }
     missing = count > journal->spare_count ? count - journal->spare_count : 0;
     if (!journal_claim_bytes(journal, missing)) {
         pthread_mutex_unlock(&journal->lock);
@@ -119,6 +126,7 @@ static void journal_advance(struct journal_writer *writer)
     if (writer->queue == NULL)
         writer->queue_tail = &writer->queue;
     writer->segment = segment;
+    writer->streams = segment->blocks.streams;
     writer->cursor = SEGMENT_HEADER_BYTES;
     writer->end = segment->size;
     writer->wake_at = 0;
@@ -199,7 +207,11 @@ static int journal_reserve(struct journal_writer *writer, const size_t *sizes, s
 {
     const size_t room = journal_segment_room(writer->journal);
     struct segment *taken = NULL;
-    size_t left = writer->plan_left;
+    /* Records of a new stream need a segment that names it; see journal_writer_append(). acquire:
+     * pairs with the release in journal_add_stream() */
+    const bool stale = writer->plan_streams <
+                       atomic_load_explicit(&writer->journal->stream_count, memory_order_acquire);
+    size_t left = unlikely(stale) ? 0 : writer->plan_left;
     size_t count = 0;
 
     for (size_t i = 0; i < n; i++) {
@@ -216,8 +228,10 @@ static int journal_reserve(struct journal_writer *writer, const size_t *sizes, s
         if (err != 0)
             return err;
         *writer->queue_tail = taken;
-        for (; taken != NULL; taken = taken->queue_next)
+        for (; taken != NULL; taken = taken->queue_next) {
             writer->queue_tail = &taken->queue_next;
+            writer->plan_streams = taken->blocks.streams;
+        }
         journal_wake(writer->journal);
     }
     writer->plan_left = left;
@@ -260,8 +274,10 @@ struct record *journal_writer_append(struct journal_writer *writer,
     _Atomic uint64_t *appended = &writer->appended[entry->stream];
     struct record *record;
 
-    ALLOY_ASSERT(pending > 0 && entry->stream < writer->journal->spec.stream_count);
-    if (bytes > writer->end - writer->cursor)
+    ALLOY_ASSERT(pending > 0);
+    /* The reservation has planned a new segment for all its records. Those that the old one can
+     * take go there, so that the others need no more than was planned. */
+    while (bytes > writer->end - writer->cursor || unlikely(entry->stream >= writer->streams))
         journal_advance(writer);
     /* Count it before anybody can see and finish it, so that the books never go below zero. A plain
      * addition, since only this thread writes it. release: pairs with the acquire in

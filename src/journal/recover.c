@@ -27,6 +27,7 @@
 struct recovery {
     struct journal *journal;
     const struct segment_spec *spec;
+    struct segment_spec streams_at_start; /* what spec points to: streams may come meanwhile */
     struct journal_dir *dir;
     struct recover_stats stats;
     struct segment **held; /* one for each file; NULL: not read, removed, or released */
@@ -230,7 +231,8 @@ int recover_open(struct recovery **out, struct journal *journal, char error[JOUR
     if (recovery == NULL)
         return err;
     recovery->journal = journal;
-    recovery->spec = journal_segments(journal);
+    recovery->streams_at_start = *journal_segments(journal);
+    recovery->spec = &recovery->streams_at_start;
     recovery->dir = dir;
     recovery->held = calloc(dir->file_count + 1, sizeof(struct segment *));
     if (recovery->held == NULL)

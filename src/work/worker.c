@@ -591,7 +591,7 @@ static int worker_prepare(struct worker *worker)
     const struct config *config = config_current(worker->parts.config);
     size_t n = config->worker_batch;
 
-    worker->stream_count = config->stream_count;
+    worker->stream_count = CONFIG_STREAMS_MAX; /* streams may come */
     worker->batch_max = (uint32_t)n;
     worker->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (worker->stop_fd < 0)

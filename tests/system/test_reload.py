@@ -287,6 +287,121 @@ def test_keys_follow_the_streams(make_alloyd, redis, clickhouse, table, tmp_path
     assert alloyd.post(harness.event("b"), "/v1/first", headers=headers).status == 202
 
 
+@pytest.mark.parametrize("mode", ["file", "memory"])
+def test_new_streams(make_alloyd, redis, clickhouse, table, mode):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table, journal={"mode": mode})).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    tables = []
+    for n in range(3):
+        assert alloyd.post(harness.event("b"), f"/v1/new{n}").status == 404
+        tables.append(clickhouse.create_events(f"{table}_{n}"))
+        alloyd.sections[f"stream.new{n}"] = {"table": tables[n]}
+        reload(alloyd)
+        assert changed(alloyd, f"stream.new{n}")
+        for m in range(n + 1):
+            body = "\n".join(harness.event(f"{n}-{m}-{i}") for i in range(100))
+            assert alloyd.post(body, f"/v1/new{m}?ack=clickhouse").status == 200
+            assert alloyd.post(harness.event(f"{n}-{m}-5"), f"/v1/new{m}").json["duplicates"] == 1
+        assert alloyd.post(harness.event(f"a{n}")).status == 202
+    for n in range(3):
+        assert alloyd.settled(f"new{n}")["inserted"] == 100 * (3 - n)
+        assert clickhouse.count(tables[n]) == clickhouse.count(tables[n], "uniqExact(event_id)") == 100 * (3 - n)
+    alloyd.settled()
+    assert clickhouse.count(table) == 4 and alloyd.readyz()
+    harness.wait_until(lambda: redis.command("EXISTS", "alloy:#table:new0", "alloy:#table:new2") == 2, "their marks")
+
+
+def test_a_kill_after_a_hup_keeps_each_events_stream(make_alloyd, redis, own_clickhouse, tmp_path):
+    """New streams in another order than in the file, events of old and new ones in turn, and the process killed."""
+    names = ["events", "zeta", "alpha", "mid"]
+    for name in names[1:]:
+        own_clickhouse.create_events(f"default.{name}")
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", journal={"segment": "64KiB"})).start()
+    own_clickhouse.signal(signal.SIGSTOP)
+    sent = {name: 0 for name in names}
+    for count, new in enumerate(names, 1):
+        if new != "events":
+            events = alloyd.sections.pop("stream.events")
+            alloyd.sections[f"stream.{new}"] = {"table": f"default.{new}"}
+            alloyd.sections["stream.events"] = events  # always last in the file
+            reload(alloyd)
+        for n in range(30):
+            name = names[n % count]
+            body = "\n".join(harness.event(f"{name}-{new}-{n}-{i}", filler="x" * 300) for i in range(10))
+            assert alloyd.post(body, f"/v1/{name}").json["accepted"] == 10
+            sent[name] += 10
+    alloyd.kill()
+    own_clickhouse.signal(signal.SIGCONT)
+    del alloyd.sections["stream.mid"]  # it comes back by a HUP: its events wait for the next start
+    alloyd.start()
+    for name in names[:3]:
+        alloyd.settled(name)
+        rows = own_clickhouse.rows(f"SELECT event_id FROM default.{name}")
+        assert len(rows) == len({row[0] for row in rows}) == sent[name]
+        assert all(row[0].startswith(f"{name}-") for row in rows)
+    assert any(reason["key"] == "journal.unknown_stream" for reason in alloyd.admin("/readyz").json["reasons"])
+    alloyd.sections["stream.mid"] = {"table": "default.mid"}
+    reload(alloyd)
+    assert alloyd.post(harness.event("mid-late"), "/v1/mid").status == 202
+    alloyd.settled("mid")
+    assert alloyd.drain() == 0
+    alloyd.start()
+    alloyd.settled("mid")
+    assert own_clickhouse.count("default.mid") == sent["mid"] + 1
+
+
+def test_more_names_than_numbers_need_a_restart(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events"))
+    for n in range(61):
+        alloyd.sections[f"stream.s{n}"] = {"table": "default.events"}
+    alloyd.start()
+    for n in range(3):
+        del alloyd.sections[f"stream.s{n}"]
+        alloyd.sections[f"stream.new{n}"] = {"table": "default.events"}
+    reload(alloyd)
+    assert changed(alloyd, "stream.new1") and changed(alloyd, "stream.new2", "after_restart")
+    assert alloyd.post(harness.event("a"), "/v1/new1").status == 202
+    assert alloyd.post(harness.event("a"), "/v1/new2").status == 404
+    reload(alloyd)
+    assert len(changed(alloyd, "stream.new2", "after_restart")) == 2
+    assert alloyd.drain() == 0
+    alloyd.start()
+    assert alloyd.post(harness.event("b"), "/v1/new2").status == 202
+
+
+def test_streams_change_under_load(make_alloyd, redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    answered, over, lock = set(), threading.Event(), threading.Lock()
+
+    def load(c):
+        client, n = alloyd.client(), 0
+        while not over.is_set():
+            ids = [f"{c}-{n}-{i}" for i in range(20)]
+            answer = harness.request(client, "\n".join(map(harness.event, ids)))
+            assert answer.status == 202, answer
+            with lock:
+                answered.update(ids)
+            n += 1
+
+    def change():
+        try:
+            for n in range(12):
+                alloyd.sections[f"stream.n{n}"] = {"table": clickhouse.create_events(f"{table}_n{n}")}
+                if n % 3 == 2:
+                    del alloyd.sections[f"stream.n{n - 1}"]
+                reload(alloyd)
+                assert alloyd.post("\n".join(harness.event(f"{n}-{i}") for i in range(50)), f"/v1/n{n}").status == 202
+        finally:
+            over.set()
+
+    harness.in_threads(4, lambda i: change() if i == 3 else load(i))
+    alloyd.settled()
+    for n in range(12):
+        assert alloyd.settled(f"n{n}")["inserted"] == clickhouse.count(f"{table}_n{n}") == 50
+    rows = {row[0] for row in clickhouse.rows(f"SELECT event_id FROM {table}")}
+    assert rows == answered and clickhouse.count(table) == len(rows)
+
+
 class RedisWith:
     """Commands to a Redis that asks for a password."""
 

@@ -659,7 +659,7 @@ static void compare_names_every_difference(void **state)
                         "server.listen! redis.ttl redis.key_prefix! clickhouse.max_inflight "
                         "log.level clickhouse.setting.gone! clickhouse.setting.new! "
                         "clickhouse.setting.more! stream.a stream.b.path stream.b.table "
-                        "stream.b.id stream.b.ttl stream.c! ");
+                        "stream.b.id stream.b.ttl stream.c ");
     config_destroy(before);
     config_destroy(after);
 }
@@ -681,10 +681,12 @@ static void publish_keeps_what_takes_a_restart(void **state)
     config_compare(first, now, note_change, changes);
     assert_string_equal(changes,
                         "redis.ttl clickhouse.max_inflight log.level stream.a.path stream.b.path "
-                        "stream.b.table stream.b.id stream.b.ttl ");
+                        "stream.b.table stream.b.id stream.b.ttl stream.c ");
     /* A stream keeps its number, also when it is removed and when it comes back. */
     assert_true(now->streams[0].removed && !now->streams[1].removed);
     assert_string_equal(now->streams[1].table_text, "e.u");
+    assert_int_equal(now->stream_count, 3);
+    assert_string_equal(now->streams[2].name, "c");
     config_publish(&ref, must_load(RELOAD_BEFORE));
     now = config_current(&ref);
     assert_true(!now->streams[0].removed && now->streams[0].path_count == 1);
