@@ -16,6 +16,7 @@
 struct config_row {
     const char *section;              /* `server`, `stream.NAME` */
     const char *key;                  /* `listen`, `column.NAME` */
+    const char *names;                /* expression of a NAME in key; NULL: it has none */
     const char *help;                 /* sentences */
     const char *default_text;         /* as in a file; NULL: there is none */
     bool required;                    /* it must be given */

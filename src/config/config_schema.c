@@ -106,13 +106,16 @@ static const struct stream_row stream_rows[STREAM_KEY_COUNT] = {
 static const struct config_row column_row = {
     .section = STREAM_SECTION,
     .key = CONFIG_COLUMN_PREFIX "NAME",
+    .names = ".+",
     .help = "A column that the request fills: received_at, client_address, user_agent, key, path, "
-            "header:NAME, query:NAME, or with events a member around them, envelope:NAME.",
+            "header:NAME, percent:NAME (a header that is percent-encoded), query:NAME, or with "
+            "events a member around them, envelope:NAME.",
     .bounds = "up to 16",
-    .expression = "received_at|client_address|user_agent|key|path|header:.+|query:.+|envelope:.+"};
+    .expression = "received_at|client_address|user_agent|key|path|[a-z]+:.+"};
 static const struct config_row setting_row = {
     .section = "clickhouse",
     .key = CONFIG_SETTING_PREFIX "NAME",
+    .names = "[A-Za-z0-9_]+",
     .help = "Any other setting of ClickHouse, sent with each insert.",
     .bounds = "up to 64"};
 
@@ -302,8 +305,8 @@ static void config_schema_print_section(size_t *index, struct config_row *row, b
     } while (*more && strcmp(row->section, section) == 0);
     fputs("\n      }", out);
     if (named.key != NULL) {
-        fprintf(out, ",\n      \"patternProperties\": {\n        \"^%.*s\\\\.[A-Za-z0-9_]+$\": ",
-                (int)strcspn(named.key, "."), named.key);
+        fprintf(out, ",\n      \"patternProperties\": {\n        \"^%.*s\\\\.%s$\": ",
+                (int)strcspn(named.key, "."), named.key, named.names);
         config_schema_print_row(&named, out);
         fputs("\n      }", out);
     }

@@ -120,6 +120,42 @@ def test_a_value_that_is_refused_is_refused_by_alloyd_too(schema, tmp_path, valu
         assert f"try.ini:{line}: " in run.stderr, (key, value, run.stderr)
 
 
+def test_every_word_that_alloyd_would_have_taken_is_valid(schema, tmp_path):
+    """What alloyd says a value must be one of, for each key that has such words."""
+    streams = next(iter(schema["patternProperties"].values()))["properties"]
+    lines, keys = ["[stream.a]", "table = default.events"], {}
+    for key in [*streams, "column.c"]:
+        if key not in ("table", "path"):
+            lines.append(f"{key} = nonsense")
+            keys[len(lines)] = "stream.a", key
+    for section, part in schema["properties"].items():
+        if "properties" in part:
+            lines.append(f"[{section}]")
+            for key in part["properties"]:
+                lines.append(f"{key} = nonsense")
+                keys[len(lines)] = section, key
+    ini = tmp_path / "try.ini"
+    ini.write_text("\n".join(lines) + "\n")
+    said = subprocess.run([ALLOYD, "--check", "--config", ini], stderr=subprocess.PIPE, check=False, text=True).stderr
+    found = 0
+    for number, words in re.findall(r"try\.ini:(\d+): .*nonsense: (?:must be(?: one of:)?|there is no such preset; there are) "
+                                    r"([a-z_]+(?:(?:, | or )[\w:]+)+)$", said, re.M):
+        section, key = keys[int(number)]
+        for word in re.split(r", | or ", words):
+            config = {"stream.a": {"table": "a.b"}}
+            config.setdefault(section, {})[key] = word
+            assert valid(schema, config), (section, key, word)
+            found += 1
+    assert found > 40
+
+
+def test_names_as_clickhouse_allows_them_are_valid(schema):
+    for table in ("my-db.events", "größe.событие", "`my.db`.t", "db.`a``b`", '"a".b'):
+        assert valid(schema, {"stream.a": {"table": table}}), table
+    for column in ("n.a", "`a=b`", "größe", "a b"):
+        assert valid(schema, {"stream.a": {"table": "a.b", f"column.{column}": "path"}}), column
+
+
 def test_wrong_words_numbers_and_units_are_refused(schema):
     def one(section, key, value):
         return valid(schema, {"stream.events": {"table": "a.b"}, section: {key: value}})
