@@ -110,6 +110,7 @@ static const struct config_row column_row = {
     .help = "A column that the request fills: received_at, client_address, user_agent, key, path, "
             "header:NAME, percent:NAME (a header that is percent-encoded), query:NAME, or with "
             "events a member around them, envelope:NAME.",
+    .reload = true,
     .bounds = "up to 16",
     .expression = "received_at|client_address|user_agent|key|path|[a-z]+:.+"};
 static const struct config_row setting_row = {
@@ -172,7 +173,8 @@ static void config_schema_get_stream_key(size_t id, struct config_row *row)
                                .key = config_stream_keys[id],
                                .help = from->help != NULL ? from->help : "",
                                .default_text = from->default_text,
-                               .required = from->required};
+                               .required = from->required,
+                               .reload = true};
     if (from->bounds != NULL)
         config_schema_put(row->bounds, sizeof(row->bounds), "%s", from->bounds);
     if (from->words != NULL)
@@ -183,7 +185,6 @@ static void config_schema_get_stream_key(size_t id, struct config_row *row)
         config_list_presets(row->words, sizeof(row->words));
     } else if (id == STREAM_KEY_TTL) {
         config_schema_describe(&config_keys[KEY_redis_ttl], row);
-        row->reload = true;
     }
 }
 

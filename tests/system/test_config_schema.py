@@ -76,6 +76,20 @@ def test_every_default_of_the_schema_is_that_of_the_shipped_file_and_a_valid_val
             assert len(row["description"]) > 20, (section, key)
 
 
+def test_what_a_change_takes_is_what_the_document_says(schema):
+    section, count = None, 0
+    for line in (harness.ROOT / "docs" / "CONFIG.md").read_text().splitlines():
+        heading = re.match(r"## \[([\w.]+)\]", line)
+        section = heading[1] if heading else section
+        row = re.match(r"\| `([\w.]+)` \| .* \| (reload|restart) \|", line)
+        if row:
+            part = next(iter(schema["patternProperties"].values())) if section == "stream.NAME" else schema["properties"][section]
+            key = part["properties"].get(row[1]) or next(iter(part["patternProperties"].values()))
+            assert key["description"].endswith(f"A change takes a {row[2]}."), (section, row[1])
+            count += 1
+    assert count > 60
+
+
 def test_a_misspelt_key_or_section_is_refused(schema):
     config = sections(shipped(commented=True))
     for section, keys in config.items():
