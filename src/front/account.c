@@ -122,8 +122,12 @@ static void account_log_answered(struct conn *conn, const struct answer *answer,
     account_fill_request(conn, answer, &note);
     if (account_is_refusal(reply)) {
         account_fill_reason(reply, &note);
-        snprintf(why, sizeof(why), " error=%s message=\"%s\"", error_code_name(reply->error),
-                 note.message);
+        /* What is full has a line of its own, once; this one comes with each request. */
+        if (level == LOG_LEVEL_DEBUG && reply->status == 503)
+            snprintf(why, sizeof(why), " error=%s", error_code_name(reply->error));
+        else
+            snprintf(why, sizeof(why), " error=%s message=\"%s\"", error_code_name(reply->error),
+                     note.message);
     }
     address_format(&note.address, address);
     account_write_more(&note, more);
