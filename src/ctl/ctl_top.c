@@ -27,6 +27,7 @@
 #define LINE_ROOM 512
 #define NAME_MIN 10 /* columns of a stream's name */
 #define COLUMN 9    /* of a figure, with its space */
+#define REASON_ROWS 3
 
 struct top {
     struct ctl_admin admin;
@@ -39,24 +40,40 @@ struct top {
 };
 
 /* Columns of the streams' table, the most important first. */
-static const char *const top_columns[] = {"IN/s",  "ROWS/s", "PENDING",  "OLDEST",
-                                          "DUP/s", "DEAD/s", "REFUSED/s"};
+static const char *const top_columns[] = {"IN/s",  "ROWS/s", "PENDING", "OLDEST",
+                                          "DUP/s", "DEAD/s", "REFUSE/s"};
 
-/* Writes a line and goes to the next row. A line that does not fit is cut, and what is below the
- * screen is left out. */
+/* Writes a line and goes to the next row; what is below the screen is left out. */
+static void ctl_top_put(struct top *top, attr_t how, const char *text, size_t len)
+{
+    if (top->row >= LINES - (LINES > 2)) /* the last row is for the keys */
+        return;
+    attrset((int)how);
+    mvaddnstr(top->row++, 0, text, (int)len < COLS ? (int)len : COLS);
+    attrset(A_NORMAL);
+}
+
+/* The same with a format. A line that does not fit goes on in the next row at the last two spaces
+ * that do: they part what belongs together. */
 static PRINTF_LIKE(3, 4) void ctl_top_line(struct top *top, attr_t how, const char *format, ...)
 {
-    char text[LINE_ROOM];
+    char text[LINE_ROOM], *at = text;
     va_list args;
 
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    if (top->row >= LINES)
-        return;
-    attrset((int)how);
-    mvaddnstr(top->row++, 0, text, COLS);
-    attrset(A_NORMAL);
+    while (COLS > 0 && strlen(at) > (size_t)COLS) {
+        size_t len = (size_t)COLS;
+
+        while (len > 0 && !(at[len] == ' ' && at[len - 1] == ' '))
+            len--;
+        if (len == 0)
+            break;
+        ctl_top_put(top, how, at, len - 1);
+        at += len + 1;
+    }
+    ctl_top_put(top, how, at, strlen(at));
 }
 
 /* ---- figures ---- */
@@ -194,7 +211,7 @@ static void ctl_top_draw_streams(struct top *top)
     len = (size_t)snprintf(line, sizeof(line), "%-*.*s", name, name, "STREAM");
     for (size_t k = 0; k < columns && len < sizeof(line) - COLUMN - 1; k++)
         len += (size_t)snprintf(line + len, sizeof(line) - len, " %*s", COLUMN - 1, top_columns[k]);
-    ctl_top_line(top, A_REVERSE, "%s", line);
+    ctl_top_put(top, A_REVERSE, line, len);
     for (size_t i = 0; i < top->now.count; i++) {
         const struct ctl_stats_stream *stream = &top->now.streams[i];
 
@@ -202,11 +219,11 @@ static void ctl_top_draw_streams(struct top *top)
         for (size_t k = 0; k < columns && len < sizeof(line) - COLUMN - 1; k++)
             len += (size_t)snprintf(line + len, sizeof(line) - len, " %*.*s", COLUMN - 1,
                                     COLUMN - 1, ctl_top_figure(top, stream, k, text));
-        ctl_top_line(top, A_NORMAL, "%s", line);
+        ctl_top_put(top, A_NORMAL, line, len);
     }
 }
 
-/* A reason over as many lines as it needs. */
+/* A reason over some lines. */
 static void ctl_top_draw_reason(struct top *top, const json_t *reason)
 {
     const char *key = json_string_value(json_object_get(reason, "key"));
@@ -217,7 +234,7 @@ static void ctl_top_draw_reason(struct top *top, const json_t *reason)
     snprintf(line, sizeof(line), "%s %s: %s", blocking ? "!" : "-", key != NULL ? key : "?",
              text != NULL ? text : "");
     at = line;
-    while (*at != '\0' && COLS > 4 && top->row < LINES - 1) {
+    for (int row = 0; *at != '\0' && COLS > 4 && row < REASON_ROWS; row++) {
         size_t len = strlen(at), wide = (size_t)COLS - (at == line ? 0 : 2);
 
         if (len > wide) {
@@ -238,11 +255,10 @@ static void ctl_top_draw(struct top *top)
     top->row = 0;
     ctl_top_draw_head(top);
     if (top->has_now) {
+        for (size_t i = 0; i < json_array_size(top->now.reasons) && top->row < LINES / 2; i++)
+            ctl_top_draw_reason(top, json_array_get(top->now.reasons, i));
         ctl_top_draw_parts(top);
         ctl_top_draw_streams(top);
-        top->row++;
-        for (size_t i = 0; i < json_array_size(top->now.reasons); i++)
-            ctl_top_draw_reason(top, json_array_get(top->now.reasons, i));
     }
     attrset(A_DIM);
     if (LINES > 1)
@@ -297,6 +313,7 @@ static void ctl_top_loop(struct top *top)
             going = false;
             break;
         case KEY_RESIZE:
+            clearok(curscr, TRUE); /* nobody knows what the terminal has kept */
             ctl_top_draw(top);
             break;
         case ERR:
