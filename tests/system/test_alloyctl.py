@@ -32,7 +32,7 @@ def test_every_command_has_help_and_stands_in_the_list():
         if command["group"]:
             continue
         assert f"  {name} " in listed
-        assert ("--json" in text) == command["json"], name
+        assert ("\n  --json " in text) == command["json"], name
         for option in command["options"]:
             assert f"--{option['name']}" in text, name
 
