@@ -21,7 +21,9 @@ void target_stats_stream(json_t *stats, const struct config_stream *stream)
             json_array_append_new(
                 ids, json_sprintf("%s%s", id->kind == CONFIG_ID_HEADER ? "header:" : "", id->name));
     }
-    json_object_set_new(stats, "path", json_string(stream->paths[0]));
+    /* A removed stream has none. */
+    if (stream->path_count > 0)
+        json_object_set_new(stats, "path", json_string(stream->paths[0]));
     json_object_set_new(stats, "table", json_sprintf("%s.%s", stream->database, stream->table));
     json_object_set_new(stats, "id", ids);
 }

@@ -234,6 +234,23 @@ def test_a_stream_that_refuses_everything_is_plain(make_alloyd, redis, clickhous
     check_looks(window)
 
 
+def test_a_stream_that_was_removed_is_told(make_alloyd, window):
+    alloyd = make_alloyd(sections_for(None, None, "default.events",
+                                      stream__orders={"path": "/v1/orders", "table": "default.orders"})).start()
+    visit(window, alloyd)
+    assert "/v1/events" in window.text("#curl")
+    del alloyd.sections["stream.events"]
+    alloyd.write_ini()
+    alloyd.signal(signal.SIGHUP)
+    window.wait_text("#first-where", "orders")
+    assert "/v1/orders" in window.text("#curl")
+    more = "return [...document.querySelectorAll('#books td:first-child')].map(td => td.dataset.more)"
+    harness.wait_until(lambda: window.run(more) == ["removed → default.events", "/v1/orders → default.orders"],
+                       lambda: window.run(more))
+    assert alloyd.post(harness.event("a"), "/v1/orders").status == 202
+    window.wait("return past.figures.received.some(v => v > 0)")
+
+
 def test_many_kinds_of_refusals_are_folded(alloyd, window):
     visit(window, alloyd)
     for i in range(8):  # of one error at most 10 a second are noted

@@ -34,6 +34,8 @@ const ADVICE = [
   [/^clickhouse\.(.+)\.window$/, "The table of $1 does not deduplicate", "ALTER TABLE … MODIFY SETTING non_replicated_deduplication_window = 10000"],
   [/^clickhouse\.(.+)\.async$/, "Async inserts of $1 are not known to be safe", "Nothing, or upgrade ClickHouse."],
   [/^clickhouse\.([^.]+)$/, "ClickHouse refuses inserts of $1", "Correct it there: inserts then go on by themselves. Until then the journal keeps the events."],
+  [/^schema\.(.+)$/, "The columns of $1 are not known yet", "Wait: it ends in 2 s at most."],
+  [/^stream\.(.+)\.removed$/, "Events wait for $1, which was removed", "Nothing, if its table takes them; else configure it again."],
   [/^redis\.release$/, "Redis keeps claims of dead letters", "Let the user run DELEX, DELIFEQ or EVAL, with GET and DEL, on keys of redis.key_prefix."],
   [/^redis\.foreign$/, "Two deployments share one Redis and key prefix", "Give each deployment its own redis.key_prefix, then restart."],
   [/^redis$/, "Redis is away", "Bring it back. Until then duplicates can come through, or, with on_failure = hold, clients get 503."],
@@ -118,7 +120,7 @@ function streamRow(name, x) {
   const tr = row([name, ...[b.received, b.accepted, b.duplicates.l1, b.duplicates.l2, b.rejected, b.inserted, b.dead_lettered,
     b.pending].map(whole), whole(total(x.refused)) + (refusesAll(x) ? " (all of the last minute)" : "")]);
   if (refusesAll(x)) tr.className = "bad";
-  if (x.path) tr.cells[0].dataset.more = x.path + " → " + x.table;
+  tr.cells[0].dataset.more = (x.path || "removed") + " → " + x.table;
   tr.lastChild.title = refusedTitle(x.refused);
   return tr;
 }
@@ -233,8 +235,8 @@ function sample(x) {
 }
 
 function showFirst(s) {
-  const streams = Object.entries(s.streams);
-  const empty = streams.every(([, x]) => x.books.received === 0 && total(x.refused) === 0);
+  const streams = Object.entries(s.streams).filter(([, x]) => x.path);
+  const empty = streams.length > 0 && streams.every(([, x]) => x.books.received === 0 && total(x.refused) === 0);
   $("first").hidden = !empty;
   if (!empty) return;
   const [name, x] = streams[0], {body, headers} = sample(x);
