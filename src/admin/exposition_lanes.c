@@ -57,17 +57,19 @@ struct condition_writer {
     struct evbuffer *out;
 };
 
-/* The stream that a reason like "clickhouse.NAME.window" is about; NULL: none. */
+/* The stream that a reason like "clickhouse.NAME.window" or "stream.NAME.removed" is about; NULL:
+ * none. */
 static const char *exposition_lanes_stream_of(const struct config *config, const char *key)
 {
-    static const char before[] = "clickhouse.";
-    const char *name = key + strlen(before);
+    const size_t before = strcspn(key, ".");
+    const char *name = key + before + (key[before] == '.');
+    const size_t len = strcspn(name, ".");
 
-    if (strncmp(key, before, strlen(before)) != 0)
+    if (strncmp(key, "clickhouse.", before + 1) != 0 && strncmp(key, "stream.", before + 1) != 0)
         return NULL;
     for (size_t i = 0; i < config->stream_count; i++)
-        if (strlen(config->streams[i].name) == strcspn(name, ".") &&
-            strncmp(config->streams[i].name, name, strcspn(name, ".")) == 0)
+        if (strlen(config->streams[i].name) == len &&
+            strncmp(config->streams[i].name, name, len) == 0)
             return config->streams[i].name;
     return NULL;
 }
