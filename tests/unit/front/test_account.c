@@ -244,7 +244,7 @@ static void every_request_is_a_line_when_all_are_asked_for(void **state)
     logged(CONFIG_LOG_ALL, HEAD "Content-Length: 19\r\n\r\n{\"id\":41}\n{\"id\":41}" HEAD
                                 "Content-Length: 2\r\n\r\n{}");
     EXPECT(log_text, "msg=\"request answered\" status=202 stream=s address=\"\" method=POST "
-                     "path=/v1/s accepted=1 duplicates=1 invalid=0 bytes=19 ms=0.");
+                     "path=/v1/s accepted=1 duplicates=1 invalid=0 bytes=19 ms=");
     EXPECT(log_text, "msg=\"request answered\" status=400 stream=s address=\"\" method=POST "
                      "path=/v1/s event=0 offset=0 accepted=0 duplicates=0 invalid=0 bytes=2 ms=");
     EXPECT(log_text, " error=missing_id message=\"No id");
