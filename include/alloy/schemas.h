@@ -15,7 +15,7 @@
 
 #include "alloy/schema.h"
 
-#define SCHEMAS_FIELDS_MAX 32 /* of a stream: findings that are counted by field and problem */
+#define SCHEMAS_FIELDS_MAX 64 /* of a stream: findings that are counted by field and problem */
 #define SCHEMAS_FIELD_MAX 64  /* bytes of a field's name that are told */
 
 struct schemas;

@@ -21,6 +21,10 @@
 #include "alloy/base.h"
 #include "alloy/text.h"
 
+/* Of SCHEMAS_FIELDS_MAX. */
+#define MISSING_MAX 8
+#define UNKNOWN_MAX 32
+
 struct field {
     char name[SCHEMAS_FIELD_MAX + 1];
     enum schema_problem problem;
@@ -152,6 +156,21 @@ static struct field *schemas_find(struct stream *of, size_t count, const char *n
     return NULL;
 }
 
+/* Whether a new field and problem has a place behind the first count. Members that are missing, and
+ * such as no column has, may be many, also of one event: they leave room for values at fault. */
+static bool schemas_has_place(const struct stream *of, size_t count, enum schema_problem problem)
+{
+    size_t most = SCHEMAS_FIELDS_MAX, same = 0;
+
+    if (problem == SCHEMA_MISSING)
+        most = MISSING_MAX;
+    else if (problem == SCHEMA_UNKNOWN)
+        most = UNKNOWN_MAX;
+    for (size_t i = 0; i < count; i++)
+        same += of->fields[i].problem == problem;
+    return count < SCHEMAS_FIELDS_MAX && same < most;
+}
+
 bool schemas_count(struct schemas *schemas, size_t stream, const struct schema *schema,
                    const struct schema_finding *finding)
 {
@@ -164,11 +183,11 @@ bool schemas_count(struct schemas *schemas, size_t stream, const struct schema *
 
     schemas_field(schema, finding, name);
     field = schemas_find(of, count, name, finding->problem);
-    if (field == NULL && count < SCHEMAS_FIELDS_MAX && name[0] != '\0') {
+    if (field == NULL && name[0] != '\0' && schemas_has_place(of, count, finding->problem)) {
         pthread_mutex_lock(&schemas->lock);
         count = atomic_load_explicit(&of->field_count, memory_order_relaxed);
         field = schemas_find(of, count, name, finding->problem);
-        if (field == NULL && count < SCHEMAS_FIELDS_MAX) {
+        if (field == NULL && schemas_has_place(of, count, finding->problem)) {
             field = &of->fields[count];
             memcpy(field->name, name, sizeof(name));
             field->problem = finding->problem;

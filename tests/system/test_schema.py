@@ -232,6 +232,24 @@ def test_of_many_fields_some_are_told_apart(make_alloyd, clickhouse, table):
     assert len(re.findall("do not fit their table", alloyd.log())) == 32
 
 
+def test_members_that_are_missing_leave_room_for_values_at_fault(make_alloyd, clickhouse, table):
+    clickhouse.query(f"DROP TABLE {table}")
+    clickhouse.query(f"CREATE TABLE {table} (event_id String, {', '.join(f'm{i} Array(UInt8)' for i in range(40))}, n Int8 DEFAULT 0) "
+                     "ENGINE = MergeTree ORDER BY event_id SETTINGS non_replicated_deduplication_window = 100")
+    alloyd = start(make_alloyd, clickhouse, table)
+
+    def known():
+        alloyd.post(json.dumps({"event_id": "first", **{f"u{i}": 1 for i in range(40)}}))
+        return mismatches(alloyd)
+    harness.wait_until(known, "the columns are known")
+    assert alloyd.post('{"event_id":"b","n":1000}').status == 202
+    found = mismatches(alloyd)
+    assert found["n", "range"] == 1
+    named = [problem for field, problem in found if field]
+    assert named.count("missing") == 8 and named.count("unknown") == 32
+    assert found["", "missing"] > 0 and found["", "unknown"] > 0
+
+
 def test_a_setting_that_changes_what_values_mean_is_heeded(make_alloyd, clickhouse, table):
     alloyd = start(make_alloyd, clickhouse, table, {"clickhouse": {"setting.date_time_input_format": "basic"}}, schema="refuse")
     assert alloyd.post(event("a", at="yesterday")).status == 202  # who knows what that is
