@@ -49,6 +49,7 @@
 #define INPUT_BYTES 16384
 #define HEAD_MAX 4096
 #define NS 1000000000ull
+#define LAST_ANSWERS_NS (5 * NS) /* the longest wait for them at the end */
 #define STATUS_MAX 600
 
 struct options {
@@ -486,10 +487,17 @@ static uint64_t load_send_due(struct thread *thread)
     return next_ns > now_ns ? next_ns - now_ns : 0;
 }
 
-/* What was due and has no answer has waited at least until now. */
-static void load_count_unanswered(struct thread *thread)
+static bool load_is_under_way(const struct thread *thread)
 {
-    thread->end_ns = load_now_ns();
+    for (unsigned i = 0; i < thread->connection_count; i++)
+        if (thread->connections[i].answered < thread->connections[i].sent)
+            return true;
+    return false;
+}
+
+/* What was due by stop_ns and has no answer has waited at least until the end. */
+static void load_count_unanswered(struct thread *thread, uint64_t stop_ns)
+{
     if (thread->options->rate <= 0)
         return;
     for (unsigned i = 0; i < thread->connection_count; i++) {
@@ -498,33 +506,42 @@ static void load_count_unanswered(struct thread *thread)
         for (unsigned k = connection->answered; k < connection->sent; k++)
             histogram_add(&thread->latency, thread->end_ns - connection->sent_ns[k]);
     }
-    for (uint64_t due_ns; (due_ns = load_due_ns(thread, thread->due_count)) < thread->end_ns;
+    for (uint64_t due_ns; (due_ns = load_due_ns(thread, thread->due_count)) < stop_ns;
          thread->due_count++) {
         thread->unsent++;
         histogram_add(&thread->latency, thread->end_ns - due_ns);
     }
 }
 
+static void load_poll(struct thread *thread, uint64_t wait_ns)
+{
+    const struct timespec wait = {.tv_sec = (time_t)(wait_ns / NS),
+                                  .tv_nsec = (long)(wait_ns % NS)};
+    struct epoll_event polled[POLLED_MAX];
+    const int count = epoll_pwait2(thread->epoll, polled, POLLED_MAX, &wait, NULL);
+
+    for (int i = 0; i < count; i++)
+        load_ready(thread, polled[i].data.ptr, polled[i].events);
+}
+
 static void *load_run(void *arg)
 {
     struct thread *thread = arg;
-    struct epoll_event polled[POLLED_MAX];
+    uint64_t stop_ns;
 
     for (unsigned i = 0; i < thread->connection_count; i++)
         connection_open(thread, &thread->connections[i]);
     thread->start_ns = load_now_ns();
     for (unsigned i = 0; i < thread->connection_count; i++)
         load_go_on(thread, &thread->connections[i]);
-    while (!atomic_load_explicit(&load_stop, memory_order_relaxed)) {
-        const uint64_t wait_ns = thread->options->rate > 0 ? load_send_due(thread) : NS / 10;
-        const struct timespec wait = {.tv_sec = (time_t)(wait_ns / NS),
-                                      .tv_nsec = (long)(wait_ns % NS)};
-        const int count = epoll_pwait2(thread->epoll, polled, POLLED_MAX, &wait, NULL);
-
-        for (int i = 0; i < count; i++)
-            load_ready(thread, polled[i].data.ptr, polled[i].events);
-    }
-    load_count_unanswered(thread);
+    while (!atomic_load_explicit(&load_stop, memory_order_relaxed))
+        load_poll(thread, thread->options->rate > 0 ? load_send_due(thread) : NS / 10);
+    /* What is under way is answered, so that both sides count the same. */
+    stop_ns = load_now_ns();
+    while (load_is_under_way(thread) && load_now_ns() < stop_ns + LAST_ANSWERS_NS)
+        load_poll(thread, NS / 10);
+    thread->end_ns = load_now_ns();
+    load_count_unanswered(thread, stop_ns);
     for (unsigned i = 0; i < thread->connection_count; i++)
         connection_close(&thread->connections[i]);
     return NULL;
