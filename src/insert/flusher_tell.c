@@ -130,6 +130,13 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
             "first row "
             "that goes in",
             of->table_text, cause.text);
+    else if (lane->state == LANE_REFUSES && lane_takes_rows(lane))
+        health_raise(flusher->parts.health, key, false,
+                     "table %s takes rows and has not changed since, but the rows that were tried "
+                     "last were refused one after the other (%s): %" PRIu64
+                     " events are kept until another row goes in. Correct the client that sends "
+                     "such rows, and let these go to the dead letters: alloyctl bury %s",
+                     of->table_text, cause.text, rows, of->name);
     else if (lane->state == LANE_REFUSES)
         health_raise(
             flusher->parts.health, key, all && flusher_tell_is_stuck(lane),
@@ -330,7 +337,7 @@ void flusher_tell_kept(struct flusher *flusher, struct lane *lane)
         return;
     lane->refuses_told = refuses;
     if (refuses)
-        log_error("table refuses every row, all are kept stream=%s code=%d events=%" PRIu64,
+        log_error("table refuses row after row, all are kept stream=%s code=%d events=%" PRIu64,
                   flusher_stream(flusher, lane)->name, lane->refusal_code,
                   apart_rows(&lane->apart));
     else

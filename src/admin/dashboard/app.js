@@ -28,7 +28,7 @@ const ADVICE = [
   [/^clickhouse\.(.+)\.retry$/, "ClickHouse puts inserts of $1 off", "Look up the code in its system.errors: memory, too many queries or parts, a read-only replica."],
   [/^clickhouse\.(.+)\.slow$/, "Inserts of $1 run out of time", "Look at ClickHouse's load and the link to it, or raise clickhouse.timeout."],
   [/^clickhouse\.(.+)\.hangs$/, "Inserts of $1 get no answer", "Look at ClickHouse: is it stopped, swapping, waiting for a disk, or locked? The journal takes the events meanwhile."],
-  [/^clickhouse\.(.+)\.refuses$/, "The table of $1 refuses every row", "Correct the table: kept rows then go in by themselves. Or let them go: alloyctl bury $1"],
+  [/^clickhouse\.(.+)\.refuses$/, "The table of $1 refuses row after row", "Correct the table or the client: kept rows go in by themselves when one does. Or let them go: alloyctl bury $1"],
   [/^clickhouse\.(.+)\.view$/, "A materialized view of $1 refuses rows", "Correct the view, and fill what it lacks from the table."],
   [/^clickhouse\.(.+)\.columns$/, "Fields of $1 do not match its table", "ALTER TABLE … ADD COLUMN, or send other fields."],
   [/^clickhouse\.(.+)\.window$/, "The table of $1 does not deduplicate", "ALTER TABLE … MODIFY SETTING non_replicated_deduplication_window = 10000"],
