@@ -45,6 +45,7 @@ static void successor_read(int fd, char output[SUCCESSOR_OUTPUT_MAX])
 {
     const uint64_t deadline_ms = clock_mono_ms() + CHECK_MS;
     size_t len = 0;
+    char rest[512]; /* of what is longer; the child shall not wait for us */
     ssize_t n = 1;
 
     while (n > 0 && clock_mono_ms() < deadline_ms) {
@@ -52,6 +53,10 @@ static void successor_read(int fd, char output[SUCCESSOR_OUTPUT_MAX])
 
         if (poll(&readable, 1, (int)(deadline_ms - clock_mono_ms())) <= 0)
             continue;
+        if (len == SUCCESSOR_OUTPUT_MAX - 1) {
+            n = read(fd, rest, sizeof(rest));
+            continue;
+        }
         n = read(fd, output + len, SUCCESSOR_OUTPUT_MAX - 1 - len);
         len += n > 0 ? (size_t)n : 0;
     }
