@@ -29,12 +29,12 @@
 #include "alloy/letters_key.h"
 #include "alloy/log.h"
 #include "alloy/mark.h"
-#include "alloy/pulse.h"
 #include "alloy/release.h"
 #include "alloy/replay.h"
 #include "adopt.h"
 #include "drain.h"
 #include "limits.h"
+#include "lookout.h"
 #include "sdnotify.h"
 #include "signals.h"
 #include "successor.h"
@@ -46,10 +46,6 @@
 #define SILENT_MIN_MS 3000 /* threads sleep for up to a second */
 #define WORKERS_MAX 64
 #define LOG_STOP_MS 1000 /* wait for lines that are not written yet */
-#define TIME_MAX 25      /* of clock_format_iso() */
-/* A certificate ends soon in its last week, or the last fifth of its time where that is less. */
-#define CERTIFICATE_SOON_S (7 * 86400)
-#define CERTIFICATE_SOON_PART 5
 
 _Static_assert(CONFIG_STREAMS_MAX <= METRIC_STREAMS_MAX &&
                    CONFIG_STREAM_NAME_MAX + 64 < HEALTH_KEY_MAX,
@@ -57,13 +53,6 @@ _Static_assert(CONFIG_STREAMS_MAX <= METRIC_STREAMS_MAX &&
 _Static_assert(FRONT_ERROR_MAX == JOURNAL_ERROR_MAX && FLUSHER_ERROR_MAX == JOURNAL_ERROR_MAX &&
                    INHERITED_ERROR_MAX == JOURNAL_ERROR_MAX,
                "one error buffer serves every start");
-
-enum certificate_state {
-    CERTIFICATE_GOOD,
-    CERTIFICATE_EARLY,
-    CERTIFICATE_ENDS, /* soon */
-    CERTIFICATE_EXPIRED,
-};
 
 struct daemon {
     const struct daemon_options *options;
@@ -90,8 +79,6 @@ struct daemon {
     struct front *front;
     struct admin *admin;
     struct inherited *inherited;
-    const struct tls *certificate; /* that was looked at last, and what was found */
-    enum certificate_state certificate_state;
 };
 
 static const struct config *daemon_current(const struct daemon *daemon)
@@ -490,70 +477,6 @@ static void daemon_log_strangers(const struct config *config)
     }
 }
 
-static void daemon_format_s(int64_t real_s, char out[TIME_MAX])
-{
-    clock_format_iso(real_s > 0 ? (uint64_t)real_s * 1000 : 0, out);
-}
-
-static void daemon_log_certificate(const struct config *config)
-{
-    char from[TIME_MAX], until[TIME_MAX];
-
-    if (config->tls == NULL)
-        return;
-    daemon_format_s(tls_valid_from_s(config->tls), from);
-    daemon_format_s(tls_valid_until_s(config->tls), until);
-    log_info("certificate in use subject=\"%s\" valid_from=%s valid_until=%s file=%s",
-             tls_subject(config->tls), from, until, config->server_tls_cert);
-}
-
-/* Tells, in the log once and in /readyz, of a certificate that clients do not believe, or soon will
- * not. */
-static void daemon_look_at_certificate(struct daemon *daemon)
-{
-    const struct tls *tls = daemon_current(daemon)->tls;
-    enum certificate_state state = CERTIFICATE_GOOD;
-    static const char *const words[] = {[CERTIFICATE_EARLY] = "is valid only from",
-                                        [CERTIFICATE_ENDS] = "is valid only until",
-                                        [CERTIFICATE_EXPIRED] = "has expired at"};
-    int64_t now_s = (int64_t)(clock_real_ms() / 1000);
-    int64_t soon_s = CERTIFICATE_SOON_S;
-    char when[TIME_MAX];
-
-    if (tls == NULL)
-        return;
-    if (soon_s > (tls_valid_until_s(tls) - tls_valid_from_s(tls)) / CERTIFICATE_SOON_PART)
-        soon_s = (tls_valid_until_s(tls) - tls_valid_from_s(tls)) / CERTIFICATE_SOON_PART;
-    if (now_s < tls_valid_from_s(tls))
-        state = CERTIFICATE_EARLY;
-    else if (now_s >= tls_valid_until_s(tls))
-        state = CERTIFICATE_EXPIRED;
-    else if (now_s >= tls_valid_until_s(tls) - soon_s)
-        state = CERTIFICATE_ENDS;
-    if (tls == daemon->certificate && state == daemon->certificate_state)
-        return;
-    daemon->certificate = tls;
-    daemon->certificate_state = state;
-    if (state == CERTIFICATE_GOOD) {
-        health_clear(daemon->health, "tls.certificate");
-        return;
-    }
-    daemon_format_s(state == CERTIFICATE_EARLY ? tls_valid_from_s(tls) : tls_valid_until_s(tls),
-                    when);
-    log_warn("the certificate %s %s subject=\"%s\"", words[state], when, tls_subject(tls));
-    health_raise(daemon->health, "tls.certificate", false,
-                 "The certificate of server.tls_listen (%s) %s %s: put a new one into "
-                 "server.tls_cert and server.tls_key, and reload.",
-                 tls_subject(tls), words[state], when);
-}
-
-static uint64_t daemon_age_s(uint64_t received_ms)
-{
-    const uint64_t now_ms = clock_real_ms();
-
-    return received_ms == 0 || received_ms > now_ms ? 0 : (now_ms - received_ms) / 1000;
-}
-
 static void daemon_log_change(void *arg, const char *key, bool restart)
 {
     (void)arg;
@@ -601,7 +524,7 @@ static void daemon_reload(struct daemon *daemon)
             log_error("streams are not reloaded problem=\"out of memory\"");
         daemon_log_strangers(daemon_current(daemon));
         if (daemon_current(daemon)->tls != before)
-            daemon_log_certificate(daemon_current(daemon));
+            lookout_log_certificate(daemon_current(daemon));
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
         ring_wake(daemon->ring); /* a shorter linger takes effect at once */
@@ -611,47 +534,6 @@ static void daemon_reload(struct daemon *daemon)
     }
     free(text);
     sdnotify_ready();
-}
-
-/* Tells of events that wait though their stream was removed. */
-static void daemon_look_at_removed(struct daemon *daemon)
-{
-    const struct config *config = daemon_current(daemon);
-
-    for (size_t i = 0; i < config->stream_count; i++) {
-        const struct config_stream *stream = &config->streams[i];
-        const uint64_t live = stream->removed ? journal_live(daemon->journal, i) : 0;
-        char key[HEALTH_KEY_MAX];
-
-        snprintf(key, sizeof(key), "stream.%s.removed", stream->name);
-        if (live == 0) {
-            health_clear(daemon->health, key);
-            continue;
-        }
-        health_raise(daemon->health, key, false,
-                     "The stream %s is no longer configured, and %" PRIu64
-                     " of its events wait for "
-                     "%s, the oldest for %" PRIu64 " s.",
-                     stream->name, live, stream->table_text,
-                     daemon_age_s(journal_oldest_ms(daemon->journal, i)));
-    }
-}
-
-/* Logs what pulse_look() finds. */
-static void daemon_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
-{
-    struct daemon *daemon = arg;
-    char key[HEALTH_KEY_MAX];
-
-    snprintf(key, sizeof(key), "thread.%s", name);
-    if (silent_ms == 0) {
-        log_warn("thread no longer hangs thread=%s", name);
-        health_clear(daemon->health, key);
-        return;
-    }
-    log_error("thread hangs thread=%s silent_ms=%" PRIu64, name, silent_ms);
-    health_raise(daemon->health, key, true,
-                 "The thread %s hangs: restart alloyd, and report this to its developers.", name);
 }
 
 /* A program or a configuration that cannot start must not take the place of one that serves. */
@@ -699,6 +581,8 @@ static enum signals_wish daemon_serve(struct daemon *daemon)
     const uint64_t timeout_ms = ping_ms > 0 && ping_ms / 2 < LOOK_MS ? ping_ms / 2 : LOOK_MS;
     uint64_t bound_ms = ping_ms > 0 ? 2 * ping_ms : SILENT_MS;
     uint64_t pinged_ms = 0, now_ms;
+    struct lookout lookout = {
+        .config = &daemon->config, .health = daemon->health, .journal = daemon->journal};
 
     if (bound_ms < SILENT_MIN_MS)
         bound_ms = SILENT_MIN_MS;
@@ -716,12 +600,11 @@ static enum signals_wish daemon_serve(struct daemon *daemon)
         case SIGNALS_NONE:
             break;
         }
-        daemon_look_at_certificate(daemon);
-        daemon_look_at_removed(daemon);
+        lookout_look(&lookout);
         now_ms = clock_mono_ms();
         if (daemon_current(daemon)->tls != NULL)
             tls_rotate(daemon_current(daemon)->tls, now_ms);
-        if (pulse_look(now_ms, bound_ms, daemon_tell_pulse, daemon) == 0 && ping_ms > 0 &&
+        if (lookout_count_hanging(&lookout, now_ms, bound_ms) == 0 && ping_ms > 0 &&
             now_ms >= pinged_ms + ping_ms) {
             sdnotify_watchdog();
             pinged_ms = now_ms;
@@ -765,7 +648,7 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     log_info("starting version=%s config=%s streams=%zu", ALLOY_VERSION, options->config_path,
              config->stream_count);
     daemon_log_strangers(config);
-    daemon_log_certificate(config);
+    lookout_log_certificate(config);
     event_log_install();
     err = limits_raise_files(config);
     if (err == 0)
