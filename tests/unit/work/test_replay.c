@@ -27,7 +27,7 @@
 #define RECORDS_MAX 20000
 #define TTL_MS 600000
 
-static char folder[64];
+static char folder[64], letter_dir[96];
 static struct journal *journal;
 static struct journal_writer *writer;
 static struct record *written[RECORDS_MAX]; /* by this life */
@@ -39,7 +39,6 @@ static struct metrics *metrics;
 static struct health *health;
 static struct release *release;
 static struct config config;
-static char letter_dir[96];
 static struct replay *replay;
 static bool ids_known, l1_decides; /* for the lives to come */
 static uint64_t received_ms;       /* of the events to come */
@@ -49,7 +48,6 @@ static uint64_t received_ms;       /* of the events to come */
 static pthread_mutex_t collected_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct batch *collected[BATCHES_MAX]; /* under the mutex */
 static size_t collected_count;
-
 static uint64_t inserted_ms[2]; /* as told by replay */
 
 void flusher_note_inserted(struct flusher *flusher, size_t stream, uint64_t at_ms)
