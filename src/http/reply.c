@@ -66,9 +66,14 @@ static void reply_put_escaped(struct text *text, const char *message)
     size_t taken;
 
     for (size_t at = 0; at < len; at += taken) {
-        size_t n = text_escape(message + at, len - at, &taken, escaped);
+        /* Our own sentences are plain: one copy for each, and not one for each letter. */
+        const size_t plain = text_plain_len(message + at, len - at);
 
-        reply_put(text, escaped, n);
+        reply_put(text, message + at, plain);
+        at += plain;
+        taken = 0;
+        if (at < len)
+            reply_put(text, escaped, text_escape(message + at, len - at, &taken, escaped));
     }
 }
 
