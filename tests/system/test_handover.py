@@ -5,7 +5,6 @@ ALLOY_RESTARTS=100 makes the loops as long as a release wants them; figures go t
 """
 
 import array
-import http.client
 import os
 import re
 import signal
@@ -17,75 +16,10 @@ import pytest
 
 import harness
 from conftest import sections_for
+from load import Load
 from test_lifecycle import Systemd, log_lines
 
 RESTARTS = int(os.environ.get("ALLOY_RESTARTS", "5"))
-EVENTS = 5  # in a request
-
-
-class Load:
-    """Clients that send without a pause and take note of everything that should not be."""
-
-    def __init__(self, alloyd, kept_alive=4, single=2, ack=1):
-        self.alloyd = alloyd
-        self.lock = threading.Lock()
-        self.answered, self.troubles, self.full, self.requests, self.slowest = set(), [], 0, 0, 0.0
-        self.over = threading.Event()
-        kinds = ["kept"] * kept_alive + ["single"] * single + ["ack"] * ack
-        self.threads = [threading.Thread(target=self.run, args=(kind, n)) for n, kind in enumerate(kinds)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        harness.wait_until(lambda: self.requests > 50 or self.troubles, "load")
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-    def run(self, kind, number):
-        client, sent = self.alloyd.client(), 0
-        while not self.over.is_set():
-            ids = [f"{kind}-{number}-{sent}-{i}" for i in range(EVENTS)]
-            sent += 1
-            begun = time.monotonic()
-            try:
-                answer = harness.request(client, "\n".join(map(harness.event, ids)),
-                                         "/v1/events?ack=clickhouse" if kind == "ack" else "/v1/events",
-                                         {"Connection": "close"} if kind == "single" else {})
-            except (OSError, http.client.HTTPException) as error:
-                with self.lock:
-                    self.troubles.append(f"{kind} client, request {sent}: {error!r}")
-                client.close()
-                continue
-            if kind == "single" or answer.headers.get("Connection") == "close":
-                client.close()
-            self.note(kind, ids, answer, time.monotonic() - begun)
-
-    def note(self, kind, ids, answer, took):
-        with self.lock:
-            self.requests += 1
-            self.slowest = max(self.slowest, took)
-            if answer.status in (200, 202):
-                self.answered.update(ids)
-            elif answer.status == 503 and answer.json["error"] == "overloaded":
-                self.full += 1
-            else:
-                self.troubles.append(f"{kind} client: {answer!r}")
-
-    def check(self, clickhouse, table):
-        """After the last life: every answered event is there, once, and nothing else."""
-        assert self.troubles == [], f"{len(self.troubles)} of {self.requests}: {self.troubles[:5]}"
-        rows = [row[0] for row in clickhouse.rows(f"SELECT event_id FROM {table}")]
-        assert len(rows) == len(set(rows)), "doubled"
-        assert self.answered - set(rows) == set(), "lost"
-        assert len(set(rows) - self.answered) == 0, "rows that no answer told of"
-
-    def tell(self, what):
-        print(f"\n{what}: restarts={RESTARTS} requests={self.requests} events={len(self.answered)} full={self.full} "
-              f"slowest_ms={self.slowest * 1000:.0f} troubles={len(self.troubles)}")
 
 
 def sections(redis, clickhouse, table, **more):
@@ -111,7 +45,7 @@ def test_restarts_in_place_under_load(make_alloyd, redis, clickhouse, table):
             before = load.requests
             usr2(alloyd)
             harness.wait_until(lambda: load.requests > before + 20 or load.troubles, "requests after a restart")
-    load.tell("in place")
+    load.tell(RESTARTS, "in place")
     assert alloyd.popen.pid == pid and serving(alloyd) == RESTARTS + 1
     assert alloyd.drain() == 0
     load.check(clickhouse, table)
@@ -127,7 +61,7 @@ def test_restarts_with_sockets_that_somebody_holds(make_alloyd, redis, clickhous
             for _ in range(RESTARTS):
                 assert alloyd.drain() == 0
                 alloyd.start_with([event, admin], ["event", "admin"])
-        load.tell("sockets of systemd")
+        load.tell(RESTARTS, "sockets of systemd")
         assert alloyd.drain() == 0
     load.check(clickhouse, table)
 
@@ -188,7 +122,7 @@ def test_restarts_by_the_descriptor_store(make_alloyd, redis, clickhouse, table,
     with Load(alloyd) as load:
         for _ in range(RESTARTS):
             restart_by_store(alloyd, store)
-    load.tell("descriptor store")
+    load.tell(RESTARTS, "descriptor store")
     assert alloyd.drain() == 0
     assert sorted(name for name, _ in store.kept) == ["kept-admin", "kept-event", "kept-event"]  # one a thread
     load.check(clickhouse, table)

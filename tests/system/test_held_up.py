@@ -138,6 +138,20 @@ def test_lines_have_their_priority_where_they_go_to_the_journal(make_alloyd):
     assert alloyd.log().splitlines()[-1].startswith("time=")
 
 
+@pytest.mark.parametrize("journal", [True, False])
+def test_why_it_does_not_start_has_a_priority_too(make_alloyd, journal):
+    alloyd = make_alloyd({"stream.events": {"table": "default.events", "nonsense": 1}, "server": {"nonsense": 2}})
+    alloyd.allow_exit = {2}
+    alloyd.log_path.touch()
+    status = alloyd.log_path.stat()
+    alloyd.spawn_only({"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"} if journal else {})
+    assert alloyd.wait() == 2
+    lines = alloyd.log().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"{'<3>' if journal else ''}{alloyd.ini}:"), line
+
+
 # ---- a start that takes long
 
 
