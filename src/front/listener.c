@@ -340,6 +340,15 @@ static int listener_bind_unix(const struct sockaddr_un *address)
     return fd;
 }
 
+/* Nobody reaches a kept socket whose file has gone: with its folder, as RuntimeDirectory= of
+ * systemd goes between two lives, or by somebody's hand. Then we make another one. */
+static bool listener_has_file(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 static int listener_open_unix(struct listener_list *list, const struct config_address *configured,
                               const struct listener_wish *wish, char error[LISTENER_ERROR_MAX])
 {
@@ -354,11 +363,13 @@ static int listener_open_unix(struct listener_list *list, const struct config_ad
         int taken;
 
         memcpy(address.sun_path, path, strlen(path) + 1);
-        taken = listener_take(
-            list, wish,
-            &(struct listener_place){.kind = listener_kind(wish, configured->tls),
-                                     .address = (const struct sockaddr *)(const void *)&address,
-                                     .len = len});
+        taken = !listener_has_file(path)
+                    ? 0
+                    : listener_take(list, wish,
+                                    &(struct listener_place){
+                                        .kind = listener_kind(wish, configured->tls),
+                                        .address = (const struct sockaddr *)(const void *)&address,
+                                        .len = len});
         if (taken > 0)
             return 0;
         fd = taken < 0 ? taken : listener_bind_unix(&address);

@@ -142,6 +142,26 @@ def test_the_store_holds_nothing_while_alloyd_serves_and_follows_the_configurati
         socket.create_connection(("127.0.0.1", old))
 
 
+def test_a_unix_socket_whose_file_has_gone_is_made_again(make_alloyd, store, tmp_path):
+    folder = tmp_path / "run"  # as RuntimeDirectory= goes and comes between two lives
+    folder.mkdir()
+    alloyd = make_alloyd(sections_for(None, None, "default.events", server={"listen": f"unix:{folder}/s"}))
+    alloyd.spawn_only(store.env)
+    alloyd.wait_ready(alloyd.readyz)
+    for gone in (False, True):
+        assert alloyd.drain() == 0
+        assert "kept-event" in [name for name, _ in store.kept]
+        if gone:
+            (folder / "s").unlink()
+        kept = list(store.kept)
+        alloyd.start_with([s for _, s in kept], [name for name, _ in kept], store.env)
+        assert log_lines(alloyd, "listening", f"unix:{folder}/s")[-1].endswith("socket=kept") is not gone
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(f"{folder}/s")
+            s.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert harness.read_answer(s).status == 200
+
+
 def test_without_a_store_the_listeners_are_closed(make_alloyd, tmp_path):
     clickhouse = harness.ClickHouse(tmp_path)  # never started
     alloyd = make_alloyd(sections_for(None, clickhouse, "default.events", drain={"timeout": "60s"}))
