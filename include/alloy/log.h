@@ -15,6 +15,7 @@
 #ifndef ALLOY_LOG_H
 #define ALLOY_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "alloy/base.h"
@@ -28,6 +29,10 @@ void log_configure(enum log_level level, enum log_format format);
 /* True when a line of this level would be written. Any thread. */
 int log_enabled(enum log_level level);
 
+/* True when standard error goes to systemd's journal, which takes the priority from the beginning
+ * of a line: "<3>" is an error, "<4>" a warning, and one without counts as a notice of no weight.
+ * For what is written before there is a log. Main thread. */
+bool log_goes_to_journal(void);
 /* From now on logging never blocks. Lines begin with their priority in the form of sd-daemon(3)
  * when standard error goes to systemd's journal. Returns 0 or -errno. Main thread. */
 MUST_CHECK int log_start(void);

@@ -369,10 +369,9 @@ static size_t log_render_gap(uint64_t count, char out[LOG_SINK_LINE_MAX])
     return line.len;
 }
 
-/* Whether standard error goes to systemd's journal. JOURNAL_STREAM names the stream that systemd
- * gave us; but children inherit it, and standard error may have been redirected since, so
- * compare. */
-static bool log_goes_to_journal(void)
+/* JOURNAL_STREAM names the stream that systemd gave us; but children inherit it, and standard error
+ * may have been redirected since, so compare. */
+bool log_goes_to_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     char own[64];

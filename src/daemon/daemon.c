@@ -673,7 +673,7 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     log_stop(LOG_STOP_MS);
     if (restart) {
         err = successor_become(options->argv, daemon.inherited);
-        fprintf(stderr, "alloyd: cannot start the next life: %s\n", strerror(-err));
+        log_error("cannot start the next life error=\"%s\"", strerror(-err));
         status = 1;
     }
     daemon_free_sockets(&daemon);

@@ -19,6 +19,7 @@
 #include "alloy/config.h"
 #include "alloy/config_schema.h"
 #include "alloy/connect_check.h"
+#include "alloy/log.h"
 #include "daemon.h"
 
 #define CONFIG_PATH "/etc/alloy/alloy.ini"
@@ -185,6 +186,35 @@ static int main_adopt(struct command_line *line, char **dir)
     return -1;
 }
 
+/* Under systemd with their priority, so that journalctl -p warning says why alloyd does not start.
+ */
+static void main_print_problems(const char *text, bool fatal)
+{
+    const char *priority = !log_goes_to_journal() ? "" : fatal ? "<3>" : "<4>";
+
+    for (const char *end; (end = strchr(text, '\n')) != NULL; text = end + 1)
+        fprintf(stderr, "%s%.*s\n", priority, (int)(end - text), text);
+}
+
+static struct config *main_load(const struct daemon_options *options)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *problems = open_memstream(&text, &len);
+    struct config *config;
+
+    if (problems == NULL) {
+        perror("alloyd");
+        return NULL;
+    }
+    config = config_load(options->config_path, options->overrides, options->override_count,
+                         options->cpu_count, problems);
+    if (fclose(problems) == 0)
+        main_print_problems(text, config == NULL);
+    free(text);
+    return config;
+}
+
 static int main_run(const struct command_line *line)
 {
     struct daemon_options options = {.config_path = line->config_path,
@@ -193,8 +223,7 @@ static int main_run(const struct command_line *line)
                                      .adopt = line->adopt != NULL,
                                      .cpu_count = main_count_cpus(),
                                      .argv = line->argv};
-    struct config *config = config_load(options.config_path, options.overrides,
-                                        options.override_count, options.cpu_count, stderr);
+    struct config *config = main_load(&options);
 
     if (config == NULL)
         return EXIT_USAGE;
