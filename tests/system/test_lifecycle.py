@@ -448,6 +448,12 @@ def test_the_unit_runs_what_alloyd_offers():
     assert "Type=notify\n" in unit and "ExecReload=/bin/kill -HUP $MAINPID\n" in unit and "WatchdogSec=" in unit
 
 
+def test_systemd_does_not_give_up_a_service_that_waits_for_something():
+    """With a pause between them, starts never come to the limit that ends those of the socket unit, which has none."""
+    unit = dict(re.findall(r"^(RestartSec|StartLimitIntervalSec|StartLimitBurst)=(\d+)s?$", SERVICE.read_text(), re.M))
+    assert int(unit["StartLimitBurst"]) > int(unit["StartLimitIntervalSec"]) / int(unit["RestartSec"])
+
+
 # ---- quick start
 
 
