@@ -258,7 +258,8 @@ static bool conn_send_or_keep(struct conn *conn, const char *data, size_t len)
  * destroys our answer on its way. */
 static void conn_finish(struct conn *conn)
 {
-    if (!conn->lingering && buffer_len(&conn->buffer) == 0 && !conn->unread) {
+    if (!conn->lingering && buffer_len(&conn->buffer) == 0 && !conn->unread &&
+        !(conn->set->leaving && conn_io_has_more(conn))) {
         conn_close(conn);
         return;
     }
@@ -382,9 +383,10 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
     }
     if (unlikely(answer->kind == ANSWER_WAITED))
         conn_end_waiting(conn, reply);
-    /* When we leave, the last answer closes the connection: no request may begin behind it. */
+    /* When we leave, the last answer closes the connection: no request may begin behind it. One
+     * that has come already is answered first, as long as there is time for it. */
     if (last && answer->next == CONN_NO_ANSWER && conn_is_between(conn) &&
-        buffer_len(&conn->buffer) == 0) {
+        buffer_len(&conn->buffer) == 0 && (set->draining || !conn_io_has_more(conn))) {
         reply->close = true;
         conn->keep_alive = false;
         if (conn->state == CONN_HEAD)
@@ -699,6 +701,12 @@ static void conn_time_out(struct conn *conn)
             conn_close(conn);
         return;
     case QUEUE_IDLE:
+        /* Its client may have begun a request since we looked at its socket. */
+        if (!conn->stalled && conn_read_some(conn) != READ_NOTHING)
+            return;
+        conn->stalled = false;
+        conn_close(conn);
+        return;
     case QUEUE_FLUSH:
     case QUEUE_LINGER:
         conn->stalled = false;

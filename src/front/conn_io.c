@@ -308,6 +308,13 @@ ssize_t conn_io_send(struct conn *conn, const char *data, size_t size)
     return conn_io_send_tls(conn, data, size);
 }
 
+bool conn_io_has_more(const struct conn *conn)
+{
+    char byte;
+
+    return conn->unread || recv(event_get_fd(&conn->event), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void conn_io_finish(struct conn *conn)
 {
     if (likely(conn->tls == NULL))

@@ -354,6 +354,8 @@ enum conn_io_result conn_io_handshake(struct conn *conn);
  * unchanged. Sets unread, and wants_write after EAGAIN of read. */
 ssize_t conn_io_read(struct conn *conn, char *data, size_t size);
 ssize_t conn_io_send(struct conn *conn, const char *data, size_t size);
+/* Whether something has come that is not read yet. */
+bool conn_io_has_more(const struct conn *conn);
 /* Says, where that can be said, that nothing more will be sent; from now on the socket is bare. */
 void conn_io_finish(struct conn *conn);
 

@@ -503,6 +503,69 @@ static void a_set_that_hastens_closes_the_idle_after_a_second(void **state)
     assert_true(closed);
 }
 
+#define SMALL HEAD "Content-Length: 8\r\n\r\n{\"id\":%d}"
+
+static void send_small(int id)
+{
+    char request[MAX_HEAD];
+    const int len = snprintf(request, sizeof(request), SMALL, id);
+
+    assert_int_equal(client_send(request, (size_t)len), len);
+}
+
+/* A turn in whose middle the client, which does not wait for answers, sends one more. */
+static void turn_with_more(int id)
+{
+    conn_turn_begin(set);
+    event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    send_small(id);
+    conn_turn_end(set);
+}
+
+static void a_set_that_leaves_answers_what_has_come_before_it_closes(void **state)
+{
+    (void)state;
+    conn_leave(set);
+    send_small(1);
+    turn_with_more(2);
+    receive();
+    EXPECT(got, "HTTP/1.1 202");
+    assert_null(strstr(got, "Connection: close"));
+    assert_false(closed);
+    EXPECT(talk(""), "\r\nConnection: close\r\n");
+    assert_true(closed);
+    assert_int_equal(count(got, "HTTP/1.1 202"), 1);
+}
+
+static void what_comes_too_late_for_a_drain_resets_no_answer(void **state)
+{
+    (void)state;
+    conn_leave(set);
+    send_small(1);
+    conn_drain(set);
+    turn_with_more(2);
+    receive();
+    receive();
+    EXPECT(got, "HTTP/1.1 202");
+    EXPECT(got, "\r\nConnection: close\r\n");
+    assert_true(closed);
+    assert_int_equal(atomic_load(&shared.connections), 1); /* it lingers */
+}
+
+static void a_request_that_comes_as_its_connection_is_given_up_is_taken(void **state)
+{
+    (void)state;
+    conn_hasten(set);
+    TAILQ_FIRST(&set->queues[QUEUE_IDLE])->since_ms -= CONN_IDLE_LEAVING_MS;
+    send_small(1);
+    conn_expire(set);
+    receive();
+    receive();
+    EXPECT(got, "HTTP/1.1 202");
+    EXPECT(got, "\r\nConnection: close\r\n");
+    assert_true(closed);
+}
+
 static void after_it_has_left_a_drain_closes_who_is_idle_and_spares_who_was_just_there(void **state)
 {
     int old = client;
@@ -528,6 +591,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_set_that_leaves_takes_requests_and_closes_behind_each),
         TEST(a_set_that_hastens_closes_the_idle_after_a_second),
+        TEST(a_set_that_leaves_answers_what_has_come_before_it_closes),
+        TEST(what_comes_too_late_for_a_drain_resets_no_answer),
+        TEST(a_request_that_comes_as_its_connection_is_given_up_is_taken),
         TEST(after_it_has_left_a_drain_closes_who_is_idle_and_spares_who_was_just_there),
         TEST(an_event_is_accepted_and_again_a_duplicate),
         TEST(a_request_torn_at_every_byte_is_the_same_request),
