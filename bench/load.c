@@ -13,8 +13,8 @@
  *
  * Threads share nothing but the order to stop. Each has its own epoll, connections and histogram.
  *
- * Usage: see usage(). Prints one line "RESULT {...}", times in microseconds; exit status 1 when
- * there was no answer at all.
+ * INT and TERM end the run early. Usage: see usage(). Prints one line "RESULT {...}", times in
+ * microseconds; exit status 1 when there was no answer at all.
  */
 #define _GNU_SOURCE
 #include "load_histogram.h"
@@ -369,8 +369,12 @@ static bool connection_take_answers(struct thread *thread, struct connection *co
         thread->bytes += (uint64_t)len;
         thread->statuses[thread->status]++;
         done += (size_t)len;
-        if (thread->closes)
+        if (thread->closes) {
+            /* What was sent behind it gets no answer. */
+            if (connection->answered < connection->sent)
+                thread->errors_read++;
             return false;
+        }
     }
     connection->input_len -= done;
     memmove(connection->input, connection->input + done, connection->input_len);
@@ -741,9 +745,19 @@ static int load_print(struct thread *threads, unsigned count)
     return sum.requests > 0 ? 0 : 1;
 }
 
+/* Waits until the time is over, or INT or TERM comes; both are blocked in all threads. */
+static void load_wait(const sigset_t *signals, unsigned seconds)
+{
+    const struct timespec wait = {.tv_sec = (time_t)seconds};
+
+    (void)sigtimedwait(signals, NULL, &wait);
+    atomic_store(&load_stop, true);
+}
+
 int main(int argc, char **argv)
 {
     static struct thread threads[THREADS_MAX];
+    sigset_t signals;
     char run[32];
     struct options options = {.threads = 1,
                               .connections = 64,
@@ -757,13 +771,16 @@ int main(int argc, char **argv)
     snprintf(run, sizeof(run), "r%" PRIx64, load_now_ns());
     load_parse(&options, argc, argv);
     signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     for (unsigned i = 0; i < options.threads; i++)
         load_prepare(&threads[i], &options, i);
     for (unsigned i = 0; i < options.threads; i++)
         if (pthread_create(&threads[i].id, NULL, load_run, &threads[i]) != 0)
             load_fail("thread");
-    sleep(options.seconds);
-    atomic_store(&load_stop, true);
+    load_wait(&signals, options.seconds);
     for (unsigned i = 0; i < options.threads; i++)
         pthread_join(threads[i].id, NULL);
     return load_print(threads, options.threads);
