@@ -7,6 +7,7 @@
 #ifndef ALLOY_TEXT_H
 #define ALLOY_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define TEXT_ESCAPE_MAX 6 /* bytes that text_escape() writes at most */
@@ -24,6 +25,19 @@ static inline int text_hex_digit(char c)
  * one (RFC 3629 section 4: no overlong form, no surrogate, nothing above U+10FFFF). */
 size_t text_utf8_len(const char *text, size_t len);
 
+/* Whether a character, whose length text_utf8_len() has told, shows as itself and changes nothing
+ * around it: no control character, no end of a line, none that turns the direction of writing.
+ * False for a length of 0. */
+bool text_is_shown(const char *text, size_t utf8_len);
+
+/* Makes a text fit for logs, terminals and JSON, in place: of what is not valid UTF-8 each byte
+ * becomes '?', and each character that does not show as itself; one that is cut at the end goes. */
+void text_clean(char *text);
+
+/* Makes double quotes single ones. For what clients choose in a quoted value of a log line: log.c
+ * takes a double quote before " key=" for the value's end. */
+void text_unquote(char *text);
+
 /* How many of the first bytes text_escape() would leave as they are: printable ASCII. */
 size_t text_plain_len(const char *text, size_t len);
 
@@ -33,5 +47,9 @@ size_t text_plain_len(const char *text, size_t len);
  * that they stand for. A byte that is not UTF-8 becomes \ufffd.
  */
 size_t text_escape(const char *text, size_t len, size_t *taken, char out[TEXT_ESCAPE_MAX]);
+
+/* Writes a character of two or three bytes, as text_utf8_len() has told, to out as \uXXXX. Returns
+ * the bytes written. */
+size_t text_escape_number(const char *text, size_t utf8_len, char out[TEXT_ESCAPE_MAX]);
 
 #endif

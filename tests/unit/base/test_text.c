@@ -82,12 +82,92 @@ static void escapes_are_legal_json_and_stand_for_whole_characters(void **state)
     check_escape("\x80", 1, "\\ufffd");
 }
 
+static void what_changes_its_surroundings_is_not_shown(void **state)
+{
+    static const char *const shown[] = {" ",
+                                        "~",
+                                        "\xc2\xa0",
+                                        "\xc3\xa9",
+                                        "\xd8\x9b",
+                                        "\xd8\x9d",
+                                        "\xe2\x80\x8d",
+                                        "\xe2\x80\x90",
+                                        "\xe2\x80\xa7",
+                                        "\xe2\x80\xaf",
+                                        "\xe2\x81\xa5",
+                                        "\xe2\x81\xaa",
+                                        "\xe2\x82\xac",
+                                        "\xf0\x9f\x98\x80"};
+    static const char *const hidden[] = {
+        "\n",           "\x1b",         "\x7f",         "\xc2\x80",     "\xc2\x9b",
+        "\xc2\x9f",     "\xd8\x9c",     "\xe2\x80\x8e", "\xe2\x80\x8f", "\xe2\x80\xa8",
+        "\xe2\x80\xa9", "\xe2\x80\xae", "\xe2\x81\xa6", "\xe2\x81\xa9"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++)
+        assert_true(text_is_shown(shown[i], text_utf8_len(shown[i], strlen(shown[i]))));
+    for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
+        assert_false(text_is_shown(hidden[i], text_utf8_len(hidden[i], strlen(hidden[i]))));
+    assert_false(text_is_shown("\xff", 0));
+}
+
+static void check_clean(const char *text, const char *want)
+{
+    char copy[64];
+
+    memcpy(copy, text, strlen(text) + 1);
+    text_clean(copy);
+    assert_string_equal(copy, want);
+}
+
+static void a_clean_text_is_printable_utf8(void **state)
+{
+    (void)state;
+    check_clean("", "");
+    check_clean("as it \xc3\xa9 is \xf0\x9f\x98\x80", "as it \xc3\xa9 is \xf0\x9f\x98\x80");
+    check_clean("a\nb\x1b[31m\xc2\x9b\xe2\x80\xae!", "a?b?[31m?" "?!");
+    check_clean("\xff\xc3(\xed\xa0\x80", "?" "?(???");
+    /* Cut within a character. */
+    check_clean("x\xc3", "x");
+    check_clean("x\xe2\x82", "x");
+    check_clean("x\xe0\xa0", "x");
+    check_clean("x\xf0\x9f\x98", "x");
+    check_clean("x\xf4\x8f", "x");
+    check_clean("x\xf4\x90", "x??");
+    check_clean("x\x80", "x?");
+    check_clean("\xf0\x9f\x98\x80\xf0", "\xf0\x9f\x98\x80");
+}
+
+static void double_quotes_become_single_ones(void **state)
+{
+    char text[] = "\"a\" b=\"";
+
+    (void)state;
+    text_unquote(text);
+    assert_string_equal(text, "'a' b='");
+}
+
+static void a_character_can_be_told_by_its_number(void **state)
+{
+    char out[TEXT_ESCAPE_MAX];
+
+    (void)state;
+    assert_int_equal(text_escape_number("\xc2\x9b", 2, out), 6);
+    assert_memory_equal(out, "\\u009b", 6);
+    assert_int_equal(text_escape_number("\xe2\x80\xae", 3, out), 6);
+    assert_memory_equal(out, "\\u202e", 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hex_digits_have_their_values_and_nothing_else_has_one),
         cmocka_unit_test(utf8_is_judged_at_every_bound),
         cmocka_unit_test(escapes_are_legal_json_and_stand_for_whole_characters),
+        cmocka_unit_test(what_changes_its_surroundings_is_not_shown),
+        cmocka_unit_test(a_clean_text_is_printable_utf8),
+        cmocka_unit_test(double_quotes_become_single_ones),
+        cmocka_unit_test(a_character_can_be_told_by_its_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
