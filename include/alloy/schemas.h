@@ -17,6 +17,7 @@
 
 #define SCHEMAS_FIELDS_MAX 64 /* of a stream: findings that are counted by field and problem */
 #define SCHEMAS_FIELD_MAX 64  /* bytes of a field's name that are told */
+#define SCHEMAS_TYPE_MAX 80   /* and of a column's type */
 
 struct schemas;
 
@@ -47,6 +48,7 @@ void schemas_field(const struct schema *schema, const struct schema_finding *fin
 /* What was counted. field "": of all fields that found no place. */
 struct schemas_counted {
     char field[SCHEMAS_FIELD_MAX + 1];
+    char type[SCHEMAS_TYPE_MAX + 1]; /* of the column; when it was found first; empty: none */
     enum schema_problem problem;
     uint64_t events;
 };

@@ -337,11 +337,11 @@ static json_t *admin_stats_schema(const struct front_parts *parts)
         const size_t count = schemas_read(parts->schemas, stream, counted);
 
         for (size_t i = 0; i < count; i++)
-            json_array_append_new(list,
-                                  json_pack("{s:s,s:s,s:s,s:o}", "stream",
-                                            config->streams[stream].name, "field", counted[i].field,
-                                            "problem", schema_problem_name(counted[i].problem),
-                                            "events", admin_json_counter(counted[i].events)));
+            json_array_append_new(
+                list, json_pack("{s:s,s:s,s:s,s:s,s:o}", "stream", config->streams[stream].name,
+                                "field", counted[i].field, "type", counted[i].type, "problem",
+                                schema_problem_name(counted[i].problem), "events",
+                                admin_json_counter(counted[i].events)));
     }
     return list;
 }

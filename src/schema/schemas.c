@@ -27,6 +27,7 @@
 
 struct field {
     char name[SCHEMAS_FIELD_MAX + 1];
+    char type[SCHEMAS_TYPE_MAX + 1];
     enum schema_problem problem;
     _Atomic uint64_t events; /* relaxed: a count */
 };
@@ -115,29 +116,36 @@ bool schemas_doubted(struct schemas *schemas, size_t stream)
            atomic_exchange_explicit(doubted, false, memory_order_relaxed);
 }
 
+/* Copies what fits of a text, printable. */
+static void schemas_copy(char *out, size_t max, struct slice text)
+{
+    size_t len = 0;
+
+    while (text.len > 0) {
+        const size_t n = text_utf8_len(text.data, text.len);
+        const bool plain = text_is_shown(text.data, n);
+        const size_t taken = n > 0 ? n : 1;
+
+        if (len + taken > max)
+            break;
+        memcpy(out + len, plain ? text.data : "?", plain ? n : 1);
+        len += plain ? n : 1;
+        text.data += taken;
+        text.len -= taken;
+    }
+    out[len] = '\0';
+}
+
 void schemas_field(const struct schema *schema, const struct schema_finding *finding,
                    char out[SCHEMAS_FIELD_MAX + 1])
 {
     struct slice name = finding->name;
-    size_t len = 0;
 
     if (finding->column != SCHEMA_COLUMN_NONE) {
         name.data = schema_column_name(schema, finding->column);
         name.len = strlen(name.data);
     }
-    while (name.len > 0) {
-        const size_t n = text_utf8_len(name.data, name.len);
-        const bool plain = n > 0 && (unsigned char)*name.data >= ' ' && *name.data != 0x7f;
-        const size_t taken = n > 0 ? n : 1;
-
-        if (len + taken > SCHEMAS_FIELD_MAX)
-            break;
-        memcpy(out + len, plain ? name.data : "?", plain ? n : 1);
-        len += plain ? n : 1;
-        name.data += taken;
-        name.len -= taken;
-    }
-    out[len] = '\0';
+    schemas_copy(out, SCHEMAS_FIELD_MAX, name);
 }
 
 static bool schemas_is_field(const struct field *field, const char *name,
@@ -191,6 +199,11 @@ bool schemas_count(struct schemas *schemas, size_t stream, const struct schema *
             field = &of->fields[count];
             memcpy(field->name, name, sizeof(name));
             field->problem = finding->problem;
+            if (finding->column != SCHEMA_COLUMN_NONE) {
+                const char *type = schema_column_type(schema, finding->column);
+
+                schemas_copy(field->type, SCHEMAS_TYPE_MAX, (struct slice){type, strlen(type)});
+            }
             /* release: pairs with the acquires of whoever reads the fields */
             atomic_store_explicit(&of->field_count, count + 1, memory_order_release);
             fresh = true;
@@ -212,6 +225,7 @@ size_t schemas_read(const struct schemas *schemas, size_t stream,
 
     for (size_t i = 0; i < count; i++, n++) {
         memcpy(out[n].field, of->fields[i].name, sizeof(out[n].field));
+        memcpy(out[n].type, of->fields[i].type, sizeof(out[n].type));
         out[n].problem = of->fields[i].problem;
         out[n].events = atomic_load_explicit(&of->fields[i].events, memory_order_relaxed);
     }
@@ -219,7 +233,8 @@ size_t schemas_read(const struct schemas *schemas, size_t stream,
         const uint64_t events = atomic_load_explicit(&of->others[problem], memory_order_relaxed);
 
         if (events > 0)
-            out[n++] = (struct schemas_counted){"", (enum schema_problem)problem, events};
+            out[n++] =
+                (struct schemas_counted){.problem = (enum schema_problem)problem, .events = events};
     }
     return n;
 }

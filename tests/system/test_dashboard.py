@@ -110,7 +110,7 @@ def test_an_empty_alloyd_tells_what_to_do_first(alloyd, window, table):
     command = window.text("#curl")
     assert command == f"curl -i http://127.0.0.1:{alloyd.port}/v1/events -d '{{\"event_id\":\"hello-1\"}}'"
     assert table in window.text("#select")
-    for hidden in ("#stale", "#refused", "#inserts", "#letters"):
+    for hidden in ("#stale", "#refused", "#misfits", "#inserts", "#letters"):
         assert window.text(hidden) is None, hidden
     check_looks(window)
     run = harness.subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
@@ -278,6 +278,35 @@ def test_dead_letters_are_told_without_the_event(make_alloyd, redis, clickhouse,
     assert ("4111-1111" in window.run("return document.documentElement.innerHTML")) == (shown == "on")
     assert window.run("return document.querySelectorAll('main i:not(.tile i)').length") == 0
     check_looks(window)
+
+
+def test_fields_that_fit_no_column_are_told_with_type_and_reason(make_alloyd, redis, clickhouse, table, window):
+    clickhouse.query(f"ALTER TABLE {table} ADD COLUMN level UInt8 DEFAULT 0")
+    alloyd = make_alloyd(two_streams(redis, clickhouse, table)).start()
+    visit(window, alloyd)
+    assert window.text("#misfits") is None
+    for path in ("/v1/events", "/v1/clicks"):
+        harness.wait_until(lambda: alloyd.post(harness.event("first", known=1), path).status == 202 and
+                           path[4:] in str(alloyd.admin("/stats").json["schema_mismatches"]), "the columns are known")
+    for i in range(3):
+        assert alloyd.post(harness.event(f"a{i}", level=256), "/v1/clicks").status == 202
+    names = ["<script>document.title = 'x'</script>", "<img src=x onerror=document.title='x'>", 'quo"te', "n" * 1024, "l\nine", "\u202ertl", "é" * 600]
+    assert alloyd.post(harness.event("b", **dict.fromkeys(names, 1))).status == 202
+    text = window.wait_text("#misfits", "onerror")
+    rows = "return [...document.querySelectorAll('#misfit_rows tr')].map(r => [...r.cells].map(c => c.textContent))"
+    assert ["clicks", "level", "UInt8", "the type has no room for the value", "3"] in window.run(rows)
+    told = [row[1] for row in window.run(rows) if row[0] == "events"]
+    assert {"<script>document.title = 'x'</script>", "<img src=x onerror=document.title='x'>", "n" * 64, "é" * 32, "l\\nine", "?rtl"} <= set(told)
+    assert "no column has this name" in text and "warn lets them pass" in text
+    assert window.run("return document.querySelectorAll('main script, main img, main [onerror]').length") == 0
+    assert window.run("return document.title") != "x"
+    check_looks(window)
+    # Few of very many: the first rows, and a button for the rest.
+    for i in range(20):
+        assert alloyd.post(harness.event(f"c{i}", **{f"flood-{i}-{n}": 1 for n in range(60)})).status == 202
+    visible = "return [...document.querySelectorAll('#misfit_rows tr')].filter(r => !r.hidden).length"
+    window.wait_text("#misfits", "all other fields")
+    assert window.run(visible) == 10 and len(window.run(rows)) <= 100
 
 
 def test_an_alloyd_that_is_gone_is_told_and_found_again(make_alloyd, window):

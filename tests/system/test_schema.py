@@ -60,7 +60,8 @@ def test_what_does_not_fit_is_counted_and_told_once(make_alloyd, clickhouse, tab
     assert mismatches(alloyd) == {("eventType", "unknown"): before + 3, ("n", "range"): 3, ("at", "unit"): 3,
                                   ("twice", "not_stored"): 3, ("tags", "missing"): 1}
     listed = alloyd.admin("/stats").json["schema_mismatches"]
-    assert {"stream": "events", "field": "n", "problem": "range", "events": 3} in listed
+    assert {"stream": "events", "field": "n", "type": "Int32", "problem": "range", "events": 3} in listed
+    assert {"stream": "events", "field": "eventType", "type": "", "problem": "unknown", "events": before + 3} in listed
     log = alloyd.log()
     assert len(re.findall('do not fit their table.*field="?eventType"? problem=unknown', log)) == 1
     assert len(re.findall('do not fit their table.*field="?n"? problem=range', log)) == 1

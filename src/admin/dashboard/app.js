@@ -62,6 +62,15 @@ const CLASSES = {
   split: "sends smaller ones", misconfigured: "keeps the rows until it is corrected", unknown: "keeps the rows, and tries again",
 };
 
+// Why a field does not fit its table, and what becomes of its value where the event passes.
+const PROBLEMS = {
+  unknown: "no column has this name: its value is dropped", not_stored: "ClickHouse computes this column: the value is dropped",
+  missing: "not given, and the column has no default", twice: "given twice in one event", null: "null, and the column is not Nullable",
+  kind: "the wrong kind of JSON value", range: "the type has no room for the value", format: "the text is no such value",
+  unit: "looks like seconds where ClickHouse counts finer: a day in 1970",
+};
+const MISFITS_SHOWN = 100;
+
 function why(code, status) {
   if (code) return "code " + code + (CODES[code] ? ": " + CODES[code] : "");
   return status ? "HTTP status " + status : "no answer";
@@ -156,6 +165,17 @@ function refusalCells(r) {
     [r.method, r.path].filter(x => x).join(" "), r.key || "", r.message || ""]);
 }
 
+const misfitRow = m => row([m.stream, m.field || "all other fields", m.type, PROBLEMS[m.problem] || m.problem, whole(m.events)]);
+
+function showMisfits(all) {
+  const most = [...all].sort((a, b) => b.events - a.events).slice(0, MISFITS_SHOWN);
+  $("misfits").hidden = all.length === 0;
+  fill($("misfit_rows"), most.map(misfitRow));
+  fold($("misfit_rows"));
+  $("misfit-note").textContent = "Events since the start. What comes of it is the stream's key schema: warn lets them pass, refuse answers 422." +
+    (all.length > most.length ? ` ${all.length - most.length} more rows are in stats.` : "");
+}
+
 const insertRow = r => row([when(r.time), whole(r.times), r.stream, whole(r.rows), why(r.code, r.status), CLASSES[r.class] || r.class,
   r.message || ""]);
 const letterRow = r => row([when(r.time), whole(r.times), r.stream, why(r.code), r.message || "", r.event || ""]);
@@ -166,6 +186,7 @@ function showTables(s, before) {
   $("refused").hidden = s.refusals.length === 0;
   fill($("refusals"), grouped(s.refusals).map(refusalRow));
   fold($("refusals"));
+  showMisfits(s.schema_mismatches);
   $("inserts").hidden = s.refused_inserts.length === 0;
   fill($("insert_rows"), s.refused_inserts.map(insertRow));
   fold($("insert_rows"));
