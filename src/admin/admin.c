@@ -37,6 +37,7 @@
 #include "readiness.h"
 #include "refusal_stats.h"
 #include "target_stats.h"
+#include "alloy/text.h"
 #include "alloy/journal_dir.h"
 #include "alloy/listener.h"
 
@@ -141,9 +142,13 @@ struct readiness {
 static void admin_add_reason(void *arg, const char *key, bool blocking, const char *text)
 {
     struct readiness *readiness = arg;
+    char clean[HEALTH_TEXT_MAX];
 
+    /* It may quote a server, and be cut anywhere; JSON takes no text that is not UTF-8. */
+    snprintf(clean, sizeof(clean), "%s", text);
+    text_clean(clean);
     json_array_append_new(readiness->reasons, json_pack("{s:s,s:b,s:s}", "key", key, "blocking",
-                                                        (int)blocking, "text", text));
+                                                        (int)blocking, "text", clean));
     readiness->ready &= !blocking;
 }
 

@@ -62,7 +62,8 @@ static void log_put_text(struct line *line, const char *text)
     log_put(line, text, strlen(text));
 }
 
-/* Puts bytes inside a quoted string: legal JSON, which logfmt readers understand too. */
+/* Puts bytes inside a quoted string: legal JSON, which logfmt readers understand too. What a
+ * terminal would not show as it is, it gets as an escape. */
 static void log_put_escaped(struct line *line, const char *data, size_t len)
 {
     char escaped[TEXT_ESCAPE_MAX];
@@ -71,6 +72,8 @@ static void log_put_escaped(struct line *line, const char *data, size_t len)
     for (; len > 0; data += taken, len -= taken) {
         size_t n = text_escape(data, len, &taken, escaped);
 
+        if (unlikely(taken > 1 && !text_is_shown(data, taken)))
+            n = text_escape_number(data, taken, escaped);
         log_put(line, escaped, n);
     }
 }

@@ -60,6 +60,8 @@ void setbacks_copy(char *out, size_t max, struct slice text)
             out[n] = '?';
         else if ((unsigned char)text.data[at] < ' ' || text.data[at] == 0x7f)
             out[n] = ' ';
+        else if (!text_is_shown(text.data + at, len))
+            memset(out + n, '?', len);
         else
             memcpy(out + n, text.data + at, len);
         n += taken;

@@ -18,6 +18,7 @@
 
 #define LOG_MODULE "front"
 #include "alloy/log.h"
+#include "alloy/text.h"
 
 #define MORE_MAX 512
 #define DEBUG_LINES_PER_S 500
@@ -122,6 +123,7 @@ static void account_log_answered(struct conn *conn, const struct answer *answer,
     account_fill_request(conn, answer, &note);
     if (account_is_refusal(reply)) {
         account_fill_reason(reply, &note);
+        text_unquote(note.message);
         /* What is full has a line of its own, once; this one comes with each request. */
         if (level == LOG_LEVEL_DEBUG && reply->status == 503)
             snprintf(why, sizeof(why), " error=%s", error_code_name(reply->error));
@@ -160,6 +162,7 @@ static void account_refusal(struct conn *conn, const struct answer *answer)
     account_fill_reason(&answer->reply, &note);
     if (may_note)
         refusals_note(refusals, &note);
+    text_unquote(note.message); /* it may name what the client has named */
     if (may_log)
         account_log_refused(conn, &note, suppressed);
 }

@@ -88,7 +88,7 @@ static void mismatch_copy(char *out, size_t max, struct slice text)
 
     while (text.len > 0) {
         const size_t n = text_utf8_len(text.data, text.len);
-        const bool plain = n > 0 && (unsigned char)*text.data >= ' ' && *text.data != 0x7f;
+        const bool plain = text_is_shown(text.data, n);
         const size_t taken = n > 0 ? n : 1;
 
         if (len + taken + (text.len > taken ? 3 : 0) > max) {
@@ -156,6 +156,7 @@ static void mismatch_say(enum schema_problem problem, const struct reply_mismatc
 
     snprintf(out, REPLY_MESSAGE_MAX + 1, formats[problem], of->column, of->type,
              got != NULL ? got : "this value");
+    text_clean(out); /* it may be cut within a character */
 }
 
 /* Fills what is told of a finding. */
@@ -201,6 +202,8 @@ static void mismatch_count(const struct conn *conn, const struct schema *schema,
         return;
     schemas_doubt(schemas, conn->stream);
     mismatch_fill(schema, finding, &text);
+    text_unquote(text.column);
+    text_unquote(text.note);
     log_warn("events do not fit their table stream=%s field=\"%s\" problem=%s text=\"%s\"",
              conn_route(conn)->stream->name, text.column, schema_problem_name(finding->problem),
              text.note);

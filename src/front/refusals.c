@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloy/text.h"
+
 #define COUNT_BITS 8 /* of a window; the second stands above them */
 
 _Static_assert(REFUSALS_A_SECOND < 1 << COUNT_BITS, "a window's count has room");
@@ -173,6 +175,7 @@ void refusals_read_line(const char *line, struct refusal_note *note)
     for (; *line != ' ' && len < REFUSALS_METHOD_MAX; line++)
         note->method[len++] = *line;
     note->method[len] = '\0';
+    text_clean(note->method);
     line += *line == ' ';
     if (*line != '/' && *line != '*') {
         line += strcspn(line, ":? ");

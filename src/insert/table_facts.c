@@ -481,8 +481,7 @@ static void table_facts_add_name(struct names *names, const char *name)
         names->len += (size_t)sprintf(names->text + names->len, ", ");
     while (left > 0) {
         const size_t n = text_utf8_len(name, left);
-        const bool plain = n > 1 || (n == 1 && (unsigned char)*name >= ' ' && *name != '"' &&
-                                     *name != '\\' && *name != 0x7f);
+        const bool plain = text_is_shown(name, n) && *name != '"' && *name != '\\';
 
         if (told + (n == 0 ? 1 : n) > NAME_TOLD_MAX - 3) {
             names->len += (size_t)sprintf(names->text + names->len, "...");

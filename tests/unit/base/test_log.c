@@ -161,6 +161,16 @@ static void control_bytes_and_bad_utf8_never_break_a_line(void **state)
     }
 }
 
+static void what_a_terminal_would_act_on_is_escaped(void **state)
+{
+    (void)state;
+    for (int format = LOG_FORMAT_LOGFMT; format <= LOG_FORMAT_JSON; format++) {
+        capture(LOG_LEVEL_INFO, (enum log_format)format);
+        log_info("x v=\"%s\"", "\xc2\x9b" "31m \xe2\x80\xae \xc2\xa0");
+        assert_non_null(strstr(release(), "\"\\u009b31m \\u202e \xc2\xa0\""));
+    }
+}
+
 static void every_byte_value_leaves_one_printable_line(void **state)
 {
     char value[256];
@@ -606,6 +616,7 @@ int main(void)
         cmocka_unit_test(a_line_may_have_no_pairs_or_nothing_else),
         cmocka_unit_test(quoted_values_keep_spaces_quotes_and_equal_signs),
         cmocka_unit_test(control_bytes_and_bad_utf8_never_break_a_line),
+        cmocka_unit_test(what_a_terminal_would_act_on_is_escaped),
         cmocka_unit_test(every_byte_value_leaves_one_printable_line),
         cmocka_unit_test(long_lines_are_cut_marked_and_closed),
         cmocka_unit_test(levels_below_the_configured_one_are_silent),
