@@ -2,9 +2,9 @@
 /*
  * schema_time.c - dates and times as ClickHouse reads them from JSON.
  *
- * Of a DateTime it makes what it can (date_time_input_format = best_effort), so only what it
- * certainly refuses, or stores as another day, is told. A Date has one grammar: four digits, one
- * byte, one or two digits, one byte, one or two digits; or eight digits.
+ * A DateTime is read with best effort (schema_moment.c). A Date has one grammar: four digits, one
+ * byte, one or two digits, one byte, one or two digits; or eight digits. What lies beyond a type's
+ * first and last value is stored as these without a word.
  *
  * Runs on: any thread.
  * Owns: nothing.
@@ -12,24 +12,29 @@
 #include "schema_time.h"
 
 #include <stdint.h>
-#include <string.h>
 
-#define DATE_DAYS_MAX 65535                   /* in a Date: 2149-06-06 */
-#define DATETIME_MAX UINT64_C(4294967295)     /* seconds in a DateTime: 2106-02-07 */
-#define DATETIME64_MAX UINT64_C(253402300799) /* seconds: the end of the year 9999 */
-#define DATETIME64_MIN UINT64_C(62167219200)  /* seconds before 1970: the begin of the year 0 */
-#define SECONDS_MIN UINT64_C(100000000)       /* a number of this year's seconds: 1973 */
-#define SECONDS_MAX UINT64_C(4300000000)      /* to 2106 */
-#define UNIT_SCALE_MIN 2                      /* in coarser ticks the two look alike */
+#include "schema_moment.h"
+
+#define DATE_LAST 21490606
+#define DATE_DAYS_MAX 65535 /* the same day */
+/* A Date32 takes any number of days, and shows them from the year 0 to 9999. */
+#define DATE32_DAYS_MIN (-719528)
+#define DATE32_DAYS_MAX 2932896
+#define DATETIME_MAX INT64_C(4294967295)     /* seconds in a DateTime: 2106-02-07 */
+#define DATETIME64_MAX INT64_C(253402300799) /* seconds: the end of the year 9999 */
+#define DATETIME64_MIN INT64_C(-62167219200) /* the begin of the year 0 */
+#define TIME_MAX 3599999                     /* seconds in a Time: 999:59:59 */
+#define SECONDS_MIN UINT64_C(100000000)      /* a number of this year's seconds: 1973 */
+#define SECONDS_MAX UINT64_C(4300000000)     /* to 2106 */
+#define UNIT_RATIO_MIN 100                   /* with a smaller one two units look alike */
+#define ZONE_MAX_S (16 * 3600)               /* no local time is further from UTC, or ever was */
+#define FRACTION_MAX 19                      /* digits */
+#define YEAR_FIRST 1970                      /* both are looked at closely */
+#define YEAR_LAST 2106
 
 static bool schema_time_is_digit(char c)
 {
     return c >= '0' && c <= '9';
-}
-
-static bool schema_time_is_letter(char c)
-{
-    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
 /* The number of n digits at text; -1: they are not all digits. */
@@ -89,99 +94,121 @@ static enum schema_problem schema_time_check_date(const struct schema_type *type
     }
     if (!schema_time_is_day(year, month, day))
         return SCHEMA_FORMAT;
-    /* Later servers may know more years in a Date32. */
-    return type->kind == SCHEMA_DATE && (year < 1970 || year > 2149) ? SCHEMA_RANGE : SCHEMA_FITS;
+    if (type->kind == SCHEMA_DATE32)
+        return year < 1900 || year > 2299 ? SCHEMA_RANGE : SCHEMA_FITS;
+    return year < 1970 || year * 10000 + month * 100 + day > DATE_LAST ? SCHEMA_RANGE : SCHEMA_FITS;
 }
 
-/* Whether so many letters may be part of a time. */
-static bool schema_time_is_word(struct slice text)
+/* So many digits, or fewer, from at on. */
+static size_t schema_time_count(struct slice text, size_t at, size_t most)
 {
-    /* Months, days, time zones, parts of the day; of more letters the first three count. */
-    static const char words[] =
-        "jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat sun utc gmt msk "
-        "msd est edt cst cdt mst mdt pst pdt bst cet eet wet ist jst noo mid";
-    static const char short_words[] = "T Z AM PM am pm";
-    char word[4] = "";
+    size_t n = 0;
 
-    for (size_t i = 0; i < 3 && i < text.len; i++)
-        word[i] = (char)(text.len < 3 ? text.data[i] : text.data[i] | 0x20);
-    return strstr(text.len < 3 ? short_words : words, word) != NULL;
+    while (n < most && at + n < text.len && schema_time_is_digit(text.data[at + n]))
+        n++;
+    return n;
 }
 
-/* Whether a text may be a time: it has a digit, and no word or byte that no time has. */
-static bool schema_time_is_plausible(struct slice text)
+/* What may stand behind the seconds: a fraction, then Z or +hh:mm. */
+static bool schema_time_is_tail(struct slice text, size_t at)
 {
-    bool digit = false;
-
-    for (size_t i = 0; i < text.len; i++) {
-        size_t n = 0;
-
-        while (i + n < text.len && schema_time_is_letter(text.data[i + n]))
-            n++;
-        if (n > 0 && !schema_time_is_word((struct slice){text.data + i, n}))
-            return false;
-        if (n > 0) {
-            i += n - 1;
-            continue;
-        }
-        digit = digit || schema_time_is_digit(text.data[i]);
-        if (!schema_time_is_digit(text.data[i]) &&
-            memchr(" :.,/+-", text.data[i], sizeof(" :.,/+-") - 1) == NULL)
-            return false;
-    }
-    return digit;
+    if (at < text.len && text.data[at] == '.')
+        at += 1 + schema_time_count(text, at + 1, FRACTION_MAX);
+    if (at == text.len || (text.data[at] == 'Z' && at + 1 == text.len))
+        return true;
+    return (text.data[at] == '+' || text.data[at] == '-') && at + 6 == text.len &&
+           schema_time_digits(text.data + at + 1, 2) >= 0 && text.data[at + 3] == ':' &&
+           schema_time_digits(text.data + at + 4, 2) >= 0;
 }
 
-/* A text that begins with YYYY-MM-DD: another day than any, or one that the type does not have. */
-static enum schema_problem schema_time_check_iso(const struct schema_type *type, struct slice text)
+/* What most times look like, in a year that no type is short of: these need no closer look. */
+static bool schema_time_is_usual(struct slice text)
 {
-    const int year = schema_time_digits(text.data, 4);
-    const int month = schema_time_digits(text.data + 5, 2);
-    const int day = schema_time_digits(text.data + 8, 2);
+    int year;
 
-    /* The year 0 is taken for none. */
-    if (year == 0 || !schema_time_is_day(year, month, day))
-        return SCHEMA_FORMAT;
-    /* Nanoseconds of 64 bits. */
-    if (type->kind == SCHEMA_DATETIME64 && type->scale == 9 && (year < 1677 || year > 2262))
-        return SCHEMA_RANGE;
-    if (type->kind != SCHEMA_DATETIME)
+    if (text.len < 10 || text.data[4] != '-' || text.data[7] != '-')
+        return false;
+    year = schema_time_digits(text.data, 4);
+    if (year <= YEAR_FIRST || year >= YEAR_LAST ||
+        !schema_time_is_day(year, schema_time_digits(text.data + 5, 2),
+                            schema_time_digits(text.data + 8, 2)))
+        return false;
+    if (text.len == 10)
+        return true;
+    return text.len >= 19 && (text.data[10] == ' ' || text.data[10] == 'T') &&
+           schema_time_digits(text.data + 11, 2) >= 0 && text.data[13] == ':' &&
+           schema_time_digits(text.data + 14, 2) >= 0 && text.data[16] == ':' &&
+           schema_time_digits(text.data + 17, 2) >= 0 && schema_time_is_tail(text, 19);
+}
+
+static int64_t schema_time_ticks(unsigned scale)
+{
+    int64_t ticks = 1;
+
+    for (unsigned i = 0; i < scale; i++)
+        ticks *= 10;
+    return ticks;
+}
+
+/* A time beyond what the type holds is stored as its first or last one, or refused. */
+static enum schema_problem schema_time_check_moment(const struct schema_type *type,
+                                                    const struct schema_moment *moment)
+{
+    /* Of a time without an offset the column's time zone decides, which may be the server's. */
+    const int64_t slack = moment->zoned || type->utc ? 0 : ZONE_MAX_S;
+    int64_t first = 0, last = DATETIME_MAX;
+
+    if (!moment->dated)
         return SCHEMA_FITS;
-    /* A day more at both ends, for time zones. */
-    if (year < 1969 || (year == 1969 && !(month == 12 && day == 31)) || year > 2107 ||
-        (year == 2107 && !(month == 1 && day == 1)))
-        return SCHEMA_RANGE;
-    return SCHEMA_FITS;
-}
+    if (type->kind == SCHEMA_DATETIME64) {
+        /* Ticks of 64 bits. */
+        const int64_t most = INT64_MAX / schema_time_ticks(type->scale);
 
-static bool schema_time_is_iso(struct slice text)
-{
-    return text.len >= 10 && schema_time_digits(text.data, 4) >= 0 && text.data[4] == '-' &&
-           schema_time_digits(text.data + 5, 2) >= 0 && text.data[7] == '-' &&
-           schema_time_digits(text.data + 8, 2) >= 0 &&
-           (text.len == 10 || text.data[10] == ' ' || text.data[10] == 'T');
-}
-
-/* Behind the day nothing but what most times have: most need no closer look. */
-static bool schema_time_is_plain(struct slice text)
-{
-    for (size_t i = 11; i < text.len; i++) {
-        const char c = text.data[i];
-
-        if (!schema_time_is_digit(c) && c != ':' && c != '.' && (c != 'Z' || i + 1 < text.len))
-            return false;
+        first = most < -DATETIME64_MIN ? -most : DATETIME64_MIN;
+        last = most < DATETIME64_MAX ? most : DATETIME64_MAX;
     }
-    return true;
+    return moment->seconds < first - slack || moment->seconds > last + slack ? SCHEMA_RANGE
+                                                                             : SCHEMA_FITS;
+}
+
+/* hhh:mm:ss, mm:ss or ss, with a minus or without, and of a Time64 with a fraction. */
+static enum schema_problem schema_time_check_clock(const struct schema_type *type,
+                                                   struct slice text)
+{
+    size_t at = text.len > 0 && text.data[0] == '-', n = schema_time_count(text, at, 3);
+    int value = schema_time_digits(text.data + at, n), parts = 1;
+    const bool wide = n == 3;
+
+    if (n == 0)
+        return SCHEMA_FORMAT;
+    at += n;
+    for (; parts < 3 && at < text.len && text.data[at] == ':'; parts++) {
+        n = schema_time_count(text, at + 1, 2);
+        if (n != 2)
+            return SCHEMA_FORMAT;
+        value = value * 60 + schema_time_digits(text.data + at + 1, n);
+        at += 1 + n;
+    }
+    if (type->kind == SCHEMA_TIME64 && at < text.len && text.data[at] == '.')
+        at += 1 + schema_time_count(text, at + 1, text.len);
+    if (at < text.len || (wide && parts < 3))
+        return SCHEMA_FORMAT;
+    return value > TIME_MAX ? SCHEMA_RANGE : SCHEMA_FITS;
 }
 
 enum schema_problem schema_time_check_text(const struct schema_type *type, struct slice text)
 {
+    struct schema_moment moment;
+
     if (type->kind == SCHEMA_DATE || type->kind == SCHEMA_DATE32)
         return schema_time_check_date(type, text);
-    if (likely(schema_time_is_iso(text)) &&
-        (schema_time_is_plain(text) || schema_time_is_plausible(text)))
-        return schema_time_check_iso(type, text);
-    return schema_time_is_plausible(text) ? SCHEMA_FITS : SCHEMA_FORMAT;
+    if (type->kind == SCHEMA_TIME || type->kind == SCHEMA_TIME64)
+        return schema_time_check_clock(type, text);
+    if (likely(schema_time_is_usual(text)))
+        return SCHEMA_FITS;
+    if (!schema_moment_read(text, type->kind == SCHEMA_DATETIME64, &moment))
+        return SCHEMA_FORMAT;
+    return schema_time_check_moment(type, &moment);
 }
 
 /* At most 20 digits; UINT64_MAX: it is larger. */
@@ -196,24 +223,21 @@ static uint64_t schema_time_number(struct slice digits)
     return value;
 }
 
-static uint64_t schema_time_ticks(unsigned scale)
-{
-    uint64_t ticks = 1;
-
-    for (unsigned i = 0; i < scale; i++)
-        ticks *= 10;
-    return ticks;
-}
-
 /* A DateTime64 takes a number for its ticks. Seconds, or ticks of a coarser scale, would be stored
  * as a day in early 1970. */
-static enum schema_problem schema_time_check_ticks(unsigned scale, uint64_t value)
+static enum schema_problem schema_time_check_ticks(unsigned scale, uint64_t value, bool minus)
 {
-    const uint64_t ticks = schema_time_ticks(scale);
+    const uint64_t ticks = (uint64_t)schema_time_ticks(scale);
+    const uint64_t most = (uint64_t)INT64_MAX;
 
-    if (value > INT64_MAX || value / ticks > DATETIME64_MAX)
+    if (minus)
+        return value > most + 1 || value / ticks > -DATETIME64_MIN ||
+                       (value / ticks == -DATETIME64_MIN && value % ticks > 0)
+                   ? SCHEMA_RANGE
+                   : SCHEMA_FITS;
+    if (value > most || value / ticks > DATETIME64_MAX)
         return SCHEMA_RANGE;
-    for (uint64_t unit = 1; unit < ticks && scale >= UNIT_SCALE_MIN; unit *= 1000)
+    for (uint64_t unit = 1; unit * UNIT_RATIO_MIN <= ticks; unit *= 1000)
         if (value >= SECONDS_MIN * unit && value < SECONDS_MAX * unit)
             return SCHEMA_UNIT;
     return SCHEMA_FITS;
@@ -223,21 +247,30 @@ enum schema_problem schema_time_check_number(const struct schema_type *type, str
                                              bool minus)
 {
     const uint64_t value = schema_time_number(digits);
+    uint64_t most = 0;
 
-    if (minus && type->kind == SCHEMA_DATETIME64)
-        return value / schema_time_ticks(type->scale) > DATETIME64_MIN ? SCHEMA_RANGE : SCHEMA_FITS;
-    if (minus)
-        return type->kind == SCHEMA_DATE || (type->kind == SCHEMA_DATETIME && value > 0)
-                   ? SCHEMA_RANGE
-                   : SCHEMA_FITS;
     switch (type->kind) {
     case SCHEMA_DATE:
-        return value > DATE_DAYS_MAX ? SCHEMA_RANGE : SCHEMA_FITS;
+        if (minus) /* not even -0 */
+            return SCHEMA_RANGE;
+        most = DATE_DAYS_MAX;
+        break;
+    case SCHEMA_DATE32:
+        most = minus ? -DATE32_DAYS_MIN : DATE32_DAYS_MAX;
+        break;
     case SCHEMA_DATETIME:
-        return value > DATETIME_MAX ? SCHEMA_RANGE : SCHEMA_FITS;
+        most = minus ? 0 : DATETIME_MAX;
+        break;
+    case SCHEMA_TIME:
+        most = TIME_MAX;
+        break;
+    case SCHEMA_TIME64:
+        most = (TIME_MAX + 1) * (uint64_t)schema_time_ticks(type->scale) - 1;
+        break;
     case SCHEMA_DATETIME64:
-        return schema_time_check_ticks(type->scale, value);
+        return schema_time_check_ticks(type->scale, value, minus);
     default:
         return SCHEMA_FITS;
     }
+    return value > most ? SCHEMA_RANGE : SCHEMA_FITS;
 }

@@ -11,7 +11,7 @@
 #include "alloy/schema.h"
 #include "schema_type.h"
 
-/* The inside of a string without escapes, for a column of one of the four kinds. */
+/* The inside of a string without escapes, for a column of one of the six kinds. */
 enum schema_problem schema_time_check_text(const struct schema_type *type, struct slice text);
 /* A number without fraction and exponent; digits: without its sign, and without zeros before it. */
 enum schema_problem schema_time_check_number(const struct schema_type *type, struct slice digits,

@@ -292,6 +292,45 @@ static void schema_type_read_tuple(struct reader *reader, uint32_t node)
         reader->failed = true;
 }
 
+/* An array of tuples, as with flatten_nested = 0. */
+static void schema_type_read_nested(struct reader *reader, uint32_t node)
+{
+    const uint32_t child = schema_type_add(reader, SCHEMA_TUPLE);
+
+    if (child == SCHEMA_TYPE_NONE)
+        return;
+    reader->types->list[node].kind = SCHEMA_ARRAY;
+    reader->types->list[node].first = child;
+    reader->types->list[node].size = 1;
+    schema_type_read_tuple(reader, child);
+}
+
+/* One of several types, or null. */
+static void schema_type_read_variant(struct reader *reader, uint32_t node)
+{
+    struct schema_type *list;
+
+    reader->types->list[node].kind = SCHEMA_VARIANT;
+    schema_type_read_children(reader, node);
+    if (reader->failed)
+        return;
+    list = reader->types->list;
+    list[node].nullable = true;
+    for (uint32_t child = list[node].first; child != SCHEMA_TYPE_NONE; child = list[child].next)
+        if (list[child].open || list[child].kind == SCHEMA_STRING)
+            list[node].kind = SCHEMA_ANYTHING;
+}
+
+/* The time zone of a DateTime. */
+static void schema_type_read_zone(struct reader *reader, uint32_t node)
+{
+    char *const text = reader->types->text;
+    const struct slice zone = schema_type_quoted(reader, '\'');
+
+    reader->types->text = text;
+    reader->types->list[node].utc = schema_type_is(zone, "UTC");
+}
+
 /* Int8 to UInt256, Float32, BFloat16. False: it is none of these. */
 static bool schema_type_read_plain(struct slice word, struct schema_type *type)
 {
@@ -313,7 +352,9 @@ static bool schema_type_read_plain(struct slice word, struct schema_type *type)
         {"IPv4", SCHEMA_IPV4, 0, false},         {"IPv6", SCHEMA_IPV6, 0, false},
         {"Date", SCHEMA_DATE, 0, false},         {"Date32", SCHEMA_DATE32, 0, false},
         {"DateTime", SCHEMA_DATETIME, 0, false}, {"JSON", SCHEMA_JSON, 0, false},
+        {"Time", SCHEMA_TIME, 0, true},
     };
+    static const char interval[] = "Interval";
 
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
         if (schema_type_is(word, known[i].name)) {
@@ -322,6 +363,15 @@ static bool schema_type_read_plain(struct slice word, struct schema_type *type)
             type->is_signed = known[i].is_signed;
             return true;
         }
+    /* IntervalSecond and the like are a number of them. */
+    if (word.len > sizeof(interval) - 1 && memcmp(word.data, interval, sizeof(interval) - 1) == 0) {
+        *type = (struct schema_type){.kind = SCHEMA_INTEGER,
+                                     .bits = 64,
+                                     .is_signed = true,
+                                     .first = SCHEMA_TYPE_NONE,
+                                     .next = SCHEMA_TYPE_NONE};
+        return true;
+    }
     return false;
 }
 
@@ -345,13 +395,16 @@ static void schema_type_read_arguments(struct reader *reader, struct slice word,
         types->list[node].kind = SCHEMA_DECIMAL;
         types->list[node].precision = (uint8_t)first;
         types->list[node].scale = (uint8_t)second;
-    } else if (schema_type_is(word, "DateTime64")) {
+    } else if (schema_type_is(word, "DateTime64") || schema_type_is(word, "Time64")) {
         first = schema_type_number(reader);
         if (first < 0 || first > 9)
             reader->failed = true;
-        types->list[node].kind = SCHEMA_DATETIME64;
+        types->list[node].kind = word.len > 6 ? SCHEMA_DATETIME64 : SCHEMA_TIME64;
         types->list[node].scale = (uint8_t)first;
-        schema_type_skip_arguments(reader);
+        if (schema_type_take(reader, ','))
+            schema_type_read_zone(reader, node);
+    } else if (schema_type_is(word, "DateTime")) {
+        schema_type_read_zone(reader, node);
     } else if (schema_type_is(word, "Enum8") || schema_type_is(word, "Enum16")) {
         types->list[node].kind = SCHEMA_ENUM;
         types->list[node].bits = schema_type_is(word, "Enum8") ? 8 : 16;
@@ -365,8 +418,12 @@ static void schema_type_read_arguments(struct reader *reader, struct slice word,
     } else if (schema_type_is(word, "Tuple")) {
         types->list[node].kind = SCHEMA_TUPLE;
         schema_type_read_tuple(reader, node);
+    } else if (schema_type_is(word, "Nested")) {
+        schema_type_read_nested(reader, node);
+    } else if (schema_type_is(word, "Variant")) {
+        schema_type_read_variant(reader, node);
     } else {
-        if (!schema_type_is(word, "DateTime") && !schema_type_is(word, "JSON"))
+        if (!schema_type_is(word, "JSON"))
             types->list[node].kind = SCHEMA_ANYTHING;
         schema_type_skip_arguments(reader);
     }
@@ -383,6 +440,50 @@ static uint32_t schema_type_read_wrapped(struct reader *reader, bool nullable)
     return inner;
 }
 
+/* The type behind the function of a SimpleAggregateFunction. */
+static uint32_t schema_type_read_aggregated(struct reader *reader)
+{
+    uint32_t inner;
+
+    if (schema_type_word(reader).len == 0)
+        reader->failed = true;
+    if (schema_type_take(reader, '(')) {
+        schema_type_skip_arguments(reader);
+        schema_type_expect(reader, ')');
+    }
+    schema_type_expect(reader, ',');
+    inner = reader->failed ? SCHEMA_TYPE_NONE : schema_type_read_one(reader);
+    schema_type_expect(reader, ')');
+    return inner;
+}
+
+/* Types that are another name for others; NONE: the word is no such name. */
+static uint32_t schema_type_read_alias(struct reader *reader, struct slice word)
+{
+    static const struct {
+        const char *name;
+        const char *type;
+    } known[] = {
+        {"Point", "Tuple(Float64, Float64)"}, {"Ring", "Array(Point)"},
+        {"LineString", "Array(Point)"},       {"Polygon", "Array(Ring)"},
+        {"MultiPolygon", "Array(Polygon)"},   {"MultiLineString", "Array(LineString)"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (schema_type_is(word, known[i].name)) {
+            struct reader inner = *reader;
+            uint32_t node;
+
+            inner.at = known[i].type;
+            inner.end = known[i].type + strlen(known[i].type);
+            node = schema_type_read_one(&inner);
+            reader->failed = reader->failed || inner.failed;
+            reader->full = reader->full || inner.full;
+            return node;
+        }
+    return SCHEMA_TYPE_NONE;
+}
+
 static uint32_t schema_type_read_one(struct reader *reader)
 {
     const struct slice word = schema_type_word(reader);
@@ -397,7 +498,10 @@ static uint32_t schema_type_read_one(struct reader *reader)
     if ((schema_type_is(word, "Nullable") || schema_type_is(word, "LowCardinality")) &&
         schema_type_take(reader, '(')) {
         node = schema_type_read_wrapped(reader, word.data[0] == 'N');
-    } else if ((node = schema_type_add(reader, SCHEMA_ANYTHING)) != SCHEMA_TYPE_NONE) {
+    } else if (schema_type_is(word, "SimpleAggregateFunction") && schema_type_take(reader, '(')) {
+        node = schema_type_read_aggregated(reader);
+    } else if ((node = schema_type_read_alias(reader, word)) == SCHEMA_TYPE_NONE &&
+               (node = schema_type_add(reader, SCHEMA_ANYTHING)) != SCHEMA_TYPE_NONE) {
         (void)schema_type_read_plain(word, &reader->types->list[node]);
         if (schema_type_take(reader, '(')) {
             schema_type_read_arguments(reader, word, node);

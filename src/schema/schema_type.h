@@ -32,6 +32,8 @@ enum schema_kind {
     SCHEMA_DATE32,
     SCHEMA_DATETIME,
     SCHEMA_DATETIME64,
+    SCHEMA_TIME,
+    SCHEMA_TIME64,
     SCHEMA_UUID,
     SCHEMA_IPV4,
     SCHEMA_IPV6,
@@ -41,6 +43,7 @@ enum schema_kind {
     SCHEMA_TUPLE,
     SCHEMA_NAMED_TUPLE,
     SCHEMA_JSON,
+    SCHEMA_VARIANT,
 };
 
 struct schema_type {
@@ -48,10 +51,11 @@ struct schema_type {
     bool nullable;
     bool is_signed;    /* INTEGER, ENUM */
     bool open;         /* no value can be wrong */
+    bool utc;          /* DATETIME, DATETIME64: the type says so */
     uint16_t bits;     /* INTEGER, FLOAT, ENUM */
     uint8_t precision; /* DECIMAL */
-    uint8_t scale;     /* DECIMAL, DATETIME64 */
-    uint32_t size;     /* FIXED_STRING: bytes; ENUM: entries; MAP and tuples: children */
+    uint8_t scale;     /* DECIMAL, DATETIME64, TIME64 */
+    uint32_t size;     /* FIXED_STRING: bytes; ENUM: entries; MAP, VARIANT and tuples: children */
     uint32_t first;    /* child, or entry of an ENUM */
     uint32_t next;     /* child of the same parent, or NONE */
     struct slice name; /* in a NAMED_TUPLE */

@@ -14,11 +14,14 @@
 #include <string.h>
 
 #include "alloy/members.h"
-#include "alloy/text.h"
+#include "schema_address.h"
 #include "schema_time.h"
 
 #define DECODED_MAX 1024
-#define FLOAT64_DIGITS_MAX 309 /* before the point; with more it is infinite */
+/* The digits of a number that has so many before its point: from there on it becomes infinite. */
+#define FLOAT64_END "17976931348623159"
+#define FLOAT64_DIGITS_MAX 309
+#define FLOAT32_END "3402823568"
 #define FLOAT32_DIGITS_MAX 39
 
 /* A number, or the text of one. */
@@ -27,8 +30,9 @@ struct number {
     struct slice fraction;
     bool minus, is_signed, has_point, has_exponent, whole; /* whole: nothing stands behind it */
     bool empty;                                            /* no digit before or behind the point */
+    bool cut_exponent;                                     /* it ends with its sign */
     int exponent;
-    char stop; /* the byte behind it, if it is not whole */
+    struct slice rest; /* what stands behind it */
 };
 
 static bool schema_value_is_digit(char c)
@@ -54,6 +58,7 @@ static void schema_value_read_exponent(struct slice text, size_t *at, struct num
     if (from < text.len && (text.data[from] == '+' || text.data[from] == '-'))
         minus = text.data[from++] == '-';
     n = schema_value_count_digits(text, from);
+    number->cut_exponent = n == 0 && from > *at + 1;
     if (n == 0)
         return;
     number->has_exponent = true;
@@ -93,7 +98,7 @@ static struct number schema_value_number(struct slice text)
     if (at < text.len && (text.data[at] | 0x20) == 'e' && !number.empty)
         schema_value_read_exponent(text, &at, &number);
     number.whole = at == text.len;
-    number.stop = number.whole ? '\0' : text.data[at];
+    number.rest = (struct slice){text.data + at, text.len - at};
     return number;
 }
 
@@ -159,13 +164,38 @@ static int schema_value_magnitude(const struct number *number)
     return number->exponent - (int)(zeros < 100000 ? zeros : 100000);
 }
 
+/* Whether the digits of a number, from the first that is not 0, come before those of another one of
+ * the same magnitude. */
+static bool schema_value_is_below(const struct number *number, const char *other)
+{
+    const struct slice *part = number->digits.len > 0 ? &number->digits : &number->fraction;
+    size_t at = 0;
+
+    while (part == &number->fraction && at < part->len && part->data[at] == '0')
+        at++;
+    for (; *other != '\0'; other++, at++) {
+        if (at == part->len && part == &number->digits) {
+            part = &number->fraction;
+            at = 0;
+        }
+        if (at >= part->len || part->data[at] != *other)
+            return at >= part->len || part->data[at] < *other;
+    }
+    return false;
+}
+
 static enum schema_problem schema_value_check_float(const struct schema_type *type,
                                                     const struct number *number)
 {
-    return schema_value_magnitude(number) >
-                   (type->bits == 64 ? FLOAT64_DIGITS_MAX : FLOAT32_DIGITS_MAX)
-               ? SCHEMA_RANGE
-               : SCHEMA_FITS;
+    const int magnitude = schema_value_magnitude(number);
+    const int most = type->bits == 64 ? FLOAT64_DIGITS_MAX : FLOAT32_DIGITS_MAX;
+
+    if (likely(magnitude < most))
+        return SCHEMA_FITS;
+    return magnitude == most &&
+                   schema_value_is_below(number, type->bits == 64 ? FLOAT64_END : FLOAT32_END)
+               ? SCHEMA_FITS
+               : SCHEMA_RANGE;
 }
 
 /* The place of the last digit that is not 0, 1 for the first behind the point. */
@@ -278,60 +308,43 @@ static enum schema_problem schema_value_check_fixed(const struct schema_type *ty
                                                                         : SCHEMA_FITS;
 }
 
-static enum schema_problem schema_value_check_uuid(struct slice text)
+static bool schema_value_equals_folded(struct slice text, const char *word)
 {
-    const bool dashes = text.len == 36;
+    size_t i = 0;
 
-    if (text.len != 36 && text.len != 32)
+    while (i < text.len && (text.data[i] | 0x20) == word[i] && word[i] != '\0')
+        i++;
+    return i == text.len && word[i] == '\0';
+}
+
+/* Words for a Float: infinity, and what is no number, perhaps with a payload in parentheses. */
+static bool schema_value_is_special(struct slice text)
+{
+    if (text.len > 0 && (text.data[0] == '-' || text.data[0] == '+')) {
+        text.data++;
+        text.len--;
+    }
+    if (text.len >= 5 && text.data[3] == '(' && text.data[text.len - 1] == ')')
+        text.len = 3;
+    return schema_value_equals_folded(text, "nan") || schema_value_equals_folded(text, "inf") ||
+           schema_value_equals_folded(text, "infinity");
+}
+
+/* The text of a Decimal in quotes; of one that ends in an e or in points the rest is dropped. */
+static enum schema_problem schema_value_check_decimal_text(const struct schema_type *type,
+                                                           const struct number *number)
+{
+    struct slice rest = number->rest;
+
+    if (number->empty || number->cut_exponent)
         return SCHEMA_FORMAT;
-    for (size_t i = 0; i < text.len; i++) {
-        const bool dash = dashes && (i == 8 || i == 13 || i == 18 || i == 23);
-
-        if (dash ? text.data[i] != '-' : text_hex_digit(text.data[i]) < 0)
+    if (!number->whole && (number->has_exponent || *rest.data != '.') &&
+        (rest.len > 1 || (*rest.data | 0x20) != 'e' || number->has_exponent))
+        return SCHEMA_FORMAT;
+    for (; rest.len > 0; rest.data++, rest.len--)
+        if (!schema_value_is_digit(*rest.data) && memchr(".eE+-", *rest.data, 5) == NULL)
             return SCHEMA_FORMAT;
-    }
-    return SCHEMA_FITS;
-}
-
-static enum schema_problem schema_value_check_ipv4(struct slice text)
-{
-    size_t at = 0;
-
-    for (int part = 0; part < 4; part++) {
-        const size_t n = schema_value_count_digits(text, at);
-        unsigned value = 0;
-
-        for (size_t i = 0; i < n && value < 256; i++)
-            value = value * 10 + (unsigned)(text.data[at + i] - '0');
-        at += n;
-        if (n == 0 || value > 255 || (part < 3 && (at == text.len || text.data[at++] != '.')))
-            return SCHEMA_FORMAT;
-    }
-    return at == text.len ? SCHEMA_FITS : SCHEMA_FORMAT;
-}
-
-/* ClickHouse lets :: stand for no group at all, which others do not. */
-static enum schema_problem schema_value_check_ipv6(struct slice text)
-{
-    size_t colons = 0, pairs = 0, digits = 0;
-    bool odd = false, long_group = false; /* odd: who knows */
-
-    for (size_t i = 0; i < text.len; i++) {
-        const char c = text.data[i];
-
-        if (c != ':' && c != '.' && text_hex_digit(c) < 0)
-            return SCHEMA_FORMAT;
-        digits = c == ':' ? 0 : digits + 1;
-        long_group = long_group || digits > 4;
-        odd = odd || c == '.' || (i > 1 && memcmp(text.data + i - 2, ":::", 3) == 0);
-        pairs += c == ':' && i > 0 && text.data[i - 1] == ':';
-        colons += c == ':';
-    }
-    if (colons == 0)
-        return schema_value_check_ipv4(text);
-    if (odd)
-        return SCHEMA_FITS;
-    return long_group || pairs > 1 || (pairs == 0 && colons != 7) ? SCHEMA_FORMAT : SCHEMA_FITS;
+    return schema_value_check_decimal(type, number);
 }
 
 /* The text of a number in quotes. */
@@ -340,8 +353,9 @@ static enum schema_problem schema_value_check_number_text(const struct schema_ty
 {
     const struct number number = schema_value_number(inside);
 
-    if (type->kind != SCHEMA_DECIMAL && inside.len > 0 &&
-        (inside.data[0] == 't' || inside.data[0] == 'f'))
+    if (type->kind == SCHEMA_DECIMAL)
+        return schema_value_check_decimal_text(type, &number);
+    if (inside.len > 0 && (inside.data[0] == 't' || inside.data[0] == 'f'))
         return (inside.len == 4 && memcmp(inside.data, "true", 4) == 0) ||
                        (inside.len == 5 && memcmp(inside.data, "false", 5) == 0)
                    ? SCHEMA_FITS
@@ -350,20 +364,11 @@ static enum schema_problem schema_value_check_number_text(const struct schema_ty
         return schema_value_is_integer(&number) ? schema_value_check_integer(type, &number)
                                                 : SCHEMA_FORMAT;
     if (number.whole && !number.empty)
-        return type->kind == SCHEMA_FLOAT ? schema_value_check_float(type, &number)
-                                          : schema_value_check_decimal(type, &number);
-    if (inside.len == 0)
-        return SCHEMA_FORMAT;
-    /* inf, nan, and what else may stand for a number */
-    if (number.empty || number.stop == '.' || (number.stop | 0x20) == 'e')
-        return !number.is_signed && !number.has_point &&
-                       (type->kind == SCHEMA_DECIMAL || memchr("iInN", inside.data[0], 4) == NULL)
-                   ? SCHEMA_FORMAT
-                   : SCHEMA_FITS;
-    return SCHEMA_FORMAT;
+        return schema_value_check_float(type, &number);
+    return schema_value_is_special(inside) ? SCHEMA_FITS : SCHEMA_FORMAT;
 }
 
-/* A text that ClickHouse reads as it is, escapes and all. */
+/* A text of which ClickHouse takes no escape. */
 static enum schema_problem schema_value_check_text(const struct schema_judge *judge,
                                                    const struct schema_type *type,
                                                    struct slice text)
@@ -380,13 +385,15 @@ static enum schema_problem schema_value_check_text(const struct schema_judge *ju
         return schema_time_check_text(type, text);
     case SCHEMA_DATE:
     case SCHEMA_DATE32:
+    case SCHEMA_TIME:
+    case SCHEMA_TIME64:
         return schema_time_check_text(type, text);
     case SCHEMA_UUID:
-        return schema_value_check_uuid(text);
+        return schema_address_check_uuid(text);
     case SCHEMA_IPV4:
-        return schema_value_check_ipv4(text);
+        return schema_address_check_ipv4(text);
     case SCHEMA_IPV6:
-        return schema_value_check_ipv6(text);
+        return schema_address_check_ipv6(text);
     default:
         return SCHEMA_FITS;
     }
@@ -397,11 +404,10 @@ static enum schema_problem schema_value_check_string(const struct schema_judge *
                                                      const struct schema_type *type,
                                                      struct slice inside)
 {
-    char decoded[DECODED_MAX];
-
     switch (type->kind) {
     case SCHEMA_ANYTHING:
     case SCHEMA_STRING:
+    case SCHEMA_VARIANT: /* as the name of a member: no Map has such keys */
         return SCHEMA_FITS;
     case SCHEMA_FIXED_STRING:
         return schema_value_check_fixed(type, inside);
@@ -417,14 +423,8 @@ static enum schema_problem schema_value_check_string(const struct schema_judge *
     default:
         break;
     }
-    if (inside.len > 0 && memchr(inside.data, '\\', inside.len) != NULL) {
-        /* A later server may decode them. What is wrong then too is wrong. */
-        const size_t len = members_decode(inside, decoded, sizeof(decoded));
-
-        if (len == sizeof(decoded))
-            return SCHEMA_FITS;
-        inside = (struct slice){decoded, len};
-    }
+    if (inside.len > 0 && memchr(inside.data, '\\', inside.len) != NULL)
+        return SCHEMA_FORMAT;
     return schema_value_check_text(judge, type, inside);
 }
 
@@ -454,6 +454,8 @@ static enum schema_problem schema_value_check_number(const struct schema_judge *
     case SCHEMA_DATE32:
     case SCHEMA_DATETIME:
     case SCHEMA_DATETIME64:
+    case SCHEMA_TIME:
+    case SCHEMA_TIME64:
         if (!integer)
             return SCHEMA_KIND;
         return schema_time_check_number(type, number.digits, number.minus);
@@ -466,6 +468,7 @@ static enum schema_problem schema_value_check_number(const struct schema_judge *
     case SCHEMA_TUPLE:
     case SCHEMA_NAMED_TUPLE:
     case SCHEMA_JSON:
+    case SCHEMA_VARIANT:
         return SCHEMA_KIND;
     }
     ALLOY_UNREACHABLE("a type of no kind");
@@ -587,6 +590,24 @@ static void schema_value_check_nested(const struct schema_judge *judge, uint32_t
         schema_value_fault(fault, SCHEMA_KIND, node, value);
 }
 
+/* Of a Variant the value must fit one type. */
+static void schema_value_check_variant(const struct schema_judge *judge, uint32_t node,
+                                       struct slice value, struct schema_fault *fault)
+{
+    const struct schema_type *list = judge->types->list;
+    enum schema_problem problem = SCHEMA_KIND;
+
+    for (uint32_t child = list[node].first; child != SCHEMA_TYPE_NONE; child = list[child].next) {
+        schema_value_check(judge, child, value, fault);
+        if (fault->problem == SCHEMA_FITS)
+            return;
+        /* Of a value that is of the right kind for a type, that is what is wrong. */
+        if (problem == SCHEMA_KIND)
+            problem = fault->problem;
+    }
+    schema_value_fault(fault, problem, node, value);
+}
+
 void schema_value_check(const struct schema_judge *judge, uint32_t node, struct slice value,
                         struct schema_fault *fault)
 {
@@ -596,6 +617,10 @@ void schema_value_check(const struct schema_judge *judge, uint32_t node, struct 
     fault->problem = SCHEMA_FITS;
     if (type->open || value.len == 0)
         return;
+    if (unlikely(type->kind == SCHEMA_VARIANT) && value.data[0] != 'n') {
+        schema_value_check_variant(judge, node, value, fault);
+        return;
+    }
     switch (value.data[0]) {
     case '"':
         if (likely(type->kind == SCHEMA_STRING) || value.len < 2)

@@ -196,9 +196,12 @@ static void types_that_are_not_understood_take_everything(void **state)
                                         "DateTime64(x)",
                                         "Nullable",
 
-                                        "Variant(Int8)",
+                                        "Variant(Int8",
+                                        "Variant(Int8, String)",
                                         "Dynamic",
-                                        "Nested(a Int8)",
+                                        "Nested(a Int8",
+                                        "SimpleAggregateFunction(sum)",
+                                        "AggregateFunction(sum, UInt8)",
                                         "FixedString(99999999999)",
                                         "Array(Int8)x",
                                         "`",
@@ -216,6 +219,136 @@ static void types_that_are_not_understood_take_everything(void **state)
         assert_string_equal(checked(schema, &guess, "{\"event_id\":\"99999999999\"}"), "");
         schema_put(schema);
     }
+}
+
+/* Says what the check of one column of that type has against a value: a problem's name, or none. */
+static const char *verdict(const char *type, const char *value)
+{
+    struct schema_guess guess = {{0}};
+    const struct schema_source_column column = {S("v"), {type, strlen(type)}, S("")};
+    struct schema *schema = schema_create(&(struct schema_source){.columns = &column, .count = 1});
+    char event[256];
+
+    assert_non_null(schema);
+    sprintf(event, "{\"v\":%s,\"event_id\":\"x\"}", value);
+    (void)checked(schema, &guess, event);
+    schema_put(schema);
+    for (size_t i = 0; i < findings.count; i++)
+        if (findings.list[i].problem != SCHEMA_UNKNOWN)
+            return schema_problem_name(findings.list[i].problem);
+    return schema_problem_name(SCHEMA_FITS);
+}
+
+static void values_beyond_the_limits_are_told_and_the_limits_are_not(void **state)
+{
+    static const struct {
+        const char *type, *value, *problem;
+    } cases[] = {
+        {"Date", "\"2149-06-06\"", "none"},
+        {"Date", "\"2149-06-07\"", "range"},
+        {"Date", "\"1969-12-31\"", "range"},
+        {"Date32", "\"1900-01-01\"", "none"},
+        {"Date32", "\"1899-12-31\"", "range"},
+        {"Date32", "\"2299-12-31\"", "none"},
+        {"Date32", "\"23000101\"", "range"},
+        {"Date32", "2932896", "none"},
+        {"Date32", "2932897", "range"},
+        {"Date32", "1769860800", "range"},
+        {"Date32", "20260131", "range"},
+        {"Date32", "-719528", "none"},
+        {"Date32", "-719529", "range"},
+        {"DateTime('UTC')", "\"2106-02-07 06:28:15\"", "none"},
+        {"DateTime('UTC')", "\"2106-02-07 06:28:16\"", "range"},
+        {"DateTime('UTC')", "\"1969-12-31 23:59:59\"", "range"},
+        {"DateTime", "\"2106-02-07 06:28:16\"", "none"},
+        {"DateTime", "\"2106-02-08\"", "range"},
+        {"DateTime", "\"2106-02-07T08:28:16+02:00\"", "range"},
+        {"DateTime", "\"2106-02-07T08:28:15+02:00\"", "none"},
+        {"DateTime", "\"4294967296\"", "range"},
+        {"DateTime64(3)", "\"9999-12-31 23:59:59.999\"", "none"},
+        {"DateTime64(3)", "\"9999-12-31 23:59:59-01:00\"", "range"},
+        {"DateTime64(3)", "-62167219200000", "none"},
+        {"DateTime64(3)", "-62167219200001", "range"},
+        {"DateTime64(8)", "\"5000-01-01\"", "range"},
+        {"DateTime64(9, 'UTC')", "\"2262-04-11 23:47:16\"", "none"},
+        {"DateTime64(9, 'UTC')", "\"2262-04-11 23:47:17\"", "range"},
+        {"DateTime64(9)", "-9223372036854775809", "range"},
+        /* 1975, which is a time in milliseconds only in coarser ticks. */
+        {"DateTime64(4)", "1577664000000", "none"},
+        {"DateTime64(5)", "1577664000000", "unit"},
+        {"Time", "3599999", "none"},
+        {"Time", "-3600000", "range"},
+        {"Time", "\"999:59:60\"", "range"},
+        {"Time", "\"10:11:12.5\"", "format"},
+        {"Time64(3)", "\"10:11:12.5\"", "none"},
+        {"Float32", "3.4028235e38", "none"},
+        {"Float32", "3.4028236e38", "range"},
+        {"Float64", "1.7976931348623157e308", "none"},
+        {"Float64", "\"-1.8e308\"", "range"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (strcmp(verdict(cases[i].type, cases[i].value), cases[i].problem) != 0)
+            fail_msg("%s %s: %s", cases[i].type, cases[i].value,
+                     verdict(cases[i].type, cases[i].value));
+}
+
+static void odd_spellings_are_read_as_the_server_reads_them(void **state)
+{
+    static const struct {
+        const char *type, *value, *problem;
+    } cases[] = {
+        {"Float64", "\"1.5e\"", "format"},
+        {"Float64", "\"1..5\"", "format"},
+        {"Float64", "\"-infinity\"", "none"},
+        {"Float64", "\"NaN(1)\"", "none"},
+        {"Float64", "\"nano\"", "format"},
+        {"Float64", "\"+.5\"", "none"},
+        {"Decimal(9, 2)", "\"1.5e\"", "none"},
+        {"Decimal(9, 2)", "\"1.5e-\"", "format"},
+        {"Decimal(9, 2)", "\"-inf\"", "format"},
+        {"Decimal(9, 2)", "\".\"", "format"},
+        {"Int32", "\"\\u0031\"", "format"},
+        {"IPv4", "\"0010.2.3.4\"", "none"},
+        {"IPv6", "\"01.2.3.4\"", "format"},
+        {"IPv6", "\"1.2.3.04\"", "none"},
+        {"IPv6", "\"::ffff:01.2.3.4\"", "none"},
+        {"IPv6", "\"::ffff:1.2.3\"", "format"},
+        {"IPv6", "\"1:2:3:4:5:6:1.2.3.4\"", "none"},
+        {"IPv6", "\"1:2:3:4:5:6:7:1.2.3.4\"", "format"},
+        {"IPv6", "\"::\"", "none"},
+        {"DateTime64(3)", "\"2026_01_31\"", "none"},
+        {"DateTime64(3)", "\"31-Jan-2026 10:00:00\"", "none"},
+        {"DateTime64(3)", "\"Sat, 31 Jan 2026 10:00:00 GMT\"", "none"},
+        {"DateTime64(3)", "\"2026-01-31 10:00:00junk\"", "format"},
+        {"DateTime64(3)", "\"2026-13-01 10:00\"", "format"},
+        {"DateTime64(3)", "\"1769860800123456\"", "none"},
+        {"DateTime64(3)", "\"17698608001\"", "format"},
+        {"DateTime", "\"1769860800.5\"", "format"},
+        {"DateTime64(3)", "\"1769860800.5\"", "none"},
+        {"DateTime", "\"0000-07-26\"", "format"},
+        {"Variant(UInt8, Date)", "300", "none"},
+        {"Variant(UInt8, Date)", "70000", "range"},
+        {"Variant(UInt8, Date)", "\"x\"", "format"},
+        {"Variant(UInt8, Date)", "[]", "kind"},
+        {"Variant(UInt8, Date)", "null", "none"},
+        {"Nested(a UInt8, b String)", "[{\"a\":300}]", "range"},
+        {"Nested(a UInt8, b String)", "[{\"a\":3,\"b\":\"x\"}]", "none"},
+        {"SimpleAggregateFunction(sum, UInt8)", "300", "range"},
+        {"SimpleAggregateFunction(groupArrayArray(5), Array(UInt8))", "[3]", "none"},
+        {"AggregateFunction(sum, UInt8)", "300", "none"},
+        {"IntervalDay", "1.5", "kind"},
+        {"Polygon", "[[[1,2]]]", "none"},
+        {"Polygon", "[[[1,\"x\"]]]", "format"},
+        {"LowCardinality(Nullable(Date))", "null", "none"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (strcmp(verdict(cases[i].type, cases[i].value), cases[i].problem) != 0)
+            fail_msg("%s %s: %s", cases[i].type, cases[i].value,
+                     verdict(cases[i].type, cases[i].value));
 }
 
 static void a_deep_type_is_not_checked_and_does_no_harm(void **state)
@@ -262,6 +395,8 @@ int main(void)
         cmocka_unit_test(of_a_part_of_the_columns_nothing_is_unknown),
         cmocka_unit_test(what_alloy_fills_is_not_missing),
         cmocka_unit_test(types_that_are_not_understood_take_everything),
+        cmocka_unit_test(values_beyond_the_limits_are_told_and_the_limits_are_not),
+        cmocka_unit_test(odd_spellings_are_read_as_the_server_reads_them),
         cmocka_unit_test(a_deep_type_is_not_checked_and_does_no_harm),
         cmocka_unit_test(a_schema_lives_as_long_as_it_is_held),
     };
