@@ -258,6 +258,29 @@ static enum json_scan_result json_id_missing(struct json_scan *scan, struct json
                         JSON_SCAN_MISSING_ID);
 }
 
+/* Nearly every id is the string of one member, short and without escapes: lends it. False: this one
+ * is not, or not valid. */
+static bool json_id_lend(const struct json_scan *scan, const char *const *values, struct slice *id)
+{
+    const struct json_scan_source source = json_id_source(scan->fields, 0);
+    const char *const end = scan->body + scan->len;
+    const char *text, *quote;
+    size_t max;
+
+    if (source.kind != JSON_SCAN_OF_MEMBER || source.rest.len > 0)
+        return false;
+    text = values[source.name];
+    if (text == NULL || *text++ != '"')
+        return false;
+    max =
+        (size_t)(end - text) < EVENT_ID_PART_MAX + 1 ? (size_t)(end - text) : EVENT_ID_PART_MAX + 1;
+    quote = memchr(text, '"', max);
+    if (quote == NULL || quote == text || memchr(text, '\\', (size_t)(quote - text)) != NULL)
+        return false;
+    *id = (struct slice){text, (size_t)(quote - text)};
+    return true;
+}
+
 enum json_scan_result json_id_read(struct json_scan *scan, const char *const *values,
                                    struct json_scan_event *event)
 {
@@ -268,6 +291,9 @@ enum json_scan_result json_id_read(struct json_scan *scan, const char *const *va
     size_t len = 0, next = 0;
     bool missing = false;
 
+    event->id_verbatim = true;
+    if (likely(part_count == 1 && json_id_lend(scan, values, &event->id)))
+        return JSON_SCAN_EVENT;
     for (size_t i = 0; i < sources; i++) {
         const size_t number = json_id_source(fields, i).part;
         struct part part = {.at = NULL};

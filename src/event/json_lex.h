@@ -25,6 +25,8 @@
 #include <emmintrin.h>
 #endif
 
+/* What is rarely called, or long, shall not make the short way longer. */
+#define NOINLINE __attribute__((noinline))
 #define TRUNCATED "The body ends too early."
 #define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
 
@@ -57,13 +59,19 @@ static inline const char *json_skip_space(const char *at, const char *end)
     return at;
 }
 
-/* Skips white space; there must be a byte after it. */
-static inline const char *json_next_token(struct json_scan *scan, const char *at, const char *end)
+/* json_next_token() where there is white space, or no byte. */
+static NOINLINE const char *json_pass_space(struct json_scan *scan, const char *at, const char *end)
 {
     at = json_skip_space(at, end);
     if (unlikely(at == end))
         return json_fail(scan, end, TRUNCATED);
     return at;
+}
+
+/* Skips white space; there must be a byte after it. */
+static inline const char *json_next_token(struct json_scan *scan, const char *at, const char *end)
+{
+    return likely(at < end && (unsigned char)*at > ' ') ? at : json_pass_space(scan, at, end);
 }
 
 static inline bool json_is_plain(char c)
@@ -84,18 +92,27 @@ static inline uint64_t json_special_bits(uint64_t bytes)
            BYTES(0x80);
 }
 
+#ifdef USE_SSE2
+/* A bit for each of the 16 bytes at at that is not plain, the first one's lowest. */
+static inline unsigned json_special_mask(const char *at)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+    /* A signed comparison, so that bytes from 0x80 are below a space too. */
+    __m128i special = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
+
+    special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
+    special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+    return (unsigned)_mm_movemask_epi8(special);
+}
+#endif
+
 /* The first byte inside a string that is not plain, or end. */
 static inline const char *json_skip_plain(const char *at, const char *end)
 {
 #ifdef USE_SSE2
     while (end - at >= 16) {
-        const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        /* A signed comparison, so that bytes from 0x80 are below a space too. */
-        __m128i special = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
+        const unsigned mask = json_special_mask(at);
 
-        special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
-        special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
-        const unsigned mask = (unsigned)_mm_movemask_epi8(special);
         if (mask != 0)
             return at + __builtin_ctz(mask);
         at += 16;
@@ -199,11 +216,10 @@ static const char *json_skip_escape(struct json_scan *scan, const char *at, cons
     return at + (paired ? 12 : 6);
 }
 
-/* Skips a string from its opening quote; sets escaped when it holds an escape. */
-static inline const char *json_skip_string(struct json_scan *scan, const char *at, const char *end,
+/* Skips the rest of a string, from anywhere inside it. */
+static NOINLINE const char *json_skip_rest(struct json_scan *scan, const char *at, const char *end,
                                            bool *escaped)
 {
-    at++;
     for (;;) {
         at = json_skip_plain(at, end);
         if (unlikely(at == end))
@@ -221,6 +237,27 @@ static inline const char *json_skip_string(struct json_scan *scan, const char *a
         if (at == NULL)
             return NULL;
     }
+}
+
+/* Skips a string from its opening quote; sets escaped when it holds an escape. */
+static inline const char *json_skip_string(struct json_scan *scan, const char *at, const char *end,
+                                           bool *escaped)
+{
+    at++;
+#ifdef USE_SSE2
+    /* Most strings are plain up to their quote, and cost no call. */
+    for (; likely(end - at >= 16); at += 16) {
+        const unsigned mask = json_special_mask(at);
+
+        if (likely(mask != 0)) {
+            at += __builtin_ctz(mask);
+            if (likely(*at == '"'))
+                return at + 1;
+            break;
+        }
+    }
+#endif
+    return json_skip_rest(scan, at, end, escaped);
 }
 
 /* Skips digits, of which there must be at least one. */
@@ -267,13 +304,11 @@ static const char *json_skip_word(struct json_scan *scan, const char *at, const 
     return at;
 }
 
-static inline const char *json_skip_scalar(struct json_scan *scan, const char *at, const char *end)
+/* Skips a number, true, false or null. */
+static NOINLINE const char *json_skip_literal(struct json_scan *scan, const char *at,
+                                              const char *end)
 {
-    bool escaped;
-
     switch (*at) {
-    case '"':
-        return json_skip_string(scan, at, end, &escaped);
     case 't':
         return json_skip_word(scan, at, end, "true");
     case 'f':
@@ -285,6 +320,14 @@ static inline const char *json_skip_scalar(struct json_scan *scan, const char *a
             return json_skip_number(scan, at, end);
         return json_fail(scan, at, "A value was expected.");
     }
+}
+
+static inline const char *json_skip_scalar(struct json_scan *scan, const char *at, const char *end)
+{
+    bool escaped;
+
+    return *at == '"' ? json_skip_string(scan, at, end, &escaped)
+                      : json_skip_literal(scan, at, end);
 }
 
 #endif

@@ -90,43 +90,58 @@ static void json_note_member(struct json_scan *scan, struct slice name, bool esc
     scan->member_count++;
 }
 
-/*
- * Skips a key and its colon, to the value. values is given for the keys of the event's own object:
- * if the key is an id field, the start of its value is noted there.
- */
-static inline const char *json_skip_key(struct json_scan *scan, const char *at, const char *end,
-                                        const char **values)
+/* Skips a colon, to the value behind it. */
+static inline const char *json_skip_colon(struct json_scan *scan, const char *at, const char *end)
+{
+    at = json_next_token(scan, at, end);
+    if (unlikely(at == NULL))
+        return NULL;
+    if (unlikely(*at != ':'))
+        return json_fail(scan, at, "A colon was expected.");
+    return json_next_token(scan, at + 1, end);
+}
+
+/* The same as json_skip_key() for a key of the event's own object: if it is an id field, the start
+ * of its value is noted in values. */
+static NOINLINE const char *json_skip_own_key(struct json_scan *scan, const char *at,
+                                              const char *end, const char **values)
 {
     const char *const key = at;
-    const char **value = NULL;
+    const char **value;
     bool escaped = false;
+    struct slice name;
 
     if (unlikely(*at != '"'))
         return json_fail(scan, at, "A key was expected.");
     at = json_skip_string(scan, at, end, &escaped);
     if (unlikely(at == NULL))
         return NULL;
-    if (values != NULL) {
-        const struct slice name = {key + 1, (size_t)(at - key) - 2};
-
-        if (scan->members != NULL)
-            json_note_member(scan, name, escaped);
-        value = json_find_field(scan, name, escaped, values);
-        if (value != NULL && *value != NULL && !json_is_column(scan->fields, value - values))
-            return json_fail(scan, key, json_twice(value - values));
-    }
-
-    at = json_next_token(scan, at, end);
-    if (unlikely(at == NULL))
-        return NULL;
-    if (unlikely(*at != ':'))
-        return json_fail(scan, at, "A colon was expected.");
-    at = json_next_token(scan, at + 1, end);
+    name = (struct slice){key + 1, (size_t)(at - key) - 2};
+    if (scan->members != NULL)
+        json_note_member(scan, name, escaped);
+    value = json_find_field(scan, name, escaped, values);
+    if (value != NULL && *value != NULL && !json_is_column(scan->fields, value - values))
+        return json_fail(scan, key, json_twice(value - values));
+    at = json_skip_colon(scan, at, end);
     if (value != NULL)
         *value = at;
-    if (values != NULL && scan->members != NULL && scan->member_count <= scan->member_max)
+    if (scan->members != NULL && scan->member_count <= scan->member_max)
         scan->members[scan->member_count - 1].value = at;
     return at;
+}
+
+/* Skips a key and its colon, to the value. values: NULL, or it is the event's own object's. */
+static inline const char *json_skip_key(struct json_scan *scan, const char *at, const char *end,
+                                        const char **values)
+{
+    bool escaped;
+
+    if (values != NULL)
+        return json_skip_own_key(scan, at, end, values);
+    if (unlikely(*at != '"'))
+        return json_fail(scan, at, "A key was expected.");
+    at = json_skip_string(scan, at, end, &escaped);
+    return likely(at != NULL) ? json_skip_colon(scan, at, end) : NULL;
 }
 
 /* Whether the value at at is the array of an envelope. Of an element of that array a member of the
