@@ -166,7 +166,8 @@ static void what_a_terminal_would_act_on_is_escaped(void **state)
     (void)state;
     for (int format = LOG_FORMAT_LOGFMT; format <= LOG_FORMAT_JSON; format++) {
         capture(LOG_LEVEL_INFO, (enum log_format)format);
-        log_info("x v=\"%s\"", "\xc2\x9b" "31m \xe2\x80\xae \xc2\xa0");
+        log_info("x v=\"%s\"", "\xc2\x9b"
+                               "31m \xe2\x80\xae \xc2\xa0");
         assert_non_null(strstr(release(), "\"\\u009b31m \\u202e \xc2\xa0\""));
     }
 }

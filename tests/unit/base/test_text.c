@@ -125,8 +125,10 @@ static void a_clean_text_is_printable_utf8(void **state)
     (void)state;
     check_clean("", "");
     check_clean("as it \xc3\xa9 is \xf0\x9f\x98\x80", "as it \xc3\xa9 is \xf0\x9f\x98\x80");
-    check_clean("a\nb\x1b[31m\xc2\x9b\xe2\x80\xae!", "a?b?[31m?" "?!");
-    check_clean("\xff\xc3(\xed\xa0\x80", "?" "?(???");
+    check_clean("a\nb\x1b[31m\xc2\x9b\xe2\x80\xae!", "a?b?[31m?"
+                                                     "?!");
+    check_clean("\xff\xc3(\xed\xa0\x80", "?"
+                                         "?(???");
     /* Cut within a character. */
     check_clean("x\xc3", "x");
     check_clean("x\xe2\x82", "x");
