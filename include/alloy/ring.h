@@ -62,6 +62,12 @@ bool ring_closed(const struct ring *ring);
  * ring_wait_since() does not. */
 void ring_wake(struct ring *ring);
 
+/* A request was refused for lack of room. Any thread; costs a load, and a store where it is news.
+ */
+void ring_note_full(struct ring *ring);
+/* Whether one was since this was asked last. Main thread. */
+bool ring_was_full(struct ring *ring);
+
 /* Credits in use: reserved, or published and not yet taken. */
 size_t ring_depth(const struct ring *ring);
 size_t ring_capacity(const struct ring *ring);

@@ -354,6 +354,7 @@ static void admission_count(struct admission *admission, const struct request *r
         break;
     case ADMISSION_RING_FULL:
         METRIC_STREAM_ADD(metrics, stream, rejected_ring_full, request->count);
+        ring_note_full(admission->parts.ring);
         break;
     case ADMISSION_JOURNAL_FULL:
         METRIC_STREAM_ADD(metrics, stream, rejected_journal_full, request->count);
@@ -543,11 +544,14 @@ void admission_drop(struct admission *admission)
 
 bool admission_sheds(const struct admission *admission)
 {
-    const struct ring *ring = admission->parts.ring;
+    struct ring *ring = admission->parts.ring;
     const size_t capacity = ring_capacity(ring);
 
-    return unlikely(admission->full_streak >= SHED_STREAK) &&
-           ring_depth(ring) >= capacity - capacity / SHED_SHARE && !ring_closed(ring);
+    if (likely(admission->full_streak < SHED_STREAK) ||
+        ring_depth(ring) < capacity - capacity / SHED_SHARE || ring_closed(ring))
+        return false;
+    ring_note_full(ring);
+    return true;
 }
 
 size_t admission_pending(const struct admission *admission)

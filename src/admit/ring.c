@@ -61,6 +61,8 @@ struct ring {
     /* workers write on their way to sleep and back; publishers read */
     CACHE_ALIGNED _Atomic uint32_t waiters;
     _Atomic uint32_t epoch; /* the futex: incremented by each wake-up */
+    /* front-end threads set it, the main thread clears it; relaxed: it orders nothing */
+    CACHE_ALIGNED atomic_bool was_full;
 };
 
 static void ring_full_fence(void)
@@ -308,6 +310,18 @@ bool ring_closed(const struct ring *ring)
 void ring_wake(struct ring *ring)
 {
     ring_wake_sleepers(ring, INT_MAX);
+}
+
+void ring_note_full(struct ring *ring)
+{
+    if (!atomic_load_explicit(&ring->was_full, memory_order_relaxed))
+        atomic_store_explicit(&ring->was_full, true, memory_order_relaxed);
+}
+
+bool ring_was_full(struct ring *ring)
+{
+    return atomic_load_explicit(&ring->was_full, memory_order_relaxed) &&
+           atomic_exchange_explicit(&ring->was_full, false, memory_order_relaxed);
 }
 
 size_t ring_depth(const struct ring *ring)

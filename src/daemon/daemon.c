@@ -581,8 +581,10 @@ static enum signals_wish daemon_serve(struct daemon *daemon)
     const uint64_t timeout_ms = ping_ms > 0 && ping_ms / 2 < LOOK_MS ? ping_ms / 2 : LOOK_MS;
     uint64_t bound_ms = ping_ms > 0 ? 2 * ping_ms : SILENT_MS;
     uint64_t pinged_ms = 0, now_ms;
-    struct lookout lookout = {
-        .config = &daemon->config, .health = daemon->health, .journal = daemon->journal};
+    struct lookout lookout = {.config = &daemon->config,
+                              .health = daemon->health,
+                              .journal = daemon->journal,
+                              .ring = daemon->ring};
 
     if (bound_ms < SILENT_MIN_MS)
         bound_ms = SILENT_MIN_MS;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lookout.c - what the main thread looks at while alloyd serves, since nobody else would notice it:
- * a certificate that ends, events of a stream that was removed, a thread that hangs.
+ * a certificate that ends, events of a stream that was removed, a thread that hangs; and a ring
+ * that is full, which everybody notices a thousand times a second.
  *
  * Runs on: the main thread.
  * Owns: nothing.
@@ -21,6 +22,7 @@
 /* A certificate ends soon in its last week, or the last fifth of its time where that is less. */
 #define CERTIFICATE_SOON_S (7 * 86400)
 #define CERTIFICATE_SOON_PART 5
+#define FULL_SHARE 32 /* a ring of which no such part is free counts as full still */
 
 static void lookout_format_s(int64_t real_s, char out[TIME_MAX])
 {
@@ -97,6 +99,29 @@ static void lookout_look_at_removed(const struct lookout *lookout)
     }
 }
 
+/* One line when requests begin to be refused because the workers are too slow, and one when no more
+ * are: /readyz tells of that moment alone, and each refused request has no line of its own. */
+static void lookout_look_at_ring(struct lookout *lookout)
+{
+    struct spell *full = &lookout->full;
+    const size_t depth = ring_depth(lookout->ring), capacity = ring_capacity(lookout->ring);
+    /* It stays full also while nobody asks; the margin is that of admission_sheds(). */
+    const bool still = full->on && depth >= capacity - capacity / FULL_SHARE;
+
+    switch (spell_look(full, ring_was_full(lookout->ring) || still, clock_mono_ms())) {
+    case SPELL_NOTHING:
+        return;
+    case SPELL_BEGINS:
+        log_warn("ring is full, requests are refused depth=%zu capacity=%zu suppressed=%" PRIu64,
+                 depth, capacity, full->suppressed);
+        full->suppressed = 0;
+        return;
+    case SPELL_ENDS:
+        log_info("ring has room again depth=%zu capacity=%zu lasted_ms=%" PRIu64, depth, capacity,
+                 full->seen_ms - full->since_ms);
+    }
+}
+
 /* Logs what pulse_look() finds. */
 static void lookout_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
 {
@@ -130,6 +155,7 @@ void lookout_look(struct lookout *lookout)
 {
     lookout_look_at_certificate(lookout);
     lookout_look_at_removed(lookout);
+    lookout_look_at_ring(lookout);
 }
 
 size_t lookout_count_hanging(struct lookout *lookout, uint64_t now_ms, uint64_t bound_ms)

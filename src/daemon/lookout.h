@@ -13,6 +13,8 @@
 #include "alloy/config.h"
 #include "alloy/health.h"
 #include "alloy/journal.h"
+#include "alloy/ring.h"
+#include "alloy/spell.h"
 
 enum lookout_certificate {
     LOOKOUT_CERTIFICATE_GOOD,
@@ -26,16 +28,18 @@ struct lookout {
     const struct config_ref *config;
     struct health *health;
     struct journal *journal;
+    struct ring *ring;
     /* its own; all zero at the beginning */
     const struct tls *certificate; /* that was looked at last, and what was found */
     enum lookout_certificate certificate_state;
+    struct spell full; /* the ring */
 };
 
 /* Writes one line about the certificate in use, if there is one. */
 void lookout_log_certificate(const struct config *config);
 
 /* Tells of what has begun or ended since the last look: a certificate that clients do not believe,
- * events that wait though their stream was removed. */
+ * events that wait though their stream was removed, a ring without room. */
 void lookout_look(struct lookout *lookout);
 
 /* Returns how many threads hang, as pulse_look() does, and tells of them. */

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trouble is told in time, in its own words, and once: in /readyz, in /metrics and in the log."""
 
+import itertools
 import json
+import re
 import signal
 import time
 
@@ -76,6 +78,32 @@ def test_a_full_journal_is_two_lines(make_alloyd, own_clickhouse, mode):
     own_clickhouse.start()
     harness.wait_until(lambda: lines(alloyd, "level=info module=journal", "journal has room again"), "room")
     assert len(lines(alloyd, "journal is full")) == len(lines(alloyd, "journal has room again")) == 1
+
+
+def test_a_full_ring_is_two_lines(make_alloyd, own_redis, clickhouse, table):
+    alloyd = make_alloyd(sections_for(own_redis, clickhouse, table, ring={"capacity": 100},
+                                      redis={"on_failure": "hold"})).start()
+    assert alloyd.post(harness.event("first")).status == 202
+    alloyd.settled()
+    assert not lines(alloyd, "ring is full")
+    own_redis.kill()
+    numbers = itertools.count()
+
+    def refused():
+        return alloyd.post(harness.event(f"more-{next(numbers)}")).status == 503
+
+    harness.wait_until(refused, "503", interval=0)
+    harness.wait_until(lambda: lines(alloyd, "level=warn module=daemon", "ring is full", "capacity=100"), alloyd.log)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:  # many are refused, at last without a look at them
+        refused()
+    time.sleep(3)  # nobody asks
+    assert len(lines(alloyd, "ring is full")) == 1 and not lines(alloyd, "ring has room again")
+    own_redis.start()
+    alloyd.settled()
+    harness.wait_until(lambda: lines(alloyd, "level=info module=daemon", "ring has room again", "capacity=100"), alloyd.log)
+    lasted = int(re.search(r"lasted_ms=(\d+)", lines(alloyd, "ring has room again")[0])[1])
+    assert 5000 < lasted and len(lines(alloyd, "ring is full")) == len(lines(alloyd, "ring has room again")) == 1
 
 
 def test_a_wrong_password_is_told_in_redis_words(make_alloyd, own_redis, clickhouse, table):
