@@ -90,6 +90,7 @@ struct config_stream {
     char *table;
     char *table_text; /* both, for people and as SQL: db.table, in back-quotes where needed */
     char *events;     /* the member whose array holds the events; NULL: none */
+    char *proof;      /* the column that holds the insert's token; NULL: none */
     struct config_id_source ids[CONFIG_ID_SOURCES_MAX];
     size_t id_count;                           /* sources, at least 1 */
     char *key_members[CONFIG_KEY_MEMBERS_MAX]; /* of the body, that may hold a key: names, or JSON

@@ -71,11 +71,14 @@ static inline const char *record_id(const struct record *record)
 }
 
 /*
- * An insert id is a number from journal_next_insert_id() and a bit of the flusher's. ClickHouse
+ * An insert id is a number from journal_next_insert_id() and two bits of the flusher's. ClickHouse
  * does not compare the tokens of async inserts with those of others, so a later life must send an
- * insert again in the same way; sent the other way, its rows would be in the table twice.
+ * insert again in the same way; sent the other way, its rows would be in the table twice. And of
+ * an insert that was sent without a column for its token that column tells nothing later.
  */
 #define INSERT_ID_ASYNC (UINT64_C(1) << 47)
+#define INSERT_ID_PROOF (UINT64_C(1) << 46) /* its rows bear its token: stream.proof */
+#define INSERT_ID_NUMBER (INSERT_ID_PROOF - 1)
 #define INSERT_ID_MASK ((UINT64_C(1) << 48) - 1)
 
 /* The form of an insert id in records: 16 bits of checksum on top. One store writes both. */

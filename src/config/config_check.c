@@ -257,6 +257,25 @@ static void config_check_check_origins(struct config_loader *loader)
     }
 }
 
+/* Nothing but its DEFAULT may fill the column, so inserts leave it out. */
+static void config_check_check_proof(struct config_loader *loader, size_t index)
+{
+    const struct config_stream *stream = &loader->config->streams[index];
+    bool filled = false;
+
+    if (stream->proof == NULL)
+        return;
+    for (size_t i = 0; i < stream->id_count; i++)
+        filled = filled || strcmp(stream->ids[i].name, stream->proof) == 0;
+    for (size_t i = 0; i < stream->column_count; i++)
+        filled = filled || strcmp(stream->columns[i].name, stream->proof) == 0;
+    if (filled)
+        config_problem(loader, loader->streams[index].key_places[STREAM_KEY_PROOF],
+                       "stream.%s.proof = %s: must be a column that nothing but its DEFAULT fills, "
+                       "and neither a field of the id nor column.%s",
+                       stream->name, stream->proof, stream->proof);
+}
+
 static void config_check_check_streams(struct config_loader *loader)
 {
     struct config *config = loader->config;
@@ -266,6 +285,7 @@ static void config_check_check_streams(struct config_loader *loader)
                        "there is no [stream.NAME] section; at least one is needed");
     for (size_t i = 0; i < config->stream_count; i++) {
         config_stream_check(loader, i);
+        config_check_check_proof(loader, i);
     }
 }
 

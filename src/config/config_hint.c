@@ -108,7 +108,7 @@ const char *config_hint_literal(const char *key, const char *value)
         strncmp(key, CONFIG_SETTING_PREFIX, strlen(CONFIG_SETTING_PREFIX)) == 0)
         return NULL;
     /* Names of ClickHouse have quotes of their own, and may hold anything in them. */
-    if (strcmp(key, "table") == 0 && strpbrk(value, "`\"'") != NULL)
+    if ((strcmp(key, "table") == 0 || strcmp(key, "proof") == 0) && strpbrk(value, "`\"'") != NULL)
         return NULL;
     if (len >= 2 && (value[0] == '"' || value[0] == '\'') && value[len - 1] == value[0])
         return "the quotes would be part of the value: leave them out";

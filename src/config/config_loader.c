@@ -56,9 +56,9 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
 };
 
 const char *const config_stream_keys[STREAM_KEY_COUNT] = {
-    "preset",     "path",       "table",          "events",          "id",
-    "missing_id", "key_member", "partial",        "schema",          "on_unknown",
-    "on_missing", "answer",     "answer_verbose", "column_conflict", "ttl"};
+    "preset",  "path",   "table",      "events",     "id",     "missing_id",     "key_member",
+    "partial", "schema", "on_unknown", "on_missing", "answer", "answer_verbose", "column_conflict",
+    "proof",   "ttl"};
 
 static void *config_field_of(const struct config *config, const struct config_key *key)
 {

@@ -98,6 +98,10 @@ static const struct stream_row stream_rows[STREAM_KEY_COUNT] = {
                  "own (event).",
          .default_text = "refuse",
          .words = "refuse,event"},
+    [STREAM_KEY_PROOF] =
+        {.help = "The table's column that holds the insert's token, by which alloyd asks whether "
+                 "an insert is there: String DEFAULT getSetting('insert_deduplication_token').",
+         .default_text = ""},
     [STREAM_KEY_TTL] = {.help = "How long Redis remembers an id of this stream. Default: "
                                 "redis.ttl."},
 };

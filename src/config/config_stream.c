@@ -188,6 +188,21 @@ static void config_stream_read_table(const struct given *given)
     given->stream->table_text = config_copy(given->loader, text, strlen(text));
 }
 
+static void config_stream_read_proof(const struct given *given)
+{
+    char name[CONFIG_NAME_MAX + 1];
+    const char *why = NULL, *end;
+
+    if (given->text == NULL || *given->text == '\0')
+        return;
+    end = config_name_read(given->text, "", name, &why);
+    if (end == NULL || *end != '\0')
+        config_stream_problem(given, ": must be a column's name%s%s", why != NULL ? ": " : "",
+                              why != NULL ? why : "");
+    else
+        given->stream->proof = config_copy(given->loader, name, strlen(name));
+}
+
 /* ---- id ---- */
 
 /* The header's name behind a prefix, in lower case; NULL: out of memory, or it is no name, which
@@ -586,6 +601,8 @@ void config_stream_check(struct config_loader *loader, size_t index)
     given = config_stream_given(loader, index, preset, STREAM_KEY_COLUMN_CONFLICT);
     stream->column_yields = config_stream_read_word(&given, conflicts, 2, 0) == 1;
     config_stream_read_columns(loader, index, preset);
+    given = config_stream_given(loader, index, preset, STREAM_KEY_PROOF);
+    config_stream_read_proof(&given);
     if (stream->ttl_ms == 0)
         stream->ttl_ms = loader->config->redis_ttl_ms;
 }
@@ -602,6 +619,7 @@ void config_stream_fini(struct config_stream *stream)
     free(stream->table);
     free(stream->table_text);
     free(stream->events);
+    free(stream->proof);
     for (size_t i = 0; i < stream->id_count; i++)
         free(stream->ids[i].name);
     for (size_t i = 0; i < stream->key_member_count; i++)
@@ -683,7 +701,7 @@ static void config_stream_put_line(FILE *out, const char *key, const char *text)
 
 void config_stream_dump(const struct config_stream *stream, FILE *out)
 {
-    char text[FORMATTED_MAX], name[CONFIG_NAME_TEXT_MAX + 1];
+    char text[FORMATTED_MAX], name[CONFIG_NAME_TEXT_MAX + 1] = "";
 
     fprintf(out, "\n[stream.%s]\n", stream->name);
     if (stream->preset != NULL)
@@ -705,6 +723,9 @@ void config_stream_dump(const struct config_stream *stream, FILE *out)
     config_stream_put_line(out, "answer", text);
     config_stream_put_line(out, "answer_verbose",
                            stream->answer_verbose != NULL ? stream->answer_verbose : "");
+    if (stream->proof != NULL)
+        config_name_append(name, stream->proof);
+    config_stream_put_line(out, "proof", name);
     for (size_t i = 0; i < stream->column_count; i++) {
         name[0] = '\0';
         config_name_append(name, stream->columns[i].name);
@@ -741,6 +762,21 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
         config_stream_format_paths, config_stream_format_ids, config_stream_format_answer,
         config_stream_format_key_members};
     static const char *const keys[] = {"path", "id", "answer", "key_member"};
+    const struct {
+        const char *key, *a, *b;
+    } texts[] = {{"preset", a->preset, b->preset},
+                 {"events", a->events, b->events},
+                 {"proof", a->proof, b->proof},
+                 {"answer_verbose", a->answer_verbose, b->answer_verbose}};
+    const struct {
+        const char *key;
+        int a, b;
+    } words[] = {{"missing_id", a->missing_id, b->missing_id},
+                 {"partial", a->partial, b->partial},
+                 {"schema", a->schema, b->schema},
+                 {"on_unknown", a->refuse_unknown, b->refuse_unknown},
+                 {"on_missing", a->refuse_missing, b->refuse_missing},
+                 {"column_conflict", a->column_yields, b->column_yields}};
     char one[FORMATTED_MAX], other[FORMATTED_MAX];
 
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
@@ -751,26 +787,14 @@ void config_stream_compare(const struct config_stream *a, const struct config_st
         if (i == 0 && strcmp(a->table_text, b->table_text) != 0)
             changed(arg, "table", false);
     }
-    if (!config_stream_same_text(a->preset, b->preset))
-        changed(arg, "preset", false);
-    if (!config_stream_same_text(a->events, b->events))
-        changed(arg, "events", false);
-    if (!config_stream_same_text(a->answer_verbose, b->answer_verbose))
-        changed(arg, "answer_verbose", false);
-    if (a->missing_id != b->missing_id)
-        changed(arg, "missing_id", false);
-    if (a->partial != b->partial)
-        changed(arg, "partial", false);
-    if (a->schema != b->schema)
-        changed(arg, "schema", false);
-    if (a->refuse_unknown != b->refuse_unknown)
-        changed(arg, "on_unknown", false);
-    if (a->refuse_missing != b->refuse_missing)
-        changed(arg, "on_missing", false);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        if (!config_stream_same_text(texts[i].a, texts[i].b))
+            changed(arg, texts[i].key, false);
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (words[i].a != words[i].b)
+            changed(arg, words[i].key, false);
     if (!config_stream_same_columns(a, b))
         changed(arg, "column", false);
-    if (a->column_yields != b->column_yields)
-        changed(arg, "column_conflict", false);
     if (a->ttl_ms != b->ttl_ms)
         changed(arg, "ttl", false);
 }

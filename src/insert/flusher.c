@@ -55,6 +55,8 @@ static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
     if (form)
         transfer_wrap(transfer, flusher->form_head, flusher->form_tail);
     transfer->kind = posting->kind;
+    transfer->once =
+        posting->kind == TRANSFER_INSERT && (posting->insert->id & INSERT_ID_PROOF) != 0;
     transfer->stream = (uint16_t)stream;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
@@ -104,7 +106,7 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
             flusher_ask_hurry(lane);
         if (lost)
             flusher_ask_anew(flusher, lane);
-        else if (lane->insert_columns != NULL && transfer->answer.status != 200)
+        else if ((lane->insert_columns != NULL || lane->proof) && transfer->answer.status != 200)
             lane->probe_at_ms = 0; /* one of them may have gone */
         break;
     case TRANSFER_TABLE:
@@ -113,7 +115,10 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
         flusher_act_review(flusher, lane);
         break;
     case TRANSFER_TRACE:
+    case TRANSFER_COUNT:
     case TRANSFER_ROWS:
+        if (answered)
+            lane->answers = true;
         flusher_verify_answered(flusher, transfer);
         break;
     }
@@ -202,8 +207,10 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
     if (insert->stamped)
         return 0;
     if (insert->id == 0) {
-        insert->id =
-            journal_next_insert_id(flusher->parts.journal) | (insert->async ? INSERT_ID_ASYNC : 0);
+        insert->id = journal_next_insert_id(flusher->parts.journal) |
+                     (insert->async                          ? INSERT_ID_ASYNC
+                      : flusher->lanes[insert->stream].proof ? INSERT_ID_PROOF
+                                                             : 0);
         insert_move(insert, INSERT_FROZEN);
     }
     KILL_POINT("insert_drawn");
@@ -219,12 +226,20 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
     return 0;
 }
 
+static bool flusher_same_table(const struct config_stream *a, const struct config_stream *b)
+{
+    return strcmp(a->table_text, b->table_text) == 0 &&
+           strcmp(a->proof != NULL ? a->proof : "", b->proof != NULL ? b->proof : "") == 0;
+}
+
 static void flusher_send(struct flusher *flusher, struct insert *insert)
 {
     const struct config *config = flusher_config(flusher);
     struct lane *lane = &flusher->lanes[insert->stream];
     struct insert_request request;
 
+    if (flusher_verify_first(flusher, lane, insert))
+        return;
     if (flusher_freeze(flusher, insert) != 0) {
         flusher_act_unsent(flusher, insert);
         return;
@@ -239,6 +254,9 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         .ignore_views = insert->ignore_views,
         .unhurried = insert->unhurried,
         .columns = lane->insert_columns,
+        .proof = lane->proof && flusher_same_table(insert->to, flusher_stream(flusher, lane))
+                     ? insert->to->proof
+                     : NULL,
     };
     if (flusher_post(
             flusher, insert->stream,
@@ -250,6 +268,7 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
         return;
     }
     insert_move(insert, INSERT_SENT);
+    insert->asked = false;
     flusher_tell_sent(flusher, insert);
     if (insert->sent_ns == 0)
         insert->sent_ns = (int64_t)clock_mono_ns();
@@ -512,7 +531,7 @@ static void flusher_follow(struct flusher *flusher)
     flusher->followed = config;
     flusher_add_lanes(flusher);
     for (size_t i = 0; i < before->stream_count; i++)
-        if (!same || strcmp(before->streams[i].table_text, config->streams[i].table_text) != 0)
+        if (!same || !flusher_same_table(&before->streams[i], &config->streams[i]))
             flusher_ask_renewed(flusher, &flusher->lanes[i]);
 }
 

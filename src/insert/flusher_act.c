@@ -201,12 +201,32 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
     }
     insert_settle(insert, true);
     if (flusher_act_may_be_lost(lane, insert)) {
+        insert->acknowledged = true;
         insert_move(insert, INSERT_UNVERIFIED);
         insert_list_push_back(&lane->verify.waiting, insert);
     } else {
         flusher_act_finish(flusher, insert);
     }
     flusher_act_review(flusher, lane);
+}
+
+void flusher_act_found(struct flusher *flusher, struct insert *insert)
+{
+    struct lane *lane = &flusher->lanes[insert->stream];
+
+    METRIC_ADD(flusher->counters, clickhouse_proven_inserts, 1);
+    flusher_act_settle_slow(lane, insert);
+    lane_judged(lane);
+    flusher_tell_found(flusher, lane, insert);
+    flusher_act_finish(flusher, insert);
+    flusher_act_review(flusher, lane);
+}
+
+void flusher_act_resume(struct flusher *flusher, struct insert *insert)
+{
+    insert->asked = true;
+    insert->due_ms = 0;
+    flusher_act_queue(&flusher->lanes[insert->stream], insert, true);
 }
 
 /* An insert ran out of time: gives it more, beside the lane, and makes new inserts smaller. */

@@ -21,6 +21,10 @@ void flusher_act_bury(struct flusher *flusher, struct lane *lane);
 void flusher_act_bury_all(struct flusher *flusher, struct lane *lane);
 /* Ends an insert that is in ClickHouse. */
 void flusher_act_finish(struct flusher *flusher, struct insert *insert);
+/* The table has an insert that was never acknowledged: ends it. */
+void flusher_act_found(struct flusher *flusher, struct insert *insert);
+/* The table lacks an insert in doubt, or does not tell: takes it, PUT_OFF, and sends it again. */
+void flusher_act_resume(struct flusher *flusher, struct insert *insert);
 /* Ends the stay of inserted records in Alloy, and counts them. */
 void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record *const *records,
                           size_t n);

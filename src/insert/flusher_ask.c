@@ -24,6 +24,7 @@
 #include "alloy/clock.h"
 #include "flusher_tell.h"
 #include "insert_request.h"
+#include "proof.h"
 
 #define PROBE_INTERVAL_MS 30000
 #define COLUMNS_INTERVAL_MS 5000 /* while a finding about columns is told */
@@ -82,7 +83,7 @@ void flusher_ask_renewed(struct flusher *flusher, struct lane *lane)
     flusher_ask_publish(flusher, lane, NULL, 0);
     free(lane->insert_columns);
     lane->insert_columns = NULL;
-    lane->columns_asked = false;
+    lane->columns_asked = lane->proof = false;
     flusher_ask_hurry(lane);
     flusher_ask_anew(flusher, lane);
 }
@@ -184,7 +185,8 @@ static void flusher_ask_decide(struct flusher *flusher, struct lane *lane, const
     const bool exists = !lane->facts_read || lane->facts.table_exists;
 
     lane->async =
-        mode == CONFIG_ASYNC_ON || (mode == CONFIG_ASYNC_AUTO && exists && unsafe == NULL);
+        mode == CONFIG_ASYNC_ON || (mode == CONFIG_ASYNC_AUTO && exists && unsafe == NULL &&
+                                    flusher_stream(flusher, lane)->proof == NULL);
     lane->facts_known = true;
     lane->fresh_from_ms = 0;
     lane_visit(lane, flusher_ask_visit, NULL);
@@ -295,7 +297,9 @@ static void flusher_ask_use(struct flusher *flusher, struct lane *lane, struct s
 
     if (columns != NULL && hash == lane->schema_hash)
         return;
-    flusher_ask_name(lane, columns != NULL ? insert_request_columns(columns) : NULL);
+    flusher_ask_name(lane, columns != NULL
+                               ? insert_request_columns(columns, lane->proof ? of->proof : NULL)
+                               : NULL);
     if (columns != NULL && of->schema != CONFIG_SCHEMA_OFF)
         schema = flusher_ask_compile(of, columns);
     flusher_ask_publish(flusher, lane, schema, schema != NULL ? hash : 0);
@@ -319,6 +323,29 @@ static void flusher_ask_compare(struct flusher *flusher, struct lane *lane,
         lane->probe_at_ms = clock_mono_ms() + COLUMNS_INTERVAL_MS;
 }
 
+/* Whether rows of new inserts will bear their token. columns NULL: nothing is known of them. */
+static void flusher_ask_prove(struct flusher *flusher, struct lane *lane,
+                              const struct table_columns *columns)
+{
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    const bool before = lane->proof;
+    const bool async = flusher_config(flusher)->clickhouse_async_insert == CONFIG_ASYNC_ON;
+    struct table_facts facts = {.engine = "MergeTree"};
+    char text[PROOF_TEXT_MAX] = "";
+
+    if (lane->facts_read)
+        facts = lane->facts;
+    lane->proof = of->proof != NULL && proof_tells(of, &facts, columns, async, text);
+    flusher_tell_finding(flusher, lane, "proof", text[0] != '\0' ? text : NULL,
+                         strcmp(lane->proof_told, text) != 0);
+    snprintf(lane->proof_told, sizeof(lane->proof_told), "%s", text);
+    if (!before || lane->proof)
+        return;
+    /* Inserts that leave out a column which is gone were refused for that. */
+    lane->retry_at_ms = 0;
+    lane_visit(lane, flusher_ask_visit_all, NULL);
+}
+
 /* The answer about the columns, or none, is there. */
 static void flusher_ask_columns_answered(struct flusher *flusher, struct lane *lane,
                                          const struct transfer *transfer)
@@ -326,6 +353,8 @@ static void flusher_ask_columns_answered(struct flusher *flusher, struct lane *l
     const bool answered = transfer_is_answered(transfer);
     struct table_columns *columns = answered ? table_columns_read(transfer->answer.body) : NULL;
 
+    if (!transfer->answer.transport_failed)
+        flusher_ask_prove(flusher, lane, columns);
     flusher_ask_use(flusher, lane, transfer->answer.body, columns);
     if (answered && lane->sample != NULL)
         flusher_ask_compare(flusher, lane, columns);
@@ -370,6 +399,7 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
      */
     lane->facts_read = false;
     lane->columns_asked = true;
+    flusher_ask_prove(flusher, lane, NULL);
     flusher_ask_publish(flusher, lane, NULL, 0);
     flusher_tell_finding(flusher, lane, "columns", NULL, false);
     lane_compared(lane, false);

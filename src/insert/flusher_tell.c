@@ -362,6 +362,23 @@ void flusher_tell_view(struct flusher *flusher, struct lane *lane, const struct 
                   of->name, of->table_text, insert->code, insert->count, held);
 }
 
+void flusher_tell_found(struct flusher *flusher, struct lane *lane, const struct insert *insert)
+{
+    const struct config_stream *of = flusher_stream(flusher, lane);
+    const bool views = lane->facts_read && lane->facts.table_exists && lane->facts.has_views;
+    uint64_t held;
+
+    log_debug("insert in doubt is there stream=%s insert=%" PRIu64 " rows=%zu", of->name,
+              insert->id & INSERT_ID_NUMBER, insert->count);
+    if (views && log_limit_pass(&lane->found_limit, clock_mono_ms(), LOG_INTERVAL_MS, &held))
+        log_warn("an insert in doubt is in the table, and whether its views have it nobody knows "
+                 "stream=%s table=%s rows=%zu suppressed=%" PRIu64,
+                 of->name, of->table_text, insert->count, held);
+    if (insert->ignore_views && insert->view_blamed)
+        flusher_tell_view(flusher, lane, insert);
+    flusher_tell_success(flusher, lane);
+}
+
 void flusher_tell_success(struct flusher *flusher, struct lane *lane)
 {
     char key[HEALTH_KEY_MAX];
@@ -448,7 +465,7 @@ void flusher_tell_sent(const struct flusher *flusher, const struct insert *inser
 {
     log_debug("insert sent stream=%s insert=%" PRIu64 " rows=%zu bytes=%" PRIu64
               " async=%s aside=%s",
-              flusher_config(flusher)->streams[insert->stream].name, insert->id & ~INSERT_ID_ASYNC,
+              flusher_config(flusher)->streams[insert->stream].name, insert->id & INSERT_ID_NUMBER,
               insert->count, (uint64_t)insert->bytes, insert->async ? "yes" : "no",
               insert->aside ? "yes" : "no");
 }
@@ -460,7 +477,7 @@ void flusher_tell_answer(const struct flusher *flusher, const struct transfer *t
 
     log_debug("insert answered stream=%s insert=%" PRIu64 " rows=%zu status=%ld code=%d class=%s "
               "took_ms=%.1f",
-              flusher_config(flusher)->streams[insert->stream].name, insert->id & ~INSERT_ID_ASYNC,
+              flusher_config(flusher)->streams[insert->stream].name, insert->id & INSERT_ID_NUMBER,
               insert->count, transfer->answer.status, reading->code,
               insert_class_name(reading->class),
               (double)(clock_mono_ns() - transfer->started_ns) / CLOCK_NS_PER_MS);

@@ -36,6 +36,8 @@ void flusher_tell_counts(struct flusher *flusher, uint64_t now);
 void flusher_tell_kept(struct flusher *flusher, struct lane *lane);
 /* The table has taken, without its views, an insert that was refused with them. */
 void flusher_tell_view(struct flusher *flusher, struct lane *lane, const struct insert *insert);
+/* An insert in doubt was found in the table. */
+void flusher_tell_found(struct flusher *flusher, struct lane *lane, const struct insert *insert);
 /* An insert has gone in. */
 void flusher_tell_success(struct flusher *flusher, struct lane *lane);
 /* Reports one thing about a table that an operator should know (reason clickhouse.NAME.<what>);

@@ -9,6 +9,9 @@
 
 #include "flusher_private.h"
 
+/* Whether the table has to be asked for an insert that is due before it is sent again; then takes
+ * it. */
+bool flusher_verify_first(struct flusher *flusher, struct lane *lane, struct insert *insert);
 /* Fills posting with the next question, url owned, insert taken out of the lane; false: none is
  * due. */
 bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t now,

@@ -26,15 +26,15 @@
 /* The states that may follow each state. */
 static const unsigned insert_moves[] = {
     [INSERT_GATHERED] = STATE(INSERT_FROZEN) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
-    [INSERT_FROZEN] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
+    [INSERT_FROZEN] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF) | STATE(INSERT_UNVERIFIED),
     [INSERT_SENT] = STATE(INSERT_PUT_OFF) | STATE(INSERT_REFUSED) | STATE(INSERT_UNVERIFIED) |
                     STATE(INSERT_ENDED),
-    [INSERT_PUT_OFF] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF),
+    [INSERT_PUT_OFF] = STATE(INSERT_SENT) | STATE(INSERT_PUT_OFF) | STATE(INSERT_UNVERIFIED),
     [INSERT_REFUSED] =
         STATE(INSERT_SENT) | STATE(INSERT_KEPT) | STATE(INSERT_BURYING) | STATE(INSERT_ENDED),
     [INSERT_KEPT] = STATE(INSERT_REFUSED) | STATE(INSERT_BURYING),
     [INSERT_BURYING] = STATE(INSERT_ENDED),
-    [INSERT_UNVERIFIED] = STATE(INSERT_GATHERED) | STATE(INSERT_ENDED),
+    [INSERT_UNVERIFIED] = STATE(INSERT_GATHERED) | STATE(INSERT_PUT_OFF) | STATE(INSERT_ENDED),
     [INSERT_ENDED] = 0,
 };
 
@@ -213,13 +213,26 @@ size_t insert_order_marked(struct insert *insert, const char *bits)
     return insert_order_where(insert, insert_is_marked, (void *)bits);
 }
 
-void insert_renew(struct insert *insert, size_t first)
+static void insert_take_first(struct insert *insert, size_t first)
 {
     ALLOY_ASSERT(insert->state == INSERT_UNVERIFIED && first < insert->count);
     for (size_t i = 0; i < first; i++)
         insert->bytes -= insert_records(insert)[i]->body_length;
     insert->begin += first;
     insert->count -= first;
+}
+
+void insert_trim(struct insert *insert, size_t first)
+{
+    insert_take_first(insert, first);
+    insert->partial = true;
+    insert_move(insert, INSERT_PUT_OFF);
+}
+
+void insert_renew(struct insert *insert, size_t first)
+{
+    insert_take_first(insert, first);
+    insert->acknowledged = insert->asked = insert->partial = false;
     insert->id = 0;
     insert->sent_ns = 0;
     insert->stamped = insert->doubt = insert->aside = false;

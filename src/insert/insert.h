@@ -17,7 +17,7 @@
 
 /*
  *        +----------------- UNVERIFIED --> ENDED         in ClickHouse
- *        v                      ^
+ *        v                      ^  (from and to PUT_OFF too, and from FROZEN)
  *     GATHERED --> FROZEN --> SENT --> ENDED             in ClickHouse
  *        |            |      ^  |  \
  *        |            v      |  v   v
@@ -28,8 +28,9 @@
  *        |                          |
  *        +------------------------> BURYING --> ENDED    its rows are with the burial
  *
- * PUT_OFF goes again as it is, under its token. UNVERIFIED is acknowledged, and what lets it go
- * under another token is that its rows are not in the table. Of what is REFUSED, KEPT or BURYING
+ * PUT_OFF goes again as it is, under its token. UNVERIFIED may be in the table, which is asked:
+ * before it goes again, or, once it is acknowledged, before it counts as done; then what lets it go
+ * under another token is that its rows are not there. Of what is REFUSED, KEPT or BURYING
  * nothing is in the table either: that is what lets its rows go under other tokens, or to the dead
  * letters.
  */
@@ -41,8 +42,7 @@ enum insert_state {
     INSERT_REFUSED,    /* definitely, and by the table itself */
     INSERT_KEPT,       /* refused; waits for proof that its rows are at fault, or for a human */
     INSERT_BURYING,    /* refused for good */
-    INSERT_UNVERIFIED, /* acknowledged, but for its token perhaps: the table is asked for its rows
-                        */
+    INSERT_UNVERIFIED, /* in doubt, or acknowledged for its token perhaps: the table is asked */
     INSERT_ENDED,
 };
 
@@ -69,8 +69,11 @@ struct insert {
     /* Where it was sent last: in doubt, it goes there again though the stream has moved. NULL: not
      * sent in this life */
     const struct config_stream *to;
-    bool stamped; /* id is in every record */
-    bool doubt;   /* may be in ClickHouse already: keeps its rows and token */
+    bool stamped;      /* id is in every record */
+    bool doubt;        /* may be in ClickHouse already: keeps its rows and token */
+    bool acknowledged; /* UNVERIFIED: it is, though perhaps for its token alone */
+    bool asked;        /* since its last try the table was asked for its token */
+    bool partial;      /* other rows may bear its token too */
     /* how it is sent */
     bool async; /* fixed with the id: ClickHouse keeps tokens of async inserts and others apart */
     bool alone; /* sent again in a way that the server cannot join with others' inserts */
@@ -166,6 +169,8 @@ size_t insert_order_marked(struct insert *insert, const char *bits);
 /* Of an UNVERIFIED insert all but the first so many rows are missing in the table: takes these out
  * of it, at least one is left, and makes it GATHERED. */
 void insert_renew(struct insert *insert, size_t first);
+/* The same of one that is not acknowledged: what is left of it goes again under its token. */
+void insert_trim(struct insert *insert, size_t first);
 /* The shape of the event in a record, never 0. */
 uint64_t insert_row_shape(const struct record *record);
 

@@ -125,7 +125,12 @@ static char *insert_request_finish(FILE *out, char **text)
     return *text;
 }
 
-char *insert_request_columns(const struct table_columns *columns)
+void insert_request_token(char out[INSERT_TOKEN_MAX], uint64_t instance_id, uint64_t insert_id)
+{
+    snprintf(out, INSERT_TOKEN_MAX, "%016" PRIx64 "%016" PRIx64, instance_id, insert_id);
+}
+
+char *insert_request_columns(const struct table_columns *columns, const char *proof)
 {
     char *text = NULL;
     size_t len = 0;
@@ -138,7 +143,8 @@ char *insert_request_columns(const struct table_columns *columns)
     if (out == NULL)
         return NULL;
     for (size_t i = 0; i < columns->count; i++) {
-        if (columns->columns[i].kind == TABLE_COLUMN_NOT_INSERTED)
+        if (columns->columns[i].kind == TABLE_COLUMN_NOT_INSERTED ||
+            (proof != NULL && strcmp(columns->columns[i].name, proof) == 0))
             continue;
         if (!first)
             insert_request_put_encoded(out, ", ");
@@ -163,7 +169,7 @@ const char *insert_request_password(const struct config *config)
 char *insert_request_url(const struct config *config, const struct config_stream *stream,
                          const struct insert_request *request)
 {
-    char *text = NULL;
+    char *text = NULL, token[INSERT_TOKEN_MAX];
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
 
@@ -178,10 +184,14 @@ char *insert_request_url(const struct config *config, const struct config_stream
         insert_request_put_encoded(out, " (");
         fputs(request->columns, out);
         insert_request_put_encoded(out, ")");
+    } else if (request->proof != NULL) {
+        insert_request_put_encoded(out, " (* EXCEPT(");
+        insert_request_put_quoted(out, '`', request->proof);
+        insert_request_put_encoded(out, "))");
     }
     insert_request_put_encoded(out, " FORMAT JSONEachRow");
-    fprintf(out, "&insert_deduplication_token=%016" PRIx64 "%016" PRIx64, request->instance_id,
-            request->insert_id);
+    insert_request_token(token, request->instance_id, request->insert_id);
+    insert_request_put_setting(out, "insert_deduplication_token", token);
     for (size_t i = 0; i < ARRAY_LEN(fixed_settings); i++)
         insert_request_put_setting(out, fixed_settings[i].name, fixed_settings[i].value);
     insert_request_put_setting(out, "async_insert", request->async ? "1" : "0");
@@ -201,6 +211,8 @@ char *insert_request_url(const struct config *config, const struct config_stream
     /* Last, so that they win: of two settings with one name ClickHouse takes the later. */
     for (size_t i = 0; i < config->setting_count; i++)
         insert_request_put_setting(out, config->settings[i].name, config->settings[i].value);
+    if (request->proof != NULL)
+        insert_request_put_setting(out, "input_format_defaults_for_omitted_fields", "1");
     if (request->unhurried) {
         insert_request_put_setting(out, "max_execution_time", "0");
         insert_request_put_setting(out, "min_execution_speed", "0");
@@ -274,7 +286,17 @@ char *insert_request_columns_url(const struct config *config, const struct confi
              "system.settings WHERE name = 'input_format_import_nested_json'), ' ', (SELECT "
              "arrayStringConcat(groupArray(concat(name, '=', value)), ' ') FROM system.settings "
              "WHERE name = '" TIME_SETTING "' OR (changed AND name LIKE '" JSON_SETTINGS "%'))), "
-             "''), name, substring(type, 1, 16384), default_kind FROM system.columns WHERE ");
+             "''), name, substring(type, 1, 16384), ");
+    if (stream->proof != NULL) {
+        insert_request_put_encoded(out, "if(name = ");
+        insert_request_put_quoted(out, '\'', stream->proof);
+        insert_request_put_encoded(
+            out, ", concat(default_kind, ' ', substring(default_expression, 1, 1024)), "
+                 "default_kind)");
+    } else {
+        insert_request_put_encoded(out, "default_kind");
+    }
+    insert_request_put_encoded(out, " FROM system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
     insert_request_put_encoded(out, " ORDER BY position LIMIT 1000 FORMAT TabSeparated");
     insert_request_put_setting(out, "wait_end_of_query", "1");
@@ -287,7 +309,7 @@ char *insert_request_columns_url(const struct config *config, const struct confi
 }
 
 char *insert_request_trace_url(const struct config *config, const struct config_stream *stream,
-                               uint64_t age_s)
+                               uint64_t age_s, const char *token)
 {
     char *text = NULL;
     size_t len = 0;
@@ -312,7 +334,20 @@ char *insert_request_trace_url(const struct config *config, const struct config_
             insert_request_put_encoded(out, ", ");
         insert_request_put_quoted(out, '\'', stream->ids[i].name);
     }
-    insert_request_put_encoded(out, ")) FORMAT JSONCompactEachRow");
+    if (token != NULL) {
+        insert_request_put_encoded(out, ", ");
+        insert_request_put_quoted(out, '\'', stream->proof);
+        insert_request_put_encoded(out, ")), (SELECT count() FROM system.processes WHERE "
+                                        "Settings['insert_deduplication_token'] = ");
+        insert_request_put_quoted(out, '\'', token);
+        insert_request_put_encoded(out, "), (SELECT count() FROM system.replicas WHERE ");
+        insert_request_put_where(out, stream, "table");
+        insert_request_put_encoded(out, " AND (is_session_expired OR inserts_in_queue > 0 OR "
+                                        "log_pointer <= log_max_index)");
+    } else {
+        insert_request_put_encoded(out, ")");
+    }
+    insert_request_put_encoded(out, ") FORMAT JSONCompactEachRow");
     insert_request_put_setting(out, "wait_end_of_query", "1");
     return insert_request_finish(out, &text);
 }
@@ -344,8 +379,39 @@ static void insert_request_put_young(FILE *out, const struct config_stream *stre
     insert_request_put_encoded(out, "))");
 }
 
+/* Writes " AND `proof` = 'token'". */
+static void insert_request_put_proof(FILE *out, const struct config_stream *stream,
+                                     const char *token)
+{
+    insert_request_put_encoded(out, " AND ");
+    insert_request_put_quoted(out, '`', stream->proof);
+    insert_request_put_encoded(out, " = ");
+    insert_request_put_quoted(out, '\'', token);
+}
+
+char *insert_request_count_url(const struct config *config, const struct config_stream *stream,
+                               uint64_t since_s, const char *token)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    insert_request_put_base(out, config);
+    insert_request_put_encoded(out, "SELECT (SELECT count() FROM ");
+    insert_request_put_young(out, stream, since_s);
+    insert_request_put_encoded(out, "), (SELECT count() FROM ");
+    insert_request_put_young(out, stream, since_s);
+    insert_request_put_proof(out, stream, token);
+    insert_request_put_encoded(out, ") FORMAT JSONCompactEachRow");
+    insert_request_put_setting(out, "cancel_http_readonly_queries_on_client_close", "1");
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    return insert_request_finish(out, &text);
+}
+
 char *insert_request_rows_url(const struct config *config, const struct config_stream *stream,
-                              uint64_t since_s, const char *structure)
+                              uint64_t since_s, const char *structure, const char *token)
 {
     char *text = NULL;
     size_t len = 0;
@@ -364,6 +430,8 @@ char *insert_request_rows_url(const struct config *config, const struct config_s
     insert_request_put_ids(out, stream);
     insert_request_put_encoded(out, " FROM ");
     insert_request_put_young(out, stream, since_s);
+    if (token != NULL)
+        insert_request_put_proof(out, stream, token);
     insert_request_put_encoded(out, " AND (");
     insert_request_put_ids(out, stream);
     insert_request_put_encoded(out, ") IN (SELECT ");

@@ -25,7 +25,13 @@ struct insert_request {
     bool unhurried;    /* the server sets it no time limit */
     /* The columns that the insert names, as insert_request_columns() gives them; NULL: none. */
     const char *columns;
+    /* The column that no event may fill, but its DEFAULT, with the token; NULL: none. */
+    const char *proof;
 };
+
+/* What ClickHouse knows an insert by: instance id and insert id in hexadecimal. */
+#define INSERT_TOKEN_MAX 33
+void insert_request_token(char out[INSERT_TOKEN_MAX], uint64_t instance_id, uint64_t insert_id);
 
 /*
  * URL of an insert into the stream's table: query INSERT INTO `db`.`table` FORMAT JSONEachRow, the
@@ -47,37 +53,46 @@ char *insert_request_table_url(const struct config *config, const struct config_
 /*
  * URL that asks for the table's columns, at most TABLE_COLUMNS_MAX, as TabSeparated rows: position
  * from 1, what the answer is about (in the first row: number of columns, and the settings that say
- * which column a field meets and what values are taken for), name, type, default_kind. No rows:
- * there is no table, or the user may not see it. Read by table_columns_read(). Returns owned
- * (free()); NULL: out of memory.
+ * which column a field meets and what values are taken for), name, type, default_kind (of
+ * stream.proof with a space and the expression behind it). No rows: there is no table, or the user
+ * may not see it. Read by table_columns_read(). Returns owned (free()); NULL: out of memory.
  */
 char *insert_request_columns_url(const struct config *config, const struct config_stream *stream);
 
 /* The columns that an insert has to name, since ClickHouse drops what events give for EPHEMERAL
- * ones else; percent-encoded. Returns owned (free()); NULL: there is no such column, not all
- * columns are known, or out of memory. */
-char *insert_request_columns(const struct table_columns *columns);
+ * ones else, but for the column proof (NULL: none); percent-encoded. Returns owned (free()); NULL:
+ * there is no such column, not all columns are known, or out of memory. */
+char *insert_request_columns(const struct table_columns *columns, const char *proof);
 
 /*
  * URL that asks how the table stands since a time age_s ago, by the server's clock, as one row of
  * JSONCompactEachRow: seconds since the server was started; that time, seconds since 1970; the rows
  * of the table's parts that are as young; the engines of tables of this name; and name, type and
- * default_kind of those columns that are named like the stream's id fields. Read by
+ * default_kind of those columns that are named like the stream's id fields. With a token (NULL:
+ * without) the column stream.proof is among these, and behind them are how many inserts with that
+ * token are under way, and how many replicas of the table here are behind the others. Read by
  * verify_answer_trace(). Returns owned (free()); NULL: out of memory.
  */
 char *insert_request_trace_url(const struct config *config, const struct config_stream *stream,
-                               uint64_t age_s);
+                               uint64_t age_s, const char *token);
+/*
+ * URL that asks for all rows of the table's parts that were written since since_s that we may see,
+ * and for those of them that have the token in the column stream.proof, as one row of
+ * JSONCompactEachRow. Read by verify_answer_count(). Returns owned (free()); NULL: out of memory.
+ */
+char *insert_request_count_url(const struct config *config, const struct config_stream *stream,
+                               uint64_t since_s, const char *token);
 /*
  * URL that asks which of the rows that are posted with it, as the file INSERT_REQUEST_ROWS of a
  * form, are in the table's parts that were written since since_s (not in any that is older), as one
  * row of JSONCompactEachRow: all rows of those parts that we may see; different ids that were
- * posted; and a text of one character for each row posted, '1' where its id is there. structure:
- * names and types of the id fields. Read by verify_answer_rows(). Returns owned (free()); NULL: out
- * of memory.
+ * posted; and a text of one character for each row posted, '1' where its id is there, with token
+ * (NULL: with any or none) in the column stream.proof. structure: names and types of the id fields.
+ * Read by verify_answer_rows(). Returns owned (free()); NULL: out of memory.
  */
 #define INSERT_REQUEST_ROWS "alloy_rows"
 char *insert_request_rows_url(const struct config *config, const struct config_stream *stream,
-                              uint64_t since_s, const char *structure);
+                              uint64_t since_s, const char *structure, const char *token);
 
 /* URL of any query, with settings. Returns owned (free()); NULL: out of memory. */
 char *insert_request_query_url(const struct config *config, const char *query,

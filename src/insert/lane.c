@@ -187,7 +187,7 @@ static struct insert *lane_build(struct lane *lane, size_t rows_max)
         insert->async = (insert->id & INSERT_ID_ASYNC) != 0;
         insert->stamped = true;
         insert_move(insert, INSERT_FROZEN);
-        insert->doubt = true;
+        insert->doubt = insert->partial = true;
         insert->sent_ns = lane_sent_ns(lane->batches);
         whole = 1;
     }

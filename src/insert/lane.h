@@ -50,7 +50,8 @@ struct lane_verify {
     struct insert_list waiting; /* UNVERIFIED */
     bool asking;
     /* of the first of them */
-    bool traced; /* trace holds an answer, and the rows are to be asked for */
+    bool traced;  /* trace holds an answer, and the rows are to be asked for */
+    bool counted; /* its token is there, and the ids of its rows are to be asked for */
     struct verify_trace trace;
     uint64_t missed_ns; /* when rows of it were first found missing; 0: they were not */
     uint32_t tries;     /* in vain, though there was an answer */
@@ -106,6 +107,7 @@ struct lane {
     uint64_t fresh_from_ms; /* until then new inserts wait for the facts */
     bool probing;
     bool async; /* how new inserts are sent */
+    bool proof; /* rows of new inserts bear their token in the column stream.proof */
     /* comparing an event with the table's columns */
     uint32_t columns_version; /* version of the table when last compared; 0: never */
     bool columns_due;         /* compare once there is a sample */
@@ -125,9 +127,10 @@ struct lane {
     char fault_text[LANE_MESSAGE_MAX];
     char refusal[LANE_MESSAGE_MAX]; /* ClickHouse's last message about a row refused alone */
     int refusal_code;
-    long refusal_status; /* of HTTP, with it */
-    char findings[256];  /* of the last probe, as logged; "": none yet */
-    uint32_t retries;    /* put off in a row */
+    long refusal_status;  /* of HTTP, with it */
+    char proof_told[448]; /* what is wrong with stream.proof; "": nothing */
+    char findings[256];   /* of the last probe, as logged; "": none yet */
+    uint32_t retries;     /* put off in a row */
     bool retries_told;
     bool refuses_told;
     bool kept_told;
@@ -137,6 +140,7 @@ struct lane {
     int fault_code; /* as logged; 0: none */
     struct log_limit refused_limit;
     struct log_limit view_limit;
+    struct log_limit found_limit;
     struct log_limit retry_limit;
 };
 

@@ -410,6 +410,17 @@ static enum table_column_kind table_facts_kind(const char *kind)
     return strcmp(kind, "EPHEMERAL") == 0 ? TABLE_COLUMN_EPHEMERAL : TABLE_COLUMN_NOT_INSERTED;
 }
 
+/* Cuts what follows a space off the kind of a default, and returns it; "": nothing does. */
+static const char *table_facts_split_kind(char *kind)
+{
+    char *space = kind + strcspn(kind, " ");
+
+    if (*space == '\0')
+        return space;
+    *space = '\0';
+    return space + 1;
+}
+
 struct table_columns *table_columns_read(struct slice body)
 {
     /* A row has a tab or a newline after each field. */
@@ -440,6 +451,7 @@ struct table_columns *table_columns_read(struct slice body)
         text += table_facts_unescape(fields[3], text) + 1;
         column->default_kind = text;
         text += table_facts_unescape(fields[4], text) + 1;
+        column->expression = table_facts_split_kind((char *)column->default_kind);
         column->kind = table_facts_kind(column->default_kind);
         column->nullable = table_facts_is_nullable(column->type);
         columns->count++;

@@ -58,6 +58,7 @@ struct table_column {
     const char *name;
     const char *type; /* its first 16384 characters */
     const char *default_kind;
+    const char *expression; /* of its default; "": none, or not asked for */
     enum table_column_kind kind;
     bool nullable; /* takes NULL, which is there where no field is */
 };

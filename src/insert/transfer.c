@@ -3,7 +3,8 @@
  * transfer.c - one exchange with ClickHouse over HTTP.
  *
  * curl sends a POST again by itself when a kept connection dies before the first byte of the
- * answer. The seek function allows that, and the insert's token makes it harmless.
+ * answer. The seek function allows that, and the insert's token makes it harmless; but not for an
+ * insert that the table can be asked for.
  *
  * Each exchange has an easy handle of its own: libcurl 7.88.1 reads freed memory when a handle is
  * used again and the first header of an answer begins with a space.
@@ -55,6 +56,9 @@ static int transfer_on_seek(void *arg, curl_off_t offset, int origin)
 
     if (origin != SEEK_SET || offset != 0)
         return CURL_SEEKFUNC_CANTSEEK;
+    if (transfer->once && transfer->insert != NULL &&
+        (transfer->insert->read_row > 0 || transfer->insert->read_offset > 0))
+        return CURL_SEEKFUNC_FAIL;
     transfer->resent = true;
     transfer->head.at = transfer->tail.at = 0;
     if (transfer->insert != NULL)

@@ -28,6 +28,7 @@ enum transfer_kind {
     TRANSFER_TABLE,
     TRANSFER_COLUMNS,
     TRANSFER_TRACE,
+    TRANSFER_COUNT,
     TRANSFER_ROWS,
 };
 
@@ -45,6 +46,7 @@ struct transfer {
     uint16_t stream;
     enum transfer_kind kind;
     bool resent; /* curl has begun it twice */
+    bool once;   /* which it must not: what may be there is asked for first */
     uint64_t started_ns;
     struct insert_answer answer; /* after transfer_end() */
     char *url;

@@ -16,6 +16,8 @@
 #include "alloy/members.h"
 
 #define ENGINE "MergeTree" /* others merge rows into each other: what is missing is not lost */
+#define REPLICATED "ReplicatedMergeTree" /* these two have tokens and parts at once */
+#define SHARED "SharedMergeTree"
 #define LOW_CARDINALITY "LowCardinality("
 #define COLUMN_FIELDS 3
 #define TEXT_MAX 512
@@ -115,26 +117,57 @@ static bool verify_answer_rows_have_ids(const struct config_stream *stream)
     return have;
 }
 
-bool verify_answer_trace(struct slice body, const struct config_stream *stream,
+/* Whether the column of the token is there, as a column that nothing but its default fills. */
+static bool verify_answer_has_proof(struct members columns, const char *name)
+{
+    char found[TEXT_MAX], type[TEXT_MAX], kind[TEXT_MAX];
+    struct members column;
+
+    while (verify_answer_array(&columns, &column)) {
+        if (!verify_answer_text(&column, found) || !verify_answer_text(&column, type) ||
+            !verify_answer_text(&column, kind))
+            return false;
+        if (strcmp(found, name) == 0)
+            return strcmp(kind, "DEFAULT") == 0 || strcmp(kind, "MATERIALIZED") == 0;
+    }
+    return false;
+}
+
+bool verify_answer_trace(struct slice body, const struct config_stream *stream, bool token,
                          struct verify_trace *trace)
 {
     struct members members, engines, columns;
-    char text[TEXT_MAX];
+    char engine[TEXT_MAX] = "", text[TEXT_MAX];
 
-    *trace = (struct verify_trace){.tells = true};
+    *trace = (struct verify_trace){.since_s = 0};
     members_open(&members, body);
     if (!verify_answer_number(&members, &trace->uptime_s) ||
         !verify_answer_number(&members, &trace->since_s) ||
         !verify_answer_number(&members, &trace->rows) || !verify_answer_array(&members, &engines) ||
         !verify_answer_array(&members, &columns))
         return false;
-    trace->table_exists = verify_answer_text(&engines, text);
-    trace->tells =
-        trace->table_exists && strcmp(text, ENGINE) == 0 && verify_answer_rows_have_ids(stream);
-    for (size_t i = 0; i < stream->id_count && trace->tells; i++)
-        trace->tells = verify_answer_type(columns, stream->ids[i].name, text) &&
-                       verify_answer_add(trace->structure, stream->ids[i].name, text);
+    if (token && (!verify_answer_number(&members, &trace->busy) ||
+                  !verify_answer_number(&members, &trace->behind)))
+        return false;
+    trace->table_exists = verify_answer_text(&engines, engine);
+    trace->ids = trace->table_exists && verify_answer_rows_have_ids(stream);
+    for (size_t i = 0; i < stream->id_count && trace->ids; i++)
+        trace->ids = verify_answer_type(columns, stream->ids[i].name, text) &&
+                     verify_answer_add(trace->structure, stream->ids[i].name, text);
+    trace->tells = trace->ids && strcmp(engine, ENGINE) == 0;
+    trace->proves = token &&
+                    (strcmp(engine, ENGINE) == 0 || strcmp(engine, REPLICATED) == 0 ||
+                     strcmp(engine, SHARED) == 0) &&
+                    verify_answer_has_proof(columns, stream->proof);
     return true;
+}
+
+bool verify_answer_count(struct slice body, uint64_t *shown, uint64_t *found)
+{
+    struct members members;
+
+    members_open(&members, body);
+    return verify_answer_number(&members, shown) && verify_answer_number(&members, found);
 }
 
 bool verify_answer_rows(struct slice body, size_t count, struct verify_rows *rows)

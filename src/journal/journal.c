@@ -312,7 +312,7 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
     struct segment_span *touched = NULL;
 
     /* acquire: pairs with the release in promise_more() */
-    if ((insert_id & ~INSERT_ID_ASYNC) >=
+    if ((insert_id & INSERT_ID_NUMBER) >=
         atomic_load_explicit(&journal->dir.insert_limit, memory_order_acquire))
         return -EIO;
     if (sync && journal_sync_has_failed(journal))

@@ -57,7 +57,7 @@ static int recover_add_rival(struct recover_rivals *rivals, const struct segment
     rivals->list[rivals->count++] = (struct recover_rival){
         .lsn = record->lsn,
         .place = segment_lsn(segment, segment_offset(segment, record)),
-        .insert_number = record_insert_id(record) & ~INSERT_ID_ASYNC,
+        .insert_number = record_insert_id(record) & INSERT_ID_NUMBER,
         .copies = record->copies,
         .live = state == RECORD_LIVE || state == 0,
     };

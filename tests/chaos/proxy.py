@@ -15,6 +15,8 @@ Each request that carries rows, be it an insert or a question for them, meets on
   late       forward, and answer later than alloyd waits
   error429   do not forward, answer 429 with Retry-After
 
+While `down` is set it closes whatever comes; with `falls` it is down from the first fault on.
+
 The proxy adds `settings` to each insert, for example a memory limit that large inserts exceed.
 """
 
@@ -38,6 +40,7 @@ class Proxy:
         self.lock = threading.Lock()
         self.weights = {"pass": 1}
         self.settings = ""
+        self.down = self.falls = False
         self.done = dict.fromkeys(FAULTS, 0)
         proxy = self
 
@@ -63,6 +66,7 @@ class Proxy:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def heal(self):
+        self.down = self.falls = False
         self.weights = {"pass": 1}
         self.settings = ""
 
@@ -74,6 +78,7 @@ class Proxy:
         with self.lock:
             weights = self.weights
             fault = self.random.choices(list(weights), list(weights.values()))[0]
+            self.down = self.down or (self.falls and fault != "pass")
             self.done[fault] += 1
             return fault
 
@@ -84,6 +89,8 @@ class Proxy:
             if not line:
                 return False
             head += line
+        if self.down:
+            return False
         lines = head.decode("latin-1").split("\r\n")
         method, target, _ = lines[0].split(" ")
         headers = {k.strip().lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:] if line)}

@@ -14,12 +14,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct config_stream stream = {
     .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}, {CONFIG_ID_MEMBER, (char *)"b`\\", 1}},
-    .id_count = 2};
+    .id_count = 2,
+    .proof = (char *)"proof"};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct verify_trace trace;
     struct verify_rows rows;
+    uint64_t shown, found;
     struct slice body;
     char *copy;
 
@@ -29,11 +31,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ALLOY_ASSERT(copy != NULL);
     memcpy(copy, data + 1, size - 1);
     body = (struct slice){copy, size - 1};
-    if (verify_answer_trace(body, &stream, &trace)) {
+    if (verify_answer_trace(body, &stream, data[0] % 2 == 0, &trace)) {
         ALLOY_ASSERT(!trace.tells || trace.table_exists);
         ALLOY_ASSERT(memchr(trace.structure, '\0', sizeof(trace.structure)) != NULL);
+        ALLOY_ASSERT(!trace.proves || (trace.table_exists && data[0] % 2 == 0));
         ALLOY_ASSERT(!trace.tells || strstr(trace.structure, "`b\\`\\\\` ") != NULL);
     }
+    (void)verify_answer_count(body, &shown, &found);
     if (verify_answer_rows(body, data[0], &rows)) {
         ALLOY_ASSERT(rows.bits > copy && rows.bits + data[0] < copy + size - 1);
         for (size_t i = 0; i < data[0]; i++)

@@ -128,7 +128,7 @@ JOURNAL = [
            """                admission_give_up(""",
            "a failed sync for ack=disk refuses every request of the turn", ("durability",)),
     Mutant("stamp_limit", "src/journal",
-           "if ((insert_id & ~INSERT_ID_ASYNC) >=", "if ((insert_id & ~INSERT_ID_ASYNC) >",
+           "if ((insert_id & INSERT_ID_NUMBER) >=", "if ((insert_id & INSERT_ID_NUMBER) >",
            "an id beyond the promise is used, and again by the next life", ("journal",)),
     Mutant("stamp_not_synced", "src/journal",
            "    return journal_sync_s",

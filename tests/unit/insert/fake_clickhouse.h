@@ -82,6 +82,7 @@ struct fake_request {
     bool async;
     bool alone;
     bool ignore_views;
+    bool except; /* leaves a column out */
     bool refused;
     size_t rows;
     size_t len;
@@ -115,6 +116,8 @@ struct fake {
     enum fake_rows rows_mode;
     int rows_count; /* questions that it still holds for; then FAKE_ROWS_TOLD; -1: for ever */
     atomic_int rows_asked;
+    atomic_int counts_asked;
+    atomic_bool forgets; /* tokens: the window is short */
     int inside;
     int inside_max;
     size_t count;
@@ -289,7 +292,7 @@ static bool is_too_large(const struct fake *fake, int fd, size_t rows)
 /* What becomes of its rows, which depends on the tokens that came before. */
 static void store(struct fake *fake, struct fake_request *request, enum fake_mode mode)
 {
-    for (size_t i = 0; i < fake->count; i++) {
+    for (size_t i = 0; i < fake->count && !fake->forgets; i++) {
         if (fake->requests[i].knows && strcmp(fake->requests[i].token, request->token) == 0)
             return;
     }
@@ -349,6 +352,7 @@ static bool on_insert(struct fake *fake, int fd, const char *url, const char *bo
     setting = strstr(url, "&max_insert_block_size=");
     request->alone = strstr(setting + 1, "&max_insert_block_size=") != NULL;
     request->ignore_views = strstr(url, "&materialized_views_ignore_errors=1") != NULL;
+    request->except = strstr(url, "EXCEPT") != NULL;
     request->rows = rows;
     request->len = len;
     request->refused = mode == FAKE_OK && bad > 0;
@@ -427,6 +431,36 @@ static bool on_rows(struct fake *fake, int fd, const char *body, size_t len)
     return mode != FAKE_ROWS_LOST;
 }
 
+/* Answers how many rows have the token. False: the connection is to be closed. */
+static bool on_count(struct fake *fake, int fd, const char *url)
+{
+    const char *token = strstr(url, "%60proof%60%20%3D%20%27");
+    enum fake_rows mode;
+    char text[64];
+    size_t found = 0;
+
+    assert_non_null(token);
+    token += strlen("%60proof%60%20%3D%20%27");
+    atomic_fetch_add(&fake->counts_asked, 1);
+    pthread_mutex_lock(&fake->lock);
+    mode = fake->rows_count == 0 ? FAKE_ROWS_TOLD : fake->rows_mode;
+    for (size_t i = 0; i < fake->count; i++) {
+        const struct fake_request *request = &fake->requests[i];
+        if (strncmp(request->token, token, 32) == 0)
+            found += request->stored == FAKE_STORED_ALL    ? request->rows
+                     : request->stored == FAKE_STORED_HALF ? request->rows / 2
+                                                           : 0;
+    }
+    pthread_mutex_unlock(&fake->lock);
+    snprintf(text, sizeof(text), "[\"%d\", %zu]\n", mode == FAKE_ROWS_HIDDEN ? 99 : 100,
+             mode == FAKE_ROWS_BLIND ? 0 : found);
+    if (mode == FAKE_ROWS_DENIED)
+        answer(fd, 500, "X-ClickHouse-Exception-Code: 497\r\n", "Code: 497. DB::Exception: x");
+    else if (mode != FAKE_ROWS_LOST)
+        answer(fd, 200, "", text);
+    return mode != FAKE_ROWS_LOST;
+}
+
 static void on_trace(struct fake *fake, int fd)
 {
     const char *text;
@@ -485,6 +519,8 @@ static void *serve(void *arg)
             keep = on_rows(conn.fake, conn.fd, end + 4, len);
         } else if (strstr(url, "uptime") != NULL) {
             on_trace(conn.fake, conn.fd);
+        } else if (strstr(url, "SELECT%20%28SELECT%20count") != NULL) {
+            keep = on_count(conn.fake, conn.fd, url);
         } else if (strstr(url, "SELECT") != NULL) {
             on_question(conn.fake, conn.fd, url);
         } else {

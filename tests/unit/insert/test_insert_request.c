@@ -162,7 +162,7 @@ static void the_questions_for_rows_name_the_id_fields_and_a_time(void **state)
         .table = (char *)"t",
         .ids = {{CONFIG_ID_MEMBER, (char *)"a`b", 0}, {CONFIG_ID_MEMBER, (char *)"it's", 1}},
         .id_count = 2};
-    char *url = insert_request_trace_url(&config, &ids, 660);
+    char *url = insert_request_trace_url(&config, &ids, 660, NULL);
 
     (void)state;
     assert_has(url, "http://h/?query=SELECT%20uptime%28%29%2C%20toUnixTimestamp%28now%28%29%29"
@@ -171,7 +171,7 @@ static void the_questions_for_rows_name_the_id_fields_and_a_time(void **state)
     free(url);
     config.settings[0] = (struct config_setting){(char *)"max_threads", (char *)"7"};
     config.setting_count = 1;
-    url = insert_request_rows_url(&config, &ids, 17, "s t");
+    url = insert_request_rows_url(&config, &ids, 17, "s t", NULL);
     assert_has(url, "%28%60a%5C%60b%60%2C%20%60it%27s%60%29%20IN%20%28SELECT");
     assert_has(url, "_part%20NOT%20IN%20%28SELECT%20name%20FROM%20system.parts%20WHERE%20database"
                     "%20%3D%20%27d%27%20AND%20table%20%3D%20%27t%27%20AND%20modification_time%20"

@@ -22,7 +22,8 @@ static const struct config_stream two = {
 static bool read_trace(const char *text, const struct config_stream *stream,
                        struct verify_trace *trace)
 {
-    return verify_answer_trace((struct slice){text, strlen(text)}, stream, trace);
+    return verify_answer_trace((struct slice){text, strlen(text)}, stream, stream->proof != NULL,
+                               trace);
 }
 
 static void how_the_table_stands_is_read(void **state)
