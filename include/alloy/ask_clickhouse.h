@@ -31,16 +31,21 @@ struct ask_clickhouse {
     const struct config *config;
     void *easy;    /* CURL * */
     void *headers; /* struct curl_slist * */
+    char *base;    /* of the endpoint that is asked; owned */
     unsigned timeout_ms;
     struct ask_clickhouse_answer answer; /* the last one */
     char *body;                          /* of it, with a NUL behind; owned */
     size_t len;
 };
 
-/* False: out of memory. ask_clickhouse_close() in both cases. Borrows config. */
+/* Asks the first endpoint of clickhouse.url. False: out of memory. ask_clickhouse_close() in both
+ * cases. Borrows config. */
 bool ask_clickhouse_open(struct ask_clickhouse *ask, const struct config *config,
                          unsigned timeout_ms);
 void ask_clickhouse_close(struct ask_clickhouse *ask);
+/* From now on asks the endpoint of this number in clickhouse.url. False: there is none, or out of
+ * memory. */
+bool ask_clickhouse_at(struct ask_clickhouse *ask, size_t number);
 
 /* Asks a URL of insert_request.h, which it takes (NULL: out of memory); body may be NULL. Returns
  * answer.right. */

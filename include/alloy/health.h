@@ -26,7 +26,7 @@
  * whole. */
 #define HEALTH_STREAM_KINDS_MAX 16
 #define HEALTH_THREADS_MAX PULSE_THREADS_MAX
-#define HEALTH_OTHERS_MAX 64
+#define HEALTH_OTHERS_MAX 128 /* endpoints of ClickHouse among them */
 #define HEALTH_CONDITIONS_MAX \
     (METRIC_STREAMS_MAX * HEALTH_STREAM_KINDS_MAX + HEALTH_THREADS_MAX + HEALTH_OTHERS_MAX)
 #define HEALTH_KEY_MAX 128 /* the longest name of a stream, and 64 bytes around it */

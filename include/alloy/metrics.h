@@ -54,10 +54,22 @@ enum metric_lane_histogram_id {
     METRIC_LANE_HISTOGRAM_COUNT
 };
 
+enum metric_endpoint_gauge_id {
+#define METRIC_ENDPOINT_GAUGE(id, name, help) METRIC_ENDPOINT_GAUGE_##id,
+#include "alloy/metrics.def"
+    METRIC_ENDPOINT_GAUGE_COUNT
+};
+enum metric_endpoint_counter_id {
+#define METRIC_ENDPOINT_COUNTER(id, name, help) METRIC_ENDPOINT_COUNTER_##id,
+#include "alloy/metrics.def"
+    METRIC_ENDPOINT_COUNTER_COUNT
+};
+
 /* HTTP status codes are counted by their own value; anything outside 100..599 is a bug. */
 #define METRIC_HTTP_CODES 600
 #define METRIC_BUCKETS 18 /* 17 bounds, 50 us to 10 s, and +Inf */
 #define METRIC_STREAMS_MAX 64
+#define METRIC_ENDPOINTS_MAX 64
 #define METRIC_STREAM_NONE METRIC_STREAMS_MAX /* of a request that names no stream */
 
 /* Upper bounds of the first METRIC_BUCKETS - 1 buckets, in nanoseconds. */
@@ -87,6 +99,12 @@ struct metrics_lane {
     _Atomic uint64_t refusals_other;
 } CACHE_ALIGNED;
 
+/* What the flusher, which alone writes it, knows of an endpoint. */
+struct metrics_endpoint {
+    _Atomic int64_t gauges[METRIC_ENDPOINT_GAUGE_COUNT];
+    _Atomic uint64_t counters[METRIC_ENDPOINT_COUNTER_COUNT];
+};
+
 /* One thread's block. The owner adds with metrics_add(); readers only load. */
 struct metrics_thread {
     struct metrics_thread *next; /* constant once linked */
@@ -102,6 +120,7 @@ struct metrics {
     _Atomic(struct metrics_thread *) threads; /* push-only list; blocks live as long as metrics */
     _Atomic int64_t gauges[METRIC_GAUGE_COUNT];
     struct metrics_lane lanes[METRIC_STREAMS_MAX];
+    struct metrics_endpoint endpoints[METRIC_ENDPOINTS_MAX];
 };
 
 struct metrics *metrics_create(void); /* returns owned: metrics_destroy(); NULL: out of memory */
@@ -135,6 +154,12 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 #define METRIC_LANE_OBSERVE(metrics, stream, id, bounds, value)                                 \
     metrics_observe(&(metrics)->lanes[stream].histograms[METRIC_LANE_HISTOGRAM_##id], (bounds), \
                     (value))
+
+#define METRIC_ENDPOINT_SET(metrics, number, id, value)                                     \
+    atomic_store_explicit(&(metrics)->endpoints[number].gauges[METRIC_ENDPOINT_GAUGE_##id], \
+                          (value), memory_order_relaxed)
+#define METRIC_ENDPOINT_ADD(metrics, number, id, n) \
+    metrics_add(&(metrics)->endpoints[number].counters[METRIC_ENDPOINT_COUNTER_##id], (n))
 
 /* The time of a request that names this stream, or METRIC_STREAM_NONE. */
 #define METRIC_OBSERVE_HTTP_NS(thread, stream, ns) metrics_observe_ns(&(thread)->http[stream], (ns))

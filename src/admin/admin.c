@@ -381,6 +381,8 @@ static void admin_serve_stats(struct admin *admin, struct evhttp_request *reques
     json_object_set_new(json_object_get(stats, "redis"), "used",
                         json_boolean(config_current(parts->config)->redis_url[0] != '\0'));
     json_object_set_new(stats, "listen", target_stats_listen(config_current(parts->config)));
+    json_object_set_new(json_object_get(stats, "clickhouse"), "endpoints",
+                        target_stats_endpoints(config_current(parts->config), parts->metrics));
     json_object_set_new(stats, "schema_mismatches", admin_stats_schema(parts));
     json_object_set_new(stats, "keys", admin_stats_keys(config_current(parts->config)));
     admin_answer_json(request, 200, stats);

@@ -13,6 +13,7 @@
 
 #include <event2/buffer.h>
 
+#include "alloy/clickhouse_url.h"
 #include "alloy/clock.h"
 #include "readiness.h"
 
@@ -41,6 +42,15 @@ static const struct {
 #define UNIT_bytes 1.0
 #define METRIC_LANE_HISTOGRAM(id, name, bounds, help) \
     {name, metrics_bounds_##bounds, UNIT_##bounds, help},
+#include "alloy/metrics.def"
+};
+
+static const struct lane_row endpoint_gauge_rows[] = {
+#define METRIC_ENDPOINT_GAUGE(id, name, help) {name, "", help},
+#include "alloy/metrics.def"
+};
+static const struct lane_row endpoint_counter_rows[] = {
+#define METRIC_ENDPOINT_COUNTER(id, name, help) {name, "", help},
 #include "alloy/metrics.def"
 };
 
@@ -215,6 +225,37 @@ static void exposition_lanes_write_refusals(const struct front_parts *parts, str
     }
 }
 
+/* ---- endpoints ---- */
+
+static void exposition_lanes_write_endpoint_row(const struct front_parts *parts,
+                                                const struct lane_row *row, size_t number,
+                                                bool counter, struct evbuffer *out)
+{
+    struct clickhouse_url walk = {.rest = config_current(parts->config)->clickhouse_url};
+    char name[CLICKHOUSE_NAME_MAX];
+
+    exposition_lanes_write_family(out, row->name, counter ? "counter" : "gauge", row->help);
+    while (clickhouse_url_next(&walk) && walk.number < METRIC_ENDPOINTS_MAX) {
+        const struct metrics_endpoint *endpoint = &parts->metrics->endpoints[walk.number];
+        const uint64_t value =
+            counter
+                ? atomic_load_explicit(&endpoint->counters[number], memory_order_relaxed)
+                : (uint64_t)atomic_load_explicit(&endpoint->gauges[number], memory_order_relaxed);
+
+        (void)clickhouse_url_name(walk.url, name);
+        evbuffer_add_printf(out, "%s{endpoint=\"%s\",shard=\"%zu\"} %" PRIu64 "\n", row->name, name,
+                            walk.shard + 1, value);
+    }
+}
+
+static void exposition_lanes_write_endpoints(const struct front_parts *parts, struct evbuffer *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(endpoint_gauge_rows); i++)
+        exposition_lanes_write_endpoint_row(parts, &endpoint_gauge_rows[i], i, false, out);
+    for (size_t i = 0; i < ARRAY_LEN(endpoint_counter_rows); i++)
+        exposition_lanes_write_endpoint_row(parts, &endpoint_counter_rows[i], i, true, out);
+}
+
 void exposition_write_lanes(const struct exposition_view *view, const struct front_parts *parts,
                             struct evbuffer *out)
 {
@@ -222,4 +263,5 @@ void exposition_write_lanes(const struct exposition_view *view, const struct fro
     exposition_lanes_write_counters(parts, out);
     exposition_lanes_write_histograms(parts, out);
     exposition_lanes_write_refusals(parts, out);
+    exposition_lanes_write_endpoints(parts, out);
 }

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "alloy/clickhouse_url.h"
+
 void target_stats_stream(json_t *stats, const struct config_stream *stream)
 {
     json_t *ids = json_array();
@@ -26,6 +28,28 @@ void target_stats_stream(json_t *stats, const struct config_stream *stream)
         json_object_set_new(stats, "path", json_string(stream->paths[0]));
     json_object_set_new(stats, "table", json_sprintf("%s.%s", stream->database, stream->table));
     json_object_set_new(stats, "id", ids);
+}
+
+json_t *target_stats_endpoints(const struct config *config, const struct metrics *metrics)
+{
+    struct clickhouse_url walk = {.rest = config->clickhouse_url};
+    json_t *endpoints = json_array();
+    char name[CLICKHOUSE_NAME_MAX];
+
+    while (clickhouse_url_next(&walk) && walk.number < METRIC_ENDPOINTS_MAX) {
+        const struct metrics_endpoint *endpoint = &metrics->endpoints[walk.number];
+
+        (void)clickhouse_url_name(walk.url, name);
+        json_array_append_new(
+            endpoints,
+            json_pack("{s:s,s:I,s:b,s:I,s:I,s:I}", "endpoint", name, "shard",
+                      (json_int_t)walk.shard + 1, "up",
+                      (int)endpoint->gauges[METRIC_ENDPOINT_GAUGE_up], "inflight",
+                      (json_int_t)endpoint->gauges[METRIC_ENDPOINT_GAUGE_inflight], "inserts",
+                      (json_int_t)endpoint->counters[METRIC_ENDPOINT_COUNTER_inserts], "failures",
+                      (json_int_t)endpoint->counters[METRIC_ENDPOINT_COUNTER_failures]));
+    }
+    return endpoints;
 }
 
 json_t *target_stats_listen(const struct config *config)

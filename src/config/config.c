@@ -21,6 +21,7 @@
 #include "config_places.h"
 #include "config_stream.h"
 #include "config_value.h"
+#include "alloy/clickhouse_url.h"
 #include "alloy/ini.h"
 
 static void config_free_addresses(struct config_address *addresses, size_t count)
@@ -104,11 +105,27 @@ bool config_id_is_in_event(const struct config_stream *stream)
     return true;
 }
 
+/* Writes a URL, or a list of them, with every password masked. */
+static void config_dump_masked(const char *text, FILE *out)
+{
+    const char *scheme;
+
+    while ((scheme = strstr(text, "://")) != NULL) {
+        const struct slice password = config_url_password(text);
+        const char *next = password.len > 0 ? password.data : scheme + 3;
+
+        fwrite(text, 1, (size_t)(next - text), out);
+        text = next + password.len;
+        if (password.len > 0)
+            fputs(CONFIG_MASK, out);
+    }
+    fputs(text, out);
+}
+
 static void config_dump_key(const struct config *config, const struct config_key *key, FILE *out)
 {
     char value[CONFIG_VALUE_MAX];
     const char *text;
-    struct slice password;
 
     if (key->kind != KIND_STR) {
         config_value_format(key, config_get_value(config, key), value);
@@ -116,14 +133,15 @@ static void config_dump_key(const struct config *config, const struct config_key
         return;
     }
     text = *config_text_field(config, key);
-    password = config_url_password(text);
     if (!key->secret || *text == '\0')
         fprintf(out, "%s =%s%s\n", key->name, *text == '\0' ? "" : " ", text);
     else if (key == &config_keys[KEY_clickhouse_password])
         fprintf(out, "; %s = (set, not shown)\n", key->name);
-    else
-        fprintf(out, "%s = %.*s%s%s\n", key->name, (int)(password.data - text), text,
-                password.len > 0 ? CONFIG_MASK : "", password.data + password.len);
+    else {
+        fprintf(out, "%s = ", key->name);
+        config_dump_masked(text, out);
+        fputc('\n', out);
+    }
 }
 
 static void config_dump_all(const struct config *config, FILE *out)
@@ -270,12 +288,14 @@ static bool config_discards(const struct config *config)
 }
 
 /* With discard:, and without Redis, there are parts that do not exist: neither can begin or end
- * while we run. */
+ * while we run. Nor can shards: events that wait have theirs. */
 static bool config_needs_restart(const struct config *before, const struct config *after,
                                  const struct config_key *key)
 {
     if (key == &config_keys[KEY_clickhouse_url])
-        return config_discards(before) != config_discards(after);
+        return config_discards(before) != config_discards(after) ||
+               clickhouse_url_shards(before->clickhouse_url) !=
+                   clickhouse_url_shards(after->clickhouse_url);
     if (key == &config_keys[KEY_redis_url])
         return (*before->redis_url == '\0') != (*after->redis_url == '\0');
     return !key->reload;

@@ -14,11 +14,13 @@
 #include "config_stream.h"
 #include "config_value.h"
 #include "host_port.h"
+#include "alloy/clickhouse_url.h"
 #include "alloy/redis_url.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -79,22 +81,67 @@ static const char *config_check_redis_url_problem(const char *text)
     return problem;
 }
 
-/* Like redis_url_parse() it never quotes the URL. */
-static const char *config_check_clickhouse_url_problem(const char *url, bool *has_user)
+/* Of one endpoint. */
+static const char *config_check_endpoint_problem(const char *url, bool *has_user)
 {
     struct slice user, host_port, host, port;
     const char *rest, *problem;
 
-    *has_user = false;
-    if (strcmp(url, "discard:") == 0)
-        return NULL;
     if (!config_is_visible(url, "?#"))
         return "must not contain white space, ? or #";
     if (!config_check_has_prefix(url, "http://") && !config_check_has_prefix(url, "https://"))
         return "must begin with http:// or https://, or be discard:";
     config_check_split_authority(strstr(url, "://") + 3, &user, &host_port, &rest);
     problem = host_port_split(host_port, &host, &port);
-    *has_user = user.data != NULL;
+    if (problem != NULL && memchr(host_port.data, ',', host_port.len) != NULL)
+        problem = "every endpoint of a list begins with http:// or https://";
+    *has_user = *has_user || user.data != NULL;
+    return problem;
+}
+
+/* Whether an endpoint before the walk's has the same name. */
+static bool config_check_endpoint_again(const char *list, const struct clickhouse_url *walk)
+{
+    char name[CLICKHOUSE_NAME_MAX], other[CLICKHOUSE_NAME_MAX];
+    struct clickhouse_url before = {.rest = list};
+
+    (void)clickhouse_url_name(walk->url, name);
+    while (clickhouse_url_next(&before) && before.number < walk->number) {
+        (void)clickhouse_url_name(before.url, other);
+        if (strcasecmp(name, other) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Like redis_url_parse() it never quotes the URL. */
+static const char *config_check_clickhouse_url_problem(const char *list, bool *has_user)
+{
+    struct clickhouse_url walk = {.rest = list};
+    char name[CLICKHOUSE_NAME_MAX];
+    const char *problem = NULL;
+
+    *has_user = false;
+    if (strcmp(list, "discard:") == 0)
+        return NULL;
+    while (problem == NULL && clickhouse_url_next(&walk)) {
+        char *url = strndup(walk.url.data, walk.url.len);
+
+        if (url == NULL)
+            return "out of memory";
+        problem = *url == '\0' && *list != '\0' ? "an endpoint of the list is empty"
+                                                : config_check_endpoint_problem(url, has_user);
+        free(url);
+        if (problem == NULL && walk.shard > 0)
+            problem = "this version inserts into one shard: no |";
+        if (problem == NULL && walk.number >= CLICKHOUSE_ENDPOINTS_MAX)
+            problem = "there are more than 64 endpoints";
+        if (problem == NULL && walk.number > 0 &&
+            clickhouse_url_name(walk.url, name) >= CLICKHOUSE_NAME_MAX)
+            problem = "host, port and path of an endpoint of a list are at most 95 bytes";
+        if (problem == NULL && config_check_endpoint_again(list, &walk))
+            problem = "an endpoint is there twice";
+    }
     return problem;
 }
 

@@ -14,6 +14,7 @@
 
 #include <curl/curl.h>
 
+#include "alloy/clickhouse_url.h"
 #include "insert_answer.h"
 #include "insert_request.h"
 #include "transfer.h"
@@ -76,7 +77,21 @@ bool ask_clickhouse_open(struct ask_clickhouse *ask, const struct config *config
     ask->headers = transfer_headers(config, TRANSFER_BYTES);
     ask->body = malloc(ASK_CLICKHOUSE_BODY_MAX + 1);
     ask->easy = curl_easy_init();
-    return ask->headers != NULL && ask->body != NULL && ask->easy != NULL;
+    return ask_clickhouse_at(ask, 0) && ask->headers != NULL && ask->body != NULL &&
+           ask->easy != NULL;
+}
+
+bool ask_clickhouse_at(struct ask_clickhouse *ask, size_t number)
+{
+    struct clickhouse_url walk = {.rest = ask->config->clickhouse_url};
+
+    while (clickhouse_url_next(&walk))
+        if (walk.number == number) {
+            free(ask->base);
+            ask->base = insert_request_base(ask->config, walk.url);
+            return ask->base != NULL;
+        }
+    return false;
 }
 
 void ask_clickhouse_close(struct ask_clickhouse *ask)
@@ -84,6 +99,7 @@ void ask_clickhouse_close(struct ask_clickhouse *ask)
     curl_easy_cleanup(ask->easy);
     curl_slist_free_all(ask->headers);
     free(ask->body);
+    free(ask->base);
     curl_global_cleanup();
 }
 
@@ -154,6 +170,7 @@ bool ask_clickhouse_url(struct ask_clickhouse *ask, char *url, const char *body)
 {
     struct sending sending = {.data = body, .len = body == NULL ? 0 : strlen(body)};
 
+    url = insert_request_join(ask->base, url);
     if (url == NULL) {
         ask->answer = (struct ask_clickhouse_answer){.why = "out of memory"};
         return false;
@@ -166,14 +183,14 @@ bool ask_clickhouse_url(struct ask_clickhouse *ask, char *url, const char *body)
 bool ask_clickhouse(struct ask_clickhouse *ask, const char *query,
                     const struct config_setting *settings, size_t count)
 {
-    return ask_clickhouse_url(ask, insert_request_query_url(ask->config, "", settings, count),
-                              query);
+    return ask_clickhouse_url(ask, insert_request_query_url("", settings, count), query);
 }
 
 void ask_clickhouse_cut(struct ask_clickhouse *ask, char *url, const char *body)
 {
     struct sending sending = {.data = body, .len = strlen(body) / 2, .cut = true};
 
+    url = insert_request_join(ask->base, url);
     if (url != NULL)
         ask_clickhouse_perform(ask, url, &sending, strlen(body));
     free(url);

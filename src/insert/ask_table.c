@@ -17,7 +17,7 @@ bool ask_table(struct ask_clickhouse *ask, const struct config_stream *stream,
 {
     struct table_facts facts;
 
-    if (!ask_clickhouse_url(ask, insert_request_table_url(ask->config, stream), NULL))
+    if (!ask_clickhouse_url(ask, insert_request_table_url(stream), NULL))
         return false;
     if (!table_facts_read((struct slice){ask->body, ask->len}, &facts)) {
         snprintf(ask->answer.why, sizeof(ask->answer.why), "its answer cannot be read");

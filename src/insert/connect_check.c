@@ -198,7 +198,7 @@ static bool connect_facts(struct connect *connect, struct ask_clickhouse *ask,
 {
     struct table_facts facts;
 
-    if (!ask_clickhouse_url(ask, insert_request_table_url(ask->config, stream), NULL) ||
+    if (!ask_clickhouse_url(ask, insert_request_table_url(stream), NULL) ||
         !table_facts_read((struct slice){ask->body, ask->len}, &facts)) {
         connect_warning(connect, key, "nothing is known of table %s (%s)", stream->table_text,
                         ask->answer.why);

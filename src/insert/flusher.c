@@ -25,6 +25,7 @@
 #include "alloy/event_id.h"
 #include "flusher_act.h"
 #include "flusher_ask.h"
+#include "flusher_route.h"
 #include "flusher_tell.h"
 #include "flusher_verify.h"
 #include "insert_request.h"
@@ -41,15 +42,19 @@
 static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
                                      const struct flusher_posting *posting)
 {
-    const uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
-                                << (posting->insert == NULL ? 0 : posting->insert->doublings);
+    uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
+                          << (posting->insert == NULL ? 0 : posting->insert->doublings);
     const bool form = posting->kind == TRANSFER_ROWS;
-    struct transfer *transfer =
-        posting->url == NULL
-            ? NULL
-            : transfer_create(form ? flusher->form_headers : flusher->headers, posting->url,
-                              posting->insert, timeout_ms, posting->body_max);
+    const size_t endpoint = flusher_route_choose(flusher, &flusher->lanes[stream], posting);
+    char *url = insert_request_join(
+        endpoint == ENDPOINTS_NONE ? NULL : flusher->route.servers[endpoint].base, posting->url);
+    struct transfer *transfer;
 
+    if (posting->timeout_ms != 0 && posting->timeout_ms < timeout_ms)
+        timeout_ms = posting->timeout_ms;
+    transfer = url == NULL ? NULL
+                           : transfer_create(form ? flusher->form_headers : flusher->headers, url,
+                                             posting->insert, timeout_ms, posting->body_max);
     if (transfer == NULL)
         return NULL;
     if (form)
@@ -58,6 +63,7 @@ static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
     transfer->once =
         posting->kind == TRANSFER_INSERT && (posting->insert->id & INSERT_ID_PROOF) != 0;
     transfer->stream = (uint16_t)stream;
+    transfer->endpoint = endpoint;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
         transfer_destroy(transfer);
@@ -65,6 +71,7 @@ static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
     }
     transfer->next = flusher->active;
     flusher->active = transfer;
+    flusher_route_begun(flusher, transfer);
     return transfer;
 }
 
@@ -92,12 +99,14 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
     const bool lost = transfer->answer.transport_failed && !transfer->answer.timed_out;
     char text[LANE_MESSAGE_MAX];
 
+    flusher_route_ended(flusher, transfer);
     if (answered)
         flusher->answered_ns = clock_mono_ns();
     /* An insert that takes too long does not mean that the server is down. */
     if (answered || lost || flusher->answered_ns < transfer->started_ns)
-        flusher_tell_up(flusher, answered, flusher_tell_words(transfer, text));
-    if (lost)
+        flusher_tell_up(flusher, answered || flusher_route_any(flusher),
+                        flusher_tell_words(transfer, text));
+    if (lost && transfer->kind != TRANSFER_PING)
         flusher_ask_forget(flusher);
     switch (transfer->kind) {
     case TRANSFER_INSERT:
@@ -121,7 +130,31 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
             lane->answers = true;
         flusher_verify_answered(flusher, transfer);
         break;
+    case TRANSFER_SITE:
+    case TRANSFER_PING:
+        flusher_route_answered(flusher, transfer);
+        break;
     }
+}
+
+/* Takes inserts from an endpoint that hangs: they are in doubt, and go to another one. */
+static void flusher_cut(struct flusher *flusher)
+{
+    struct transfer *next;
+
+    for (struct transfer *transfer = flusher->active; transfer != NULL; transfer = next) {
+        next = transfer->next;
+        if (transfer->kind != TRANSFER_INSERT || transfer->endpoint == ENDPOINTS_NONE ||
+            !flusher->route.servers[transfer->endpoint].cut)
+            continue;
+        snprintf(transfer->error, sizeof(transfer->error), "its endpoint does not answer");
+        transfer_end(transfer, CURLE_ABORTED_BY_CALLBACK);
+        flusher_take_off(flusher, transfer);
+        flusher_answered(flusher, transfer);
+        transfer_destroy(transfer);
+    }
+    for (size_t i = 0; i < flusher->route.endpoints.count; i++)
+        flusher->route.servers[i].cut = false;
 }
 
 static void flusher_finish_transfers(struct flusher *flusher)
@@ -139,6 +172,7 @@ static void flusher_finish_transfers(struct flusher *flusher)
         flusher_answered(flusher, transfer);
         transfer_destroy(transfer);
     }
+    flusher_cut(flusher);
 }
 
 static void flusher_discard(struct flusher *flusher, struct batch *batch)
@@ -262,6 +296,7 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
             flusher, insert->stream,
             &(struct flusher_posting){.kind = TRANSFER_INSERT,
                                       .url = insert_request_url(config, insert->to, &request),
+                                      .endpoint = ENDPOINTS_NONE,
                                       .insert = insert,
                                       .body_max = TRANSFER_BODY_MAX}) == NULL) {
         flusher_act_unsent(flusher, insert);
@@ -323,6 +358,8 @@ static bool flusher_start_one(struct flusher *flusher, struct lane *lane, bool a
     const bool again = lane->state == LANE_REFUSES;
     struct insert *insert;
 
+    if (!flusher_route_open(flusher, lane))
+        return false;
     if (aside) {
         if ((!lane->answers && now < lane->retry_at_ms) || !apart_due(&lane->apart, now, again) ||
             !flusher_has_slot(flusher, lane, true, now))
@@ -380,12 +417,12 @@ static void flusher_ask_table(struct flusher *flusher, struct lane *lane, uint64
     const struct config *config = flusher_config(flusher);
 
     lane->asked_ns = clock_mono_ns();
-    lane->probing =
-        flusher_post(flusher, lane->stream,
-                     &(struct flusher_posting){
-                         .kind = TRANSFER_TABLE,
-                         .url = insert_request_table_url(config, &config->streams[lane->stream]),
-                         .body_max = TRANSFER_BODY_MAX}) != NULL;
+    lane->probing = flusher_post(flusher, lane->stream,
+                                 &(struct flusher_posting){.kind = TRANSFER_TABLE,
+                                                           .url = insert_request_table_url(
+                                                               &config->streams[lane->stream]),
+                                                           .endpoint = ENDPOINTS_NONE,
+                                                           .body_max = TRANSFER_BODY_MAX}) != NULL;
     if (!lane->probing)
         lane->probe_at_ms = now + config->clickhouse_retry_max_ms;
 }
@@ -403,11 +440,18 @@ static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
                      &(struct flusher_posting){
                          .kind = TRANSFER_COLUMNS,
                          .url = insert_request_columns_url(config, &config->streams[lane->stream]),
+                         .endpoint = ENDPOINTS_NONE,
                          .body_max = TRANSFER_BODY_COLUMNS}) != NULL;
 }
 
 static void flusher_start_questions(struct flusher *flusher, uint64_t now)
 {
+    struct flusher_posting about;
+    size_t stream;
+
+    while (flusher_route_next(flusher, now, &stream, &about))
+        if (flusher_post(flusher, stream, &about) == NULL)
+            flusher_route_unasked(flusher, stream, &about);
     for (size_t i = 0; i < flusher->lane_count; i++) {
         struct lane *lane = &flusher->lanes[i];
         struct flusher_posting posting;
@@ -465,6 +509,8 @@ static int flusher_next_due(const struct flusher *flusher, uint64_t now)
         return POLL_MAX_MS;
     if (vacate_due_ms(&flusher->vacate) < due)
         due = vacate_due_ms(&flusher->vacate);
+    if (flusher_route_due_ms(flusher) < due)
+        due = flusher_route_due_ms(flusher);
     for (size_t i = 0; i < flusher->lane_count; i++) {
         const struct lane *lane = &flusher->lanes[i];
         const uint64_t lane_ms = lane_next_due(lane, now);
@@ -526,7 +572,7 @@ static void flusher_follow(struct flusher *flusher)
     const struct config *config = flusher_config(flusher);
     const bool same = config == before || flusher_same_server(before, config);
 
-    if (!same && !flusher_make_headers(flusher))
+    if (!same && (!flusher_make_headers(flusher) || !flusher_route_make(flusher)))
         return; /* again in the next turn */
     flusher->followed = config;
     flusher_add_lanes(flusher);
@@ -584,6 +630,7 @@ static void flusher_destroy(struct flusher *flusher)
     curl_slist_free_all(flusher->headers);
     curl_slist_free_all(flusher->form_headers);
     curl_slist_free_all(flusher->retired);
+    flusher_route_free(flusher);
     free(flusher);
 }
 
@@ -654,7 +701,8 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->multi = curl_multi_init();
     flusher_make_form(started);
     started->counters = metrics_thread_create(parts->metrics);
-    if (started->multi == NULL || !flusher_make_headers(started) || started->counters == NULL)
+    if (started->multi == NULL || !flusher_make_headers(started) || !flusher_route_make(started) ||
+        started->counters == NULL)
         goto destroy_started;
     err = flusher_start_burial(started, error);
     if (err != 0)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "alloy/clock.h"
+#include "flusher_route.h"
 #include "flusher_tell.h"
 #include "insert_judge.h"
 #include "alloy/kill_point.h"
@@ -268,6 +269,12 @@ static void flusher_act_again(struct flusher *flusher, struct lane *lane,
     insert->due_ms = 0;
     if (asked > wait.min_ms)
         wait.min_ms = asked < wait.max_ms ? asked : wait.max_ms;
+    if (flusher_route_elsewhere(flusher, transfer)) {
+        /* It is the endpoint's fault, and another takes the insert at once. */
+        insert_settle(insert, false);
+        flusher_act_queue(lane, insert, !insert->aside);
+        return;
+    }
     if (slow) {
         flusher_act_slow(flusher, lane, transfer);
         insert->due_ms = now + wait.min_ms;

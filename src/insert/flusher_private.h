@@ -2,7 +2,8 @@
 /*
  * flusher_private.h - what the parts of the flusher share: flusher.c sends, flusher_verify.c looks
  * whether inserts in doubt are in the table, flusher_act.c acts on answers to inserts,
- * flusher_ask.c on answers about tables, flusher_tell.c tells health and log. Each uses only those
+ * flusher_route.c chooses endpoints, flusher_ask.c acts on answers about tables, flusher_tell.c
+ * tells health and log. Each uses only those
  * after it. Nobody else includes this.
  *
  * Runs on: flusher thread, except for the fields of struct flusher that say otherwise.
@@ -19,7 +20,9 @@
 #include <curl/curl.h>
 
 #include "burial.h"
+#include "endpoints.h"
 #include "lane.h"
+#include "sites.h"
 #include "transfer.h"
 
 #define LOG_INTERVAL_MS 60000
@@ -27,9 +30,25 @@
 /* What is to be posted. */
 struct flusher_posting {
     enum transfer_kind kind;
-    char *url;             /* owned; NULL: out of memory */
+    char *url;             /* owned; what follows an endpoint's base; NULL: out of memory */
+    size_t endpoint;       /* ENDPOINTS_NONE: any that will do */
+    uint64_t timeout_ms;   /* at most this; 0: as usual */
     struct insert *insert; /* whose rows; NULL: none */
     size_t body_max;       /* bytes of the answer that are kept */
+};
+
+struct flusher_server {
+    char *base; /* insert_request_base() */
+    char name[CLICKHOUSE_NAME_MAX];
+    bool cut; /* it hangs: the inserts that it holds are to go to others */
+};
+
+/* Where exchanges go: see flusher_route.c. */
+struct flusher_route {
+    struct endpoints endpoints;
+    struct flusher_server servers[CLICKHOUSE_ENDPOINTS_MAX];
+    struct site *sites; /* for each stream one for each endpoint */
+    size_t sites_asked; /* questions that are out */
 };
 
 struct flusher {
@@ -54,6 +73,7 @@ struct flusher {
     char form_head[192];
     char form_tail[64];
     struct transfer *active; /* by ->next */
+    struct flusher_route route;
     struct metrics_thread *counters;
     struct vacate vacate;
     size_t next_lane;

@@ -99,7 +99,7 @@ void flusher_tell_up(struct flusher *flusher, bool up, const char *error)
  * balancer that keeps traffic away would keep away the event that shows the table to be well. */
 static bool flusher_tell_is_stuck(const struct lane *lane)
 {
-    return lane->fault != LANE_FAULT_NONE ||
+    return lane->fault != LANE_FAULT_NONE || lane->held ||
            (lane->state == LANE_REFUSES && !lane_takes_rows(lane) && apart_rows(&lane->apart) > 0);
 }
 
@@ -120,6 +120,13 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
         health_clear(flusher->parts.health, key);
     else
         health_raise(flusher->parts.health, key, all, "%s", lane->fault_text);
+    flusher_tell_key(key, flusher, lane, "replicas");
+    if (lane->replicas[0] == '\0')
+        health_clear(flusher->parts.health, key);
+    else
+        health_raise(flusher->parts.health, key, all && lane->held, "%s%s", lane->replicas,
+                     lane->held ? ". No endpoint is left, and the events wait"
+                                : ". The other endpoints take the inserts");
     lane->kept_told = lane->state == LANE_REFUSES || rows > 0;
     flusher_tell_key(key, flusher, lane, "refuses");
     if (lane->state == LANE_REFUSES && rows == 0)
@@ -246,6 +253,24 @@ void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fa
         log_info("stream is well again stream=%s", flusher_stream(flusher, lane)->name);
     lane->fault = fault;
     snprintf(lane->fault_text, sizeof(lane->fault_text), "%s", text);
+    flusher_tell_lanes(flusher);
+}
+
+void flusher_tell_replicas(struct flusher *flusher, struct lane *lane, bool held, const char *text)
+{
+    const char *name = flusher_stream(flusher, lane)->name;
+    const bool news = text != NULL && strcmp(text, lane->replicas) != 0;
+
+    if (!news && held == lane->held && (text != NULL || lane->replicas[0] == '\0'))
+        return;
+    if (held && (news || !lane->held))
+        log_error("no endpoint for inserts stream=%s reason=\"%s\" action=wait", name, text);
+    else if (news)
+        log_warn("endpoint is not used stream=%s reason=\"%s\"", name, text);
+    else if (text == NULL)
+        log_info("all endpoints are used stream=%s", name);
+    lane->held = held;
+    snprintf(lane->replicas, sizeof(lane->replicas), "%s", text == NULL ? "" : text);
     flusher_tell_lanes(flusher);
 }
 
@@ -503,6 +528,14 @@ void flusher_tell_gauges(struct flusher *flusher)
         all += (int64_t)out;
     }
     METRIC_GAUGE_SET(metrics, clickhouse_inflight, all);
+    for (size_t i = 0; i < flusher->route.endpoints.count; i++) {
+        const struct endpoint *endpoint = &flusher->route.endpoints.at[i];
+
+        METRIC_ENDPOINT_SET(metrics, i, up,
+                            flusher->discard ||
+                                (flusher->up == 1 && endpoint->state != ENDPOINT_AWAY));
+        METRIC_ENDPOINT_SET(metrics, i, inflight, (int64_t)endpoint->out);
+    }
 }
 
 void flusher_tell_setback(struct flusher *flusher, const struct transfer *transfer,

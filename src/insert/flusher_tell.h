@@ -15,6 +15,9 @@ const char *flusher_tell_words(const struct transfer *transfer, char out[LANE_ME
 
 /* Reports whether ClickHouse answers at all. */
 void flusher_tell_up(struct flusher *flusher, bool up, const char *error);
+/* Reports what keeps inserts of a lane from endpoints of its shard; NULL: nothing. held: from all
+ * of them. */
+void flusher_tell_replicas(struct flusher *flusher, struct lane *lane, bool held, const char *text);
 /* Reports what keeps a lane from inserting. */
 void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fault fault,
                         const char *text);

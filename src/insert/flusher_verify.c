@@ -20,6 +20,9 @@
  * an earlier try is still under way. A count of rows with the token answers for the whole insert;
  * where it is there in part, or only some of its rows are left, its ids are looked for among them.
  *
+ * Without stream.proof nobody asks replicas: their tables are replicated ones (sites.h), which take a
+ * token together with its part. With it all is asked of the replica that said that it is not behind.
+ *
  * A kill of alloyd changes nothing: until rows are known to be there their records are LIVE and
  * bear the old id, or some of them the new one, and the next life sends both inserts again, and
  * asks again.
@@ -198,14 +201,16 @@ bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t no
     if (!verify->traced) {
         *posting = (struct flusher_posting){
             .kind = TRANSFER_TRACE,
-            .url = insert_request_trace_url(config, of, flusher_verify_age_s(insert), token),
+            .url = insert_request_trace_url(of, flusher_verify_age_s(insert), token),
+            .endpoint = ENDPOINTS_NONE,
             .body_max = TRANSFER_BODY_LONG};
         return true;
     }
     if (token != NULL && verify->trace.proves && !verify->counted) {
         *posting = (struct flusher_posting){
             .kind = TRANSFER_COUNT,
-            .url = insert_request_count_url(config, of, verify->trace.since_s, token),
+            .url = insert_request_count_url(of, verify->trace.since_s, token),
+            .endpoint = verify->endpoint,
             .body_max = TRANSFER_BODY_MAX};
         return true;
     }
@@ -213,6 +218,7 @@ bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t no
         .kind = TRANSFER_ROWS,
         .url = insert_request_rows_url(config, of, verify->trace.since_s, verify->trace.structure,
                                        verify->counted ? token : NULL),
+        .endpoint = verify->endpoint,
         .insert = insert_list_pop(&verify->waiting),
         .body_max = TRANSFER_BODY_MAX + insert->count};
     return true;
@@ -308,7 +314,8 @@ static void flusher_verify_trace(struct flusher *flusher, struct lane *lane,
         flusher_verify_give_up(flusher, lane, insert_list_pop(&verify->waiting),
                                insert->acknowledged ? NULL : "the column of its token is gone");
     else
-        verify->traced = true;
+        /* The rest is asked there: another replica may lag behind. After a reload it may be gone. */
+        verify->traced = (verify->endpoint = transfer->endpoint) != ENDPOINTS_NONE;
 }
 
 /* Rows of it are missing: asks once more after a while, since another try may be under way, and be

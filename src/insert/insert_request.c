@@ -88,31 +88,6 @@ static void insert_request_put_quoted(FILE *out, char quote, const char *text)
     insert_request_put_encoded(out, one);
 }
 
-/*
- * Writes the configured URL up to the place for "query=...": keeps its path and query, drops a
- * fragment. Drops credentials in it if clickhouse.user or clickhouse.password are set, which go in
- * headers: ClickHouse refuses a request with both.
- */
-static void insert_request_put_base(FILE *out, const struct config *config)
-{
-    const char *url = config->clickhouse_url;
-    const char *scheme = strstr(url, "://");
-    const char *host = scheme == NULL ? url : scheme + 3;
-    const char *host_end = host + strcspn(host, "/?#");
-    const char *end = host_end + strcspn(host_end, "#");
-    const char *at = memrchr(host, '@', (size_t)(host_end - host));
-    bool has_query = memchr(host_end, '?', (size_t)(end - host_end)) != NULL;
-
-    fwrite(url, 1, (size_t)(host - url), out);
-    if (at != NULL && insert_request_uses_headers(config))
-        host = at + 1;
-    fwrite(host, 1, (size_t)(host_end - host), out);
-    if (*host_end != '/')
-        fputc('/', out);
-    fwrite(host_end, 1, (size_t)(end - host_end), out);
-    fputs(has_query ? "&query=" : "?query=", out);
-}
-
 /* Returns the text written to out; NULL: out of memory. */
 static char *insert_request_finish(FILE *out, char **text)
 {
@@ -123,6 +98,49 @@ static char *insert_request_finish(FILE *out, char **text)
         return NULL;
     }
     return *text;
+}
+
+/*
+ * Keeps the endpoint's path and query, drops a fragment. Drops credentials in it if clickhouse.user
+ * or clickhouse.password are set, which go in headers: ClickHouse refuses a request with both.
+ */
+char *insert_request_base(const struct config *config, struct slice endpoint)
+{
+    const char *all = endpoint.data + endpoint.len;
+    const char *scheme = memmem(endpoint.data, endpoint.len, "://", 3);
+    const char *host = scheme == NULL ? endpoint.data : scheme + 3;
+    const char *host_end = host;
+    const char *end, *at;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    while (host_end < all && strchr("/?#", *host_end) == NULL)
+        host_end++;
+    end = memchr(host_end, '#', (size_t)(all - host_end));
+    end = end == NULL ? all : end;
+    at = memrchr(host, '@', (size_t)(host_end - host));
+    fwrite(endpoint.data, 1, (size_t)(host - endpoint.data), out);
+    if (at != NULL && insert_request_uses_headers(config))
+        host = at + 1;
+    fwrite(host, 1, (size_t)(host_end - host), out);
+    if (host_end == end || *host_end != '/')
+        fputc('/', out);
+    fwrite(host_end, 1, (size_t)(end - host_end), out);
+    fputs(memchr(host_end, '?', (size_t)(end - host_end)) != NULL ? "&query=" : "?query=", out);
+    return insert_request_finish(out, &text);
+}
+
+char *insert_request_join(const char *base, char *tail)
+{
+    char *url = NULL;
+
+    if (base != NULL && tail != NULL && asprintf(&url, "%s%s", base, tail) < 0)
+        url = NULL;
+    free(tail);
+    return url;
 }
 
 void insert_request_token(char out[INSERT_TOKEN_MAX], uint64_t instance_id, uint64_t insert_id)
@@ -175,7 +193,6 @@ char *insert_request_url(const struct config *config, const struct config_stream
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out, "INSERT INTO ");
     insert_request_put_quoted(out, '`', stream->database);
     fputc('.', out);
@@ -243,7 +260,7 @@ static void insert_request_put_where(FILE *out, const struct config_stream *stre
     insert_request_put_quoted(out, '\'', stream->table);
 }
 
-char *insert_request_table_url(const struct config *config, const struct config_stream *stream)
+char *insert_request_table_url(const struct config_stream *stream)
 {
     char *text = NULL;
     size_t len = 0;
@@ -251,7 +268,6 @@ char *insert_request_table_url(const struct config *config, const struct config_
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out,
                                TABLE_QUESTION ", any(if(toUInt128(uuid) != 0, toString(uuid), "
                                               /* Some databases have it only in the path of the
@@ -267,6 +283,27 @@ char *insert_request_table_url(const struct config *config, const struct config_
     return insert_request_finish(out, &text);
 }
 
+char *insert_request_site_url(const struct config_stream *stream)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    /* max() of nothing is "" and 0. Of these columns system.replicas asks no Keeper. */
+    insert_request_put_encoded(
+        out, "SELECT engine, (SELECT max(zookeeper_path) FROM system.replicas WHERE ");
+    insert_request_put_where(out, stream, "table");
+    insert_request_put_encoded(out, "), (SELECT max(is_readonly) FROM system.replicas WHERE ");
+    insert_request_put_where(out, stream, "table");
+    insert_request_put_encoded(out, ") FROM system.tables WHERE ");
+    insert_request_put_where(out, stream, "name");
+    insert_request_put_encoded(out, " FORMAT TabSeparated");
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+    return insert_request_finish(out, &text);
+}
+
 char *insert_request_columns_url(const struct config *config, const struct config_stream *stream)
 {
     char *text = NULL;
@@ -275,7 +312,6 @@ char *insert_request_columns_url(const struct config *config, const struct confi
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out, "SELECT position, if(position = 1, concat(toString((SELECT "
                                     "count() FROM system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
@@ -308,8 +344,8 @@ char *insert_request_columns_url(const struct config *config, const struct confi
     return insert_request_finish(out, &text);
 }
 
-char *insert_request_trace_url(const struct config *config, const struct config_stream *stream,
-                               uint64_t age_s, const char *token)
+char *insert_request_trace_url(const struct config_stream *stream, uint64_t age_s,
+                               const char *token)
 {
     char *text = NULL;
     size_t len = 0;
@@ -317,7 +353,6 @@ char *insert_request_trace_url(const struct config *config, const struct config_
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out, "SELECT uptime(), toUnixTimestamp(now()) - ");
     fprintf(out, "%" PRIu64, age_s);
     insert_request_put_encoded(out, " AS since, (SELECT sum(rows) FROM system.parts WHERE active "
@@ -389,8 +424,8 @@ static void insert_request_put_proof(FILE *out, const struct config_stream *stre
     insert_request_put_quoted(out, '\'', token);
 }
 
-char *insert_request_count_url(const struct config *config, const struct config_stream *stream,
-                               uint64_t since_s, const char *token)
+char *insert_request_count_url(const struct config_stream *stream, uint64_t since_s,
+                               const char *token)
 {
     char *text = NULL;
     size_t len = 0;
@@ -398,7 +433,6 @@ char *insert_request_count_url(const struct config *config, const struct config_
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out, "SELECT (SELECT count() FROM ");
     insert_request_put_young(out, stream, since_s);
     insert_request_put_encoded(out, "), (SELECT count() FROM ");
@@ -419,7 +453,6 @@ char *insert_request_rows_url(const struct config *config, const struct config_s
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out, "SELECT (SELECT count() FROM ");
     insert_request_put_young(out, stream, since_s);
     insert_request_put_encoded(out, "), uniqExact(");
@@ -454,8 +487,8 @@ char *insert_request_rows_url(const struct config *config, const struct config_s
     return insert_request_finish(out, &text);
 }
 
-char *insert_request_query_url(const struct config *config, const char *query,
-                               const struct config_setting *settings, size_t count)
+char *insert_request_query_url(const char *query, const struct config_setting *settings,
+                               size_t count)
 {
     char *text = NULL;
     size_t len = 0;
@@ -463,7 +496,6 @@ char *insert_request_query_url(const struct config *config, const char *query,
 
     if (out == NULL)
         return NULL;
-    insert_request_put_base(out, config);
     insert_request_put_encoded(out, query);
     insert_request_put_setting(out, "wait_end_of_query", "1");
     for (size_t i = 0; i < count; i++)

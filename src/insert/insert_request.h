@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * insert_request.h - builds the URLs of inserts and of the questions that Alloy asks ClickHouse.
- * Pure text.
+ * Pure text. What is called URL here is its end, which is the same for every endpoint:
+ * insert_request_join() puts it behind an endpoint's base.
  *
  * Runs on: any thread.
  */
@@ -33,6 +34,12 @@ struct insert_request {
 #define INSERT_TOKEN_MAX 33
 void insert_request_token(char out[INSERT_TOKEN_MAX], uint64_t instance_id, uint64_t insert_id);
 
+/* The beginning of an endpoint's URLs, up to the place for the query. Returns owned (free()); NULL:
+ * out of memory. */
+char *insert_request_base(const struct config *config, struct slice endpoint);
+/* A whole URL; takes tail, which may be NULL. Returns owned (free()); NULL: out of memory. */
+char *insert_request_join(const char *base, char *tail);
+
 /*
  * URL of an insert into the stream's table: query INSERT INTO `db`.`table` FORMAT JSONEachRow, the
  * deduplication token (instance id and insert id in hexadecimal), the settings that must not
@@ -49,7 +56,7 @@ char *insert_request_url(const struct config *config, const struct config_stream
  * UUID, the time of its last change (seconds), and the begin of engine_full, as one TabSeparated
  * row. Read by table_facts_read(). Returns owned (free()); NULL: out of memory.
  */
-char *insert_request_table_url(const struct config *config, const struct config_stream *stream);
+char *insert_request_table_url(const struct config_stream *stream);
 /*
  * URL that asks for the table's columns, at most TABLE_COLUMNS_MAX, as TabSeparated rows: position
  * from 1, what the answer is about (in the first row: number of columns, and the settings that say
@@ -73,15 +80,21 @@ char *insert_request_columns(const struct table_columns *columns, const char *pr
  * token are under way, and how many replicas of the table here are behind the others. Read by
  * verify_answer_trace(). Returns owned (free()); NULL: out of memory.
  */
-char *insert_request_trace_url(const struct config *config, const struct config_stream *stream,
+char *insert_request_trace_url(const struct config_stream *stream,
                                uint64_t age_s, const char *token);
 /*
  * URL that asks for all rows of the table's parts that were written since since_s that we may see,
  * and for those of them that have the token in the column stream.proof, as one row of
  * JSONCompactEachRow. Read by verify_answer_count(). Returns owned (free()); NULL: out of memory.
  */
-char *insert_request_count_url(const struct config *config, const struct config_stream *stream,
-                               uint64_t since_s, const char *token);
+char *insert_request_count_url(const struct config_stream *stream, uint64_t since_s,
+                               const char *token);
+/*
+ * URL that asks which engine the table has, its path in Keeper with macros filled in ("": it has
+ * none), and whether it is read-only (1 or 0), as one TabSeparated row; none: there is no such
+ * table. Read by site_take(). Returns owned (free()); NULL: out of memory.
+ */
+char *insert_request_site_url(const struct config_stream *stream);
 /*
  * URL that asks which of the rows that are posted with it, as the file INSERT_REQUEST_ROWS of a
  * form, are in the table's parts that were written since since_s (not in any that is older), as one
@@ -95,8 +108,8 @@ char *insert_request_rows_url(const struct config *config, const struct config_s
                               uint64_t since_s, const char *structure, const char *token);
 
 /* URL of any query, with settings. Returns owned (free()); NULL: out of memory. */
-char *insert_request_query_url(const struct config *config, const char *query,
-                               const struct config_setting *settings, size_t count);
+char *insert_request_query_url(const char *query, const struct config_setting *settings,
+                               size_t count);
 
 /* True when user or password are set: they go in the headers X-ClickHouse-User and
  * X-ClickHouse-Key, and we drop credentials in clickhouse.url. */

@@ -53,6 +53,7 @@ struct lane_verify {
     bool traced;  /* trace holds an answer, and the rows are to be asked for */
     bool counted; /* its token is there, and the ids of its rows are to be asked for */
     struct verify_trace trace;
+    size_t endpoint;    /* that was asked how the table stands */
     uint64_t missed_ns; /* when rows of it were first found missing; 0: they were not */
     uint32_t tries;     /* in vain, though there was an answer */
     /* of all */
@@ -64,6 +65,7 @@ struct lane_verify {
 
 struct lane {
     uint16_t stream;
+    uint16_t shard;
     enum lane_state state;
     struct batch *batches; /* gathering, oldest first */
     struct batch **batches_end;
@@ -123,6 +125,8 @@ struct lane {
     char *sample;             /* an event's bytes; NULL: none is needed, or none has come */
     size_t sample_len;
     /* what we have reported */
+    bool held;                       /* no endpoint is one to which its inserts may go */
+    char replicas[LANE_MESSAGE_MAX]; /* what keeps inserts from endpoints; "": nothing */
     enum lane_fault fault;
     char fault_text[LANE_MESSAGE_MAX];
     char refusal[LANE_MESSAGE_MAX]; /* ClickHouse's last message about a row refused alone */

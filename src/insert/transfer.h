@@ -30,6 +30,8 @@ enum transfer_kind {
     TRANSFER_TRACE,
     TRANSFER_COUNT,
     TRANSFER_ROWS,
+    TRANSFER_SITE,
+    TRANSFER_PING,
 };
 
 struct transfer_text {
@@ -44,6 +46,7 @@ struct transfer {
     struct insert *insert;           /* whose rows are posted; NULL: none */
     struct transfer_text head, tail; /* around them */
     uint16_t stream;
+    size_t endpoint; /* its number; ENDPOINTS_NONE: it is no longer one of those in use */
     enum transfer_kind kind;
     bool resent; /* curl has begun it twice */
     bool once;   /* which it must not: what may be there is asked for first */

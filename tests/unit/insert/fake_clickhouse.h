@@ -110,6 +110,9 @@ struct fake {
     atomic_int probes; /* answered */
     const char *probe;
     const char *columns; /* what the table has; "": it does not tell */
+    const char *site;    /* what the table is to other endpoints */
+    atomic_int sites_asked;
+    atomic_int pings; /* answered */
     atomic_int columns_asked;
     const char *trace; /* how the table stands */
     atomic_int traces_asked;
@@ -475,13 +478,19 @@ static void on_trace(struct fake *fake, int fd)
 static void on_question(struct fake *fake, int fd, const char *url)
 {
     const bool columns = strstr(url, "system.columns") != NULL;
+    const bool site = strstr(url, "zookeeper_path") != NULL;
+    const bool ping = strstr(url, "query=SELECT%201&") != NULL;
     const char *text;
 
     pthread_mutex_lock(&fake->lock);
-    text = columns ? fake->columns : fake->probe;
+    text = ping ? "1\n" : site ? fake->site : columns ? fake->columns : fake->probe;
     pthread_mutex_unlock(&fake->lock);
     answer(fd, 200, "", text);
-    atomic_fetch_add(columns ? &fake->columns_asked : &fake->probes, 1);
+    atomic_fetch_add(ping      ? &fake->pings
+                     : site    ? &fake->sites_asked
+                     : columns ? &fake->columns_asked
+                               : &fake->probes,
+                     1);
 }
 
 static void *serve(void *arg)
@@ -556,6 +565,8 @@ static void *accept_loop(void *arg)
     "[" uptime ", \"1700000000\", 100, [\"" engine "\"], [[\"event_id\", \"" type "\", \"\"]]]\n"
 #define TRACE_OLD TRACE("1000000000", "MergeTree", "String")
 #define TRACE_RESTARTED TRACE("0", "MergeTree", "LowCardinality(String)")
+#define SITE_REPLICA "ReplicatedMergeTree\t/clickhouse/tables/01/t\t0\n"
+#define PROBE_REPLICATED "26.7.2.1\t1\tReplicatedMergeTree\t0\t\t0\tu\t1\te\n"
 #define PROBE_PLAIN "26.7.2.1\t1\tMergeTree\t0\t1000\t0\tu\t1\te\n"
 
 static void fake_start(struct fake *fake)
@@ -566,6 +577,7 @@ static void fake_start(struct fake *fake)
     pthread_mutex_init(&fake->lock, NULL);
     fake->probe = PROBE_PLAIN;
     fake->columns = "";
+    fake->site = SITE_REPLICA;
     fake->trace = TRACE_OLD;
     fake->mode_count = -1;
     fake->requests = calloc(REQUESTS_MAX, sizeof(*fake->requests));

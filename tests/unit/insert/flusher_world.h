@@ -138,7 +138,7 @@ static int setup(void **state)
     return 0;
 }
 
-static void start(struct world *world)
+static inline void start(struct world *world)
 {
     const struct flusher_parts parts = {.config = &world->ref,
                                         .journal = world->journal,
@@ -215,7 +215,7 @@ static void wait_empty(struct world *world)
     WAIT_FOR(flusher_pending(world->flusher) == 0 && release_pending(world->release) == 0);
 }
 
-static struct metrics_snapshot *snapshot(struct world *world)
+static inline struct metrics_snapshot *snapshot(struct world *world)
 {
     static struct metrics_snapshot now;
 

@@ -23,11 +23,22 @@ static struct config config_of(const char *url)
 
 static const struct config_stream stream = {.database = (char *)"d`b\\", .table = (char *)"t"};
 
+/* The whole of a URL, at the endpoint of config. */
+static char *whole(const struct config *config, char *tail)
+{
+    const char *endpoint = config->clickhouse_url;
+    char *base = insert_request_base(config, (struct slice){endpoint, strlen(endpoint)});
+    char *url = insert_request_join(base, tail);
+
+    free(base);
+    return url;
+}
+
 static char *url_of(const struct config *config, bool async)
 {
     const struct insert_request request = {
         .instance_id = 0xab, .insert_id = UINT64_MAX, .async = async};
-    char *url = insert_request_url(config, &stream, &request);
+    char *url = whole(config, insert_request_url(config, &stream, &request));
 
     assert_non_null(url);
     return url;
@@ -126,7 +137,7 @@ static void a_password_is_never_in_a_url(void **state)
     url = url_of(&config, false);
     assert_null(strstr(url, "hunter2"));
     free(url);
-    url = insert_request_table_url(&config, &stream);
+    url = whole(&config, insert_request_table_url(&stream));
     assert_null(strstr(url, "hunter2"));
     free(url);
 }
@@ -135,7 +146,7 @@ static void the_questions_about_a_table_quote_names_as_literals(void **state)
 {
     struct config config = config_of("http://h");
     const struct config_stream quoted = {.database = (char *)"d", .table = (char *)"o'k\\"};
-    char *url = insert_request_table_url(&config, &quoted);
+    char *url = whole(&config, insert_request_table_url(&quoted));
 
     (void)state;
     assert_has(url, "http://h/?query=SELECT%20version%28%29");
@@ -147,6 +158,11 @@ static void the_questions_about_a_table_quote_names_as_literals(void **state)
         (struct config_setting){(char *)"input_format_import_nested_json", (char *)"1"};
     config.settings[1] = (struct config_setting){(char *)"max_memory_usage", (char *)"1"};
     config.setting_count = 2;
+    url = insert_request_site_url(&quoted);
+    assert_has(url, "FROM%20system.replicas%20WHERE%20database%20%3D%20%27d%27%20AND%20table%20%3D"
+                    "%20%27o%5C%27k%5C%5C%27");
+    assert_has(url, "FROM%20system.tables%20WHERE%20database%20%3D%20%27d%27%20AND%20name%20%3D");
+    free(url);
     url = insert_request_columns_url(&config, &quoted);
     assert_has(url, "database%20%3D%20%27d%27%20AND%20table%20%3D%20%27o%5C%27k%5C%5C%27%20ORDER");
     assert_has(url, "&input_format_import_nested_json=1");
@@ -162,7 +178,7 @@ static void the_questions_for_rows_name_the_id_fields_and_a_time(void **state)
         .table = (char *)"t",
         .ids = {{CONFIG_ID_MEMBER, (char *)"a`b", 0}, {CONFIG_ID_MEMBER, (char *)"it's", 1}},
         .id_count = 2};
-    char *url = insert_request_trace_url(&config, &ids, 660, NULL);
+    char *url = whole(&config, insert_request_trace_url(&ids, 660, NULL));
 
     (void)state;
     assert_has(url, "http://h/?query=SELECT%20uptime%28%29%2C%20toUnixTimestamp%28now%28%29%29"

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_flusher_route.c - inserts over two endpoints of one shard: turns, failures, hangs, and
+ * tables that are no replicas.
+ *
+ * The fakes do not share their tokens. What replicas do is looked up afterwards: a token counts
+ * once over both, as it does in Keeper.
+ */
+#include "flusher_world.h"
+
+struct two {
+    struct world *world;
+    struct fake other;
+    char list[160];
+};
+
+static int two_setup(void **state)
+{
+    struct two *two = calloc(1, sizeof(*two));
+
+    if (setup((void **)&two->world) != 0)
+        return -1;
+    fake_start(&two->other);
+    two->world->fake.probe = two->other.probe = PROBE_REPLICATED;
+    snprintf(two->list, sizeof(two->list), "http://127.0.0.1:%d, http://127.0.0.1:%d",
+             two->world->fake.port, two->other.port);
+    two->world->config.clickhouse_url = two->list;
+    *state = two;
+    return 0;
+}
+
+static int two_teardown(void **state)
+{
+    struct two *two = *state;
+    void *world = two->world;
+    int err = teardown(&world);
+
+    fake_stop(&two->other);
+    free(two);
+    return err;
+}
+
+static void two_start(struct two *two)
+{
+    struct world *world = two->world;
+    const struct flusher_parts parts = {.config = &world->ref,
+                                        .journal = world->journal,
+                                        .health = world->health,
+                                        .metrics = world->metrics,
+                                        .release = world->release};
+
+    assert_int_equal(flusher_start(&world->flusher, &parts, world->error), 0);
+}
+
+/* Rows under tokens that stand for themselves, over both: what replicas have. */
+static size_t rows_of_shard(struct two *two)
+{
+    const struct fake *fakes[] = {&two->world->fake, &two->other};
+    size_t rows = 0;
+
+    for (size_t f = 0; f < 2; f++)
+        for (size_t i = 0; i < fakes[f]->count; i++) {
+            const struct fake_request *request = &fakes[f]->requests[i];
+            bool again = request->stored != FAKE_STORED_ALL;
+
+            for (size_t k = 0; f == 1 && k < fakes[0]->count; k++)
+                again = again || (fakes[0]->requests[k].stored == FAKE_STORED_ALL &&
+                                  strcmp(fakes[0]->requests[k].token, request->token) == 0);
+            rows += again ? 0 : request->rows;
+        }
+    return rows;
+}
+
+static void feed(struct two *two, size_t inserts)
+{
+    for (size_t i = 0; i < inserts; i++) {
+        submit(two->world, 0, 3, -1);
+        wait_empty(two->world);
+    }
+}
+
+static void both_get_inserts_and_each_row_is_there_once(void **state)
+{
+    struct two *two = *state;
+
+    two_start(two);
+    feed(two, 20);
+    assert_int_equal(two->world->fake.count + two->other.count, 20);
+    assert_true(two->world->fake.count >= 9 && two->other.count >= 9);
+    assert_int_equal(rows_of_shard(two), 60);
+    assert_false(is_up(two->world, "clickhouse.a.replicas"));
+}
+
+static void a_lost_answer_goes_to_the_other_under_its_token(void **state)
+{
+    struct two *two = *state;
+
+    fake_set(&two->world->fake, FAKE_LOST, -1);
+    two_start(two);
+    feed(two, 10);
+    assert_int_equal(rows_of_shard(two), 30);
+    assert_true(two->world->fake.count >= 1);
+    assert_int_equal(two->other.count, 10);
+}
+
+static void one_that_says_503_is_left_out_and_told(void **state)
+{
+    struct two *two = *state;
+    char key[HEALTH_KEY_MAX];
+
+    snprintf(key, sizeof(key), "clickhouse@127.0.0.1:%d", two->other.port);
+    fake_set(&two->other, FAKE_503_CODE, -1);
+    two_start(two);
+    feed(two, 10);
+    assert_int_equal(two->world->fake.count, 10);
+    assert_true(two->other.count >= 1 && two->other.count <= 4);
+    fake_set(&two->other, FAKE_OK, 0);
+    WAIT_FOR(!is_up(two->world, key));
+    feed(two, 40);
+    assert_true(two->other.count >= 3);
+    assert_int_equal(rows_of_shard(two), 150);
+}
+
+static void refused_rows_leave_nobody_out(void **state)
+{
+    struct two *two = *state;
+    char key[HEALTH_KEY_MAX];
+    size_t lines;
+
+    two_start(two);
+    feed(two, 4);
+    submit(two->world, 0, 20, 7);
+    wait_empty(two->world);
+    snprintf(key, sizeof(key), "clickhouse@127.0.0.1:%d", two->other.port);
+    assert_false(is_up(two->world, key));
+    snprintf(key, sizeof(key), "clickhouse@127.0.0.1:%d", two->world->fake.port);
+    assert_false(is_up(two->world, key));
+    free(dead_letters(two->world, &lines));
+    assert_int_equal(lines, 1);
+}
+
+static void what_one_that_hangs_holds_goes_to_the_other(void **state)
+{
+    struct two *two = *state;
+    const uint64_t begun_ms = clock_mono_ms();
+
+    two->world->config.clickhouse_timeout_ms = 60000;
+    fake_set(&two->other, FAKE_HANG, -1);
+    two_start(two);
+    WAIT_FOR(two->other.sites_asked >= 2 && two->world->fake.sites_asked >= 2);
+    two->other.probe_hangs = true;
+    for (size_t i = 0; i < 8; i++) {
+        submit(two->world, 0, 3, -1);
+        pause_ms(20);
+    }
+    wait_empty(two->world);
+    assert_true(clock_mono_ms() - begun_ms < 20000); /* and not 60 s */
+    assert_true(two->other.count >= 1);
+    fake_set(&two->other, FAKE_OK, 0);
+    two->other.probe_hangs = false;
+    assert_int_equal(rows_of_shard(two), 24);
+}
+
+static void tables_that_are_not_replicated_get_nothing(void **state)
+{
+    struct two *two = *state;
+
+    two->world->fake.site = two->other.site = "MergeTree\t\t0\n";
+    two_start(two);
+    submit(two->world, 0, 3, -1);
+    WAIT_FOR(is_up(two->world, "clickhouse.a.replicas") &&
+             is_up(two->world, "clickhouse.b.replicas"));
+    pause_ms(50);
+    assert_int_equal(two->world->fake.count + two->other.count, 0);
+    assert_false(health_ready(two->world->health));
+    pthread_mutex_lock(&two->other.lock);
+    two->other.site = SITE_REPLICA;
+    pthread_mutex_unlock(&two->other.lock);
+    wait_empty(two->world);
+    assert_int_equal(two->other.count, 1);
+    assert_true(health_ready(two->world->health));
+    assert_true(is_up(two->world, "clickhouse.a.replicas")); /* the first is not used */
+    pthread_mutex_lock(&two->world->fake.lock);
+    two->world->fake.site = SITE_REPLICA;
+    pthread_mutex_unlock(&two->world->fake.lock);
+    WAIT_FOR(!is_up(two->world, "clickhouse.a.replicas"));
+}
+
+static void different_shards_get_nothing(void **state)
+{
+    struct two *two = *state;
+
+    two->other.site = "ReplicatedMergeTree\t/clickhouse/tables/02/t\t0\n";
+    two_start(two);
+    WAIT_FOR(is_up(two->world, "clickhouse.a.replicas"));
+    WAIT_FOR(two->other.sites_asked >= 2 && two->world->fake.sites_asked >= 2);
+    WAIT_FOR(!health_ready(two->world->health));
+    submit(two->world, 0, 3, -1);
+    pause_ms(50);
+    assert_true(flusher_pending(two->world->flusher) > 0);
+    pthread_mutex_lock(&two->other.lock);
+    two->other.site = SITE_REPLICA;
+    pthread_mutex_unlock(&two->other.lock);
+    wait_empty(two->world);
+    assert_int_equal(rows_of_shard(two), 3);
+}
+
+static void a_table_that_one_lacks_goes_to_the_other(void **state)
+{
+    struct two *two = *state;
+
+    two->world->fake.site = "";
+    two_start(two);
+    feed(two, 6);
+    assert_int_equal(two->world->fake.count, 0);
+    assert_int_equal(two->other.count, 6);
+    WAIT_FOR(is_up(two->world, "clickhouse.a.replicas"));
+    assert_true(health_ready(two->world->health));
+}
+
+static void a_dead_endpoint_at_the_start_stops_nothing(void **state)
+{
+    struct two *two = *state;
+    char key[HEALTH_KEY_MAX];
+
+    /* Nobody listens at port 1. */
+    snprintf(two->list, sizeof(two->list), "http://127.0.0.1:1,http://127.0.0.1:%d",
+             two->other.port);
+    two_start(two);
+    feed(two, 6);
+    assert_int_equal(two->other.count, 6);
+    snprintf(key, sizeof(key), "clickhouse@127.0.0.1:1");
+    WAIT_FOR(is_up(two->world, key));
+    assert_true(health_ready(two->world->health));
+    assert_false(is_up(two->world, "clickhouse"));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, two_setup, two_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(both_get_inserts_and_each_row_is_there_once),
+        TEST(a_lost_answer_goes_to_the_other_under_its_token),
+        TEST(one_that_says_503_is_left_out_and_told),
+        TEST(refused_rows_leave_nobody_out),
+        TEST(what_one_that_hangs_holds_goes_to_the_other),
+        TEST(tables_that_are_not_replicated_get_nothing),
+        TEST(different_shards_get_nothing),
+        TEST(a_table_that_one_lacks_goes_to_the_other),
+        TEST(a_dead_endpoint_at_the_start_stops_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
