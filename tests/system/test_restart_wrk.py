@@ -39,8 +39,8 @@ class Generators:
         self.commands = {
             "kept": [*WRK, f"-c{KEPT}", url, "--", "kept", self.stop_file],
             "closing": [*WRK, f"-c{CLOSING}", "-H", "Connection: close", url, "--", "closing", self.stop_file],
-            "timed": [load, *LOAD, "--connections", "16", "--rate", "200", "--run", "timed", url],
-            "piped": [load, *LOAD, "--connections", "2", "--rate", "400", "--pipeline", "16", "--run", "piped", url],
+            "timed": [load, *LOAD, "--connections", "16", "--rate", "50", "--run", "timed", url],
+            "piped": [load, *LOAD, "--connections", "2", "--rate", "100", "--pipeline", "16", "--run", "piped", url],
         }
 
     def __enter__(self):
@@ -58,8 +58,8 @@ class Generators:
     def output(self, name):
         return self.folder / f"{name}.out"
 
-    def wait_for_requests(self, count=100):
-        """Since this life began."""
+    def wait_for_requests(self, count=300):
+        """Since this life began; as many as come due in a restart, or load would fall behind."""
         harness.wait_until(lambda: self.answers() >= count or self.ended(), "requests")
         assert not self.ended(), self.ended()
 
