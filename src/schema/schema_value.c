@@ -30,7 +30,6 @@ struct number {
     struct slice fraction;
     bool minus, is_signed, has_point, has_exponent, whole; /* whole: nothing stands behind it */
     bool empty;                                            /* no digit before or behind the point */
-    bool cut_exponent;                                     /* it ends with its sign */
     int exponent;
     struct slice rest; /* what stands behind it */
 };
@@ -58,7 +57,6 @@ static void schema_value_read_exponent(struct slice text, size_t *at, struct num
     if (from < text.len && (text.data[from] == '+' || text.data[from] == '-'))
         minus = text.data[from++] == '-';
     n = schema_value_count_digits(text, from);
-    number->cut_exponent = n == 0 && from > *at + 1;
     if (n == 0)
         return;
     number->has_exponent = true;
@@ -330,21 +328,38 @@ static bool schema_value_is_special(struct slice text)
            schema_value_equals_folded(text, "infinity");
 }
 
-/* The text of a Decimal in quotes; of one that ends in an e or in points the rest is dropped. */
+/* What may stand behind a Decimal in quotes, though ClickHouse drops it or makes its own of it:
+ * more points and digits, and an e that has no digits. with_exponent: there are digits behind it.
+ */
+static bool schema_value_is_decimal_rest(const struct number *number, bool *with_exponent)
+{
+    const struct slice rest = number->rest;
+    size_t at = 0, from;
+
+    while (!number->has_exponent && at < rest.len &&
+           (rest.data[at] == '.' || schema_value_is_digit(rest.data[at])))
+        at++;
+    if (at == rest.len)
+        return true;
+    if (number->has_exponent || (rest.data[at++] | 0x20) != 'e')
+        return false;
+    if (at == rest.len)
+        return true;
+    from = at + (rest.data[at] == '+' || rest.data[at] == '-');
+    at = from + schema_value_count_digits(rest, from);
+    *with_exponent = true;
+    return at > from && at == rest.len;
+}
+
+/* The text of a Decimal in quotes. */
 static enum schema_problem schema_value_check_decimal_text(const struct schema_type *type,
                                                            const struct number *number)
 {
-    struct slice rest = number->rest;
+    bool with_exponent = false;
 
-    if (number->empty || number->cut_exponent)
+    if (number->empty || !schema_value_is_decimal_rest(number, &with_exponent))
         return SCHEMA_FORMAT;
-    if (!number->whole && (number->has_exponent || *rest.data != '.') &&
-        (rest.len > 1 || (*rest.data | 0x20) != 'e' || number->has_exponent))
-        return SCHEMA_FORMAT;
-    for (; rest.len > 0; rest.data++, rest.len--)
-        if (!schema_value_is_digit(*rest.data) && memchr(".eE+-", *rest.data, 5) == NULL)
-            return SCHEMA_FORMAT;
-    return schema_value_check_decimal(type, number);
+    return with_exponent ? SCHEMA_FITS : schema_value_check_decimal(type, number);
 }
 
 /* The text of a number in quotes. */

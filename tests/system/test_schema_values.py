@@ -332,28 +332,29 @@ def instant(text):
 
 def same_odd_time(sent, got):
     """A time in another form: as many seconds, or of that year."""
-    if re.match(r"\s*\d{4}(\D)(0|00)(\D|$)|\s*\d{4}(\D)\d{1,2}\4(0|00)(\D|$)|\s*\d{4}00(\d\d|\d{8})?(\D|$)|\s*\d{6}00(\d{6})?(\D|$)", sent):
+    if re.search(r"(?<!\d)\d{4}(\D)(0|00)(?!\d)|(?<!\d)\d{4}(\D)\d{1,2}\3(0|00)(?!\d)|(?<!\d)(\d{4}|\d{6})00(\d\d|\d{6}|\d{8})?(?!\d)", sent) or \
+            re.match(r"\s*(0|00)[./-]|\s*\d{1,2}[./-](0|00)(?!\d)", sent):
         return False  # no such month or day, and January or the first is stored
-    if re.fullmatch(r"\d{9,10}(\.\d+)?|\d{13}|\d{16}|\d{19}", sent):
-        seconds = decimal.Decimal(sent[:10].split(".")[0])
+    if re.fullmatch(r"\d{9,10}(\.\d*)?|\d{13}|\d{16}|\d{19}", sent):
+        seconds = decimal.Decimal(sent[:10].split(".")[0] if len(sent) != 9 else sent)
         return int(instant(got.replace(" ", "T") + "Z")) - seconds in (0, 3600, 7200)
-    year = re.match(r"\s*(\d{4})", sent)
-    return not year or abs(int(year[1]) - int(got[:4])) <= 1 and got[:19] not in ("1970-01-01 00:00:00", "2106-02-07 06:28:15") or \
-        year[1] in ("1970", "2106")
+    years = re.findall(r"(?<!\d)\d{4}(?!\d)|^\d{4}(?=\d{4}(?!\d))", sent)
+    if got[:19] in ("1970-01-01 00:00:00", "2106-02-07 06:28:15", "1970-01-01 01:00:00", "2106-02-07 07:28:15"):
+        return not years or any(year in ("1970", "2106") for year in years)
+    return not years or any(abs(int(year) - int(got[:4])) <= 1 for year in years)
 
 
 def same_time(scale, sent, got, zoned):
-    stored = instant(got.replace(" ", "T") + "Z") if got >= "0001" else decimal.Decimal("-1e12")
+    stored = instant(got.replace(" ", "T") + "Z") if got >= "0001" else instant("0004" + got[4:].replace(" ", "T") + "Z") - 1461 * 86400
     if zoned and not isinstance(sent, str):
         return stored - sent in (3600, 7200)
     if zoned:
         meant = instant(sent)
         return same_odd_time(sent, got) if meant is None else meant is not False and \
-            int(stored) - int(meant) in ((3600, 7200) if re.search(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$", sent[10:]) else (0,))
+            int(stored) - int(meant) in ((3600, 3600 if got[:4] in ("1970", "2106") else 7200)
+                                        if re.search(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$", sent[10:]) else (0,))
     if not isinstance(sent, str):
         return sent == stored * 10 ** scale
-    if got < "0001":
-        return sent.startswith("0001")
     meant = instant(sent)
     if meant is None:
         return same_odd_time(sent, got)
@@ -362,7 +363,9 @@ def same_time(scale, sent, got, zoned):
 
 def same_date(sent, got):
     if not isinstance(sent, str):
-        return not isinstance(sent, bool) and got >= "0001" and sent == (datetime.date.fromisoformat(got) - EPOCH.date()).days
+        # Python has no year 0, which is as long as the year 4.
+        days = datetime.date.fromisoformat(got if got >= "0001" else "0004" + got[4:]) - EPOCH.date()
+        return not isinstance(sent, bool) and sent == days.days - (1461 if got < "0001" else 0)
     match = re.fullmatch(r"(\d{4})\D(\d{1,2})\D(\d{1,2})|(\d{4})(\d\d)(\d\d)", sent)
     return bool(match) and [int(x) for x in match.groups() if x] == [int(x) for x in got.split("-")]
 
