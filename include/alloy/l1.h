@@ -85,6 +85,21 @@ void l1_abandon(struct l1 *l1);
 struct l1_thread *l1_thread_create(struct l1 *l1);
 void l1_thread_destroy(struct l1_thread *thread);
 
+/*
+ * A batch of calls of this thread costs less between these two, since nothing has to be announced
+ * for each of them. Some hundred ids at most: meanwhile no thread can give memory back. Owner
+ * thread.
+ */
+void l1_hold(struct l1_thread *thread);
+void l1_release(struct l1_thread *thread);
+/*
+ * Fetches what a look-up of the id reads first, without waiting for it: the table does not fit into
+ * any cache. l1_prefetch_first() goes one step further, so call it when what l1_prefetch() fetched
+ * has come: some ids later. Owner thread.
+ */
+void l1_prefetch(const struct l1_thread *thread, const struct hash128 *hash);
+void l1_prefetch_first(const struct l1_thread *thread, const struct hash128 *hash);
+
 /* True when an event with this id is a duplicate. An id may be known for longer than L1's ttl,
  * until l1_maintain() unlinks its generation, but never beyond its stream's ttl. Owner thread;
  * never blocks. */

@@ -23,6 +23,8 @@
 #define COPIES_KEPT (64 * 1024)
 /* One step of admission_commit_some(): some tenths of a millisecond. */
 #define STEP_EVENTS 500
+#define BATCH_EVENTS 512    /* between l1_hold() and l1_release() */
+#define PREFETCH_LEAD 4     /* a hash takes some 30 ns, and what is fetched comes from memory */
 #define COLUMN_KINDS_MAX 32 /* in a request */
 #define STEP_BYTES (128 * 1024)
 
@@ -118,12 +120,11 @@ static void admission_events_reserve(struct admission *admission, size_t want)
     ALLOY_ASSERT(admission->sizes != NULL && admission->records != NULL);
 }
 
-/* Looks up the ids of events [from, to). Refuses the request if an event could never fit: a 503
- * would make its client retry for ever. */
-static void admission_look_up(struct admission *admission, struct request *request, size_t from,
-                              size_t to, uint64_t now_ms)
+/* Makes the hashes of events [from, to), and fetches what their look-ups will read. Each of them
+ * would wait for memory twice, one after the other; so they wait together. */
+static void admission_hash(struct admission *admission, size_t from, size_t to)
 {
-    size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
+    struct l1_thread *l1 = admission->parts.l1;
 
     for (size_t i = from; i < to; i++) {
         struct event *event = &admission->events[i];
@@ -132,14 +133,35 @@ static void admission_look_up(struct admission *admission, struct request *reque
             event->entry.id.data = admission->copies + event->id_at;
         if (unlikely(event->entry.columns.len > 0))
             event->entry.columns.data = admission->copies + event->columns_at;
-        event->entry.hash = event_id_hash(&admission->parts.stream_keys[request->stream],
+        event->entry.hash = event_id_hash(&admission->parts.stream_keys[event->entry.stream],
                                           event->entry.id.data, event->entry.id.len);
+        l1_prefetch(l1, &event->entry.hash);
+        if (i >= from + PREFETCH_LEAD)
+            l1_prefetch_first(l1, &event[-PREFETCH_LEAD].entry.hash);
+    }
+}
+
+/* Looks up the ids of events [from, to), at most BATCH_EVENTS. Refuses the request if an event
+ * could never fit: a 503 would make its client retry for ever. */
+static void admission_look_up(struct admission *admission, struct request *request, size_t from,
+                              size_t to, uint64_t now_ms)
+{
+    size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
+
+    l1_hold(admission->parts.l1);
+    for (size_t i = from; i < to; i++) {
+        struct event *event = &admission->events[i];
+
         event->known = l1_knows(admission->parts.l1, request->stream, &event->entry.hash, now_ms);
-        if (event->known)
-            continue;
-        if (journal_entry_bytes(&event->entry) > bytes_max)
+        if (!event->known && unlikely(journal_entry_bytes(&event->entry) > bytes_max))
             request->result.verdict = ADMISSION_TOO_LARGE;
     }
+    l1_release(admission->parts.l1);
+}
+
+static size_t admission_batch_end(size_t at, size_t to)
+{
+    return to - at > BATCH_EVENTS ? at + BATCH_EVENTS : to;
 }
 
 /* False: the request has more events than the ring can ever take, and is refused. */
@@ -166,9 +188,12 @@ static void admission_judge_rest(struct admission *admission, struct request *re
 
 static void admission_judge(struct admission *admission, struct request *request, uint64_t now_ms)
 {
+    const size_t end = request->first + request->count;
+
     if (!admission_judge_count(admission, request))
         return;
-    admission_look_up(admission, request, request->first, request->first + request->count, now_ms);
+    for (size_t at = request->first; at < end; at = admission_batch_end(at, end))
+        admission_look_up(admission, request, at, admission_batch_end(at, end), now_ms);
     admission_judge_rest(admission, request);
 }
 
@@ -243,13 +268,14 @@ static void admission_give_up(struct admission *admission, struct request *reque
     ring_cancel(admission->parts.ring, n);
 }
 
-/* Enters the ids of events [from, to) of a request into L1 and appends the winners' records to
- * admission->records. */
+/* Enters the ids of events [from, to) of a request, at most BATCH_EVENTS, into L1 and appends the
+ * winners' records to admission->records. */
 static void admission_enter_events(struct admission *admission, const struct request *request,
                                    size_t from, size_t to, uint64_t now_ms)
 {
     size_t lost = 0;
 
+    l1_hold(admission->parts.l1);
     for (size_t i = from; i < to; i++) {
         struct event *event = &admission->events[i];
 
@@ -264,6 +290,7 @@ static void admission_enter_events(struct admission *admission, const struct req
         event->known = true;
         lost++;
     }
+    l1_release(admission->parts.l1);
     if (lost > 0)
         ring_cancel(admission->parts.ring, lost);
 }
@@ -278,9 +305,10 @@ static void admission_set_counts(struct request *request, size_t accepted)
 static void admission_enter(struct admission *admission, struct request *request, uint64_t now_ms)
 {
     const size_t before = admission->record_count;
+    const size_t end = request->first + request->count;
 
-    admission_enter_events(admission, request, request->first, request->first + request->count,
-                           now_ms);
+    for (size_t at = request->first; at < end; at = admission_batch_end(at, end))
+        admission_enter_events(admission, request, at, admission_batch_end(at, end), now_ms);
     admission_set_counts(request, admission->record_count - before);
 }
 
@@ -563,6 +591,7 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
 {
     const size_t requests = admission->request_count;
 
+    admission_hash(admission, 0, admission->event_count);
     for (size_t r = 0; r < requests; r++)
         admission_judge(admission, &admission->requests[r], now_ms);
 
@@ -620,6 +649,7 @@ bool admission_commit_some(struct admission *admission, uint64_t now_ms, uint64_
             decided = true;
             break;
         }
+        admission_hash(admission, at, to);
         admission_look_up(admission, request, at, to, now_ms);
         admission->step_at = to;
         if (to < end)

@@ -321,9 +321,12 @@ void l1_refill(struct l1_thread *thread, uint64_t now_ms)
     pthread_mutex_unlock(&l1->lock);
 }
 
-/* Load factor 2/3 to 4/3: at most 24 bytes for each id, since a bucket takes 16 bytes. */
-static struct cds_lfht *l1_table_create(size_t capacity)
+/* Load factor 2/3 to 4/3: at most 24 bytes for each id, since a bucket takes 16 bytes. False: out
+ * of memory. */
+static bool l1_table_create(struct l1 *l1, size_t capacity)
 {
+    /* This one keeps a table of fixed size in one piece. */
+    const struct cds_lfht_mm_type *memory = &cds_lfht_mm_mmap;
     size_t buckets = 1;
     void *probe;
 
@@ -334,9 +337,15 @@ static struct cds_lfht *l1_table_create(size_t capacity)
     /* Keeps the compiler from removing the unused allocation. */
     __asm__ volatile("" : "+r"(probe));
     if (!probe)
-        return NULL;
+        return false;
     free(probe);
-    return cds_lfht_new(buckets, buckets, buckets, 0, NULL);
+    l1->table = _cds_lfht_new(buckets, buckets, buckets, 0, memory, &rcu_flavor, NULL);
+    if (!l1->table)
+        return false;
+    l1->buckets = memory->bucket_at(l1->table, 0);
+    l1->bucket_mask = buckets - 1;
+    ALLOY_ASSERT(memory->bucket_at(l1->table, buckets - 1) == l1->buckets + l1->bucket_mask);
+    return true;
 }
 
 struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
@@ -357,8 +366,7 @@ struct l1 *l1_create(size_t capacity, uint64_t ttl_ms, uint64_t now_ms)
         l1->chunk_nodes = CHUNK_MAX;
     if (!l1_open_generation(l1, now_ms))
         goto free_l1;
-    l1->table = l1_table_create(capacity);
-    if (!l1->table)
+    if (!l1_table_create(l1, capacity))
         goto free_slab;
     pthread_mutex_init(&l1->lock, NULL);
     pthread_cond_init(&l1->reclaimed, NULL);

@@ -112,6 +112,48 @@ static struct l1_entry *l1_look_up(struct l1_thread *thread, const struct hash12
     return link ? l1_entry_of(link) : NULL;
 }
 
+static void l1_count_added(struct l1_thread *thread)
+{
+    if (thread->added != 0)
+        atomic_fetch_add_explicit(&thread->l1->entries, thread->added, memory_order_relaxed);
+    thread->added = 0;
+}
+
+void l1_hold(struct l1_thread *thread)
+{
+    ALLOY_ASSERT(!thread->held);
+    rcu_read_lock();
+    thread->held = true;
+}
+
+void l1_release(struct l1_thread *thread)
+{
+    ALLOY_ASSERT(thread->held);
+    thread->held = false;
+    rcu_read_unlock();
+    l1_count_added(thread);
+}
+
+static const struct cds_lfht_node *l1_bucket(const struct l1 *l1, const struct hash128 *hash)
+{
+    return &l1->buckets[hash->lo & l1->bucket_mask];
+}
+
+void l1_prefetch(const struct l1_thread *thread, const struct hash128 *hash)
+{
+    __builtin_prefetch(l1_bucket(thread->l1, hash));
+}
+
+void l1_prefetch_first(const struct l1_thread *thread, const struct hash128 *hash)
+{
+    const struct cds_lfht_node *bucket = l1_bucket(thread->l1, hash);
+    /* relaxed: wherever it points, nobody reads there. Its low bits are liburcu's flags, in the
+     * same cache line. */
+    const struct cds_lfht_node *first = __atomic_load_n(&bucket->next, __ATOMIC_RELAXED);
+
+    __builtin_prefetch(first);
+}
+
 bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,
               uint64_t now_ms)
 {
@@ -120,14 +162,14 @@ bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *h
     const struct l1_entry *entry;
     bool known;
 
-    rcu_read_lock();
+    l1_read_lock(thread);
     entry = l1_look_up(thread, hash);
     known = entry != NULL;
     if (known && l1->shared && atomic_load_explicit(&entry->lsn, memory_order_relaxed) == 0)
         known = false;
     if (known && shorter_ms != 0)
         known = !l1_entry_is_old(l1, entry, shorter_ms, now_ms + l1->epoch_ms);
-    rcu_read_unlock();
+    l1_read_unlock(thread);
     return known;
 }
 
@@ -174,9 +216,10 @@ static enum l1_result l1_insert(struct l1_thread *thread, const struct l1_adding
     const struct hash128 *key = &adding->key;
     const struct hash128 stamped = {.lo = key->lo, .hi = key->hi | l1_stamp(l1, adding->added_ms)};
 
-    rcu_read_lock();
+    l1_read_lock(thread);
     for (;;) {
         while (unlikely(!l1_has_node(thread))) {
+            /* It may wait for a grace period, which does not end while we hold one up. */
             rcu_read_unlock();
             l1_refill(thread, adding->added_ms);
             rcu_read_lock();
@@ -194,14 +237,16 @@ static enum l1_result l1_insert(struct l1_thread *thread, const struct l1_adding
         /* It was never linked, so the next add may use it at once. */
         l1_entry_set(entry, (struct hash128){0}, 0);
         if (decided) {
-            rcu_read_unlock();
+            l1_read_unlock(thread);
             return result;
         }
     }
     thread->next++;
     l1_note_youngest(thread->generation, adding->added_ms);
-    rcu_read_unlock();
-    atomic_fetch_add_explicit(&l1->entries, 1, memory_order_relaxed);
+    thread->added++;
+    l1_read_unlock(thread);
+    if (!thread->held)
+        l1_count_added(thread);
     return L1_ADDED;
 }
 
@@ -227,11 +272,11 @@ bool l1_owner(struct l1_thread *thread, const struct hash128 *hash, uint64_t *ls
 {
     const struct l1_entry *entry;
 
-    rcu_read_lock();
+    l1_read_lock(thread);
     entry = l1_look_up(thread, hash);
     if (entry)
         *lsn = atomic_load_explicit(&entry->lsn, memory_order_relaxed);
-    rcu_read_unlock();
+    l1_read_unlock(thread);
     return entry != NULL;
 }
 
@@ -239,14 +284,14 @@ void l1_disown(struct l1_thread *thread, const struct hash128 *hash, uint64_t ls
 {
     struct l1_entry *entry;
 
-    rcu_read_lock();
+    l1_read_lock(thread);
     entry = l1_look_up(thread, hash);
     /* relaxed: a thread that must see it takes the journal's lock after the record's segment is
      * gone */
     if (entry)
         atomic_compare_exchange_strong_explicit(&entry->lsn, &lsn, 0, memory_order_relaxed,
                                                 memory_order_relaxed);
-    rcu_read_unlock();
+    l1_read_unlock(thread);
 }
 
 bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
@@ -256,11 +301,11 @@ bool l1_remove(struct l1_thread *thread, const struct hash128 *hash)
     struct cds_lfht_iter iter;
     bool removed = false;
 
-    rcu_read_lock();
+    l1_read_lock(thread);
     cds_lfht_lookup(l1->table, key.lo, l1_node_matches, &key, &iter);
     struct cds_lfht_node *link = cds_lfht_iter_get_node(&iter);
     if (link)
         removed = l1_unlink(l1, link);
-    rcu_read_unlock();
+    l1_read_unlock(thread);
     return removed;
 }

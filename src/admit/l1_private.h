@@ -49,6 +49,8 @@ struct generation {
 struct l1 {
     /* constant after creation */
     struct cds_lfht *table;
+    struct cds_lfht_node *buckets; /* the table's, one behind the other; to prefetch them alone */
+    uint64_t bucket_mask;
     uint64_t ttl_ms;
     size_t capacity;
     size_t generation_nodes;
@@ -83,7 +85,22 @@ struct l1_thread {
     struct node *next;             /* rest of the chunk */
     struct node *end;
     uint64_t serial; /* of the generation */
+    bool held;       /* in a read section from l1_hold() to l1_release() */
+    int64_t added;   /* not in l1->entries yet, which all threads write */
 };
+
+/* Begins a read section, unless l1_hold() has. */
+static inline void l1_read_lock(const struct l1_thread *thread)
+{
+    if (!thread->held)
+        rcu_read_lock();
+}
+
+static inline void l1_read_unlock(const struct l1_thread *thread)
+{
+    if (!thread->held)
+        rcu_read_unlock();
+}
 
 static inline void l1_entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)
 {
