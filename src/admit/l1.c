@@ -44,8 +44,12 @@
 #define GENERATIONS 16      /* full ones at capacity */
 #define SPARE_GENERATIONS 2 /* beyond capacity, until a thread evicts */
 #define ROTATIONS_PER_TTL 8
-#define CHUNK_MAX 64     /* most nodes that a thread carves at once */
-#define CHUNK_PART 256   /* ... and no more than this part of a generation */
+#define CHUNK_MAX 64   /* most nodes that a thread carves at once */
+#define CHUNK_PART 256 /* ... and no more than this part of a generation */
+#define HUGE_PAGE ((size_t)2 << 20)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #define UNLINK_BATCH 256 /* nodes in one read section, so that grace periods stay short */
 
 /* Counts users of RCU in this thread: it may hold several l1_threads, or be the janitor with none,
@@ -321,6 +325,28 @@ void l1_refill(struct l1_thread *thread, uint64_t now_ms)
     pthread_mutex_unlock(&l1->lock);
 }
 
+/* The first multiple of a huge page at or behind address. */
+static uintptr_t l1_huge_page_from(const void *address)
+{
+    return ((uintptr_t)address + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+}
+
+/*
+ * Every look-up is somewhere else in the table, and with small pages misses the TLB there. So the
+ * table's pages become huge ones, one a call, since each takes the kernel some milliseconds. The
+ * table is touched whole when it is made, so this takes no memory. A kernel without it
+ * (before 6.1), or without memory in large pieces, leaves the rest as it is. Janitor.
+ */
+static void l1_make_huge_page(struct l1 *l1)
+{
+    if (l1->small_from >= l1->small_to)
+        return;
+    if (madvise((void *)l1->small_from, HUGE_PAGE, MADV_COLLAPSE) == 0)
+        l1->small_from += HUGE_PAGE;
+    else if (errno != EAGAIN)
+        l1->small_from = l1->small_to;
+}
+
 /* Load factor 2/3 to 4/3: at most 24 bytes for each id, since a bucket takes 16 bytes. False: out
  * of memory. */
 static bool l1_table_create(struct l1 *l1, size_t capacity)
@@ -344,6 +370,8 @@ static bool l1_table_create(struct l1 *l1, size_t capacity)
         return false;
     l1->buckets = memory->bucket_at(l1->table, 0);
     l1->bucket_mask = buckets - 1;
+    l1->small_from = l1_huge_page_from(l1->buckets);
+    l1->small_to = (uintptr_t)(l1->buckets + buckets) & ~(uintptr_t)(HUGE_PAGE - 1);
     ALLOY_ASSERT(memory->bucket_at(l1->table, buckets - 1) == l1->buckets + l1->bucket_mask);
     return true;
 }
@@ -529,6 +557,7 @@ void l1_maintain(struct l1 *l1, uint64_t now_ms)
         l1_reclaim(l1, dying);
     pthread_mutex_unlock(&l1->lock);
     l1_make_spare(l1);
+    l1_make_huge_page(l1);
 }
 
 size_t l1_entries(const struct l1 *l1)

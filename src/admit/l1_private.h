@@ -76,6 +76,9 @@ struct l1 {
     struct generation *youngest;
     struct generation *spare; /* free, all zero, or NULL */
     size_t nodes;             /* carved and not freed, in all generations */
+    /* janitor only: what of the table is in small pages; whole huge pages */
+    CACHE_ALIGNED uintptr_t small_from;
+    uintptr_t small_to;
 };
 
 /* Used only by its owner. */
