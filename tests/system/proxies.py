@@ -2,10 +2,12 @@
 """Real proxies before alloyd: nginx, HAProxy and Caddy, with the configurations that docs/examples/ shows."""
 
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
+import time
 
 import harness
 
@@ -148,3 +150,39 @@ class HAProxy(Proxy):
             if (row.get("pxname"), row.get("svname")) == ("alloy", server):
                 return row["status"].split()[0]
         return None
+
+
+def lasting_ports(alloyd):
+    """Gives it ports that no connection of a client can take while it is down."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        lowest = int(file.read().split()[0])
+    ports = []
+    while len(ports) < 2:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                ports.append(port)
+            except OSError:
+                continue
+    alloyd.port, alloyd.admin_port = ports
+    alloyd.sections["server"]["listen"] = f"127.0.0.1:{alloyd.port}"
+    alloyd.sections["admin"]["listen"] = f"127.0.0.1:{alloyd.admin_port}"
+
+
+def send_until_taken(proxy, ids, ends, troubles=None):
+    """As a client should: again with the same ids, until somebody takes them. Notes in troubles what came instead of a 202."""
+    body = "\n".join(map(harness.event, [ids] if isinstance(ids, str) else ids))
+    troubles = [] if troubles is None else troubles
+    while time.monotonic() < ends:
+        try:
+            answer = proxy.post(body)
+        except (OSError, harness.http.client.HTTPException) as error:
+            troubles.append(repr(error))
+            continue
+        if answer.status == 202:
+            return
+        assert answer.status in (502, 503, 504), answer
+        troubles.append(answer.status)
+        time.sleep(0.02)
+    raise AssertionError(f"nobody took {ids}")

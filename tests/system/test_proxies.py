@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import itertools
 import json
-import random
 import re
 import signal
 import socket
@@ -18,7 +17,7 @@ import pytest
 import harness
 from conftest import sections_for
 from harness import event
-from proxies import Caddy, HAProxy, Nginx
+from proxies import Caddy, HAProxy, Nginx, lasting_ports, send_until_taken
 from test_http import BAD_HTTP, SECOND
 from test_tls import Authority, Door
 
@@ -352,38 +351,6 @@ def test_haproxy_takes_an_alloyd_that_drains_out_and_one_that_is_back_in(make_al
     assert proxy.post(new_event()).status == 202
     # Its checks are requests too, and none of them was refused.
     assert 'alloy_http_requests_total{code="400"}' not in {k for k, v in alloyd.metrics().items() if v}
-
-
-def lasting_ports(alloyd):
-    """Gives it ports that no connection of a client can take while it is down."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
-        lowest = int(file.read().split()[0])
-    ports = []
-    while len(ports) < 2:
-        port = random.randrange(lowest // 2, lowest)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                ports.append(port)
-            except OSError:
-                continue
-    alloyd.port, alloyd.admin_port = ports
-    alloyd.sections["server"]["listen"] = f"127.0.0.1:{alloyd.port}"
-    alloyd.sections["admin"]["listen"] = f"127.0.0.1:{alloyd.admin_port}"
-
-
-def send_until_taken(proxy, event_id, ends):
-    """As a client should: again with the same id, until somebody takes it."""
-    while time.monotonic() < ends:
-        try:
-            answer = proxy.post(event(event_id))
-        except (OSError, harness.http.client.HTTPException):
-            continue
-        if answer.status == 202:
-            return
-        assert answer.status in (502, 503, 504), answer
-        time.sleep(0.02)
-    raise AssertionError(f"nobody took {event_id}")
 
 
 def test_caddy_leaves_an_alloyd_that_drains_alone(make_alloyd, tmp_path):

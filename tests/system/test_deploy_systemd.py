@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""deploy/systemd: three alloyd behind HAProxy, with the files as they are but for addresses, under load."""
+
+import configparser
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+import harness
+from proxies import HAProxy, lasting_ports, send_until_taken
+
+FILES = harness.ROOT / "deploy" / "systemd"
+NAMES = ("one", "two", "three")
+
+
+class Machine(harness.Alloyd):
+    """An alloyd with deploy/systemd/alloy.ini; what is this machine's own is overridden."""
+
+    def spawn_only(self, env=None):
+        words = [word for section, keys in self.sections.items() for key, value in keys.items()
+                 for word in ("--set", f"{section}.{key}={value}")]
+        self.spawn([self.build / "alloyd", "--config", FILES / "alloy.ini", *words], env)
+
+
+class Balancer(HAProxy):
+    """HAProxy with deploy/systemd/haproxy.cfg before these machines."""
+
+    def __init__(self, folder, machines):  # pylint: disable=super-init-not-called
+        super(HAProxy, self).__init__("haproxy", folder)
+        self.stats = folder / f"haproxy-{self.port}.sock"
+        self.figures = harness.free_port()
+        changes = [(r"/run/haproxy/admin\.sock mode 660", f"{self.stats} mode 660"), (r"maxconn 50000", "maxconn 500"),
+                   (r"bind :80$", f"bind 127.0.0.1:{self.port}"), (r"127\.0\.0\.1:8405", f"127.0.0.1:{self.figures}")]
+        changes += [(rf"server {name} [\d.]+:8080$", f"server {name} 127.0.0.1:{machine.port}")
+                    for name, machine in machines.items()]
+        text = (FILES / "haproxy.cfg").read_text()
+        for pattern, replacement in changes:
+            text, count = re.subn(pattern, replacement, text, flags=re.M)
+            assert count == 1, pattern
+        self.config.write_text(text)
+
+    def state(self, server="one"):
+        return super().state(server)
+
+    def states(self):
+        return {name: self.state(name) for name in NAMES}
+
+
+class Load:
+    """Clients that send each event until it is taken, and note whatever else they were told."""
+
+    def __init__(self, balancer, count=6):
+        self.balancer, self.count = balancer, count
+        self.ends = time.monotonic() + 4 * harness.DEADLINE
+        self.sent, self.troubles = [0] * count, []
+        self.over = threading.Event()
+
+    def run(self, number):
+        try:
+            while not self.over.is_set():
+                prefix = f"d-{number}-{self.sent[number]}"
+                # Some bodies are too large for HAProxy to send them again.
+                ids = [f"{prefix}-{i}" for i in range(200)] if number == 0 else [prefix]
+                send_until_taken(self.balancer, ids, self.ends, self.troubles)
+                self.sent[number] += 1
+        finally:
+            self.over.set()
+
+    def events(self):
+        return sum(self.sent[1:]) + 200 * self.sent[0]
+
+    def go_on(self, requests):
+        """Waits for so many more requests."""
+        goal = sum(self.sent) + requests
+        harness.wait_until(lambda: sum(self.sent) > goal or self.over.is_set(), "load")
+
+
+@pytest.fixture
+def machines(request, tmp_path, redis, clickhouse, table):
+    made = {}
+    for name in NAMES:
+        machine = made[name] = Machine(tmp_path, {
+            "stream.events": {"table": table}, "redis": {"url": redis.url},
+            "clickhouse": {"url": clickhouse.url, "user": "", "password_file": ""}})
+        lasting_ports(machine)
+    request.node.alloy_processes = list(made.values())
+    yield made
+    for machine in made.values():  # together: each drain lingers
+        if machine.alive():
+            machine.signal(signal.SIGTERM)
+    for machine in made.values():
+        if machine.alive():
+            machine.wait()
+        machine.finish()
+
+
+def everybody_up(balancer):
+    harness.wait_until(lambda: set(balancer.states().values()) == {"UP"}, lambda: f"all up: {balancer.states()}")
+
+
+def break_them(machines, balancer, load):
+    """One machine after the other: a restart, a kill, one that hangs."""
+    load.go_on(200)
+    assert load.troubles == []
+    machines["two"].signal(signal.SIGTERM)
+    harness.wait_until(lambda: balancer.state("two") == "DOWN", "the drain noticed")
+    assert machines["two"].alive(), "it still takes events when HAProxy has noticed"
+    machines["two"].wait()
+    machines["two"].start()
+    everybody_up(balancer)
+    assert load.troubles == [], "a restart with drain.linger is nothing that a client sees"
+
+    load.go_on(200)
+    machines["one"].signal(signal.SIGKILL)
+    machines["one"].wait()
+    harness.wait_until(lambda: balancer.state("one") == "DOWN", "the kill noticed")
+    load.go_on(200)
+    machines["one"].start()
+    everybody_up(balancer)
+
+    load.go_on(200)
+    machines["three"].signal(signal.SIGSTOP)
+    harness.wait_until(lambda: balancer.state("three") == "DOWN", "the hang noticed")
+    load.go_on(200)
+    machines["three"].signal(signal.SIGCONT)
+    everybody_up(balancer)
+    load.go_on(200)
+
+
+def test_one_restarts_one_is_killed_one_hangs_and_every_event_is_there_once(machines, tmp_path, clickhouse, table):
+    balancer = Balancer(tmp_path, machines)
+    for machine in machines.values():
+        machine.start()
+    try:
+        balancer.start()
+        everybody_up(balancer)
+        load = Load(balancer)
+
+        def run(number):
+            if number < load.count:
+                load.run(number)
+                return
+            try:
+                break_them(machines, balancer, load)
+            finally:
+                load.over.set()
+
+        harness.in_threads(load.count + 1, run)
+    finally:
+        balancer.kill()
+    for machine in machines.values():
+        machine.settled()
+    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == load.events()
+    print(f"requests={sum(load.sent)} events={load.events()} troubles={len(load.troubles)}: {load.troubles[:10]}")
+
+
+def test_haproxy_shows_its_figures_and_nothing_else(machines, tmp_path):
+    balancer = Balancer(tmp_path, machines)
+    machines["one"].start()
+    try:
+        balancer.start()
+        client = harness.http.client.HTTPConnection("127.0.0.1", balancer.figures, timeout=harness.DEADLINE)
+        client.request("GET", "/metrics")
+        answer = client.getresponse()
+        assert answer.status == 200 and b'haproxy_server_status{proxy="alloy",server="one"' in answer.read()
+        client.request("GET", "/v1/events")
+        assert client.getresponse().status == 403
+        client.close()
+    finally:
+        balancer.kill()
+
+
+def test_a_drain_lingers_longer_than_haproxy_needs_to_notice():
+    ini = configparser.ConfigParser()
+    ini.read(FILES / "alloy.ini")
+    text = (FILES / "haproxy.cfg").read_text()
+    inter, fall = re.search(r"default-server check inter (\d+)s fall (\d+)", text).groups()
+    check = re.search(r"timeout check (\d+)s", text)[1]
+    assert int(inter) * int(fall) + int(check) < int(ini["drain"]["linger"].rstrip("s"))
