@@ -182,28 +182,3 @@ def test_the_compose_file_mounts_what_is_there_and_passes_variables_that_are_kno
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert source in compose["volumes"] or (EXAMPLES / source).exists(), volume
-
-
-def test_the_kubernetes_example_hangs_together(tmp_path):
-    parts = {part["kind"]: part for part in yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())}
-    secrets = tmp_path / "secrets"
-    secrets.mkdir()
-    for name in ("clickhouse.password", "admin.key"):
-        (secrets / name).write_text("secret\n")
-    check(parts["ConfigMap"]["data"]["alloy.ini"].replace("/run/alloy/", f"{secrets}/"), tmp_path)
-    spec = parts["StatefulSet"]["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
-    assert spec["securityContext"]["runAsUser"] == USER and container["securityContext"]["readOnlyRootFilesystem"]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    for probe, path in (("startupProbe", "/healthz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
-        assert container[probe]["httpGet"] == {"path": path, "port": "events"}
-    assert f"listen = 0.0.0.0:{ports['events']}\n" in parts["ConfigMap"]["data"]["alloy.ini"]
-    mounts = {mount["name"] for mount in container["volumeMounts"]}
-    given = {volume["name"] for volume in spec["volumes"]} | {
-        claim["metadata"]["name"] for claim in parts["StatefulSet"]["spec"]["volumeClaimTemplates"]}
-    assert mounts == given
-    drain = re.search(r"\[drain\].*\nlinger = (\d+)s\ntimeout = (\d+)s\n",
-                      re.sub(r"^;.*\n", "", parts["ConfigMap"]["data"]["alloy.ini"], flags=re.M))
-    assert spec["terminationGracePeriodSeconds"] >= int(drain[1]) + int(drain[2]) + 10
-    labels = parts["StatefulSet"]["spec"]["selector"]["matchLabels"]
-    assert parts["Service"]["spec"]["selector"] == labels == parts["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
