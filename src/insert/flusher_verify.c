@@ -20,8 +20,9 @@
  * an earlier try is still under way. A count of rows with the token answers for the whole insert;
  * where it is there in part, or only some of its rows are left, its ids are looked for among them.
  *
- * Without stream.proof nobody asks replicas: their tables are replicated ones (sites.h), which take a
- * token together with its part. With it all is asked of the replica that said that it is not behind.
+ * Without stream.proof nobody asks replicas: their tables are replicated ones (sites.h), which take
+ * a token together with its part. With it all is asked of the replica that said that it is not
+ * behind.
  *
  * A kill of alloyd changes nothing: until rows are known to be there their records are LIVE and
  * bear the old id, or some of them the new one, and the next life sends both inserts again, and
@@ -314,7 +315,8 @@ static void flusher_verify_trace(struct flusher *flusher, struct lane *lane,
         flusher_verify_give_up(flusher, lane, insert_list_pop(&verify->waiting),
                                insert->acknowledged ? NULL : "the column of its token is gone");
     else
-        /* The rest is asked there: another replica may lag behind. After a reload it may be gone. */
+        /* The rest is asked there: another replica may lag behind. After a reload it may be gone.
+         */
         verify->traced = (verify->endpoint = transfer->endpoint) != ENDPOINTS_NONE;
 }
 

@@ -80,8 +80,8 @@ char *insert_request_columns(const struct table_columns *columns, const char *pr
  * token are under way, and how many replicas of the table here are behind the others. Read by
  * verify_answer_trace(). Returns owned (free()); NULL: out of memory.
  */
-char *insert_request_trace_url(const struct config_stream *stream,
-                               uint64_t age_s, const char *token);
+char *insert_request_trace_url(const struct config_stream *stream, uint64_t age_s,
+                               const char *token);
 /*
  * URL that asks for all rows of the table's parts that were written since since_s that we may see,
  * and for those of them that have the token in the column stream.proof, as one row of
