@@ -120,11 +120,11 @@ static int successor_place(const struct inherited *sockets, FILE *names)
     int fds[INHERITED_MAX];
     int count = 0;
 
-    /* First out of the way, so that none is in another's place. */
+    /* First out of the way, so that none is in another's place; not far, the limit may be low. */
     for (size_t i = 0; i < sockets->count; i++) {
         if (sockets->sockets[i].fd < 0)
             continue;
-        fds[count] = fcntl(sockets->sockets[i].fd, F_DUPFD_CLOEXEC, FIRST_FD + INHERITED_MAX);
+        fds[count] = fcntl(sockets->sockets[i].fd, F_DUPFD_CLOEXEC, FIRST_FD + (int)sockets->count);
         if (fds[count] < 0)
             return -errno;
         fprintf(names, "%s%s", count > 0 ? ":" : "", sockets->sockets[i].name);

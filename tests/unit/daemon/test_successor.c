@@ -17,11 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define PART_FAILED 77
+#define LIMIT 64 /* of descriptors */
 #define LOUD_BYTES (4 * SUCCESSOR_OUTPUT_MAX)
 
 static char output[SUCCESSOR_OUTPUT_MAX];
@@ -108,8 +110,8 @@ static int listen_anywhere(in_port_t *port)
     return fd;
 }
 
-/* In a child: becomes "heir" with two sockets, which lie in each other's place, and one that is
- * taken. */
+/* In a child: becomes "heir" with two sockets, one of which lies in the other's place, and one that
+ * is taken, within a low limit. */
 static int part_testator(void)
 {
     static struct inherited sockets;
@@ -119,16 +121,20 @@ static int part_testator(void)
     char *argv[] = {(char *)"alloyd", (char *)"heir", ports[0], ports[1], NULL};
 
     closefrom(3);
+    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){LIMIT, LIMIT}) != 0 ||
+        open("/dev/null", O_RDONLY) != 3)
+        return PART_FAILED;
     for (int i = 0; i < 2; i++)
         fds[i] = listen_anywhere(&port[i]);
+    close(3);
     for (int i = 0; i < 2; i++)
         snprintf(ports[i], sizeof(ports[i]), "%u", (unsigned)port[1 - i]);
-    if (fds[0] != 3 || fds[1] != 4)
+    if (fds[0] != 4 || fds[1] != 5)
         return PART_FAILED;
     sockets.count = 3;
-    sockets.sockets[0] = (struct inherited_socket){.fd = 4, .name = "kept-event"};
+    sockets.sockets[0] = (struct inherited_socket){.fd = 5, .name = "kept-event"};
     sockets.sockets[1] = (struct inherited_socket){.fd = -1, .name = "taken"};
-    sockets.sockets[2] = (struct inherited_socket){.fd = 3, .name = "event-v6", .given = true};
+    sockets.sockets[2] = (struct inherited_socket){.fd = 4, .name = "event-v6", .given = true};
     setenv("LISTEN_PID", "1", 1);
     (void)successor_become(argv, &sockets);
     return PART_FAILED;
@@ -162,8 +168,10 @@ static int part_heir(char **argv)
         !is_set("LISTEN_PID", pid))
         return PART_FAILED;
     /* What lies above the two was not meant for it. */
-    return listens_on(3, argv[2]) && listens_on(4, argv[3]) && fcntl(5, F_GETFD) < 0 ? 0
-                                                                                     : PART_FAILED;
+    for (int fd = 5; fd < LIMIT; fd++)
+        if (fcntl(fd, F_GETFD) >= 0)
+            return PART_FAILED;
+    return listens_on(3, argv[2]) && listens_on(4, argv[3]) ? 0 : PART_FAILED;
 }
 
 static void the_next_life_gets_the_sockets_with_their_names(void **state)
