@@ -118,6 +118,7 @@ struct json_scan_pause {
 struct json_scan {
     /* set by json_scan_init() */
     const struct json_scan_fields *fields;
+    uint64_t key_lengths; /* private: most keys are of a length that nobody looks for */
     const char *body;
     size_t len;
     /* The request's headers, one for each source, borrowed; set by the caller where there is a

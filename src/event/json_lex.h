@@ -27,6 +27,7 @@
 
 /* What is rarely called, or long, shall not make the short way longer. */
 #define NOINLINE __attribute__((noinline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define TRUNCATED "The body ends too early."
 #define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
 

@@ -101,27 +101,19 @@ static inline const char *json_skip_colon(struct json_scan *scan, const char *at
     return json_next_token(scan, at + 1, end);
 }
 
-/* The same as json_skip_key() for a key of the event's own object: if it is an id field, the start
- * of its value is noted in values. */
-static NOINLINE const char *json_skip_own_key(struct json_scan *scan, const char *at,
-                                              const char *end, const char **values)
+/* Goes on with a key of the event's own object behind its closing quote: if it is an id field, the
+ * start of its value is noted in values. */
+static NOINLINE const char *json_take_key(struct json_scan *scan, struct slice name,
+                                          const char *end, bool escaped, const char **values)
 {
-    const char *const key = at;
+    const char *at = name.data + name.len + 1;
     const char **value;
-    bool escaped = false;
-    struct slice name;
 
-    if (unlikely(*at != '"'))
-        return json_fail(scan, at, "A key was expected.");
-    at = json_skip_string(scan, at, end, &escaped);
-    if (unlikely(at == NULL))
-        return NULL;
-    name = (struct slice){key + 1, (size_t)(at - key) - 2};
     if (scan->members != NULL)
         json_note_member(scan, name, escaped);
     value = json_find_field(scan, name, escaped, values);
     if (value != NULL && *value != NULL && !json_is_column(scan->fields, value - values))
-        return json_fail(scan, key, json_twice(value - values));
+        return json_fail(scan, name.data - 1, json_twice(value - values));
     at = json_skip_colon(scan, at, end);
     if (value != NULL)
         *value = at;
@@ -130,18 +122,28 @@ static NOINLINE const char *json_skip_own_key(struct json_scan *scan, const char
     return at;
 }
 
-/* Skips a key and its colon, to the value. values: NULL, or it is the event's own object's. */
-static inline const char *json_skip_key(struct json_scan *scan, const char *at, const char *end,
-                                        const char **values)
+/* Whether somebody may want to know of a key of the event's own object. */
+static inline bool json_may_matter(const struct json_scan *scan, size_t len, bool escaped)
 {
-    bool escaped;
+    return (scan->key_lengths >> (len & 63) & 1) != 0 || escaped || scan->members != NULL;
+}
 
-    if (values != NULL)
-        return json_skip_own_key(scan, at, end, values);
+/* Skips a key and its colon, to the value. values: NULL, or it is the event's own object's. */
+static ALWAYS_INLINE const char *json_skip_key(struct json_scan *scan, const char *at,
+                                               const char *end, const char **values)
+{
+    const char *const name = at + 1;
+    bool escaped = false;
+
     if (unlikely(*at != '"'))
         return json_fail(scan, at, "A key was expected.");
     at = json_skip_string(scan, at, end, &escaped);
-    return likely(at != NULL) ? json_skip_colon(scan, at, end) : NULL;
+    if (unlikely(at == NULL))
+        return NULL;
+    if (values != NULL && json_may_matter(scan, (size_t)(at - name) - 1, escaped))
+        return json_take_key(scan, (struct slice){name, (size_t)(at - name) - 1}, end, escaped,
+                             values);
+    return json_skip_colon(scan, at, end);
 }
 
 /* Whether the value at at is the array of an envelope. Of an element of that array a member of the
@@ -371,12 +373,23 @@ static enum json_scan_result json_find_event(struct json_scan *scan, const char 
     return JSON_SCAN_INVALID_JSON;
 }
 
+/* A bit for each length, modulo 64, that one of the names has. */
+static uint64_t json_key_lengths(const struct json_scan_fields *fields)
+{
+    uint64_t lengths = fields->events.len > 0 ? UINT64_C(1) << (fields->events.len & 63) : 0;
+
+    for (size_t i = 0; i < fields->count; i++)
+        lengths |= UINT64_C(1) << (fields->names[i].len & 63);
+    return lengths;
+}
+
 void json_scan_init(struct json_scan *scan, const struct json_scan_fields *fields, const char *body,
                     size_t len)
 {
     ALLOY_ASSERT(fields->count + fields->source_count > 0 && fields->count <= JSON_SCAN_NAMES_MAX &&
                  fields->source_count <= JSON_SCAN_SOURCES_MAX);
     scan->fields = fields;
+    scan->key_lengths = json_key_lengths(fields);
     scan->body = len > 0 ? body : "";
     scan->len = len;
     scan->headers = NULL;
