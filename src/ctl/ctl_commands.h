@@ -20,5 +20,6 @@ extern const struct ctl_command ctl_key_group, ctl_key_add_command, ctl_key_list
     ctl_key_remove_command;
 extern const struct ctl_command ctl_table_command;
 extern const struct ctl_command ctl_doctor_command;
+extern const struct ctl_command ctl_prove_command;
 
 #endif

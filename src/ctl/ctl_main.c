@@ -28,6 +28,7 @@ static const struct ctl_command *const commands[] = {
     &ctl_key_remove_command,
     &ctl_table_command,
     &ctl_doctor_command,
+    &ctl_prove_command,
 };
 /* clang-format on */
 

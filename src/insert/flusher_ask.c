@@ -31,6 +31,7 @@
 #define FRESH_WAIT_MS 2000
 #define FLUSHER_KEY_MAX (CONFIG_STREAM_NAME_MAX + 16)
 #define COLUMNS_WAIT_MS 500 /* the same where only the columns matter, which inserts may name */
+#define PROOF_WAIT_MS 10000 /* the same where they say whether rows can bear their token */
 #define DOUBT_INTERVAL_MS 1000
 #define CODE_ACCESS_DENIED 497 /* to system.tables; inserts may be allowed all the same */
 
@@ -42,6 +43,8 @@ void flusher_ask_anew(struct flusher *flusher, struct lane *lane)
         lane->fresh_from_ms = mode == CONFIG_ASYNC_AUTO ? clock_mono_ms() + FRESH_WAIT_MS
                               : !lane->columns_asked    ? clock_mono_ms() + COLUMNS_WAIT_MS
                                                         : 0;
+    if (flusher_stream(flusher, lane)->proof != NULL && !lane->columns_asked)
+        lane->fresh_from_ms = clock_mono_ms() + PROOF_WAIT_MS;
     if (lane->facts_known || lane->lost_ns == 0)
         lane->lost_ns = clock_mono_ns();
     lane->facts_known = false;

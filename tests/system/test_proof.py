@@ -6,6 +6,7 @@ The deduplication window is one insert here, and others pass it while an insert 
 import json
 import pathlib
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -198,3 +199,48 @@ def test_a_column_that_goes_and_comes_holds_up_nothing(make_alloyd, redis, click
     assert alloyd.post(events("b", 5)).status == 202
     assert alloyd.settled()["inserted"] == 10
     assert once(clickhouse, table) == 10
+
+
+def prove(alloyd, *options):
+    """Exit status, and the document or the text."""
+    run = subprocess.run([harness.BUILD / "alloyctl", "prove", "--config", alloyd.ini, *options], capture_output=True, text=True)
+    return run.returncode, json.loads(run.stdout) if "--json" in options and run.stdout else run.stdout + run.stderr
+
+
+def test_prove_compares_the_table_with_the_journal(make_alloyd, redis, clickhouse):
+    table = "default.proof_told"
+    create(clickhouse, table, window=1000, by="PARTITION BY v")
+    alloyd = make(make_alloyd, redis, clickhouse, clickhouse.url, table).start()
+    for n in range(3):
+        assert alloyd.post(events(f"e{n}-", 20, 2)).status == 202
+        alloyd.settled()
+    status, told = prove(alloyd, "--json")
+    stream = told["streams"][0]
+    assert (status, told["differences"]) == (0, [])
+    assert {k: stream[k] for k in ("stream", "table", "inserted", "rows", "missing", "doubled", "pending")} == {
+        "stream": "events", "table": table, "inserted": 60, "rows": 60, "missing": 0, "doubled": 0, "pending": 0}
+    assert stream["inserts"] == 3
+    status, text = prove(alloyd)
+    assert (status, text.splitlines()[1].split()) == (0, ["events", "3", "60", "60", "0", "0", "0"])
+
+    clickhouse.query(f"ALTER TABLE {table} DELETE WHERE event_id IN ('e1-3', 'e1-4') SETTINGS mutations_sync = 2")
+    clickhouse.query(f"INSERT INTO {table} (event_id, v) SETTINGS async_insert = 0 VALUES ('e0-0', 7)")
+    status, told = prove(alloyd, "--json", "--stream", "events")
+    assert status == 1
+    assert (told["streams"][0]["missing"], told["streams"][0]["doubled"]) == (2, 1)
+    token = clickhouse.rows(f"SELECT any(ins) FROM {table} WHERE event_id LIKE 'e1-%'")[0][0]
+    assert told["differences"] == [{"stream": "events", "token": token, "inserted": 20, "rows": 18}]
+    status, text = prove(alloyd)
+    assert status == 1 and f"token {token}: 20 events are inserted, 18 rows are there" in text
+
+    assert prove(alloyd, "--stream", "other")[0] == 2
+    clickhouse.query(f"DROP TABLE {table}")
+    status, text = prove(alloyd)
+    assert status == 1 and "cannot be asked" in text
+
+
+def test_prove_needs_a_stream_with_proof(make_alloyd, redis, clickhouse):
+    table = "default.proof_unset"
+    create(clickhouse, table)
+    alloyd = make(make_alloyd, redis, clickhouse, clickhouse.url, table, proof="").start()
+    assert prove(alloyd) == (2, "alloyctl: no stream of the configuration has proof\n")

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ctl_prove.c - alloyctl prove: whether the tables have what the journal says was inserted.
+ *
+ * Of each record the journal knows by which insert it went, until its segment is removed; and by
+ * the column stream.proof the table tells the same of each row. So the two can be compared, insert
+ * by insert, while alloyd runs: a record is INSERTED only once its row is there. A table may well
+ * have more rows of an insert than are left in the journal; that an event is there twice is told by
+ * the ids.
+ *
+ * Runs on: main thread. Owns: the inserts that it has found.
+ */
+#include "ctl_commands.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "alloy/ask_clickhouse.h"
+#include "alloy/config_name.h"
+#include "alloy/journal_dir.h"
+#include "ctl_json.h"
+#include "ctl_walk.h"
+
+#define TIMEOUT_MS 120000
+#define TOKENS_AT_ONCE 500
+#define DIFFERENCES_MAX 20 /* that are told */
+#define TOKEN_LEN 32
+
+/* An insert of a stream, as far as the journal has it. */
+struct prove_insert {
+    uint64_t id;
+    size_t stream;
+    uint64_t inserted; /* records */
+    uint64_t live;
+    uint64_t rows; /* in the table */
+};
+
+struct prove_stream {
+    uint64_t inserts, inserted, live, rows, missing;
+    int64_t doubled; /* -1: not known */
+};
+
+struct prove {
+    const struct config *config;
+    const char *only; /* the stream's name; NULL: all */
+    struct ctl_out out;
+    struct journal_dir folder;
+    struct prove_insert *inserts; /* owned; once read by stream and id */
+    size_t count, room;
+    uint64_t problems;
+    bool no_memory;
+    struct prove_stream sums[CONFIG_STREAMS_MAX];
+};
+
+/* ---- the journal ---- */
+
+static bool ctl_prove_concerns(const struct prove *prove, size_t stream)
+{
+    const struct config_stream *of = &prove->config->streams[stream];
+
+    return of->proof != NULL && (prove->only == NULL || strcmp(prove->only, of->name) == 0);
+}
+
+/* The stream of a name that is to be looked at; the count: there is none. */
+static size_t ctl_prove_stream(const struct prove *prove, const char *name)
+{
+    size_t i = 0;
+
+    while (i < prove->config->stream_count &&
+           (strcmp(prove->config->streams[i].name, name) != 0 || !ctl_prove_concerns(prove, i)))
+        i++;
+    return i;
+}
+
+static void ctl_prove_on_record(void *arg, const struct segment *segment,
+                                const struct record *record)
+{
+    struct prove *prove = arg;
+    const struct segment_header *header = (const struct segment_header *)segment->base;
+    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t state =
+        (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));
+    const uint64_t id = record_insert_id(record);
+    const size_t stream = ctl_prove_stream(prove, header->streams[record->stream_entry]);
+    struct prove_insert *last = prove->count > 0 ? &prove->inserts[prove->count - 1] : NULL;
+
+    if ((state != RECORD_LIVE && state != RECORD_INSERTED) || (id & INSERT_ID_PROOF) == 0 ||
+        stream == prove->config->stream_count || !record_insert_id_valid(record))
+        return;
+    if (last == NULL || last->id != id || last->stream != stream) {
+        if (prove->count == prove->room) {
+            const size_t room = prove->room > 0 ? 2 * prove->room : 1024;
+            struct prove_insert *grown = reallocarray(prove->inserts, room, sizeof(*grown));
+
+            if (grown == NULL) {
+                prove->no_memory = true;
+                return;
+            }
+            prove->inserts = grown;
+            prove->room = room;
+        }
+        last = &prove->inserts[prove->count++];
+        *last = (struct prove_insert){.id = id, .stream = stream};
+    }
+    last->inserted += state == RECORD_INSERTED;
+    last->live += state == RECORD_LIVE;
+}
+
+/* alloyctl journal verify tells of those. */
+static void ctl_prove_on_problem(void *arg, const struct segment *segment, size_t offset,
+                                 const char *text)
+{
+    struct prove *prove = arg;
+
+    (void)segment;
+    (void)offset;
+    (void)text;
+    prove->problems++;
+}
+
+static int ctl_prove_compare(const void *left, const void *right)
+{
+    const struct prove_insert *a = left, *b = right;
+
+    if (a->stream != b->stream)
+        return a->stream < b->stream ? -1 : 1;
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+/* Records of one insert can be in any segments. */
+static void ctl_prove_join(struct prove *prove)
+{
+    size_t kept = 0;
+
+    if (prove->count > 1)
+        qsort(prove->inserts, prove->count, sizeof(*prove->inserts), ctl_prove_compare);
+    for (size_t i = 0; i < prove->count; i++) {
+        const struct prove_insert *insert = &prove->inserts[i];
+
+        if (kept > 0 && ctl_prove_compare(&prove->inserts[kept - 1], insert) == 0) {
+            prove->inserts[kept - 1].inserted += insert->inserted;
+            prove->inserts[kept - 1].live += insert->live;
+        } else {
+            prove->inserts[kept++] = *insert;
+        }
+    }
+    prove->count = kept;
+}
+
+/* False: it cannot be read, which has been told. */
+static bool ctl_prove_read(struct prove *prove)
+{
+    const struct ctl_walk walk = {
+        .record = ctl_prove_on_record, .problem = ctl_prove_on_problem, .arg = prove};
+    char error[JOURNAL_DIR_ERROR_MAX];
+    struct segment_spec spec;
+
+    if (journal_dir_peek(&prove->folder, prove->config->journal_dir, error) != 0) {
+        fprintf(stderr, "alloyctl: %s\n", error);
+        return false;
+    }
+    spec =
+        (struct segment_spec){.dir_fd = prove->folder.fd, .instance_id = prove->folder.instance_id};
+    for (size_t i = 0; i < prove->folder.file_count; i++) {
+        struct segment *segment;
+        const int err = segment_peek(&segment, &spec, prove->folder.files[i].number);
+
+        prove->problems += err != 0 && err != -ENOENT; /* finished and removed meanwhile */
+        if (err != 0)
+            continue;
+        (void)ctl_walk_segment(&walk, segment);
+        segment_close(segment);
+    }
+    ctl_prove_join(prove);
+    if (prove->no_memory)
+        fputs("alloyctl: out of memory\n", stderr);
+    if (prove->problems > 0)
+        fprintf(stderr,
+                "alloyctl: the journal has %" PRIu64 " problem%s: see alloyctl journal verify\n",
+                prove->problems, ctl_plural(prove->problems));
+    return !prove->no_memory;
+}
+
+/* ---- the table ---- */
+
+static void ctl_prove_put_name(FILE *out, const char *name)
+{
+    char text[CONFIG_NAME_TEXT_MAX + 1] = "";
+
+    config_name_append(text, name);
+    fputs(text, out);
+}
+
+static void ctl_prove_put_ids(FILE *out, const struct config_stream *stream)
+{
+    for (size_t i = 0; i < stream->id_count; i++) {
+        fputs(i > 0 ? ", " : "", out);
+        ctl_prove_put_name(out, stream->ids[i].name);
+    }
+}
+
+/* Writes " FROM t WHERE ins IN ('token', ...)". */
+static void ctl_prove_put_from(FILE *out, const struct prove *prove,
+                               const struct config_stream *stream, size_t first, size_t last)
+{
+    fprintf(out, " FROM %s WHERE ", stream->table_text);
+    ctl_prove_put_name(out, stream->proof);
+    fputs(" IN (", out);
+    for (size_t i = first; i < last; i++)
+        fprintf(out, "%s'%016" PRIx64 "%016" PRIx64 "'", i > first ? "," : "",
+                prove->folder.instance_id, prove->inserts[i].id);
+    fputs(")", out);
+}
+
+/* Whether each row has all of its id in columns of its own. */
+static bool ctl_prove_has_ids(const struct config_stream *stream)
+{
+    bool has = stream->missing_id == CONFIG_MISSING_REFUSE;
+
+    for (size_t i = 0; i < stream->id_count; i++)
+        has = has && stream->ids[i].kind == CONFIG_ID_MEMBER && stream->ids[i].field == i;
+    return has;
+}
+
+/* Asks the query that was written to out, which it closes. False: there is no answer, which has
+ * been told unless quiet. */
+static bool ctl_prove_ask(struct ask_clickhouse *ask, FILE *out, char **query,
+                          const struct config_stream *stream, bool quiet)
+{
+    const bool right = fclose(out) == 0 && ask_clickhouse(ask, *query, NULL, 0);
+
+    free(*query);
+    *query = NULL;
+    if (!right && !quiet)
+        fprintf(stderr, "alloyctl: table %s cannot be asked: %s\n", stream->table_text,
+                ask->answer.why);
+    return right;
+}
+
+/* Notes the rows of each token that an answer lists. */
+static void ctl_prove_note(struct prove *prove, const char *body, size_t first, size_t last)
+{
+    for (const char *line = body; line != NULL && *line != '\0';
+         line = strchr(line, '\n'), line += line != NULL) {
+        uint64_t id, rows;
+
+        if (sscanf(line, "%*16[0-9a-f]%16" SCNx64 "\t%" SCNu64, &id, &rows) != 2)
+            continue;
+        for (size_t i = first; i < last; i++)
+            if (prove->inserts[i].id == id)
+                prove->inserts[i].rows = rows;
+    }
+}
+
+/* Asks for some inserts of a stream. False: there is no answer. */
+static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size_t first,
+                           size_t last)
+{
+    const size_t index = prove->inserts[first].stream;
+    const struct config_stream *stream = &prove->config->streams[index];
+    struct prove_stream *sum = &prove->sums[index];
+    uint64_t rows, ids;
+    char *query = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&query, &size);
+
+    if (out == NULL)
+        return false;
+    fputs("SELECT toString(", out);
+    ctl_prove_put_name(out, stream->proof);
+    fputs(") AS token, count()", out);
+    ctl_prove_put_from(out, prove, stream, first, last);
+    fputs(" GROUP BY token FORMAT TabSeparated", out);
+    if (!ctl_prove_ask(ask, out, &query, stream, false))
+        return false;
+    ctl_prove_note(prove, ask->body, first, last);
+    out = sum->doubled >= 0 && ctl_prove_has_ids(stream) ? open_memstream(&query, &size) : NULL;
+    sum->doubled = out == NULL ? -1 : sum->doubled;
+    if (out == NULL)
+        return true;
+    fputs("SELECT count(), uniqExact(", out);
+    ctl_prove_put_ids(out, stream);
+    fprintf(out, ") FROM %s WHERE (", stream->table_text);
+    ctl_prove_put_ids(out, stream);
+    fputs(") IN (SELECT ", out);
+    ctl_prove_put_ids(out, stream);
+    ctl_prove_put_from(out, prove, stream, first, last);
+    fputs(") FORMAT TabSeparated", out);
+    if (!ctl_prove_ask(ask, out, &query, stream, true) ||
+        sscanf(ask->body, "%" SCNu64 "\t%" SCNu64, &rows, &ids) != 2)
+        sum->doubled = -1;
+    else
+        sum->doubled += (int64_t)(rows - ids);
+    return true;
+}
+
+/* False: some table could not be asked. */
+static bool ctl_prove_ask_all(struct prove *prove)
+{
+    struct ask_clickhouse ask;
+    bool told = ask_clickhouse_open(&ask, prove->config, TIMEOUT_MS);
+    size_t first = 0;
+
+    while (told && first < prove->count) {
+        size_t last = first;
+
+        while (last < prove->count && last - first < TOKENS_AT_ONCE &&
+               prove->inserts[last].stream == prove->inserts[first].stream)
+            last++;
+        told = ctl_prove_some(prove, &ask, first, last);
+        first = last;
+    }
+    ask_clickhouse_close(&ask);
+    return told;
+}
+
+/* ---- the answer ---- */
+
+/* Records of an insert that the table lacks, though they are INSERTED. */
+static uint64_t ctl_prove_missing(const struct prove_insert *insert)
+{
+    return insert->rows < insert->inserted ? insert->inserted - insert->rows : 0;
+}
+
+static void ctl_prove_sum(struct prove *prove)
+{
+    for (size_t i = 0; i < prove->count; i++) {
+        const struct prove_insert *insert = &prove->inserts[i];
+        struct prove_stream *sum = &prove->sums[insert->stream];
+
+        sum->inserts++;
+        sum->inserted += insert->inserted;
+        sum->live += insert->live;
+        sum->rows += insert->rows;
+        sum->missing += ctl_prove_missing(insert);
+    }
+}
+
+static int ctl_prove_print_json(const struct prove *prove)
+{
+    json_t *streams = json_array(), *differences = json_array();
+
+    for (size_t i = 0; i < prove->config->stream_count; i++) {
+        const struct prove_stream *sum = &prove->sums[i];
+        const struct config_stream *of = &prove->config->streams[i];
+
+        if (ctl_prove_concerns(prove, i))
+            json_array_append_new(
+                streams,
+                json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "stream", of->name, "table",
+                          ctl_json_text(of->table_text), "inserts", ctl_json_number(sum->inserts),
+                          "inserted", ctl_json_number(sum->inserted), "rows",
+                          ctl_json_number(sum->rows), "missing", ctl_json_number(sum->missing),
+                          "doubled", sum->doubled < 0 ? json_null() : json_integer(sum->doubled),
+                          "pending", ctl_json_number(sum->live)));
+    }
+    for (size_t i = 0; i < prove->count; i++) {
+        const struct prove_insert *insert = &prove->inserts[i];
+        char token[TOKEN_LEN + 1];
+
+        if (ctl_prove_missing(insert) == 0)
+            continue;
+        snprintf(token, sizeof(token), "%016" PRIx64 "%016" PRIx64, prove->folder.instance_id,
+                 insert->id);
+        json_array_append_new(differences,
+                              json_pack("{s:s, s:s, s:o, s:o}", "stream",
+                                        prove->config->streams[insert->stream].name, "token", token,
+                                        "inserted", ctl_json_number(insert->inserted), "rows",
+                                        ctl_json_number(insert->rows)));
+    }
+    return ctl_print_json(json_pack("{s:o, s:o}", "streams", streams, "differences", differences),
+                          prove->out.file);
+}
+
+static void ctl_prove_print(const struct prove *prove)
+{
+    FILE *out = prove->out.file;
+    size_t told = 0;
+
+    fprintf(out, "%-32s %10s %12s %12s %10s %10s %10s\n", "STREAM", "INSERTS", "INSERTED", "ROWS",
+            "MISSING", "DOUBLED", "PENDING");
+    for (size_t i = 0; i < prove->config->stream_count; i++) {
+        const struct prove_stream *sum = &prove->sums[i];
+
+        if (!ctl_prove_concerns(prove, i))
+            continue;
+        fprintf(out, "%-32s %10" PRIu64 " %12" PRIu64 " %12" PRIu64 " %10" PRIu64,
+                prove->config->streams[i].name, sum->inserts, sum->inserted, sum->rows,
+                sum->missing);
+        if (sum->doubled < 0)
+            fprintf(out, " %10s", "?");
+        else
+            fprintf(out, " %10" PRId64, sum->doubled);
+        fprintf(out, " %10" PRIu64 "\n", sum->live);
+    }
+    for (size_t i = 0; i < prove->count; i++) {
+        const struct prove_insert *insert = &prove->inserts[i];
+
+        if (ctl_prove_missing(insert) == 0 || told++ >= DIFFERENCES_MAX)
+            continue;
+        fprintf(out,
+                "stream %s, token %016" PRIx64 "%016" PRIx64 ": %" PRIu64
+                " events are inserted, %" PRIu64 " rows are there\n",
+                prove->config->streams[insert->stream].name, prove->folder.instance_id, insert->id,
+                insert->inserted, insert->rows);
+    }
+    if (told > DIFFERENCES_MAX)
+        fprintf(out, "and %zu inserts more\n", told - DIFFERENCES_MAX);
+}
+
+static int ctl_prove_tell(const struct prove *prove)
+{
+    bool differs = prove->problems > 0;
+    int status = EXIT_SUCCESS;
+
+    if (prove->out.json)
+        status = ctl_prove_print_json(prove);
+    else
+        ctl_prove_print(prove);
+    for (size_t i = 0; i < prove->config->stream_count; i++)
+        differs = differs || prove->sums[i].missing > 0 || prove->sums[i].doubled > 0;
+    return differs ? EXIT_FAILURE : status;
+}
+
+static int ctl_prove_run(const struct ctl_given *given)
+{
+    struct prove *prove = calloc(1, sizeof(*prove));
+    struct config *config =
+        prove == NULL ? NULL
+                      : config_load(ctl_value_or(given, "config", CTL_CONFIG), NULL, 0, 1, stderr);
+    int status = EXIT_FAILURE;
+    bool any = false;
+
+    if (config == NULL) {
+        free(prove);
+        return CTL_USAGE;
+    }
+    *prove = (struct prove){
+        .config = config, .only = ctl_value(given, "stream"), .out = given->out, .folder.fd = -1};
+    for (size_t i = 0; i < config->stream_count; i++)
+        any = any || ctl_prove_concerns(prove, i);
+    if (!any && prove->only != NULL) {
+        fprintf(stderr, "alloyctl: there is no stream %s with proof in the configuration\n",
+                prove->only);
+        status = CTL_USAGE;
+    } else if (!any) {
+        fputs("alloyctl: no stream of the configuration has proof\n", stderr);
+        status = CTL_USAGE;
+    } else if (ctl_prove_read(prove)) {
+        if (ctl_prove_ask_all(prove)) {
+            ctl_prove_sum(prove);
+            status = ctl_prove_tell(prove);
+        }
+        journal_dir_peek_end(&prove->folder);
+    }
+    free(prove->inserts);
+    free(prove);
+    config_destroy(config);
+    return status;
+}
+
+static const struct ctl_option ctl_prove_options[] = {
+    CTL_OPTION_CONFIG("the configuration of alloyd, with its journal, streams and ClickHouse "
+                      "(default " CTL_CONFIG ")"),
+    CTL_OPTION_STREAM("look at this stream alone"),
+    {.name = NULL}};
+
+const struct ctl_command ctl_prove_command = {
+    .name = "prove",
+    .summary = "compare the tables with what the journal says was inserted",
+    .help = "Reads alloyd's journal, while it runs or not, and asks the table of each stream with "
+            "proof for the rows of each insert that the journal still knows: until its segments "
+            "are removed. MISSING are events that count as inserted and are not there, DOUBLED "
+            "rows of these inserts whose id is in the table more than once, PENDING events that "
+            "alloyd has not brought there yet.\n\n"
+            "Run it as alloyd's user. Exit status 1 when something is missing or doubled, or could "
+            "not be asked.",
+    .options = ctl_prove_options,
+    .run = ctl_prove_run,
+};
