@@ -16,6 +16,8 @@
 #define ASK_REDIS_ROOM 32768
 #define ASK_REDIS_WHY_MAX 256
 
+struct redis_nodes;
+
 enum ask_redis_result {
     ASK_REDIS_OK,
     ASK_REDIS_REFUSED, /* an error; why says which */
@@ -23,23 +25,35 @@ enum ask_redis_result {
 };
 
 struct ask_redis {
-    struct redis_link *link;
+    struct redis_nodes *nodes;
     unsigned timeout_ms;          /* of each question */
-    char name[ASK_REDIS_WHY_MAX]; /* host:port or unix:/path */
+    char name[ASK_REDIS_WHY_MAX]; /* host:port, unix:/path, or the cluster's first host */
     /* the last answer: its strings and NULL for each nil, in order, those of an array too */
     const char *texts[ASK_REDIS_TEXTS_MAX];
     size_t count;
     char room[ASK_REDIS_ROOM];
     size_t used;
     char why[ASK_REDIS_WHY_MAX]; /* of the last failure; one line */
+    size_t node;                 /* for commands without a key */
+    /* the present question */
+    const char *const *words;
+    size_t word_count;
 };
 
 /* Connects and logs in. False: it could not; why says so. ask_redis_close() in both cases. */
 bool ask_redis_open(struct ask_redis *ask, const char *url, unsigned timeout_ms);
 void ask_redis_close(struct ask_redis *ask);
 
-/* Sends a command of count words and waits for its answer. */
+/* Sends a command of count words and waits for its answer. In a cluster the key decides which node
+ * is asked; a command without one goes to any. */
 enum ask_redis_result ask_redis(struct ask_redis *ask, const char *const *words, size_t count);
+/* True: keys need a hash tag to stay together. */
+bool ask_redis_is_cluster(const struct ask_redis *ask);
+/* How many masters a cluster has; 1 without a cluster. */
+size_t ask_redis_masters(const struct ask_redis *ask);
+/* From now on commands without a key go to this master, below ask_redis_masters(), whose name goes
+ * to name. */
+void ask_redis_turn_to(struct ask_redis *ask, size_t master);
 /* The value of "name:value" in an answer of INFO; false: it is not there. */
 bool ask_redis_field(const struct ask_redis *ask, const char *name, char *out, size_t size);
 

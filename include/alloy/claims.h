@@ -2,11 +2,11 @@
 /*
  * claims.h - who owns an id, among all alloyd that share one Redis (L2).
  *
- * A claim is the key <key_prefix><stream>:<canonical id>. Its value names the record that owns the
- * id: instance id and LSN, 16 bytes together, each little-endian. See docs/ARCHITECTURE.md,
- * "Claims".
+ * A claim is the key <key_prefix><stream>:<canonical id>, in a cluster with a tag for the id's
+ * bucket before the id. Its value names the record that owns the id: instance id and LSN, 16 bytes
+ * together, each little-endian. See docs/ARCHITECTURE.md, "Claims".
  *
- * One struct claims, with its own connection (redis_link.h), for each thread that needs one.
+ * One struct claims, with its own connections (redis_nodes.h), for each thread that needs one.
  */
 #ifndef ALLOY_CLAIMS_H
 #define ALLOY_CLAIMS_H
@@ -69,7 +69,10 @@ MUST_CHECK int claims_probe(struct claims *claims, uint64_t now_ms);
 /* True from a failed exchange until a probe or a claim has shown that claims work again. Owner
  * thread. */
 bool claims_down(const struct claims *claims);
-/* Milliseconds until the breaker lets the next try through; 0: now. Owner thread. */
+/* True while some nodes of a cluster do not work and others do, so that a batch without an answer
+ * for all of its records may have one for most. Owner thread. */
+bool claims_partly_down(const struct claims *claims);
+/* Milliseconds until a breaker lets the next try through; 0: now. Owner thread. */
 uint64_t claims_retry_in_ms(const struct claims *claims, uint64_t now_ms);
 
 /* From now on every call returns -EAGAIN at once; a call that is under way returns within

@@ -5,7 +5,8 @@
  *   redis://[[user]:password@]host[:port][/[database]]
  *   unix://[[user]:password@]/path[?db=database]
  *   redis-sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/database]
- *   rediss://... and rediss-sentinel://...: the same over TLS, with
+ *   redis-cluster://[[user]:password@]host[:port][,host[:port]...][/[0]]
+ *   rediss://..., rediss-sentinel://... and rediss-cluster://...: the same over TLS, with
  *       ?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE, each of which may be left out
  *
  * Both the check of the configuration and the connection use it, so that no URL passes the check
@@ -28,13 +29,14 @@ struct redis_host {
 };
 
 struct redis_url {
-    struct redis_host hosts[REDIS_URL_HOSTS_MAX]; /* the server, or the Sentinels */
+    struct redis_host hosts[REDIS_URL_HOSTS_MAX]; /* the server, the Sentinels, or some nodes */
     size_t host_count;                            /* 0: a unix socket, at path */
     char *path;
     char *master; /* NULL: no Sentinel; else the name by which Sentinels know the master */
     char *user;   /* percent-decoded, as are password, master and the files; NULL: none */
     char *password;
     char database[12]; /* digits; "": none given */
+    bool cluster;
     bool tls;
     char *ca_file; /* NULL: the system's certificates */
     char *cert_file;

@@ -270,11 +270,13 @@ static json_t *admin_stats_redis(const struct exposition_view *view)
 {
     const struct metrics_snapshot *snapshot = &view->snapshot;
 
-    return json_pack("{s:b,s:o,s:o,s:o}", "up", (int)snapshot->gauges[METRIC_GAUGE_redis_up],
-                     "errors", admin_json_counter(snapshot->counters[METRIC_COUNTER_redis_errors]),
-                     "unclaimed",
-                     admin_json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]),
-                     "seconds", admin_stats_histogram(view, METRIC_HISTOGRAM_redis));
+    return json_pack(
+        "{s:b,s:I,s:I,s:o,s:o,s:o}", "up", (int)snapshot->gauges[METRIC_GAUGE_redis_up], "nodes",
+        (json_int_t)snapshot->gauges[METRIC_GAUGE_redis_nodes], "nodes_away",
+        (json_int_t)snapshot->gauges[METRIC_GAUGE_redis_nodes_away], "errors",
+        admin_json_counter(snapshot->counters[METRIC_COUNTER_redis_errors]), "unclaimed",
+        admin_json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]), "seconds",
+        admin_stats_histogram(view, METRIC_HISTOGRAM_redis));
 }
 
 static json_t *admin_stats_clickhouse(const struct exposition_view *view)

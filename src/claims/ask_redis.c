@@ -5,14 +5,14 @@
  * For checks, where a second does not matter; the pipeline has claims.c. Every question has a
  * deadline, so a Redis that hangs costs its time-out once.
  *
- * Runs on: the thread that owns it. Owns: a connection.
+ * Runs on: the thread that owns it. Owns: its connections.
  */
 #include "alloy/ask_redis.h"
 
 #include <string.h>
 
 #include "alloy/clock.h"
-#include "redis_link.h"
+#include "redis_nodes.h"
 
 #define COMMAND_MAX 4096
 
@@ -37,19 +37,44 @@ static bool ask_redis_on_element(void *arg, const struct redis_link_element *ele
 
 static void ask_redis_note(struct ask_redis *ask)
 {
-    snprintf(ask->why, sizeof(ask->why), "%s", redis_link_reason(ask->link));
+    snprintf(ask->why, sizeof(ask->why), "%s", redis_nodes_reason(ask->nodes));
+}
+
+static void ask_redis_put(void *arg, struct redis_link *link)
+{
+    struct ask_redis *ask = arg;
+
+    ask->count = ask->used = 0;
+    redis_link_put_array(link, ask->word_count);
+    for (size_t i = 0; i < ask->word_count; i++)
+        redis_link_put_bulk(link, (struct slice){ask->words[i], strlen(ask->words[i])},
+                            (struct slice){"", 0});
+}
+
+/* Which of a command's words is its key; 0: none. */
+static size_t ask_redis_key(const char *command)
+{
+    static const struct {
+        const char *command;
+        size_t key;
+    } keys[] = {{"SET", 1}, {"GET", 1}, {"MGET", 1}, {"DEL", 1}, {"EVAL", 3}};
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        if (strcmp(command, keys[i].command) == 0)
+            return keys[i].key;
+    return 0;
 }
 
 bool ask_redis_open(struct ask_redis *ask, const char *url, unsigned timeout_ms)
 {
-    *ask = (struct ask_redis){.timeout_ms = timeout_ms};
-    ask->link = redis_link_create(url, COMMAND_MAX, ask_redis_on_element, ask);
-    if (ask->link == NULL) {
+    *ask = (struct ask_redis){.timeout_ms = timeout_ms, .node = REDIS_NODE_NONE};
+    ask->nodes = redis_nodes_create(url, COMMAND_MAX, ask_redis_on_element, ask);
+    if (ask->nodes == NULL) {
         snprintf(ask->why, sizeof(ask->why), "out of memory");
         return false;
     }
-    snprintf(ask->name, sizeof(ask->name), "%s", redis_link_name(ask->link));
-    if (redis_link_open(ask->link, timeout_ms * CLOCK_NS_PER_MS) == 0)
+    snprintf(ask->name, sizeof(ask->name), "%.250s", redis_nodes_name(ask->nodes));
+    if (redis_nodes_connect(ask->nodes, timeout_ms * CLOCK_NS_PER_MS) == 0)
         return true;
     ask_redis_note(ask);
     return false;
@@ -57,33 +82,53 @@ bool ask_redis_open(struct ask_redis *ask, const char *url, unsigned timeout_ms)
 
 void ask_redis_close(struct ask_redis *ask)
 {
-    redis_link_destroy(ask->link);
-    ask->link = NULL;
+    redis_nodes_destroy(ask->nodes);
+    ask->nodes = NULL;
+}
+
+bool ask_redis_is_cluster(const struct ask_redis *ask)
+{
+    return redis_nodes_is_cluster(ask->nodes);
+}
+
+size_t ask_redis_masters(const struct ask_redis *ask)
+{
+    return redis_nodes_masters(ask->nodes);
+}
+
+void ask_redis_turn_to(struct ask_redis *ask, size_t master)
+{
+    size_t node = 0;
+
+    while (redis_nodes_link(ask->nodes, node) == NULL || master-- > 0)
+        node++;
+    ask->node = node;
+    snprintf(ask->name, sizeof(ask->name), "%.250s",
+             redis_link_name(redis_nodes_link(ask->nodes, node)));
 }
 
 enum ask_redis_result ask_redis(struct ask_redis *ask, const char *const *words, size_t count)
 {
-    const uint64_t deadline_ns = clock_mono_ns() + ask->timeout_ms * CLOCK_NS_PER_MS;
-    int err;
+    struct redis_nodes_question question = {.slot = REDIS_SLOT_ANY,
+                                            .node = ask->node,
+                                            .put = ask_redis_put,
+                                            .arg = ask,
+                                            .timeout_ns = ask->timeout_ms * CLOCK_NS_PER_MS};
+    const size_t key = ask_redis_key(words[0]);
+    bool refused;
 
     ask->count = ask->used = 0;
-    if (ask->link == NULL || !redis_link_is_open(ask->link))
+    if (ask->nodes == NULL)
         return ASK_REDIS_LOST;
-    redis_link_clear(ask->link);
-    (void)redis_link_refused(ask->link);
-    redis_link_put_array(ask->link, count);
-    for (size_t i = 0; i < count; i++)
-        redis_link_put_bulk(ask->link, (struct slice){words[i], strlen(words[i])},
-                            (struct slice){"", 0});
-    err = redis_link_send(ask->link, deadline_ns);
-    if (err == 0)
-        err = redis_link_read(ask->link, deadline_ns);
-    if (err != 0) {
+    ask->words = words;
+    ask->word_count = count;
+    if (key > 0 && key < count)
+        question.slot = redis_slots_of_key((struct slice){words[key], strlen(words[key])});
+    if (redis_nodes_ask(ask->nodes, &question, &refused) != 0) {
         ask_redis_note(ask);
-        redis_link_close(ask->link);
         return ASK_REDIS_LOST;
     }
-    if (!redis_link_refused(ask->link))
+    if (!refused)
         return ASK_REDIS_OK;
     ask_redis_note(ask);
     return ASK_REDIS_REFUSED;

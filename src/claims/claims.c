@@ -10,17 +10,21 @@
  * be neither set nor read holds something that no alloyd has written, and makes nothing a
  * duplicate.
  *
- * We build commands in one buffer and send them in windows, and read a window's replies before we
- * build the next one: that bounds the memory, and neither side can block on the other's full
- * socket. The reply functions write verdicts directly, so that no reply costs an allocation.
+ * We build commands in one buffer for each node and send them in windows, and read a window's
+ * replies before we build the next one: that bounds the memory, and neither side can block on the
+ * other's full socket. The reply functions write verdicts directly, so that no reply costs an
+ * allocation.
+ *
+ * In a cluster a key is <key_prefix><stream>:{<bucket>}<id>: what the braces hold decides the slot.
+ * A node that is away costs the claims of its slots alone.
  *
  * After any error we drop the connection, since its replies may no longer match our commands, and
- * open the breaker, so that a dead Redis does not cost a time-out for each batch. A Redis that
- * answers but takes no claims is as good as none: it counts as up again only after it has taken a
- * SET like ours.
+ * open the node's breaker, so that a dead Redis does not cost a time-out for each batch. A Redis
+ * that answers but takes no claims is as good as none: it counts as up again only after it has
+ * taken a SET like ours.
  *
  * Runs on: the one thread that owns the struct claims; claims_cancel() on any thread.
- * Owns: the connection. Verdicts and records are borrowed during a call.
+ * Owns: the connections. Verdicts and records are borrowed during a call.
  */
 #include "claims_private.h"
 
@@ -35,6 +39,8 @@
 
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
+#define BACKOFF_NODE_MAX_MS 1000 /* of one node of several */
+#define TIMEOUTS_APART 8
 #define LOG_INTERVAL_MS 1000
 
 /* ---- replies ---- */
@@ -67,29 +73,29 @@ static void claims_judge_value(struct claims *claims, size_t at, struct slice va
 
 static bool claims_on_mget(struct claims *claims, const struct redis_link_element *element)
 {
-    size_t at = claims->reply_from + element->index;
+    size_t at = claims->lane->at + element->index;
 
     if (element->root)
         return element->type == REDIS_LINK_ERROR ||
-               (element->type == REDIS_LINK_ARRAY && element->count == claims->reply_count);
+               (element->type == REDIS_LINK_ARRAY && element->count == claims->lane->count);
     if (element->type == REDIS_LINK_STRING)
         claims_judge_value(claims, at, element->text);
     else if (element->type != REDIS_LINK_NIL)
         return false;
     else
         /* The key is missing: SET it. After a SET that lost it is gone again, or not a string. */
-        claims->todo[claims->kept++] = claims->todo[at];
+        claims->next[claims->kept++] = claims->todo[at];
     return true;
 }
 
 static bool claims_on_set(struct claims *claims, const struct redis_link_element *element)
 {
-    uint32_t i = claims->todo[claims->reply_from];
+    uint32_t i = claims->todo[claims->lane->at];
 
     if (!element->root)
         return false;
     if (element->type == REDIS_LINK_NIL) {
-        claims->todo[claims->kept++] = i; /* another was first: find out who */
+        claims->next[claims->kept++] = i; /* another was first: find out who */
         return true;
     }
     if (element->type == REDIS_LINK_ERROR)
@@ -103,7 +109,7 @@ static bool claims_on_set(struct claims *claims, const struct redis_link_element
 
 static bool claims_on_release(struct claims *claims, const struct redis_link_element *element)
 {
-    bool *released = &claims->released[claims->todo[claims->reply_from]];
+    bool *released = &claims->released[claims->todo[claims->lane->at]];
 
     if (!element->root)
         return false;
@@ -114,7 +120,7 @@ static bool claims_on_release(struct claims *claims, const struct redis_link_ele
     /* A key that is not a string is not a claim. From a server that has the command, ERR means the
      * same. */
     if (redis_link_is_code(element->text, "WRONGTYPE") ||
-        (redis_link_is_code(element->text, "ERR") && claims->release_way != RELEASE_EVAL))
+        (redis_link_is_code(element->text, "ERR") && claims->lane->release_way != RELEASE_EVAL))
         *released = true;
     return element->type == REDIS_LINK_ERROR;
 }
@@ -122,18 +128,44 @@ static bool claims_on_release(struct claims *claims, const struct redis_link_ele
 /* Of the two answers the first is about DELEX, the second about DELIFEQ. */
 static bool claims_on_answer(struct claims *claims, const struct redis_link_element *element)
 {
-    if (claims->asked_ways == 0)
-        claims->release_way = RELEASE_EVAL;
-    if (element->type == REDIS_LINK_INTEGER && claims->release_way == RELEASE_EVAL)
-        claims->release_way = claims->asked_ways == 0 ? RELEASE_DELEX : RELEASE_DELIFEQ;
-    claims->asked_ways++;
+    struct claims_lane *lane = claims->lane;
+
+    if (lane->asked_ways == 0)
+        lane->release_way = RELEASE_EVAL;
+    if (element->type == REDIS_LINK_INTEGER && lane->release_way == RELEASE_EVAL)
+        lane->release_way = lane->asked_ways == 0 ? RELEASE_DELEX : RELEASE_DELIFEQ;
+    lane->asked_ways++;
     return element->type == REDIS_LINK_INTEGER || element->type == REDIS_LINK_ERROR;
+}
+
+/* ASKING comes before the command of a record that an ASK has sent elsewhere. */
+static bool claims_is_answer_to_asking(const struct claims *claims)
+{
+    return claims->round <= ROUND_RELEASE && !claims->lane->asked &&
+           claims->asking[claims->todo[claims->lane->at]] != REDIS_NODE_NONE;
+}
+
+static bool claims_on_redirect(struct claims *claims, const struct redis_link_element *element)
+{
+    if (!element->root)
+        return false;
+    if (claims->round <= ROUND_RELEASE)
+        claims_lanes_redirect(claims, element);
+    else
+        redis_nodes_doubt(claims->nodes); /* this node need not prove that it has the slot */
+    return true;
 }
 
 static bool claims_on_element(void *arg, const struct redis_link_element *element)
 {
     struct claims *claims = arg;
 
+    if (unlikely(claims->tagged)) {
+        if (claims_is_answer_to_asking(claims))
+            return element->root;
+        if (element->redirect.len > 0)
+            return claims_on_redirect(claims, element);
+    }
     switch (claims->round) {
     case ROUND_LOOKUP:
     case ROUND_VERIFY:
@@ -150,80 +182,22 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
     return false;
 }
 
-/* ---- exchanges ---- */
-
-static bool claims_is_cancelled(const struct claims *claims)
-{
-    /* acquire: pairs with the release in claims_cancel(); so our caller sees why that was called,
-     * and does not take the -EAGAIN for a failure of Redis */
-    return atomic_load_explicit(&claims->cancelled, memory_order_acquire);
-}
-
-/* Sends what is built and reads the replies about todo[from] .. todo[to - 1]. */
-static int claims_exchange(struct claims *claims, size_t from, size_t to, uint64_t deadline_ns)
-{
-    uint64_t started_ns = clock_mono_ns();
-    int err;
-
-    if (claims_is_cancelled(claims))
-        return -ECANCELED;
-    err = redis_link_send(claims->link, deadline_ns);
-    while (err == 0 && from < to) {
-        claims->reply_from = from;
-        claims->reply_count = claims_put_span(claims, from, to);
-        from += claims->reply_count;
-        err = redis_link_read(claims->link, deadline_ns);
-    }
-    METRIC_OBSERVE_NS(claims->parts.thread_metrics, redis, clock_mono_ns() - started_ns);
-    return err;
-}
-
-/* Runs one round over todo[0] .. todo[n - 1], window by window. As the replies come, moves what is
- * left for the next round to the front of todo. */
-static int claims_run_round(struct claims *claims, enum round round, size_t n)
-{
-    size_t from = 0;
-    int err = 0;
-
-    claims->round = round;
-    claims->kept = 0;
-    while (err == 0 && from < n) {
-        size_t to = from;
-
-        redis_link_clear(claims->link);
-        while (to < n && redis_link_bytes(claims->link) < WINDOW_BYTES) {
-            size_t count = claims_put_span(claims, to, n);
-
-            claims_put_command(claims, to, count);
-            to += count;
-        }
-        err = claims_exchange(claims, from, to, clock_mono_ns() + claims->timeout_ns);
-        from = to;
-    }
-    return err;
-}
-
 /* ---- jobs ---- */
 
-/* Claims one slice. The keys of a refused command stay CLAIM_UNKNOWN; the rest goes on. */
-static int claims_take_slice(struct claims *claims, size_t n)
+/* Claims one slice. The keys of a refused command, and those of a node that is away, stay
+ * CLAIM_UNKNOWN; the rest goes on. */
+static void claims_take_slice(struct claims *claims, size_t n)
 {
-    int err = claims_run_round(claims, ROUND_LOOKUP, n);
-
+    claims_lanes_run(claims, ROUND_LOOKUP, n);
     KILL_POINT("claims_read");
-    if (err == 0)
-        err = claims_run_round(claims, ROUND_SET, claims->kept);
+    claims_lanes_run(claims, ROUND_SET, claims->kept);
     KILL_POINT("claims_set");
-    if (err == 0)
-        err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
+    claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
     /* A claim that was deleted or expired between the two rounds has left its id free. */
-    if (err == 0)
-        err = claims_run_round(claims, ROUND_SET, claims->kept);
-    if (err == 0)
-        err = claims_run_round(claims, ROUND_VERIFY, claims->kept);
-    for (size_t i = 0; err == 0 && i < claims->kept; i++)
+    claims_lanes_run(claims, ROUND_SET, claims->kept);
+    claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
+    for (size_t i = 0; i < claims->kept; i++)
         claims->verdicts[claims->todo[i]] = CLAIM_STRANGE;
-    return err;
 }
 
 /* Prepares the key head of one stream, and reads the keys that a reload may change. */
@@ -243,85 +217,83 @@ static void claims_begin_stream(struct claims *claims, uint16_t number)
              (unsigned long long)((stream->ttl_ms + 999) / 1000));
 }
 
-/* Sends what is built and reads the n replies of a round that has no records. */
-static int claims_converse(struct claims *claims, enum round round, size_t n)
+/* A bucket that a node has; -1: none, so that no claim goes there. */
+static int claims_bucket_of(const struct claims *claims, size_t node)
 {
-    const uint64_t deadline_ns = clock_mono_ns() + claims->timeout_ns;
-    int err = redis_link_send(claims->link, deadline_ns);
-
-    claims->round = round;
-    for (size_t i = 0; err == 0 && i < n; i++)
-        err = redis_link_read(claims->link, deadline_ns);
-    return err;
+    for (int i = 0; i < BUCKETS; i++)
+        if (redis_nodes_of_slot(claims->nodes, claims->slots[i]) == node)
+            return i;
+    return -1;
 }
 
-/* Proves that claims of every stream can be taken. Returns 0, -EACCES when Redis refuses, or
- * another -errno. */
-static int claims_prove(struct claims *claims)
+/* Proves that the node takes claims of every stream. Returns 0, -EACCES when it refuses, or another
+ * -errno. */
+static int claims_prove_node(struct claims *claims, size_t node)
 {
     const size_t streams = config_current(claims->parts.config)->stream_count;
+    const int bucket = claims_bucket_of(claims, node);
     int err;
 
+    if (bucket < 0)
+        return 0;
+    if (!claims_lane_open(claims, node))
+        return claims->lanes[node].err;
+    claims_lane_enter(claims, node);
     redis_link_clear(claims->link);
     for (size_t i = 0; i < streams; i++) {
         claims_begin_stream(claims, (uint16_t)i);
+        claims_put_tag(claims, (size_t)bucket);
         claims_put_probe(claims);
     }
-    err = claims_converse(claims, ROUND_PROBE, 2 * streams);
+    err = claims_lane_converse(claims, ROUND_PROBE, 2 * streams);
     return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
 }
 
-/* Finds out how this server deletes a key by its value. */
-static int claims_ask_release_way(struct claims *claims)
+/* True when some slots have no node. */
+static bool claims_has_gap(const struct claims *claims)
 {
-    int err;
-
-    if (claims->release_way != RELEASE_UNKNOWN)
-        return 0;
-    claims->asked_ways = 0;
-    redis_link_clear(claims->link);
-    claims_put_question(claims);
-    err = claims_converse(claims, ROUND_ASK, 2);
-    if (err != 0)
-        claims->release_way = RELEASE_UNKNOWN;
-    (void)redis_link_refused(
-        claims->link); /* errors here are expected: no server has both commands */
-    return err;
+    for (size_t i = 0; claims->tagged && i < BUCKETS; i++)
+        if (redis_nodes_of_slot(claims->nodes, claims->slots[i]) == REDIS_NODE_NONE)
+            return true;
+    return false;
 }
 
-static int claims_open(struct claims *claims)
+/* Proves all nodes; their lanes know what comes of it. */
+static void claims_prove(struct claims *claims)
 {
-    redis_link_refresh(claims->link, claims->timeout_ns);
-    if (redis_link_is_open(claims->link))
-        return 0;
-    claims->release_way = RELEASE_UNKNOWN;
-    return redis_link_open(claims->link, claims->timeout_ns);
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++) {
+        struct claims_lane *lane = &claims->lanes[i];
+        int err;
+
+        if (redis_nodes_link(claims->nodes, i) == NULL)
+            continue;
+        err = claims_prove_node(claims, i);
+        if (err == 0)
+            lane->breaker = (struct claims_breaker){0};
+        else
+            lane->err = err;
+    }
+    if (claims_has_gap(claims))
+        claims->unserved = "no node of the cluster has some of the slots";
 }
 
-static int claims_perform(struct claims *claims, const struct job *job)
+static void claims_perform(struct claims *claims, const struct job *job)
 {
-    int err = claims_open(claims);
-
-    if (err == 0 && job->kind == JOB_PROBE)
-        return claims_prove(claims);
-    if (err == 0 && job->kind == JOB_RELEASE)
-        err = claims_ask_release_way(claims);
-    for (size_t at = 0; err == 0 && at < job->n; at += claims->slice_max) {
+    if (job->kind == JOB_PROBE)
+        claims_prove(claims);
+    for (size_t at = 0; at < job->n; at += claims->slice_max) {
         size_t left = job->n - at;
         size_t n = left < claims->slice_max ? left : claims->slice_max;
 
         claims->records = job->records + at;
         claims->verdicts = job->verdicts != NULL ? job->verdicts + at : NULL;
         claims->released = job->released != NULL ? job->released + at : NULL;
-        for (size_t i = 0; i < n; i++)
-            claims->todo[i] = (uint32_t)i;
-        err = job->kind == JOB_TAKE ? claims_take_slice(claims, n)
-                                    : claims_run_round(claims, ROUND_RELEASE, n);
+        claims_lanes_begin(claims, n);
+        if (job->kind == JOB_TAKE)
+            claims_take_slice(claims, n);
+        else
+            claims_lanes_run(claims, ROUND_RELEASE, n);
     }
-    /* Only for JOB_TAKE: a claim that cannot be deleted does not mean that none can be taken. */
-    if (redis_link_refused(claims->link) && err == 0 && job->kind == JOB_TAKE)
-        return -EACCES;
-    return err;
 }
 
 /* splitmix64 (Vigna); spreads the retries of many workers and daemons. */
@@ -338,7 +310,7 @@ static uint64_t claims_next_random(struct claims *claims)
  * connection notices it first. */
 static _Atomic int claims_told_up = -1;
 
-static void claims_log_lost(const struct claims *claims, bool hold)
+static void claims_log_lost(const char *server, const char *reason, bool hold)
 {
     static struct log_limit limit;
     uint64_t suppressed;
@@ -349,9 +321,8 @@ static void claims_log_lost(const struct claims *claims, bool hold)
         !log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed) ||
         atomic_exchange_explicit(&claims_told_up, 0, memory_order_relaxed) == 0)
         return;
-    log_warn("redis lost server=%s reason=\"%s\" on_failure=%s suppressed=%llu",
-             redis_link_name(claims->link), redis_link_reason(claims->link), hold ? "hold" : "pass",
-             (unsigned long long)suppressed);
+    log_warn("redis lost server=%s reason=\"%s\" on_failure=%s suppressed=%llu", server, reason,
+             hold ? "hold" : "pass", (unsigned long long)suppressed);
 }
 
 static void claims_log_up(const struct claims *claims)
@@ -359,33 +330,95 @@ static void claims_log_up(const struct claims *claims)
     const int before = atomic_exchange_explicit(&claims_told_up, 1, memory_order_relaxed);
 
     if (before != 1)
-        log_info("redis %s server=%s", before < 0 ? "is up" : "back",
-                 redis_link_name(claims->link));
+        log_info("redis %s server=\"%s\"", before < 0 ? "is up" : "back",
+                 redis_nodes_name(claims->nodes));
 }
 
-static void claims_note_failure(struct claims *claims, uint64_t now_ms)
+/* By the caller's clock. */
+static uint64_t claims_now_ms(const struct claims *claims)
+{
+    return claims->now_ms + (clock_mono_ms() - claims->began_ms);
+}
+
+/* The breaker of a node that there still is. */
+static bool claims_is_down(const struct claims *claims, size_t node)
+{
+    return redis_nodes_link(claims->nodes, node) != NULL && claims->lanes[node].breaker.down &&
+           claims->lanes[node].generation == redis_nodes_generation(claims->nodes, node);
+}
+
+/* Says how many nodes are away. */
+static void claims_count_nodes(const struct claims *claims, char *text, size_t size)
+{
+    const size_t count = redis_nodes_count(claims->nodes);
+    const size_t masters = redis_nodes_masters(claims->nodes);
+    size_t away = 0;
+
+    for (size_t i = 0; i < count; i++)
+        away += claims_is_down(claims, i);
+    METRIC_GAUGE_SET(claims->parts.metrics, redis_nodes, (int64_t)masters);
+    METRIC_GAUGE_SET(claims->parts.metrics, redis_nodes_away, (int64_t)away);
+    if (claims->tagged && masters > 0)
+        snprintf(text, size, " (%zu of %zu nodes away)", away, masters);
+}
+
+/* Something has failed: tells, and keeps the breaker open for a while. */
+static void claims_note_failure(struct claims *claims, struct claims_breaker *breaker,
+                                const char *server, const char *reason, uint64_t max_ms)
 {
     const struct claims_parts *parts = &claims->parts;
     bool hold = config_current(parts->config)->redis_on_failure == CONFIG_REDIS_HOLD;
+    char nodes[64] = "";
 
-    claims->retry_at_ms = now_ms + backoff_next(&claims->backoff, BACKOFF_MIN_MS, BACKOFF_MAX_MS,
-                                                claims_next_random(claims));
+    breaker->retry_at_ms = claims_now_ms(claims) + backoff_next(&breaker->backoff, BACKOFF_MIN_MS,
+                                                                max_ms, claims_next_random(claims));
+    breaker->down = claims->down = true;
     METRIC_ADD(parts->thread_metrics, redis_errors, 1);
+    claims_count_nodes(claims, nodes, sizeof(nodes));
     /* Not blocking: with hold, too, clients are served until the ring is full. */
-    health_raise(parts->health, "redis", false, "%s: %s; %s", redis_link_name(claims->link),
-                 redis_link_reason(claims->link),
+    health_raise(parts->health, "redis", false, "%s: %s%s; %s", server, reason, nodes,
                  hold ? "events wait for it (redis.on_failure = hold)"
                       : "events go on without a claim (redis.on_failure = pass)");
     METRIC_GAUGE_SET(parts->metrics, redis_up, 0);
-    claims_log_lost(claims, hold);
-    claims->down = true;
+    claims_log_lost(server, reason, hold);
+}
+
+/* One node of several is asked sooner, since a failover may have given it back; but one that costs
+ * its time-out each time, and all other nodes with it, later. */
+static void claims_note_lane(struct claims *claims, size_t node)
+{
+    struct claims_lane *lane = &claims->lanes[node];
+    const struct redis_link *link = redis_nodes_link(claims->nodes, node);
+    uint64_t max_ms = BACKOFF_MAX_MS;
+
+    if (claims->tagged && lane->err != -ETIMEDOUT)
+        max_ms = BACKOFF_NODE_MAX_MS;
+    else if (claims->tagged && max_ms < claims->timeout_ns / CLOCK_NS_PER_MS * TIMEOUTS_APART)
+        max_ms = claims->timeout_ns / CLOCK_NS_PER_MS * TIMEOUTS_APART;
+    claims_note_failure(claims, &lane->breaker, redis_link_name(link), redis_link_reason(link),
+                        max_ms);
+    redis_nodes_doubt(claims->nodes);
+}
+
+/* Some ids have no node that could answer for them. */
+static void claims_note_gap(struct claims *claims)
+{
+    redis_nodes_doubt(claims->nodes);
+    claims_note_failure(claims, &claims->gap, redis_nodes_name(claims->nodes),
+                        claims->unserved != NULL ? claims->unserved
+                                                 : "no node of the cluster has some of the slots",
+                        BACKOFF_NODE_MAX_MS);
 }
 
 static void claims_note_success(struct claims *claims)
 {
-    backoff_reset(&claims->backoff);
-    claims->retry_at_ms = 0;
+    char nodes[64];
+
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
+        claims->lanes[i].breaker = (struct claims_breaker){0};
+    claims->map = claims->gap = (struct claims_breaker){0};
     claims->down = false;
+    claims_count_nodes(claims, nodes, sizeof(nodes));
     METRIC_GAUGE_SET(claims->parts.metrics, redis_up, 1);
     health_clear(claims->parts.health, "redis");
     claims_log_up(claims);
@@ -400,26 +433,74 @@ static bool claims_in_doubt(const struct claims *claims)
                                 memory_order_relaxed) != 1;
 }
 
-/* A job has succeeded, but perhaps without a SET, or without one like the refused one. Only a full
- * probe ends the doubt, also for workers that have no events to try with. */
-static void claims_note_work(struct claims *claims)
+/* When a node that is down is proven next. */
+static uint64_t claims_due_ms(const struct claims_lane *lane)
 {
-    int err;
+    return lane->breaker.retry_at_ms > lane->prove_at_ms ? lane->breaker.retry_at_ms
+                                                         : lane->prove_at_ms;
+}
 
-    if (likely(!claims_in_doubt(claims)))
-        return;
-    err = claims_prove(claims);
-    if (err == 0)
+/* Tries what is in doubt about one node. True: it takes claims. */
+static bool claims_try_node(struct claims *claims, size_t node)
+{
+    struct claims_lane *lane = &claims->lanes[node];
+    const int err = claims_prove_node(claims, node);
+
+    if (err == 0) {
+        lane->breaker = (struct claims_breaker){0};
+        return true;
+    }
+    if (err != -EACCES && err != -EBUSY)
+        redis_link_close(redis_nodes_link(claims->nodes, node)); /* the next job will show */
+    if (!claims->tagged || err == -EBUSY)
+        return false;
+    if (err == -EACCES) {
+        /* It can still say what is a duplicate. */
+        lane->breaker.down = claims->down = true;
+        lane->prove_at_ms = claims_now_ms(claims) + BACKOFF_NODE_MAX_MS;
+    } else {
+        lane->err = err;
+        claims_note_lane(claims, node);
+    }
+    return false;
+}
+
+/* A job is done, but perhaps without a SET, or without one like the refused one. Only a full probe
+ * ends the doubt, also for workers that have no events to try with. While one node's breaker is
+ * open, those of the others are closed as they prove to work. */
+static void claims_end_doubt(struct claims *claims)
+{
+    const size_t count = redis_nodes_count(claims->nodes);
+    const uint64_t now_ms = claims_now_ms(claims);
+    const bool gap = claims->unserved != NULL || claims_has_gap(claims);
+    bool waits = false, all = !gap;
+    char nodes[64];
+
+    if (!gap)
+        claims->gap = (struct claims_breaker){0};
+    else if (now_ms >= claims->gap.retry_at_ms)
+        claims_note_gap(claims);
+    for (size_t i = 0; i < count; i++)
+        waits |= claims_is_down(claims, i) && now_ms < claims_due_ms(&claims->lanes[i]);
+    for (size_t i = 0; i < count; i++) {
+        const bool down = claims_is_down(claims, i);
+
+        if (redis_nodes_link(claims->nodes, i) == NULL)
+            continue;
+        if (down ? now_ms >= claims_due_ms(&claims->lanes[i]) : !waits)
+            all = claims_try_node(claims, i) && all;
+    }
+    if (all && !waits)
         claims_note_success(claims);
-    else if (err != -EACCES)
-        redis_link_close(claims->link); /* the next job will show */
+    else
+        claims_count_nodes(claims, nodes, sizeof(nodes));
 }
 
 /* Room for a window and one more command (an MGET with its last key, or AUTH with the whole URL),
  * and for a probe: two commands for each stream that there may be. */
 static size_t claims_out_capacity(const struct config *config)
 {
-    const size_t key = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX;
+    const size_t key = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX + TAG_LEN;
 
     return 2 * WINDOW_BYTES + key + UINT16_MAX + strlen(config->redis_url) + COMMAND_SLACK +
            2 * CONFIG_STREAMS_MAX * (key + COMMAND_SLACK);
@@ -429,56 +510,135 @@ static size_t claims_out_capacity(const struct config *config)
 static void claims_follow(struct claims *claims)
 {
     const struct config *config = config_current(claims->parts.config);
-    struct redis_link *link;
+    struct redis_nodes *nodes;
 
     if (config->redis_url != claims->url && strcmp(config->redis_url, claims->url) != 0) {
-        link = redis_link_create(config->redis_url, claims_out_capacity(config), claims_on_element,
-                                 claims);
-        if (link == NULL)
+        nodes = redis_nodes_create(config->redis_url, claims_out_capacity(config),
+                                   claims_on_element, claims);
+        if (nodes == NULL)
             return; /* again with the next job */
-        redis_link_destroy(claims->link);
-        claims->link = link;
-        backoff_reset(&claims->backoff);
-        claims->retry_at_ms = 0;
+        redis_nodes_destroy(claims->nodes);
+        claims->nodes = nodes;
+        claims->tagged = redis_nodes_is_cluster(nodes);
+        memset(claims->lanes, 0, REDIS_NODES_MAX * sizeof(*claims->lanes));
+        claims->map = claims->gap = (struct claims_breaker){0};
         claims->down = true; /* until it is proven */
     }
     claims->url = config->redis_url;
 }
 
-/* Runs a job, if the breaker lets it. Every job can be done twice without harm. */
+/* Redis closes idle connections, and it restarts: only a fresh connection shows whether it is away.
+ * True: there are such, and the job should be done again. */
+static bool claims_reopen(struct claims *claims)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++) {
+        struct claims_lane *lane = &claims->lanes[i];
+
+        if (lane->job != claims->job || !lane->reused ||
+            (lane->err != -EPIPE && lane->err != -ECONNRESET))
+            continue;
+        redis_link_close(redis_nodes_link(claims->nodes, i));
+        lane->err = 0;
+        lane->reused = false;
+        any = true;
+    }
+    return any;
+}
+
+/* Acts on how each node has fared. True: all that had to do with the job have done it. */
+static bool claims_settle(struct claims *claims, enum job_kind kind)
+{
+    bool done = true;
+
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++) {
+        struct claims_lane *lane = &claims->lanes[i];
+        struct redis_link *link = redis_nodes_link(claims->nodes, i);
+
+        if (lane->job != claims->job || link == NULL)
+            continue;
+        /* Only for JOB_TAKE: a claim that cannot be deleted does not mean that none can be
+         * taken. */
+        if (redis_link_refused(link) && lane->err == 0 && kind == JOB_TAKE)
+            lane->err = -EACCES;
+        if (lane->err == 0)
+            continue;
+        done = false;
+        if (lane->err == -EBUSY)
+            continue;
+        redis_link_close(link);
+        if (lane->err != -ECANCELED)
+            claims_note_lane(claims, i);
+    }
+    if (claims->unserved == NULL)
+        return done;
+    claims_note_gap(claims);
+    return false;
+}
+
+/* Runs a job, if the breakers let it. Every job can be done twice without harm. */
 static int claims_run_job(struct claims *claims, const struct job *job, uint64_t now_ms)
 {
-    uint64_t started_ms = clock_mono_ms();
-    bool reused;
-    int err;
+    bool done;
 
     claims_follow(claims);
-    reused = redis_link_is_open(claims->link);
-    if (claims_is_cancelled(claims) || now_ms < claims->retry_at_ms)
+    if (claims_is_cancelled(claims) || now_ms < claims->map.retry_at_ms)
         return -EAGAIN;
+    claims->job++;
+    claims->now_ms = now_ms;
+    claims->began_ms = clock_mono_ms();
+    claims->unserved = NULL;
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
-    err = claims_perform(claims, job);
-    if (reused && (err == -EPIPE || err == -ECONNRESET)) {
-        /* Redis closes idle connections, and it restarts: only a fresh connection shows whether it
-         * is away. */
-        redis_link_close(claims->link);
-        err = claims_perform(claims, job);
+    if (redis_nodes_prepare(claims->nodes, claims->timeout_ns) != 0) {
+        claims_note_failure(claims, &claims->map, redis_nodes_name(claims->nodes),
+                            redis_nodes_reason(claims->nodes), BACKOFF_NODE_MAX_MS);
+        return -EAGAIN;
     }
-    if (err == 0 && job->kind == JOB_PROBE)
+    claims->map = (struct claims_breaker){0};
+    claims_perform(claims, job);
+    if (claims_reopen(claims)) {
+        claims->unserved = NULL;
+        claims_perform(claims, job);
+    }
+    done = claims_settle(claims, job->kind);
+    if (job->kind == JOB_PROBE && done)
         claims_note_success(claims);
-    else if (err == 0)
-        claims_note_work(claims);
-    if (err == 0)
-        return 0;
-    redis_link_close(claims->link);
-    if (err != -ECANCELED)
-        claims_note_failure(claims, now_ms + (clock_mono_ms() - started_ms));
-    return -EAGAIN;
+    else if (job->kind != JOB_PROBE && (done || claims->tagged) && claims_in_doubt(claims))
+        claims_end_doubt(claims);
+    return done ? 0 : -EAGAIN;
 }
 
 static bool claims_is_off(const struct claims *claims)
 {
-    return claims->link == NULL;
+    return claims->nodes == NULL;
+}
+
+static bool claims_make_room(struct claims *claims)
+{
+    const size_t n = claims->slice_max;
+
+    claims->lanes = calloc(REDIS_NODES_MAX, sizeof(*claims->lanes));
+    claims->key_head = malloc(claims->prefix_len + CONFIG_STREAM_NAME_MAX + 1 + TAG_LEN);
+    claims->todo = malloc(n * sizeof(*claims->todo));
+    claims->next = malloc(n * sizeof(*claims->next));
+    claims->again = malloc(n * sizeof(*claims->again));
+    claims->bucket = malloc(n * sizeof(*claims->bucket));
+    claims->asking = malloc(n * sizeof(*claims->asking));
+    claims->flags = malloc(n * sizeof(*claims->flags));
+    return claims->lanes != NULL && claims->key_head != NULL && claims->todo != NULL &&
+           claims->next != NULL && claims->again != NULL && claims->bucket != NULL &&
+           claims->asking != NULL && claims->flags != NULL;
+}
+
+/* Computes the slot of each tag. */
+static void claims_number_tags(struct claims *claims)
+{
+    claims->key_head_len = 0;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        claims_put_tag(claims, i);
+        claims->slots[i] = redis_slots_of_key((struct slice){claims->key_head, TAG_LEN});
+    }
 }
 
 /* ---- public ---- */
@@ -495,17 +655,17 @@ struct claims *claims_create(const struct claims_parts *parts)
         return claims;
     claims->slice_max = config->worker_batch;
     claims->prefix_len = strlen(config->redis_key_prefix);
-    claims->link = redis_link_create(config->redis_url, claims_out_capacity(config),
-                                     claims_on_element, claims);
-    if (claims->link == NULL) {
+    claims->nodes = redis_nodes_create(config->redis_url, claims_out_capacity(config),
+                                       claims_on_element, claims);
+    if (claims->nodes == NULL) {
         claims_destroy(claims);
         return NULL;
     }
     claims->url = config->redis_url;
-    claims->key_head = malloc(claims->prefix_len + CONFIG_STREAM_NAME_MAX + 1);
-    claims->todo = malloc(claims->slice_max * sizeof(*claims->todo));
-    if (claims->key_head == NULL || claims->todo == NULL)
+    claims->tagged = redis_nodes_is_cluster(claims->nodes);
+    if (!claims_make_room(claims))
         goto out_of_memory;
+    claims_number_tags(claims);
     memcpy(claims->key_head, config->redis_key_prefix, claims->prefix_len);
     /* If this fails the seed is 0, and the retries of several daemons are not spread. */
     (void)!getrandom(&claims->random, sizeof(claims->random), 0);
@@ -521,9 +681,15 @@ void claims_destroy(struct claims *claims)
 {
     if (claims == NULL)
         return;
-    redis_link_destroy(claims->link);
+    redis_nodes_destroy(claims->nodes);
+    free(claims->lanes);
     free(claims->key_head);
     free(claims->todo);
+    free(claims->next);
+    free(claims->again);
+    free(claims->bucket);
+    free(claims->asking);
+    free(claims->flags);
     free(claims);
 }
 
@@ -586,9 +752,35 @@ bool claims_down(const struct claims *claims)
     return claims->down;
 }
 
+bool claims_partly_down(const struct claims *claims)
+{
+    bool works = false;
+
+    if (!claims->down || !claims->tagged || claims->map.down)
+        return false;
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
+        works |= redis_nodes_link(claims->nodes, i) != NULL && !claims_is_down(claims, i);
+    return works;
+}
+
 uint64_t claims_retry_in_ms(const struct claims *claims, uint64_t now_ms)
 {
-    return now_ms < claims->retry_at_ms ? claims->retry_at_ms - now_ms : 0;
+    uint64_t at_ms = UINT64_MAX, due_ms;
+
+    if (!claims->down)
+        return 0;
+    if (claims->map.down)
+        at_ms = claims->map.retry_at_ms;
+    if (claims->gap.down && claims->gap.retry_at_ms < at_ms)
+        at_ms = claims->gap.retry_at_ms;
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
+        if (claims_is_down(claims, i) && claims_due_ms(&claims->lanes[i]) < at_ms)
+            at_ms = claims_due_ms(&claims->lanes[i]);
+    if (at_ms == UINT64_MAX || now_ms >= at_ms)
+        return 0;
+    /* The node that is away may have been replaced before its breaker closes. */
+    due_ms = claims->map.down ? UINT64_MAX : redis_nodes_due_in_ms(claims->nodes);
+    return due_ms < at_ms - now_ms ? due_ms : at_ms - now_ms;
 }
 
 void claims_cancel(struct claims *claims)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * claims_private.h - what claims.c (the decision) and claims_put.c (the commands) share.
+ * claims_private.h - what claims.c (the decision), claims_lanes.c (the exchange with all nodes at
+ * once) and claims_put.c (the commands) share.
  */
 #ifndef ALLOY_CLAIMS_PRIVATE_H
 #define ALLOY_CLAIMS_PRIVATE_H
@@ -10,12 +11,18 @@
 #include <stdatomic.h>
 
 #include "alloy/backoff.h"
-#include "redis_link.h"
+#include "redis_nodes.h"
 
 #define VALUE_LEN 16
 /* We send a window once it is at least this long; one MGET is at most this and one key long. */
 #define WINDOW_BYTES (256u * 1024)
 #define COMMAND_SLACK 1024 /* most bytes of a command without its keys */
+
+/* In a cluster a key has a tag for its bucket, so that keys of one bucket are in one slot and one
+ * MGET. Part of every key: another number of buckets would forget all claims. */
+#define BUCKETS 1024
+#define TAG_LEN 5    /* {3ff} */
+#define FLAG_ALONE 1 /* of a record: goes into an MGET of its own */
 
 #define LITERAL(text) (text), (sizeof(text) - 1)
 
@@ -46,51 +53,110 @@ struct job {
     bool *released;                /* JOB_RELEASE */
 };
 
+/* Keeps a server that fails from costing its time-out each time. */
+struct claims_breaker {
+    bool down;
+    struct backoff backoff;
+    uint64_t retry_at_ms; /* by the caller's clock */
+};
+
+/* What one node has to do, and how it fares. */
+struct claims_lane {
+    unsigned generation; /* of the node that this is about */
+    struct claims_breaker breaker;
+    uint64_t prove_at_ms;         /* while it is down: not sooner */
+    enum release_way release_way; /* for this connection */
+    size_t asked_ways;            /* answers to that question so far */
+    /* the present job */
+    uint64_t job; /* the last one that this lane had a part in */
+    bool reused;  /* its connection is older than the job */
+    int err;      /* it takes no more part; -EBUSY: its breaker is open */
+    /* The present round: todo[at] .. todo[end - 1] have no answer yet, up to sent they are sent. */
+    size_t at, sent, end;
+    size_t count; /* how many keys the reply answers that comes next */
+    bool asked;   /* the reply to ASKING has come, and that to its command is next */
+    uint64_t started_ns, deadline_ns;
+};
+
 struct claims {
     /* set before the first use, constant after */
     struct claims_parts parts;
-    struct redis_link *link; /* NULL: no Redis. Of redis.url as it was when it was made: */
+    struct redis_nodes *nodes; /* NULL: no Redis. Of redis.url as it was when it was made: */
     const char *url;
+    bool tagged; /* a cluster: keys have tags */
     size_t slice_max;
     size_t prefix_len;
+    uint16_t slots[BUCKETS];   /* of each tag */
+    struct claims_lane *lanes; /* REDIS_NODES_MAX: one for each node */
 
     /* any thread */
     atomic_bool cancelled;
 
     /* owner thread only */
     bool down;
-    struct backoff backoff;
-    uint64_t retry_at_ms; /* by the caller's clock */
+    struct claims_breaker map; /* of all, while no node is known */
+    struct claims_breaker gap; /* of ids whose slot no node has; holds up nothing else */
     uint64_t random;
-    enum release_way release_way; /* for this connection */
-    size_t asked_ways;            /* answers to that question so far */
 
     /* the present call */
+    uint64_t job; /* counts them */
+    uint64_t now_ms, began_ms;
     uint64_t timeout_ns;
     size_t chunk;
     char ttl_s[24];
-    char *key_head; /* prefix, stream, ':' */
+    char *key_head; /* prefix, stream, ':', and the tag in a cluster */
     size_t key_head_len;
+    const char *unserved; /* why some ids got no answer from any node; NULL: there are none */
     struct record *const *records; /* at most slice_max of the batch's */
     enum claims_verdict *verdicts;
     bool *released;
-    uint32_t *todo; /* indexes of the round's records */
+    /* Of the slice's records, by index: */
+    uint16_t *bucket;
+    uint16_t *asking; /* the node that an ASK has named, or REDIS_NODE_NONE */
+    uint8_t *flags;
 
     /* the present round */
     enum round round;
-    size_t reply_from;  /* index in todo of the reply's first key */
-    size_t reply_count; /* how many keys the reply answers */
-    size_t kept;        /* how many of todo, at its front, are left for the next round */
+    uint32_t *todo;  /* indexes of the records that the lanes work on */
+    uint32_t *next;  /* of those that are left for the next round */
+    uint32_t *again; /* of those that go to another node, or once more */
+    size_t kept;     /* how many there are in next */
+    size_t again_count;
+    bool redirected; /* by the present reply */
+
+    /* whose commands are built or whose reply is read */
+    struct claims_lane *lane;
+    struct redis_link *link;
 };
 
 /* The value of a record's claim. */
 void claims_put_value(const struct claims *claims, const struct record *record,
                       char value[VALUE_LEN]);
+/* Makes the keys that follow those of a bucket. */
+void claims_put_tag(struct claims *claims, size_t bucket);
 /* Which way to delete by value the server has, and whether it takes claims: two commands each. */
 void claims_put_question(struct claims *claims);
 void claims_put_probe(struct claims *claims);
 /* How many keys the command at `from` of this round has; the command itself. */
 size_t claims_put_span(const struct claims *claims, size_t from, size_t n);
 void claims_put_command(struct claims *claims, size_t from, size_t count);
+
+bool claims_is_cancelled(const struct claims *claims);
+/* Opens the node's link if necessary, for this job. False: it is away; its lane says why. */
+bool claims_lane_open(struct claims *claims, size_t node);
+/* Makes this lane the one whose commands are built. */
+void claims_lane_enter(struct claims *claims, size_t node);
+/* Prepares records .. records + n - 1 of the job: all of them are in todo then. */
+void claims_lanes_begin(struct claims *claims, size_t n);
+/* Runs one round over todo[0] .. todo[n - 1]. What is left for the next round is in todo then, kept
+ * of them. Those whose node is away have no answer. */
+void claims_lanes_run(struct claims *claims, enum round round, size_t n);
+/* A MOVED, ASK or TRYAGAIN came instead of an answer: notes where to ask again. */
+void claims_lanes_redirect(struct claims *claims, const struct redis_link_element *element);
+/* Sends what is built for the present lane and reads the n replies of a round that has no
+ * records. Returns 0 or -errno. */
+MUST_CHECK int claims_lane_converse(struct claims *claims, enum round round, size_t n);
+/* Finds out how the server of the present lane deletes a key by its value. Returns 0 or -errno. */
+MUST_CHECK int claims_lane_ask_release_way(struct claims *claims);
 
 #endif

@@ -18,9 +18,32 @@
     "if type(v)=='table' and v.err and not string.find(v.err,'WRONGTYPE',1,true) then " \
     "return v end return 0"
 
-static void claims_put_key(struct claims *claims, const struct record *record)
+void claims_put_tag(struct claims *claims, size_t bucket)
 {
-    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
+    static const char digits[16] = "0123456789abcdef";
+    char *tag = claims->key_head + claims->key_head_len;
+
+    tag[0] = '{';
+    tag[1] = digits[bucket >> 8 & 15];
+    tag[2] = digits[bucket >> 4 & 15];
+    tag[3] = digits[bucket & 15];
+    tag[4] = '}';
+}
+
+static struct slice claims_put_head(const struct claims *claims)
+{
+    return (struct slice){claims->key_head, claims->key_head_len + (claims->tagged ? TAG_LEN : 0)};
+}
+
+/* Of the record that todo has at `at`. */
+static void claims_put_key(struct claims *claims, size_t at)
+{
+    const uint32_t i = claims->todo[at];
+    const struct record *record = claims->records[i];
+
+    if (claims->tagged)
+        claims_put_tag(claims, claims->bucket[i]);
+    redis_link_put_bulk(claims->link, claims_put_head(claims),
                         (struct slice){record_id(record), record->id_length});
 }
 
@@ -37,6 +60,15 @@ static const struct record *claims_todo_record(const struct claims *claims, size
     return claims->records[claims->todo[at]];
 }
 
+/* Whether two keys may be in one MGET of a cluster. */
+static bool claims_put_together(const struct claims *claims, size_t one, size_t other)
+{
+    const uint32_t a = claims->todo[one], b = claims->todo[other];
+
+    return claims->bucket[a] == claims->bucket[b] &&
+           ((claims->flags[a] | claims->flags[b]) & FLAG_ALONE) == 0;
+}
+
 /* How many keys from `from` on go into one MGET. Sending and answering give the same number, since
  * todo behind the present reply does not change. */
 static size_t claims_mget_span(const struct claims *claims, size_t from, size_t n)
@@ -45,7 +77,10 @@ static size_t claims_mget_span(const struct claims *claims, size_t from, size_t 
     size_t bytes = 0;
 
     while (from + count < n && count < claims->chunk && bytes < WINDOW_BYTES) {
-        bytes += claims->key_head_len + claims_todo_record(claims, from + count)->id_length + 16;
+        if (claims->tagged && count > 0 && !claims_put_together(claims, from, from + count))
+            break;
+        bytes += claims->key_head_len + TAG_LEN +
+                 claims_todo_record(claims, from + count)->id_length + 16;
         count++;
     }
     return count;
@@ -56,16 +91,16 @@ static void claims_put_mget(struct claims *claims, size_t from, size_t count)
     redis_link_put_array(claims->link, count + 1);
     redis_link_put(claims->link, LITERAL("$4\r\nMGET\r\n"));
     for (size_t i = from; i < from + count; i++)
-        claims_put_key(claims, claims_todo_record(claims, i));
+        claims_put_key(claims, i);
 }
 
-static void claims_put_set(struct claims *claims, const struct record *record)
+static void claims_put_set(struct claims *claims, size_t at)
 {
     char value[VALUE_LEN];
 
-    claims_put_value(claims, record, value);
+    claims_put_value(claims, claims_todo_record(claims, at), value);
     redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
-    claims_put_key(claims, record);
+    claims_put_key(claims, at);
     redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
     redis_link_put(claims->link, LITERAL("$2\r\nEX\r\n"));
     redis_link_put_bulk(claims->link, (struct slice){claims->ttl_s, strlen(claims->ttl_s)},
@@ -76,32 +111,31 @@ static void claims_put_set(struct claims *claims, const struct record *record)
 /* A key that no event has, since an id is never empty, but that ACL rules for claims cover. */
 static void claims_put_empty_key(struct claims *claims)
 {
-    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->key_head_len},
-                        (struct slice){"", 0});
+    redis_link_put_bulk(claims->link, claims_put_head(claims), (struct slice){"", 0});
 }
 
-static void claims_put_release(struct claims *claims, const struct record *record)
+static void claims_put_release(struct claims *claims, size_t at)
 {
     const struct slice none = {"", 0};
     char value[VALUE_LEN];
 
-    claims_put_value(claims, record, value);
-    switch (claims->release_way) {
+    claims_put_value(claims, claims_todo_record(claims, at), value);
+    switch (claims->lane->release_way) {
     case RELEASE_DELEX:
         redis_link_put(claims->link, LITERAL("*4\r\n$5\r\nDELEX\r\n"));
-        claims_put_key(claims, record);
+        claims_put_key(claims, at);
         redis_link_put(claims->link, LITERAL("$4\r\nIFEQ\r\n"));
         break;
     case RELEASE_DELIFEQ:
         redis_link_put(claims->link, LITERAL("*3\r\n$7\r\nDELIFEQ\r\n"));
-        claims_put_key(claims, record);
+        claims_put_key(claims, at);
         break;
     case RELEASE_UNKNOWN:
     case RELEASE_EVAL:
         redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
         redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)}, none);
         redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
-        claims_put_key(claims, record);
+        claims_put_key(claims, at);
         break;
     }
     redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, none);
@@ -144,10 +178,10 @@ void claims_put_command(struct claims *claims, size_t from, size_t count)
         claims_put_mget(claims, from, count);
         break;
     case ROUND_SET:
-        claims_put_set(claims, claims_todo_record(claims, from));
+        claims_put_set(claims, from);
         break;
     case ROUND_RELEASE:
-        claims_put_release(claims, claims_todo_record(claims, from));
+        claims_put_release(claims, from);
         break;
     case ROUND_PROBE:
     case ROUND_ASK:

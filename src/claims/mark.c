@@ -25,11 +25,15 @@
  * sets one that names itself, and replaces it when it learns the table. If there is one, it waits;
  * others wait before such a mark in the same way, as long as it is renewed.
  *
+ * In a cluster the stream's name is in braces in both keys, so that one node has them. While that
+ * node alone is away nobody else can take the mark, and we go on with what we hold, at the other
+ * nodes.
+ *
  * We replace and renew with plain SETs after the look: only members of one deployment do either to
  * one mark, and in whatever order they come, the last one that learns of a new table wins.
  *
  * Runs on: a thread of its own; marks_tell() and marks_ask() on any other.
- * Owns: the connection, and what we know of each stream.
+ * Owns: the connections, and what we know of each stream.
  */
 #include "alloy/mark.h"
 
@@ -38,7 +42,8 @@
 #define LOG_MODULE "mark"
 #include "alloy/log.h"
 #include "alloy/pulse.h"
-#include "redis_link.h"
+#include "mark_text.h"
+#include "redis_nodes.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -61,6 +66,7 @@
 #define NAME_SHOWN_MAX 40
 #define NAME_STORED_MAX 200 /* leaves room for the stamp */
 #define COMMAND_SLACK 256
+#define NAME_TAGGED_MAX (CONFIG_STREAM_NAME_MAX + 3)
 
 #define LITERAL(text) (text), (sizeof(text) - 1)
 
@@ -93,10 +99,19 @@ static const bool mark_moves[MARK_STATES][MARK_STATES] = {
     [MARK_FOREIGN] = {[MARK_UNSEEN] = true, [MARK_HELD] = true},
 };
 
+/* What we ask Redis about a stream. */
+enum mark_question {
+    MARK_LOOK,
+    MARK_SET,
+    MARK_SET_MEMBER,
+    MARK_PING,
+};
+
 /* What one look finds for a stream. Thread only. */
 struct mark_look {
     bool asked;                           /* we have an identity to ask with */
     bool answered;                        /* ... and have an answer */
+    bool away;                            /* ... and none, but other nodes of the cluster work */
     bool writing;                         /* we are sending a SET of the mark */
     bool refused;                         /* Redis refuses: no rights */
     bool lost;                            /* SET NX found that another was first */
@@ -137,13 +152,13 @@ struct marks {
     bool stop;
     bool news; /* marks_tell() has news */
     /* thread only */
-    size_t stream_count;     /* of the present look */
-    struct redis_link *link; /* of redis.url as it was when it was made: */
+    size_t stream_count;       /* of the present look */
+    struct redis_nodes *nodes; /* of redis.url as it was when it was made: */
     const char *url;
     struct backoff backoff;
-    struct mark_stream *reading; /* the stream whose reply comes next */
-    bool read_mark;              /* with writes: the reply is about the mark, not the member */
-    bool writes;                 /* the replies are those of SETs */
+    struct redis_link *link;     /* the one that a command is built for */
+    struct mark_stream *reading; /* the stream that we ask about */
+    enum mark_question question;
     struct mark_stream streams[];
 };
 
@@ -153,19 +168,6 @@ static const struct config_stream *mark_config_of(const struct marks *marks,
                                                   const struct mark_stream *stream)
 {
     return &config_current(marks->parts.config)->streams[stream - marks->streams];
-}
-
-/* Copies text from outside so that it is safe between quotes in a log line. */
-static void mark_copy(char to[MARK_IDENTITY_MAX + 1], struct slice from)
-{
-    const size_t len = from.len < MARK_IDENTITY_MAX ? from.len : MARK_IDENTITY_MAX;
-
-    for (size_t i = 0; i < len; i++) {
-        const char c = from.data[i];
-
-        to[i] = c < ' ' || c > '~' || c == '"' || c == '\\' ? '?' : c;
-    }
-    to[len] = '\0';
 }
 
 /* ---- states ---- */
@@ -200,15 +202,14 @@ static void mark_go_unchecked(struct marks *marks, struct mark_stream *stream, c
     stream->told = true;
 }
 
-/* A number for a key prefix to suggest: the same for all alloyd of this table, and another for
- * other tables. */
-static uint32_t mark_number_of(const char *identity)
+/* The stream's name as it is in keys: in a cluster it decides the slot. */
+static const char *mark_name_in_key(const struct marks *marks, const struct mark_stream *stream,
+                                    char out[NAME_TAGGED_MAX])
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
+    const char *name = mark_config_of(marks, stream)->name;
 
-    for (; *identity != '\0'; identity++)
-        hash = (hash ^ (unsigned char)*identity) * 16777619u;
-    return hash;
+    snprintf(out, NAME_TAGGED_MAX, redis_nodes_is_cluster(marks->nodes) ? "{%s}" : "%s", name);
+    return out;
 }
 
 /* Under the lock. */
@@ -217,7 +218,7 @@ static void mark_tell_foreign(struct marks *marks, const struct mark_stream *str
     const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
     const struct config_stream *of = mark_config_of(marks, stream);
     const char *name = of->name;
-    char more[64] = "";
+    char more[64] = "", tagged[NAME_TAGGED_MAX];
 
     if (others > 0)
         snprintf(more, sizeof(more), " (and %zu other streams)", others);
@@ -228,7 +229,7 @@ static void mark_tell_foreign(struct marks *marks, const struct mark_stream *str
         "good, delete the key %s#table:%s. Until then events are kept",
         name, more, NAME_SHOWN_MAX, stream->foreign_name, SHOWN_MAX, stream->foreign,
         2 * NAME_SHOWN_MAX, of->table_text, SHOWN_MAX, stream->identity, prefix,
-        mark_number_of(stream->identity), prefix, name);
+        mark_text_number(stream->identity), prefix, mark_name_in_key(marks, stream, tagged));
 }
 
 /* Under the lock. The alloyd that has set the mark should soon know its table, but does not. */
@@ -236,13 +237,14 @@ static void mark_tell_passing(struct marks *marks, const struct mark_stream *str
 {
     const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
     const char *name = mark_config_of(marks, stream)->name;
+    char tagged[NAME_TAGGED_MAX];
 
     health_raise(
         marks->parts.health, "redis.foreign", true,
         "stream %s: the keys in Redis are held by %.*s, which does not know its table yet, "
         "as ClickHouse has not told it: see its log, or stop it, or delete the key "
         "%s#table:%s. Until then events are kept",
-        name, SHOWN_MAX, stream->look.mark, prefix, name);
+        name, SHOWN_MAX, stream->look.mark, prefix, mark_name_in_key(marks, stream, tagged));
 }
 
 /* Under the lock. */
@@ -274,7 +276,8 @@ static void mark_tell_health(struct marks *marks, uint64_t now_ms)
 static void mark_put_key(struct marks *marks, const struct mark_stream *stream, bool member)
 {
     const char *prefix = config_current(marks->parts.config)->redis_key_prefix;
-    const char *name = mark_config_of(marks, stream)->name;
+    char tagged[NAME_TAGGED_MAX];
+    const char *name = mark_name_in_key(marks, stream, tagged);
     char rest[CONFIG_STREAM_NAME_MAX + 64];
 
     if (member)
@@ -326,27 +329,16 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
 
 /* ---- replies ---- */
 
-/* Takes the last word off a value; empty when there is only one. */
-static struct slice mark_cut_word(struct slice *value)
-{
-    const char *space = memrchr(value->data, ' ', value->len);
-    const size_t len = space == NULL ? value->len : (size_t)(space - value->data);
-    const struct slice word = {value->data + len, value->len - len};
-
-    value->len = len;
-    return word;
-}
-
 /* A mark is the table's identity, its name for people, and a stamp that changes with each
  * renewal. */
 static void mark_read_mark(struct mark_look *look, struct slice value)
 {
-    const struct slice stamp = mark_cut_word(&value);
-    const struct slice name = mark_cut_word(&value);
+    const struct slice stamp = mark_text_cut_word(&value);
+    const struct slice name = mark_text_cut_word(&value);
 
     snprintf(look->stamp, sizeof(look->stamp), "%.*s", (int)stamp.len, stamp.data);
-    mark_copy(look->mark, value);
-    mark_copy(look->name, name);
+    mark_text_copy(look->mark, value);
+    mark_text_copy(look->name, name);
     /* Somebody has set it to "": count it as another table, not as no mark. */
     if (look->mark[0] == '\0')
         look->mark[0] = '?';
@@ -361,7 +353,7 @@ static bool mark_on_look(struct mark_look *look, const struct redis_link_element
     if (element->type == REDIS_LINK_STRING && element->index == 0)
         mark_read_mark(look, element->text);
     else if (element->type == REDIS_LINK_STRING)
-        mark_copy(look->member, element->text);
+        mark_text_copy(look->member, element->text);
     return element->type == REDIS_LINK_STRING || element->type == REDIS_LINK_NIL;
 }
 
@@ -370,14 +362,16 @@ static bool mark_on_element(void *arg, const struct redis_link_element *element)
     struct marks *marks = arg;
     struct mark_look *look = &marks->reading->look;
 
+    if (element->type == REDIS_LINK_ERROR && marks->question == MARK_PING)
+        return true;
     if (element->type == REDIS_LINK_ERROR) {
         look->answered = false;
         look->refused |= redis_link_is_code(element->text, "NOPERM");
         return true;
     }
-    if (!marks->writes)
+    if (marks->question == MARK_LOOK)
         return mark_on_look(look, element);
-    if (element->type == REDIS_LINK_NIL && marks->read_mark)
+    if (element->type == REDIS_LINK_NIL && marks->question == MARK_SET)
         look->lost = true;
     return element->root && (element->type == REDIS_LINK_STATUS || element->type == REDIS_LINK_NIL);
 }
@@ -406,24 +400,44 @@ static bool mark_begin_look(struct marks *marks)
     return any;
 }
 
-/* Sends what is built and reads the replies: one for each stream that we asked about, or two for
- * SETs. */
-static int mark_exchange(struct marks *marks, bool writes, uint64_t deadline_ns)
+static void mark_put(void *arg, struct redis_link *link)
 {
-    int err = redis_link_send(marks->link, deadline_ns);
+    struct marks *marks = arg;
 
-    marks->writes = writes;
-    for (size_t i = 0; err == 0 && i < marks->stream_count; i++) {
-        marks->reading = &marks->streams[i];
-        if (writes ? !marks->reading->look.writing : !marks->reading->look.asked)
-            continue;
-        marks->read_mark = true;
-        err = redis_link_read(marks->link, deadline_ns);
-        marks->read_mark = false;
-        if (err == 0 && writes)
-            err = redis_link_read(marks->link, deadline_ns);
+    marks->link = link;
+    switch (marks->question) {
+    case MARK_LOOK:
+        mark_put_look(marks, marks->reading);
+        break;
+    case MARK_SET:
+    case MARK_SET_MEMBER:
+        mark_put_set(marks, marks->reading, marks->question == MARK_SET_MEMBER);
+        break;
+    case MARK_PING:
+        redis_link_put(link, LITERAL("*1\r\n$4\r\nPING\r\n"));
+        break;
     }
-    return err;
+}
+
+/* Asks about one stream, and reads the answer. Returns 0 or -errno. */
+static int mark_ask(struct marks *marks, struct mark_stream *stream, enum mark_question question)
+{
+    const char *name = mark_config_of(marks, stream)->name;
+    bool refused; /* the element says so too */
+
+    marks->reading = stream;
+    marks->question = question;
+    return redis_nodes_ask(
+        marks->nodes,
+        &(struct redis_nodes_question){
+            .slot = question == MARK_PING
+                        ? REDIS_SLOT_ANY
+                        : redis_slots_crc16((struct slice){name, strlen(name)}) % REDIS_SLOTS,
+            .node = REDIS_NODE_NONE,
+            .put = mark_put,
+            .arg = marks,
+            .timeout_ns = config_current(marks->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS},
+        &refused);
 }
 
 /* True when the mark has not been renewed for long. */
@@ -465,55 +479,62 @@ static size_t mark_out_capacity(const struct config *config)
     return 2 * CONFIG_STREAMS_MAX * command + strlen(config->redis_url) + COMMAND_SLACK;
 }
 
-/* Makes the link, or another one when a reload has changed redis.url. Returns 0 or -ENOMEM. */
+/* Makes the links, or others when a reload has changed redis.url. Returns 0 or -ENOMEM. */
 static int mark_follow(struct marks *marks)
 {
     const struct config *config = config_current(marks->parts.config);
-    struct redis_link *link;
+    struct redis_nodes *nodes;
 
-    if (marks->link != NULL && strcmp(config->redis_url, marks->url) == 0)
+    if (marks->nodes != NULL && strcmp(config->redis_url, marks->url) == 0)
         return 0;
-    link = redis_link_create(config->redis_url, mark_out_capacity(config), mark_on_element, marks);
-    if (link == NULL)
+    nodes =
+        redis_nodes_create(config->redis_url, mark_out_capacity(config), mark_on_element, marks);
+    if (nodes == NULL)
         return -ENOMEM;
-    redis_link_destroy(marks->link);
-    marks->link = link;
+    redis_nodes_destroy(marks->nodes);
+    marks->nodes = nodes;
     marks->url = config->redis_url;
     return 0;
 }
 
-/* Looks at all marks, and sets those that need it. Returns 0 or -errno. */
+/* Looks at one mark, and sets it if it needs that. Returns 0 or -errno. */
+static int mark_look_at(struct marks *marks, struct mark_stream *stream)
+{
+    struct mark_look *look = &stream->look;
+    int err = mark_ask(marks, stream, MARK_LOOK);
+
+    if (err != 0)
+        return err;
+    look->writing = look->answered && mark_is_for_us(stream, clock_mono_ms());
+    if (!look->writing)
+        return 0;
+    err = mark_ask(marks, stream, MARK_SET);
+    if (err == 0)
+        err = mark_ask(marks, stream, MARK_SET_MEMBER);
+    if (err != 0)
+        look->answered = false;
+    return err;
+}
+
+/* Looks at all marks. Returns 0 or -errno. In a cluster one that has no answer is 0: the others may
+ * have theirs. */
 static int mark_look_at_all(struct marks *marks)
 {
-    const uint64_t timeout_ns =
-        config_current(marks->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
     int err = mark_follow(marks);
 
-    if (err == 0)
-        redis_link_refresh(marks->link, timeout_ns);
-    if (err == 0 && !redis_link_is_open(marks->link))
-        err = redis_link_open(marks->link, timeout_ns);
-    if (err != 0)
-        return err;
-    redis_link_clear(marks->link);
-    for (size_t i = 0; i < marks->stream_count; i++)
-        if (marks->streams[i].look.asked)
-            mark_put_look(marks, &marks->streams[i]);
-    err = mark_exchange(marks, false, clock_mono_ns() + timeout_ns);
-    if (err != 0)
-        return err;
-    redis_link_clear(marks->link);
-    for (size_t i = 0; i < marks->stream_count; i++) {
-        struct mark_look *look = &marks->streams[i].look;
+    for (size_t i = 0; err == 0 && i < marks->stream_count; i++) {
+        struct mark_stream *stream = &marks->streams[i];
 
-        look->writing =
-            look->asked && look->answered && mark_is_for_us(&marks->streams[i], clock_mono_ms());
-        if (!look->writing)
+        if (!stream->look.asked)
             continue;
-        mark_put_set(marks, &marks->streams[i], false);
-        mark_put_set(marks, &marks->streams[i], true);
+        err = mark_look_at(marks, stream);
+        if (err != 0 && redis_nodes_is_cluster(marks->nodes)) {
+            stream->look.answered = false;
+            stream->look.away = mark_ask(marks, stream, MARK_PING) == 0;
+            err = 0;
+        }
     }
-    return mark_exchange(marks, true, clock_mono_ns() + timeout_ns);
+    return err;
 }
 
 /* Under the lock. Acts on what the look has found for one stream. False: look again soon. */
@@ -535,6 +556,8 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
                                             : "the key of the mark holds something else");
         return true;
     }
+    if (look->away && before == MARK_HELD)
+        atomic_store_explicit(&stream->lease_ms, began_ms + LEASE_MS, memory_order_relaxed);
     if (!look->answered || look->lost)
         return false;
     if (look->writing) {
@@ -631,9 +654,6 @@ static void *mark_run(void *arg)
         if (mark_begin_look(marks)) {
             const int err = mark_look_at_all(marks);
 
-            if (err != 0)
-                redis_link_close(marks->link);
-            (void)redis_link_refused(marks->link);
             wait_ms = mark_finish_look(marks, err, began_ms);
         }
     } while (mark_sleep(marks, wait_ms));
@@ -645,7 +665,7 @@ static void *mark_run(void *arg)
 
 static void mark_free(struct marks *marks)
 {
-    redis_link_destroy(marks->link);
+    redis_nodes_destroy(marks->nodes);
     pthread_cond_destroy(&marks->wake);
     pthread_mutex_destroy(&marks->lock);
     free(marks);
@@ -718,7 +738,7 @@ void marks_tell(struct marks *marks, size_t number, const char *identity)
         return;
     ALLOY_ASSERT(number < CONFIG_STREAMS_MAX);
     stream = &marks->streams[number];
-    mark_copy(text, (struct slice){identity, strlen(identity)});
+    mark_text_copy(text, (struct slice){identity, strlen(identity)});
     /* Tables of some databases all have the same UUID of zeros: it identifies nothing. */
     if (text[strspn(text, "0-")] == '\0')
         text[0] = '\0';

@@ -77,9 +77,8 @@ static bool redis_dial_on_role(struct redis_link *link, const struct redis_link_
     return true;
 }
 
-/* Sends what the caller has built, and reads the answer. */
-static int redis_dial_command(struct redis_link *link, redis_link_handshake_fn handshake,
-                              uint64_t deadline_ns)
+int redis_dial_command(struct redis_link *link, redis_link_handshake_fn handshake,
+                       uint64_t deadline_ns)
 {
     int err;
 
@@ -236,12 +235,13 @@ static int redis_dial_check_role(struct redis_link *link, uint64_t deadline_ns)
 static int redis_dial_server(struct redis_link *link, uint64_t deadline_ns)
 {
     struct redis_host master = {.name = link->found_host};
+    const struct redis_host target = redis_wire_target(link);
     int err;
 
     if (link->url.path != NULL)
         return redis_dial_connect(link, NULL, deadline_ns);
     if (link->url.master == NULL)
-        return redis_dial_connect(link, &link->url.hosts[0], deadline_ns);
+        return redis_dial_connect(link, &target, deadline_ns);
     redis_wire_name(link);
     err = redis_dial_find_master(link, deadline_ns);
     if (err != 0)

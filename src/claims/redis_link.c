@@ -38,9 +38,10 @@ static void *redis_tell(const redisReadTask *task, struct redis_link_element ele
 
     element.root = task->parent == NULL;
     element.index = element.root ? 0 : (size_t)task->idx;
-    if (link->handshake != NULL
-            ? link->handshake(link, &element, element.root || task->parent->parent == NULL)
-            : link->element(link->arg, &element))
+    for (const redisReadTask *at = task->parent; at != NULL; at = at->parent)
+        element.depth++;
+    if (link->handshake != NULL ? link->handshake(link, &element, element.depth < 2)
+                                : link->element(link->arg, &element))
         return &reply_made;
     link->unexpected = true;
     return NULL;
@@ -71,6 +72,8 @@ static const struct {
     {"NOREPLICAS Not enough good replicas to write", NULL},
     {"MASTERDOWN Link with MASTER is down", NULL},
     {"CLUSTERDOWN The cluster is down", NULL},
+    {"ERR This instance has cluster support disabled",
+     "it is no cluster: redis.url should begin with redis://"},
     {"CLUSTERDOWN Hash slot not served", NULL},
 };
 
@@ -90,9 +93,9 @@ static const struct {
     {"LOADING", "it is still reading its data"},
     {"MASTERDOWN", "it is a replica without its master"},
     {"CLUSTERDOWN", "its cluster is down"},
-    {"MOVED", "it is one node of a cluster, and the keys are elsewhere"},
-    {"ASK", "it is one node of a cluster, and the keys are elsewhere"},
-    {"CROSSSLOT", "it is a cluster, and takes no keys of several slots at once"},
+    {"MOVED", "it is one node of a cluster, which redis.url calls redis-cluster://"},
+    {"ASK", "it is one node of a cluster, which redis.url calls redis-cluster://"},
+    {"CROSSSLOT", "it is one node of a cluster, which redis.url calls redis-cluster://"},
     {"TRYAGAIN", "its cluster is moving keys"},
     {"BUSY", "it runs a script that does not end"},
     {"WRONGTYPE", "a key of Alloy holds something else"},
@@ -135,11 +138,23 @@ static void redis_note_refusal(struct redis_link *link, struct slice code, struc
                           sentence);
 }
 
+/* What a node of a cluster says to a client that should ask elsewhere, or again. */
+static bool redis_is_redirect(const struct redis_link *link, struct slice code)
+{
+    return link->url.cluster &&
+           (redis_link_is_code(code, "MOVED") || redis_link_is_code(code, "ASK") ||
+            redis_link_is_code(code, "TRYAGAIN"));
+}
+
 static void *redis_on_error(const redisReadTask *task, const char *text, size_t len)
 {
     struct redis_link *link = task->privdata;
     const struct slice code = redis_error_code(text, len);
 
+    if (redis_is_redirect(link, code))
+        return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_ERROR,
+                                                            .text = code,
+                                                            .redirect = {text, len}});
     /* The first error of an exchange is the cause of the others. */
     if (!link->refused)
         redis_note_refusal(link, code, (struct slice){text, len});
@@ -169,8 +184,8 @@ static void *redis_on_array(const redisReadTask *task, int count)
 
 static void *redis_on_integer(const redisReadTask *task, long long value)
 {
-    (void)value;
-    return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_INTEGER});
+    return redis_tell(task,
+                      (struct redis_link_element){.type = REDIS_LINK_INTEGER, .value = value});
 }
 
 static void *redis_on_nil(const redisReadTask *task)
@@ -193,8 +208,8 @@ static redisReplyObjectFunctions reply_functions = {
 
 /* ---- receiving ---- */
 
-/* Feeds the parser with received bytes, and waits for some if there are none. */
-static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
+/* Feeds the parser with received bytes; -EAGAIN: there are none. */
+static int redis_receive(struct redis_link *link)
 {
     for (;;) {
         ssize_t n = recv(link->context->fd, link->in, sizeof(link->in), MSG_DONTWAIT);
@@ -211,14 +226,11 @@ static int redis_receive(struct redis_link *link, uint64_t deadline_ns)
             redis_wire_set_reason(link, "connection closed");
             return -ECONNRESET;
         }
-        if (err == -EAGAIN)
-            err = redis_wire_wait(link, POLLIN, deadline_ns);
-        else if (err == -EINTR)
-            err = 0;
-        else
+        if (err == -EINTR)
+            continue;
+        if (err != -EAGAIN)
             redis_wire_set_reason(link, "receive: %s", strerror(-err));
-        if (err != 0)
-            return err;
+        return err;
     }
 }
 
@@ -277,11 +289,19 @@ void redis_link_close(struct redis_link *link)
     link->tls = NULL;
     redisFree(link->context);
     link->context = NULL;
+    link->unsent = false;
 }
 
 bool redis_link_is_open(const struct redis_link *link)
 {
     return link->context != NULL;
+}
+
+void redis_link_aim(struct redis_link *link, const char *host, int port)
+{
+    snprintf(link->aim_host, sizeof(link->aim_host), "%s", host);
+    link->aim_port = port;
+    redis_wire_name(link);
 }
 
 void redis_link_clear(struct redis_link *link)
@@ -330,14 +350,25 @@ void redis_link_put_bulk(struct redis_link *link, struct slice first, struct sli
     redis_link_put(link, "\r\n", 2);
 }
 
-int redis_link_send(struct redis_link *link, uint64_t deadline_ns)
+int redis_link_begin(struct redis_link *link)
 {
-    if (link->tls != NULL)
-        return redis_tls_send(link->tls, link, deadline_ns);
-    return redis_wire_write(link, link->out, link->out_len, deadline_ns);
+    link->sent = 0;
+    link->unsent = true;
+    return link->tls != NULL ? redis_tls_seal(link->tls, link) : 0;
 }
 
-int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
+int redis_link_push(struct redis_link *link)
+{
+    int err = 0;
+
+    if (link->unsent)
+        err = link->tls != NULL ? redis_tls_push(link->tls, link)
+                                : redis_wire_push(link, link->out, link->out_len, &link->sent);
+    link->unsent = err == -EAGAIN;
+    return err;
+}
+
+int redis_link_pull(struct redis_link *link)
 {
     redisReader *reader = link->context->reader;
 
@@ -357,10 +388,37 @@ int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
             redis_wire_set_reason(link, "reply too large");
             return -EPROTO;
         }
-        err = redis_receive(link, deadline_ns);
+        err = redis_receive(link);
         if (err != 0)
             return err;
     }
+}
+
+int redis_link_send(struct redis_link *link, uint64_t deadline_ns)
+{
+    int err = redis_link_begin(link);
+
+    while (err == 0 && (err = redis_link_push(link)) == -EAGAIN)
+        err = redis_wire_wait(link, POLLOUT, deadline_ns);
+    return err;
+}
+
+int redis_link_read(struct redis_link *link, uint64_t deadline_ns)
+{
+    int err;
+
+    while ((err = redis_link_pull(link)) == -EAGAIN) {
+        err = redis_wire_wait(link, POLLIN, deadline_ns);
+        if (err != 0)
+            break;
+    }
+    return err;
+}
+
+int redis_link_give_up(struct redis_link *link)
+{
+    redis_wire_set_reason(link, "timed out");
+    return -ETIMEDOUT;
 }
 
 bool redis_link_refused(struct redis_link *link)

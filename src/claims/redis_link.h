@@ -30,7 +30,10 @@ struct redis_link_element {
     bool root;         /* the reply itself, not an element of an array */
     size_t index;      /* index in the array; 0 for the root */
     size_t count;      /* of an array's elements */
+    unsigned depth;    /* arrays around it; 0 for the root */
+    long long value;   /* of an integer */
     struct slice text; /* status, string, and an error's code; lent until the callback returns */
+    struct slice redirect; /* from a cluster's node: all of a MOVED or ASK; lent as text is */
 };
 
 /* Called for each element as it is parsed; an array comes before its elements. Returns false when
@@ -52,6 +55,8 @@ struct redis_link *redis_link_create(const char *url, size_t out_capacity,
                                      redis_link_element_fn element, void *arg);
 void redis_link_destroy(struct redis_link *link); /* NULL is fine */
 
+/* With a cluster: which of its nodes to connect to from now on; else the url says it. */
+void redis_link_aim(struct redis_link *link, const char *host, int port);
 /* Connects, to the master that a Sentinel names if there are Sentinels, logs in and selects the
  * database, all within timeout_ns (the resolver may take longer); 0 or -errno. */
 MUST_CHECK int redis_link_open(struct redis_link *link, uint64_t timeout_ns);
@@ -77,7 +82,23 @@ void redis_link_put_bulk(struct redis_link *link, struct slice first, struct sli
 MUST_CHECK int redis_link_send(struct redis_link *link, uint64_t deadline_ns);
 MUST_CHECK int redis_link_read(struct redis_link *link, uint64_t deadline_ns);
 
-/* True when some reply since the last call was an error. */
+/*
+ * The same in steps that never wait, so that one thread serves several links. begin: what was built
+ * is to be sent. push sends some of it; 0: all is sent. pull reads a reply; 0: one was read. Both
+ * return -EAGAIN when the socket has no more for now, or an error like the two above.
+ */
+MUST_CHECK int redis_link_begin(struct redis_link *link);
+MUST_CHECK int redis_link_push(struct redis_link *link);
+MUST_CHECK int redis_link_pull(struct redis_link *link);
+/* Waits until push or pull of one of n links may go on, or until the deadline; may return early.
+ * n is at most REDIS_LINK_WAIT_MAX. */
+#define REDIS_LINK_WAIT_MAX 256
+void redis_link_wait(struct redis_link *const *links, size_t n, uint64_t deadline_ns);
+/* Notes that a reply did not come in time, and returns -ETIMEDOUT. */
+int redis_link_give_up(struct redis_link *link);
+
+/* True when some reply since the last call was an error; not a MOVED, ASK or TRYAGAIN of a
+ * cluster's node, which only tell the caller to ask elsewhere or again. */
 bool redis_link_refused(struct redis_link *link);
 /* The reason of the last failure or refusal: the error's code and a sentence of our own, since
  * Redis's own text can quote ids and passwords; texts that quote nothing are told as they came.

@@ -32,11 +32,14 @@ struct redis_link {
     redis_link_element_fn element;
     void *arg;
 
+    char aim_host[256]; /* of a cluster's node; "": the first host of the url */
+    int aim_port;
     struct redisContext *context;      /* NULL: not connected */
     struct redis_tls *tls;             /* NULL: plain */
     uint64_t ask_again_ns;             /* Sentinels */
     size_t sentinel;                   /* the one that answered last, index of url.hosts */
     redis_link_handshake_fn handshake; /* NULL: replies are the caller's */
+    void *handshake_arg;               /* for handshake, if it wants something */
     char found_host[256]; /* where a Sentinel says the master is; empty: it does not know */
     char found_port[8];
     bool is_master; /* says ROLE */
@@ -48,6 +51,8 @@ struct redis_link {
     char reason[REDIS_LINK_REASON_MAX];
     char *out;
     size_t out_len;
+    size_t sent; /* of what was built; of what TLS has made of it */
+    bool unsent; /* some of it is still to be sent */
     char in[REDIS_LINK_INPUT_BYTES];
 };
 
@@ -55,9 +60,15 @@ struct redis_link {
 void redis_wire_set_reason(struct redis_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Waits until the socket is ready for poll(2)'s events, or a while; 0, -ETIMEDOUT or -errno. */
 MUST_CHECK int redis_wire_wait(struct redis_link *link, short events, uint64_t deadline_ns);
-/* Writes bytes to the socket as they are. Returns what redis_link_send() does. */
-MUST_CHECK int redis_wire_write(struct redis_link *link, const char *data, size_t len,
-                                uint64_t deadline_ns);
+/* Writes some of the bytes from *sent on to the socket as they are, without waiting. Returns what
+ * redis_link_push() does. */
+MUST_CHECK int redis_wire_push(struct redis_link *link, const char *data, size_t len, size_t *sent);
+/* Sends what the caller has built, and gives the answer to handshake. Returns 0, -EACCES when it is
+ * an error, or -errno. */
+MUST_CHECK int redis_dial_command(struct redis_link *link, redis_link_handshake_fn handshake,
+                                  uint64_t deadline_ns);
+/* The server that the link connects to, if there are neither Sentinels nor a unix socket. */
+struct redis_host redis_wire_target(struct redis_link *link);
 /* "host:port", an IPv6 address in brackets. */
 void redis_wire_print_host(const struct redis_host *host, char *out, size_t size);
 /* Sets the link's name to what it will ask first: host:port, unix:/path, or the master's name. */

@@ -94,16 +94,29 @@ static int redis_tls_make(struct redis_tls *tls, struct redis_link *link, const 
     return 0;
 }
 
+int redis_tls_push(struct redis_tls *tls, struct redis_link *link)
+{
+    char *data; /* asked for each time: what OpenSSL makes meanwhile can move it */
+    const long len = BIO_get_mem_data(tls->out, &data);
+    const int err = len > 0 ? redis_wire_push(link, data, (size_t)len, &link->sent) : 0;
+
+    if (err == -EAGAIN)
+        return err;
+    (void)BIO_reset(tls->out);
+    link->sent = 0;
+    return err;
+}
+
 /* Writes to the socket what OpenSSL has made. */
 static int redis_tls_flush(struct redis_tls *tls, struct redis_link *link, uint64_t deadline_ns)
 {
-    char *data;
-    const long len = BIO_get_mem_data(tls->out, &data);
-    int err = 0;
+    int err;
 
-    if (len > 0)
-        err = redis_wire_write(link, data, (size_t)len, deadline_ns);
-    (void)BIO_reset(tls->out);
+    while ((err = redis_tls_push(tls, link)) == -EAGAIN) {
+        err = redis_wire_wait(link, POLLOUT, deadline_ns);
+        if (err != 0)
+            break;
+    }
     return err;
 }
 
@@ -185,7 +198,7 @@ void redis_tls_destroy(struct redis_tls *tls)
     free(tls);
 }
 
-int redis_tls_send(struct redis_tls *tls, struct redis_link *link, uint64_t deadline_ns)
+int redis_tls_seal(struct redis_tls *tls, struct redis_link *link)
 {
     size_t n;
 
@@ -193,7 +206,7 @@ int redis_tls_send(struct redis_tls *tls, struct redis_link *link, uint64_t dead
     ERR_clear_error();
     if (link->out_len > 0 && SSL_write_ex(tls->ssl, link->out, link->out_len, &n) != 1)
         return redis_tls_fail(link, tls, "send");
-    return redis_tls_flush(tls, link, deadline_ns);
+    return 0;
 }
 
 int redis_tls_take(struct redis_tls *tls, struct redis_link *link, size_t len)

@@ -22,8 +22,9 @@ MUST_CHECK int redis_tls_start(struct redis_tls **tls, struct redis_link *link, 
                                uint64_t deadline_ns);
 void redis_tls_destroy(struct redis_tls *tls); /* NULL is fine */
 
-/* Sends what was built in the link. Returns what redis_link_send() does. */
-MUST_CHECK int redis_tls_send(struct redis_tls *tls, struct redis_link *link, uint64_t deadline_ns);
+/* Encrypts what was built in the link; then sends some of it, as redis_link_push() does. */
+MUST_CHECK int redis_tls_seal(struct redis_tls *tls, struct redis_link *link);
+MUST_CHECK int redis_tls_push(struct redis_tls *tls, struct redis_link *link);
 /* Takes len bytes that were received into the link's input, and feeds the parser with what they
  * hold, which may be nothing. Returns 0, or -errno with the link's reason. */
 MUST_CHECK int redis_tls_take(struct redis_tls *tls, struct redis_link *link, size_t len);

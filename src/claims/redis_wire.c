@@ -56,28 +56,45 @@ int redis_wire_wait(struct redis_link *link, short events, uint64_t deadline_ns)
     return 0; /* the next turn of the loop sees a time-out */
 }
 
-int redis_wire_write(struct redis_link *link, const char *data, size_t len, uint64_t deadline_ns)
+int redis_wire_push(struct redis_link *link, const char *data, size_t len, size_t *sent)
 {
-    size_t sent = 0;
-
-    while (sent < len) {
-        ssize_t n = send(link->context->fd, data + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (*sent < len) {
+        ssize_t n = send(link->context->fd, data + *sent, len - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         int err = n < 0 ? -errno : 0;
 
         if (n >= 0) {
-            sent += (size_t)n;
+            *sent += (size_t)n;
             continue;
         }
-        if (err == -EAGAIN)
-            err = redis_wire_wait(link, POLLOUT, deadline_ns);
-        else if (err == -EINTR)
-            err = 0;
-        else
+        if (err == -EINTR)
+            continue;
+        if (err != -EAGAIN)
             redis_wire_set_reason(link, "send: %s", strerror(-err));
-        if (err != 0)
-            return err;
+        return err;
     }
     return 0;
+}
+
+void redis_link_wait(struct redis_link *const *links, size_t n, uint64_t deadline_ns)
+{
+    struct pollfd fds[REDIS_LINK_WAIT_MAX];
+    const uint64_t now_ns = clock_mono_ns();
+
+    if (now_ns >= deadline_ns)
+        return;
+    ALLOY_ASSERT(n <= ARRAY_LEN(fds));
+    for (size_t i = 0; i < n; i++)
+        fds[i] = (struct pollfd){.fd = links[i]->context->fd,
+                                 .events = (short)(links[i]->unsent ? POLLIN | POLLOUT : POLLIN)};
+    /* An error comes up again at the next push or pull. */
+    (void)poll(fds, n, (int)((deadline_ns - now_ns) / CLOCK_NS_PER_MS) + 1);
+}
+
+struct redis_host redis_wire_target(struct redis_link *link)
+{
+    if (link->aim_host[0] == '\0')
+        return link->url.hosts[0];
+    return (struct redis_host){link->aim_host, link->aim_port};
 }
 
 void redis_wire_print_host(const struct redis_host *host, char *out, size_t size)
@@ -88,10 +105,12 @@ void redis_wire_print_host(const struct redis_host *host, char *out, size_t size
 
 void redis_wire_name(struct redis_link *link)
 {
+    const struct redis_host target = redis_wire_target(link);
+
     if (link->url.path != NULL)
         snprintf(link->name, sizeof(link->name), "unix:%s", link->url.path);
     else if (link->url.master != NULL)
         snprintf(link->name, sizeof(link->name), "master '%.100s'", link->url.master);
     else
-        redis_wire_print_host(&link->url.hosts[0], link->name, sizeof(link->name));
+        redis_wire_print_host(&target, link->name, sizeof(link->name));
 }

@@ -71,13 +71,17 @@ static const char *config_check_unix_path_problem(const char *path, size_t len)
     return len > UNIX_PATH_MAX ? "the socket's path is longer than 107 bytes" : NULL;
 }
 
-static const char *config_check_redis_url_problem(const char *text)
+static const char *config_check_redis_url_problem(const char *text, const char *key_prefix)
 {
     struct redis_url url;
     const char *problem = redis_url_parse(&url, text);
 
-    if (problem == NULL)
-        redis_url_fini(&url);
+    if (problem != NULL)
+        return problem;
+    /* A cluster looks at the first brace in a key; that has to be Alloy's own. */
+    if (url.cluster && strchr(key_prefix, '{') != NULL)
+        problem = "redis.key_prefix must not contain { with a cluster";
+    redis_url_fini(&url);
     return problem;
 }
 
@@ -487,7 +491,9 @@ void config_check(struct config_loader *loader)
 {
     const struct config *config = loader->config;
     const char *problem =
-        *config->redis_url != '\0' ? config_check_redis_url_problem(config->redis_url) : NULL;
+        *config->redis_url != '\0'
+            ? config_check_redis_url_problem(config->redis_url, config->redis_key_prefix)
+            : NULL;
 
     config_check_check_addresses(loader);
     config_check_check_origins(loader);

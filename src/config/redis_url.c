@@ -111,7 +111,7 @@ static const char *redis_url_parse_hosts(struct redis_url *url, struct slice tex
         const size_t len = comma != NULL ? (size_t)(comma - text.data) : text.len;
 
         if (url->host_count == REDIS_URL_HOSTS_MAX)
-            return "there are more than 16 Sentinels";
+            return "there are more than 16 hosts";
         problem = redis_url_parse_host(url, (struct slice){text.data, len});
         if (problem != NULL || comma == NULL)
             return problem;
@@ -208,6 +208,16 @@ static const char *redis_url_parse_sentinels(struct redis_url *url, struct slice
     return problem != NULL ? problem : redis_url_parse_hosts(url, authority);
 }
 
+static const char *redis_url_parse_nodes(struct redis_url *url, struct slice authority,
+                                         struct slice path)
+{
+    if (path.len > 1 ? path.len != 2 || memcmp(path.data, "/0", 2) != 0
+                     : path.len == 1 && *path.data != '/')
+        return "nothing but /0 may follow the hosts: a cluster has no other database";
+    url->cluster = true;
+    return redis_url_parse_hosts(url, authority);
+}
+
 static const struct {
     const char *prefix;
     bool tls;
@@ -217,6 +227,8 @@ static const struct {
     {"rediss://", true, redis_url_parse_server},
     {"redis-sentinel://", false, redis_url_parse_sentinels},
     {"rediss-sentinel://", true, redis_url_parse_sentinels},
+    {"redis-cluster://", false, redis_url_parse_nodes},
+    {"rediss-cluster://", true, redis_url_parse_nodes},
     {"unix://", false, NULL},
 };
 
@@ -232,7 +244,8 @@ static const char *redis_url_parse_text(struct redis_url *url, const char *text)
            strncmp(text, schemes[scheme].prefix, strlen(schemes[scheme].prefix)) != 0)
         scheme++;
     if (scheme == ARRAY_LEN(schemes))
-        return "must begin with redis://, rediss://, redis-sentinel:// or unix:///, or be empty";
+        return "must begin with redis://, rediss://, redis-sentinel://, redis-cluster:// or "
+               "unix:///, or be empty";
     prefix_len = strlen(schemes[scheme].prefix);
     text += prefix_len;
     end = text + strcspn(text, "/?#");

@@ -19,6 +19,7 @@
 #define KEY_MAX 160
 #define SCRATCH_TTL_MS "60000"
 #define SKEW_MAX_MS 2000
+#define WHO_MAX 96
 #define RELEASE "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end"
 
 static bool ctl_doctor_redis_info(struct ask_redis *redis, const char *section, const char *field,
@@ -27,6 +28,13 @@ static bool ctl_doctor_redis_info(struct ask_redis *redis, const char *section, 
     const char *const words[] = {"INFO", section};
 
     return ask_redis(redis, words, 2) == ASK_REDIS_OK && ask_redis_field(redis, field, out, size);
+}
+
+/* Begins what is found of one node of a cluster; empty without a cluster. */
+static const char *ctl_doctor_redis_who(const struct ask_redis *redis, char who[WHO_MAX])
+{
+    snprintf(who, WHO_MAX, ask_redis_is_cluster(redis) ? "%.80s: " : "%.0s", redis->name);
+    return who;
 }
 
 /* Returns false when Redis is lost. */
@@ -80,12 +88,13 @@ static bool ctl_doctor_redis_claim(struct ctl_doctor *doctor, struct ask_redis *
 
 static void ctl_doctor_redis_eviction(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
-    char policy[64], most[32] = "0", used[32] = "0";
+    char policy[64], most[32] = "0", used[32] = "0", who[WHO_MAX];
     uint64_t limit;
 
     if (!ctl_doctor_redis_info(redis, "memory", "maxmemory_policy", policy, sizeof(policy))) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.eviction",
-                        "its maxmemory-policy cannot be read (%s)", redis->why);
+                        "%sits maxmemory-policy cannot be read (%s)",
+                        ctl_doctor_redis_who(redis, who), redis->why);
         ctl_doctor_todo(doctor, "see that it is noeviction, or allow INFO");
         return;
     }
@@ -94,22 +103,24 @@ static void ctl_doctor_redis_eviction(struct ctl_doctor *doctor, struct ask_redi
     limit = strtoull(most, NULL, 10);
     if (strcmp(policy, "noeviction") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.eviction",
-                        "maxmemory-policy is %s: %s it forgets claims, and their events can come "
+                        "%smaxmemory-policy is %s: %s it forgets claims, and their events can come "
                         "twice",
-                        policy, limit == 0 ? "once maxmemory is set" : "when memory is short");
+                        ctl_doctor_redis_who(redis, who), policy,
+                        limit == 0 ? "once maxmemory is set" : "when memory is short");
         ctl_doctor_todo(doctor,
                         "CONFIG SET maxmemory-policy noeviction, and the same in its redis.conf");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.eviction",
-                        "maxmemory-policy is noeviction");
+                        "%smaxmemory-policy is noeviction", ctl_doctor_redis_who(redis, who));
     }
     if (limit > 0 && strtoull(used, NULL, 10) > limit / 10 * 9) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.room",
-                        "it uses %s of maxmemory = %s bytes, and will soon take no claims", used,
-                        most);
+                        "%sit uses %s of maxmemory = %s bytes, and will soon take no claims",
+                        ctl_doctor_redis_who(redis, who), used, most);
         ctl_doctor_todo(doctor, "raise maxmemory, or shorten redis.ttl");
     } else {
-        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.room", "it uses %s bytes, %s%s", used,
+        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.room", "%sit uses %s bytes, %s%s",
+                        ctl_doctor_redis_who(redis, who), used,
                         limit == 0 ? "and has no limit" : "of a maxmemory of ",
                         limit == 0 ? "" : most);
     }
@@ -118,58 +129,65 @@ static void ctl_doctor_redis_eviction(struct ctl_doctor *doctor, struct ask_redi
 static void ctl_doctor_redis_persistence(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
     const char *const words[] = {"CONFIG", "GET", "appendfsync"};
-    char aof[8], status[32] = "ok";
+    char aof[8], status[32] = "ok", who[WHO_MAX];
 
     if (!ctl_doctor_redis_info(redis, "persistence", "aof_enabled", aof, sizeof(aof))) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.persistence",
-                        "it does not tell whether it keeps claims over a restart (%s)", redis->why);
+                        "%sit does not tell whether it keeps claims over a restart (%s)",
+                        ctl_doctor_redis_who(redis, who), redis->why);
         ctl_doctor_todo(doctor, "see that appendonly is yes, or allow INFO");
         return;
     }
     (void)ask_redis_field(redis, "aof_last_write_status", status, sizeof(status));
     if (strcmp(aof, "1") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.persistence",
-                        "appendonly is off: a restart of Redis forgets claims since its last "
-                        "snapshot, and their events can come twice");
+                        "%sappendonly is off: a restart of Redis forgets claims since its last "
+                        "snapshot, and their events can come twice",
+                        ctl_doctor_redis_who(redis, who));
         ctl_doctor_todo(doctor, "CONFIG SET appendonly yes, and the same in its redis.conf");
     } else if (strcmp(status, "ok") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.persistence",
-                        "it cannot write its append-only file (%s)", status);
+                        "%sit cannot write its append-only file (%s)",
+                        ctl_doctor_redis_who(redis, who), status);
         ctl_doctor_todo(doctor, "make room on its disk; its log has the reason");
     } else if (ask_redis(redis, words, 3) == ASK_REDIS_OK && redis->count == 2 &&
                redis->texts[1] != NULL && strcmp(redis->texts[1], "no") == 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.persistence",
-                        "appendonly is on and appendfsync is no: a crash of its machine forgets "
-                        "the last half minute of claims");
+                        "%sappendonly is on and appendfsync is no: a crash of its machine forgets "
+                        "the last half minute of claims",
+                        ctl_doctor_redis_who(redis, who));
         ctl_doctor_todo(doctor, "CONFIG SET appendfsync everysec, and in its redis.conf");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.persistence",
-                        "appendonly is on: claims live through a restart of Redis");
+                        "%sappendonly is on: claims live through a restart of Redis",
+                        ctl_doctor_redis_who(redis, who));
     }
 }
 
 static void ctl_doctor_redis_role(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
-    char role[32], replicas[16] = "0";
+    char role[32], replicas[16] = "0", who[WHO_MAX];
 
     if (!ctl_doctor_redis_info(redis, "replication", "role", role, sizeof(role))) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.failover",
-                        "it does not tell its role (%s)", redis->why);
+                        "%sit does not tell its role (%s)", ctl_doctor_redis_who(redis, who),
+                        redis->why);
         return;
     }
     (void)ask_redis_field(redis, "connected_slaves", replicas, sizeof(replicas));
     if (strcmp(role, "master") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.failover",
-                        "it is a replica, and takes no claims");
+                        "%sit is a replica, and takes no claims", ctl_doctor_redis_who(redis, who));
         ctl_doctor_todo(doctor, "name its master in redis.url");
     } else if (strcmp(replicas, "0") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.failover",
-                        "it has %s replicas: a failover to one that lags forgets its last claims",
-                        replicas);
+                        "%sit has %s replicas: a failover to one that lags forgets its last claims",
+                        ctl_doctor_redis_who(redis, who), replicas);
         ctl_doctor_todo(doctor, "min-replicas-to-write bounds how many");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.failover",
-                        "it is a master without replicas: no failover can lose claims");
+                        "%sit is a master without replicas: no failover can lose claims",
+                        ctl_doctor_redis_who(redis, who));
     }
 }
 
@@ -177,6 +195,7 @@ static void ctl_doctor_redis_latency(struct ctl_doctor *doctor, struct ask_redis
 {
     const char *const words[] = {"PING"};
     const uint64_t limit_ns = doctor->config->redis_timeout_ms * CLOCK_NS_PER_MS;
+    char who[WHO_MAX];
     uint64_t worst_ns = 0, sum_ns = 0;
 
     for (int i = 0; i < ROUNDS; i++) {
@@ -189,11 +208,12 @@ static void ctl_doctor_redis_latency(struct ctl_doctor *doctor, struct ask_redis
         sum_ns += took_ns;
         worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
     }
-    ctl_doctor_note(
-        doctor, worst_ns > limit_ns / 2 ? CTL_DOCTOR_FAILS : CTL_DOCTOR_HOLDS, "redis.latency",
-        "%" PRIu64 " us on average of %d rounds, %" PRIu64 " us at worst; redis.timeout is %" PRIu64
-        " ms",
-        sum_ns / ROUNDS / 1000, ROUNDS, worst_ns / 1000, doctor->config->redis_timeout_ms);
+    ctl_doctor_note(doctor, worst_ns > limit_ns / 2 ? CTL_DOCTOR_FAILS : CTL_DOCTOR_HOLDS,
+                    "redis.latency",
+                    "%s%" PRIu64 " us on average of %d rounds, %" PRIu64
+                    " us at worst; redis.timeout is %" PRIu64 " ms",
+                    ctl_doctor_redis_who(redis, who), sum_ns / ROUNDS / 1000, ROUNDS,
+                    worst_ns / 1000, doctor->config->redis_timeout_ms);
     if (worst_ns > limit_ns / 2)
         ctl_doctor_todo(doctor, "raise redis.timeout, or find what delays it (SLOWLOG, LATENCY "
                                 "DOCTOR, a disk that is busy)");
@@ -202,6 +222,7 @@ static void ctl_doctor_redis_latency(struct ctl_doctor *doctor, struct ask_redis
 static void ctl_doctor_redis_clock(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
     const char *const words[] = {"TIME"};
+    char who[WHO_MAX];
     int64_t skew_ms;
 
     if (ask_redis(redis, words, 1) != ASK_REDIS_OK || redis->count != 2 ||
@@ -210,7 +231,8 @@ static void ctl_doctor_redis_clock(struct ctl_doctor *doctor, struct ask_redis *
     skew_ms = strtoll(redis->texts[0], NULL, 10) * 1000 +
               strtoll(redis->texts[1], NULL, 10) / 1000 - (int64_t)clock_real_ms();
     ctl_doctor_note(doctor, llabs(skew_ms) > SKEW_MAX_MS ? CTL_DOCTOR_FAILS : CTL_DOCTOR_HOLDS,
-                    "clock.redis", "its clock is %lld ms from this machine's", (long long)skew_ms);
+                    "clock.redis", "%sits clock is %lld ms from this machine's",
+                    ctl_doctor_redis_who(redis, who), (long long)skew_ms);
     if (llabs(skew_ms) > SKEW_MAX_MS)
         ctl_doctor_todo(doctor, "let NTP set both clocks: received_at and log lines are compared");
 }
@@ -222,17 +244,19 @@ void ctl_doctor_marks(struct ctl_doctor *doctor, const struct config_stream *str
     struct ask_redis *redis;
     char name[CTL_DOCTOR_KEY_MAX], key[KEY_MAX];
     const char *const words[] = {"GET", key};
+    bool on;
     size_t len;
 
     if (*config->redis_url == '\0' || *identity == '\0')
         return;
     snprintf(name, sizeof(name), "stream.%s.mark", stream->name);
-    snprintf(key, sizeof(key), "%s#table:%s", config->redis_key_prefix, stream->name);
     redis = malloc(sizeof(*redis));
     if (redis == NULL)
         return;
-    if (ask_redis_open(redis, config->redis_url, CTL_DOCTOR_TIMEOUT_MS) &&
-        ask_redis(redis, words, 2) == ASK_REDIS_OK && redis->count == 1) {
+    on = ask_redis_open(redis, config->redis_url, CTL_DOCTOR_TIMEOUT_MS);
+    snprintf(key, sizeof(key), on && ask_redis_is_cluster(redis) ? "%s#table:{%s}" : "%s#table:%s",
+             config->redis_key_prefix, stream->name);
+    if (on && ask_redis(redis, words, 2) == ASK_REDIS_OK && redis->count == 1) {
         len = redis->texts[0] == NULL ? 0 : strcspn(redis->texts[0], " ");
         if (redis->texts[0] == NULL) {
             ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, name,
@@ -284,7 +308,8 @@ void ctl_doctor_redis(struct ctl_doctor *doctor)
     }
     for (size_t i = 0; i < config->stream_count && on && !ctl_doctor_stopped(); i++)
         on = ctl_doctor_redis_claim(doctor, redis, &config->streams[i]);
-    if (on && !ctl_doctor_stopped()) {
+    for (size_t i = 0; on && i < ask_redis_masters(redis) && !ctl_doctor_stopped(); i++) {
+        ask_redis_turn_to(redis, i);
         ctl_doctor_redis_eviction(doctor, redis);
         ctl_doctor_redis_persistence(doctor, redis);
         ctl_doctor_redis_role(doctor, redis);

@@ -4,6 +4,9 @@
  * that is full or has lingered, and submits the unique events to the flusher. Between batches it
  * releases dead-lettered records.
  *
+ * While one node of a Redis cluster is away (redis.on_failure = hold), the events whose ids it has
+ * wait here, up to the ring's capacity for all workers together, and the others go on.
+ *
  * A worker holds at most one batch for each stream and what it took from the ring last. While it
  * waits for Redis (redis.on_failure = hold) it takes nothing more: the ring fills, and clients get
  * 503. When a stream's claims must not be taken (mark.h), its events wait here and do not hold up
@@ -58,6 +61,7 @@ struct open_batch {
 
 enum worker_claimed {
     WORKER_CLAIMED, /* we have verdicts, or go on without them */
+    WORKER_PARTLY,  /* we have some; the records without one must wait */
     WORKER_KEEPS,   /* not yet: the batch must wait */
     WORKER_ENDS,
 };
@@ -69,6 +73,7 @@ struct worker {
     pthread_t thread;
     size_t stream_count;
     uint32_t batch_max;
+    size_t unanswered_max;
     char name[16];
     int stop_fd; /* eventfd: readable once the worker must end */
 
@@ -82,6 +87,7 @@ struct worker {
     struct release_server *releases;
     struct vacate vacate;
     struct open_batch open[CONFIG_STREAMS_MAX];
+    size_t unanswered;             /* how many of the kept records wait for one node of Redis */
     struct record **taken;         /* batch_max */
     struct record **duplicates;    /* batch_max */
     enum claims_verdict *verdicts; /* batch_max */
@@ -153,7 +159,14 @@ static int worker_try_claim(struct worker *worker, const struct batch *batch)
     return -EAGAIN;
 }
 
-/* Gets a verdict on every record of the batch. */
+/* Whether only some nodes of Redis are away, and there is room for the records that they have. */
+static bool worker_may_go_on(const struct worker *worker, const struct batch *batch)
+{
+    return claims_partly_down(worker->claims) &&
+           worker->unanswered + batch->count <= worker->unanswered_max;
+}
+
+/* Gets a verdict on every record of the batch, or on some if the others may wait. */
 static enum worker_claimed worker_claim(struct worker *worker, const struct batch *batch)
 {
     int err;
@@ -165,6 +178,8 @@ static enum worker_claimed worker_claim(struct worker *worker, const struct batc
             return WORKER_KEEPS;
         if (!worker_must_hold(worker))
             return WORKER_CLAIMED;
+        if (worker_may_go_on(worker, batch))
+            return WORKER_PARTLY;
         if (!worker_wait_for_redis(worker))
             return WORKER_ENDS;
     }
@@ -252,25 +267,51 @@ static bool worker_submit(struct worker *worker, const struct batch *batch)
     return true;
 }
 
-/* Appends a batch's records to those of its stream that wait. False: the worker must end. */
+/* Appends a record to those of its stream that wait. False: the worker must end. */
+static bool worker_keep_record(struct worker *worker, struct record *record)
+{
+    struct open_batch *open = &worker->open[record->stream];
+
+    if (open->kept == NULL || open->kept_last->count == open->kept_last->capacity) {
+        struct batch *next = worker_new_batch(worker, record->stream, worker->batch_max);
+
+        if (next == NULL)
+            return false;
+        if (open->kept == NULL)
+            open->kept = next;
+        else
+            open->kept_last->next = next;
+        open->kept_last = next;
+    }
+    batch_add(open->kept_last, record);
+    return true;
+}
+
+/* The same with all of a batch. */
 static bool worker_keep(struct worker *worker, const struct batch *batch)
 {
-    struct open_batch *open = &worker->open[batch->stream];
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (!worker_keep_record(worker, batch->records[i]))
+            return false;
+    return true;
+}
+
+/* The same with the records that have no verdict: the others stay in the batch. */
+static bool worker_keep_unanswered(struct worker *worker, struct batch *batch)
+{
+    uint32_t left = 0;
 
     for (uint32_t i = 0; i < batch->count; i++) {
-        if (open->kept == NULL || open->kept_last->count == open->kept_last->capacity) {
-            struct batch *next = worker_new_batch(worker, batch->stream, worker->batch_max);
-
-            if (next == NULL)
+        if (worker->verdicts[i] == CLAIM_UNKNOWN) {
+            if (!worker_keep_record(worker, batch->records[i]))
                 return false;
-            if (open->kept == NULL)
-                open->kept = next;
-            else
-                open->kept_last->next = next;
-            open->kept_last = next;
+            worker->unanswered++;
+            continue;
         }
-        batch_add(open->kept_last, batch->records[i]);
+        worker->verdicts[left] = worker->verdicts[i];
+        batch->records[left++] = batch->records[i];
     }
+    batch->count = left;
     return true;
 }
 
@@ -289,6 +330,9 @@ static bool worker_finish(struct worker *worker, struct batch *batch)
     switch (worker_claim(worker, batch)) {
     case WORKER_CLAIMED:
         done = worker_hand_over(worker, batch);
+        break;
+    case WORKER_PARTLY:
+        done = worker_keep_unanswered(worker, batch) && worker_hand_over(worker, batch);
         break;
     case WORKER_KEEPS:
         done = worker_keep(worker, batch);
@@ -337,6 +381,16 @@ static uint64_t worker_vacate(struct worker *worker, uint64_t now_ms)
     return due_ms > now_ms ? due_ms - now_ms : 0;
 }
 
+/* Frees a batch that was kept, and is claimed or partly so. False: the worker must end. */
+static bool worker_finish_taken(struct worker *worker, struct batch *batch, bool partly)
+{
+    const bool done =
+        (!partly || worker_keep_unanswered(worker, batch)) && worker_hand_over(worker, batch);
+
+    free(batch);
+    return done;
+}
+
 /* Tries the oldest kept batch of each stream: one at a time, so that the ring is taken from
  * meanwhile. False: the worker must end. */
 static bool worker_finish_kept(struct worker *worker)
@@ -345,16 +399,23 @@ static bool worker_finish_kept(struct worker *worker)
         struct open_batch *open = &worker->open[i];
         struct batch *batch = open->kept;
         enum worker_claimed claimed;
+        size_t counted;
 
         if (likely(batch == NULL))
             continue;
+        /* They may wait for the mark instead: the number is a bound, and need not be exact. */
+        counted = batch->count < worker->unanswered ? batch->count : worker->unanswered;
+        worker->unanswered -= counted;
         claimed = worker_claim(worker, batch);
-        if (claimed == WORKER_KEEPS)
+        if (claimed == WORKER_KEEPS) {
+            worker->unanswered += counted;
             continue;
-        if (claimed == WORKER_ENDS || !worker_hand_over(worker, batch))
+        }
+        if (claimed == WORKER_ENDS)
             return false;
-        open->kept = batch->next;
-        free(batch);
+        open->kept = batch->next; /* before others are appended, perhaps to this very batch */
+        if (!worker_finish_taken(worker, batch, claimed == WORKER_PARTLY))
+            return false;
     }
     return true;
 }
@@ -370,7 +431,8 @@ static uint64_t worker_kept_wait_ms(const struct worker *worker, uint64_t now_ms
             continue;
         switch (marks_ask(worker->parts.marks, i, now_ms)) {
         case MARKS_CLAIM:
-            return 0;
+            /* It waits for a node of Redis, or is claimed at once. */
+            return claims_down(worker->claims) ? claims_retry_in_ms(worker->claims, now_ms) : 0;
         case MARKS_UNSEEN:
             wait_ms = HOLD_STEP_MS;
             break;
@@ -593,6 +655,10 @@ static int worker_prepare(struct worker *worker)
 
     worker->stream_count = CONFIG_STREAMS_MAX; /* streams may come */
     worker->batch_max = (uint32_t)n;
+    worker->unanswered_max =
+        config->ring_capacity / (config->worker_threads > 0 ? config->worker_threads : 1);
+    if (worker->unanswered_max < n)
+        worker->unanswered_max = n;
     worker->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (worker->stop_fd < 0)
         return -errno;

@@ -43,9 +43,9 @@ static const char *const sentences[] = {
     "it is still reading its data",
     "it is a replica without its master",
     "its cluster is down",
-    "it is one node of a cluster, and the keys are elsewhere",
-    "it is a cluster, and takes no keys of several slots at once",
+    "it is one node of a cluster, which redis.url calls redis-cluster://",
     "its cluster is moving keys",
+    "it is no cluster: redis.url should begin with redis://",
     "it runs a script that does not end",
     "a key of Alloy holds something else",
     "it does not know, or does not accept, a command that Alloy needs",
@@ -70,6 +70,7 @@ static const char *const own_words[] = {
     "NOREPLICAS Not enough good replicas to write",
     "MASTERDOWN Link with MASTER is down",
     "CLUSTERDOWN The cluster is down",
+    "ERR This instance has cluster support disabled",
     "CLUSTERDOWN Hash slot not served",
 };
 

@@ -62,7 +62,10 @@ static char *make_url(const struct redis_url *url)
     if (url->path != NULL)
         fputs("unix://", out);
     else
-        fprintf(out, "redis%s%s://", url->tls ? "s" : "", url->master != NULL ? "-sentinel" : "");
+        fprintf(out, "redis%s%s://", url->tls ? "s" : "",
+                url->cluster          ? "-cluster"
+                : url->master != NULL ? "-sentinel"
+                                      : "");
     if (url->password != NULL) {
         put_escaped(out, url->user != NULL ? url->user : "");
         fputc(':', out);
@@ -85,7 +88,8 @@ static bool is_same(const char *a, const char *b)
 static void check_url(const struct redis_url *url)
 {
     ALLOY_ASSERT((url->host_count != 0) != (url->path != NULL));
-    ALLOY_ASSERT(url->host_count <= 1 || url->master != NULL);
+    ALLOY_ASSERT(url->host_count <= 1 || url->master != NULL || url->cluster);
+    ALLOY_ASSERT(!url->cluster || (url->master == NULL && url->database[0] == '\0'));
     ALLOY_ASSERT(url->user == NULL || url->password != NULL);
     ALLOY_ASSERT(strspn(url->database, "0123456789") == strlen(url->database));
     for (size_t i = 0; i < url->host_count; i++)
@@ -113,7 +117,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < url.host_count; i++)
             ALLOY_ASSERT(is_same(url.hosts[i].name, again.hosts[i].name) &&
                          url.hosts[i].port == again.hosts[i].port);
-        ALLOY_ASSERT(url.tls == again.tls && is_same(url.master, again.master));
+        ALLOY_ASSERT(url.tls == again.tls && url.cluster == again.cluster &&
+                     is_same(url.master, again.master));
         ALLOY_ASSERT(is_same(url.ca_file, again.ca_file) &&
                      is_same(url.cert_file, again.cert_file) &&
                      is_same(url.key_file, again.key_file));

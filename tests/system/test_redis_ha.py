@@ -26,7 +26,7 @@ def make_certificates(folder):
 
     authority("ca")
     authority("stranger")
-    for name, alternative in ("redis", "IP:127.0.0.1"), ("client", "DNS:client"), ("elsewhere", "DNS:elsewhere"):
+    for name, alternative in ("redis", "IP:127.0.0.1"), ("client", "DNS:client"), ("elsewhere", "DNS:elsewhere"), ("localhost", "DNS:localhost"):
         (folder / "extensions").write_text(f"subjectAltName = {alternative}\n")
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout",
                 f"{name}.key", "-out", f"{name}.csr")

@@ -85,6 +85,11 @@ static void urls_of_sentinels_and_of_tls_are_taken_apart(void **state)
          "a:26379 mymaster (none) (none)  plain (none) (none) (none)"},
         {"redis-sentinel://:p@a:1,[::1]:2,c/m%2f1/4",
          "a:1 ::1:2 c:26379 m/1 (none) p 4 plain (none) (none) (none)"},
+        {"redis-cluster://a", "a:6379 (none) (none) (none)  plain (none) (none) (none)"},
+        {"redis-cluster://u:p@a:1,[::1]:2,c/0",
+         "a:1 ::1:2 c:6379 (none) u p  plain (none) (none) (none)"},
+        {"rediss-cluster://a,b/?ssl_ca_certs=/a",
+         "a:6379 b:6379 (none) (none) (none)  tls /a (none) (none)"},
         {"rediss-sentinel://a,b/m?ssl_ca_certs=/a",
          "a:26379 b:26379 m (none) (none)  tls /a (none) (none)"},
     };
@@ -105,6 +110,7 @@ static void urls_of_sentinels_and_of_tls_are_taken_apart(void **state)
                  shown(url.user), shown(url.password), url.database, url.tls ? "tls" : "plain",
                  shown(url.ca_file), shown(url.cert_file), shown(url.key_file));
         assert_string_equal(parts, good[i].parts);
+        assert_int_equal(url.cluster, strstr(good[i].text, "-cluster:") != NULL);
         redis_url_fini(&url);
     }
 }
@@ -138,6 +144,14 @@ static const struct {
     {"redis-sentinel://"
      "a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a/m",
      "more than 16"},
+    {"redis-cluster://", "host is missing"},
+    {"redis-cluster://a,", "host is missing"},
+    {"redis-cluster://a/1", "no other database"},
+    {"redis-cluster://a/name", "no other database"},
+    {"redis-cluster://a/0/", "no other database"},
+    {"redis-cluster://a?ssl_ca_certs=/a", "no other database"},
+    {"redis-cluster://a#", "no other database"},
+    {"redis-cluster://a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a", "more than 16"},
     {"redis://a b", "white space"},
     {"redis://h\t", "white space"},
     {"redis://\xc3\xa4", "white space or control"},
