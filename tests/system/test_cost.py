@@ -43,3 +43,10 @@ def test_a_change_that_is_not_written_down_is_told(factor, tmp_path):
 def test_it_tells_where_the_instructions_are():
     done = cost("--where", "single")
     assert done.returncode == 0 and "json_scan_next" in done.stdout and "l1_enter" in done.stdout, done.stdout + done.stderr
+
+
+def test_it_tells_cache_misses_and_times():
+    done = cost("--cache", "single", "ndjson_duplicate")
+    assert done.returncode == 0 and done.stdout.count(" LL ") == 3, done.stdout + done.stderr
+    done = cost("--time", "single", "ndjson")
+    assert done.returncode == 0 and done.stdout.count("ns a request") == 2 and "ns an event" in done.stdout, done.stdout
