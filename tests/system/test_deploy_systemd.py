@@ -3,7 +3,9 @@
 
 import configparser
 import re
+import shutil
 import signal
+import subprocess
 import threading
 import time
 
@@ -11,6 +13,7 @@ import pytest
 
 import harness
 from proxies import HAProxy, lasting_ports, send_until_taken
+from test_redis_cluster import Cluster
 
 FILES = harness.ROOT / "deploy" / "systemd"
 NAMES = ("one", "two", "three")
@@ -79,11 +82,22 @@ class Load:
 
 
 @pytest.fixture
-def machines(request, tmp_path, redis, clickhouse, table):
+def redis_url(request, tmp_path, redis):
+    """One Redis, or with the parameter "cluster" three masters with a replica each."""
+    if getattr(request, "param", "one") == "one":
+        yield redis.url
+        return
+    cluster = Cluster(tmp_path)
+    yield cluster.url()
+    cluster.end()
+
+
+@pytest.fixture
+def machines(request, tmp_path, redis_url, clickhouse, table):
     made = {}
     for name in NAMES:
         machine = made[name] = Machine(tmp_path, {
-            "stream.events": {"table": table}, "redis": {"url": redis.url},
+            "stream.events": {"table": table}, "redis": {"url": redis_url},
             "clickhouse": {"url": clickhouse.url, "user": "", "password_file": ""}})
         lasting_ports(machine)
     request.node.alloy_processes = list(made.values())
@@ -130,6 +144,7 @@ def break_them(machines, balancer, load):
     load.go_on(200)
 
 
+@pytest.mark.parametrize("redis_url", ["one", "cluster"], indirect=True)
 def test_one_restarts_one_is_killed_one_hangs_and_every_event_is_there_once(machines, tmp_path, clickhouse, table):
     balancer = Balancer(tmp_path, machines)
     for machine in machines.values():
@@ -180,3 +195,19 @@ def test_a_drain_lingers_longer_than_haproxy_needs_to_notice():
     inter, fall = re.search(r"default-server check inter (\d+)s fall (\d+)", text).groups()
     check = re.search(r"timeout check (\d+)s", text)[1]
     assert int(inter) * int(fall) + int(check) < int(ini["drain"]["linger"].rstrip("s"))
+
+
+def test_systemd_takes_the_drop_in(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.fail("systemd is not installed: run scripts/install --test")
+    unit = (harness.ROOT / "config" / "alloyd.service").read_text().replace("/usr/bin/alloyd", str(harness.BUILD / "alloyd"))
+    (tmp_path / "alloyd.service").write_text(unit)
+    (tmp_path / "alloyd.service.d").mkdir()
+    shutil.copy(FILES / "network.conf", tmp_path / "alloyd.service.d")
+    run = subprocess.run(["systemd-analyze", "verify", tmp_path / "alloyd.service"], capture_output=True, text=True, check=False)
+    assert "network.conf" not in run.stdout + run.stderr
+    # It does tell of what it does not take.
+    with open(tmp_path / "alloyd.service.d" / "network.conf", "a", encoding="ascii") as file:
+        file.write("IPAddressAllow=nobody.there\n")
+    run = subprocess.run(["systemd-analyze", "verify", tmp_path / "alloyd.service"], capture_output=True, text=True, check=False)
+    assert "network.conf" in run.stdout + run.stderr
