@@ -19,6 +19,7 @@
 #include "alloy/clock.h"
 #include "alloy/ask_clickhouse.h"
 #include "insert_request.h"
+#include "proof.h"
 #include "table_facts.h"
 
 #define TIMEOUT_MS 3000
@@ -196,31 +197,44 @@ static void connect_columns(struct connect *connect, const struct config_stream 
 
 /* What is known of a table. False: it is not there, or not known. */
 static bool connect_facts(struct connect *connect, struct ask_clickhouse *ask,
-                          const struct config_stream *stream, const char *key)
+                          const struct config_stream *stream, const char *key,
+                          struct table_facts *facts)
 {
-    struct table_facts facts;
-
+    *facts = (struct table_facts){.engine = "MergeTree"};
     if (!ask_clickhouse_url(ask, insert_request_table_url(stream), NULL) ||
-        !table_facts_read((struct slice){ask->body, ask->len}, &facts)) {
+        !table_facts_read((struct slice){ask->body, ask->len}, facts)) {
         connect_warning(connect, key, "nothing is known of table %s (%s)", stream->table_text,
                         ask->answer.why);
         return ask->answer.code == CODE_ACCESS_DENIED;
     }
-    if (!facts.table_exists) {
+    if (!facts->table_exists) {
         connect_problem(connect, key, "table %s does not exist, or its user may not see it",
                         stream->table_text);
         return false;
     }
-    if (facts.doubles != NULL)
+    if (facts->doubles != NULL)
         connect_problem(connect, key,
                         "table %s: %s. ALTER TABLE %s MODIFY SETTING "
                         "non_replicated_deduplication_window = 10000",
-                        stream->table_text, facts.doubles, stream->table_text);
-    if (facts.async_unsafe != NULL && ask->config->clickhouse_async_insert == CONFIG_ASYNC_ON)
+                        stream->table_text, facts->doubles, stream->table_text);
+    if (facts->async_unsafe != NULL && ask->config->clickhouse_async_insert == CONFIG_ASYNC_ON)
         connect_problem(connect, "clickhouse.async_insert",
                         "on can lose or double rows of table %s: %s (%s). auto is safe",
-                        stream->table_text, facts.async_unsafe, facts.version);
+                        stream->table_text, facts->async_unsafe, facts->version);
     return true;
+}
+
+static void connect_proof(struct connect *connect, const struct config_stream *stream,
+                          const struct table_facts *facts, const struct table_columns *columns)
+{
+    char place[CONFIG_STREAM_NAME_MAX + 32], why[PROOF_TEXT_MAX];
+
+    if (stream->proof == NULL ||
+        proof_tells(stream, facts, columns,
+                    connect->config->clickhouse_async_insert == CONFIG_ASYNC_ON, why))
+        return;
+    snprintf(place, sizeof(place), "stream.%s.proof", stream->name);
+    connect_problem(connect, place, "table %s: %s", stream->table_text, why);
 }
 
 /* Returns false when nothing more should be asked. */
@@ -229,17 +243,19 @@ static bool connect_table(struct connect *connect, struct ask_clickhouse *ask,
 {
     const struct insert_request request = {.instance_id = 0, .insert_id = 0};
     char place[CONFIG_STREAM_NAME_MAX + 32];
-    struct table_columns *columns;
+    struct table_columns *columns = NULL;
+    struct table_facts facts;
 
     snprintf(place, sizeof(place), "stream.%s.table", stream->name);
-    if (!connect_facts(connect, ask, stream, place))
+    if (!connect_facts(connect, ask, stream, place, &facts))
         return ask->answer.reached;
     if (ask_clickhouse_url(ask, insert_request_columns_url(ask->config, stream), NULL)) {
         columns = table_columns_read((struct slice){ask->body, ask->len});
         if (columns != NULL)
             connect_columns(connect, stream, columns, place);
-        free(columns);
     }
+    connect_proof(connect, stream, &facts, columns);
+    free(columns);
     if (!ask_clickhouse_url(ask, insert_request_url(ask->config, stream, &request), ""))
         connect_problem(connect, place, "an insert without rows into table %s is refused: %s",
                         stream->table_text, ask->answer.why);

@@ -119,6 +119,11 @@ static const struct wrong wrongs[] = {
     {3, STREAM "answer = 204 {}", "204 has no body"},
     {3, STREAM "answer_verbose = {}", "needs answer with a body"},
     {4, STREAM "answer = 204\nanswer_verbose = {}", "needs answer with a body"},
+    {3, STREAM "proof = a\\b", "must stand in back-quotes"},
+    {3, STREAM "proof = `a`b", "must be a column's name"},
+    {3, STREAM "proof = event_id", "nothing but its DEFAULT fills"},
+    {3, STREAM "proof = `event_id`", "nothing but its DEFAULT fills"},
+    {4, STREAM "column.ins = path\nproof = ins", "neither a field of the id nor column.ins"},
     {3, STREAM "column_conflict = both", "must be refuse or event"},
     {3, STREAM "column. = path", "a name is empty"},
     {3, STREAM "column.a\\b = path", "must stand in back-quotes"},
@@ -509,13 +514,14 @@ static void every_key_takes_its_default_and_bounds_and_nothing_beyond(void **sta
 static void a_dump_reads_back_to_the_same_dump(void **state)
 {
     struct config *config = must_load(
-        STREAM "id = x, y\nttl = 90s\n[server]\nthreads = 3\nlisten = h:1, [::]:2\n[redis]\n"
-               "url = redis://u:geheim@h:1/2\n[clickhouse]\nurl = https://u:geheim@h/p\n"
-               "setting.z = a = b;c\nsetting.empty =\n[journal]\nmode = memory\n"
-               "[stream.b]\ntable = e.f\npath = /x\nevents = batch\nid = /a/b|header:X-Y, z\n"
-               "missing_id = hash\npartial = on\nanswer = 200 {\"a\": 1}\nanswer_verbose = "
-               "{}\ncolumn.h = header:X-Z\ncolumn.e = envelope:/a/b\nkey_member = k, /p/t\n"
-               "column_conflict = event\n[stream.c]\ntable = e.f\npreset = shopify\n");
+        STREAM
+        "id = x, y\nttl = 90s\n[server]\nthreads = 3\nlisten = h:1, [::]:2\n[redis]\n"
+        "url = redis://u:geheim@h:1/2\n[clickhouse]\nurl = https://u:geheim@h/p\n"
+        "setting.z = a = b;c\nsetting.empty =\n[journal]\nmode = memory\n"
+        "[stream.b]\ntable = e.f\npath = /x\nevents = batch\nid = /a/b|header:X-Y, z\n"
+        "missing_id = hash\npartial = on\nanswer = 200 {\"a\": 1}\nanswer_verbose = "
+        "{}\ncolumn.h = header:X-Z\ncolumn.e = envelope:/a/b\nkey_member = k, /p/t\n"
+        "column_conflict = event\nproof = `a=b`\n[stream.c]\ntable = e.f\npreset = shopify\n");
     char *first = dump(config);
     char *second;
 

@@ -199,6 +199,43 @@ static void the_questions_for_rows_name_the_id_fields_and_a_time(void **state)
     free(url);
 }
 
+static void an_insert_with_proof_leaves_its_column_out_and_questions_look_for_it(void **state)
+{
+    struct config config = config_of("http://h");
+    struct config_stream proven = {.database = (char *)"d",
+                                   .table = (char *)"t",
+                                   .ids = {{CONFIG_ID_MEMBER, (char *)"a", 0}},
+                                   .id_count = 1,
+                                   .proof = (char *)"i`s"};
+    const struct insert_request request = {.insert_id = 1, .proof = proven.proof};
+    const struct config_setting off = {(char *)"input_format_defaults_for_omitted_fields",
+                                       (char *)"0"};
+    char *url;
+
+    (void)state;
+    config.settings[0] = off;
+    config.setting_count = 1;
+    url = insert_request_url(&config, &proven, &request);
+    assert_has(url, "%60d%60.%60t%60%20%28%2A%20EXCEPT%28%60i%5C%60s%60%29%29%20FORMAT");
+    assert_has(url, "fields=0&input_format_defaults_for_omitted_fields=1");
+    free(url);
+    url = insert_request_trace_url(&proven, 60, "70ken");
+    assert_has(url, "name%20IN%20%28%27a%27%2C%20%27i%60s%27%29");
+    assert_has(url, "Settings%5B%27insert_deduplication_token%27%5D%20%3D%20%2770ken%27");
+    assert_has(url, "system.replicas");
+    free(url);
+    url = insert_request_count_url(&proven, 17, "70ken");
+    assert_has(url, "SELECT%20%28SELECT%20count%28%29%20FROM%20%60d%60.%60t%60");
+    assert_has(url, "%20AND%20%60i%5C%60s%60%20%3D%20%2770ken%27");
+    free(url);
+    url = insert_request_rows_url(&config, &proven, 17, "s t", "70ken");
+    assert_has(url, "%20AND%20%60i%5C%60s%60%20%3D%20%2770ken%27%20AND%20%28");
+    free(url);
+    url = insert_request_columns_url(&config, &proven);
+    assert_has(url, "if%28name%20%3D%20%27i%60s%27%2C%20concat%28default_kind");
+    free(url);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_password_is_never_in_a_url),
         cmocka_unit_test(the_questions_about_a_table_quote_names_as_literals),
         cmocka_unit_test(the_questions_for_rows_name_the_id_fields_and_a_time),
+        cmocka_unit_test(an_insert_with_proof_leaves_its_column_out_and_questions_look_for_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
