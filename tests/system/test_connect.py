@@ -144,3 +144,13 @@ def test_a_port_that_speaks_no_http_is_told(tmp_path):
         status, text = check(tmp_path, None, None, "-o", f"clickhouse.url=http://127.0.0.1:{port}")
     assert status == 2
     assert "--set clickhouse.url=********: clickhouse.url: it cannot be reached" in text
+
+
+def test_a_column_that_is_to_prove_and_does_not_is_told(tmp_path, redis, clickhouse, events):
+    # The section of the stream is the first; an override names the key.
+    status, text = check(tmp_path, redis, clickhouse, "-o", "stream.events.proof=ins", table=events)
+    alter = f"ALTER TABLE {events} ADD COLUMN ins String DEFAULT getSetting('insert_deduplication_token')"
+    assert status == 2 and "stream.events.proof" in text and alter in text, text
+    clickhouse.query(alter)
+    status, text = check(tmp_path, redis, clickhouse, "-o", "stream.events.proof=ins", table=events)
+    assert (status, problems(text)) == (0, ["FILE: ok"]), text
