@@ -71,15 +71,22 @@ static inline const char *record_id(const struct record *record)
 }
 
 /*
- * An insert id is a number from journal_next_insert_id() and two bits of the flusher's. ClickHouse
- * does not compare the tokens of async inserts with those of others, so a later life must send an
- * insert again in the same way; sent the other way, its rows would be in the table twice. And of
- * an insert that was sent without a column for its token that column tells nothing later.
+ * An insert id is a number from journal_next_insert_id(), a shard, and two bits of the flusher's.
+ * ClickHouse does not compare the tokens of async inserts with those of others, nor those of one
+ * shard with another's, so a later life must send an insert again in the same way and to the same
+ * shard; sent otherwise, its rows would be there twice. And of an insert that was sent without a
+ * column for its token that column tells nothing later.
  */
 #define INSERT_ID_ASYNC (UINT64_C(1) << 47)
 #define INSERT_ID_PROOF (UINT64_C(1) << 46) /* its rows bear its token: stream.proof */
-#define INSERT_ID_NUMBER (INSERT_ID_PROOF - 1)
+#define INSERT_ID_SHARD_SHIFT 40            /* 6 bits */
+#define INSERT_ID_NUMBER ((UINT64_C(1) << INSERT_ID_SHARD_SHIFT) - 1)
 #define INSERT_ID_MASK ((UINT64_C(1) << 48) - 1)
+
+static inline size_t insert_id_shard(uint64_t id)
+{
+    return (size_t)(id >> INSERT_ID_SHARD_SHIFT & 63);
+}
 
 /* The form of an insert id in records: 16 bits of checksum on top. One store writes both. */
 static inline uint64_t insert_id_seal(uint64_t id)

@@ -67,13 +67,13 @@ struct condition_writer {
     struct evbuffer *out;
 };
 
-/* The stream that a reason like "clickhouse.NAME.window" or "stream.NAME.removed" is about; NULL:
- * none. */
+/* The stream that a reason like "clickhouse.NAME.window", "clickhouse.NAME@2.window" or
+ * "stream.NAME.removed" is about; NULL: none. */
 static const char *exposition_lanes_stream_of(const struct config *config, const char *key)
 {
     const size_t before = strcspn(key, ".");
     const char *name = key + before + (key[before] == '.');
-    const size_t len = strcspn(name, ".");
+    const size_t len = strcspn(name, ".@");
 
     if (strncmp(key, "clickhouse.", before + 1) != 0 && strncmp(key, "stream.", before + 1) != 0)
         return NULL;

@@ -136,8 +136,6 @@ static const char *config_check_clickhouse_url_problem(const char *list, bool *h
         problem = *url == '\0' && *list != '\0' ? "an endpoint of the list is empty"
                                                 : config_check_endpoint_problem(url, has_user);
         free(url);
-        if (problem == NULL && walk.shard > 0)
-            problem = "this version inserts into one shard: no |";
         if (problem == NULL && walk.number >= CLICKHOUSE_ENDPOINTS_MAX)
             problem = "there are more than 64 endpoints";
         if (problem == NULL && walk.number > 0 &&

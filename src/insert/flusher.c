@@ -25,6 +25,7 @@
 #include "alloy/event_id.h"
 #include "flusher_act.h"
 #include "flusher_ask.h"
+#include "flusher_inbox.h"
 #include "flusher_route.h"
 #include "flusher_tell.h"
 #include "flusher_verify.h"
@@ -39,13 +40,13 @@
  * keeps body_max bytes of the answer. Takes posting->url (NULL: out of memory) and, on success,
  * posting->insert. Returns NULL when out of memory, else the transfer.
  */
-static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
+static struct transfer *flusher_post(struct flusher *flusher, const struct lane *lane,
                                      const struct flusher_posting *posting)
 {
     uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
                           << (posting->insert == NULL ? 0 : posting->insert->doublings);
     const bool form = posting->kind == TRANSFER_ROWS;
-    const size_t endpoint = flusher_route_choose(flusher, &flusher->lanes[stream], posting);
+    const size_t endpoint = flusher_route_choose(flusher, lane, posting);
     char *url = insert_request_join(
         endpoint == ENDPOINTS_NONE ? NULL : flusher->route.servers[endpoint].base, posting->url);
     struct transfer *transfer;
@@ -62,7 +63,8 @@ static struct transfer *flusher_post(struct flusher *flusher, size_t stream,
     transfer->kind = posting->kind;
     transfer->once =
         posting->kind == TRANSFER_INSERT && (posting->insert->id & INSERT_ID_PROOF) != 0;
-    transfer->stream = (uint16_t)stream;
+    transfer->stream = lane->stream;
+    transfer->shard = lane->shard;
     transfer->endpoint = endpoint;
     transfer->started_ns = clock_mono_ns();
     if (curl_multi_add_handle(flusher->multi, transfer->easy) != CURLM_OK) {
@@ -94,7 +96,7 @@ static bool flusher_has_answered(const struct insert_answer *answer)
 
 static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
 {
-    struct lane *lane = &flusher->lanes[transfer->stream];
+    struct lane *lane = flusher_lane_of(flusher, transfer);
     const bool answered = flusher_has_answered(&transfer->answer);
     const bool lost = transfer->answer.transport_failed && !transfer->answer.timed_out;
     char text[LANE_MESSAGE_MAX];
@@ -175,47 +177,6 @@ static void flusher_finish_transfers(struct flusher *flusher)
     flusher_cut(flusher);
 }
 
-static void flusher_discard(struct flusher *flusher, struct batch *batch)
-{
-    flusher_act_inserted(flusher, batch->stream, batch->records, batch->count);
-    free(batch);
-}
-
-/* Streams that a reload has brought. */
-static void flusher_add_lanes(struct flusher *flusher)
-{
-    while (flusher->lane_count < flusher_config(flusher)->stream_count) {
-        struct lane *lane = &flusher->lanes[flusher->lane_count];
-
-        lane_init(lane, (uint16_t)flusher->lane_count++);
-        flusher_ask_anew(flusher, lane);
-    }
-}
-
-/* Moves the submitted batches into the lanes, oldest first. */
-static void flusher_take_inbox(struct flusher *flusher)
-{
-    /* acquire: pairs with the release in flusher_submit() */
-    struct batch *newest = atomic_exchange_explicit(&flusher->inbox, NULL, memory_order_acquire);
-    struct batch *oldest = NULL;
-
-    flusher_add_lanes(flusher); /* one of the batches may be the first of its stream */
-    while (newest != NULL) {
-        struct batch *next = newest->next;
-        newest->next = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    while (oldest != NULL) {
-        struct batch *batch = oldest;
-        oldest = batch->next;
-        if (flusher->discard)
-            flusher_discard(flusher, batch);
-        else
-            lane_add_batch(&flusher->lanes[batch->stream], batch);
-    }
-}
-
 /* Gives the burial the rows that it has not taken yet, and those that a human has asked to bury. */
 static void flusher_bury_wanted(struct flusher *flusher)
 {
@@ -226,7 +187,7 @@ static void flusher_bury_wanted(struct flusher *flusher)
 
     for (size_t i = 0; i < flusher->lane_count; i++) {
         struct lane *lane = &flusher->lanes[i];
-        if ((wanted >> i & 1) != 0)
+        if ((wanted >> lane->stream & 1) != 0)
             flusher_act_bury_all(flusher, lane);
         else if (lane->apart.burying.first != NULL)
             flusher_act_bury(flusher, lane);
@@ -241,10 +202,12 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
     if (insert->stamped)
         return 0;
     if (insert->id == 0) {
-        insert->id = journal_next_insert_id(flusher->parts.journal) |
-                     (insert->async                          ? INSERT_ID_ASYNC
-                      : flusher->lanes[insert->stream].proof ? INSERT_ID_PROOF
-                                                             : 0);
+        insert->id =
+            journal_next_insert_id(flusher->parts.journal) |
+            (uint64_t)insert->shard << INSERT_ID_SHARD_SHIFT |
+            (insert->async                                                 ? INSERT_ID_ASYNC
+             : flusher_lane(flusher, insert->stream, insert->shard)->proof ? INSERT_ID_PROOF
+                                                                           : 0);
         insert_move(insert, INSERT_FROZEN);
     }
     KILL_POINT("insert_drawn");
@@ -269,7 +232,7 @@ static bool flusher_same_table(const struct config_stream *a, const struct confi
 static void flusher_send(struct flusher *flusher, struct insert *insert)
 {
     const struct config *config = flusher_config(flusher);
-    struct lane *lane = &flusher->lanes[insert->stream];
+    struct lane *lane = flusher_lane(flusher, insert->stream, insert->shard);
     struct insert_request request;
 
     if (flusher_verify_first(flusher, lane, insert))
@@ -293,7 +256,7 @@ static void flusher_send(struct flusher *flusher, struct insert *insert)
                      : NULL,
     };
     if (flusher_post(
-            flusher, insert->stream,
+            flusher, lane,
             &(struct flusher_posting){.kind = TRANSFER_INSERT,
                                       .url = insert_request_url(config, insert->to, &request),
                                       .endpoint = ENDPOINTS_NONE,
@@ -334,6 +297,8 @@ static bool flusher_has_slot(const struct flusher *flusher, const struct lane *l
 
     for (size_t i = 0; i < flusher->lane_count; i++) {
         const struct lane *other = &flusher->lanes[i];
+        if (other->shard != lane->shard)
+            continue; /* that is other servers' work */
         out += other->out + other->apart.out;
         trouble += other->apart.out + (flusher_in_trouble(other) ? other->out : 0);
         if (other == lane)
@@ -405,7 +370,7 @@ static void flusher_ask_meanwhile(struct flusher *flusher)
 
     for (const struct transfer *transfer = flusher->active; transfer != NULL;
          transfer = transfer->next) {
-        struct lane *lane = &flusher->lanes[transfer->stream];
+        struct lane *lane = flusher_lane_of(flusher, transfer);
         if (transfer->kind == TRANSFER_INSERT && !lane->probing &&
             now_ns - transfer->started_ns > quiet_ns && lane->asked_ns < transfer->started_ns)
             lane->probe_at_ms = 0;
@@ -417,7 +382,7 @@ static void flusher_ask_table(struct flusher *flusher, struct lane *lane, uint64
     const struct config *config = flusher_config(flusher);
 
     lane->asked_ns = clock_mono_ns();
-    lane->probing = flusher_post(flusher, lane->stream,
+    lane->probing = flusher_post(flusher, lane,
                                  &(struct flusher_posting){.kind = TRANSFER_TABLE,
                                                            .url = insert_request_table_url(
                                                                &config->streams[lane->stream]),
@@ -436,7 +401,7 @@ static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
     if (lane->sample != NULL)
         lane->columns_due = false;
     lane->probing =
-        flusher_post(flusher, lane->stream,
+        flusher_post(flusher, lane,
                      &(struct flusher_posting){
                          .kind = TRANSFER_COLUMNS,
                          .url = insert_request_columns_url(config, &config->streams[lane->stream]),
@@ -447,16 +412,16 @@ static void flusher_ask_columns(struct flusher *flusher, struct lane *lane)
 static void flusher_start_questions(struct flusher *flusher, uint64_t now)
 {
     struct flusher_posting about;
-    size_t stream;
+    struct lane *of;
 
-    while (flusher_route_next(flusher, now, &stream, &about))
-        if (flusher_post(flusher, stream, &about) == NULL)
-            flusher_route_unasked(flusher, stream, &about);
+    while (flusher_route_next(flusher, now, &of, &about))
+        if (flusher_post(flusher, of, &about) == NULL)
+            flusher_route_unasked(flusher, of, &about);
     for (size_t i = 0; i < flusher->lane_count; i++) {
         struct lane *lane = &flusher->lanes[i];
         struct flusher_posting posting;
         if (flusher_verify_next(flusher, lane, now, &posting) &&
-            flusher_post(flusher, lane->stream, &posting) == NULL)
+            flusher_post(flusher, lane, &posting) == NULL)
             flusher_verify_unasked(flusher, lane, posting.insert);
         flusher_ask_awaited(flusher, lane, now);
         if (lane->probing)
@@ -482,6 +447,14 @@ static void flusher_walk_insert(void *arg, struct insert *insert)
         walk->visit(walk->arg, &insert_records(insert)[i]);
 }
 
+static void flusher_walk_batches(const struct batch *batch, uint32_t from,
+                                 const struct flusher_walk *walk)
+{
+    for (; batch != NULL; batch = batch->next, from = 0)
+        for (uint32_t i = from; i < batch->count; i++)
+            walk->visit(walk->arg, (struct record **)&batch->records[i]);
+}
+
 /* Visits each record here that curl is not reading: the journal may want it moved. */
 static void flusher_walk(void *holder, vacate_visit_fn visit, void *arg)
 {
@@ -490,13 +463,11 @@ static void flusher_walk(void *holder, vacate_visit_fn visit, void *arg)
 
     for (size_t i = 0; i < flusher->lane_count; i++) {
         struct lane *lane = &flusher->lanes[i];
-        uint32_t from = lane->head_taken;
-        for (struct batch *batch = lane->batches; batch != NULL; batch = batch->next, from = 0) {
-            for (uint32_t k = from; k < batch->count; k++)
-                visit(arg, &batch->records[k]);
-        }
+        flusher_walk_batches(lane->batches, lane->head_taken, &walk);
         lane_visit(lane, flusher_walk_insert, &walk);
     }
+    flusher_walk_batches(flusher->undealt, 0, &walk);
+    flusher_walk_batches(flusher->strays, 0, &walk);
 }
 
 /* Milliseconds until something is due without an event. */
@@ -575,10 +546,11 @@ static void flusher_follow(struct flusher *flusher)
     if (!same && (!flusher_make_headers(flusher) || !flusher_route_make(flusher)))
         return; /* again in the next turn */
     flusher->followed = config;
-    flusher_add_lanes(flusher);
+    flusher_inbox_add_lanes(flusher);
     for (size_t i = 0; i < before->stream_count; i++)
         if (!same || !flusher_same_table(&before->streams[i], &config->streams[i]))
-            flusher_ask_renewed(flusher, &flusher->lanes[i]);
+            for (size_t k = 0; k < flusher->shards; k++)
+                flusher_ask_renewed(flusher, flusher_lane(flusher, i, k));
 }
 
 static void *flusher_run(void *arg)
@@ -594,7 +566,7 @@ static void *flusher_run(void *arg)
         flusher_follow(flusher);
         curl_multi_perform(flusher->multi, &running);
         flusher_finish_transfers(flusher);
-        flusher_take_inbox(flusher);
+        flusher_inbox_take(flusher);
         now = clock_mono_ms();
         if (!flusher->discard) {
             flusher_bury_wanted(flusher);
@@ -622,15 +594,17 @@ static void flusher_destroy(struct flusher *flusher)
         insert_destroy(transfer->insert);
         transfer_destroy(transfer);
     }
-    flusher_take_inbox(flusher);
+    flusher_inbox_take(flusher);
     for (size_t i = 0; i < flusher->lane_count; i++)
         lane_clear(&flusher->lanes[i]);
+    flusher_inbox_free(flusher);
     burial_stop(flusher->burial);
     curl_multi_cleanup(flusher->multi);
     curl_slist_free_all(flusher->headers);
     curl_slist_free_all(flusher->form_headers);
     curl_slist_free_all(flusher->retired);
     flusher_route_free(flusher);
+    free(flusher->lanes);
     free(flusher);
 }
 
@@ -691,7 +665,14 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     started->followed = config;
     started->discard = strncmp(config->clickhouse_url, "discard:", 8) == 0;
     started->up = -1;
-    flusher_add_lanes(started);
+    started->undealt_end = &started->undealt;
+    started->shards = clickhouse_url_shards(config->clickhouse_url);
+    started->lanes = calloc(CONFIG_STREAMS_MAX * started->shards, sizeof(*started->lanes));
+    if (started->lanes == NULL) {
+        free(started);
+        return -ENOMEM;
+    }
+    flusher_inbox_add_lanes(started);
     for (size_t i = 0; i < started->lane_count && !started->discard; i++)
         flusher_ask_await(started, &started->lanes[i]);
     vacate_init(&started->vacate, parts->journal, flusher_walk, started);
@@ -729,7 +710,7 @@ void flusher_submit(struct flusher *flusher, struct batch *batch)
     /* The inbox is always taken as a whole, so a node cannot come back while we look (no ABA). */
     do {
         batch->next = newest;
-        /* release: pairs with the acquire in flusher_take_inbox() */
+        /* release: pairs with the acquire in flusher_inbox_take() */
     } while (!atomic_compare_exchange_weak_explicit(&flusher->inbox, &newest, batch,
                                                     memory_order_release, memory_order_relaxed));
     /* The thread that found the inbox empty wakes the flusher, which takes the others' batches

@@ -110,7 +110,10 @@ static void flusher_act_give_up(struct flusher *flusher, struct lane *lane)
 /* When the latest event came that we know an earlier life to have inserted; 0: none. */
 static uint64_t flusher_act_inserted_ms(const struct flusher *flusher, const struct lane *lane)
 {
-    return atomic_load_explicit(&flusher->inserted_ms[lane->stream], memory_order_relaxed);
+    /* Of several tables nobody knows which of them took it. */
+    return flusher->shards > 1
+               ? 0
+               : atomic_load_explicit(&flusher->inserted_ms[lane->stream], memory_order_relaxed);
 }
 
 /* Since when the table, as far as we know it, takes rows, in this life or from an earlier one on;
@@ -213,7 +216,7 @@ static void flusher_act_done(struct flusher *flusher, struct lane *lane, struct 
 
 void flusher_act_found(struct flusher *flusher, struct insert *insert)
 {
-    struct lane *lane = &flusher->lanes[insert->stream];
+    struct lane *lane = flusher_lane(flusher, insert->stream, insert->shard);
 
     METRIC_ADD(flusher->counters, clickhouse_proven_inserts, 1);
     flusher_act_settle_slow(lane, insert);
@@ -227,7 +230,7 @@ void flusher_act_resume(struct flusher *flusher, struct insert *insert)
 {
     insert->asked = true;
     insert->due_ms = 0;
-    flusher_act_queue(&flusher->lanes[insert->stream], insert, true);
+    flusher_act_queue(flusher_lane(flusher, insert->stream, insert->shard), insert, true);
 }
 
 /* An insert ran out of time: gives it more, beside the lane, and makes new inserts smaller. */
@@ -305,7 +308,7 @@ static void flusher_act_again(struct flusher *flusher, struct lane *lane,
 
 void flusher_act_unsent(struct flusher *flusher, struct insert *insert)
 {
-    struct lane *lane = &flusher->lanes[insert->stream];
+    struct lane *lane = flusher_lane(flusher, insert->stream, insert->shard);
     const struct lane_wait wait = flusher_wait(flusher);
 
     if (insert->state == INSERT_FROZEN)
@@ -442,7 +445,7 @@ static struct insert_evidence flusher_act_evidence(const struct flusher *flusher
                                                    const struct insert *insert, bool expected,
                                                    bool no_table)
 {
-    const struct lane *lane = &flusher->lanes[insert->stream];
+    const struct lane *lane = flusher_lane(flusher, insert->stream, insert->shard);
     const bool known = lane->facts_known && lane->facts_read && lane->facts.table_exists;
     const uint64_t since_ns = flusher_act_takes_since(flusher, lane);
 
@@ -493,7 +496,7 @@ static void flusher_act_prove(struct lane *lane, struct insert *insert,
 void flusher_act(struct flusher *flusher, struct transfer *transfer)
 {
     struct insert *insert = transfer->insert;
-    struct lane *lane = &flusher->lanes[insert->stream];
+    struct lane *lane = flusher_lane(flusher, insert->stream, insert->shard);
     /* Some answers to async inserts never say how many rows were written. */
     const bool counted =
         !insert->async || (flusher_config(flusher)->clickhouse_wait_for_async_insert &&

@@ -58,7 +58,8 @@ static void flusher_ask_publish(struct flusher *flusher, struct lane *lane, stru
                                 uint64_t hash)
 {
     lane->schema_hash = hash;
-    if (flusher->parts.schemas != NULL)
+    /* The tables of all shards are the same, or should be: the first one's counts. */
+    if (flusher->parts.schemas != NULL && lane->shard == 0)
         schemas_publish(flusher->parts.schemas, lane->stream, schema);
     else
         schema_put(schema);
@@ -121,7 +122,7 @@ void flusher_ask_await(struct flusher *flusher, struct lane *lane)
 {
     char key[FLUSHER_KEY_MAX];
 
-    if (flusher_stream(flusher, lane)->schema != CONFIG_SCHEMA_REFUSE)
+    if (flusher_stream(flusher, lane)->schema != CONFIG_SCHEMA_REFUSE || lane->shard != 0)
         return;
     lane->awaited_ms = clock_mono_ms() + FRESH_WAIT_MS;
     snprintf(key, sizeof(key), "schema.%s", flusher_stream(flusher, lane)->name);
@@ -138,7 +139,8 @@ void flusher_ask_awaited(struct flusher *flusher, struct lane *lane, uint64_t no
 
 void flusher_ask_doubted(struct flusher *flusher, struct lane *lane, uint64_t now_ms)
 {
-    if (flusher->parts.schemas == NULL || now_ms < lane->doubted_ms + DOUBT_INTERVAL_MS ||
+    if (flusher->parts.schemas == NULL || lane->shard != 0 ||
+        now_ms < lane->doubted_ms + DOUBT_INTERVAL_MS ||
         !schemas_doubted(flusher->parts.schemas, lane->stream))
         return;
     lane->doubted_ms = now_ms;
@@ -173,6 +175,14 @@ static void flusher_ask_tell(struct flusher *flusher, struct lane *lane, const c
     if (news)
         log_info("table looked at stream=%s table=%s %s inserts=%s", of->name, of->table_text, now,
                  lane->async ? "async" : "sync");
+    flusher_tell_finding(
+        flusher, lane, "distributed",
+        facts != NULL && strcmp(facts->engine, "Distributed") == 0
+            ? "it is Distributed, which hides who has an insert and its token, so a "
+              "retried insert can give rows twice: name the servers of its shards "
+              "in clickhouse.url, | between them, and the local table"
+            : NULL,
+        news);
     flusher_tell_finding(flusher, lane, "window", facts != NULL ? facts->doubles : NULL, news);
     snprintf(text, sizeof(text), "inserts are %s: %s",
              lane->async ? "async, and can lose or double rows" : "synchronous",
@@ -208,7 +218,7 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
         lane->version++;
     lane->facts = *facts;
     lane->facts_read = true;
-    if (facts->table_exists && flusher->parts.table_identity != NULL)
+    if (facts->table_exists && flusher->parts.table_identity != NULL && lane->shard == 0)
         flusher->parts.table_identity(flusher->parts.arg, lane->stream, facts->identity);
     lane->schema_due = lane->undecided = facts->table_exists;
     if (!facts->table_exists || lane->columns_asked) {
@@ -371,7 +381,7 @@ static void flusher_ask_columns_answered(struct flusher *flusher, struct lane *l
 
 void flusher_ask_answered(struct flusher *flusher, const struct transfer *transfer)
 {
-    struct lane *lane = &flusher->lanes[transfer->stream];
+    struct lane *lane = flusher_lane_of(flusher, transfer);
     const struct lane_wait wait = flusher_wait(flusher);
     const struct insert_reading reading = insert_answer_read(&transfer->answer, 0);
     struct table_facts facts;
@@ -410,7 +420,7 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED) {
         if (lane->fault != LANE_FAULT_INSERT)
             flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
-    } else if (flusher->parts.table_identity != NULL) {
+    } else if (flusher->parts.table_identity != NULL && lane->shard == 0) {
         /* Nobody will tell, and whoever keeps events until he knows would do so for ever. */
         flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
     }

@@ -82,9 +82,25 @@ struct flusher {
     uint64_t answered_ns; /* when ClickHouse last answered anything */
     uint64_t random;
     struct log_limit stamp_limit;
-    size_t lane_count;
-    struct lane lanes[CONFIG_STREAMS_MAX];
+    struct batch *undealt; /* waits for memory; oldest first */
+    struct batch **undealt_end;
+    struct batch *strays; /* frozen for shards that clickhouse.url does not have */
+    uint64_t stray_count; /* events in them */
+    size_t shards;        /* as long as the process lives */
+    size_t lane_count;    /* shards for each stream */
+    struct lane *lanes;   /* by stream, then by shard */
 };
+
+static inline struct lane *flusher_lane(const struct flusher *flusher, size_t stream, size_t shard)
+{
+    return &flusher->lanes[stream * flusher->shards + shard];
+}
+
+static inline struct lane *flusher_lane_of(const struct flusher *flusher,
+                                           const struct transfer *transfer)
+{
+    return flusher_lane(flusher, transfer->stream, transfer->shard);
+}
 
 static inline const struct config *flusher_config(const struct flusher *flusher)
 {

@@ -2,9 +2,10 @@
 /*
  * flusher_route.c - which endpoint an exchange goes to, and what is asked to know that.
  *
- * Two kinds of questions go to endpoints of shards that have several. One that is away, or has said
- * nothing for a while, is asked whether it is there. And before a stream's first insert goes to an
- * endpoint, and after each of its absences, it is asked about the stream's table (sites.h).
+ * Two kinds of questions go to endpoints of a list that has several. One that is away, or has said
+ * nothing for a while, is asked whether it is there, if its shard has others. And before a stream's
+ * first insert goes to an endpoint, and after each of its absences, it is asked about the stream's
+ * table (sites.h).
  *
  * Runs on: flusher thread.
  * Owns: the endpoints, and the conditions clickhouse@*.
@@ -45,10 +46,13 @@ static bool flusher_route_is_lone(uint64_t set)
 static uint64_t flusher_route_set(const struct flusher *flusher, const struct lane *lane)
 {
     const uint64_t shard = flusher_route_shard(flusher, lane);
+    const struct site *sites = flusher_route_sites(flusher, lane->stream);
 
-    return flusher_route_is_lone(shard) ? shard
-                                        : sites_fit(flusher_route_sites(flusher, lane->stream),
-                                                    flusher->route.endpoints.count, shard);
+    if (flusher->route.endpoints.count == 1)
+        return shard;
+    if (flusher_route_is_lone(shard))
+        return shard != 0 && site_serves_alone(&sites[__builtin_ctzll(shard)]) ? shard : 0;
+    return sites_fit(sites, flusher->route.endpoints.count, shard);
 }
 
 bool flusher_route_make(struct flusher *flusher)
@@ -141,7 +145,7 @@ bool flusher_route_any(const struct flusher *flusher)
 
 bool flusher_route_elsewhere(const struct flusher *flusher, const struct transfer *transfer)
 {
-    const struct lane *lane = &flusher->lanes[transfer->stream];
+    const struct lane *lane = flusher_lane_of(flusher, transfer);
     const uint64_t set = flusher_route_set(flusher, lane);
     const size_t was = transfer->endpoint;
 
@@ -196,7 +200,8 @@ static bool flusher_route_say(const struct flusher *flusher, const struct lane *
     for (size_t i = 0; i < route->endpoints.count; i++) {
         const enum site_state state = sites[i].state;
 
-        if ((shard >> i & 1) == 0 || state == SITE_FIT || state == SITE_UNKNOWN)
+        if ((shard >> i & 1) == 0 || state == SITE_FIT || state == SITE_UNKNOWN ||
+            (flusher_route_is_lone(shard) && site_serves_alone(&sites[i])))
             continue;
         snprintf(text, LANE_MESSAGE_MAX, "table %s at %s%s%s%s %s",
                  flusher_stream(flusher, lane)->table_text, route->servers[i].name,
@@ -245,7 +250,7 @@ void flusher_route_begun(struct flusher *flusher, const struct transfer *transfe
 /* The endpoint is back: what is known of the tables there may no longer be true. */
 static void flusher_route_back(struct flusher *flusher, size_t number)
 {
-    for (size_t i = 0; i < flusher->lane_count; i++)
+    for (size_t i = 0; i < flusher->lane_count / flusher->shards; i++)
         site_forget(&flusher_route_sites(flusher, i)[number], 0);
 }
 
@@ -260,7 +265,7 @@ static void flusher_route_note(struct flusher *flusher, const struct transfer *t
         METRIC_ENDPOINT_ADD(flusher->parts.metrics, number, failures, 1);
     if (!endpoints_note(&route->endpoints, number, news, clock_mono_ms(), flusher_random(flusher)))
         return;
-    if (news == ENDPOINT_ANSWERED)
+    if (news == ENDPOINT_ANSWERED && !endpoints_alone(&route->endpoints, number))
         flusher_route_back(flusher, number);
     /* The words of an answer may quote an event. */
     if (transfer->answer.status != 0 && transfer->kind == TRANSFER_INSERT)
@@ -305,32 +310,34 @@ void flusher_route_ended(struct flusher *flusher, const struct transfer *transfe
 
 /* ---- questions ---- */
 
-/* A site that is to be asked about: of an endpoint that is there, and not alone. */
+/* When a site is to be asked about. One that is away is asked whether it is there first, where it
+ * is not alone. */
 static uint64_t flusher_route_site_due(const struct flusher *flusher, size_t stream, size_t number)
 {
     const struct flusher_route *route = &flusher->route;
     const struct site *site = &flusher_route_sites(flusher, stream)[number];
 
-    if (site->asking || route->endpoints.at[number].state == ENDPOINT_AWAY ||
-        endpoints_alone(&route->endpoints, number))
+    if (site->asking || route->endpoints.count == 1 ||
+        (route->endpoints.at[number].state == ENDPOINT_AWAY &&
+         !endpoints_alone(&route->endpoints, number)))
         return UINT64_MAX;
     return site->due_ms;
 }
 
-static bool flusher_route_next_site(struct flusher *flusher, uint64_t now, size_t *stream,
+static bool flusher_route_next_site(struct flusher *flusher, uint64_t now, struct lane **lane,
                                     struct flusher_posting *posting)
 {
     struct flusher_route *route = &flusher->route;
 
     if (route->sites_asked >= SITES_ASKED_MAX)
         return false;
-    for (size_t i = 0; i < flusher->lane_count; i++)
+    for (size_t i = 0; i < flusher->lane_count / flusher->shards; i++)
         for (size_t k = 0; k < route->endpoints.count; k++) {
             if (now < flusher_route_site_due(flusher, i, k))
                 continue;
             flusher_route_sites(flusher, i)[k].asking = true;
             route->sites_asked++;
-            *stream = i;
+            *lane = flusher_lane(flusher, i, route->endpoints.at[k].shard);
             *posting = (struct flusher_posting){
                 .kind = TRANSFER_SITE,
                 .url = insert_request_site_url(&flusher_config(flusher)->streams[i]),
@@ -341,7 +348,7 @@ static bool flusher_route_next_site(struct flusher *flusher, uint64_t now, size_
     return false;
 }
 
-bool flusher_route_next(struct flusher *flusher, uint64_t now, size_t *stream,
+bool flusher_route_next(struct flusher *flusher, uint64_t now, struct lane **lane,
                         struct flusher_posting *posting)
 {
     struct endpoints *endpoints = &flusher->route.endpoints;
@@ -350,7 +357,7 @@ bool flusher_route_next(struct flusher *flusher, uint64_t now, size_t *stream,
         if (now < endpoints_ask_due_ms(endpoints, i))
             continue;
         endpoints->at[i].asking = true;
-        *stream = 0;
+        *lane = flusher_lane(flusher, 0, endpoints->at[i].shard);
         *posting = (struct flusher_posting){.kind = TRANSFER_PING,
                                             .url = insert_request_query_url(PING, NULL, 0),
                                             .endpoint = i,
@@ -358,14 +365,14 @@ bool flusher_route_next(struct flusher *flusher, uint64_t now, size_t *stream,
                                             .body_max = TRANSFER_BODY_MAX};
         return true;
     }
-    return flusher_route_next_site(flusher, now, stream, posting);
+    return flusher_route_next_site(flusher, now, lane, posting);
 }
 
-void flusher_route_unasked(struct flusher *flusher, size_t stream,
+void flusher_route_unasked(struct flusher *flusher, const struct lane *lane,
                            const struct flusher_posting *posting)
 {
     const uint64_t later_ms = clock_mono_ms() + flusher_config(flusher)->clickhouse_retry_max_ms;
-    struct site *site = &flusher_route_sites(flusher, stream)[posting->endpoint];
+    struct site *site = &flusher_route_sites(flusher, lane->stream)[posting->endpoint];
     struct endpoint *endpoint = &flusher->route.endpoints.at[posting->endpoint];
 
     if (posting->kind == TRANSFER_PING) {
@@ -392,7 +399,7 @@ static void flusher_route_pinged(struct flusher *flusher, const struct transfer 
 
 void flusher_route_answered(struct flusher *flusher, const struct transfer *transfer)
 {
-    struct lane *lane = &flusher->lanes[transfer->stream];
+    struct lane *lane = flusher_lane_of(flusher, transfer);
     const uint64_t now_ms = clock_mono_ms();
     struct site *sites = flusher_route_sites(flusher, transfer->stream);
     struct site *site;
@@ -410,6 +417,8 @@ void flusher_route_answered(struct flusher *flusher, const struct transfer *tran
         site_take(site, transfer->answer.body, now_ms);
     else if (endpoints_judge(&transfer->answer) == ENDPOINT_ANSWERED)
         site_take(site, (struct slice){"\n", 1}, now_ms);
+    else if (endpoints_alone(&flusher->route.endpoints, transfer->endpoint))
+        site->due_ms = now_ms + flusher_config(flusher)->clickhouse_retry_min_ms;
     else
         site_forget(site, now_ms + flusher_config(flusher)->clickhouse_retry_min_ms);
     /* One of them may have been created anew: look at the others before this is believed. */
@@ -429,7 +438,8 @@ uint64_t flusher_route_due_ms(const struct flusher *flusher)
     for (size_t i = 0; i < route->endpoints.count; i++) {
         if (endpoints_ask_due_ms(&route->endpoints, i) < due)
             due = endpoints_ask_due_ms(&route->endpoints, i);
-        for (size_t k = 0; k < flusher->lane_count && route->sites_asked < SITES_ASKED_MAX; k++)
+        for (size_t k = 0;
+             k < flusher->lane_count / flusher->shards && route->sites_asked < SITES_ASKED_MAX; k++)
             if (flusher_route_site_due(flusher, k, i) < due)
                 due = flusher_route_site_due(flusher, k, i);
     }

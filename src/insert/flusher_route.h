@@ -29,9 +29,9 @@ bool flusher_route_any(const struct flusher *flusher);
 
 /* The next question that is due, about endpoints themselves. False: none is. The caller posts it,
  * or calls flusher_route_unasked(). */
-bool flusher_route_next(struct flusher *flusher, uint64_t now, size_t *stream,
+bool flusher_route_next(struct flusher *flusher, uint64_t now, struct lane **lane,
                         struct flusher_posting *posting);
-void flusher_route_unasked(struct flusher *flusher, size_t stream,
+void flusher_route_unasked(struct flusher *flusher, const struct lane *lane,
                            const struct flusher_posting *posting);
 /* Deals with such a question's transfer that has ended. */
 void flusher_route_answered(struct flusher *flusher, const struct transfer *transfer);

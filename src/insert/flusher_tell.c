@@ -25,7 +25,11 @@
 static void flusher_tell_key(char key[HEALTH_KEY_MAX], const struct flusher *flusher,
                              const struct lane *lane, const char *what)
 {
-    snprintf(key, HEALTH_KEY_MAX, "clickhouse.%s%s%s", flusher_stream(flusher, lane)->name,
+    char shard[16] = "";
+
+    if (flusher->shards > 1)
+        snprintf(shard, sizeof(shard), "@%u", lane->shard + 1u);
+    snprintf(key, HEALTH_KEY_MAX, "clickhouse.%s%s%s%s", flusher_stream(flusher, lane)->name, shard,
              *what == '\0' ? "" : ".", what);
 }
 
@@ -103,6 +107,18 @@ static bool flusher_tell_is_stuck(const struct lane *lane)
            (lane->state == LANE_REFUSES && !lane_takes_rows(lane) && apart_rows(&lane->apart) > 0);
 }
 
+/* How much is kept of a stream, over all its shards. */
+static void flusher_tell_rows(struct flusher *flusher, struct lane *lane, uint64_t rows)
+{
+    uint64_t all = 0;
+
+    lane->rows_told = rows;
+    for (size_t i = 0; i < flusher->shards; i++)
+        all += flusher_lane(flusher, lane->stream, i)->rows_told;
+    /* relaxed: a number that stands for itself */
+    atomic_store_explicit(&flusher->kept[lane->stream], all, memory_order_relaxed);
+}
+
 /* Raises one lane's reasons anew. */
 static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool all)
 {
@@ -113,8 +129,7 @@ static void flusher_tell_lane(struct flusher *flusher, struct lane *lane, bool a
     const struct flusher_cause cause = flusher_tell_cause(lane->refusal_code, lane->refusal_status);
     char key[HEALTH_KEY_MAX];
 
-    /* relaxed: a number that stands for itself */
-    atomic_store_explicit(&flusher->kept[lane->stream], rows, memory_order_relaxed);
+    flusher_tell_rows(flusher, lane, rows);
     flusher_tell_key(key, flusher, lane, "");
     if (lane->fault == LANE_FAULT_NONE)
         health_clear(flusher->parts.health, key);
@@ -172,14 +187,16 @@ static void flusher_tell_lanes(struct flusher *flusher)
         flusher_tell_lane(flusher, &flusher->lanes[i], all);
 }
 
-/* When the oldest insert of a stream that is out was sent; 0: none is out. */
-static uint64_t flusher_tell_out_since(const struct flusher *flusher, uint16_t stream)
+#define ANY_SHARD SIZE_MAX
+/* When the oldest insert of a stream that is out to a shard was sent; 0: none is out. */
+static uint64_t flusher_tell_out_since(const struct flusher *flusher, size_t stream, size_t shard)
 {
     uint64_t since_ns = 0;
 
     for (const struct transfer *transfer = flusher->active; transfer != NULL;
          transfer = transfer->next)
         if (transfer->kind == TRANSFER_INSERT && transfer->stream == stream &&
+            (shard == ANY_SHARD || transfer->shard == shard) &&
             (since_ns == 0 || transfer->started_ns < since_ns))
             since_ns = transfer->started_ns;
     return since_ns;
@@ -190,7 +207,7 @@ static uint64_t flusher_tell_out_since(const struct flusher *flusher, uint16_t s
  * goes again is no end of it; an answer is. */
 static void flusher_tell_hang(struct flusher *flusher, struct lane *lane, uint64_t now_ns)
 {
-    const uint64_t since_ns = flusher_tell_out_since(flusher, lane->stream);
+    const uint64_t since_ns = flusher_tell_out_since(flusher, lane->stream, lane->shard);
     const bool waits = since_ns != 0 && now_ns - since_ns > HANG_MS * CLOCK_NS_PER_MS;
     const bool quiet = lane->hangs_since_ns != 0 && flusher->answered_ns < lane->hangs_since_ns;
     const char *name = flusher_stream(flusher, lane)->name;
@@ -240,6 +257,14 @@ void flusher_tell_counts(struct flusher *flusher, uint64_t now)
     }
     if (told)
         flusher_tell_lanes(flusher);
+}
+
+void flusher_tell_strays(struct flusher *flusher, uint64_t events)
+{
+    health_raise(flusher->parts.health, "clickhouse.shards", false,
+                 "%" PRIu64 " events of an earlier life are in inserts that were begun for shards "
+                 "which clickhouse.url no longer has, and wait: give it those shards again",
+                 events);
 }
 
 void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fault fault,
@@ -513,18 +538,23 @@ void flusher_tell_gauges(struct flusher *flusher)
     struct metrics *metrics = flusher->parts.metrics;
     int64_t all = 0;
 
-    for (size_t i = 0; i < flusher->lane_count; i++) {
-        const struct lane *lane = &flusher->lanes[i];
-        const size_t out = lane->out + lane->apart.out;
-        const bool well = flusher->discard || (flusher->up == 1 && lane->fault == LANE_FAULT_NONE &&
-                                               lane->state != LANE_REFUSES);
+    for (size_t i = 0; i < flusher->lane_count / flusher->shards; i++) {
+        bool well = flusher->discard || flusher->up == 1;
+        size_t out = 0;
 
+        for (size_t k = 0; k < flusher->shards; k++) {
+            const struct lane *lane = flusher_lane(flusher, i, k);
+
+            out += lane->out + lane->apart.out;
+            well = well && (flusher->discard || (lane->fault == LANE_FAULT_NONE && !lane->held &&
+                                                 lane->state != LANE_REFUSES));
+        }
         METRIC_LANE_SET(metrics, i, up, well);
         METRIC_LANE_SET(metrics, i, inflight, (int64_t)out);
         METRIC_LANE_SET(
             metrics, i, inflight_since_ms,
             (int64_t)(out == 0 ? 0
-                               : flusher_tell_out_since(flusher, lane->stream) / CLOCK_NS_PER_MS));
+                               : flusher_tell_out_since(flusher, i, ANY_SHARD) / CLOCK_NS_PER_MS));
         all += (int64_t)out;
     }
     METRIC_GAUGE_SET(metrics, clickhouse_inflight, all);

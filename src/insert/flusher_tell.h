@@ -18,6 +18,8 @@ void flusher_tell_up(struct flusher *flusher, bool up, const char *error);
 /* Reports what keeps inserts of a lane from endpoints of its shard; NULL: nothing. held: from all
  * of them. */
 void flusher_tell_replicas(struct flusher *flusher, struct lane *lane, bool held, const char *text);
+/* Reports events that are frozen for shards which the list of endpoints does not have. */
+void flusher_tell_strays(struct flusher *flusher, uint64_t events);
 /* Reports what keeps a lane from inserting. */
 void flusher_tell_fault(struct flusher *flusher, struct lane *lane, enum lane_fault fault,
                         const char *text);

@@ -409,7 +409,7 @@ static void flusher_verify_rows(struct flusher *flusher, struct lane *lane,
 
 void flusher_verify_answered(struct flusher *flusher, struct transfer *transfer)
 {
-    struct lane *lane = &flusher->lanes[transfer->stream];
+    struct lane *lane = flusher_lane_of(flusher, transfer);
 
     lane->verify.asking = false;
     if (transfer->kind == TRANSFER_TRACE)

@@ -254,6 +254,7 @@ static struct insert *insert_part_create(const struct insert *whole, size_t begi
         .begin = whole->begin + begin,
         .count = count,
         .stream = whole->stream,
+        .shard = whole->shard,
         .aside = whole->aside,
         .part = true,
         .distrust = whole->distrust,

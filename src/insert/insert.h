@@ -66,6 +66,7 @@ struct insert {
     size_t read_offset;
     enum insert_state state;
     uint16_t stream;
+    uint16_t shard;
     /* Where it was sent last: in doubt, it goes there again though the stream has moved. NULL: not
      * sent in this life */
     const struct config_stream *to;

@@ -180,6 +180,7 @@ static struct insert *lane_build(struct lane *lane, size_t rows_max)
 
     if (insert == NULL)
         return NULL;
+    insert->shard = lane->shard;
     insert->async = lane->async;
     lane_take_sample(lane, lane->batches->records[lane->head_taken]);
     if (lane->batches->insert_id != 0) {

@@ -125,6 +125,7 @@ struct lane {
     char *sample;             /* an event's bytes; NULL: none is needed, or none has come */
     size_t sample_len;
     /* what we have reported */
+    uint64_t rows_told;              /* kept, as told */
     bool held;                       /* no endpoint is one to which its inserts may go */
     char replicas[LANE_MESSAGE_MAX]; /* what keeps inserts from endpoints; "": nothing */
     enum lane_fault fault;

@@ -87,6 +87,11 @@ void site_forget(struct site *site, uint64_t due_ms)
     site->due_ms = due_ms;
 }
 
+bool site_serves_alone(const struct site *site)
+{
+    return site->state != SITE_UNKNOWN && site->state != SITE_DISTRIBUTED;
+}
+
 bool sites_differ(const struct site *sites, size_t count, uint64_t set)
 {
     uint64_t path = 0;

@@ -41,6 +41,8 @@ void site_forget(struct site *site, uint64_t due_ms);
 
 /* Whether two of the sites in set are tables of different paths, and so of different shards. */
 bool sites_differ(const struct site *sites, size_t count, uint64_t set);
+/* Whether inserts may go to an endpoint that is alone in its shard, in a list of several. */
+bool site_serves_alone(const struct site *site);
 /* Those of set to which inserts may go: none, where they differ. */
 uint64_t sites_fit(const struct site *sites, size_t count, uint64_t set);
 /* Whether all in set have been asked, and have answered something. */

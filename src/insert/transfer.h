@@ -46,6 +46,7 @@ struct transfer {
     struct insert *insert;           /* whose rows are posted; NULL: none */
     struct transfer_text head, tail; /* around them */
     uint16_t stream;
+    uint16_t shard;
     size_t endpoint; /* its number; ENDPOINTS_NONE: it is no longer one of those in use */
     enum transfer_kind kind;
     bool resent; /* curl has begun it twice */

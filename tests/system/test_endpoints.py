@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several endpoints in clickhouse.url: replicas that die, hang and come back; and tables that are none.
+"""Several endpoints in clickhouse.url: replicas that die, hang and come back; tables that are none; and shards.
 
-Replicas are fakes (fake_replica.py says what they do and why); plain tables are the real engine's.
+Replicas are fakes (fake_replica.py says what they do and why); plain tables, and so shards, are the real engine's.
 """
 
 import collections
@@ -10,6 +10,8 @@ import pathlib
 import signal
 import sys
 import threading
+
+import pytest
 
 import harness
 from harness import event, wait_until
@@ -49,7 +51,7 @@ class Load:
 
     def __init__(self, alloyd, prefix):
         self.alloyd, self.prefix, self.sent, self.stopped = alloyd, prefix, set(), threading.Event()
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
@@ -73,8 +75,8 @@ def endpoints(alloyd):
     return {e["endpoint"]: e for e in alloyd.admin("/stats").json["clickhouse"]["endpoints"]}
 
 
-def inserts_at(alloyd, replica):
-    return endpoints(alloyd)[replica.name_in_alloyd]["inserts"]
+def inserts_at(alloyd, server):
+    return endpoints(alloyd)[f"127.0.0.1:{server.port}"]["inserts"]
 
 
 def reasons(alloyd):
@@ -192,3 +194,122 @@ def test_replicas_of_different_shards_get_nothing(tmp_path, make_alloyd):
         alloyd.kill()
         for replica in replicas:
             replica.kill()
+
+
+# -- shards
+
+MASK = (1 << 64) - 1
+
+
+def shard_of(event_id, shards):
+    """As decision 026 has it, written again: FNV-1a, the end of MurmurHash3, the jump hash."""
+    key = 0xcbf29ce484222325
+    for byte in event_id.encode():
+        key = (key ^ byte) * 0x100000001b3 & MASK
+    key = (key ^ key >> 33) * 0xff51afd7ed558ccd & MASK
+    key = (key ^ key >> 33) * 0xc4ceb9fe1a85ec53 & MASK
+    key ^= key >> 33
+    shard, following = -1, 0
+    while following < shards:
+        shard = following
+        key = (key * 2862933555777941757 + 1) & MASK
+        following = int((shard + 1) * ((1 << 31) / ((key >> 33) + 1)))
+    return shard
+
+
+@pytest.fixture
+def servers(tmp_path):
+    made = []
+
+    def make_server():
+        folder = tmp_path / f"server-{len(made)}"
+        folder.mkdir()
+        server = harness.ClickHouse(folder).start()
+        made.append(server)
+        server.create_events("default.events")
+        return server
+
+    yield make_server
+    for server in made:
+        server.kill()
+
+
+def rows(server):
+    return collections.Counter(row[0] for row in server.rows("SELECT event_id FROM default.events"))
+
+
+def make_sharded(make_alloyd, servers, **more):
+    alloyd = make(make_alloyd, **more)
+    alloyd.sections["clickhouse"]["url"] = " | ".join(server.url for server in servers)
+    return alloyd
+
+
+def test_each_id_is_on_its_shard_once(make_alloyd, servers):
+    shards = [servers(), servers()]
+    alloyd = make_sharded(make_alloyd, shards).start()
+    ids = [f"id-{n}" for n in range(2000)]
+    for at in range(0, len(ids), 100):
+        assert alloyd.post("\n".join(event(i) for i in ids[at:at + 100])).status == 202
+    assert alloyd.post("\n".join(event(i) for i in ids[:100])).json == {"accepted": 0, "duplicates": 100}
+    alloyd.settled()
+    for number, server in enumerate(shards):
+        assert rows(server) == {i: 1 for i in ids if shard_of(i, 2) == number}
+    assert [(e["shard"], e["up"]) for e in endpoints(alloyd).values()] == [(1, True), (2, True)]
+    assert alloyd.readyz()
+
+
+def test_a_shard_that_dies_under_load_and_alloyd_killed(make_alloyd, servers):
+    shards = [servers(), servers()]
+    alloyd = make_sharded(make_alloyd, shards).start()
+    load = Load(alloyd, "x")
+    wait_until(lambda: all(e["inserts"] > 2 for e in endpoints(alloyd).values()), "inserts at both")
+    shards[1].kill()
+    wait_until(lambda: f"clickhouse@127.0.0.1:{shards[1].port}" in reasons(alloyd), "the dead shard is told")
+    before = inserts_at(alloyd, shards[0])
+    wait_until(lambda: inserts_at(alloyd, shards[0]) > before + 2, "the other shard goes on")
+    assert alloyd.readyz()
+    alloyd.kill()
+    sent = load.stop()
+    alloyd.start()
+    load = Load(alloyd, "y")
+    wait_until(lambda: len(load.sent) > 20, "events in the second life")
+    shards[1].start()
+    sent |= load.stop()
+    alloyd.settled()
+    there = [rows(server) for server in shards]
+    for event_id in sent:
+        number = shard_of(event_id, 2)
+        assert there[number][event_id] == 1 and there[1 - number][event_id] == 0, event_id
+    assert all(set(ids.values()) == {1} for ids in there)
+
+
+def test_the_list_grows_between_two_lives(make_alloyd, servers):
+    shards = [servers(), servers(), servers()]
+    alloyd = make_sharded(make_alloyd, shards[:2], timeout="60s").start()
+    first = [f"first-{n}" for n in range(200)]
+    frozen = [f"frozen-{n}" for n in range(200)]
+    later = [f"later-{n}" for n in range(200)]
+    assert alloyd.post("\n".join(map(event, first))).status == 202
+    alloyd.settled()
+    shards[1].signal(signal.SIGSTOP)
+    assert alloyd.post("\n".join(map(event, frozen))).status == 202
+    mine = [i for i in frozen if shard_of(i, 2) == 1]
+    wait_until(lambda: alloyd.books()["pending"] == len(mine)
+               and endpoints(alloyd)[f"127.0.0.1:{shards[1].port}"]["inflight"] > 0, "only the second shard's wait, frozen")
+    alloyd.kill()
+    alloyd.sections["clickhouse"]["url"] = " | ".join(server.url for server in shards)
+    alloyd.start(ready=False)
+    shards[1].signal(signal.SIGCONT)
+    assert alloyd.post("\n".join(map(event, later))).status == 202
+    alloyd.settled()
+    expected = [{i: 1 for i in first + frozen if shard_of(i, 2) == n} | {i: 1 for i in later if shard_of(i, 3) == n}
+                for n in range(3)]
+    assert [dict(rows(server)) for server in shards] == expected
+    assert any(shard_of(i, 3) == 2 for i in frozen), "some of the frozen ones would go elsewhere now"
+
+    # A reload does not change how many there are.
+    alloyd.sections["clickhouse"]["url"] = shards[0].url
+    alloyd.write_ini()
+    alloyd.signal(signal.SIGHUP)
+    wait_until(lambda: "takes_effect=after_restart" in alloyd.log(), "it is told")
+    assert len(endpoints(alloyd)) == 3

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_flusher_route.c - inserts over two endpoints of one shard: turns, failures, hangs, and
- * tables that are no replicas.
+ * test_flusher_route.c - inserts over two endpoints. Of one shard: turns, failures, hangs, and
+ * tables that are no replicas. Of two: each event goes to its own, whatever happens to the other.
  *
  * The fakes do not share their tokens. What replicas do is looked up afterwards: a token counts
  * once over both, as it does in Keeper.
  */
 #include "flusher_world.h"
+
+#include "shard.h"
 
 struct two {
     struct world *world;
@@ -235,8 +237,175 @@ static void a_dead_endpoint_at_the_start_stops_nothing(void **state)
     assert_false(is_up(two->world, "clickhouse"));
 }
 
+/* ---- two shards ---- */
+
+static int shards_setup(void **state)
+{
+    struct two *two;
+
+    if (two_setup(state) != 0)
+        return -1;
+    two = *state;
+    *strchr(two->list, ',') = '|';
+    two->world->fake.probe = two->other.probe = PROBE_PLAIN;
+    two->world->fake.site = two->other.site = "MergeTree\t\t0\n";
+    return 0;
+}
+
+/* Each row that a fake has is of the shard; returns how many rows. */
+static size_t rows_of(const struct fake *fake, size_t shard)
+{
+    size_t rows = 0;
+
+    for (size_t i = 0; i < fake->count; i++) {
+        const struct fake_request *request = &fake->requests[i];
+
+        if (request->stored != FAKE_STORED_ALL)
+            continue;
+        for (const char *at = request->body; at < request->body + request->len; rows++) {
+            const char *id = at + strlen("{\"event_id\":\"");
+
+            assert_int_equal(shard_of(shard_hash((struct slice){id, strcspn(id, "\"")}), 2), shard);
+            at = strchr(at, '\n') + 1;
+        }
+    }
+    return rows;
+}
+
+static void each_event_goes_to_its_shard_once(void **state)
+{
+    struct two *two = *state;
+
+    two_start(two);
+    for (size_t i = 0; i < 10; i++) {
+        submit(two->world, 0, 30, -1);
+        submit(two->world, 1, 30, -1);
+    }
+    wait_empty(two->world);
+    assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 600);
+    assert_true(rows_of(&two->other, 1) > 200 && rows_of(&two->world->fake, 0) > 200);
+    assert_int_equal(snapshot(two->world)->streams[0][METRIC_STREAM_inserted], 300);
+}
+
+static void one_shard_that_is_away_does_not_hold_up_the_other(void **state)
+{
+    struct two *two = *state;
+
+    fake_set(&two->other, FAKE_HANG, -1);
+    two_start(two);
+    for (size_t i = 0; i < 40; i++) {
+        submit(two->world, 0, 10, -1);
+        pause_ms(2);
+    }
+    WAIT_FOR(rows_of(&two->world->fake, 0) > 150 &&
+             flusher_pending(two->world->flusher) == 400 - rows_of(&two->world->fake, 0));
+    fake_set(&two->other, FAKE_OK, 0);
+    wait_empty(two->world);
+    assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 400);
+}
+
+static void a_lost_answer_comes_again_at_the_same_shard(void **state)
+{
+    struct two *two = *state;
+
+    fake_set(&two->world->fake, FAKE_LOST, 3);
+    fake_set(&two->other, FAKE_RESET, 3);
+    two_start(two);
+    submit(two->world, 0, 50, -1);
+    wait_empty(two->world);
+    assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 50);
+}
+
+static struct batch *frozen_batch(struct two *two, uint64_t id)
+{
+    struct batch *batch = make_batch(two->world, 0, 5, -1);
+
+    batch->insert_id = id;
+    return batch;
+}
+
+static void a_frozen_insert_goes_to_the_shard_of_its_id(void **state)
+{
+    struct two *two = *state;
+    struct batch *frozen = frozen_batch(two, 9 | UINT64_C(1) << INSERT_ID_SHARD_SHIFT);
+
+    two_start(two);
+    flusher_submit(two->world->flusher, frozen);
+    flusher_submit(two->world->flusher, frozen_batch(two, 10));
+    wait_empty(two->world);
+    /* Whatever ids its events have: it was begun with another list. */
+    assert_int_equal(two->world->fake.count, 1);
+    assert_int_equal(two->other.count, 1);
+    assert_string_equal(two->other.requests[0].token + 16, "0000010000000009");
+    assert_string_equal(two->world->fake.requests[0].token + 16, "000000000000000a");
+}
+
+static void a_frozen_insert_whose_shard_is_gone_waits_and_is_told(void **state)
+{
+    struct two *two = *state;
+
+    two_start(two);
+    flusher_submit(two->world->flusher,
+                   frozen_batch(two, 9 | UINT64_C(2) << INSERT_ID_SHARD_SHIFT));
+    submit(two->world, 0, 20, -1);
+    WAIT_FOR(is_up(two->world, "clickhouse.shards"));
+    WAIT_FOR(flusher_pending(two->world->flusher) == 5);
+    assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 20);
+}
+
+static void a_distributed_table_of_several_shards_gets_nothing(void **state)
+{
+    struct two *two = *state;
+
+    two->other.site = "Distributed\t\t0\n";
+    two_start(two);
+    submit(two->world, 0, 40, -1);
+    WAIT_FOR(is_up(two->world, "clickhouse.a@2.replicas"));
+    WAIT_FOR(rows_of(&two->world->fake, 0) > 0);
+    pause_ms(50);
+    assert_int_equal(two->other.count, 0);
+    assert_false(is_up(two->world, "clickhouse.a@1.replicas"));
+    assert_true(health_ready(two->world->health));
+    pthread_mutex_lock(&two->other.lock);
+    two->other.site = "MergeTree\t\t0\n";
+    pthread_mutex_unlock(&two->other.lock);
+    wait_empty(two->world);
+    assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 40);
+}
+
+static void behind_one_endpoint_a_distributed_table_is_told(void **state)
+{
+    struct two *two = *state;
+
+    two->world->config.clickhouse_url = two->world->url;
+    two->world->fake.probe = "26.7.2.1\t1\tDistributed\t0\t\t0\tu\t1\te\n";
+    two_start(two);
+    WAIT_FOR(is_up(two->world, "clickhouse.a.distributed"));
+    assert_true(health_ready(two->world->health));
+    feed(two, 2);
+    fake_set_probe(&two->world->fake, PROBE_PLAIN);
+    assert_int_equal(two->world->fake.sites_asked, 0);
+}
+
+static void refused_rows_of_a_shard_are_buried_there(void **state)
+{
+    struct two *two = *state;
+    size_t lines;
+
+    two_start(two);
+    submit(two->world, 0, 20, -1);
+    wait_empty(two->world);
+    submit(two->world, 0, 20, 3);
+    submit(two->world, 0, 20, 8);
+    wait_empty(two->world);
+    free(dead_letters(two->world, &lines));
+    assert_int_equal(lines, 2);
+    assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 58);
+}
+
 int main(void)
 {
+#define SHARDS(name) cmocka_unit_test_setup_teardown(name, shards_setup, two_teardown)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, two_setup, two_teardown)
     const struct CMUnitTest tests[] = {
         TEST(both_get_inserts_and_each_row_is_there_once),
@@ -248,6 +417,14 @@ int main(void)
         TEST(different_shards_get_nothing),
         TEST(a_table_that_one_lacks_goes_to_the_other),
         TEST(a_dead_endpoint_at_the_start_stops_nothing),
+        SHARDS(each_event_goes_to_its_shard_once),
+        SHARDS(one_shard_that_is_away_does_not_hold_up_the_other),
+        SHARDS(a_lost_answer_comes_again_at_the_same_shard),
+        SHARDS(a_frozen_insert_goes_to_the_shard_of_its_id),
+        SHARDS(a_frozen_insert_whose_shard_is_gone_waits_and_is_told),
+        SHARDS(a_distributed_table_of_several_shards_gets_nothing),
+        SHARDS(refused_rows_of_a_shard_are_buried_there),
+        TEST(behind_one_endpoint_a_distributed_table_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
