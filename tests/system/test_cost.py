@@ -21,11 +21,10 @@ def cost(*arguments, figures=None):
 
 
 def test_no_path_costs_more_or_less_than_is_written_down():
-    if "avx2" not in open("/proc/cpuinfo").read():
-        pytest.skip("the figures are of a machine with AVX2")
     done = cost("--check")
-    if done.returncode == NOT_COMPARABLE:
-        pytest.skip(done.stdout)
+    if done.returncode == NOT_COMPARABLE:  # another compiler, libc or processor: it says so, and has counted all the same
+        assert "Not comparable" in done.stdout and "ndjson" in done.stdout, done.stdout + done.stderr
+        return
     assert done.returncode == 0, done.stdout + done.stderr
 
 
