@@ -237,12 +237,24 @@ def missing(given, kept, path=""):
             yield from missing(value, other, f"{path}[{i}]")
 
 
-def test_kubernetes_own_types_know_every_field_of_what_makes_pods():
-    for variant in ("base", "adopt", "chart with all"):
-        for thing in [thing for thing in VARIANTS[variant]() if pod_of(thing)]:
-            # It reads the object into its types, which drops what these do not know.
-            (kept,) = kubectl("set", "image", "--local", "-f", "-", "*=other", "-o", "yaml", text=json.dumps(thing))
-            assert list(missing(thing, kept)) == []
+@pytest.mark.parametrize("variant", ["base", "public", "adopt", "chart with all"])
+def test_kubernetes_own_types_know_every_field_of_what_makes_pods_and_of_services(variant):
+    seen = set()
+    for thing in VARIANTS[variant]():
+        if pod_of(thing):
+            words = ["image", "*=other"]
+        elif thing["kind"] == "Service":
+            words = ["selector", ",".join(f"{key}={value}" for key, value in selector_of(thing).items())]
+        else:
+            continue
+        # Either reads the object into its types, which drops what these do not know.
+        (kept,) = kubectl("set", words[0], "--local", "-f", "-", words[1], "-o", "yaml", text=json.dumps(thing))
+        assert list(missing(thing, kept)) == []
+        (kept,) = kubectl("set", words[0], "--local", "-f", "-", words[1], "-o", "yaml",
+                          text=json.dumps({**thing, "spec": {**thing["spec"], "unknown": 1}}))
+        assert "unknown" not in kept["spec"]
+        seen.add(thing["kind"])
+    assert {"StatefulSet", "Service"} <= seen
 
 
 # ---- the autoscaler's question
