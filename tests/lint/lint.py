@@ -499,9 +499,9 @@ def anchors(tree, path):
 
 
 def check_links(tree):
-    """Links between documents lead somewhere, also from those that are installed: README.md, SECURITY.md, LICENSE and docs/."""
+    """Links between documents lead somewhere, also from those that are installed: README.md, SECURITY.md, LICENSE, docs/ and deploy/."""
     def installed(name):
-        return name in ("README.md", "SECURITY.md", "LICENSE", "docs") or name.startswith("docs/")
+        return name in ("README.md", "SECURITY.md", "LICENSE", "docs", "deploy") or name.startswith(("docs/", "deploy/"))
 
     for path in tree.having(".md"):
         for number, line in prose(tree.lines(path)):
