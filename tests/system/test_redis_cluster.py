@@ -74,6 +74,10 @@ class Cluster:
                 return False
         return all(b"state=online" in m.command("INFO", "replication") for m in self.masters())
 
+    def agrees(self):
+        """All nodes tell the same of all slots, which redis-cli asks for before it moves some."""
+        return len({tuple(sorted((r[0], r[1], r[2][1]) for r in node.command("CLUSTER", "SLOTS"))) for node in self.nodes}) == 1
+
     def masters(self):
         return [n for n in self.nodes if n.alive() and b"role:master" in n.command("INFO", "replication")]
 
@@ -243,6 +247,7 @@ def test_slots_move_while_ids_are_claimed(make_alloyd, cluster, clickhouse, tabl
     with Sender(one, other) as sender:
         harness.wait_until(lambda: one.books()["inserted"] > 500, "claims")
         for source, target in ((masters[0], masters[1]), (masters[1], masters[2])):
+            harness.wait_until(servers.agrees, "nodes that agree", 60)
             servers.cli("--cluster", "reshard", f"127.0.0.1:{masters[0].port}", "--cluster-from", ids[source.port],
                         "--cluster-to", ids[target.port], "--cluster-slots", 700, "--cluster-yes")
     settled(one, other)
