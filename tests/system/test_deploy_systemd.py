@@ -82,23 +82,38 @@ class Load:
 
 
 @pytest.fixture
-def redis_url(request, tmp_path, redis):
-    """One Redis, or with the parameter "cluster" three masters with a replica each."""
-    if getattr(request, "param", "one") == "one":
-        yield redis.url
-        return
-    cluster = Cluster(tmp_path)
-    yield cluster.url()
-    cluster.end()
+def behind(request, tmp_path):
+    """What stands behind the machines: the URL of Redis, and one ClickHouse for each shard, all of which have the table.
+
+    One of each; or with the parameter "clusters" three masters with a replica each, and two shards."""
+    many = getattr(request, "param", "one") == "clusters"
+    shards = []
+    for number in range(2 if many else 1):
+        folder = tmp_path / f"shard-{number}"
+        folder.mkdir()
+        shards.append(harness.ClickHouse(folder))
+    redis = None
+    try:
+        for shard in shards:
+            shard.start()
+            shard.create_events("default.events")
+        redis = Cluster(tmp_path) if many else harness.Redis(tmp_path).start()
+        yield (redis.url() if many else redis.url), shards
+    finally:
+        for shard in shards:
+            shard.kill()
+        if redis:
+            (redis.end if many else redis.kill)()
 
 
 @pytest.fixture
-def machines(request, tmp_path, redis_url, clickhouse, table):
+def machines(request, tmp_path, behind):
+    redis_url, shards = behind
     made = {}
     for name in NAMES:
         machine = made[name] = Machine(tmp_path, {
-            "stream.events": {"table": table}, "redis": {"url": redis_url},
-            "clickhouse": {"url": clickhouse.url, "user": "", "password_file": ""}})
+            "redis": {"url": redis_url},
+            "clickhouse": {"url": " | ".join(shard.url for shard in shards), "user": "", "password_file": ""}})
         lasting_ports(machine)
     request.node.alloy_processes = list(made.values())
     yield made
@@ -144,8 +159,8 @@ def break_them(machines, balancer, load):
     load.go_on(200)
 
 
-@pytest.mark.parametrize("redis_url", ["one", "cluster"], indirect=True)
-def test_one_restarts_one_is_killed_one_hangs_and_every_event_is_there_once(machines, tmp_path, clickhouse, table):
+@pytest.mark.parametrize("behind", ["one", "clusters"], indirect=True)
+def test_one_restarts_one_is_killed_one_hangs_and_every_event_is_there_once(machines, behind, tmp_path):
     balancer = Balancer(tmp_path, machines)
     for machine in machines.values():
         machine.start()
@@ -168,7 +183,8 @@ def test_one_restarts_one_is_killed_one_hangs_and_every_event_is_there_once(mach
         balancer.kill()
     for machine in machines.values():
         machine.settled()
-    assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == load.events()
+    counts = [(shard.count("default.events"), shard.count("default.events", "uniqExact(event_id)")) for shard in behind[1]]
+    assert all(rows == ids > 0 for rows, ids in counts) and sum(rows for rows, _ in counts) == load.events(), counts
     print(f"requests={sum(load.sent)} events={load.events()} troubles={len(load.troubles)}: {load.troubles[:10]}")
 
 
