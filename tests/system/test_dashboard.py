@@ -366,7 +366,7 @@ def test_what_to_do_is_known_for_every_reason(alloyd):
     """Each reason that OPERATIONS.md tells of has a title and advice on the page."""
     text = (harness.ROOT / "docs" / "OPERATIONS.md").read_text()
     table = re.search(r"\| reason \| blocking .*?\n\n", text, re.S)[0]
-    keys = [key.replace("NAME", "events") for key in re.findall(r"^\| `([\w.]+)` \|", table, re.M)]
+    keys = [key.replace("NAME", "events") for key in re.findall(r"^\| `([\w.@:]+)` \|", table, re.M)]
     patterns = re.findall(r"^  \[/(.+?)/, \"", (harness.ROOT / "src/admin/dashboard/app.js").read_text(), re.M)
     assert len(keys) >= 25
     assert [key for key in keys if not any(re.search(p, key) for p in patterns)] == [], "give them a row of ADVICE in app.js"
