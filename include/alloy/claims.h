@@ -49,7 +49,8 @@ void claims_destroy(struct claims *claims); /* NULL is fine */
  * open), and then what it did not answer is CLAIM_UNKNOWN. The same batch can always be claimed
  * again: a claim that was set although its answer got lost is found to be the record's own. With
  * redis.url empty every verdict is CLAIM_OWNED and the result is 0. Connecting, and each window of
- * about 256 KiB of commands, block for at most redis.timeout (name resolution excepted). Never
+ * about 256 KiB of commands, block for at most redis.timeout (name resolution excepted), and the
+ * last SETs of each node for redis.wait_timeout besides, if replicas are waited for. Never
  * sleeps while the breaker is open. Owner thread.
  */
 MUST_CHECK int claims_take(struct claims *claims, const struct batch *batch,
@@ -65,6 +66,12 @@ MUST_CHECK int claims_release(struct claims *claims, struct record *const *recor
  * that alloy_redis_up and the condition "redis" are right without traffic too. Returns 0, or
  * -EAGAIN as claims_take() does. Owner thread. */
 MUST_CHECK int claims_probe(struct claims *claims, uint64_t now_ms);
+
+/* While too few replicas have the last claims (redis.wait_replicas): how long until
+ * claims_ask_replicas() should be called, for want of a batch that would ask; 0: now; UINT64_MAX:
+ * never. Owner thread. */
+uint64_t claims_replicas_due_in_ms(const struct claims *claims, uint64_t now_ms);
+void claims_ask_replicas(struct claims *claims, uint64_t now_ms);
 
 /* True from a failed exchange until a probe or a claim has shown that claims work again. Owner
  * thread. */

@@ -69,6 +69,7 @@ static void claims_judge_value(struct claims *claims, size_t at, struct slice va
     else
         claims->verdicts[i] =
             memcmp(value.data, own, VALUE_LEN) == 0 ? CLAIM_OWNED : CLAIM_DUPLICATE;
+    claims->lane->wait.owes |= claims->verdicts[i] == CLAIM_OWNED;
 }
 
 static bool claims_on_mget(struct claims *claims, const struct redis_link_element *element)
@@ -160,6 +161,8 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
 {
     struct claims *claims = arg;
 
+    if (unlikely(claims->lane->wait.next))
+        return claims_wait_on_element(claims, element);
     if (unlikely(claims->tagged)) {
         if (claims_is_answer_to_asking(claims))
             return element->root;
@@ -198,32 +201,7 @@ static void claims_take_slice(struct claims *claims, size_t n)
     claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
     for (size_t i = 0; i < claims->kept; i++)
         claims->verdicts[claims->todo[i]] = CLAIM_STRANGE;
-}
-
-/* Prepares the key head of one stream, and reads the keys that a reload may change. */
-static void claims_begin_stream(struct claims *claims, uint16_t number)
-{
-    const struct config *config = config_current(claims->parts.config);
-    const struct config_stream *stream = &config->streams[number];
-    size_t name_len = strlen(stream->name);
-
-    ALLOY_ASSERT(number < config->stream_count && name_len <= CONFIG_STREAM_NAME_MAX);
-    memcpy(claims->key_head + claims->prefix_len, stream->name, name_len);
-    claims->key_head[claims->prefix_len + name_len] = ':';
-    claims->key_head_len = claims->prefix_len + name_len + 1;
-    claims->chunk = config->redis_chunk;
-    /* Round up: Redis must not forget an id before its ttl. */
-    snprintf(claims->ttl_s, sizeof(claims->ttl_s), "%llu",
-             (unsigned long long)((stream->ttl_ms + 999) / 1000));
-}
-
-/* A bucket that a node has; -1: none, so that no claim goes there. */
-static int claims_bucket_of(const struct claims *claims, size_t node)
-{
-    for (int i = 0; i < BUCKETS; i++)
-        if (redis_nodes_of_slot(claims->nodes, claims->slots[i]) == node)
-            return i;
-    return -1;
+    claims_replicas_end_slice(claims);
 }
 
 /* Proves that the node takes claims of every stream. Returns 0, -EACCES when it refuses, or another
@@ -241,7 +219,7 @@ static int claims_prove_node(struct claims *claims, size_t node)
     claims_lane_enter(claims, node);
     redis_link_clear(claims->link);
     for (size_t i = 0; i < streams; i++) {
-        claims_begin_stream(claims, (uint16_t)i);
+        claims_put_stream(claims, (uint16_t)i);
         claims_put_tag(claims, (size_t)bucket);
         claims_put_probe(claims);
     }
@@ -281,6 +259,8 @@ static void claims_perform(struct claims *claims, const struct job *job)
 {
     if (job->kind == JOB_PROBE)
         claims_prove(claims);
+    if (job->kind == JOB_WAIT)
+        claims_replicas_perform(claims);
     for (size_t at = 0; at < job->n; at += claims->slice_max) {
         size_t left = job->n - at;
         size_t n = left < claims->slice_max ? left : claims->slice_max;
@@ -590,6 +570,7 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
     claims->began_ms = clock_mono_ms();
     claims->unserved = NULL;
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
+    claims_wait_begin(claims);
     if (redis_nodes_prepare(claims->nodes, claims->timeout_ns) != 0) {
         claims_note_failure(claims, &claims->map, redis_nodes_name(claims->nodes),
                             redis_nodes_reason(claims->nodes), BACKOFF_NODE_MAX_MS);
@@ -602,6 +583,7 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
         claims_perform(claims, job);
     }
     done = claims_settle(claims, job->kind);
+    claims_replicas_tell(claims);
     if (job->kind == JOB_PROBE && done)
         claims_note_success(claims);
     else if (job->kind != JOB_PROBE && (done || claims->tagged) && claims_in_doubt(claims))
@@ -681,6 +663,7 @@ void claims_destroy(struct claims *claims)
 {
     if (claims == NULL)
         return;
+    (void)claims_replicas_forget(claims);
     redis_nodes_destroy(claims->nodes);
     free(claims->lanes);
     free(claims->key_head);
@@ -702,7 +685,7 @@ int claims_take(struct claims *claims, const struct batch *batch, enum claims_ve
         verdicts[i] = off ? CLAIM_OWNED : CLAIM_UNKNOWN;
     if (off || batch->count == 0)
         return 0;
-    claims_begin_stream(claims, batch->stream);
+    claims_put_stream(claims, batch->stream);
     return claims_run_job(
         claims,
         &(struct job){
@@ -721,7 +704,7 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
         released[i] = off;
     if (off || n == 0)
         return 0;
-    claims_begin_stream(claims, records[0]->stream);
+    claims_put_stream(claims, records[0]->stream);
     err = claims_run_job(
         claims,
         &(struct job){.kind = JOB_RELEASE, .records = records, .n = n, .released = released},
@@ -745,6 +728,12 @@ int claims_probe(struct claims *claims, uint64_t now_ms)
     if (claims_is_off(claims))
         return 0;
     return claims_run_job(claims, &(struct job){.kind = JOB_PROBE}, now_ms);
+}
+
+void claims_ask_replicas(struct claims *claims, uint64_t now_ms)
+{
+    claims->ask_replicas_at_ms = now_ms + claims_wait_apart_ms(claims);
+    (void)claims_run_job(claims, &(struct job){.kind = JOB_WAIT}, now_ms);
 }
 
 bool claims_down(const struct claims *claims)

@@ -42,6 +42,14 @@ void claims_lane_enter(struct claims *claims, size_t node)
     claims->link = redis_nodes_link(claims->nodes, node);
 }
 
+int claims_bucket_of(const struct claims *claims, size_t node)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        if (redis_nodes_of_slot(claims->nodes, claims->slots[i]) == node)
+            return i;
+    return -1;
+}
+
 bool claims_lane_open(struct claims *claims, size_t node)
 {
     struct claims_lane *lane = &claims->lanes[node];
@@ -64,9 +72,17 @@ bool claims_lane_open(struct claims *claims, size_t node)
     return lane->err == 0;
 }
 
+/* A WAIT may take its own time-out besides. */
+static uint64_t claims_lane_deadline_ns(const struct claims *claims, uint64_t now_ns)
+{
+    const struct claims_wait *wait = &claims->lane->wait;
+
+    return now_ns + claims->timeout_ns + (wait->sent ? wait->ms * CLOCK_NS_PER_MS : 0);
+}
+
 int claims_lane_converse(struct claims *claims, enum round round, size_t n)
 {
-    const uint64_t deadline_ns = clock_mono_ns() + claims->timeout_ns;
+    const uint64_t deadline_ns = claims_lane_deadline_ns(claims, clock_mono_ns());
     int err = redis_link_send(claims->link, deadline_ns);
 
     claims->round = round;
@@ -98,6 +114,12 @@ static void claims_lane_fail(struct claims_lane *lane, int err)
 {
     lane->err = err;
     lane->at = lane->end;
+    lane->wait.sent = lane->wait.next = false;
+}
+
+static bool claims_lane_is_busy(const struct claims_lane *lane)
+{
+    return lane->at < lane->end || lane->wait.sent;
 }
 
 /* Builds the next window, and begins to send it. */
@@ -116,8 +138,10 @@ static void claims_lane_fill(struct claims *claims, size_t node)
         claims_put_command(claims, lane->sent, count);
         lane->sent += count;
     }
+    if (claims->round == ROUND_SET && lane->sent == lane->end)
+        claims_wait_put(claims);
     lane->started_ns = clock_mono_ns();
-    lane->deadline_ns = lane->started_ns + claims->timeout_ns;
+    lane->deadline_ns = claims_lane_deadline_ns(claims, lane->started_ns);
     err = claims_is_cancelled(claims) ? -ECANCELED : redis_link_begin(claims->link);
     if (err != 0)
         claims_lane_fail(lane, err);
@@ -147,7 +171,7 @@ static int claims_lane_read(struct claims *claims)
         claims->redirected = lane->asked = false;
         lane->at += lane->count;
     }
-    return 0;
+    return claims_wait_pull(claims);
 }
 
 /* Goes on as far as it can without waiting. */
@@ -157,7 +181,7 @@ static void claims_lane_step(struct claims *claims, size_t node)
     int err;
 
     claims_lane_enter(claims, node);
-    while (lane->at < lane->end) {
+    while (claims_lane_is_busy(lane)) {
         err = redis_link_push(claims->link);
         if (err == 0 || err == -EAGAIN)
             err = claims_lane_read(claims);
@@ -191,10 +215,10 @@ static void claims_lanes_exchange(struct claims *claims)
         for (size_t i = 0; i < count; i++) {
             struct claims_lane *lane = &claims->lanes[i];
 
-            if (lane->at == lane->end)
+            if (!claims_lane_is_busy(lane))
                 continue;
             claims_lane_step(claims, i);
-            if (lane->at == lane->end)
+            if (!claims_lane_is_busy(lane))
                 continue;
             busy[n++] = redis_nodes_link(claims->nodes, i);
             if (lane->deadline_ns < deadline_ns)

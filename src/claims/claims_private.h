@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * claims_private.h - what claims.c (the decision), claims_lanes.c (the exchange with all nodes at
- * once) and claims_put.c (the commands) share.
+ * once), claims_wait.c and claims_replicas.c (their replicas), and claims_put.c (the commands)
+ * share.
  */
 #ifndef ALLOY_CLAIMS_PRIVATE_H
 #define ALLOY_CLAIMS_PRIVATE_H
@@ -43,7 +44,7 @@ enum release_way {
     RELEASE_EVAL,    /* all older servers */
 };
 
-enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE };
+enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE, JOB_WAIT };
 
 struct job {
     enum job_kind kind;
@@ -60,6 +61,19 @@ struct claims_breaker {
     uint64_t retry_at_ms; /* by the caller's clock */
 };
 
+/* What we know of a node's replicas (redis.wait_replicas). */
+struct claims_wait {
+    bool sent;           /* a WAIT is under way, behind the other commands */
+    bool next;           /* its answer is the one that comes next */
+    bool owes;           /* the present slice has claims of ours that no WAIT came after */
+    bool answered;       /* in the present slice */
+    bool lacks;          /* the last answer named too few */
+    long long confirmed; /* by the last answer; -1: it was an error, */
+    char code[32];       /* with this code */
+    uint64_t ms;         /* what the present WAIT may take */
+    uint64_t full_at_ms; /* while it lacks some: before then none takes the whole time-out */
+};
+
 /* What one node has to do, and how it fares. */
 struct claims_lane {
     unsigned generation; /* of the node that this is about */
@@ -67,6 +81,7 @@ struct claims_lane {
     uint64_t prove_at_ms;         /* while it is down: not sooner */
     enum release_way release_way; /* for this connection */
     size_t asked_ways;            /* answers to that question so far */
+    struct claims_wait wait;
     /* the present job */
     uint64_t job; /* the last one that this lane had a part in */
     bool reused;  /* its connection is older than the job */
@@ -97,11 +112,14 @@ struct claims {
     struct claims_breaker map; /* of all, while no node is known */
     struct claims_breaker gap; /* of ids whose slot no node has; holds up nothing else */
     uint64_t random;
+    bool told_lack;              /* counted among those that know of too few replicas */
+    uint64_t ask_replicas_at_ms; /* if so */
 
     /* the present call */
     uint64_t job; /* counts them */
     uint64_t now_ms, began_ms;
     uint64_t timeout_ns;
+    uint64_t wait_replicas, wait_timeout_ms;
     size_t chunk;
     char ttl_s[24];
     char *key_head; /* prefix, stream, ':', and the tag in a cluster */
@@ -132,11 +150,16 @@ struct claims {
 /* The value of a record's claim. */
 void claims_put_value(const struct claims *claims, const struct record *record,
                       char value[VALUE_LEN]);
+/* Makes the keys that follow those of a stream, and reads the keys of its configuration. */
+void claims_put_stream(struct claims *claims, uint16_t number);
 /* Makes the keys that follow those of a bucket. */
 void claims_put_tag(struct claims *claims, size_t bucket);
 /* Which way to delete by value the server has, and whether it takes claims: two commands each. */
 void claims_put_question(struct claims *claims);
 void claims_put_probe(struct claims *claims);
+/* Writes a key of its own, so that a WAIT is about all that was written before. */
+void claims_put_touch(struct claims *claims);
+void claims_put_wait(struct claims *claims, uint64_t replicas, uint64_t timeout_ms);
 /* How many keys the command at `from` of this round has; the command itself. */
 size_t claims_put_span(const struct claims *claims, size_t from, size_t n);
 void claims_put_command(struct claims *claims, size_t from, size_t count);
@@ -158,5 +181,29 @@ void claims_lanes_redirect(struct claims *claims, const struct redis_link_elemen
 MUST_CHECK int claims_lane_converse(struct claims *claims, enum round round, size_t n);
 /* Finds out how the server of the present lane deletes a key by its value. Returns 0 or -errno. */
 MUST_CHECK int claims_lane_ask_release_way(struct claims *claims);
+/* A bucket that a node has; -1: none, so that no claim goes there. */
+int claims_bucket_of(const struct claims *claims, size_t node);
+
+/* A job begins: reads the configuration. */
+void claims_wait_begin(struct claims *claims);
+/* How far apart two of them are that may take the whole time-out, while replicas are away. */
+uint64_t claims_wait_apart_ms(const struct claims *claims);
+/* Puts a WAIT behind the commands of the present lane, if replicas are to be waited for. */
+void claims_wait_put(struct claims *claims);
+/* Its answer is the next; it has come, or will not. */
+void claims_wait_expect(struct claims *claims);
+void claims_wait_end(struct claims *claims);
+/* Reads its answer, if one is due and has come. Returns 0, -EAGAIN or what failed. */
+MUST_CHECK int claims_wait_pull(struct claims *claims);
+bool claims_wait_on_element(struct claims *claims, const struct redis_link_element *element);
+
+/* A slice is done: asks about claims that were found to be ours without a SET. */
+void claims_replicas_end_slice(struct claims *claims);
+/* JOB_WAIT: asks the nodes again that had too few. */
+void claims_replicas_perform(struct claims *claims);
+/* A job is done: tells what is known of the replicas. */
+void claims_replicas_tell(struct claims *claims);
+/* No longer says anything about replicas. True: nor does another. */
+bool claims_replicas_forget(struct claims *claims);
 
 #endif

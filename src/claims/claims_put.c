@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * claims_put.c - the commands of claims: MGET, SET NX EX, and the ways to delete a key by its
- * value.
+ * claims_put.c - the commands of claims: MGET, SET NX EX, WAIT, and the ways to delete a key
+ * by its value.
  *
  * Runs on: the one thread that owns the struct claims. Owns: nothing.
  */
 #include "claims_private.h"
 
 #include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Deletes a key if it still has this value. In two steps we could delete another's claim, if ours
@@ -17,6 +19,23 @@
     "if v==ARGV[1] then return redis.call('DEL',KEYS[1]) end "                          \
     "if type(v)=='table' and v.err and not string.find(v.err,'WRONGTYPE',1,true) then " \
     "return v end return 0"
+
+/* Reads the configuration each time, since a reload may change it. */
+void claims_put_stream(struct claims *claims, uint16_t number)
+{
+    const struct config *config = config_current(claims->parts.config);
+    const struct config_stream *stream = &config->streams[number];
+    size_t name_len = strlen(stream->name);
+
+    ALLOY_ASSERT(number < config->stream_count && name_len <= CONFIG_STREAM_NAME_MAX);
+    memcpy(claims->key_head + claims->prefix_len, stream->name, name_len);
+    claims->key_head[claims->prefix_len + name_len] = ':';
+    claims->key_head_len = claims->prefix_len + name_len + 1;
+    claims->chunk = config->redis_chunk;
+    /* Round up: Redis must not forget an id before its ttl. */
+    snprintf(claims->ttl_s, sizeof(claims->ttl_s), "%llu",
+             (unsigned long long)((stream->ttl_ms + 999) / 1000));
+}
 
 void claims_put_tag(struct claims *claims, size_t bucket)
 {
@@ -160,6 +179,28 @@ void claims_put_probe(struct claims *claims)
     redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
     claims_put_empty_key(claims);
     redis_link_put(claims->link, LITERAL("$5\r\nprobe\r\n$2\r\nPX\r\n$1\r\n1\r\n$2\r\nNX\r\n"));
+}
+
+void claims_put_touch(struct claims *claims)
+{
+    redis_link_put(claims->link, LITERAL("*5\r\n$3\r\nSET\r\n"));
+    claims_put_empty_key(claims);
+    redis_link_put(claims->link, LITERAL("$4\r\nwait\r\n$2\r\nPX\r\n$1\r\n1\r\n"));
+}
+
+static void claims_put_number(struct claims *claims, uint64_t number)
+{
+    char text[24];
+    const int len = snprintf(text, sizeof(text), "%" PRIu64, number);
+
+    redis_link_put_bulk(claims->link, (struct slice){text, (size_t)len}, (struct slice){"", 0});
+}
+
+void claims_put_wait(struct claims *claims, uint64_t replicas, uint64_t timeout_ms)
+{
+    redis_link_put(claims->link, LITERAL("*3\r\n$4\r\nWAIT\r\n"));
+    claims_put_number(claims, replicas);
+    claims_put_number(claims, timeout_ms);
 }
 
 /* How many keys the command at `from` of this round has. */

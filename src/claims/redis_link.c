@@ -155,6 +155,9 @@ static void *redis_on_error(const redisReadTask *task, const char *text, size_t 
         return redis_tell(task, (struct redis_link_element){.type = REDIS_LINK_ERROR,
                                                             .text = code,
                                                             .redirect = {text, len}});
+    if (link->pardons)
+        return redis_tell(task,
+                          (struct redis_link_element){.type = REDIS_LINK_ERROR, .text = code});
     /* The first error of an exchange is the cause of the others. */
     if (!link->refused)
         redis_note_refusal(link, code, (struct slice){text, len});
@@ -290,6 +293,7 @@ void redis_link_close(struct redis_link *link)
     redisFree(link->context);
     link->context = NULL;
     link->unsent = false;
+    link->pardons = false;
 }
 
 bool redis_link_is_open(const struct redis_link *link)
@@ -427,6 +431,11 @@ bool redis_link_refused(struct redis_link *link)
 
     link->refused = false;
     return refused;
+}
+
+void redis_link_pardon(struct redis_link *link, bool on)
+{
+    link->pardons = on;
 }
 
 const char *redis_link_reason(const struct redis_link *link)

@@ -100,6 +100,8 @@ int redis_link_give_up(struct redis_link *link);
 /* True when some reply since the last call was an error; not a MOVED, ASK or TRYAGAIN of a
  * cluster's node, which only tell the caller to ask elsewhere or again. */
 bool redis_link_refused(struct redis_link *link);
+/* While on, an error is an answer like any other, and no refusal. Until the link is closed. */
+void redis_link_pardon(struct redis_link *link, bool on);
 /* The reason of the last failure or refusal: the error's code and a sentence of our own, since
  * Redis's own text can quote ids and passwords; texts that quote nothing are told as they came.
  * Lent until the next call. */

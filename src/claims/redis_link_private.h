@@ -46,6 +46,7 @@ struct redis_link {
     bool logs_in;
     bool wants_password;
     bool refused;                   /* some reply was an error */
+    bool pardons;                   /* errors are not refusals for now */
     bool unexpected;                /* a reply did not fit what was asked */
     char name[REDIS_LINK_NAME_MAX]; /* for logs; without the password */
     char reason[REDIS_LINK_REASON_MAX];

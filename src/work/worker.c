@@ -48,7 +48,8 @@
 #define DONE_STEP_MS 10 /* in a drain: between two looks at the queue of dead-lettered records */
 #define LOG_INTERVAL_MS 10000
 #define STRANGE_INTERVAL_MS 60000
-/* Most exchanges with Redis, each up to redis.timeout, between two beats of a worker. */
+/* Most exchanges with Redis, each up to redis.timeout and redis.wait_timeout, between two beats of
+ * a worker. */
 #define EXCHANGES_MAX 10
 
 /* The batch of one stream that is being filled. */
@@ -102,7 +103,10 @@ static bool worker_is_stopping(const struct worker *worker)
 /* Beats, and says that the next step may wait for Redis. */
 static void worker_beat(const struct worker *worker)
 {
-    pulse_beat(EXCHANGES_MAX * config_current(worker->parts.config)->redis_timeout_ms);
+    const struct config *config = config_current(worker->parts.config);
+    const uint64_t wait_ms = config->redis_wait_replicas > 0 ? config->redis_wait_timeout_ms : 0;
+
+    pulse_beat(EXCHANGES_MAX * (config->redis_timeout_ms + wait_ms));
 }
 
 /* Sleeps; false: the worker must end. */
@@ -525,6 +529,8 @@ static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
         if (left_ms < wait_ms)
             wait_ms = left_ms;
     }
+    if (claims_replicas_due_in_ms(worker->claims, now_ms) < wait_ms)
+        wait_ms = claims_replicas_due_in_ms(worker->claims, now_ms);
     if (claims_down(worker->claims)) {
         uint64_t retry_ms = claims_retry_in_ms(worker->claims, now_ms);
 
@@ -567,6 +573,8 @@ static bool worker_idle(struct worker *worker)
      * /readyz and the metrics. */
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
+    if (claims_replicas_due_in_ms(worker->claims, clock_mono_ms()) == 0)
+        claims_ask_replicas(worker->claims, clock_mono_ms());
     wait_ms = release_serve(worker->releases, clock_mono_ms());
     vacate_ms = worker_vacate(worker, clock_mono_ms());
     if (vacate_ms < wait_ms)

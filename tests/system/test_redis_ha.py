@@ -10,6 +10,7 @@ import pytest
 
 import harness
 from conftest import sections_for
+from test_lifecycle import reload
 
 
 # ---- TLS
@@ -234,3 +235,84 @@ def test_an_unknown_master_is_told_by_its_name(make_alloyd, replicated):
                                       redis={"url": servers.url().replace("/main", "/mian")})).start(ready=False)
     harness.wait_until(lambda: "knows no master mian" in alloyd.admin("/readyz").body.decode(),
                        lambda: alloyd.admin("/readyz").body.decode())
+
+
+# ---- WAIT
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A master and a replica, without Sentinels."""
+    servers = []
+
+    def redis(*options):
+        sub = tmp_path / f"redis-{len(servers)}"
+        sub.mkdir()
+        servers.append(harness.Redis(sub))
+        return servers[-1].start(*options)
+    master = redis()
+    replica = redis("--replicaof", "127.0.0.1", master.port)
+    harness.wait_until(lambda: b"state=online" in master.command("INFO", "replication"), "a replica")
+    yield master, replica
+    for server in servers:
+        with contextlib.suppress(ProcessLookupError):
+            server.signal(signal.SIGCONT)
+        server.kill()
+
+
+def told(alloyd):
+    return {reason["key"]: reason["text"] for reason in alloyd.admin("/readyz").json["reasons"]}.get("redis.replicas")
+
+
+def test_a_replica_that_stops_is_told_and_holds_up_nothing(make_alloyd, pair, clickhouse, table):
+    master, replica = pair
+    alloyd = make_alloyd(sections_for(None, clickhouse, table, redis={"url": master.url, "wait_replicas": 1,
+                                                                      "wait_timeout": "5s"})).start()
+
+    def post(name, count=100):
+        before = alloyd.books()["inserted"]
+        assert alloyd.post("\n".join(harness.event(f"{name}-{i}") for i in range(count))).status == 202
+        harness.wait_until(lambda: alloyd.books()["inserted"] == before + count, f"the rows of {name}")
+
+    def short():
+        return alloyd.metrics()["alloy_redis_wait_short_total"]
+
+    post("both")
+    # What has gone on is at the replica.
+    assert len(replica.command("KEYS", "alloy:events:both-*")) == 100
+    assert told(alloyd) is None and short() == 0
+    alloyd.sections["redis"]["wait_timeout"] = "20ms"
+    reload(alloyd)
+    replica.signal(signal.SIGSTOP)
+    for i in range(3):
+        post(f"stopped-{i}")
+    assert "0 of redis.wait_replicas = 1" in told(alloyd) and str(master.port) in told(alloyd)
+    assert alloyd.admin("/readyz").status == 200 and short() >= 3
+    replica.signal(signal.SIGCONT)
+    # Without another event.
+    harness.wait_until(lambda: told(alloyd) is None, lambda: told(alloyd))
+    before = short()
+    post("again")
+    assert short() == before
+    assert alloyd.metrics()["alloy_redis_errors_total"] == 0 and alloyd.metrics()["alloy_events_unclaimed_total"] == 0
+
+
+def test_a_redis_without_replicas_is_told_until_a_reload_asks_for_none(make_alloyd, redis, clickhouse, table):
+    section = {"url": redis.url, "wait_replicas": 2, "wait_timeout": "10ms"}
+    alloyd = make_alloyd(sections_for(None, clickhouse, table, redis=section)).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: told(alloyd), "a reason")
+    harness.wait_until(lambda: alloyd.books()["inserted"] == 1, "a row")
+    alloyd.sections["redis"]["wait_replicas"] = 0
+    reload(alloyd)
+    harness.wait_until(lambda: told(alloyd) is None, lambda: told(alloyd))
+
+
+def test_a_user_without_wait_is_told(make_alloyd, redis, clickhouse, table):
+    redis.command("ACL", "SETUSER", "alloy", "on", ">pw", "~*", "+@all", "-wait")
+    section = {"url": redis.url.replace("redis://", "redis://alloy:pw@"), "wait_replicas": 1}
+    alloyd = make_alloyd(sections_for(None, clickhouse, table, redis=section)).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    harness.wait_until(lambda: "NOPERM" in (told(alloyd) or ""), lambda: told(alloyd))
+    harness.wait_until(lambda: alloyd.books()["inserted"] == 1, "a row")
+    assert alloyd.metrics()["alloy_redis_up"] == 1 and alloyd.metrics()["alloy_events_unclaimed_total"] == 0

@@ -72,16 +72,21 @@ static inline void empty_batch(void)
     batch->bytes = 0;
 }
 
+static inline struct claims *create_claims(void)
+{
+    return claims_create(&(struct claims_parts){.config = &config_ref,
+                                                .health = health,
+                                                .metrics = metrics,
+                                                .thread_metrics = thread_metrics,
+                                                .instance_id = INSTANCE});
+}
+
 static inline void use_url(const char *url)
 {
     claims_destroy(claims);
     free(config.redis_url);
     config.redis_url = strdup(url);
-    claims = claims_create(&(struct claims_parts){.config = &config_ref,
-                                                  .health = health,
-                                                  .metrics = metrics,
-                                                  .thread_metrics = thread_metrics,
-                                                  .instance_id = INSTANCE});
+    claims = create_claims();
 }
 
 static inline void use_port(int port)
@@ -123,6 +128,7 @@ static inline int64_t gauge_up(void)
 }
 
 struct condition {
+    const char *key;
     bool up;
     bool blocking;
     char text[HEALTH_TEXT_MAX];
@@ -132,18 +138,34 @@ static inline void see_condition(void *arg, const char *key, bool blocking, cons
 {
     struct condition *condition = arg;
 
-    assert_string_equal(key, "redis");
+    if (strcmp(key, condition->key) != 0)
+        return;
     condition->up = true;
     condition->blocking = blocking;
     snprintf(condition->text, sizeof(condition->text), "%s", text);
 }
 
-static inline struct condition redis_condition(void)
+static inline struct condition condition_of(const char *key)
 {
-    struct condition condition = {0};
+    struct condition condition = {.key = key};
 
     health_visit(health, see_condition, &condition);
     return condition;
+}
+
+static inline struct condition redis_condition(void)
+{
+    return condition_of("redis");
+}
+
+static inline struct condition replicas_condition(void)
+{
+    return condition_of("redis.replicas");
+}
+
+static inline uint64_t short_waits(void)
+{
+    return atomic_load(&thread_metrics->counters[METRIC_COUNTER_redis_wait_short]);
 }
 
 static inline long long admin_integer(const char *format, ...)

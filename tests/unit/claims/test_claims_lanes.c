@@ -336,6 +336,65 @@ static void all_nodes_are_asked_at_once(void **state)
     stop_nodes();
 }
 
+/* ---- WAIT ---- */
+
+static void every_node_that_gets_sets_is_asked_for_its_replicas(void **state)
+{
+    static const struct rule first[] = {
+        {"MGET", MISS, 0, false}, {"WAIT", "+OK\r\n:1\r\n", 0, false}, {NULL}};
+    static const struct rule second[] = {{"MGET", MISS, 0, false},
+                                         {"WAIT", "+OK\r\n:0\r\n", 1, false},
+                                         {"WAIT", "+OK\r\n:2\r\n", 0, false},
+                                         {NULL}};
+    char name[32];
+
+    (void)state;
+    config.redis_wait_replicas = 1;
+    config.redis_wait_timeout_ms = 20;
+    config.redis_timeout_ms = 5000;
+    add_record(id_in(true));
+    add_record(id_in(false));
+    start_nodes(8192, first, second);
+    snprintf(name, sizeof(name), "127.0.0.1:%d (1 of 2 nodes)", nodes[1].port);
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_OWNED);
+    assert_int_equal(short_waits(), 1);
+    assert_non_null(strstr(replicas_condition().text, name));
+    /* A batch that concerns the other node alone says nothing about this one. */
+    free(batch->records[--batch->count]);
+    assert_int_equal(take(), 0);
+    assert_int_equal(atomic_load(&nodes[1].heard), 2);
+    assert_true(replicas_condition().up);
+    add_record(id_in(false));
+    assert_int_equal(take(), 0);
+    assert_false(replicas_condition().up);
+    assert_int_equal(short_waits(), 1);
+    stop_nodes();
+}
+
+static void a_node_that_does_not_answer_wait_costs_the_other_nothing(void **state)
+{
+    static const struct rule first[] = {
+        {"MGET", MISS, 0, false}, {"WAIT", "+OK\r\n:1\r\n", 0, false}, {NULL}};
+    static const struct rule second[] = {
+        {"MGET", MISS, 0, false}, {"WAIT", "+OK\r\n", 0, false}, {NULL}};
+
+    (void)state;
+    config.redis_wait_replicas = 1;
+    config.redis_wait_timeout_ms = 20;
+    config.redis_timeout_ms = 300;
+    add_record(id_in(true));
+    add_record(id_in(false));
+    start_nodes(8192, first, second);
+    assert_int_equal(take(), -EAGAIN);
+    assert_all(CLAIM_OWNED); /* what was answered stays known */
+    assert_int_equal(errors(), 1);
+    assert_non_null(strstr(redis_condition().text, "(1 of 2 nodes away)"));
+    free(batch->records[--batch->count]);
+    assert_int_equal(take(), 0);
+    stop_nodes();
+}
+
 static void a_server_that_is_no_cluster_is_told(void **state)
 {
     char url[64];
@@ -361,6 +420,8 @@ int main(void)
         TEST(a_cluster_that_is_down_is_told_in_its_words),
         TEST(a_node_that_is_away_costs_its_own_ids_alone),
         TEST(all_nodes_are_asked_at_once),
+        TEST(every_node_that_gets_sets_is_asked_for_its_replicas),
+        TEST(a_node_that_does_not_answer_wait_costs_the_other_nothing),
         TEST(a_server_that_is_no_cluster_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, group_teardown);
