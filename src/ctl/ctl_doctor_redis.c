@@ -179,11 +179,24 @@ static void ctl_doctor_redis_role(struct ctl_doctor *doctor, struct ask_redis *r
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.failover",
                         "%sit is a replica, and takes no claims", ctl_doctor_redis_who(redis, who));
         ctl_doctor_todo(doctor, "name its master in redis.url");
+    } else if (strtoull(replicas, NULL, 10) < doctor->config->redis_wait_replicas) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.failover",
+                        "%sit has %s replicas, and redis.wait_replicas is %" PRIu64
+                        ": each batch waits in vain for the others",
+                        ctl_doctor_redis_who(redis, who), replicas,
+                        doctor->config->redis_wait_replicas);
+        ctl_doctor_todo(doctor, "connect more replicas, or set a smaller redis.wait_replicas");
+    } else if (strcmp(replicas, "0") != 0 && doctor->config->redis_wait_replicas > 0) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.failover",
+                        "%sit has %s replicas, and alloyd waits for %" PRIu64
+                        " of them: a failover to another forgets its last claims",
+                        ctl_doctor_redis_who(redis, who), replicas,
+                        doctor->config->redis_wait_replicas);
     } else if (strcmp(replicas, "0") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.failover",
                         "%sit has %s replicas: a failover to one that lags forgets its last claims",
                         ctl_doctor_redis_who(redis, who), replicas);
-        ctl_doctor_todo(doctor, "min-replicas-to-write bounds how many");
+        ctl_doctor_todo(doctor, "redis.wait_replicas, or min-replicas-to-write, bounds how many");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.failover",
                         "%sit is a master without replicas: no failover can lose claims",

@@ -86,6 +86,12 @@ def test_all_holds_where_all_is_right(world):
     assert ", 0 do not, " in text.splitlines()[-1]
 
 
+def test_replicas_that_are_waited_for_and_are_not_there_are_told(world):
+    world.create()
+    world.sections["redis"]["wait_replicas"] = 1
+    assert "it has 0 replicas, and redis.wait_replicas is 1" in world.fails()["redis.failover"]
+
+
 def test_it_is_harmless_beside_a_running_alloyd(world, make_alloyd):
     world.create()
     alloyd = make_alloyd({k: v for k, v in world.sections.items() if k not in ("server",)}).start()

@@ -397,6 +397,31 @@ def run(program, *words):
                           timeout=120, check=False)
 
 
+def test_the_replica_of_one_master_that_stops_is_told_by_that_master(make_alloyd, cluster, clickhouse, table):
+    servers = cluster()
+    alloyd = make_alloyd(sections_for(None, clickhouse, table, redis={"url": servers.url(), "wait_replicas": 1,
+                                                                      "wait_timeout": "2s"})).start()
+
+    def post(name):
+        before = alloyd.books()["inserted"]
+        assert alloyd.post("\n".join(harness.event(f"{name}-{i}") for i in range(300))).status == 202
+        harness.wait_until(lambda: alloyd.books()["inserted"] == before + 300, f"the rows of {name}")
+
+    post("all")
+    assert len([key for node in servers.nodes for key in node.command("KEYS", "alloy:events:*")]) == 600
+    assert "redis.replicas" not in reasons(alloyd)
+    master = servers.masters()[0]
+    replica = servers.replica_of(master)
+    replica.signal(signal.SIGSTOP)
+    post("stopped")
+    text = reasons(alloyd)["redis.replicas"]
+    assert f"127.0.0.1:{master.port} (1 of 3 nodes): 0 of " in text
+    assert alloyd.metrics()["alloy_redis_wait_short_total"] >= 1 and alloyd.readyz()
+    replica.signal(signal.SIGCONT)
+    harness.wait_until(lambda: "redis.replicas" not in reasons(alloyd), lambda: reasons(alloyd), 60)
+    assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
+
+
 def test_doctor_and_check_ask_a_cluster(make_alloyd, cluster, clickhouse, table):
     servers = cluster("--appendonly", "yes")
     alloyd = make_alloyd(sections_for(None, clickhouse, table, redis={"url": servers.url()})).start()
