@@ -196,6 +196,31 @@ def test_claims_follow_the_master_through_a_failover(make_alloyd, replicated, cl
     assert int(count) == int(different) == len(sent)
 
 
+def test_with_wait_a_failover_forgets_no_claim(make_alloyd, replicated, clickhouse, table):
+    servers = replicated()
+    sections = sections_for(None, clickhouse, table, redis={"url": servers.url(), "on_failure": "hold", "wait_replicas": 1,
+                                                            "wait_timeout": "5s"})
+    one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
+    sent = [f"e{i}" for i in range(20000)]
+    for i in range(0, len(sent), 1000):
+        assert one.post("\n".join(map(harness.event, sent[i:i + 1000]))).status == 202
+    harness.wait_until(lambda: one.books()["inserted"] > 5000, "claims at the first master")
+    servers.master.kill()
+    assert one.metrics()["alloy_redis_wait_short_total"] == 0
+    harness.wait_until(lambda: servers.sentinels[0].master_port() == servers.replica.port, "a failover", 60)
+    one.sections["redis"]["wait_timeout"] = "20ms"
+    reload(one)
+    harness.wait_until(lambda: one.books()["pending"] == 0, "all inserted", 60)
+    # The new master has no replica. Its claims stand, and that is told.
+    assert one.post(harness.event("more")).status == 202
+    harness.wait_until(lambda: told(one), "a reason")
+    for i in range(0, len(sent), 1000):
+        assert other.post("\n".join(map(harness.event, sent[i:i + 1000]))).status == 202
+    harness.wait_until(lambda: other.books()["pending"] == 0, "all decided", 60)
+    count, different = clickhouse.rows(f"SELECT count(), uniqExact(event_id) FROM {table}")[0]
+    assert int(count) == int(different) == len(sent) + 1
+
+
 def test_a_master_that_was_replaced_and_still_answers_is_left(make_alloyd, replicated, clickhouse, table):
     """As behind a partition: the Sentinels have another master, and nobody has told the old one."""
     servers = replicated()
