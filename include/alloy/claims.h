@@ -83,7 +83,7 @@ bool claims_partly_down(const struct claims *claims);
 uint64_t claims_retry_in_ms(const struct claims *claims, uint64_t now_ms);
 
 /* From now on every call returns -EAGAIN at once; a call that is under way returns within
- * redis.timeout. Any thread. */
+ * redis.timeout, and redis.wait_timeout if it waits for replicas. Any thread. */
 void claims_cancel(struct claims *claims);
 
 #endif
