@@ -316,6 +316,8 @@ def test_a_replica_that_stops_is_told_and_holds_up_nothing(make_alloyd, pair, cl
     replica.signal(signal.SIGCONT)
     # Without another event.
     harness.wait_until(lambda: told(alloyd) is None, lambda: told(alloyd))
+    alloyd.sections["redis"]["wait_timeout"] = "5s"
+    reload(alloyd)
     before = short()
     post("again")
     assert short() == before

@@ -382,7 +382,7 @@ static void a_node_that_does_not_answer_wait_costs_the_other_nothing(void **stat
     (void)state;
     config.redis_wait_replicas = 1;
     config.redis_wait_timeout_ms = 20;
-    config.redis_timeout_ms = 300;
+    config.redis_timeout_ms = 600;
     add_record(id_in(true));
     add_record(id_in(false));
     start_nodes(8192, first, second);
