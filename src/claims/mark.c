@@ -460,11 +460,12 @@ static bool mark_is_passing(struct mark_stream *stream, uint64_t now_ms)
     return strncmp(stream->look.mark, LITERAL(OWN_IDENTITY)) == 0 && !mark_is_stale(stream, now_ms);
 }
 
-/* Whether the mark names this table, no table, or the table that this one has replaced. */
+/* Whether the mark names this table, no table, or the table that this one has replaced. While we do
+ * not know our table nothing shows that it is another one. */
 static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
 {
     const struct mark_look *look = &stream->look;
-    const bool stale = mark_is_stale(stream, now_ms);
+    const bool stale = mark_is_stale(stream, now_ms) && !stream->own;
 
     return look->mark[0] == '\0' || strcmp(look->mark, look->identity) == 0 ||
            strcmp(look->mark, stream->held) == 0 ||

@@ -57,7 +57,7 @@ uint64_t flusher_verify_due_ms(const struct lane *lane)
 /* The first of those that wait has changed, or the server may have. */
 static void flusher_verify_anew(struct lane_verify *verify, bool other)
 {
-    verify->traced = verify->counted = false;
+    verify->traced = verify->counted = verify->tokenless = false;
     if (!other)
         return;
     verify->missed_ns = 0;
@@ -218,7 +218,7 @@ bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t no
     *posting = (struct flusher_posting){
         .kind = TRANSFER_ROWS,
         .url = insert_request_rows_url(config, of, verify->trace.since_s, verify->trace.structure,
-                                       verify->counted ? token : NULL),
+                                       verify->counted && !verify->tokenless ? token : NULL),
         .endpoint = verify->endpoint,
         .insert = insert_list_pop(&verify->waiting),
         .body_max = TRANSFER_BODY_MAX + insert->count};
@@ -368,12 +368,15 @@ static void flusher_verify_count(struct flusher *flusher, struct lane *lane,
         flusher_verify_try_again(flusher, lane, insert, "it is still under way");
     } else if (trace->behind > 0) {
         flusher_verify_try_again(flusher, lane, insert, "this replica lacks what others have");
-    } else if (found == 0) {
+    } else if (found == 0 && (!insert->acknowledged || !trace->ids)) {
         flusher_verify_none(flusher, lane, insert);
     } else if (!trace->ids) {
         flusher_verify_give_up(flusher, lane, insert,
                                "it is there in part, and no columns tell its rows by their id");
     } else {
+        /* The token is known and no row has it: they may be there without, if the column had
+         * another default for a while. */
+        verify->tokenless = found == 0;
         verify->counted = true;
         insert_list_push_front(&verify->waiting, insert);
     }

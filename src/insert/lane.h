@@ -50,8 +50,9 @@ struct lane_verify {
     struct insert_list waiting; /* UNVERIFIED */
     bool asking;
     /* of the first of them */
-    bool traced;  /* trace holds an answer, and the rows are to be asked for */
-    bool counted; /* its token is there, and the ids of its rows are to be asked for */
+    bool traced;    /* trace holds an answer, and the rows are to be asked for */
+    bool counted;   /* the ids of its rows are to be asked for */
+    bool tokenless; /* ... among all rows, since none has its token */
     struct verify_trace trace;
     size_t endpoint;    /* that was asked how the table stands */
     uint64_t missed_ns; /* when rows of it were first found missing; 0: they were not */
