@@ -27,6 +27,7 @@ struct node {
     struct node *other;
     atomic_int heard; /* commands but CLUSTER SLOTS and probes */
     atomic_int asked; /* these */
+    atomic_int talks; /* connections that somebody listens to */
     atomic_bool stop;
 };
 
@@ -80,6 +81,7 @@ static void *node_talk(void *arg)
         node_say(node, talk.fd, rule);
     }
     close(talk.fd);
+    atomic_fetch_sub(&node->talks, 1);
     return NULL;
 }
 
@@ -96,6 +98,7 @@ static void *node_run(void *arg)
             free(talk);
             return NULL;
         }
+        atomic_fetch_add(&node->talks, 1);
         assert_int_equal(pthread_create(&thread, NULL, node_talk, talk), 0);
         pthread_detach(thread);
     }
@@ -145,6 +148,9 @@ static void stop_nodes(void)
         pthread_join(nodes[i].thread, NULL);
         close(nodes[i].fd);
     }
+    for (size_t i = 0; i < NODES_MAX; i++)
+        while (atomic_load(&nodes[i].talks) > 0)
+            fixture_pause_ms(1);
 }
 
 static size_t bucket_of(const char *id)
