@@ -6,14 +6,13 @@ import copy
 import json
 import os
 import re
-import shutil
 import subprocess
 
 import pytest
 import yaml
 
 import harness
-from manifests import CHART, KUBERNETES, chart, containers, documents, kustomize, name_of, of_kind, pod_of, selector_of
+from manifests import CHART, KUBERNETES, chart, containers, kustomize, name_of, of_kind, pod_of, selector_of
 
 USER = 10001
 SECRET = {"clickhouse.password", "admin.key"}
@@ -205,56 +204,6 @@ def test_the_chart_has_the_version_of_alloyd():
     version = re.search(r"^project\(\S+ VERSION ([\d.]+)", (harness.ROOT / "CMakeLists.txt").read_text(), re.M)[1]
     assert about["appVersion"] == version == kustomize(KUBERNETES / "adopt")[0]["spec"]["template"]["spec"]["containers"][0][
         "image"].partition(":")[2]
-
-
-# ---- by tools that may be missing
-
-
-def kubectl(*words, text=None):
-    if shutil.which("kubectl") is None:
-        pytest.skip("no kubectl here")
-    run = subprocess.run(["kubectl", *words], input=text, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return documents(run.stdout)
-
-
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in KUBERNETES.glob("*/kustomization.yaml")))
-def test_kustomize_makes_of_them_what_the_tests_take_them_for(folder):
-    made = kubectl("kustomize", str(KUBERNETES / folder))
-    assert {(o["kind"], name_of(o)): o for o in made} == {(o["kind"], name_of(o)): o for o in kustomize(KUBERNETES / folder)}
-
-
-def missing(given, kept, path=""):
-    """Paths of what was given and not kept."""
-    if isinstance(given, dict):
-        for key, value in given.items():
-            if not isinstance(kept, dict) or key not in kept:
-                yield f"{path}.{key}"
-            else:
-                yield from missing(value, kept[key], f"{path}.{key}")
-    elif isinstance(given, list):
-        for i, (value, other) in enumerate(zip(given, kept)):
-            yield from missing(value, other, f"{path}[{i}]")
-
-
-@pytest.mark.parametrize("variant", ["base", "public", "adopt", "chart with all"])
-def test_kubernetes_own_types_know_every_field_of_what_makes_pods_and_of_services(variant):
-    seen = set()
-    for thing in VARIANTS[variant]():
-        if pod_of(thing):
-            words = ["image", "*=other"]
-        elif thing["kind"] == "Service":
-            words = ["selector", ",".join(f"{key}={value}" for key, value in selector_of(thing).items())]
-        else:
-            continue
-        # Either reads the object into its types, which drops what these do not know.
-        (kept,) = kubectl("set", words[0], "--local", "-f", "-", words[1], "-o", "yaml", text=json.dumps(thing))
-        assert list(missing(thing, kept)) == []
-        (kept,) = kubectl("set", words[0], "--local", "-f", "-", words[1], "-o", "yaml",
-                          text=json.dumps({**thing, "spec": {**thing["spec"], "unknown": 1}}))
-        assert "unknown" not in kept["spec"]
-        seen.add(thing["kind"])
-    assert {"StatefulSet", "Service"} <= seen
 
 
 # ---- the autoscaler's question
