@@ -303,8 +303,7 @@ static void a_column_that_does_not_tell_is_a_reason_and_not_used(void **state)
         fake_set_probe(&world->fake, cases[i].probe);
         fake_set_columns(&world->fake, cases[i].columns);
         start(world);
-        WAIT_FOR(is_up(world, KEY));
-        assert_non_null(strstr(told(world), cases[i].told));
+        WAIT_FOR(strstr(told(world), cases[i].told)); /* and no longer what the case before was */
         assert_true(health_ready(world->health));
         submit_kept(world, 1);
         wait_empty(world);
