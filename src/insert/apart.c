@@ -643,7 +643,8 @@ static bool apart_is_at_fault(const struct insert *insert, const struct apart_pr
     if (insert->sure)
         return proof->takes_since_ns != 0 ? insert->tried_ns > proof->takes_since_ns
                                           : few && proof->all_tried;
-    return few && !insert->fickle && proof->checked_ns > insert->answered_ns;
+    return few && !insert->fickle && insert->tried_ns > proof->takes_since_ns &&
+           proof->checked_ns > insert->answered_ns;
 }
 
 void apart_review(struct apart *apart, const struct apart_proof *proof)

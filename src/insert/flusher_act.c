@@ -413,8 +413,8 @@ static void flusher_act_refused(struct flusher *flusher, struct lane *lane,
 
 /* Counts refusals that tell the same of the same rows. A table that comes and goes proves nothing
  * of what was refused while it was there. */
-static void flusher_act_note(struct insert *insert, const struct insert_reading *reading,
-                             bool no_table)
+static void flusher_act_note(struct lane *lane, struct insert *insert,
+                             const struct insert_reading *reading, bool no_table)
 {
     const bool fickle = insert_judge_is_fickle(reading);
 
@@ -426,6 +426,7 @@ static void flusher_act_note(struct insert *insert, const struct insert_reading 
     }
     if (!reading->definite || reading->class == INSERT_DONE || no_table)
         return;
+    lane_refused(lane);
     /* A part was refused together with the insert that it was cut from, though perhaps for another
      * row: keep that time, since whatever went in after it shows that the table takes rows. */
     if (insert->refused_ns == 0 || (insert->code != reading->code && !insert->part)) {
@@ -521,7 +522,7 @@ void flusher_act(struct flusher *flusher, struct transfer *transfer)
     flusher_tell_error(flusher, transfer, &reading);
     flusher_tell_setback(flusher, transfer, &reading);
     insert->tried_ns = transfer->started_ns;
-    flusher_act_note(insert, &reading, no_table);
+    flusher_act_note(lane, insert, &reading, no_table);
     evidence = flusher_act_evidence(flusher, insert, expected, no_table);
     verdict = insert_judge(&reading, &evidence, blames_view);
     /* The view came after the table, which has the rows by now: a later refusal, for lack of memory

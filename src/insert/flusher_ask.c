@@ -214,8 +214,10 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     char text[LANE_MESSAGE_MAX];
 
     if (!lane->facts_read || strcmp(lane->facts.identity, facts->identity) != 0 ||
-        lane->facts.modified_s != facts->modified_s)
+        lane->facts.modified_s != facts->modified_s) {
         lane->version++;
+        lane_doubt(lane);
+    }
     lane->facts = *facts;
     lane->facts_read = true;
     if (facts->table_exists && flusher->parts.table_identity != NULL && lane->shard == 0)

@@ -48,12 +48,19 @@ void lane_init(struct lane *lane, uint16_t stream)
     lane->version = 1;
 }
 
+void lane_doubt(struct lane *lane)
+{
+    lane->takes_since_ns = 0;
+    lane->refused = false;
+    lane->doubted_ns = clock_mono_ns();
+}
+
 void lane_move(struct lane *lane, enum lane_state to)
 {
     ALLOY_ASSERT((lane_moves[lane->state] & STATE(to)) != 0);
     lane->state = to;
     if (to == LANE_REFUSES)
-        lane->takes_since_ns = 0;
+        lane_doubt(lane);
     ALLOY_ASSERT(to != LANE_WELL || lane->backoff.failures == 0);
 }
 
@@ -364,7 +371,15 @@ void lane_judged(struct lane *lane)
 
 bool lane_takes_rows(const struct lane *lane)
 {
-    return lane->success_ns != 0 && lane->success_version == lane->version;
+    return lane->success_version == lane->version;
+}
+
+void lane_refused(struct lane *lane)
+{
+    if (lane->takes_since_ns != 0 || lane->refused)
+        return;
+    lane->refused = true;
+    lane->doubted_ns = clock_mono_ns();
 }
 
 void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_ns)
@@ -375,11 +390,13 @@ void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_
     lane->failed_id = 0;
     lane->retries = 0;
     lane->success_ns = clock_mono_ns();
-    if (lane->takes_since_ns == 0 || lane->success_version != lane->version)
-        lane->takes_since_ns = lane->success_ns;
     if (sent_ns > lane->taken_ns)
         lane->taken_ns = sent_ns;
-    lane->success_version = lane->version;
+    if (lane->takes_since_ns == 0 && sent_ns > lane->doubted_ns) {
+        lane->takes_since_ns = lane->success_ns;
+        lane->success_version = lane->version;
+        lane->refused = false;
+    }
     apart_note_success(&lane->apart, insert);
     lane_move(lane, LANE_WELL);
 }

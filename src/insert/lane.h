@@ -103,6 +103,9 @@ struct lane {
                           * others */
     uint32_t version;    /* changes with the table */
     uint32_t success_version; /* version at success_ns */
+    uint64_t doubted_ns;      /* when this version was learnt, or refused first, or refused all:
+                               * what was sent before says nothing of the table as it is */
+    bool refused;             /* since then, without a success that says something */
     uint64_t takes_since_ns;  /* when the table, in this version, has taken rows first, or again
                                * after  it had refused all; 0: it has not */
     struct backoff probe_backoff;
@@ -184,7 +187,12 @@ void lane_slow_down(struct lane *lane, const struct lane_wait *wait);
 void lane_judged(struct lane *lane);
 /* True when the table has taken rows of the stream in this life and has not changed since. */
 bool lane_takes_rows(const struct lane *lane);
-/* Rows of the stream went in. */
+/* The table has changed, or refuses all: that it took rows before says nothing more. */
+void lane_doubt(struct lane *lane);
+/* An insert was refused for what may be its rows or the table. */
+void lane_refused(struct lane *lane);
+/* Rows of the stream went in. What was on its way when the table broke, or changed, says nothing of
+ * the table as it is now. */
 void lane_succeed(struct lane *lane, const struct insert *insert, uint64_t sent_ns);
 
 /* An event has been compared with the columns of this version of the table. told: we report a

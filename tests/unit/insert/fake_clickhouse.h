@@ -106,6 +106,7 @@ struct fake {
     atomic_int bad_code;    /* of the bad row; 0: 27 */
     atomic_size_t rows_fit; /* more rows: 241, memory; 0: all fit */
     atomic_long row_us;     /* time that each row takes */
+    atomic_bool held;       /* inserts that it takes are not answered while this is so */
     atomic_bool probe_hangs;
     atomic_int probes; /* answered */
     const char *probe;
@@ -286,6 +287,8 @@ static bool is_too_large(const struct fake *fake, int fd, size_t rows)
 {
     if (fake->row_us > 0)
         pause_ms((long)rows * fake->row_us / 1000);
+    while (fake->held)
+        pause_ms(1);
     if (fake->rows_fit == 0 || rows <= fake->rows_fit)
         return false;
     answer(fd, 500, "X-ClickHouse-Exception-Code: 241\r\n", "Code: 241. DB::Exception: x");

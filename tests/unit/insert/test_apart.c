@@ -47,6 +47,7 @@ static struct insert *keep(uint64_t refused_ns, uint64_t answered_ns)
 
     refuse(insert);
     insert->refused_ns = refused_ns;
+    insert->tried_ns = answered_ns - 50;
     insert->answered_ns = answered_ns;
     insert_move(insert, INSERT_KEPT);
     insert_list_push_back(&apart.kept, insert);
@@ -128,6 +129,8 @@ static void a_table_that_is_known_to_be_the_same_is_proof_for_so_many_rows(void 
     review(50, 250);
     assert_int_equal(apart.kept.count, 1);
     apart.refused_alone = APART_TRUSTED - 1;
+    apart_review(&apart, &(struct apart_proof){.checked_ns = 250, .takes_since_ns = 180});
+    assert_int_equal(apart.kept.count, 1); /* tried before the table was known to take rows */
     review(50, 250);
     assert_int_equal(apart.burying.count, 1);
 }

@@ -121,6 +121,36 @@ static void trouble_ends_with_a_success_and_with_rows_that_are_judged(void **sta
     insert_destroy(insert);
 }
 
+static void what_was_on_its_way_when_the_table_broke_says_nothing_of_it(void **state)
+{
+    struct lane *lane = *state;
+    struct insert *insert = insert_create(0, 1);
+    const uint64_t before_ns = clock_mono_ns();
+
+    insert_add(insert, &row, 1, row->body_length);
+    lane_refused(lane);
+    lane_succeed(lane, insert, before_ns);
+    assert_int_equal(lane->takes_since_ns, 0);
+    assert_false(lane_takes_rows(lane));
+    assert_int_equal(lane->taken_ns, before_ns);
+    lane_refused(lane); /* more of them change nothing: good ones come between bad ones */
+    lane_succeed(lane, insert, clock_mono_ns());
+    assert_true(lane_takes_rows(lane));
+    assert_int_not_equal(lane->takes_since_ns, 0);
+
+    const uint64_t since_ns = lane->takes_since_ns;
+    lane_refused(lane);
+    /* It is known to take rows: bad ones do not change that. */
+    lane_succeed(lane, insert, before_ns);
+    assert_int_equal(lane->takes_since_ns, since_ns);
+
+    lane->version++;
+    lane_doubt(lane);
+    lane_succeed(lane, insert, since_ns);
+    assert_false(lane_takes_rows(lane));
+    insert_destroy(insert);
+}
+
 static void inserts_that_fail_together_are_one_failure(void **state)
 {
     struct lane *lane = *state;
@@ -210,6 +240,7 @@ int main(void)
         TEST(a_row_beyond_that_size_goes_alone),
         TEST(an_insert_that_replay_found_stays_what_it_was),
         TEST(trouble_ends_with_a_success_and_with_rows_that_are_judged),
+        TEST(what_was_on_its_way_when_the_table_broke_says_nothing_of_it),
         TEST(inserts_that_fail_together_are_one_failure),
         TEST(the_pause_after_too_many_parts_ends),
         TEST(while_there_is_no_answer_no_new_insert_is_begun),
