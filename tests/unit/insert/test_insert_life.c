@@ -247,6 +247,7 @@ static void an_insert_that_runs_out_of_time_is_given_more_and_new_ones_are_small
 {
     struct world *world = *state;
     const struct fake_request *request;
+    bool smaller = false;
 
     world->config.clickhouse_timeout_ms = 200;
     world->fake.row_us = 2000;
@@ -261,8 +262,9 @@ static void an_insert_that_runs_out_of_time_is_given_more_and_new_ones_are_small
     for (size_t i = 0; i < fake_count(&world->fake); i++) {
         if (request[i].rows == 200)
             assert_string_equal(request[i].token, request[0].token);
+        smaller |= request[i].rows <= 100;
     }
-    assert_true(request[fake_count(&world->fake) - 1].rows <= 100);
+    assert_true(smaller); /* not always the last: the first ones may come in behind it */
 }
 
 static void a_stuck_table_leaves_slots_to_the_others(void **state)
