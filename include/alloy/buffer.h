@@ -32,6 +32,7 @@ struct buffer_pool {
     struct buffer_block *cached; /* free blocks, still counted */
     size_t cached_count;
     size_t cached_max;
+    size_t cached_min; /* least cached_count since the last buffer_pool_trim() */
 };
 
 /* block_bytes at least sizeof(void *). Borrows budget until buffer_pool_fini(). */
@@ -39,6 +40,8 @@ void buffer_pool_init(struct buffer_pool *pool, struct buffer_budget *budget, si
                       size_t cached_max);
 /* The caller has released every buffer of the pool. */
 void buffer_pool_fini(struct buffer_pool *pool);
+/* Frees the cached blocks that nobody has needed since the last call, but for a few. */
+void buffer_pool_trim(struct buffer_pool *pool);
 
 /* Bytes [start, end) are received and not yet consumed. Zero-initialise: holds no memory. */
 struct buffer {

@@ -25,6 +25,7 @@
 #include "alloy/event_log.h"
 #include "alloy/flusher.h"
 #include "alloy/front.h"
+#include "alloy/heap.h"
 #include "alloy/janitor.h"
 #include "alloy/letters_key.h"
 #include "alloy/log.h"
@@ -636,6 +637,7 @@ int daemon_run(struct config *config, const struct daemon_options *options)
     int status = 1, err;
 
     successor_init();
+    heap_init();
     atomic_store_explicit(&daemon.config.current, config, memory_order_release);
     log_configure((enum log_level)config->log_level, (enum log_format)config->log_format);
     signal(SIGPIPE, SIG_IGN);

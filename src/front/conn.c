@@ -31,6 +31,7 @@
 #define LINGER_IDLE_MS 5000    /* without a byte from the client */
 #define LINGER_MAX_MS 30000    /* however much it sends */
 #define LINGER_DRAIN_MS 2000   /* both of these, once we leave */
+#define TRIM_MS 1000           /* between two looks for blocks that nobody needs */
 #define PAUSE_MS 500           /* less than any Retry-After: who heeds it does not notice */
 #define HANDSHAKE_TURN_NS (2 * CLOCK_NS_PER_MS) /* for TLS handshakes; the last may exceed it */
 
@@ -70,6 +71,7 @@ void conn_close(struct conn *conn)
     judge_drop_errors(conn);
     preflight_forget(conn);
     free(conn->line_copy);
+    free(conn->dropped);
     TAILQ_REMOVE(&set->queues[conn->queue], conn, queued);
     conn_unlist_unread(conn);
     conn_io_finish(conn);
@@ -214,7 +216,7 @@ static bool conn_flush(struct conn *conn)
         return errno == EAGAIN || errno == EINTR;
     if (n > 0)
         turn_enqueue(conn, QUEUE_FLUSH);
-    conn->out_sent += (size_t)n;
+    conn->out_sent += (uint32_t)n;
     if (conn->out_sent < conn->out_len)
         return true;
     free(conn->out);
@@ -236,7 +238,7 @@ static bool conn_keep_rest(struct conn *conn, const char *rest, size_t len)
         return false;
     }
     memcpy(conn->out, rest, len);
-    conn->out_len = len;
+    conn->out_len = (uint32_t)len;
     conn->out_sent = 0;
     return conn_watch(conn, EV_WRITE);
 }
@@ -744,6 +746,10 @@ void conn_expire(struct conn_set *set)
     uint64_t now_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
 
     decode_trim(&set->decode);
+    if (now_ms - set->trimmed_ms >= TRIM_MS) {
+        set->trimmed_ms = now_ms;
+        buffer_pool_trim(&set->pool);
+    }
     if (unlikely(set->hastening) && timeouts[QUEUE_IDLE] > CONN_IDLE_LEAVING_MS)
         timeouts[QUEUE_IDLE] = CONN_IDLE_LEAVING_MS;
     for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++)

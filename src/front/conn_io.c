@@ -107,7 +107,7 @@ static bool conn_io_charge(struct conn *conn, size_t bytes)
         return false;
     if (bytes < conn->tls_charged)
         buffer_budget_give(budget, conn->tls_charged - bytes);
-    conn->tls_charged = bytes;
+    conn->tls_charged = (uint32_t)bytes;
     return true;
 }
 

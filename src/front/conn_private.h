@@ -146,80 +146,89 @@ enum large_step {
     LARGE_COMMIT,
 };
 
+/* Thousands of them may be idle: what only few need, or one at a time, is put apart or shares its
+ * place, and small fields lie together. An idle connection has nothing else (but its event in
+ * libevent, 40 bytes, and what OpenSSL keeps). */
 struct conn {
     struct event event; /* read; write while out or wants_write is set */
     struct conn_set *set;
-    struct ssl_st *tls;  /* NULL: plain */
-    unsigned recvs_left; /* until this read has had its share of the socket's bytes */
-    bool shaking;        /* counted in shared->handshakes */
-    size_t tls_charged;  /* of the budget, for buffers of OpenSSL's */
-    TAILQ_ENTRY(conn) unread_next;
     TAILQ_ENTRY(conn) queued; /* in set->queues[queue] */
     uint64_t since_ms;        /* when it entered the queue */
     SLIST_ENTRY(conn) touched_next;
     STAILQ_ENTRY(conn) stalled_next;
-    enum conn_state state;
-    enum queue_id queue;
-    bool touched;     /* in set->touched */
-    bool stalled;     /* holds input that the last turn had no room for */
-    bool speaks_tls;  /* its port does */
-    bool unread;      /* OpenSSL may hold bytes for it, of which no event will tell */
-    bool reading;     /* in set->unread */
+    struct ssl_st *tls; /* NULL: plain */
+    TAILQ_ENTRY(conn) unread_next;
+    uint32_t tls_charged; /* of the budget, for buffers of OpenSSL's */
+    uint8_t recvs_left;   /* until this read has had its share of the socket's bytes */
+    bool shaking;         /* counted in shared->handshakes */
+    bool speaks_tls;      /* its port does */
+    bool unread;          /* OpenSSL may hold bytes for it, of which no event will tell */
+    bool reading;         /* in set->unread */
     bool wants_write; /* what OpenSSL has to send before it reads on did not fit into the socket */
     bool broken;      /* TLS has failed: nothing more can be sent */
-    bool lingering;   /* its close will be a lingering one */
-    bool refused;     /* beyond max_connections, and not counted in shared->connections */
-    bool spare;       /* was idle when the drain began, and is no longer counted there either */
-    bool elder;       /* was there when the set began to hasten; counted in shared->elders */
+    enum conn_state state : 8;
+    enum queue_id queue : 8;
+    bool touched;        /* in set->touched */
+    bool stalled;        /* holds input that the last turn had no room for */
+    bool lingering;      /* its close will be a lingering one */
+    bool refused;        /* beyond max_connections, and not counted in shared->connections */
+    bool spare;          /* was idle when the drain began, and is no longer counted there either */
+    bool elder;          /* was there when the set began to hasten; counted in shared->elders */
     struct address peer; /* of the socket, or what the PROXY header says */
-    struct buffer buffer;
     /* the request being read */
-    bool keep_alive;
-    bool old;                  /* HTTP/1.0 */
-    bool late;                 /* its first byte came after the drain began */
-    uint16_t stream;           /* METRIC_STREAM_NONE: none, or it is not known yet */
-    const struct route *route; /* of that stream, as it was when the head came */
-    bool has_line;             /* its line is known, and the buffer begins with it */
-    char *line_copy;           /* while its body is dropped: its line up to the target; owned */
-    size_t bytes;              /* of its body, as it came; 0: it is not whole yet */
-    enum coding coding;        /* of its body */
-    struct ack ack;
-    struct cors *cors;     /* of the page that sent it; NULL: none; until it is answered */
     bool forwarded;        /* it came by a trusted proxy, and client has its address */
     struct address client; /* for conn_address() */
+    bool keep_alive;
+    bool old;               /* HTTP/1.0 */
+    bool late;              /* its first byte came after the drain began */
+    bool head_only;         /* its answer has no body: HEAD */
+    bool has_line;          /* its line is known, and the buffer begins with it */
+    bool key_awaited;       /* its head has no key that is known; its body may have one */
+    bool replayed;          /* its voucher is good: its body is letters (replayed.c) */
+    bool metered;           /* its events are counted, and may be limited */
+    bool throttled;         /* is told 429 too often, and nobody else comes by it */
+    bool several_keys;      /* other requests came with others: somebody's proxy */
+    bool lenient;           /* its good events are taken though others are bad */
+    bool listed;            /* in set->waited */
+    bool edge;              /* its socket is watched only for a reset */
+    enum coding coding : 8; /* of its body */
+    uint16_t stream;        /* METRIC_STREAM_NONE: none, or it is not known yet */
+    uint16_t retry_s;       /* Retry-After of the 429 that is in hand */
+    struct ack ack;
+    struct buffer buffer;
+    const struct route *route; /* of that stream, as it was when the head came */
+    char *line_copy;           /* while its body is dropped: its line up to the target; owned */
+    struct reply *dropped;     /* likewise: the answer; owned */
+    size_t bytes;              /* of its body, as it came; 0: it is not whole yet */
+    struct cors *cors;         /* of the page that sent it; NULL: none; until it is answered */
     const struct key *key; /* that it came with; NULL: none is asked for. Lives as the process */
-    bool key_awaited;      /* its head has no key that is known; its body may have one */
-    bool replayed;         /* its voucher is good: its body is letters (replayed.c) */
-    bool metered;          /* its events are counted, and may be limited */
-    struct quota_buckets *buckets; /* that its events were taken from; NULL: from none */
-    uint16_t retry_s;              /* Retry-After of the 429 that is in hand */
-    bool throttled;                /* is told 429 too often, and nobody else comes by it */
     const struct key *first_key;   /* that a request of this connection came with; NULL: none has */
-    bool several_keys;             /* other requests came with others: somebody's proxy */
-    bool lenient;                  /* its good events are taken though others are bad */
+    struct quota_buckets *buckets; /* that its events were taken from; NULL: from none */
     struct reply_errors *errors;   /* of a lenient one, until it is answered; NULL: none yet */
     uint64_t begun_ns;             /* 0: not one byte of it has arrived */
     size_t scanned;                /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
     struct http_chunked chunked;
-    struct slice large;   /* in state LARGE: the body, which must not move */
-    size_t large_end;     /* in state LARGE: where its request ends in the buffer */
-    struct reply refusal; /* the answer once the body is dropped */
-    /* While a request with ack=clickhouse waits, we look at no later one. */
-    struct waiter *waiter; /* in states WAITING and TOLD */
-    bool listed;           /* in set->waited */
-    bool edge;             /* its socket is watched only for a reset */
-    TAILQ_ENTRY(conn) waited_next;
-    uint64_t wait_begun_ns;
-    uint32_t wait_accepted, wait_duplicates;
+    struct waiter *waiter; /* in states WAITING and TOLD: we look at no later request */
+    union {
+        struct {                /* in state LARGE */
+            struct slice large; /* the body, which must not move */
+            size_t large_end;   /* where its request ends in the buffer */
+        };
+        struct { /* in states HELD, WAITING and TOLD */
+            TAILQ_ENTRY(conn) waited_next;
+            uint64_t wait_begun_ns;
+            uint32_t wait_accepted, wait_duplicates;
+        };
+        uint64_t linger_begun_ms; /* in state LINGER */
+    };
     /* answers noted in this turn */
     uint32_t first, last;
     uint32_t answer_count;
     /* bytes that the socket did not take */
+    uint32_t out_len, out_sent;
     char *out;
-    size_t out_len, out_sent;
-    uint64_t linger_begun_ms; /* in state LINGER */
 };
 
 TAILQ_HEAD(conn_queue, conn);
@@ -246,6 +255,7 @@ struct conn_set {
     bool leaving;                         /* each answer is its connection's last */
     bool hastening;                       /* idle connections are closed soon */
     bool draining;                        /* a request that begins now is refused */
+    uint64_t trimmed_ms;                  /* when unused blocks were last freed */
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */
     size_t turn_bytes;

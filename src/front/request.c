@@ -48,14 +48,14 @@ void request_refuse(struct conn *conn, const struct refusal *refusal)
 
     conn->keep_alive = false;
     answer->reply = turn_reply(conn, refusal);
-    answer->reply.head_only = conn->refusal.head_only;
+    answer->reply.head_only = conn->head_only;
     conn->lingering = true;
     turn_end_request(conn);
 }
 
 static void request_refuse_dropped(struct conn *conn)
 {
-    turn_answer(conn)->reply = conn->refusal;
+    turn_answer(conn)->reply = *conn->dropped;
     turn_end_request(conn);
 }
 
@@ -133,8 +133,8 @@ static bool request_advance_drop_chunked(struct conn *conn)
          * stays. */
         conn->keep_alive = false;
         conn->lingering = true;
-        conn->refusal.close = true;
-        conn->refusal.keep_alive = false;
+        conn->dropped->close = true;
+        conn->dropped->keep_alive = false;
     }
     request_refuse_dropped(conn);
     return true;
@@ -221,12 +221,17 @@ static bool request_begin_drop(struct conn *conn, const struct http_request *req
         request_refuse(conn, refusal);
         return false;
     }
+    conn->dropped = malloc(sizeof(*conn->dropped));
+    if (conn->dropped == NULL) {
+        request_refuse(conn, refusal);
+        return false;
+    }
     request_copy_line(conn, request);
     conn->buffer.start += conn->head_len;
-    conn->refusal = *reply;
-    conn->refusal.close = !conn->keep_alive;
-    conn->refusal.keep_alive = conn->keep_alive && conn->old;
-    conn->refusal.head_only = request->method == HTTP_HEAD;
+    *conn->dropped = *reply;
+    conn->dropped->close = !conn->keep_alive;
+    conn->dropped->keep_alive = conn->keep_alive && conn->old;
+    conn->dropped->head_only = conn->head_only;
     conn->body_len = request->chunked ? 0 : request->content_length;
     conn->chunked = (struct http_chunked){0};
     conn_move(conn, request->chunked ? CONN_DROP_CHUNKED : CONN_DROP);
@@ -244,7 +249,7 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     conn->head_len = request->head_len;
     conn->keep_alive = request->keep_alive;
     conn->old = request->minor == 0;
-    conn->refusal.head_only = request->method == HTTP_HEAD;
+    conn->head_only = request->method == HTTP_HEAD;
     conn->has_line = true;
     request_find_stream(conn, request);
     if (conn->late) {

@@ -101,7 +101,11 @@ void turn_end_request(struct conn *conn)
 {
     conn->scanned = 0;
     conn->begun_ns = 0;
-    conn->refusal = (struct reply){0};
+    conn->head_only = false;
+    if (unlikely(conn->dropped != NULL)) {
+        free(conn->dropped);
+        conn->dropped = NULL;
+    }
     /* The answer borrows what a page is told: the next request's would take its place. */
     if (unlikely(conn->cors != NULL))
         conn_move(conn, CONN_HELD);

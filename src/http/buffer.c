@@ -13,6 +13,10 @@
 
 #include <string.h>
 
+#include "alloy/heap.h"
+
+#define BLOCKS_KEPT 8 /* by buffer_pool_trim() */
+
 struct buffer_block {
     struct buffer_block *next;
 };
@@ -53,6 +57,24 @@ void buffer_pool_fini(struct buffer_pool *pool)
     pool->cached_count = 0;
 }
 
+void buffer_pool_trim(struct buffer_pool *pool)
+{
+    const size_t few = pool->cached_min > BLOCKS_KEPT ? pool->cached_min - BLOCKS_KEPT : 0;
+
+    for (size_t i = 0; i < few; i++) {
+        struct buffer_block *block = pool->cached;
+
+        pool->cached = block->next;
+        free(block);
+    }
+    pool->cached_count -= few;
+    pool->cached_min = pool->cached_count;
+    if (few > 0) {
+        buffer_budget_give(pool->budget, few * pool->block_bytes);
+        heap_freed(few * pool->block_bytes);
+    }
+}
+
 bool buffer_take(struct buffer_pool *pool, struct buffer *buffer)
 {
     struct buffer_block *block = pool->cached;
@@ -61,6 +83,8 @@ bool buffer_take(struct buffer_pool *pool, struct buffer *buffer)
     if (block) {
         pool->cached = block->next;
         pool->cached_count--;
+        if (pool->cached_count < pool->cached_min)
+            pool->cached_min = pool->cached_count;
     } else {
         if (!buffer_budget_take(pool->budget, pool->block_bytes))
             return false;
@@ -149,6 +173,7 @@ void buffer_release(struct buffer_pool *pool, struct buffer *buffer)
     } else {
         free(buffer->data);
         buffer_budget_give(pool->budget, buffer->size);
+        heap_freed(buffer->size);
     }
     *buffer = (struct buffer){0};
 }

@@ -13,6 +13,7 @@
 #include <sys/statvfs.h>
 
 #include "alloy/clock.h"
+#include "alloy/heap.h"
 #include "alloy/pulse.h"
 
 /* Longest sleep. L1 expires, and finished segments are removed, with this precision. */
@@ -53,6 +54,7 @@ static void *janitor_main(void *arg)
 {
     struct janitor *janitor = arg;
     uint64_t looked_ms = clock_mono_ms();
+    struct heap_watch heap = {0};
 
     pulse_join("janitor");
     /* relaxed: the flag carries no data; journal_wake() ends the sleep */
@@ -63,6 +65,7 @@ static void *janitor_main(void *arg)
         journal_maintain(janitor->journal, now_ms,
                          config_current(janitor->config)->journal_sync_interval_ms);
         l1_maintain(janitor->l1, now_ms);
+        (void)heap_look(&heap, now_ms);
         if (now_ms - looked_ms >= ROOM_INTERVAL_MS) {
             looked_ms = now_ms;
             janitor_look_at_room(janitor);

@@ -76,12 +76,43 @@ static void growing_keeps_the_content_and_a_failure_changes_nothing(void **state
     assert_int_equal(atomic_load(&budget.used), 0);
 }
 
+static void blocks_that_nobody_needs_are_freed(void **state)
+{
+    struct buffer_budget budget = {.max = 64 * 64};
+    struct buffer buffers[32] = {0};
+    struct buffer_pool pool;
+
+    (void)state;
+    buffer_pool_init(&pool, &budget, 64, 64);
+    for (int i = 0; i < 32; i++)
+        assert_true(buffer_take(&pool, &buffers[i]));
+    for (int i = 0; i < 32; i++)
+        buffer_release(&pool, &buffers[i]);
+    /* All were needed since the last look. */
+    buffer_pool_trim(&pool);
+    assert_int_equal(pool.cached_count, 32);
+    /* Of these 20 at once. */
+    for (int i = 0; i < 20; i++)
+        assert_true(buffer_take(&pool, &buffers[i]));
+    for (int i = 0; i < 20; i++)
+        buffer_release(&pool, &buffers[i]);
+    buffer_pool_trim(&pool);
+    assert_int_equal(pool.cached_count, 28);
+    buffer_pool_trim(&pool);
+    buffer_pool_trim(&pool);
+    assert_int_equal(pool.cached_count, 8);
+    assert_int_equal(atomic_load(&budget.used), 8 * 64);
+    buffer_pool_fini(&pool);
+    assert_int_equal(atomic_load(&budget.used), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_budget_gives_its_last_byte_and_not_one_more),
         cmocka_unit_test(a_cached_block_stays_counted_and_is_used_again),
         cmocka_unit_test(growing_keeps_the_content_and_a_failure_changes_nothing),
+        cmocka_unit_test(blocks_that_nobody_needs_are_freed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
