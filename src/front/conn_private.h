@@ -209,12 +209,12 @@ struct conn {
     size_t scanned;                /* of its head; for http_parse_head() */
     size_t head_len;
     uint64_t body_len; /* length known: of the body; dropping: still to come or dropped so far */
-    struct http_chunked chunked;
     struct waiter *waiter; /* in states WAITING and TOLD: we look at no later request */
     union {
-        struct {                /* in state LARGE */
-            struct slice large; /* the body, which must not move */
-            size_t large_end;   /* where its request ends in the buffer */
+        struct http_chunked chunked; /* in states CHUNKED and DROP_CHUNKED */
+        struct {                     /* in state LARGE */
+            struct slice large;      /* the body, which must not move */
+            size_t large_end;        /* where its request ends in the buffer */
         };
         struct { /* in states HELD, WAITING and TOLD */
             TAILQ_ENTRY(conn) waited_next;
