@@ -18,11 +18,11 @@
  */
 #define _GNU_SOURCE
 #include "load_histogram.h"
+#include "load_options.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -43,21 +43,13 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-#define THREADS_MAX 64
-#define PIPELINE_MAX 64
+#define REPEATED 1000 /* a duplicate repeats one of so many */
 #define POLLED_MAX 256
 #define INPUT_BYTES 16384
 #define HEAD_MAX 4096
 #define NS 1000000000ull
 #define LAST_ANSWERS_NS (5 * NS) /* the longest wait for them at the end */
 #define STATUS_MAX 600
-
-struct options {
-    const char *host, *port, *path, *run, *header;
-    bool tls;
-    unsigned threads, connections, seconds, pipeline, events, bytes;
-    double rate; /* requests a second, all threads; 0: closed loop */
-};
 
 struct connection {
     int fd;
@@ -79,11 +71,13 @@ struct thread {
     int epoll;
     unsigned connection_count;
     struct connection *connections;
-    struct connection *idle; /* those with nothing under way, in an open loop */
+    /* Those with nothing under way, in an open loop; they take turns, so that all are used. */
+    struct connection *idle, *idle_last;
 
     char *burst; /* options->pipeline requests */
     size_t request_len, head_len, event_len;
-    uint64_t event_number;
+    uint64_t event_number, new_number; /* of all, and of those that are no duplicates */
+    unsigned stream;                   /* of the next request */
 
     uint64_t due_count; /* requests handed out by the open loop */
     uint64_t start_ns, end_ns;
@@ -99,6 +93,7 @@ struct thread {
 };
 
 static atomic_bool load_stop;
+static pthread_barrier_t load_connected, load_begun;
 
 static const char event_format[] =
     "{\"event_id\":\"%s-%02u-%010u\",\"event_type\":\"page_view\",\"user_id\":\"u%05u\","
@@ -145,10 +140,11 @@ static void load_make_burst(struct thread *thread)
                                          thread->number, 0, 0, 0, fill, filler);
     thread->head_len = (size_t)snprintf(
         head, sizeof(head),
-        "POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\n%s%s"
+        "POST %s%s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\n%s%s"
         "Content-Length: %zu\r\n\r\n",
-        options->path, options->host, options->port, options->header,
-        *options->header != '\0' ? "\r\n" : "", options->events * (thread->event_len + 1) - 1);
+        options->path, options->streams > 0 ? "00" : "", options->host, options->port,
+        options->header, *options->header != '\0' ? "\r\n" : "",
+        options->events * (thread->event_len + 1) - 1);
     thread->request_len = thread->head_len + options->events * (thread->event_len + 1) - 1;
     thread->burst = at = malloc(options->pipeline * thread->request_len + 1);
     if (at == NULL)
@@ -163,20 +159,38 @@ static void load_make_burst(struct thread *thread)
     }
 }
 
-/* Gives each event of the first count requests an id that was never sent. */
+/* The number that makes the next event's id. Duplicates lie evenly among the new ones. */
+static uint64_t load_next_number(struct thread *thread)
+{
+    const uint64_t number = thread->event_number++;
+
+    if (number * 37 % 100 >= thread->options->duplicates || thread->new_number == 0)
+        return thread->new_number++;
+    return thread->new_number - 1 -
+           number % (thread->new_number < REPEATED ? thread->new_number : REPEATED);
+}
+
+/* Gives each event of the first count requests an id, and each request its path. */
 static void load_renew(struct thread *thread, unsigned count)
 {
     const size_t number_at = strlen("{\"event_id\":\"") + strlen(thread->options->run) + 4;
     const size_t user_at =
         number_at + 10 + strlen("\",\"event_type\":\"page_view\",\"user_id\":\"u");
+    const size_t stream_at = strlen("POST ") + strlen(thread->options->path);
 
     for (unsigned i = 0; i < count; i++) {
-        char *event = thread->burst + i * thread->request_len + thread->head_len;
+        char *request = thread->burst + i * thread->request_len;
+        char *event = request + thread->head_len;
 
+        if (thread->options->streams > 0) {
+            load_put_digits(request + stream_at, 2, thread->stream);
+            thread->stream = (thread->stream + 1) % thread->options->streams;
+        }
         for (unsigned k = 0; k < thread->options->events; k++) {
-            load_put_digits(event + number_at, 10, thread->event_number);
-            load_put_digits(event + user_at, 5, thread->event_number % 100000);
-            thread->event_number++;
+            const uint64_t number = load_next_number(thread);
+
+            load_put_digits(event + number_at, 10, number);
+            load_put_digits(event + user_at, 5, number % 100000);
             event += thread->event_len + 1;
         }
     }
@@ -428,8 +442,9 @@ static void load_go_on(struct thread *thread, struct connection *connection)
     if (atomic_load_explicit(&load_stop, memory_order_relaxed))
         return;
     if (thread->options->rate > 0) {
-        connection->next_idle = thread->idle;
-        thread->idle = connection;
+        connection->next_idle = NULL;
+        *(thread->idle != NULL ? &thread->idle_last->next_idle : &thread->idle) = connection;
+        thread->idle_last = connection;
         return;
     }
     load_send(thread, connection, thread->options->pipeline, NULL);
@@ -535,6 +550,8 @@ static void *load_run(void *arg)
 
     for (unsigned i = 0; i < thread->connection_count; i++)
         connection_open(thread, &thread->connections[i]);
+    pthread_barrier_wait(&load_connected);
+    pthread_barrier_wait(&load_begun);
     thread->start_ns = load_now_ns();
     for (unsigned i = 0; i < thread->connection_count; i++)
         load_go_on(thread, &thread->connections[i]);
@@ -552,124 +569,6 @@ static void *load_run(void *arg)
 }
 
 /* ---- start and result */
-
-static void usage(FILE *out)
-{
-    fputs("Usage: load [options] http[s]://HOST:PORT/PATH\n"
-          "  -c, --connections N  all threads together (64)\n"
-          "  -t, --threads N      (1)\n"
-          "  -d, --seconds N      (10)\n"
-          "  -r, --rate N         requests a second, due at fixed times; 0: each connection sends\n"
-          "                       again when it is answered (0)\n"
-          "  -p, --pipeline N     requests under way on a connection (1)\n"
-          "  -e, --events N       events a request, one a line (1)\n"
-          "  -b, --bytes N        length of an event (300)\n"
-          "      --run WORD       first part of every id; must differ from run to run\n"
-          "      --header LINE    one more header line, such as a key\n"
-          "The server's certificate is not checked.\n",
-          out);
-}
-
-static unsigned load_number(const char *text, unsigned least, unsigned most)
-{
-    char *end;
-    unsigned long number = strtoul(text, &end, 10);
-
-    if (*text == '\0' || *end != '\0' || number < least || number > most) {
-        fprintf(stderr, "load: %s is not a number from %u to %u\n", text, least, most);
-        exit(2);
-    }
-    return (unsigned)number;
-}
-
-/* Takes the URL apart, in place. */
-static void load_parse_url(struct options *options, char *url)
-{
-    char *rest, *slash;
-
-    options->tls = strncmp(url, "https://", 8) == 0;
-    if (!options->tls && strncmp(url, "http://", 7) != 0)
-        goto wrong;
-    rest = strstr(url, "//") + 2;
-    slash = strchr(rest, '/');
-    options->path = slash != NULL ? strdup(slash) : "/";
-    if (slash != NULL)
-        *slash = '\0';
-    options->host = rest;
-    rest = strrchr(rest, ':');
-    if (rest == NULL)
-        goto wrong;
-    *rest = '\0';
-    options->port = rest + 1;
-    return;
-
-wrong:
-    usage(stderr);
-    exit(2);
-}
-
-static void load_parse(struct options *options, int argc, char **argv)
-{
-    static const struct option names[] = {
-        {"connections", required_argument, NULL, 'c'},
-        {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 'd'},
-        {"rate", required_argument, NULL, 'r'},
-        {"pipeline", required_argument, NULL, 'p'},
-        {"events", required_argument, NULL, 'e'},
-        {"bytes", required_argument, NULL, 'b'},
-        {"run", required_argument, NULL, 'R'},
-        {"header", required_argument, NULL, 'H'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "c:t:d:r:p:e:b:h", names, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            options->connections = load_number(optarg, 1, 1000000);
-            break;
-        case 't':
-            options->threads = load_number(optarg, 1, THREADS_MAX);
-            break;
-        case 'd':
-            options->seconds = load_number(optarg, 1, 86400);
-            break;
-        case 'r':
-            options->rate = load_number(optarg, 0, 100000000);
-            break;
-        case 'p':
-            options->pipeline = load_number(optarg, 1, PIPELINE_MAX);
-            break;
-        case 'e':
-            options->events = load_number(optarg, 1, 100000);
-            break;
-        case 'b':
-            options->bytes = load_number(optarg, 1, 1000000);
-            break;
-        case 'R':
-            options->run = optarg;
-            break;
-        case 'H':
-            options->header = optarg;
-            break;
-        case 'h':
-            usage(stdout);
-            exit(0);
-        default:
-            usage(stderr);
-            exit(2);
-        }
-    }
-    if (optind + 1 != argc || strlen(options->run) > 100 || strlen(options->header) > 1000) {
-        usage(stderr);
-        exit(2);
-    }
-    load_parse_url(options, argv[optind]);
-    if (options->connections < options->threads)
-        options->connections = options->threads;
-}
 
 static void load_prepare(struct thread *thread, const struct options *options, unsigned number)
 {
@@ -745,6 +644,19 @@ static int load_print(struct thread *threads, unsigned count)
     return sum.requests > 0 ? 0 : 1;
 }
 
+/* Lets the threads begin once all are connected, and with --wait once told to. */
+static void load_begin(const struct options *options)
+{
+    pthread_barrier_wait(&load_connected);
+    if (options->wait) {
+        puts("CONNECTED");
+        fflush(stdout);
+        if (getchar() == EOF)
+            exit(1);
+    }
+    pthread_barrier_wait(&load_begun);
+}
+
 /* Waits until the time is over, or INT or TERM comes; both are blocked in all threads. */
 static void load_wait(const sigset_t *signals, unsigned seconds)
 {
@@ -775,11 +687,14 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    pthread_barrier_init(&load_connected, NULL, options.threads + 1);
+    pthread_barrier_init(&load_begun, NULL, options.threads + 1);
     for (unsigned i = 0; i < options.threads; i++)
         load_prepare(&threads[i], &options, i);
     for (unsigned i = 0; i < options.threads; i++)
         if (pthread_create(&threads[i].id, NULL, load_run, &threads[i]) != 0)
             load_fail("thread");
+    load_begin(&options);
     load_wait(&signals, options.seconds);
     for (unsigned i = 0; i < options.threads; i++)
         pthread_join(threads[i].id, NULL);

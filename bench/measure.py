@@ -78,14 +78,20 @@ def build_load(folder):
     return program
 
 
-def run_load(program, url, options, *arguments):
-    """Runs load to its end; returns what it prints. options: threads, connections, seconds."""
+def run_load(program, url, options, *arguments, connected=None):
+    """Runs load to its end; returns what it prints. options: threads, connections, seconds.
+
+    connected is called when all connections are there and nothing has been sent."""
     argv = [program, "--threads", options.load_threads, "--connections", options.connections, "--seconds", options.seconds,
-            *arguments, url]
-    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False)
-    found = re.search(r"^RESULT (\{.*\})$", done.stdout, re.M)
-    if done.returncode != 0 or not found:
-        raise Failure(f"load failed with {done.returncode}: {done.stdout[-1000:]} {done.stderr[-1000:]}")
+            *(["--wait"] if connected else []), *arguments, url]
+    with subprocess.Popen(list(map(str, argv)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as load:
+        if connected and load.stdout.readline():
+            connected()
+        output, errors = load.communicate("\n" if connected else None)
+    found = re.search(r"^RESULT (\{.*\})$", output, re.M)
+    if load.returncode != 0 or not found:
+        raise Failure(f"load failed with {load.returncode}: {output[-1000:]} {errors[-1000:]}")
     return json.loads(found.group(1))
 
 
