@@ -2,7 +2,7 @@
 """What `bench/run all` keeps of each bench, and the table that it makes of that.
 
 A bench leaves its rounds in build/bench/NAME.json, so that benches can be run one by one, at times when the machine is
-quiet, and still make one table: bench/RESULTS.md, and the figures of README.md.
+quiet, and still make one table, bench/RESULTS.md.
 
 Runs on: Python 3 alone.
 """
@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import measure
-from benches import BENCHES, GOALS, LINGER
+from benches import BENCHES, GOALS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -66,13 +66,8 @@ def kept():
 
 
 def values(bench, figure):
-    """Of all rounds; a build that knows no insert_linger has the figures without."""
-    rounds = bench["rounds"]
-    for name in figure, figure.replace(LINGER, ""):
-        found = [one[name] for one in rounds if name in one]
-        if found:
-            return found
-    return []
+    """Of all rounds that have it."""
+    return [one[figure] for one in bench["rounds"] if figure in one]
 
 
 def shown(value):

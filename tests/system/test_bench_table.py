@@ -16,7 +16,6 @@ sys.path.insert(0, str(BENCH))
 import benches  # noqa: E402 - its place is known only now
 import curves  # noqa: E402
 import measure  # noqa: E402
-import results  # noqa: E402
 import svg  # noqa: E402
 
 
@@ -106,11 +105,6 @@ def test_a_goal_is_a_bound():
     least, most = benches.Goal("l1", "x", "x", least=2), benches.Goal("l1", "x", "x", most=2)
     assert least.reached(2) and not least.reached(1.9) and most.reached(2) and not most.reached(2.1)
     assert all(goal.bench in benches.BENCHES for goal in benches.GOALS)
-
-
-def test_figures_of_a_build_without_a_linger_stand_for_those_with_it():
-    bench = {"rounds": [{"alloyd us": 3}]}
-    assert results.values(bench, f"alloyd us{benches.LINGER}") == [3] and results.values(bench, "Redis us") == []
 
 
 @pytest.mark.parametrize("values", [[0.003], [7, 12], [250, 1e6], [0]])
