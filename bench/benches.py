@@ -86,7 +86,7 @@ def front_alone(stage, mode="file", **more):
     return alloyd
 
 
-def whole(stage, redis, clickhouse, **more):
+def whole(stage, redis, clickhouse, /, **more):
     alloyd = stage.start_alloyd(redis.url, clickhouse.url, **more)
     settled_memory(alloyd)
     return alloyd
