@@ -34,6 +34,10 @@ size_t clickhouse_url_shards(const char *list);
 /* Host, port and path of an endpoint, without credentials, for people. Returns its length, which is
  * cut off at CLICKHOUSE_NAME_MAX - 1 in name. */
 size_t clickhouse_url_name(struct slice url, char name[CLICKHOUSE_NAME_MAX]);
+/* Whether two URLs lead to one server: the same host, port and path. Without a port http:// leads
+ * to 80 and https:// to 443; who leaves it out beside the same host with ClickHouse's own port,
+ * 8123 or 8443, means that one. */
+bool clickhouse_url_same(struct slice a, struct slice b);
 /* The name of an endpoint in a list; "": it has none of this number. */
 void clickhouse_url_name_of(const char *list, size_t number, char name[CLICKHOUSE_NAME_MAX]);
 

@@ -7,6 +7,10 @@
 
 #include "alloy/config.h"
 
+/* What ends a bare name where there is one alone: all that is no letter, digit, _ or -, so that a
+ * list or an expression is no name. */
+#define CONFIG_NAME_STOPS "!$%&()*+,./:;<=>?@[]^{|}~ \t"
+
 /*
  * Reads the name at text: in back-quotes or double quotes with ClickHouse's escapes, or bare up to
  * a byte of stops or the end. Returns the place behind it and its blanks; NULL: it is no name, and

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define BLANKS " \t"
 
@@ -75,6 +76,66 @@ size_t clickhouse_url_name(struct slice url, char name[CLICKHOUSE_NAME_MAX])
         end--;
     snprintf(name, CLICKHOUSE_NAME_MAX, "%.*s", (int)(end - host), host);
     return (size_t)(end - host);
+}
+
+/* Host, port and path of an endpoint. */
+struct clickhouse_url_parts {
+    struct slice host, port, path;
+    bool tls;
+};
+
+static struct clickhouse_url_parts clickhouse_url_split(struct slice url)
+{
+    struct clickhouse_url_parts parts = {.tls = url.len > 5 && url.data[4] == 's'};
+    char name[CLICKHOUSE_NAME_MAX];
+    const size_t len = clickhouse_url_name(url, name);
+    const char *end = url.data + url.len;
+    const char *host, *host_end, *colon;
+
+    while (end > url.data && end[-1] == '/')
+        end--;
+    host = end - len;
+    host_end = memchr(host, '/', len);
+    host_end = host_end == NULL ? end : host_end;
+    colon = memrchr(host, ':', (size_t)(host_end - host));
+    if (colon != NULL && memchr(colon, ']', (size_t)(host_end - colon)) != NULL)
+        colon = NULL;
+    parts.host = (struct slice){host, (size_t)((colon == NULL ? host_end : colon) - host)};
+    if (colon != NULL)
+        parts.port = (struct slice){colon + 1, (size_t)(host_end - colon - 1)};
+    while (parts.port.len > 1 && *parts.port.data == '0')
+        parts.port = (struct slice){parts.port.data + 1, parts.port.len - 1};
+    parts.path = (struct slice){host_end, (size_t)(end - host_end)};
+    return parts;
+}
+
+static bool clickhouse_url_is(struct slice a, struct slice b)
+{
+    return a.len == b.len && strncasecmp(a.data, b.data, a.len) == 0;
+}
+
+/* Whether a port that is left out in one URL may be that of the other. */
+static bool clickhouse_url_is_default(struct clickhouse_url_parts without, struct slice port)
+{
+    static const char *const ports[][2] = {{"80", "8123"}, {"443", "8443"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(ports[0]); i++) {
+        const char *usual = ports[without.tls ? 1 : 0][i];
+
+        if (without.port.len == 0 && clickhouse_url_is(port, (struct slice){usual, strlen(usual)}))
+            return true;
+    }
+    return false;
+}
+
+bool clickhouse_url_same(struct slice a, struct slice b)
+{
+    const struct clickhouse_url_parts one = clickhouse_url_split(a);
+    const struct clickhouse_url_parts other = clickhouse_url_split(b);
+
+    return clickhouse_url_is(one.host, other.host) && clickhouse_url_is(one.path, other.path) &&
+           (clickhouse_url_is(one.port, other.port) || clickhouse_url_is_default(one, other.port) ||
+            clickhouse_url_is_default(other, one.port));
 }
 
 void clickhouse_url_name_of(const char *list, size_t number, char name[CLICKHOUSE_NAME_MAX])

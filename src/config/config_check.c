@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -103,18 +102,14 @@ static const char *config_check_endpoint_problem(const char *url, bool *has_user
     return problem;
 }
 
-/* Whether an endpoint before the walk's has the same name. */
+/* Whether an endpoint before the walk's is the same. */
 static bool config_check_endpoint_again(const char *list, const struct clickhouse_url *walk)
 {
-    char name[CLICKHOUSE_NAME_MAX], other[CLICKHOUSE_NAME_MAX];
     struct clickhouse_url before = {.rest = list};
 
-    (void)clickhouse_url_name(walk->url, name);
-    while (clickhouse_url_next(&before) && before.number < walk->number) {
-        (void)clickhouse_url_name(before.url, other);
-        if (strcasecmp(name, other) == 0)
+    while (clickhouse_url_next(&before) && before.number < walk->number)
+        if (clickhouse_url_same(walk->url, before.url))
             return true;
-    }
     return false;
 }
 
@@ -142,7 +137,8 @@ static const char *config_check_clickhouse_url_problem(const char *list, bool *h
             clickhouse_url_name(walk.url, name) >= CLICKHOUSE_NAME_MAX)
             problem = "host, port and path of an endpoint of a list are at most 95 bytes";
         if (problem == NULL && config_check_endpoint_again(list, &walk))
-            problem = "an endpoint is there twice";
+            problem = "an endpoint is there twice (the port of http:// is 80 where none is given, "
+                      "that of https:// 443)";
     }
     return problem;
 }
@@ -323,6 +319,12 @@ static void config_check_check_proof(struct config_loader *loader, size_t index)
                        "stream.%s.proof = %s: must be a column that nothing but its DEFAULT fills, "
                        "and neither a field of the id nor column.%s",
                        stream->name, stream->proof, stream->proof);
+    else if (loader->config->clickhouse_async_insert == CONFIG_ASYNC_ON)
+        config_warning(loader, loader->streams[index].key_places[STREAM_KEY_PROOF],
+                       "stream.%s.proof tells nothing with clickhouse.async_insert = on, since "
+                       "ClickHouse gives the rows of several async inserts the token of one: set "
+                       "that to auto or off",
+                       stream->name);
 }
 
 static void config_check_check_streams(struct config_loader *loader)

@@ -195,10 +195,10 @@ static void config_stream_read_proof(const struct given *given)
 
     if (given->text == NULL || *given->text == '\0')
         return;
-    end = config_name_read(given->text, "", name, &why);
+    end = config_name_read(given->text, CONFIG_NAME_STOPS, name, &why);
     if (end == NULL || *end != '\0')
-        config_stream_problem(given, ": must be a column's name%s%s", why != NULL ? ": " : "",
-                              why != NULL ? why : "");
+        config_stream_problem(given, ": must be a column's name: %s",
+                              why != NULL ? why : "one, in back-quotes unless it is a plain word");
     else
         given->stream->proof = config_copy(given->loader, name, strlen(name));
 }

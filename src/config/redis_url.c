@@ -24,6 +24,27 @@
 
 static const char out_of_memory[] = "out of memory";
 
+static bool redis_url_is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* Visible characters, and between begin and end blanks beside a comma, as in other lists. */
+static bool redis_url_is_visible(const char *text, const char *begin, const char *end)
+{
+    for (const char *c = text; *c != '\0'; c++) {
+        const char *after = c + strspn(c, " \t");
+        const char *before = c;
+
+        while (before > text && redis_url_is_blank(*before))
+            before--;
+        if (redis_url_is_blank(*c) ? c < begin || c >= end || (*after != ',' && *before != ',')
+                                   : *c <= ' ' || *c > '~')
+            return false;
+    }
+    return true;
+}
+
 /* Sets *out to an owned string, or returns what is wrong: a bad escape, or a NUL in it. */
 static const char *redis_url_decode(struct slice text, char **out)
 {
@@ -35,6 +56,8 @@ static const char *redis_url_decode(struct slice text, char **out)
     for (size_t i = 0; i < text.len; i++) {
         int byte = (unsigned char)text.data[i];
 
+        if (redis_url_is_blank(text.data[i]))
+            return "special characters must be written as %XX";
         if (byte == '%') {
             int high = i + 2 < text.len ? text_hex_digit(text.data[i + 1]) : -1;
             int low = i + 2 < text.len ? text_hex_digit(text.data[i + 2]) : -1;
@@ -50,13 +73,18 @@ static const char *redis_url_decode(struct slice text, char **out)
     return NULL;
 }
 
-/* "user:password" or ":password" */
-static const char *redis_url_parse_login(struct redis_url *url, struct slice text)
+/* "user:password" or ":password"; one of several hosts, or of one. */
+static const char *redis_url_parse_login(struct redis_url *url, struct slice text, bool several)
 {
     const char *colon = memchr(text.data, ':', text.len);
     const char *problem = NULL;
+    const char *comma = memchr(text.data, ',', text.len);
     size_t user_len;
 
+    /* Taken for a password they would hide hosts, and be sent to another. */
+    if (comma != NULL && (several || memchr(text.data, '@', text.len) != NULL))
+        return "user and password stand once, before the first host, and count for all; a comma "
+               "in them is written as %2C, and an @ as %40";
     if (colon == NULL)
         return "credentials must be user:password@ or :password@, with special characters as %XX";
     user_len = (size_t)(colon - text.data);
@@ -101,7 +129,17 @@ static const char *redis_url_parse_host(struct redis_url *url, struct slice text
     return NULL;
 }
 
-/* "host,host:port" */
+/* Without the blanks around it. */
+static struct slice redis_url_trim(struct slice text)
+{
+    while (text.len > 0 && redis_url_is_blank(*text.data))
+        text = (struct slice){text.data + 1, text.len - 1};
+    while (text.len > 0 && redis_url_is_blank(text.data[text.len - 1]))
+        text.len--;
+    return text;
+}
+
+/* "host,host:port"; blanks may stand around a comma. */
 static const char *redis_url_parse_hosts(struct redis_url *url, struct slice text)
 {
     const char *problem = NULL;
@@ -112,7 +150,7 @@ static const char *redis_url_parse_hosts(struct redis_url *url, struct slice tex
 
         if (url->host_count == REDIS_URL_HOSTS_MAX)
             return "there are more than 16 hosts";
-        problem = redis_url_parse_host(url, (struct slice){text.data, len});
+        problem = redis_url_parse_host(url, redis_url_trim((struct slice){text.data, len}));
         if (problem != NULL || comma == NULL)
             return problem;
         text = (struct slice){comma + 1, text.len - len - 1};
@@ -193,6 +231,11 @@ static const char *redis_url_parse_path(struct redis_url *url, const char *text)
 static const char *redis_url_parse_server(struct redis_url *url, struct slice authority,
                                           struct slice path)
 {
+    if (memchr(authority.data, ',', authority.len) != NULL)
+        return url->tls ? "several hosts go with rediss-cluster://host:port,host:port or with "
+                          "rediss-sentinel://host:port,host:port/name"
+                        : "several hosts go with redis-cluster://host:port,host:port or with "
+                          "redis-sentinel://host:port,host:port/name";
     if (path.len > 0 && (path.data[0] != '/' ||
                          (path.len > 1 && !redis_url_parse_database(
                                               url, (struct slice){path.data + 1, path.len - 1}))))
@@ -232,32 +275,48 @@ static const struct {
     {"unix://", false, NULL},
 };
 
+/* The scheme's number, or what is wrong. */
+static const char *redis_url_find_scheme(const char *text, size_t *scheme)
+{
+    const char *begin = strstr(text, "://");
+    const char *end = begin == NULL ? text : begin + 3 + strcspn(begin + 3, "/?#");
+    const char *at = memchr(text, '@', (size_t)(end - text));
+
+    if (!redis_url_is_visible(text, at == NULL ? text : at, end))
+        return "must not contain white space or control characters";
+    *scheme = 0;
+    while (*scheme < ARRAY_LEN(schemes) &&
+           strncmp(text, schemes[*scheme].prefix, strlen(schemes[*scheme].prefix)) != 0)
+        ++*scheme;
+    return *scheme < ARRAY_LEN(schemes)
+               ? NULL
+               : "must begin with redis://, rediss://, redis-sentinel://, redis-cluster:// or "
+                 "unix:///, or be empty";
+}
+
 static const char *redis_url_parse_text(struct redis_url *url, const char *text)
 {
-    const char *end, *query, *at, *problem;
-    size_t scheme = 0, prefix_len;
+    size_t scheme;
+    const char *problem = redis_url_find_scheme(text, &scheme);
+    const char *end, *query, *at;
 
-    for (const char *c = text; *c != '\0'; c++)
-        if (*c <= ' ' || *c > '~')
-            return "must not contain white space or control characters";
-    while (scheme < ARRAY_LEN(schemes) &&
-           strncmp(text, schemes[scheme].prefix, strlen(schemes[scheme].prefix)) != 0)
-        scheme++;
-    if (scheme == ARRAY_LEN(schemes))
-        return "must begin with redis://, rediss://, redis-sentinel://, redis-cluster:// or "
-               "unix:///, or be empty";
-    prefix_len = strlen(schemes[scheme].prefix);
-    text += prefix_len;
+    if (problem != NULL)
+        return problem;
+    text += strlen(schemes[scheme].prefix);
     end = text + strcspn(text, "/?#");
     at = memrchr(text, '@', (size_t)(end - text));
     if (at != NULL) {
-        problem = redis_url_parse_login(url, (struct slice){text, (size_t)(at - text)});
+        problem = redis_url_parse_login(url, (struct slice){text, (size_t)(at - text)},
+                                        schemes[scheme].parse == redis_url_parse_nodes ||
+                                            schemes[scheme].parse == redis_url_parse_sentinels);
         if (problem != NULL)
             return problem;
         text = at + 1;
     }
     if (schemes[scheme].parse == NULL)
         return redis_url_parse_path(url, text);
+    if (end[0] == '/' && end[1] == '/' && memchr(text, ',', (size_t)(end - text)) != NULL)
+        return "the hosts of a list go without a scheme: it stands once, before the first";
     url->tls = schemes[scheme].tls;
     query = url->tls ? end + strcspn(end, "?") : end + strlen(end);
     problem = schemes[scheme].parse(url, (struct slice){text, (size_t)(end - text)},

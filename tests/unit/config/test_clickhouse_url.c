@@ -92,6 +92,42 @@ static void a_name_has_no_credentials_and_no_slash_at_its_end(void **state)
     assert_string_equal(name, "");
 }
 
+static void two_urls_of_one_server_are_the_same(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } cases[] = {
+        {"http://a", "http://A/", true},
+        {"http://a", "http://a:80", true},
+        {"http://a", "http://a:8123", true},
+        {"http://u:p@a:08123/", "http://v@a:8123", true},
+        {"https://a", "https://a:443", true},
+        {"https://a", "https://a:8443", true},
+        {"http://[::1]", "http://[::1]:8123", true},
+        {"http://[::1]:1", "http://[::1]:1/", true},
+        {"http://a/x", "http://a:80/x", true},
+        {"http://a:8123", "http://a:80", false},
+        {"http://a:8123", "http://a:8124", false},
+        {"http://a", "http://a:443", false},
+        {"http://a", "http://b", false},
+        {"http://a/x", "http://a/y", false},
+        {"http://a", "http://a/x", false},
+        {"http://[::1]", "http://[::2]", false},
+        {"http://a", "http://ab", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct slice a = {cases[i].a, strlen(cases[i].a)};
+        const struct slice b = {cases[i].b, strlen(cases[i].b)};
+
+        if (clickhouse_url_same(a, b) != cases[i].same ||
+            clickhouse_url_same(b, a) != cases[i].same)
+            fail_msg("%s and %s", cases[i].a, cases[i].b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -100,6 +136,7 @@ int main(void)
         cmocka_unit_test(a_comma_in_a_password_ends_nothing),
         cmocka_unit_test(an_endpoint_that_is_missing_is_empty),
         cmocka_unit_test(a_name_has_no_credentials_and_no_slash_at_its_end),
+        cmocka_unit_test(two_urls_of_one_server_are_the_same),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
