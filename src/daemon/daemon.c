@@ -37,6 +37,7 @@
 #include "limits.h"
 #include "lookout.h"
 #include "sdnotify.h"
+#include "shard_order.h"
 #include "signals.h"
 #include "successor.h"
 #include "alloy/waiter.h"
@@ -237,6 +238,8 @@ static int daemon_start_core(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
         daemon->setbacks == NULL || daemon->waiters == NULL || daemon->schemas == NULL)
         return -ENOMEM;
     err = daemon_open_journal(daemon, error);
+    if (err == 0)
+        err = shard_order_begin(config, error, JOURNAL_ERROR_MAX);
     if (err != 0)
         return err;
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory for ring.capacity or l1.capacity");
@@ -497,6 +500,25 @@ static void daemon_put_in_force(struct daemon *daemon, struct config *next)
     daemon_tell_l1_ttls(daemon);
 }
 
+/* Reads the configuration that is there now. NULL: it has a problem, or cannot follow the one that
+ * is in force. */
+static struct config *daemon_load(struct daemon *daemon, FILE *problems, bool *moves)
+{
+    const struct daemon_options *options = daemon->options;
+    struct config *next = config_load(options->config_path, options->overrides,
+                                      options->override_count, options->cpu_count, problems);
+    char why[SHARD_ORDER_WHY_MAX];
+
+    *moves = next != NULL && !shard_order_same(daemon_current(daemon)->clickhouse_url,
+                                               next->clickhouse_url, why, sizeof(why));
+    if (!*moves)
+        return next;
+    config_print_place(next, "clickhouse.url", problems);
+    fprintf(problems, "%s\n", why);
+    config_destroy(next);
+    return NULL;
+}
+
 /* Applies a new configuration; one with a problem changes nothing. */
 static void daemon_reload(struct daemon *daemon)
 {
@@ -505,14 +527,14 @@ static void daemon_reload(struct daemon *daemon)
     size_t len = 0;
     FILE *problems = open_memstream(&text, &len);
     struct config *next;
+    bool moves;
 
     if (problems == NULL) {
         log_error("configuration not reloaded problem=\"out of memory\"");
         return;
     }
     sdnotify_reloading();
-    next = config_load(options->config_path, options->overrides, options->override_count,
-                       options->cpu_count, problems);
+    next = daemon_load(daemon, problems, &moves);
     fclose(problems);
     daemon_log_problems(text, next != NULL);
     if (next != NULL) {
@@ -529,6 +551,7 @@ static void daemon_reload(struct daemon *daemon)
         log_configure((enum log_level)daemon_current(daemon)->log_level,
                       (enum log_format)daemon_current(daemon)->log_format);
         ring_wake(daemon->ring); /* a shorter linger takes effect at once */
+        shard_order_note(daemon_current(daemon));
         flusher_reload(daemon->flusher);
         marks_reload(daemon->marks);
         log_info("configuration reloaded file=%s", options->config_path);
@@ -537,13 +560,27 @@ static void daemon_reload(struct daemon *daemon)
     sdnotify_ready();
 }
 
+/* Whether the next life's list has the shards in their order; else output says why not. What this
+ * program cannot read the next one may. */
+static bool daemon_may_follow(struct daemon *daemon, char output[SUCCESSOR_OUTPUT_MAX])
+{
+    FILE *problems = fmemopen(output, SUCCESSOR_OUTPUT_MAX, "w");
+    bool moves;
+
+    if (problems == NULL)
+        return true;
+    config_destroy(daemon_load(daemon, problems, &moves));
+    fclose(problems);
+    return !moves;
+}
+
 /* A program or a configuration that cannot start must not take the place of one that serves. */
 static bool daemon_may_restart(struct daemon *daemon)
 {
     char output[SUCCESSOR_OUTPUT_MAX];
     char *rest = NULL;
 
-    if (successor_check(daemon->options->argv, output) == 0)
+    if (successor_check(daemon->options->argv, output) == 0 && daemon_may_follow(daemon, output))
         return true;
     for (char *line = strtok_r(output, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest))

@@ -313,3 +313,33 @@ def test_the_list_grows_between_two_lives(make_alloyd, servers):
     alloyd.signal(signal.SIGHUP)
     wait_until(lambda: "takes_effect=after_restart" in alloyd.log(), "it is told")
     assert len(endpoints(alloyd)) == 3
+
+
+def test_shards_stay_in_their_order(make_alloyd, servers):
+    """Exchanged on HUP, USR2 or at a start, ids and inserts in doubt would go to servers that do not know them."""
+    shards = [servers(), servers()]
+    alloyd = make_sharded(make_alloyd, shards).start()
+    right = alloyd.sections["clickhouse"]["url"]
+    told = "add new ones at the end"
+    for wrong in (" | ".join(server.url for server in reversed(shards)), shards[1].url):
+        alloyd.sections["clickhouse"]["url"] = wrong
+        alloyd.write_ini()
+        for name, words in ((signal.SIGHUP, "configuration not reloaded"), (signal.SIGUSR2, "not restarted")):
+            before = len(alloyd.log())
+            alloyd.signal(name)
+            wait_until(lambda: any(words in line and told in line for line in alloyd.log()[before:].splitlines()), words)
+    ids = [f"id-{n}" for n in range(100)]
+    assert alloyd.post("\n".join(map(event, ids))).status == 202
+    alloyd.settled()
+    for number, server in enumerate(shards):
+        assert rows(server) == {i: 1 for i in ids if shard_of(i, 2) == number}
+    alloyd.drain()
+    alloyd.spawn_only()
+    assert alloyd.wait() == 1
+    assert "cannot start" in alloyd.log() and told in alloyd.log()
+    alloyd.sections["clickhouse"]["url"] = right
+    alloyd.start()
+    alloyd.drain()
+    (alloyd.sections["journal"]["dir"] / "shards").unlink()  # who means it, with an empty journal
+    alloyd.sections["clickhouse"]["url"] = wrong
+    alloyd.start(ready=False)
