@@ -26,6 +26,7 @@ enum ask_redis_result {
 
 struct ask_redis {
     struct redis_nodes *nodes;
+    char *url;                    /* owned */
     unsigned timeout_ms;          /* of each question */
     char name[ASK_REDIS_WHY_MAX]; /* host:port, unix:/path, or the cluster's first host */
     /* the last answer: its strings and NULL for each nil, in order, those of an array too */
@@ -54,6 +55,17 @@ size_t ask_redis_masters(const struct ask_redis *ask);
 /* From now on commands without a key go to this master, below ask_redis_masters(), whose name goes
  * to name. */
 void ask_redis_turn_to(struct ask_redis *ask, size_t master);
+/* How many slots of a cluster have no master. */
+size_t ask_redis_orphans(const struct ask_redis *ask);
+/* Writes base to key; in a cluster with an end by which the master turned to has its slot. False:
+ * that has none. */
+bool ask_redis_key_here(const struct ask_redis *ask, const char *base, char *key, size_t size);
+/*
+ * A host that redis.url lists, where it lists several nodes or Sentinels: connects to it, and puts
+ * its name into ask->name. Returns false when there is no host of this number; *there: it answers,
+ * else why says why not.
+ */
+bool ask_redis_host(struct ask_redis *ask, size_t number, bool *there);
 /* The value of "name:value" in an answer of INFO; false: it is not there. */
 bool ask_redis_field(const struct ask_redis *ask, const char *name, char *out, size_t size);
 

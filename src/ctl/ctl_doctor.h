@@ -16,8 +16,9 @@
 
 #define CTL_DOCTOR_KEY_MAX 112
 #define CTL_DOCTOR_TEXT_MAX 480
-#define CTL_DOCTOR_FINDINGS_MAX 2048 /* 64 streams with some findings each */
+#define CTL_DOCTOR_FINDINGS_MAX 8192 /* 64 streams with some findings each at some servers */
 #define CTL_DOCTOR_TIMEOUT_MS 5000   /* of each question */
+#define CTL_DOCTOR_TIMEOUT_MIN_MS 1000
 /* What a scratch table's or key's name begins with; the time of its making follows, in seconds. */
 #define CTL_DOCTOR_SCRATCH "alloy_doctor_"
 
@@ -35,6 +36,11 @@ struct ctl_doctor {
     struct ctl_doctor_finding *findings;
     size_t count;
     bool out_of_memory;
+    /* ClickHouse's endpoint at hand */
+    bool first_endpoint;
+    bool has_replicas;       /* there are others in its shard */
+    char (*identities)[512]; /* each stream's table at the first of the shard */
+    char who[112]; /* whom of several servers, before each text: "ch1:8123: "; "": it is one */
 };
 
 /* Notes a finding. todo may be NULL, and so may what is not known. */

@@ -19,7 +19,6 @@
 #define KEY_MAX 160
 #define SCRATCH_TTL_MS "60000"
 #define SKEW_MAX_MS 2000
-#define WHO_MAX 96
 #define RELEASE "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end"
 
 static bool ctl_doctor_redis_info(struct ask_redis *redis, const char *section, const char *field,
@@ -30,18 +29,11 @@ static bool ctl_doctor_redis_info(struct ask_redis *redis, const char *section, 
     return ask_redis(redis, words, 2) == ASK_REDIS_OK && ask_redis_field(redis, field, out, size);
 }
 
-/* Begins what is found of one node of a cluster; empty without a cluster. */
-static const char *ctl_doctor_redis_who(const struct ask_redis *redis, char who[WHO_MAX])
-{
-    snprintf(who, WHO_MAX, ask_redis_is_cluster(redis) ? "%.80s: " : "%.0s", redis->name);
-    return who;
-}
-
 /* Returns false when Redis is lost. */
 static bool ctl_doctor_redis_claim(struct ctl_doctor *doctor, struct ask_redis *redis,
                                    const struct config_stream *stream)
 {
-    char name[CTL_DOCTOR_KEY_MAX], key[KEY_MAX];
+    char name[CTL_DOCTOR_KEY_MAX], base[KEY_MAX], key[KEY_MAX + 16];
     const char *const set[] = {"SET", key, "mine", "NX", "PX", SCRATCH_TTL_MS};
     const char *const other[] = {"SET", key, "other", "NX", "PX", SCRATCH_TTL_MS};
     const char *const get[] = {"MGET", key};
@@ -51,9 +43,11 @@ static bool ctl_doctor_redis_claim(struct ctl_doctor *doctor, struct ask_redis *
     const char *wrong = NULL;
 
     snprintf(name, sizeof(name), "stream.%s.claim", stream->name);
-    snprintf(key, sizeof(key), "%s%s:#" CTL_DOCTOR_SCRATCH "%llu_%x",
+    snprintf(base, sizeof(base), "%s%s:#" CTL_DOCTOR_SCRATCH "%llu_%x",
              doctor->config->redis_key_prefix, stream->name,
              (unsigned long long)clock_real_ms() / 1000, (unsigned)getpid());
+    if (!ask_redis_key_here(redis, base, key, sizeof(key)))
+        return true;
     result = ask_redis(redis, set, ARRAY_LEN(set));
     if (result == ASK_REDIS_OK)
         result = ask_redis(redis, other, ARRAY_LEN(other));
@@ -88,13 +82,12 @@ static bool ctl_doctor_redis_claim(struct ctl_doctor *doctor, struct ask_redis *
 
 static void ctl_doctor_redis_eviction(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
-    char policy[64], most[32] = "0", used[32] = "0", who[WHO_MAX];
+    char policy[64], most[32] = "0", used[32] = "0";
     uint64_t limit;
 
     if (!ctl_doctor_redis_info(redis, "memory", "maxmemory_policy", policy, sizeof(policy))) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.eviction",
-                        "%sits maxmemory-policy cannot be read (%s)",
-                        ctl_doctor_redis_who(redis, who), redis->why);
+                        "its maxmemory-policy cannot be read (%s)", redis->why);
         ctl_doctor_todo(doctor, "see that it is noeviction, or allow INFO");
         return;
     }
@@ -103,24 +96,22 @@ static void ctl_doctor_redis_eviction(struct ctl_doctor *doctor, struct ask_redi
     limit = strtoull(most, NULL, 10);
     if (strcmp(policy, "noeviction") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.eviction",
-                        "%smaxmemory-policy is %s: %s it forgets claims, and their events can come "
+                        "maxmemory-policy is %s: %s it forgets claims, and their events can come "
                         "twice",
-                        ctl_doctor_redis_who(redis, who), policy,
-                        limit == 0 ? "once maxmemory is set" : "when memory is short");
+                        policy, limit == 0 ? "once maxmemory is set" : "when memory is short");
         ctl_doctor_todo(doctor,
                         "CONFIG SET maxmemory-policy noeviction, and the same in its redis.conf");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.eviction",
-                        "%smaxmemory-policy is noeviction", ctl_doctor_redis_who(redis, who));
+                        "maxmemory-policy is noeviction");
     }
     if (limit > 0 && strtoull(used, NULL, 10) > limit / 10 * 9) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.room",
-                        "%sit uses %s of maxmemory = %s bytes, and will soon take no claims",
-                        ctl_doctor_redis_who(redis, who), used, most);
+                        "it uses %s of maxmemory = %s bytes, and will soon take no claims", used,
+                        most);
         ctl_doctor_todo(doctor, "raise maxmemory, or shorten redis.ttl");
     } else {
-        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.room", "%sit uses %s bytes, %s%s",
-                        ctl_doctor_redis_who(redis, who), used,
+        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.room", "it uses %s bytes, %s%s", used,
                         limit == 0 ? "and has no limit" : "of a maxmemory of ",
                         limit == 0 ? "" : most);
     }
@@ -129,78 +120,69 @@ static void ctl_doctor_redis_eviction(struct ctl_doctor *doctor, struct ask_redi
 static void ctl_doctor_redis_persistence(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
     const char *const words[] = {"CONFIG", "GET", "appendfsync"};
-    char aof[8], status[32] = "ok", who[WHO_MAX];
+    char aof[8], status[32] = "ok";
 
     if (!ctl_doctor_redis_info(redis, "persistence", "aof_enabled", aof, sizeof(aof))) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.persistence",
-                        "%sit does not tell whether it keeps claims over a restart (%s)",
-                        ctl_doctor_redis_who(redis, who), redis->why);
+                        "it does not tell whether it keeps claims over a restart (%s)", redis->why);
         ctl_doctor_todo(doctor, "see that appendonly is yes, or allow INFO");
         return;
     }
     (void)ask_redis_field(redis, "aof_last_write_status", status, sizeof(status));
     if (strcmp(aof, "1") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.persistence",
-                        "%sappendonly is off: a restart of Redis forgets claims since its last "
-                        "snapshot, and their events can come twice",
-                        ctl_doctor_redis_who(redis, who));
+                        "appendonly is off: a restart of Redis forgets claims since its last "
+                        "snapshot, and their events can come twice");
         ctl_doctor_todo(doctor, "CONFIG SET appendonly yes, and the same in its redis.conf");
     } else if (strcmp(status, "ok") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.persistence",
-                        "%sit cannot write its append-only file (%s)",
-                        ctl_doctor_redis_who(redis, who), status);
+                        "it cannot write its append-only file (%s)", status);
         ctl_doctor_todo(doctor, "make room on its disk; its log has the reason");
     } else if (ask_redis(redis, words, 3) == ASK_REDIS_OK && redis->count == 2 &&
                redis->texts[1] != NULL && strcmp(redis->texts[1], "no") == 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.persistence",
-                        "%sappendonly is on and appendfsync is no: a crash of its machine forgets "
-                        "the last half minute of claims",
-                        ctl_doctor_redis_who(redis, who));
+                        "appendonly is on and appendfsync is no: a crash of its machine forgets "
+                        "the last half minute of claims");
         ctl_doctor_todo(doctor, "CONFIG SET appendfsync everysec, and in its redis.conf");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.persistence",
-                        "%sappendonly is on: claims live through a restart of Redis",
-                        ctl_doctor_redis_who(redis, who));
+                        "appendonly is on: claims live through a restart of Redis");
     }
 }
 
 static void ctl_doctor_redis_role(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
-    char role[32], replicas[16] = "0", who[WHO_MAX];
+    char role[32], replicas[16] = "0";
 
     if (!ctl_doctor_redis_info(redis, "replication", "role", role, sizeof(role))) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.failover",
-                        "%sit does not tell its role (%s)", ctl_doctor_redis_who(redis, who),
-                        redis->why);
+                        "it does not tell its role (%s)", redis->why);
         return;
     }
     (void)ask_redis_field(redis, "connected_slaves", replicas, sizeof(replicas));
     if (strcmp(role, "master") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.failover",
-                        "%sit is a replica, and takes no claims", ctl_doctor_redis_who(redis, who));
+                        "it is a replica, and takes no claims");
         ctl_doctor_todo(doctor, "name its master in redis.url");
     } else if (strtoull(replicas, NULL, 10) < doctor->config->redis_wait_replicas) {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.failover",
-                        "%sit has %s replicas, and redis.wait_replicas is %" PRIu64
+                        "it has %s replicas, and redis.wait_replicas is %" PRIu64
                         ": each batch waits in vain for the others",
-                        ctl_doctor_redis_who(redis, who), replicas,
-                        doctor->config->redis_wait_replicas);
+                        replicas, doctor->config->redis_wait_replicas);
         ctl_doctor_todo(doctor, "connect more replicas, or set a smaller redis.wait_replicas");
     } else if (strcmp(replicas, "0") != 0 && doctor->config->redis_wait_replicas > 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.failover",
-                        "%sit has %s replicas, and alloyd waits for %" PRIu64
+                        "it has %s replicas, and alloyd waits for %" PRIu64
                         " of them: a failover to another forgets its last claims",
-                        ctl_doctor_redis_who(redis, who), replicas,
-                        doctor->config->redis_wait_replicas);
+                        replicas, doctor->config->redis_wait_replicas);
     } else if (strcmp(replicas, "0") != 0) {
         ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.failover",
-                        "%sit has %s replicas: a failover to one that lags forgets its last claims",
-                        ctl_doctor_redis_who(redis, who), replicas);
+                        "it has %s replicas: a failover to one that lags forgets its last claims",
+                        replicas);
         ctl_doctor_todo(doctor, "redis.wait_replicas, or min-replicas-to-write, bounds how many");
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.failover",
-                        "%sit is a master without replicas: no failover can lose claims",
-                        ctl_doctor_redis_who(redis, who));
+                        "it is a master without replicas: no failover can lose claims");
     }
 }
 
@@ -208,7 +190,6 @@ static void ctl_doctor_redis_latency(struct ctl_doctor *doctor, struct ask_redis
 {
     const char *const words[] = {"PING"};
     const uint64_t limit_ns = doctor->config->redis_timeout_ms * CLOCK_NS_PER_MS;
-    char who[WHO_MAX];
     uint64_t worst_ns = 0, sum_ns = 0;
 
     for (int i = 0; i < ROUNDS; i++) {
@@ -221,12 +202,11 @@ static void ctl_doctor_redis_latency(struct ctl_doctor *doctor, struct ask_redis
         sum_ns += took_ns;
         worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
     }
-    ctl_doctor_note(doctor, worst_ns > limit_ns / 2 ? CTL_DOCTOR_FAILS : CTL_DOCTOR_HOLDS,
-                    "redis.latency",
-                    "%s%" PRIu64 " us on average of %d rounds, %" PRIu64
-                    " us at worst; redis.timeout is %" PRIu64 " ms",
-                    ctl_doctor_redis_who(redis, who), sum_ns / ROUNDS / 1000, ROUNDS,
-                    worst_ns / 1000, doctor->config->redis_timeout_ms);
+    ctl_doctor_note(
+        doctor, worst_ns > limit_ns / 2 ? CTL_DOCTOR_FAILS : CTL_DOCTOR_HOLDS, "redis.latency",
+        "%" PRIu64 " us on average of %d rounds, %" PRIu64 " us at worst; redis.timeout is %" PRIu64
+        " ms",
+        sum_ns / ROUNDS / 1000, ROUNDS, worst_ns / 1000, doctor->config->redis_timeout_ms);
     if (worst_ns > limit_ns / 2)
         ctl_doctor_todo(doctor, "raise redis.timeout, or find what delays it (SLOWLOG, LATENCY "
                                 "DOCTOR, a disk that is busy)");
@@ -235,7 +215,6 @@ static void ctl_doctor_redis_latency(struct ctl_doctor *doctor, struct ask_redis
 static void ctl_doctor_redis_clock(struct ctl_doctor *doctor, struct ask_redis *redis)
 {
     const char *const words[] = {"TIME"};
-    char who[WHO_MAX];
     int64_t skew_ms;
 
     if (ask_redis(redis, words, 1) != ASK_REDIS_OK || redis->count != 2 ||
@@ -244,8 +223,7 @@ static void ctl_doctor_redis_clock(struct ctl_doctor *doctor, struct ask_redis *
     skew_ms = strtoll(redis->texts[0], NULL, 10) * 1000 +
               strtoll(redis->texts[1], NULL, 10) / 1000 - (int64_t)clock_real_ms();
     ctl_doctor_note(doctor, llabs(skew_ms) > SKEW_MAX_MS ? CTL_DOCTOR_FAILS : CTL_DOCTOR_HOLDS,
-                    "clock.redis", "%sits clock is %lld ms from this machine's",
-                    ctl_doctor_redis_who(redis, who), (long long)skew_ms);
+                    "clock.redis", "its clock is %lld ms from this machine's", (long long)skew_ms);
     if (llabs(skew_ms) > SKEW_MAX_MS)
         ctl_doctor_todo(doctor, "let NTP set both clocks: received_at and log lines are compared");
 }
@@ -291,11 +269,85 @@ void ctl_doctor_marks(struct ctl_doctor *doctor, const struct config_stream *str
     free(redis);
 }
 
+/* Whether the other masters of a cluster go on while one is away. */
+static void ctl_doctor_redis_coverage(struct ctl_doctor *doctor, struct ask_redis *redis)
+{
+    const char *const words[] = {"CONFIG", "GET", "cluster-require-full-coverage"};
+
+    if (ask_redis(redis, words, 3) != ASK_REDIS_OK || redis->count != 2 ||
+        redis->texts[1] == NULL) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.coverage",
+                        "cluster-require-full-coverage cannot be read (%s)", redis->why);
+        ctl_doctor_todo(doctor, "see that it is no, or allow CONFIG GET");
+    } else if (strcmp(redis->texts[1], "yes") == 0) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.coverage",
+                        "cluster-require-full-coverage is yes: while one master is away without a "
+                        "replica all others refuse claims too");
+        ctl_doctor_todo(doctor, "CONFIG SET cluster-require-full-coverage no, and the same in its "
+                                "redis.conf");
+    } else {
+        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.coverage",
+                        "cluster-require-full-coverage is no: a master that is away costs its own "
+                        "slots alone");
+    }
+}
+
+/* Begins what is found of one server of several. */
+static void ctl_doctor_redis_who(struct ctl_doctor *doctor, const struct ask_redis *redis)
+{
+    snprintf(doctor->who, sizeof(doctor->who), "%.100s: ", redis->name);
+}
+
+/* The one Redis, or the master turned to of a cluster. */
+static void ctl_doctor_redis_master(struct ctl_doctor *doctor, struct ask_redis *redis)
+{
+    const struct config *config = doctor->config;
+
+    for (size_t i = 0; i < config->stream_count && !ctl_doctor_stopped(); i++)
+        if (!ctl_doctor_redis_claim(doctor, redis, &config->streams[i])) {
+            if (redis->timeout_ms > CTL_DOCTOR_TIMEOUT_MIN_MS)
+                redis->timeout_ms /= 2; /* of the next master */
+            return;
+        }
+    if (ctl_doctor_stopped())
+        return;
+    ctl_doctor_redis_eviction(doctor, redis);
+    ctl_doctor_redis_persistence(doctor, redis);
+    ctl_doctor_redis_role(doctor, redis);
+    ctl_doctor_redis_latency(doctor, redis);
+    ctl_doctor_redis_clock(doctor, redis);
+    if (ask_redis_is_cluster(redis))
+        ctl_doctor_redis_coverage(doctor, redis);
+}
+
+/* The nodes or Sentinels that redis.url lists, and the slots that nobody has. */
+static void ctl_doctor_redis_list(struct ctl_doctor *doctor, struct ask_redis *redis)
+{
+    bool there;
+
+    for (size_t i = 0; !ctl_doctor_stopped() && ask_redis_host(redis, i, &there); i++) {
+        if (there)
+            continue;
+        ctl_doctor_redis_who(doctor, redis);
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.there", "it cannot be reached (%s)",
+                        redis->why);
+        ctl_doctor_todo(doctor, "start it, or take it out of redis.url");
+        if (redis->timeout_ms > CTL_DOCTOR_TIMEOUT_MIN_MS)
+            redis->timeout_ms /= 2;
+        doctor->who[0] = '\0';
+    }
+    if (ask_redis_orphans(redis) > 0) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.slots",
+                        "%zu slots of the cluster have no master: their ids cannot be claimed",
+                        ask_redis_orphans(redis));
+        ctl_doctor_todo(doctor, "redis-cli --cluster check, and fix, tell more");
+    }
+}
+
 void ctl_doctor_redis(struct ctl_doctor *doctor)
 {
     const struct config *config = doctor->config;
     struct ask_redis *redis = NULL;
-    bool on = true;
 
     if (*config->redis_url == '\0') {
         ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.there",
@@ -315,19 +367,16 @@ void ctl_doctor_redis(struct ctl_doctor *doctor)
         ctl_doctor_todo(doctor, "start it, or correct redis.url; until then redis.on_failure = %s",
                         config->redis_on_failure == CONFIG_REDIS_HOLD ? "hold keeps events waiting"
                                                                       : "pass lets ids come twice");
-        on = false;
     } else {
         ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.there", "%s answers", redis->name);
-    }
-    for (size_t i = 0; i < config->stream_count && on && !ctl_doctor_stopped(); i++)
-        on = ctl_doctor_redis_claim(doctor, redis, &config->streams[i]);
-    for (size_t i = 0; on && i < ask_redis_masters(redis) && !ctl_doctor_stopped(); i++) {
-        ask_redis_turn_to(redis, i);
-        ctl_doctor_redis_eviction(doctor, redis);
-        ctl_doctor_redis_persistence(doctor, redis);
-        ctl_doctor_redis_role(doctor, redis);
-        ctl_doctor_redis_latency(doctor, redis);
-        ctl_doctor_redis_clock(doctor, redis);
+        ctl_doctor_redis_list(doctor, redis);
+        for (size_t i = 0; i < ask_redis_masters(redis) && !ctl_doctor_stopped(); i++) {
+            ask_redis_turn_to(redis, i);
+            if (ask_redis_is_cluster(redis))
+                ctl_doctor_redis_who(doctor, redis);
+            ctl_doctor_redis_master(doctor, redis);
+            doctor->who[0] = '\0';
+        }
     }
     ask_redis_close(redis);
     free(redis);

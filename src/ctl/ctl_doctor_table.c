@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "alloy/ask_table.h"
+#include "alloy/clickhouse_url.h"
 #include "alloy/clock.h"
 #include "alloy/config_name.h"
 
@@ -327,6 +328,38 @@ static void ctl_doctor_moods(struct ctl_doctor *doctor, struct ask_clickhouse *a
     }
 }
 
+/* Whether an insert whose answer was lost may go to the others of its shard, too. */
+static void ctl_doctor_replica(struct ctl_doctor *doctor, const struct config_stream *stream,
+                               const struct ask_table *table)
+{
+    char *first = doctor->identities[stream - doctor->config->streams];
+    char name[CTL_DOCTOR_KEY_MAX];
+
+    _Static_assert(sizeof(table->identity) == sizeof(doctor->identities[0]), "one size");
+    if (!doctor->has_replicas)
+        return;
+    snprintf(name, sizeof(name), "stream.%s.replicas", stream->name);
+    if (*first == '\0')
+        memcpy(first, table->identity, sizeof(table->identity));
+    if (strncmp(table->engine, "Replicated", 10) != 0 && strncmp(table->engine, "Shared", 6) != 0) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, name,
+                        "its engine %s shares no tokens with the other endpoints of its shard, and "
+                        "alloyd inserts nothing there",
+                        table->engine);
+        ctl_doctor_todo(doctor, "make it a Replicated table, or name one endpoint; | stands "
+                                "between shards");
+    } else if (strcmp(first, table->identity) != 0) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, name,
+                        "it is no replica of the others' table: its path in Keeper is %.150s, "
+                        "theirs %.150s",
+                        table->identity, first);
+        ctl_doctor_todo(doctor, "put | between different shards, and commas between replicas");
+    } else {
+        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, name,
+                        "it shares its tokens with the other endpoints of its shard");
+    }
+}
+
 static void ctl_doctor_stream(struct ctl_doctor *doctor, struct ask_clickhouse *ask,
                               const struct config_stream *stream)
 {
@@ -350,12 +383,14 @@ static void ctl_doctor_stream(struct ctl_doctor *doctor, struct ask_clickhouse *
     }
     ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, name, "table %.160s is there, of engine %s",
                     stream->table_text, table.engine);
+    ctl_doctor_replica(doctor, stream, &table);
     ctl_doctor_window(doctor, stream, &table);
     ctl_doctor_async(doctor, stream, &table);
     ctl_doctor_verify(doctor, ask, stream, &table);
     ctl_doctor_views(doctor, ask, stream);
     ctl_doctor_moods(doctor, ask, stream);
-    ctl_doctor_marks(doctor, stream, table.identity);
+    if (doctor->first_endpoint) /* whose table the claims' mark names */
+        ctl_doctor_marks(doctor, stream, table.identity);
     if (!ctl_doctor_stopped())
         ctl_doctor_trial(doctor, ask, stream);
 }
@@ -375,25 +410,68 @@ static void ctl_doctor_server(struct ctl_doctor *doctor, struct ask_clickhouse *
         ctl_doctor_todo(doctor, "let NTP set both clocks: received_at and log lines are compared");
 }
 
+/* One of the endpoints that clickhouse.url lists. */
+static void ctl_doctor_endpoint(struct ctl_doctor *doctor, struct ask_clickhouse *ask)
+{
+    const struct config *config = doctor->config;
+
+    if (!ask_clickhouse(ask, "SELECT version()", NULL, 0)) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "clickhouse.there", "%s", ask->answer.why);
+        ctl_doctor_todo(doctor, "start it, or correct clickhouse.url, user and password");
+        if (!ask->answer.reached && ask->timeout_ms > CTL_DOCTOR_TIMEOUT_MIN_MS)
+            ask->timeout_ms /= 2; /* of the next one: a list of such must not take minutes */
+        return;
+    }
+    ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "clickhouse.there",
+                    "ClickHouse %.*s answers, within %" PRIu64 " ms", (int)strcspn(ask->body, "\n"),
+                    ask->body, ask->answer.took_us / 1000 + 1);
+    ctl_doctor_server(doctor, ask);
+    for (size_t i = 0; i < config->stream_count && !ctl_doctor_stopped(); i++)
+        ctl_doctor_stream(doctor, ask, &config->streams[i]);
+}
+
+/* Whom what follows is about. */
+static void ctl_doctor_turn_to(struct ctl_doctor *doctor, const struct clickhouse_url *walk)
+{
+    struct clickhouse_url other = {.rest = doctor->config->clickhouse_url};
+    char name[CLICKHOUSE_NAME_MAX];
+    bool begins = true;
+
+    doctor->first_endpoint = walk->number == 0;
+    doctor->has_replicas = false;
+    while (clickhouse_url_next(&other)) {
+        if (other.number == walk->number)
+            continue;
+        (void)clickhouse_url_name(walk->url, name);
+        snprintf(doctor->who, sizeof(doctor->who), "%s: ", name);
+        doctor->has_replicas = doctor->has_replicas || other.shard == walk->shard;
+        begins = begins && (other.shard != walk->shard || other.number > walk->number);
+    }
+    for (size_t i = 0; begins && i < doctor->config->stream_count; i++)
+        doctor->identities[i][0] = '\0';
+}
+
 void ctl_doctor_clickhouse(struct ctl_doctor *doctor)
 {
     const struct config *config = doctor->config;
+    struct clickhouse_url walk = {.rest = config->clickhouse_url};
     struct ask_clickhouse ask;
 
     if (ctl_doctor_stopped() || strncmp(config->clickhouse_url, DISCARD, strlen(DISCARD)) == 0)
         return;
-    if (!ask_clickhouse_open(&ask, config, CTL_DOCTOR_TIMEOUT_MS)) {
+    doctor->identities = calloc(config->stream_count, sizeof(*doctor->identities));
+    if (!ask_clickhouse_open(&ask, config, CTL_DOCTOR_TIMEOUT_MS) || doctor->identities == NULL)
         doctor->out_of_memory = true;
-    } else if (!ask_clickhouse(&ask, "SELECT version()", NULL, 0)) {
-        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "clickhouse.there", "%s", ask.answer.why);
-        ctl_doctor_todo(doctor, "start it, or correct clickhouse.url, user and password");
-    } else {
-        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "clickhouse.there",
-                        "ClickHouse %.*s answers, within %" PRIu64 " ms",
-                        (int)strcspn(ask.body, "\n"), ask.body, ask.answer.took_us / 1000 + 1);
-        ctl_doctor_server(doctor, &ask);
-        for (size_t i = 0; i < config->stream_count && !ctl_doctor_stopped(); i++)
-            ctl_doctor_stream(doctor, &ask, &config->streams[i]);
+    while (!doctor->out_of_memory && !ctl_doctor_stopped() && clickhouse_url_next(&walk)) {
+        if (!ask_clickhouse_at(&ask, walk.number)) {
+            doctor->out_of_memory = true;
+            break;
+        }
+        ctl_doctor_turn_to(doctor, &walk);
+        ctl_doctor_endpoint(doctor, &ask);
+        doctor->who[0] = '\0';
     }
     ask_clickhouse_close(&ask);
+    free(doctor->identities);
+    doctor->identities = NULL;
 }

@@ -8,6 +8,7 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <string.h>
 
 static volatile sig_atomic_t ctl_findings_signal;
 
@@ -26,6 +27,7 @@ void ctl_doctor_note(struct ctl_doctor *doctor, enum ctl_doctor_verdict verdict,
 {
     struct ctl_doctor_finding *finding;
     va_list args;
+    size_t len;
 
     if (doctor->findings == NULL || doctor->count == CTL_DOCTOR_FINDINGS_MAX) {
         doctor->out_of_memory = true;
@@ -34,8 +36,10 @@ void ctl_doctor_note(struct ctl_doctor *doctor, enum ctl_doctor_verdict verdict,
     finding = &doctor->findings[doctor->count++];
     finding->verdict = verdict;
     snprintf(finding->key, sizeof(finding->key), "%s", key);
+    snprintf(finding->text, sizeof(finding->text), "%s", doctor->who);
+    len = strlen(finding->text);
     va_start(args, format);
-    vsnprintf(finding->text, sizeof(finding->text), format, args);
+    vsnprintf(finding->text + len, sizeof(finding->text) - len, format, args);
     va_end(args);
 }
 

@@ -16,28 +16,35 @@
 #include <unistd.h>
 
 #include "alloy/ask_redis.h"
-#include "alloy/clock.h"
 #include "alloy/ask_clickhouse.h"
+#include "alloy/clickhouse_url.h"
+#include "alloy/clock.h"
 #include "insert_request.h"
 #include "proof.h"
+#include "sites.h"
 #include "table_facts.h"
 
 #define TIMEOUT_MS 3000
+#define TIMEOUT_MIN_MS 500
 #define DISCARD "discard:"
 #define KEY_MAX 128
+#define UUID_LEN 36
 #define CODE_ACCESS_DENIED 497
 
 struct connect {
     const struct config *config;
     FILE *out;
     size_t problems;
+    char who[CLICKHOUSE_NAME_MAX + 4]; /* whom of several, before what is found; "": it is one */
+    struct site *sites; /* each stream's at each endpoint; NULL: there is one endpoint */
+    char servers[CLICKHOUSE_ENDPOINTS_MAX][UUID_LEN]; /* who they are; "": not told */
 };
 
 static void connect_tell(struct connect *connect, const char *key, const char *kind,
                          const char *format, va_list args)
 {
     config_print_place(connect->config, key, connect->out);
-    fprintf(connect->out, "%s%s: ", kind, key);
+    fprintf(connect->out, "%s%s: %s", kind, key, connect->who);
     vfprintf(connect->out, format, args);
     fputc('\n', connect->out);
 }
@@ -65,6 +72,13 @@ static PRINTF_LIKE(3, 4) void connect_warning(struct connect *connect, const cha
 
 /* ---- Redis ---- */
 
+/* A peer that says nothing costs less each time, so that a list of such costs seconds. */
+static void connect_redis_was_lost(struct ask_redis *redis)
+{
+    redis->timeout_ms =
+        redis->timeout_ms / 2 > TIMEOUT_MIN_MS ? redis->timeout_ms / 2 : TIMEOUT_MIN_MS;
+}
+
 /* What claims need: a key that does not exist is set, read and deleted. */
 static bool connect_claim(struct connect *connect, struct ask_redis *redis, const char *key)
 {
@@ -90,6 +104,7 @@ static bool connect_claim(struct connect *connect, struct ask_redis *redis, cons
         case ASK_REDIS_LOST:
             connect_problem(connect, "redis.url", "%s is not answered by %s (%s)", words[i],
                             redis->name, redis->why);
+            connect_redis_was_lost(redis);
             return false;
         }
     }
@@ -111,15 +126,14 @@ static void connect_redis_memory(struct connect *connect, struct ask_redis *redi
     (void)ask_redis_field(redis, "maxmemory", most, sizeof(most));
     if (strcmp(policy, "noeviction") != 0)
         connect_problem(connect, "redis.url",
-                        "its maxmemory-policy is %s%s: it forgets ids, whose events can then come "
-                        "twice. CONFIG SET maxmemory-policy noeviction, and in its redis.conf",
+                        "its maxmemory-policy is %s%s: it forgets ids, whose events can then "
+                        "come twice. CONFIG SET maxmemory-policy noeviction, and in its redis.conf",
                         policy, strcmp(most, "0") == 0 ? ", as soon as maxmemory is set" : "");
 }
 
 static void connect_redis_disk(struct connect *connect, struct ask_redis *redis)
 {
     const char *const info[] = {"INFO", "persistence"};
-    const char *const replication[] = {"INFO", "replication"};
     char aof[8], text[64];
 
     if (ask_redis(redis, info, 2) != ASK_REDIS_OK ||
@@ -127,41 +141,91 @@ static void connect_redis_disk(struct connect *connect, struct ask_redis *redis)
         return;
     if (strcmp(aof, "0") == 0)
         connect_warning(connect, "redis.url",
-                        "appendonly is off: a restart of Redis forgets ids, whose events can then "
-                        "come twice. CONFIG SET appendonly yes, and in its redis.conf");
+                        "appendonly is off: a restart of Redis forgets ids, whose events can "
+                        "then come twice. CONFIG SET appendonly yes, and in its redis.conf");
     else if (ask_redis_field(redis, "aof_last_write_status", text, sizeof(text)) &&
              strcmp(text, "ok") != 0)
         connect_problem(connect, "redis.url", "it cannot write its append-only file (%s)", text);
-    /* One that refuses writes has been told. */
-    if (connect->problems == 0 && ask_redis(redis, replication, 2) == ASK_REDIS_OK &&
-        ask_redis_field(redis, "role", text, sizeof(text)) && strcmp(text, "master") != 0)
-        connect_problem(connect, "redis.url", "it is a replica (role %s): name its master", text);
+}
+
+static void connect_redis_role(struct connect *connect, struct ask_redis *redis)
+{
+    const char *const replication[] = {"INFO", "replication"};
+    char role[64];
+
+    if (ask_redis(redis, replication, 2) == ASK_REDIS_OK &&
+        ask_redis_field(redis, "role", role, sizeof(role)) && strcmp(role, "master") != 0)
+        connect_problem(connect, "redis.url", "it is a replica (role %s): name its master", role);
+}
+
+static void connect_redis_coverage(struct connect *connect, struct ask_redis *redis)
+{
+    const char *const words[] = {"CONFIG", "GET", "cluster-require-full-coverage"};
+
+    if (ask_redis(redis, words, 3) == ASK_REDIS_OK && redis->count == 2 &&
+        redis->texts[1] != NULL && strcmp(redis->texts[1], "yes") == 0)
+        connect_warning(connect, "redis.url",
+                        "cluster-require-full-coverage is yes: while one master is away without "
+                        "a replica all others refuse claims too. CONFIG SET "
+                        "cluster-require-full-coverage no, and in its redis.conf");
+}
+
+/* The one Redis, or the master turned to of a cluster. */
+static void connect_redis_master(struct connect *connect, struct ask_redis *redis)
+{
+    const struct config *config = connect->config;
+    const size_t before = connect->problems;
+    char base[KEY_MAX], key[KEY_MAX + 16];
+
+    for (size_t i = 0; i < config->stream_count && connect->problems == before; i++) {
+        snprintf(base, sizeof(base), "%s%s:#check-%llx-%x", config->redis_key_prefix,
+                 config->streams[i].name, (unsigned long long)clock_real_ms(), (unsigned)getpid());
+        if (ask_redis_key_here(redis, base, key, sizeof(key)))
+            (void)connect_claim(connect, redis, key);
+    }
+    if (connect->problems != before)
+        return;
+    if (ask_redis_is_cluster(redis))
+        snprintf(connect->who, sizeof(connect->who), "%.80s: ", redis->name);
+    connect_redis_memory(connect, redis);
+    connect_redis_disk(connect, redis);
+    if (connect->problems == before) /* one that refuses writes has been told */
+        connect_redis_role(connect, redis);
+    if (ask_redis_is_cluster(redis))
+        connect_redis_coverage(connect, redis);
+}
+
+static void connect_redis_all(struct connect *connect, struct ask_redis *redis)
+{
+    bool there;
+
+    for (size_t i = 0; ask_redis_host(redis, i, &there); i++)
+        if (!there) {
+            connect_problem(connect, "redis.url", "%s of the list cannot be reached (%s)",
+                            redis->name, redis->why);
+            connect_redis_was_lost(redis);
+        }
+    if (ask_redis_orphans(redis) > 0)
+        connect_problem(connect, "redis.url",
+                        "%zu of the cluster's slots have no master: their ids cannot be claimed",
+                        ask_redis_orphans(redis));
+    for (size_t i = 0; i < ask_redis_masters(redis); i++) {
+        ask_redis_turn_to(redis, i);
+        connect_redis_master(connect, redis);
+        connect->who[0] = '\0';
+    }
 }
 
 static void connect_redis(struct connect *connect)
 {
-    const struct config *config = connect->config;
     struct ask_redis *redis = malloc(sizeof(*redis));
-    char key[KEY_MAX];
-    bool lost = redis == NULL;
 
     if (redis == NULL)
         return;
-    if (!ask_redis_open(redis, config->redis_url, TIMEOUT_MS)) {
+    if (ask_redis_open(redis, connect->config->redis_url, TIMEOUT_MS))
+        connect_redis_all(connect, redis);
+    else
         connect_problem(connect, "redis.url", "%s cannot be reached (%s)", redis->name, redis->why);
-        lost = true;
-    }
-    for (size_t i = 0; i < config->stream_count && !lost && connect->problems == 0; i++) {
-        snprintf(key, sizeof(key), "%s%s:#check-%llx-%x", config->redis_key_prefix,
-                 config->streams[i].name, (unsigned long long)clock_real_ms(), (unsigned)getpid());
-        lost = !connect_claim(connect, redis, key);
-    }
-    /* One master of a cluster that is not as it should be speaks for the others. */
-    for (size_t i = 0; !lost && i < ask_redis_masters(redis) && connect->problems == 0; i++) {
-        ask_redis_turn_to(redis, i);
-        connect_redis_memory(connect, redis);
-        connect_redis_disk(connect, redis);
-    }
     ask_redis_close(redis);
     free(redis);
 }
@@ -262,29 +326,155 @@ static bool connect_table(struct connect *connect, struct ask_clickhouse *ask,
     return ask->answer.reached;
 }
 
+static struct site *connect_sites(struct connect *connect, size_t stream)
+{
+    return &connect->sites[stream * CLICKHOUSE_ENDPOINTS_MAX];
+}
+
+/* Whether inserts in doubt may go to this endpoint's table, as the flusher looks at it. */
+static void connect_site(struct connect *connect, struct ask_clickhouse *ask, size_t number,
+                         size_t stream, bool alone)
+{
+    const struct config_stream *of = &connect->config->streams[stream];
+    struct site *site = &connect_sites(connect, stream)[number];
+    char place[CONFIG_STREAM_NAME_MAX + 32];
+    const bool told = ask_clickhouse_url(ask, insert_request_site_url(of), NULL);
+
+    site_take(site, (struct slice){ask->body, told ? ask->len : 0}, 0);
+    if (!told)
+        site->state = ask->answer.reached ? SITE_UNTOLD : SITE_UNKNOWN;
+    /* A table that is not there is told with what else is wrong with it. */
+    if (site->state == SITE_FIT || site->state == SITE_MISSING || site->state == SITE_UNKNOWN ||
+        (alone && site_serves_alone(site)))
+        return;
+    snprintf(place, sizeof(place), "stream.%s.table", of->name);
+    connect_problem(connect, place, "table %s %s", of->table_text, site_words(site->state));
+}
+
+/* Replicas of a shard have one path in Keeper, and no two shards have the same. */
+static void connect_paths(struct connect *connect, size_t stream, const uint64_t *shards,
+                          size_t count)
+{
+    const struct config_stream *of = &connect->config->streams[stream];
+    const struct site *sites = connect_sites(connect, stream);
+    size_t numbers[CLICKHOUSE_ENDPOINTS_MAX] = {0};
+    char place[CONFIG_STREAM_NAME_MAX + 32];
+
+    snprintf(place, sizeof(place), "stream.%s.table", of->name);
+    for (size_t shard = 0; shard < CLICKHOUSE_SHARDS_MAX; shard++) {
+        for (size_t i = 0; i < count; i++)
+            if ((shards[shard] >> i & 1) != 0)
+                numbers[i] = shard;
+        if (sites_differ(sites, count, shards[shard]))
+            connect_problem(connect, place,
+                            "table %s has different paths in Keeper at the endpoints of shard %zu: "
+                            "these are different shards, which stand between |",
+                            of->table_text, shard + 1);
+    }
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (numbers[i] != numbers[k] && sites[i].path_hash != 0 &&
+                sites[i].path_hash == sites[k].path_hash) {
+                connect_warning(connect, place,
+                                "table %s has one path in Keeper in shards %zu and %zu: these are "
+                                "replicas, which stand between commas, or {shard} is missing in "
+                                "the path; who reads all shards counts each row twice",
+                                of->table_text, numbers[k] + 1, numbers[i] + 1);
+                return;
+            }
+}
+
+static void connect_untaken(struct connect *connect, const struct ask_clickhouse *ask,
+                            struct slice url)
+{
+    const struct config *config = connect->config;
+    const struct ask_clickhouse_answer *answer = &ask->answer;
+    char name[CLICKHOUSE_NAME_MAX];
+    bool usual;
+
+    if (answer->code == 516 || answer->code == 194 || answer->code == 193 || answer->code == 192) {
+        connect_problem(connect,
+                        *config->clickhouse_user != '\0' ? "clickhouse.user" : "clickhouse.url",
+                        "ClickHouse does not take user or password: %s", answer->why);
+        return;
+    }
+    (void)clickhouse_url_name(url, name);
+    usual = !answer->reached && strncmp(url.data, "http://", 7) == 0 && strchr(name, ':') == NULL;
+    connect_problem(connect, "clickhouse.url", "%s: %s%s",
+                    answer->reached ? "it gives no answer of ClickHouse" : "it cannot be reached",
+                    answer->why,
+                    usual ? " (without a port this is 80; ClickHouse's own is 8123)" : "");
+}
+
+/* Which server it is, where it tells. */
+static void connect_server(struct connect *connect, struct ask_clickhouse *ask, size_t number)
+{
+    char *uuid = connect->servers[number];
+
+    if (ask_clickhouse(ask, "SELECT serverUUID()", NULL, 0) && ask->len >= UUID_LEN &&
+        strspn(ask->body, "0123456789abcdef-") == UUID_LEN && strspn(ask->body, "0-") < UUID_LEN)
+        memcpy(uuid, ask->body, UUID_LEN);
+    for (size_t i = 0; i < number && *uuid != '\0'; i++)
+        if (memcmp(connect->servers[i], uuid, UUID_LEN) == 0) {
+            char name[CLICKHOUSE_NAME_MAX];
+
+            clickhouse_url_name_of(connect->config->clickhouse_url, i, name);
+            connect_problem(connect, "clickhouse.url", "this is the same server as %s", name);
+        }
+}
+
+/* One of the endpoints that clickhouse.url lists. */
+static void connect_endpoint(struct connect *connect, struct ask_clickhouse *ask,
+                             const struct clickhouse_url *walk, bool alone)
+{
+    const struct config *config = connect->config;
+    bool on = ask_clickhouse_at(ask, walk->number);
+
+    if (on && !ask_clickhouse(ask, "SELECT version()", NULL, 0)) {
+        connect_untaken(connect, ask, walk->url);
+        if (!ask->answer.reached && ask->timeout_ms / 2 > TIMEOUT_MIN_MS)
+            ask->timeout_ms /= 2;
+        on = false;
+    }
+    if (on && connect->sites != NULL)
+        connect_server(connect, ask, walk->number);
+    for (size_t i = 0; i < config->stream_count && on; i++) {
+        if (connect->sites != NULL)
+            connect_site(connect, ask, walk->number, i, alone);
+        on = connect_table(connect, ask, &config->streams[i]);
+    }
+}
+
 static void connect_clickhouse(struct connect *connect)
 {
     const struct config *config = connect->config;
+    struct clickhouse_url walk = {.rest = config->clickhouse_url};
+    char name[CLICKHOUSE_NAME_MAX];
+    uint64_t shards[CLICKHOUSE_SHARDS_MAX] = {0};
     struct ask_clickhouse ask;
     bool on = ask_clickhouse_open(&ask, config, TIMEOUT_MS);
+    size_t count = 0;
 
-    if (on && !ask_clickhouse(&ask, "SELECT version()", NULL, 0)) {
-        const bool refused = ask.answer.code == 516 || ask.answer.code == 194 ||
-                             ask.answer.code == 193 || ask.answer.code == 192;
+    for (; clickhouse_url_next(&walk); count++)
+        shards[walk.shard] |= UINT64_C(1) << walk.number;
+    if (count > 1)
+        connect->sites =
+            calloc(config->stream_count * CLICKHOUSE_ENDPOINTS_MAX, sizeof(*connect->sites));
+    on = on && (count == 1 || connect->sites != NULL);
+    for (walk = (struct clickhouse_url){.rest = config->clickhouse_url};
+         on && clickhouse_url_next(&walk);) {
+        const uint64_t set = shards[walk.shard];
 
-        if (refused)
-            connect_problem(connect,
-                            *config->clickhouse_user != '\0' ? "clickhouse.user" : "clickhouse.url",
-                            "ClickHouse does not take user or password: %s", ask.answer.why);
-        else
-            connect_problem(connect, "clickhouse.url", "%s: %s",
-                            ask.answer.reached ? "it gives no answer of ClickHouse"
-                                               : "it cannot be reached",
-                            ask.answer.why);
-        on = false;
+        if (count > 1) {
+            (void)clickhouse_url_name(walk.url, name);
+            snprintf(connect->who, sizeof(connect->who), "%s: ", name);
+        }
+        connect_endpoint(connect, &ask, &walk, (set & (set - 1)) == 0);
+        connect->who[0] = '\0';
     }
-    for (size_t i = 0; i < config->stream_count && on; i++)
-        on = connect_table(connect, &ask, &config->streams[i]);
+    for (size_t i = 0; connect->sites != NULL && i < config->stream_count; i++)
+        connect_paths(connect, i, shards, count);
+    free(connect->sites);
     ask_clickhouse_close(&ask);
 }
 

@@ -36,6 +36,8 @@ def take(token, body):
 def answer_to(query):
     if query == "SELECT 1":
         return "1\n"
+    if query == "SELECT serverUUID()":
+        return f"3b0bbe6e-0000-4000-8000-{PORT:012x}\n"
     if "zookeeper_path" in query:
         return f"ReplicatedMergeTree\t{PATH}\t0\n"
     if "system.columns" in query:
@@ -53,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         token = asked.get("insert_deduplication_token")
         headers, text = {}, ""
         if token is None:
-            text = answer_to(asked["query"][0])
+            text = answer_to(asked["query"][0] if "query" in asked else body.decode())
         else:
             take(token[0], body)
             headers = {"X-ClickHouse-Summary": json.dumps({"written_rows": str(body.count(b"\n"))})}

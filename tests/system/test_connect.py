@@ -9,6 +9,8 @@ import time
 import pytest
 
 import harness
+from test_endpoints import Replica, servers  # noqa: F401 (a fixture)
+from test_redis_cluster import cluster  # noqa: F401 (a fixture)
 
 INI = """[stream.events]
 table = {table}
@@ -24,7 +26,7 @@ TABLE, REDIS, CLICKHOUSE = 2, 5, 7  # their lines
 def check(tmp_path, redis, clickhouse, *options, table="default.events", more="", redis_url=None):
     """(exit status, what was said) of a check; it takes seconds at most, whatever the peers do."""
     ini = tmp_path / "connect.ini"
-    ini.write_text(INI.format(table=table, redis=redis_url or redis.url if redis else "",
+    ini.write_text(INI.format(table=table, redis=redis_url or (redis.url if redis else ""),
                               clickhouse=clickhouse.url if clickhouse else "discard:") + more)
     begin = time.monotonic()
     run = subprocess.run([harness.BUILD / "alloyd", "--check", "--connect", "-c", ini, *options], stdout=subprocess.PIPE,
@@ -154,3 +156,102 @@ def test_a_column_that_is_to_prove_and_does_not_is_told(tmp_path, redis, clickho
     clickhouse.query(alter)
     status, text = check(tmp_path, redis, clickhouse, "-o", "stream.events.proof=ins", table=events)
     assert (status, problems(text)) == (0, ["FILE: ok"]), text
+
+
+@pytest.fixture
+def replicas(tmp_path):
+    """Makes fakes of replicated tables, not started where they are to be away."""
+    made = []
+
+    def make(path="/clickhouse/tables/01/events", start=True):
+        store = tmp_path / "store"
+        store.mkdir(exist_ok=True)
+        made.append(Replica(tmp_path, f"replica-{len(made)}", store, path))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for one in made:
+        one.kill()
+
+
+def listed(*shards):
+    return "clickhouse.url=" + "|".join(",".join(server.url for server in shard) for shard in shards)
+
+
+def test_every_endpoint_is_asked_and_named(tmp_path, replicas):
+    a, b, c = replicas(), replicas(), replicas("/clickhouse/tables/02/events")
+    gone, hangs = replicas(start=False), replicas()
+    assert check(tmp_path, None, None, "-o", listed([a, b], [c]))[0] == 0
+    hangs.signal(signal.SIGSTOP)
+    status, text = check(tmp_path, None, None, "-o", listed([a, gone], [c, hangs]))
+    assert status == 2
+    told = problems(text)
+    assert len(told) == 2, text
+    for line, server in zip(told, (gone, hangs)):
+        assert f"clickhouse.url: {server.name_in_alloyd}: it cannot be reached: " in line, line
+
+
+def test_tables_are_looked_at_at_every_endpoint(tmp_path, servers):  # noqa: F811
+    shards = [servers(), servers(), servers()]
+    assert check(tmp_path, None, None, "-o", listed(*([s] for s in shards)))[0] == 0
+    shards[1].query("DROP TABLE default.events SYNC")
+    shards[2].query("ALTER TABLE default.events MODIFY SETTING non_replicated_deduplication_window = 0")
+    status, text = check(tmp_path, None, None, "-o", listed(*([s] for s in shards)))
+    assert status == 2
+    missing, window = problems(text)
+    assert f"FILE:{TABLE}: stream.events.table: 127.0.0.1:{shards[1].port}: table default.events does not exist" in missing
+    assert f"stream.events.table: 127.0.0.1:{shards[2].port}: table default.events: no non_replicated" in window
+    # Plain tables share no tokens.
+    status, text = check(tmp_path, None, None, "-o", listed(shards[:2]))
+    assert status == 2
+    assert f"127.0.0.1:{shards[0].port}: table default.events is not replicated" in text
+
+
+def test_paths_in_keeper_tell_which_shard_it_is(tmp_path, replicas):
+    a, b, c = replicas(), replicas("/clickhouse/tables/02/events"), replicas()
+    status, text = check(tmp_path, None, None, "-o", listed([a, b]))
+    assert status == 2 and "different paths in Keeper at the endpoints of shard 1" in text
+    status, text = check(tmp_path, None, None, "-o", listed([a], [c]))
+    assert status == 0 and "warning: stream.events.table: table default.events has one path in Keeper in shards 1 and 2" in text
+
+
+def test_one_server_under_two_names_is_told(tmp_path, replicas):
+    one = replicas()
+    status, text = check(tmp_path, None, None, "-o", f"{listed([one])},{one.url.replace('127.0.0.1', 'localhost')}")
+    assert status == 2 and f"clickhouse.url: localhost:{one.port}: this is the same server as 127.0.0.1:{one.port}" in text
+
+
+def test_a_port_that_is_left_out_is_told(tmp_path):
+    status, text = check(tmp_path, None, None, "-o", "clickhouse.url=http://127.0.0.1")
+    assert status == 2 and "without a port this is 80; ClickHouse's own is 8123" in text
+
+
+def test_proof_with_async_inserts_is_warned_of(tmp_path):
+    run = subprocess.run([harness.BUILD / "alloyd", "--check", "-o", "stream.events.table=d.t", "-o", "stream.events.proof=ins",
+                          "-o", "clickhouse.async_insert=on", "-c", "/dev/null"], capture_output=True, check=False)
+    said = (run.stdout + run.stderr).decode()
+    assert run.returncode == 0 and "warning: stream.events.proof tells nothing with clickhouse.async_insert = on" in said
+
+
+def test_every_node_of_a_cluster_is_asked_and_named(tmp_path, cluster):  # noqa: F811
+    nodes = cluster("--appendonly", "yes")
+    url = nodes.url(count=6)
+    assert check(tmp_path, None, None, redis_url=url) == (0, "FILE: ok\n")
+    a, b, c = nodes.masters()
+    b.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    c.command("ACL", "SETUSER", "default", "-eval")
+    a.command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    status, text = check(tmp_path, None, None, redis_url=url)
+    assert status == 2
+    assert len(problems(text)) == 2, text
+    assert f"redis.url: 127.0.0.1:{b.port}: its maxmemory-policy is allkeys-lru" in text
+    assert f"redis.url: EVAL is refused by 127.0.0.1:{c.port} (" in text
+    assert f"warning: redis.url: 127.0.0.1:{a.port}: cluster-require-full-coverage is yes" in text
+    replica = nodes.replica_of(a)
+    replica.kill()
+    status, text = check(tmp_path, None, None, redis_url=url)
+    assert f"redis.url: 127.0.0.1:{replica.port} of the list cannot be reached (" in text
+    a.signal(signal.SIGSTOP)
+    status, text = check(tmp_path, None, None, redis_url=url)
+    assert f"redis.url: 127.0.0.1:{a.port} of the list cannot be reached (" in text
+    assert f"SET is not answered by 127.0.0.1:{a.port} (" in text

@@ -11,6 +11,9 @@ import time
 import pytest
 
 import harness
+from test_connect import listed, replicas  # noqa: F401 (a fixture)
+from test_endpoints import servers  # noqa: F401 (a fixture)
+from test_redis_cluster import cluster  # noqa: F401 (a fixture)
 
 EVENTS = ("CREATE TABLE {} (event_id String, v Int32 DEFAULT 0, received_at DateTime64(3) DEFAULT now64(3)) "
           "ENGINE = MergeTree {} ORDER BY event_id {}")
@@ -236,3 +239,55 @@ def test_interrupted_it_removes_what_it_made_and_a_later_run_what_a_killed_one_l
         world.clickhouse.query(f"CREATE TABLE default.{name} (x Int8) ENGINE = Memory")
     assert world.run().returncode == 0
     assert world.left() == [f"alloy_doctor_{now}_abc", "alloy_doctors"]
+
+
+def run_json(world):
+    run = world.run("--json")
+    return run.returncode, [(a["assumption"], a["verdict"], a["text"]) for a in json.loads(run.stdout)["assumptions"]]
+
+
+def test_each_endpoint_is_asked_and_named(world, servers):  # noqa: F811
+    first, second = servers(), servers()
+    gone = f"127.0.0.1:{harness.free_port()}"
+    world.sections["clickhouse"]["url"] = f"{first.url}|{second.url}|http://{gone}"
+    second.query("DROP TABLE default.events SYNC")
+    status, found = run_json(world)
+    names = [f"127.0.0.1:{server.port}: " for server in (first, second)] + [f"{gone}: "]
+    assert status == 1
+    there = [(verdict, text) for key, verdict, text in found if key == "clickhouse.there"]
+    assert [verdict for verdict, _ in there] == ["holds", "holds", "does not hold"]
+    assert all(text.startswith(name) for (_, text), name in zip(there, names)), there
+    assert [(v, t) for k, v, t in found if k == "stream.events.there" and not t.startswith(names[0])] \
+        == [("does not hold", f"{names[1]}table default.events does not exist, or its user may not see it")]
+    assert [t.split("an insert")[0] for k, v, t in found if k == "stream.events.token"] == [names[0]]
+    assert len([k for k, _, _ in found if k == "stream.events.mark"]) == 1
+
+
+def test_replicas_that_are_none_are_found(world, servers, replicas):  # noqa: F811
+    plain = servers()
+    a, b = replicas(), replicas("/clickhouse/tables/02/events")
+    world.sections["clickhouse"]["url"] = f"{plain.url},{a.url},{b.url}"
+    _, found = run_json(world)
+    verdicts = {text.split(": ")[0]: verdict for key, verdict, text in found if key == "stream.events.replicas"}
+    assert verdicts[f"127.0.0.1:{plain.port}"] == "does not hold"
+
+
+def test_each_node_of_a_cluster_is_asked_and_named(world, cluster):  # noqa: F811
+    world.create()
+    nodes = cluster("--appendonly", "yes")
+    world.sections["redis"]["url"] = nodes.url(count=6)
+    status, found = run_json(world)
+    claims = [text for key, verdict, text in found if key == "stream.events.claim" and verdict == "holds"]
+    assert sorted(text.split(": ")[0] for text in claims) == sorted(f"127.0.0.1:{n.port}" for n in nodes.masters())
+    assert len([1 for key, verdict, _ in found if key == "redis.coverage" and verdict == "holds"]) == 3
+    a, b, c = nodes.masters()
+    a.command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    b.command("ACL", "SETUSER", "default", "-mget")
+    dead = nodes.replica_of(c)
+    dead.kill()
+    status, found = run_json(world)
+    fails = {key: text for key, verdict, text in found if verdict == "does not hold"}
+    assert status == 1 and set(fails) == {"redis.coverage", "stream.events.claim", "redis.there"}, fails
+    assert fails["redis.coverage"].startswith(f"127.0.0.1:{a.port}: ")
+    assert fails["stream.events.claim"].startswith(f"127.0.0.1:{b.port}: ")
+    assert fails["redis.there"].startswith(f"127.0.0.1:{dead.port}: ")
