@@ -73,6 +73,11 @@ MUST_CHECK int claims_probe(struct claims *claims, uint64_t now_ms);
 uint64_t claims_replicas_due_in_ms(const struct claims *claims, uint64_t now_ms);
 void claims_ask_replicas(struct claims *claims, uint64_t now_ms);
 
+/* How long until claims_ping() should be called, for want of batches, so that a server which dies
+ * meanwhile is noticed; 0: now; UINT64_MAX: never. Owner thread. */
+uint64_t claims_idle_in_ms(const struct claims *claims, uint64_t now_ms);
+void claims_ping(struct claims *claims, uint64_t now_ms);
+
 /* True from a failed exchange until a probe or a claim has shown that claims work again. Owner
  * thread. */
 bool claims_down(const struct claims *claims);

@@ -204,29 +204,6 @@ static void claims_take_slice(struct claims *claims, size_t n)
     claims_replicas_end_slice(claims);
 }
 
-/* Proves that the node takes claims of every stream. Returns 0, -EACCES when it refuses, or another
- * -errno. */
-static int claims_prove_node(struct claims *claims, size_t node)
-{
-    const size_t streams = config_current(claims->parts.config)->stream_count;
-    const int bucket = claims_bucket_of(claims, node);
-    int err;
-
-    if (bucket < 0)
-        return 0;
-    if (!claims_lane_open(claims, node))
-        return claims->lanes[node].err;
-    claims_lane_enter(claims, node);
-    redis_link_clear(claims->link);
-    for (size_t i = 0; i < streams; i++) {
-        claims_put_stream(claims, (uint16_t)i);
-        claims_put_tag(claims, (size_t)bucket);
-        claims_put_probe(claims);
-    }
-    err = claims_lane_converse(claims, ROUND_PROBE, 2 * streams);
-    return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
-}
-
 /* True when some slots have no node. */
 static bool claims_has_gap(const struct claims *claims)
 {
@@ -245,7 +222,7 @@ static void claims_prove(struct claims *claims)
 
         if (redis_nodes_link(claims->nodes, i) == NULL)
             continue;
-        err = claims_prove_node(claims, i);
+        err = claims_lane_prove(claims, i);
         if (err == 0)
             lane->breaker = (struct claims_breaker){0};
         else
@@ -259,6 +236,8 @@ static void claims_perform(struct claims *claims, const struct job *job)
 {
     if (job->kind == JOB_PROBE)
         claims_prove(claims);
+    if (job->kind == JOB_PING)
+        claims_idle_perform(claims);
     if (job->kind == JOB_WAIT)
         claims_replicas_perform(claims);
     for (size_t at = 0; at < job->n; at += claims->slice_max) {
@@ -424,7 +403,7 @@ static uint64_t claims_due_ms(const struct claims_lane *lane)
 static bool claims_try_node(struct claims *claims, size_t node)
 {
     struct claims_lane *lane = &claims->lanes[node];
-    const int err = claims_prove_node(claims, node);
+    const int err = claims_lane_prove(claims, node);
 
     if (err == 0) {
         lane->breaker = (struct claims_breaker){0};
@@ -734,6 +713,11 @@ void claims_ask_replicas(struct claims *claims, uint64_t now_ms)
 {
     claims->ask_replicas_at_ms = now_ms + claims_wait_apart_ms(claims);
     (void)claims_run_job(claims, &(struct job){.kind = JOB_WAIT}, now_ms);
+}
+
+void claims_ping(struct claims *claims, uint64_t now_ms)
+{
+    (void)claims_run_job(claims, &(struct job){.kind = JOB_PING}, now_ms);
 }
 
 bool claims_down(const struct claims *claims)

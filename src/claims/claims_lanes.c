@@ -60,6 +60,7 @@ bool claims_lane_open(struct claims *claims, size_t node)
         *lane = (struct claims_lane){.generation = generation};
     if (lane->job != claims->job) {
         lane->job = claims->job;
+        lane->spoke_ms = claims->now_ms;
         lane->reused = redis_link_is_open(link);
         lane->err = claims->now_ms < lane->breaker.retry_at_ms ? -EBUSY : 0;
     }
@@ -107,6 +108,27 @@ int claims_lane_ask_release_way(struct claims *claims)
     (void)redis_link_refused(
         claims->link); /* errors here are expected: no server has both commands */
     return err;
+}
+
+int claims_lane_prove(struct claims *claims, size_t node)
+{
+    const size_t streams = config_current(claims->parts.config)->stream_count;
+    const int bucket = claims_bucket_of(claims, node);
+    int err;
+
+    if (bucket < 0)
+        return 0;
+    if (!claims_lane_open(claims, node))
+        return claims->lanes[node].err;
+    claims_lane_enter(claims, node);
+    redis_link_clear(claims->link);
+    for (size_t i = 0; i < streams; i++) {
+        claims_put_stream(claims, (uint16_t)i);
+        claims_put_tag(claims, (size_t)bucket);
+        claims_put_probe(claims);
+    }
+    err = claims_lane_converse(claims, ROUND_PROBE, 2 * streams);
+    return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
 }
 
 /* It takes no more part in the job. */

@@ -44,7 +44,7 @@ enum release_way {
     RELEASE_EVAL,    /* all older servers */
 };
 
-enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE, JOB_WAIT };
+enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE, JOB_WAIT, JOB_PING };
 
 struct job {
     enum job_kind kind;
@@ -83,9 +83,10 @@ struct claims_lane {
     size_t asked_ways;            /* answers to that question so far */
     struct claims_wait wait;
     /* the present job */
-    uint64_t job; /* the last one that this lane had a part in */
-    bool reused;  /* its connection is older than the job */
-    int err;      /* it takes no more part; -EBUSY: its breaker is open */
+    uint64_t job;      /* the last one that this lane had a part in */
+    uint64_t spoke_ms; /* when that was, by the caller's clock */
+    bool reused;       /* its connection is older than the job */
+    int err;           /* it takes no more part; -EBUSY: its breaker is open */
     /* The present round: todo[at] .. todo[end - 1] have no answer yet, up to sent they are sent. */
     size_t at, sent, end;
     size_t count; /* how many keys the reply answers that comes next */
@@ -196,6 +197,12 @@ void claims_wait_end(struct claims *claims);
 /* Reads its answer, if one is due and has come. Returns 0, -EAGAIN or what failed. */
 MUST_CHECK int claims_wait_pull(struct claims *claims);
 bool claims_wait_on_element(struct claims *claims, const struct redis_link_element *element);
+
+/* Proves that the node takes claims of every stream. Returns 0, -EACCES when it refuses, or another
+ * -errno. */
+MUST_CHECK int claims_lane_prove(struct claims *claims, size_t node);
+/* JOB_PING: asks the nodes that have had nothing to do for a sign of life. */
+void claims_idle_perform(struct claims *claims);
 
 /* A slice is done: asks about claims that were found to be ours without a SET. */
 void claims_replicas_end_slice(struct claims *claims);

@@ -529,6 +529,8 @@ static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
         if (left_ms < wait_ms)
             wait_ms = left_ms;
     }
+    if (claims_idle_in_ms(worker->claims, now_ms) < wait_ms)
+        wait_ms = claims_idle_in_ms(worker->claims, now_ms);
     if (claims_replicas_due_in_ms(worker->claims, now_ms) < wait_ms)
         wait_ms = claims_replicas_due_in_ms(worker->claims, now_ms);
     if (claims_down(worker->claims)) {
@@ -573,6 +575,8 @@ static bool worker_idle(struct worker *worker)
      * /readyz and the metrics. */
     if (claims_down(worker->claims) && claims_retry_in_ms(worker->claims, clock_mono_ms()) == 0)
         (void)!claims_probe(worker->claims, clock_mono_ms());
+    if (claims_idle_in_ms(worker->claims, clock_mono_ms()) == 0)
+        claims_ping(worker->claims, clock_mono_ms());
     if (claims_replicas_due_in_ms(worker->claims, clock_mono_ms()) == 0)
         claims_ask_replicas(worker->claims, clock_mono_ms());
     wait_ms = release_serve(worker->releases, clock_mono_ms());

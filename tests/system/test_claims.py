@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claims in a real Redis: one that answers but takes none, foreign keys, two deployments, two alloyd."""
 
+import signal
 import time
 
 import pytest
@@ -267,3 +268,20 @@ def test_two_alloyd_of_one_deployment_share_the_mark(make_alloyd, own_redis, cli
         assert alloyd.readyz()
     assert rows(clickhouse, table, "") == [["a", 1], ["b", 1]]
     assert 0 < own_redis.command("TTL", "alloy:#table:events") <= 24 * 3600 + 120
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_redis_that_goes_while_nothing_comes_is_noticed(make_alloyd, own_redis, clickhouse, table, how):
+    alloyd = make_alloyd(sections_for(own_redis, clickhouse, table)).start()
+    harness.wait_until(lambda: up(alloyd) == 1, "redis is up")
+    if how == "dies":
+        own_redis.kill()
+    else:
+        own_redis.signal(signal.SIGSTOP)
+    harness.wait_until(lambda: up(alloyd) == 0 and "redis" in reasons(alloyd), "redis is lost")
+    assert alloyd.metrics()["alloy_redis_errors_total"] >= 1
+    if how == "dies":
+        own_redis.start()
+    else:
+        own_redis.signal(signal.SIGCONT)
+    harness.wait_until(lambda: up(alloyd) == 1 and "redis" not in reasons(alloyd), "redis is back")

@@ -448,3 +448,14 @@ def test_a_prefix_with_a_brace_is_refused_with_a_cluster(tmp_path):
     ini.write_text("[stream.events]\ntable = default.events\n[redis]\nurl = redis-cluster://127.0.0.1:1\nkey_prefix = a{b:\n")
     checked = run("alloyd", "--check", "-c", ini)
     assert checked.returncode == 2 and "key_prefix must not contain {" in checked.stdout
+
+
+def test_a_master_that_dies_while_nothing_comes_is_noticed(make_alloyd, cluster, clickhouse, table):
+    nodes = cluster()
+    alloyd = make_alloyd(sections_for(None, clickhouse, table, redis={"url": nodes.url()})).start()
+    harness.wait_until(lambda: alloyd.metrics()["alloy_redis_up"] == 1, "the cluster is up")
+    master = nodes.masters()[0]
+    nodes.replica_of(master).kill()
+    master.kill()
+    harness.wait_until(lambda: f"127.0.0.1:{master.port}" in reasons(alloyd).get("redis", ""), "it is named")
+    assert alloyd.metrics()["alloy_redis_up"] == 0
