@@ -2,8 +2,8 @@
 --
 -- non_replicated_deduplication_window keeps a retried insert from giving rows twice: ClickHouse
 -- remembers the tokens of this many inserts. Keep it above the inserts that all alloyd together make
--- while one of them is down. At full load an alloyd makes 30 to 50 a second, and fewer with less to
--- do (alloy_clickhouse_inserts_total counts them). ReplicatedMergeTree has its own window
+-- while one of them is down. At full load an alloyd makes 5 to 10 a second for each table, and
+-- no more with less to do (alloy_clickhouse_inserts_total). ReplicatedMergeTree has its own window
 -- (replicated_deduplication_window) and needs no setting.
 --
 -- The table is not partitioned: ClickHouse deduplicates each partition by itself, and a retry that

@@ -5,6 +5,7 @@
 #ifndef ALLOY_BATCH_H
 #define ALLOY_BATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,8 @@ struct batch {
     uint32_t capacity;
     uint64_t bytes;     /* of the events in it, newlines included */
     uint64_t insert_id; /* of the frozen insert in which replay found these records; 0: none */
+    uint64_t since_ms;  /* when it came to its lane */
+    bool urgent;        /* a client waits until ClickHouse has some of these records */
     struct record *records[];
 };
 

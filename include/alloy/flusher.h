@@ -67,6 +67,9 @@ int64_t flusher_bury(struct flusher *flusher, size_t stream);
 /* Another configuration is in force: takes over server, credentials and tables at once. Any
  * thread. */
 void flusher_reload(struct flusher *flusher);
+/* The process is about to end: from now on nothing waits for clickhouse.insert_linger. Any
+ * thread. */
+void flusher_hurry(struct flusher *flusher);
 /* Ends the thread, joins it and frees everything. Inserts in flight are cut off; their records stay
  * LIVE and stamped. */
 void flusher_stop(struct flusher *flusher);

@@ -65,8 +65,9 @@ void waiter_tell(struct waiter *waiter, const struct hash128 *hash, uint64_t lsn
 bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *hash);
 /* The event is a duplicate, and we know nothing about its original. */
 void waiter_give_up(struct waiter *waiter);
-/* From now on the waiter may go to the inbox. */
-void waiter_arm(struct waiter *waiter);
+/* From now on the waiter may go to the inbox. Calls the stream's events when it waits for some that
+ * were on their way before: see waiter_take_called(). */
+void waiter_arm(struct waiter *waiter, uint16_t stream);
 
 #define WAITER_REJECTIONS_MAX 64 /* listed for one request; the rest is only counted */
 #define WAITER_MESSAGE_MAX 200   /* a longer message is cut and ends in "..." */
@@ -98,6 +99,15 @@ struct waiter_outcome waiter_end(struct waiter *waiter);
 /* True when somebody may be waiting for a record. After false, whoever begins to wait sees
  * everything that the calling thread wrote before the call. Any thread. */
 bool waiter_table_busy(struct waiter_table *table);
+/* Whether somebody waits now for one of n records: then they must not linger. Costs no lock while
+ * nobody waits for anything. Any thread. */
+bool waiter_wanted(struct waiter_table *table, struct record *const *records, size_t n);
+/* wake is called on a front-end thread when there is something for waiter_take_called(); it may not
+ * block. NULL: nobody takes it. While no waiter is armed. */
+void waiter_table_wake_by(struct waiter_table *table, void (*wake)(void *arg), void *arg);
+/* The streams, a bit each, of which somebody has begun to wait for an event that was on its way
+ * already; whoever holds the records asked for these before that. Any one thread. */
+uint64_t waiter_take_called(struct waiter_table *table);
 /* Tells the table that n records have left LIVE for state. Any thread; call before anybody else can
  * get the records. */
 void waiter_settle(struct waiter_table *table, struct record *const *records, size_t n,

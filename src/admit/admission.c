@@ -356,7 +356,7 @@ static void admission_watch(struct admission *admission, const struct request *r
         else
             waiter_own(waiter, (uint32_t)i, &event->entry.hash, event->record->lsn);
     }
-    waiter_arm(waiter);
+    waiter_arm(waiter, request->stream);
 }
 
 static void admission_drop_waiter(struct request *request)

@@ -125,6 +125,7 @@ int adopt_run(const struct drain_parts *parts, struct metrics *metrics)
 
     log_info("adopting folder=%s events_left=%" PRIu64, parts->config->journal_dir,
              adopt_left(parts));
+    flusher_hurry(parts->flusher);
     while (!stopped && !adopt_is_done(&adopt)) {
         stopped = signals_wait(POLL_MS) == SIGNALS_STOP;
         adopt_tell_progress(&adopt);

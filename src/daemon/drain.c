@@ -191,6 +191,7 @@ int drain_run(const struct drain_parts *parts, enum drain_end end)
         front_enter(parts->front, FRONT_LINGERS);
         (void)drain_wait(parts, NULL, started_ms + linger_ms);
     }
+    flusher_hurry(parts->flusher);
     if (end != DRAIN_STOP)
         drain_hand_over(parts, deadline_ms);
     front_enter(parts->front, FRONT_DRAINS);

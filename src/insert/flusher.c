@@ -26,6 +26,7 @@
 #include "flusher_act.h"
 #include "flusher_ask.h"
 #include "flusher_inbox.h"
+#include "flusher_linger.h"
 #include "flusher_route.h"
 #include "flusher_tell.h"
 #include "flusher_verify.h"
@@ -569,6 +570,7 @@ static void *flusher_run(void *arg)
         flusher_inbox_take(flusher);
         now = clock_mono_ms();
         if (!flusher->discard) {
+            flusher_linger_review(flusher);
             flusher_bury_wanted(flusher);
             flusher_ask_meanwhile(flusher);
             flusher_start_questions(flusher, now);
@@ -689,13 +691,16 @@ int flusher_start(struct flusher **flusher, const struct flusher_parts *parts,
     if (err != 0)
         goto destroy_started;
     METRIC_GAUGE_SET(parts->metrics, clickhouse_up, started->discard);
+    flusher_linger_begin(started);
     err = -pthread_create(&started->thread, NULL, flusher_run, started);
     if (err != 0)
-        goto destroy_started;
+        goto stop_calls;
     pthread_setname_np(started->thread, "alloy-flusher");
     *flusher = started;
     return 0;
 
+stop_calls:
+    flusher_linger_end(started);
 destroy_started:
     flusher_destroy(started);
     return err;
@@ -746,6 +751,13 @@ void flusher_reload(struct flusher *flusher)
     curl_multi_wakeup(flusher->multi);
 }
 
+void flusher_hurry(struct flusher *flusher)
+{
+    /* relaxed: the flag orders nothing else */
+    atomic_store_explicit(&flusher->hurried, true, memory_order_relaxed);
+    curl_multi_wakeup(flusher->multi);
+}
+
 void flusher_stop(struct flusher *flusher)
 {
     /* release: pairs with the acquire in flusher_run() */
@@ -753,5 +765,6 @@ void flusher_stop(struct flusher *flusher)
     curl_multi_wakeup(flusher->multi);
     pthread_join(flusher->thread, NULL);
     METRIC_GAUGE_SET(flusher->parts.metrics, clickhouse_inflight, 0);
+    flusher_linger_end(flusher);
     flusher_destroy(flusher);
 }

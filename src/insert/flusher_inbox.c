@@ -12,6 +12,7 @@
 
 #include "flusher_act.h"
 #include "flusher_ask.h"
+#include "flusher_linger.h"
 #include "flusher_tell.h"
 #include "shard.h"
 
@@ -59,14 +60,15 @@ static bool flusher_inbox_deal(struct flusher *flusher, struct batch *batch)
         return true;
     }
     if (batch->insert_id != 0) {
-        lane_add_batch(flusher_lane(flusher, stream, insert_id_shard(batch->insert_id)), batch);
+        flusher_linger_add(flusher,
+                           flusher_lane(flusher, stream, insert_id_shard(batch->insert_id)), batch);
         return true;
     }
     if (!shard_deal(batch, flusher->shards, parts))
         return false;
     for (size_t i = 0; i < flusher->shards; i++)
         if (parts[i] != NULL)
-            lane_add_batch(flusher_lane(flusher, stream, i), parts[i]);
+            flusher_linger_add(flusher, flusher_lane(flusher, stream, i), parts[i]);
     return true;
 }
 

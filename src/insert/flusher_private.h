@@ -63,6 +63,7 @@ struct flusher {
     _Atomic uint64_t kept[CONFIG_STREAMS_MAX];        /* refused events, as last told */
     uint64_t counts_at_ms;                            /* when they are told anew */
     _Atomic bool stop;
+    _Atomic bool hurried; /* flusher_hurry() */
     /* flusher thread only */
     CURLM *multi CACHE_ALIGNED;
     const struct config *followed; /* whose server and tables are in use */

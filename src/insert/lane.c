@@ -2,9 +2,12 @@
 /*
  * lane.c - a stream's place in the flusher.
  *
- * While the lane may send no more inserts, batches gather; so inserts grow with the load and in an
- * outage, up to a limit. The limit shrinks with each insert that was too large or too slow, and
- * grows by an eighth with each success at the limit.
+ * Batches gather for linger_ms, counted from the oldest, and while the lane may send no more
+ * inserts; so inserts grow with the load and in an outage, up to a limit. The limit shrinks with
+ * each insert that was too large or too slow, and grows by an eighth with each success at the
+ * limit. Nothing lingers once the limit is reached, nor what somebody waits for, nor a frozen
+ * insert, nor anything while some insert has failed: what becomes of that depends on whether others
+ * go in.
  *
  * A lane that has failed sends one insert at a time, after its back-off. While ClickHouse does not
  * answer, the lane begins no new insert. When ClickHouse has refused one, the next try is a new
@@ -43,7 +46,7 @@ void lane_init(struct lane *lane, uint16_t stream)
     insert_list_init(&lane->waiting);
     apart_init(&lane->apart);
     insert_list_init(&lane->verify.waiting);
-    lane->rows_max = LANE_ROWS_MAX;
+    lane->rows_max = lane->rows_top = LANE_ROWS_MAX;
     lane->bytes_max = LANE_BYTES_MAX;
     lane->version = 1;
 }
@@ -64,10 +67,16 @@ void lane_move(struct lane *lane, enum lane_state to)
     ALLOY_ASSERT(to != LANE_WELL || lane->backoff.failures == 0);
 }
 
+static bool lane_is_pressing(const struct batch *batch)
+{
+    return batch->insert_id != 0 || batch->urgent;
+}
+
 static void lane_drop_first_batch(struct lane *lane)
 {
     struct batch *batch = lane->batches;
 
+    lane->pressing -= lane_is_pressing(batch);
     lane->batches = batch->next;
     if (lane->batches == NULL)
         lane->batches_end = &lane->batches;
@@ -86,8 +95,34 @@ void lane_clear(struct lane *lane)
     free(lane->insert_columns);
 }
 
+void lane_press(struct lane *lane)
+{
+    struct batch *last = lane->batches;
+
+    while (last != NULL && last->next != NULL)
+        last = last->next;
+    if (last == NULL || lane_is_pressing(last))
+        return;
+    last->urgent = true;
+    lane->pressing++;
+}
+
+void lane_limit(struct lane *lane, size_t rows_top, uint64_t linger_ms)
+{
+    /* Nobody has asked whether what has gathered is urgent. */
+    if (lane->linger_ms == 0 && linger_ms > 0)
+        lane_press(lane);
+    lane->linger_ms = linger_ms;
+    if (lane->rows_max > rows_top || lane->rows_max == lane->rows_top)
+        lane->rows_max = rows_top;
+    lane->rows_top = rows_top;
+}
+
 void lane_add_batch(struct lane *lane, struct batch *batch)
 {
+    lane->gathered_rows += batch->count;
+    lane->gathered_bytes += batch->bytes;
+    lane->pressing += lane_is_pressing(batch);
     batch->next = NULL;
     *lane->batches_end = batch;
     lane->batches_end = &batch->next;
@@ -204,6 +239,8 @@ static struct insert *lane_build(struct lane *lane, size_t rows_max)
         uint32_t n = lane_fitting(lane, rows_max, &bytes);
         insert_add(insert, lane->batches->records + lane->head_taken, n, bytes);
         lane->batches->bytes -= bytes;
+        lane->gathered_rows -= n;
+        lane->gathered_bytes -= bytes;
         lane->head_taken += n;
         if (lane->head_taken == lane->batches->count)
             lane_drop_first_batch(lane);
@@ -212,6 +249,8 @@ static struct insert *lane_build(struct lane *lane, size_t rows_max)
         const struct batch *batch = lane->batches;
         insert_add(insert, batch->records + lane->head_taken, batch->count - lane->head_taken,
                    batch->bytes);
+        lane->gathered_rows -= batch->count - lane->head_taken;
+        lane->gathered_bytes -= batch->bytes;
         lane_drop_first_batch(lane);
     }
     return insert;
@@ -229,11 +268,30 @@ static bool lane_waiting_due(const struct lane *lane, uint64_t now_ms)
     return false;
 }
 
+/* No insert of the lane has failed that is not settled. */
+static bool lane_is_clear(const struct lane *lane)
+{
+    const struct apart *apart = &lane->apart;
+
+    return lane->state == LANE_WELL && lane->waiting.first == NULL && apart->out == 0 &&
+           apart->likely.first == NULL && apart->suspects.first == NULL &&
+           apart->again.first == NULL && apart->kept.first == NULL;
+}
+
+/* Until when the batches wait for more; 0: they do not. There is one. */
+static uint64_t lane_lingers_until(const struct lane *lane)
+{
+    if (lane->linger_ms == 0 || lane->pressing > 0 || !lane_is_clear(lane) ||
+        lane->gathered_rows >= lane->rows_max || lane->gathered_bytes >= lane->bytes_max)
+        return 0;
+    return lane->batches->since_ms + lane->linger_ms;
+}
+
 /* Whether a new insert may begin. It waits for the facts about the table only if they decide how it
  * is sent. */
 static bool lane_fresh_due(const struct lane *lane, uint64_t now_ms)
 {
-    if (lane->batches == NULL || now_ms < lane->fresh_from_ms)
+    if (lane->batches == NULL || now_ms < lane->fresh_from_ms || now_ms < lane_lingers_until(lane))
         return false;
     /* Each new one could time out too, and then must keep its size. */
     if (lane->slow_count >= LANE_WAITING_MAX && lane->slow_ns > lane->success_ns)
@@ -295,6 +353,9 @@ uint64_t lane_next_due(const struct lane *lane, uint64_t now_ms)
         due = lane->retry_at_ms;
     if (lane->batches != NULL && lane->fresh_from_ms > now_ms && lane->fresh_from_ms < due)
         due = lane->fresh_from_ms;
+    if (lane->batches != NULL && lane_lingers_until(lane) > now_ms &&
+        lane_lingers_until(lane) < due)
+        due = lane_lingers_until(lane);
     if ((lane->state == LANE_REFUSES || lane->apart.kept.first != NULL) &&
         lane->canary_at_ms > now_ms && lane->canary_at_ms < due)
         due = lane->canary_at_ms;
@@ -329,8 +390,8 @@ void lane_grow(struct lane *lane, const struct insert *insert, uint64_t took_ms,
         lane->rows_max += lane->rows_max / GROWTH + 1;
     if (insert->bytes >= lane->bytes_max - lane->bytes_max / GROWTH)
         lane->bytes_max += lane->bytes_max / GROWTH + 1;
-    if (lane->rows_max > LANE_ROWS_MAX)
-        lane->rows_max = LANE_ROWS_MAX;
+    if (lane->rows_max > lane->rows_top)
+        lane->rows_max = lane->rows_top;
     if (lane->bytes_max > LANE_BYTES_MAX)
         lane->bytes_max = LANE_BYTES_MAX;
 }

@@ -22,9 +22,9 @@
 #include "table_facts.h"
 #include "verify_answer.h"
 
-#define LANE_MESSAGE_MAX 300 /* bytes of ClickHouse's message, for people */
-#define LANE_ROWS_MAX 100000
-#define LANE_BYTES_MAX (32u << 20)
+#define LANE_MESSAGE_MAX 300       /* bytes of ClickHouse's message, for people */
+#define LANE_ROWS_MAX 100000       /* unless lane_limit() says otherwise */
+#define LANE_BYTES_MAX (32u << 20) /* of an insert, unless its one row is longer */
 #define LANE_SAMPLE_MAX 65536
 #define LANE_WAITING_MAX 3 /* inserts that may wait for a retry while new ones begin */
 
@@ -70,7 +70,10 @@ struct lane {
     enum lane_state state;
     struct batch *batches; /* gathering, oldest first */
     struct batch **batches_end;
-    uint32_t head_taken;        /* records of the first batch that are already in inserts */
+    uint32_t head_taken;    /* records of the first batch that are already in inserts */
+    uint64_t gathered_rows; /* in batches, without those */
+    uint64_t gathered_bytes;
+    size_t pressing;            /* how many of the batches are frozen or urgent */
     struct insert_list waiting; /* to be sent, or sent again */
     struct apart apart;
     struct lane_verify verify;
@@ -92,6 +95,8 @@ struct lane {
     /* how large an insert may be */
     size_t rows_max;
     uint64_t bytes_max;
+    size_t rows_top;    /* rows_max never exceeds it */
+    uint64_t linger_ms; /* how long batches wait for more */
     /* what is known of the table */
     struct table_facts facts;
     bool facts_known;    /* facts are of the present server, or we know that it does not tell */
@@ -158,6 +163,11 @@ void lane_clear(struct lane *lane); /* what it holds stays LIVE */
 void lane_move(struct lane *lane, enum lane_state to);
 
 void lane_add_batch(struct lane *lane, struct batch *batch); /* takes it */
+/* What has gathered must not wait for more. */
+void lane_press(struct lane *lane);
+/* How many rows an insert may have at most, and how long batches wait for more; may change at any
+ * time. */
+void lane_limit(struct lane *lane, size_t rows_top, uint64_t linger_ms);
 /* Takes out or builds the next insert to send; NULL: out of memory. Call lane_due() first.
  * canary_ms: how long until the next try of refused rows. */
 struct insert *lane_next(struct lane *lane, uint64_t now_ms, uint64_t canary_ms);

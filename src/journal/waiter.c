@@ -64,6 +64,7 @@ struct waiter {
     /* under the table's lock until waiter_end() */
     TAILQ_ENTRY(waiter) arrived;
     bool in_inbox;
+    bool late;     /* some event's record was on its way before */
     uint32_t left; /* events not settled, plus one until it is armed */
     uint32_t unknown;
     uint32_t rejected;
@@ -88,6 +89,11 @@ struct waiter_table {
     size_t bucket_mask;
     /* entries that are PENDING; changed under the lock, looked at by any thread */
     CACHE_ALIGNED _Atomic size_t busy;
+    _Atomic size_t wanted;   /* links to these; the same */
+    _Atomic uint64_t called; /* a bit for each stream */
+    /* set while no waiter is armed */
+    void (*wake)(void *arg);
+    void *wake_arg;
     /* under the lock */
     CACHE_ALIGNED pthread_mutex_t lock;
     size_t waiters, events;
@@ -154,6 +160,9 @@ static void waiter_attach(struct waiter_table *table, struct entry *entry, struc
 {
     if (LIST_EMPTY(&entry->links))
         TAILQ_REMOVE(&table->idle, entry, idle);
+    /* relaxed, like its other uses: a record that is waited for comes to whoever reads this through
+     * the ring, or after a call */
+    atomic_fetch_add_explicit(&table->wanted, 1, memory_order_relaxed);
     LIST_INSERT_HEAD(&entry->links, link, entry_links);
     link->entry = entry;
 }
@@ -163,6 +172,7 @@ static void waiter_detach(struct waiter_table *table, struct link *link)
     struct entry *entry = link->entry;
 
     LIST_REMOVE(link, entry_links);
+    atomic_fetch_sub_explicit(&table->wanted, 1, memory_order_relaxed);
     link->entry = NULL;
     if (LIST_EMPTY(&entry->links))
         TAILQ_INSERT_TAIL(&table->idle, entry, idle);
@@ -453,6 +463,7 @@ static void waiter_wait_for(struct waiter *waiter, struct link *link, const stru
     }
     if (entry->lsn != lsn)
         link->duplicate = true;
+    waiter->late = waiter->late || link->duplicate;
     waiter_attach(table, entry, link);
     pthread_mutex_unlock(&table->lock);
 }
@@ -493,7 +504,7 @@ bool waiter_join(struct waiter *waiter, uint32_t event, const struct hash128 *ha
      * and an id that was dead has a new owner, since a dead one would make no duplicate. */
     if (entry && (entry->state == ENTRY_ELSEWHERE || entry->state == ENTRY_DEAD))
         entry = NULL;
-    link->duplicate = true;
+    link->duplicate = waiter->late = true;
     if (entry && entry->state == ENTRY_PENDING)
         waiter_attach(table, entry, link);
     else if (entry)
@@ -510,11 +521,20 @@ void waiter_give_up(struct waiter *waiter)
     pthread_mutex_unlock(&waiter->inbox->table->lock);
 }
 
-void waiter_arm(struct waiter *waiter)
+void waiter_arm(struct waiter *waiter, uint16_t stream)
 {
-    pthread_mutex_lock(&waiter->inbox->table->lock);
+    struct waiter_table *table = waiter->inbox->table;
+    const uint64_t bit = UINT64_C(1) << stream % 64;
+    bool call;
+
+    pthread_mutex_lock(&table->lock);
     waiter_settle_one(waiter);
-    pthread_mutex_unlock(&waiter->inbox->table->lock);
+    call = waiter->late && waiter->left > 0;
+    pthread_mutex_unlock(&table->lock);
+    /* release: pairs with the acquire in waiter_take_called(), which then finds what we wait for */
+    if (unlikely(call) &&
+        atomic_fetch_or_explicit(&table->called, bit, memory_order_release) == 0 && table->wake)
+        table->wake(table->wake_arg);
 }
 
 struct waiter_outcome waiter_end(struct waiter *waiter)
@@ -547,6 +567,40 @@ bool waiter_table_busy(struct waiter_table *table)
     /* Adds nothing: a read-modify-write takes part in the one order of all additions, which a load
      * would not. acq_rel: pairs with waiter_count_busy() */
     return atomic_fetch_add_explicit(&table->busy, 0, memory_order_acq_rel) > 0;
+}
+
+bool waiter_wanted(struct waiter_table *table, struct record *const *records, size_t n)
+{
+    bool wanted = false;
+
+    if (likely(atomic_load_explicit(&table->wanted, memory_order_relaxed) == 0))
+        return false;
+    for (size_t i = 0; i < n && !wanted;) {
+        const size_t end = n - i < SETTLE_BATCH ? n : i + SETTLE_BATCH;
+
+        pthread_mutex_lock(&table->lock);
+        for (; i < end && !wanted; i++) {
+            const struct entry *entry = waiter_entry_of(table, &records[i]->hash, records[i]->lsn);
+
+            wanted = entry && !LIST_EMPTY(&entry->links);
+        }
+        pthread_mutex_unlock(&table->lock);
+    }
+    return wanted;
+}
+
+void waiter_table_wake_by(struct waiter_table *table, void (*wake)(void *arg), void *arg)
+{
+    table->wake = wake;
+    table->wake_arg = arg;
+}
+
+uint64_t waiter_take_called(struct waiter_table *table)
+{
+    if (likely(atomic_load_explicit(&table->called, memory_order_relaxed) == 0))
+        return 0;
+    /* acquire: pairs with the release in waiter_arm() */
+    return atomic_exchange_explicit(&table->called, 0, memory_order_acquire);
 }
 
 void waiter_settle(struct waiter_table *table, struct record *const *records, size_t n,

@@ -184,6 +184,7 @@ stream.a.path=/v1/a stream.a.id=event_id stream.a.ttl=24h l1.capacity=1000000 l1
 worker.batch=2500 worker.linger=50ms redis.url=redis://127.0.0.1:6379/0 redis.chunk=1000 redis.ttl=24h
 redis.key_prefix=alloy: redis.timeout=500ms redis.on_failure=pass clickhouse.url=http://127.0.0.1:8123
 clickhouse.user= clickhouse.async_insert=auto clickhouse.wait_for_async_insert=on clickhouse.max_inflight=4
+clickhouse.insert_rows=100000 clickhouse.insert_linger=200ms
 clickhouse.timeout=30s clickhouse.retry_min=100ms clickhouse.retry_max=10s journal.mode=file
 journal.dir=/var/lib/alloy/journal journal.segment=64MiB journal.max_bytes=8GiB journal.sync=interval
 journal.sync_interval=100ms dead_letter.dir=/var/lib/alloy/dead-letter dead_letter.max_bytes=1GiB drain.timeout=30s

@@ -25,6 +25,7 @@
 #include "alloy/flusher.h"
 #include "alloy/log.h"
 #include "alloy/release.h"
+#include "alloy/waiter.h"
 #include "fake_clickhouse.h"
 
 /* Everything one test needs. */
@@ -33,6 +34,7 @@ struct world {
     struct fake fake;
     struct config config;
     struct config_ref ref;
+    struct waiter_table *waiters;
     struct journal *journal;
     struct journal_writer *writer;
     struct health *health;
@@ -83,7 +85,7 @@ static int setup(void **state)
     struct world *world = calloc(1, sizeof(*world));
     struct config *config = &world->config;
     char error[JOURNAL_ERROR_MAX];
-    const struct journal_options options = {
+    struct journal_options options = {
         .segment_bytes = 8u << 20,
         .max_bytes = 512u << 20,
         .writer_count = 1,
@@ -105,6 +107,7 @@ static int setup(void **state)
     config->clickhouse_async_insert = CONFIG_ASYNC_OFF;
     config->clickhouse_wait_for_async_insert = true;
     config->clickhouse_max_inflight = 4;
+    config->clickhouse_insert_rows = 100000;
     config->clickhouse_timeout_ms = 5000;
     config->clickhouse_retry_min_ms = 10;
     config->clickhouse_retry_max_ms = 40;
@@ -125,6 +128,7 @@ static int setup(void **state)
                                                 .ids = {{CONFIG_ID_MEMBER, (char *)"event_id", 0}},
                                                 .id_count = 1};
     atomic_store(&world->ref.current, config);
+    options.waiters = world->waiters = waiter_table_create(10, 1000);
     assert_int_equal(journal_open(&world->journal, &options, error), 0);
     world->writer = journal_writer_create(world->journal);
     assert_non_null(world->writer);
@@ -171,6 +175,7 @@ static int teardown(void **state)
     ring_destroy(world->ring);
     journal_writer_destroy(world->writer);
     journal_close(world->journal);
+    waiter_table_destroy(world->waiters);
     health_destroy(world->health);
     metrics_destroy(world->metrics);
     dir = opendir(world->dir);

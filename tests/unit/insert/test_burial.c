@@ -307,7 +307,7 @@ static void who_waits_knows_the_reason_once_the_record_may_be_released(void **st
 
     assert_non_null(waiter);
     waiter_own(waiter, 0, &record->hash, record->lsn);
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     assert_int_equal(
         burial_submit(world->burial, record, 27, (struct slice){message, strlen(message)}), 0);
     WAIT_FOR(settled(world, 1));

@@ -49,6 +49,152 @@ static void next_has(struct lane *lane, size_t rows)
     insert_destroy(insert);
 }
 
+static struct batch *batch_at(uint32_t rows, uint64_t since_ms)
+{
+    struct batch *batch = batch_create(0, rows);
+
+    for (uint32_t i = 0; i < rows; i++)
+        batch_add(batch, row);
+    batch->since_ms = since_ms;
+    return batch;
+}
+
+static void batches_wait_for_more_for_the_linger_of_the_oldest(void **state)
+{
+    struct lane *lane = *state;
+    struct insert *insert;
+
+    lane_limit(lane, 100, 50);
+    lane_add_batch(lane, batch_at(2, 1000));
+    lane_add_batch(lane, batch_at(3, 1040));
+    assert_false(lane_due(lane, 1049));
+    assert_int_equal(lane_next_due(lane, 1049), 1050);
+    assert_true(lane_due(lane, 1050));
+    insert = lane_next(lane, 1050, 1000);
+    assert_int_equal(insert->count, 5);
+    insert_destroy(insert);
+    assert_int_equal(lane_next_due(lane, 1050), UINT64_MAX);
+    lane_add_batch(lane, batch_at(1, 1060));
+    assert_false(lane_due(lane, 1109));
+    assert_true(lane_due(lane, 1110));
+    lane_limit(lane, 100, 10); /* as a reload does */
+    assert_true(lane_due(lane, 1070));
+    lane_limit(lane, 100, 0);
+    assert_true(lane_due(lane, 1060));
+}
+
+static void a_full_insert_does_not_wait(void **state)
+{
+    struct lane *lane = *state;
+
+    lane_limit(lane, 4, 50);
+    lane_add_batch(lane, batch_at(3, 1000));
+    assert_false(lane_due(lane, 1001));
+    lane_add_batch(lane, batch_at(1, 1000));
+    assert_true(lane_due(lane, 1001));
+    lane_add_batch(lane, batch_at(3, 1001));
+    next_has(lane, 4);
+    assert_false(lane_due(lane, 1050)); /* what is left begins to wait when it came */
+    assert_true(lane_due(lane, 1051));
+    next_has(lane, 3);
+    lane->bytes_max = 3 * row->body_length;
+    lane_add_batch(lane, batch_at(2, 1000));
+    assert_false(lane_due(lane, 1001));
+    lane_add_batch(lane, batch_at(2, 1000));
+    assert_true(lane_due(lane, 1001));
+}
+
+static void what_is_urgent_or_frozen_takes_along_what_came_before(void **state)
+{
+    struct lane *lane = *state;
+    struct batch *urgent = batch_at(1, 1000);
+
+    lane_limit(lane, 100, 50);
+    lane_add_batch(lane, batch_at(2, 1000));
+    urgent->urgent = true;
+    lane_add_batch(lane, urgent);
+    assert_true(lane_due(lane, 1000));
+    next_has(lane, 3);
+    lane_add_batch(lane, batch_at(2, 1000));
+    assert_false(lane_due(lane, 1000));
+    lane_press(lane); /* somebody has begun to wait for one of them */
+    lane_press(lane);
+    assert_true(lane_due(lane, 1000));
+    next_has(lane, 2);
+    lane_add_batch(lane, batch_at(2, 1000));
+    assert_false(lane_due(lane, 1000));
+    add(lane, 3, 77);
+    next_has(lane, 2);
+    next_has(lane, 3);
+    lane_press(lane);
+    lane_add_batch(lane, batch_at(2, 1000));
+    assert_false(lane_due(lane, 1000));
+}
+
+static void a_batch_larger_than_an_insert_goes_in_pieces_at_once(void **state)
+{
+    struct lane *lane = *state;
+
+    lane_limit(lane, 2, 50);
+    lane_add_batch(lane, batch_at(5, 1000));
+    for (int i = 0; i < 2; i++) {
+        assert_true(lane_due(lane, 1000));
+        next_has(lane, 2);
+    }
+    assert_false(lane_due(lane, 1000)); /* the last row may yet get company */
+    assert_true(lane_due(lane, 1050));
+    next_has(lane, 1);
+    assert_int_equal(lane->gathered_rows, 0);
+    assert_int_equal(lane->gathered_bytes, 0);
+}
+
+static void nothing_waits_for_more_while_something_has_failed(void **state)
+{
+    struct lane *lane = *state;
+    struct insert *failed = insert_create(0, 1);
+
+    lane_limit(lane, 100, 50);
+    lane_add_batch(lane, batch_at(1, 1000));
+    assert_false(lane_due(lane, 1000));
+    lane->apart.out = 1;
+    assert_true(lane_due(lane, 1000));
+    lane->apart.out = 0;
+    assert_false(lane_due(lane, 1000));
+    failed->due_ms = 5000;
+    insert_list_push_back(&lane->waiting, failed);
+    assert_true(lane_due(lane, 1000));
+    insert_destroy(insert_list_pop(&lane->waiting));
+    assert_false(lane_due(lane, 1000));
+    lane_move(lane, LANE_TROUBLED);
+    lane->backoff.failures = 0;
+    assert_true(lane_due(lane, 1000));
+}
+
+static void the_most_rows_of_an_insert_may_change(void **state)
+{
+    struct lane *lane = *state;
+
+    lane_limit(lane, 10, 0);
+    assert_int_equal(lane->rows_max, 10);
+    lane_limit(lane, 1000, 0);
+    assert_int_equal(lane->rows_max, 1000);
+    lane->rows_max = 50; /* larger ones were refused */
+    lane_limit(lane, 2000, 0);
+    assert_int_equal(lane->rows_max, 50);
+    lane_limit(lane, 20, 0);
+    assert_int_equal(lane->rows_max, 20);
+}
+
+static void what_gathered_before_anything_lingered_goes_at_once(void **state)
+{
+    struct lane *lane = *state;
+
+    lane_limit(lane, 100, 0);
+    lane_add_batch(lane, batch_at(1, 1000));
+    lane_limit(lane, 100, 50);
+    assert_true(lane_due(lane, 1000));
+}
+
 static void batches_gather_up_to_the_size_that_has_passed(void **state)
 {
     struct lane *lane = *state;
@@ -237,6 +383,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(batches_gather_up_to_the_size_that_has_passed),
+        TEST(batches_wait_for_more_for_the_linger_of_the_oldest),
+        TEST(a_full_insert_does_not_wait),
+        TEST(what_is_urgent_or_frozen_takes_along_what_came_before),
+        TEST(a_batch_larger_than_an_insert_goes_in_pieces_at_once),
+        TEST(nothing_waits_for_more_while_something_has_failed),
+        TEST(the_most_rows_of_an_insert_may_change),
+        TEST(what_gathered_before_anything_lingered_goes_at_once),
         TEST(a_row_beyond_that_size_goes_alone),
         TEST(an_insert_that_replay_found_stays_what_it_was),
         TEST(trouble_ends_with_a_success_and_with_rows_that_are_judged),

@@ -72,7 +72,7 @@ static struct waiter *owner_of(uint64_t id, uint64_t lsn)
 
     assert_non_null(waiter);
     waiter_own(waiter, 0, &hash, lsn);
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     return waiter;
 }
 
@@ -85,7 +85,7 @@ static struct waiter *joiner_of(uint64_t id)
     assert_non_null(waiter);
     if (!waiter_join(waiter, 0, &hash))
         waiter_give_up(waiter);
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     return waiter;
 }
 
@@ -108,7 +108,7 @@ static void a_waiter_arrives_with_the_last_of_its_events(void **state)
 
         waiter_own(waiter, i, &hash, 100 + i);
     }
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     assert_true(waiter_table_busy(table));
     settle(0, 100, RECORD_INSERTED);
     settle(2, 102, RECORD_INSERTED);
@@ -132,7 +132,7 @@ static void nobody_arrives_before_being_armed(void **state)
     waiter_own(waiter, 0, &hash, 1);
     settle(1, 1, RECORD_INSERTED);
     assert_null(waiter_inbox_take(inbox));
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     expect(waiter, WAITER_INSERTED);
 }
 
@@ -179,7 +179,7 @@ static void what_was_looked_up_settles_the_event_like_its_end(void **state)
         waiter_tell(waiter, &hash, 8, RECORD_INSERTED); /* of another record */
         waiter_tell(waiter, &hash, 7, cases[i].was);
         waiter_tell(waiter, &hash, 7, RECORD_INSERTED); /* it came to an end as well */
-        waiter_arm(waiter);
+        waiter_arm(waiter, 0);
         expect(waiter, cases[i].verdict);
         assert_false(waiter_table_busy(table));
     }
@@ -217,7 +217,7 @@ static void rejections_come_in_order_cut_and_clean(void **state)
         records[i] = record_of(i, i);
         waiter_own(waiter, i, &records[i].hash, i);
     }
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     waiter_reason(table, &records[2], 27, (struct slice){"bad ", 4});
     waiter_reason(table, &records[0], 26, (struct slice){longest, sizeof(longest)});
     settle(1, 1, RECORD_INSERTED);
@@ -293,7 +293,7 @@ static void a_duplicate_of_a_rejected_event_is_told_apart(void **state)
         }
         waiter_reason(table, &record, 27, (struct slice){"bad", 3});
     }
-    waiter_arm(waiter);
+    waiter_arm(waiter, 0);
     for (uint32_t i = 0; i < 3; i++)
         settle(i, i, RECORD_DEAD);
     assert_ptr_equal(waiter_inbox_take(inbox), waiter);
@@ -340,6 +340,76 @@ static void waiters_and_their_events_are_bounded(void **state)
     assert_null(waiter_create(inbox, 1));
     for (size_t i = 0; i < WAITERS_MAX; i++)
         expect(waiters[i], WAITER_PENDING);
+}
+
+static bool wanted(uint64_t id, uint64_t lsn)
+{
+    struct record other = record_of(77777, 77777);
+    struct record record = record_of(id, lsn);
+    struct record *const records[] = {&other, &record};
+
+    return waiter_wanted(table, records, 2);
+}
+
+static void a_record_is_wanted_while_somebody_waits_for_it(void **state)
+{
+    struct waiter *waiter;
+
+    (void)state;
+    assert_false(wanted(1, 101));
+    waiter = owner_of(1, 101);
+    assert_true(wanted(1, 101));
+    assert_false(wanted(1, 102)); /* another record of the id */
+    assert_false(wanted(2, 101));
+    expect(waiter, WAITER_PENDING); /* its client has gone */
+    assert_false(wanted(1, 101));
+    assert_true(waiter_table_busy(table));
+    waiter = joiner_of(1);
+    assert_true(wanted(1, 101));
+    settle(1, 101, RECORD_INSERTED);
+    assert_false(wanted(1, 101));
+    expect(waiter, WAITER_INSERTED);
+}
+
+static void count_wake(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static void only_who_waits_for_what_came_before_calls(void **state)
+{
+    struct waiter *waiter;
+    struct waiter *other;
+    struct hash128 hash = hash_of(1);
+    int wakes = 0;
+
+    (void)state;
+    waiter_table_wake_by(table, count_wake, &wakes);
+    other = owner_of(1, 101);
+    assert_int_equal(waiter_take_called(table), 0);
+    waiter = waiter_create(inbox, 1);
+    assert_true(waiter_join(waiter, 0, &hash));
+    assert_int_equal(waiter_take_called(table), 0); /* not before it is armed */
+    waiter_arm(waiter, 5);
+    assert_int_equal(wakes, 1);
+    assert_int_equal(waiter_take_called(table), 1u << 5);
+    assert_int_equal(waiter_take_called(table), 0);
+    settle(1, 101, RECORD_INSERTED);
+    expect(waiter, WAITER_INSERTED);
+    expect(other, WAITER_INSERTED);
+    /* Known already. */
+    expect(joiner_of(1), WAITER_INSERTED);
+    expect(joiner_of(9), WAITER_UNKNOWN);
+    assert_int_equal(waiter_take_called(table), 0);
+    /* The original is known to the journal alone. */
+    waiter = waiter_create(inbox, 1);
+    hash = hash_of(2);
+    waiter_follow(waiter, 0, &hash, 102);
+    waiter_arm(waiter, 63);
+    assert_int_equal(wakes, 2);
+    assert_int_equal(waiter_take_called(table), UINT64_C(1) << 63);
+    waiter_table_wake_by(table, NULL, NULL);
+    expect(waiter, WAITER_PENDING);
 }
 
 static void what_nobody_asks_for_makes_room_oldest_first(void **state)
@@ -419,7 +489,7 @@ static void *fronter(void *arg)
             if (write(side->pipe[1], &record, sizeof(record)) != (ssize_t)sizeof(record))
                 abort();
         }
-        waiter_arm(waiter);
+        waiter_arm(waiter, 0);
         made++;
         /* Some give up, at any instant of it. */
         if (i % 5 == 4) {
@@ -483,6 +553,8 @@ int main(void)
         TEST(an_event_that_an_earlier_record_settles_counts_as_its_duplicate),
         TEST(waiters_and_their_events_are_bounded),
         TEST(what_nobody_asks_for_makes_room_oldest_first),
+        TEST(a_record_is_wanted_while_somebody_waits_for_it),
+        TEST(only_who_waits_for_what_came_before_calls),
         TEST(threads_lose_no_waiter),
     };
 
