@@ -2,6 +2,10 @@
 /*
  * conn_io.c - the bytes of a connection: straight from and to the socket, or through TLS.
  *
+ * OpenSSL makes the handshake. Then conn_records.c has the connection, and OpenSSL's state is
+ * freed, unless it is one of TLS 1.2, or of another cipher than AES-256-GCM; those stay with
+ * OpenSSL, and what follows is about them.
+ *
  * OpenSSL reads more from the socket than it is asked for. What it holds makes no event, so a read
  * goes on until the caller's buffer is full or OpenSSL needs the socket; conn->unread tells which.
  * One read takes a bounded part of what the socket has, as in plain: a client could otherwise send
@@ -18,7 +22,7 @@
  *
  * Runs on: the front-end thread that owns the set. OpenSSL's queue of errors is the thread's: we
  * leave it empty.
- * Owns: conn->tls.
+ * Owns: conn->tls, conn->secrets.
  */
 #include "conn_private.h"
 
@@ -37,7 +41,6 @@
 #include "alloy/log.h"
 
 #define HANDSHAKE_BYTES (64ul << 10) /* both buffers, and messages */
-#define RECORD_BYTES (17ul << 10)    /* a buffer with part of a record */
 #define RECVS_MAX 20                 /* for one read; of a record's size each */
 
 static int conn_io_socket(BIO *bio)
@@ -98,19 +101,6 @@ void conn_io_method_destroy(struct bio_method_st *method)
     BIO_meth_free(method);
 }
 
-/* Charges bytes for the connection in place of what it was charged. False: there is no room. */
-static bool conn_io_charge(struct conn *conn, size_t bytes)
-{
-    struct buffer_budget *budget = &conn->set->parts.shared->budget;
-
-    if (bytes > conn->tls_charged && !buffer_budget_take(budget, bytes - conn->tls_charged))
-        return false;
-    if (bytes < conn->tls_charged)
-        buffer_budget_give(budget, conn->tls_charged - bytes);
-    conn->tls_charged = (uint32_t)bytes;
-    return true;
-}
-
 /* Takes what a handshake needs. False: there is no room for one more. */
 static bool conn_io_take_handshake(struct conn *conn)
 {
@@ -119,7 +109,7 @@ static bool conn_io_take_handshake(struct conn *conn)
 
     conn->shaking = true;
     if (atomic_fetch_add_explicit(&shared->handshakes, 1, memory_order_relaxed) < most &&
-        conn_io_charge(conn, HANDSHAKE_BYTES))
+        conn_records_charge(conn, HANDSHAKE_BYTES))
         return true;
     atomic_fetch_sub_explicit(&shared->handshakes, 1, memory_order_relaxed);
     conn->shaking = false;
@@ -132,7 +122,7 @@ static void conn_io_give_handshake(struct conn *conn)
         return;
     conn->shaking = false;
     atomic_fetch_sub_explicit(&conn->set->parts.shared->handshakes, 1, memory_order_relaxed);
-    (void)conn_io_charge(conn, 0);
+    (void)conn_records_charge(conn, 0);
 }
 
 /* What became of a call that OpenSSL did not complete. Returns true when it waits for the socket,
@@ -166,6 +156,29 @@ static void conn_io_log_failure(struct conn *conn)
     log_debug("TLS handshake failed client=%s reason=\"%s\"", client, reason);
 }
 
+static void conn_io_forget_secrets(struct conn *conn)
+{
+    if (conn->secrets == NULL)
+        return;
+    explicit_bzero(conn->secrets, sizeof(*conn->secrets));
+    free(conn->secrets);
+    conn->secrets = NULL;
+}
+
+/* The handshake is over: records.h goes on in OpenSSL's place, where it can. */
+static void conn_io_take_records(struct conn *conn)
+{
+    struct records *records = conn->secrets != NULL ? records_take(conn->tls, conn->secrets) : NULL;
+
+    conn_io_forget_secrets(conn);
+    if (records == NULL || !conn_records_begin(conn, records))
+        return;
+    /* Nothing is to be said to the client, and its ticket stays good. */
+    SSL_set_shutdown(conn->tls, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(conn->tls);
+    conn->tls = NULL;
+}
+
 /* Looks at a new connection's first byte, which begins a TLS record, or a request in plain HTTP. */
 static enum conn_io_result conn_io_begin(struct conn *conn)
 {
@@ -196,6 +209,10 @@ static enum conn_io_result conn_io_begin(struct conn *conn)
     BIO_set_init(bio, 1);
     SSL_set_bio(conn->tls, bio, bio);
     SSL_set_accept_state(conn->tls);
+    /* Where there is no memory, OpenSSL will do. */
+    conn->secrets = malloc(sizeof(*conn->secrets));
+    if (conn->secrets != NULL && !records_expect(conn->tls, conn->secrets))
+        conn_io_forget_secrets(conn);
     return CONN_IO_DONE;
 }
 
@@ -220,6 +237,7 @@ enum conn_io_result conn_io_handshake(struct conn *conn)
         conn_io_give_handshake(conn);
         conn->wants_write = false;
         conn->unread = SSL_has_pending(conn->tls) == 1;
+        conn_io_take_records(conn);
         ERR_clear_error();
         return CONN_IO_DONE;
     }
@@ -252,12 +270,12 @@ static ssize_t conn_io_read_tls(struct conn *conn, char *data, size_t size)
         conn->wants_write = false;
         conn->unread = SSL_has_pending(conn->tls) == 1;
         if (unlikely(conn->tls_charged > 0))
-            (void)conn_io_charge(conn, 0);
+            (void)conn_records_charge(conn, 0);
         return (ssize_t)len;
     }
     if (conn_io_waits(conn, result)) {
         conn->unread = false;
-        if (conn_io_charge(conn, conn_io_holds_part(conn) ? RECORD_BYTES : 0))
+        if (conn_records_charge(conn, conn_io_holds_part(conn) ? CONN_RECORD_BYTES : 0))
             return len > 0 ? (ssize_t)len : -1;
         conn->broken = true;
     }
@@ -272,9 +290,10 @@ static ssize_t conn_io_read_tls(struct conn *conn, char *data, size_t size)
 
 ssize_t conn_io_read(struct conn *conn, char *data, size_t size)
 {
-    if (likely(conn->tls == NULL))
+    if (likely(conn->records == NULL && conn->tls == NULL))
         return read(event_get_fd(&conn->event), data, size);
-    return conn_io_read_tls(conn, data, size);
+    return conn->records != NULL ? conn_records_read(conn, data, size)
+                                 : conn_io_read_tls(conn, data, size);
 }
 
 static ssize_t conn_io_send_tls(struct conn *conn, const char *data, size_t size)
@@ -287,7 +306,8 @@ static ssize_t conn_io_send_tls(struct conn *conn, const char *data, size_t size
             continue;
         }
         /* It never waits for the client to say something: no renegotiation. */
-        if (!conn_io_waits(conn, 0) || !conn->wants_write || !conn_io_charge(conn, RECORD_BYTES)) {
+        if (!conn_io_waits(conn, 0) || !conn->wants_write ||
+            !conn_records_charge(conn, CONN_RECORD_BYTES)) {
             conn->broken = true;
             ERR_clear_error();
             errno = EPIPE;
@@ -297,15 +317,16 @@ static ssize_t conn_io_send_tls(struct conn *conn, const char *data, size_t size
         return len > 0 ? (ssize_t)len : -1;
     }
     if (unlikely(conn->tls_charged > 0))
-        (void)conn_io_charge(conn, 0);
+        (void)conn_records_charge(conn, 0);
     return (ssize_t)len;
 }
 
 ssize_t conn_io_send(struct conn *conn, const char *data, size_t size)
 {
-    if (likely(conn->tls == NULL))
+    if (likely(conn->records == NULL && conn->tls == NULL))
         return send(event_get_fd(&conn->event), data, size, MSG_NOSIGNAL);
-    return conn_io_send_tls(conn, data, size);
+    return conn->records != NULL ? conn_records_send(conn, data, size)
+                                 : conn_io_send_tls(conn, data, size);
 }
 
 bool conn_io_has_more(const struct conn *conn)
@@ -317,16 +338,19 @@ bool conn_io_has_more(const struct conn *conn)
 
 void conn_io_finish(struct conn *conn)
 {
-    if (likely(conn->tls == NULL))
+    if (likely(conn->records == NULL && conn->tls == NULL))
         return;
     /* Without it a client cannot tell the end from one that somebody else made. It is one record
      * of some 30 bytes; should the socket not even take that, the answers have their length. */
-    if (!conn->broken && SSL_is_init_finished(conn->tls))
+    if (conn->records != NULL)
+        conn_records_finish(conn);
+    else if (!conn->broken && SSL_is_init_finished(conn->tls))
         (void)SSL_shutdown(conn->tls);
     ERR_clear_error();
     SSL_free(conn->tls);
     conn->tls = NULL;
+    conn_io_forget_secrets(conn);
     conn->unread = false;
     conn_io_give_handshake(conn);
-    (void)conn_io_charge(conn, 0);
+    (void)conn_records_charge(conn, 0);
 }

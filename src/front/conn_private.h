@@ -25,6 +25,7 @@
 #include "alloy/http_chunked.h"
 #include "alloy/http_parse.h"
 #include "alloy/json_scan.h"
+#include "alloy/records.h"
 #include "alloy/reply.h"
 #include "alloy/waiter.h"
 
@@ -34,6 +35,7 @@
 #define CONN_LARGE_MIN (256ul << 10)    /* a longer body is judged over several turns */
 #define CONN_CODED_COST 8               /* a byte of a compressed body counts as so many */
 #define CONN_BLOCK_MIN (16ul << 10)     /* receive block */
+#define CONN_RECORD_BYTES (17ul << 10)  /* a buffer with part of a TLS record */
 #define CONN_NO_ANSWER UINT32_MAX
 #define CONN_IDLE_LEAVING_MS 1000 /* server.idle_timeout once the set hastens */
 
@@ -156,7 +158,9 @@ struct conn {
     uint64_t since_ms;        /* when it entered the queue */
     SLIST_ENTRY(conn) touched_next;
     STAILQ_ENTRY(conn) stalled_next;
-    struct ssl_st *tls; /* NULL: plain */
+    struct ssl_st *tls;              /* NULL: plain, or it has records */
+    struct conn_records *records;    /* TLS without OpenSSL (conn_records.c) */
+    struct records_secrets *secrets; /* while its handshake goes on; may be NULL; owned */
     TAILQ_ENTRY(conn) unread_next;
     uint32_t tls_charged; /* of the budget, for buffers of OpenSSL's */
     uint8_t recvs_left;   /* until this read has had its share of the socket's bytes */
@@ -268,6 +272,9 @@ struct conn_set {
     char columns[60ul << 10]; /* columns.c */
     struct answer answers[CONN_TURN_ANSWERS_MAX];
     char scratch[CONN_PIPELINE_MAX * REPLY_MAX + REPLY_REJECTED_MAX];
+    /* conn_records.c: during one read; during one send */
+    char raw[4 * RECORDS_RAW_MAX];
+    char sealed[RECORDS_PLAIN_MAX + RECORDS_ROOM];
 };
 
 /* When this turn's first callback ran. */
@@ -322,8 +329,9 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
 {
     ALLOY_ASSERT(conn_moves[conn->state] & CONN_TO(next));
     ALLOY_ASSERT((conn->waiter != NULL) == (next == CONN_WAITING || next == CONN_TOLD));
-    ALLOY_ASSERT(next != CONN_LINGER || (!conn->out && !conn->buffer.data && !conn->tls));
-    ALLOY_ASSERT(next != CONN_HANDSHAKE || (!conn->tls && conn->begun_ns == 0));
+    ALLOY_ASSERT(next != CONN_LINGER ||
+                 (!conn->out && !conn->buffer.data && !conn->tls && !conn->records));
+    ALLOY_ASSERT(next != CONN_HANDSHAKE || (!conn->tls && !conn->records && conn->begun_ns == 0));
     /* What came before HTTP is consumed to its last byte, and none of HTTP is. */
     ALLOY_ASSERT(conn->state != CONN_PROXY || next == CONN_CLOSING ||
                  buffer_len(&conn->buffer) == 0);
@@ -368,6 +376,19 @@ ssize_t conn_io_send(struct conn *conn, const char *data, size_t size);
 bool conn_io_has_more(const struct conn *conn);
 /* Says, where that can be said, that nothing more will be sent; from now on the socket is bare. */
 void conn_io_finish(struct conn *conn);
+
+/* conn_records.c */
+
+/* Goes on with records, which it takes, in OpenSSL's place. False: out of memory. */
+bool conn_records_begin(struct conn *conn, struct records *records);
+/* As conn_io_read() and conn_io_send(), for a connection that has records. */
+ssize_t conn_records_read(struct conn *conn, char *data, size_t size);
+ssize_t conn_records_send(struct conn *conn, const char *data, size_t size);
+/* Says that nothing more will be sent, where that can be said, and forgets the records. */
+void conn_records_finish(struct conn *conn);
+/* Charges bytes of TLS's buffers for the connection in place of what it was charged. False: there
+ * is no room. */
+bool conn_records_charge(struct conn *conn, size_t bytes);
 
 /* conn_room.c */
 

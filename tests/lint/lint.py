@@ -21,7 +21,8 @@ import tempfile
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 5
-LIBRARY_CALLBACKS = {"tls_choose_protocol", "tickets_on_ticket", "tickets_on_free"}  # whose parameters a library has chosen
+# Whose parameters a library has chosen.
+LIBRARY_CALLBACKS = {"tls_choose_protocol", "tickets_on_ticket", "tickets_on_free", "records_on_message"}
 COLUMNS_MAX = 100  # of C
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
@@ -34,8 +35,8 @@ LIBRARY_HOMES = {
     "curses.h": {"ctl_top"},
     "jansson.h": {"folders": ("admin", "ctl")},
     "ini.h": {"ini"},
-    "sodium": {"event_id", "keys", "quota", "credential", "voucher"},
-    "openssl/": {"tls", "tickets", "conn_io", "redis_tls"},
+    "sodium": {"event_id", "keys", "quota", "credential", "records", "voucher"},
+    "openssl/": {"tls", "tickets", "records", "conn_io", "redis_tls"},
     "systemd/": {"sdnotify"},
     "xxhash.h": {"segment", "journal_dir"},
     "zlib.h": {"coding"},

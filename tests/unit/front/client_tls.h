@@ -28,6 +28,9 @@ static inline int client_group_setup(void **state)
     paths[TLS_CLIENT_CA] = "";
     assert_int_equal(tls_load(&server_tls, paths, &problems), 0);
     client_context = tls_client_context(NULL, 0);
+#ifdef CLIENT_CIPHERSUITES
+    assert_int_equal(SSL_CTX_set_ciphersuites(client_context, CLIENT_CIPHERSUITES), 1);
+#endif
     SSL_CTX_set_mode(client_context,
                      SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     return 0;
