@@ -53,6 +53,13 @@ void ring_wait(struct ring *ring, uint64_t timeout_ns);
  */
 uint32_t ring_epoch(const struct ring *ring);
 void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns);
+/*
+ * The same for a worker that has events in hand whose time comes anyway: it need not be woken
+ * before the ring has many (1 or more) to take, and while it sleeps so, nobody is. Not with more
+ * than ring_many_max(), and timeout_ns is a bound.
+ */
+void ring_wait_for_many(struct ring *ring, uint32_t epoch, size_t many, uint64_t timeout_ns);
+size_t ring_many_max(const struct ring *ring);
 
 /* From now on every reservation fails; credits already held can still be published or cancelled.
  * Wakes all sleepers. */

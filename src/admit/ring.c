@@ -21,6 +21,9 @@
  * fence between the two steps on either side, at least one of them sees the other (Dekker). Without
  * it an event could wait in the ring while every worker sleeps.
  *
+ * A worker whose batch lingers sleeps patiently: events then wait for the end of its sleep, or
+ * until there are many. Others may sleep without an end meanwhile, since there is one who does not.
+ *
  * Runs on: ring_reserve(), ring_cancel() and ring_publish() on any front-end thread; ring_take()
  * and ring_wait() on any worker; the rest anywhere.
  * Owns: the slots. The event bytes belong to the journal.
@@ -40,6 +43,9 @@
 #define CLOSED (1ull << 63) /* in credits */
 #define SPINS_BEFORE_YIELD 128
 #define NS_PER_S 1000000000ull
+#define MANY_SHARE                                                                \
+    4 /* of the capacity: so much may lie in the ring while workers could take it \
+       */
 
 struct slot {
     _Atomic uint64_t turn;
@@ -60,7 +66,9 @@ struct ring {
     CACHE_ALIGNED _Atomic uint64_t head; /* next position to take from */
     /* workers write on their way to sleep and back; publishers read */
     CACHE_ALIGNED _Atomic uint32_t waiters;
-    _Atomic uint32_t epoch; /* the futex: incremented by each wake-up */
+    _Atomic uint32_t patient; /* of them, those that wait for many */
+    _Atomic uint32_t epoch;   /* the futex: incremented by each wake-up */
+    _Atomic uint64_t many;    /* that the last of the patient ones wait for */
     /* front-end threads set it, the main thread clears it; relaxed: it orders nothing */
     CACHE_ALIGNED atomic_bool was_full;
 };
@@ -141,12 +149,23 @@ static void ring_wake_sleepers(struct ring *ring, int count)
     syscall(SYS_futex, &ring->epoch, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
+/* Whether as many events are published, and not taken, as the patient sleepers wait for. */
+static bool ring_has_many(const struct ring *ring)
+{
+    /* acquire: head first, or it might be beyond the tail */
+    const uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
+    const uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+
+    return tail - head >= atomic_load_explicit(&ring->many, memory_order_relaxed);
+}
+
 /* Wakes one sleeper if there is one; the slots have been filled before. */
 static void ring_wake_one_if_asleep(struct ring *ring)
 {
-    /* pairs with the fence in ring_wait() */
+    /* pairs with the fence in ring_sleep() */
     ring_full_fence();
-    if (unlikely(atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0))
+    if (atomic_load_explicit(&ring->waiters, memory_order_relaxed) > 0 &&
+        (atomic_load_explicit(&ring->patient, memory_order_relaxed) == 0 || ring_has_many(ring)))
         ring_wake_sleepers(ring, 1);
 }
 
@@ -163,6 +182,16 @@ static bool ring_is_empty(const struct ring *ring)
         head = now;
     }
     return false;
+}
+
+/* Sleeps, unless somebody was woken since epoch. */
+static void ring_sleep(struct ring *ring, uint32_t epoch, uint64_t timeout_ns)
+{
+    const struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
+                                     .tv_nsec = (long)(timeout_ns % NS_PER_S)};
+
+    syscall(SYS_futex, &ring->epoch, FUTEX_WAIT_PRIVATE, epoch,
+            timeout_ns == UINT64_MAX ? NULL : &timeout, NULL, 0);
 }
 
 struct ring *ring_create(size_t capacity)
@@ -278,9 +307,6 @@ void ring_wait(struct ring *ring, uint64_t timeout_ns)
 
 void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns)
 {
-    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
-                               .tv_nsec = (long)(timeout_ns % NS_PER_S)};
-
     if (timeout_ns == 0)
         return;
     /* The caller read the epoch before we look at the ring, so after any wake-up since then the
@@ -289,9 +315,29 @@ void ring_wait_since(struct ring *ring, uint32_t epoch, uint64_t timeout_ns)
     /* pairs with the fence in ring_wake_one_if_asleep() */
     ring_full_fence();
     if (ring_is_empty(ring) && !ring_closed(ring))
-        syscall(SYS_futex, &ring->epoch, FUTEX_WAIT_PRIVATE, epoch,
-                timeout_ns == UINT64_MAX ? NULL : &timeout, NULL, 0);
+        ring_sleep(ring, epoch, timeout_ns);
     atomic_fetch_sub_explicit(&ring->waiters, 1, memory_order_relaxed);
+}
+
+void ring_wait_for_many(struct ring *ring, uint32_t epoch, size_t many, uint64_t timeout_ns)
+{
+    ALLOY_ASSERT(many > 0 && many <= ring_many_max(ring) && timeout_ns != UINT64_MAX);
+    if (timeout_ns == 0)
+        return;
+    atomic_store_explicit(&ring->many, many, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ring->waiters, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ring->patient, 1, memory_order_relaxed);
+    /* As above. A publisher that sees another worker's number wakes for that. */
+    ring_full_fence();
+    if (!ring_has_many(ring) && !ring_closed(ring))
+        ring_sleep(ring, epoch, timeout_ns);
+    atomic_fetch_sub_explicit(&ring->patient, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&ring->waiters, 1, memory_order_relaxed);
+}
+
+size_t ring_many_max(const struct ring *ring)
+{
+    return ring->capacity / MANY_SHARE > 0 ? ring->capacity / MANY_SHARE : 1;
 }
 
 void ring_close(struct ring *ring)

@@ -88,7 +88,8 @@ struct worker {
     struct release_server *releases;
     struct vacate vacate;
     struct open_batch open[CONFIG_STREAMS_MAX];
-    size_t unanswered;             /* how many of the kept records wait for one node of Redis */
+    uint64_t asleep_ms; /* since when what is in the ring may have waited for us; 0: it has not */
+    size_t unanswered;  /* how many of the kept records wait for one node of Redis */
     struct record **taken;         /* batch_max */
     struct record **duplicates;    /* batch_max */
     enum claims_verdict *verdicts; /* batch_max */
@@ -487,7 +488,7 @@ static struct batch *worker_open_batch(struct worker *worker, uint16_t stream)
             return NULL;
     }
     if (open->batch->count == 0)
-        open->since_ms = clock_mono_ms();
+        open->since_ms = worker->asleep_ms != 0 ? worker->asleep_ms : clock_mono_ms();
     return open->batch;
 }
 
@@ -507,7 +508,24 @@ static bool worker_distribute(struct worker *worker, size_t n)
         if (batch->count == batch->capacity && !worker_finish(worker, batch))
             return false;
     }
+    if (n < worker->batch_max)
+        worker->asleep_ms = 0;
     return true;
+}
+
+/* How many events more fill one of the open batches; 0: none is open. */
+static size_t worker_room(const struct worker *worker)
+{
+    size_t room = 0;
+
+    for (size_t i = 0; i < worker->stream_count; i++) {
+        const struct batch *batch = worker->open[i].batch;
+
+        if (worker_has_events(&worker->open[i]) &&
+            (room == 0 || batch->capacity - batch->count < room))
+            room = batch->capacity - batch->count;
+    }
+    return room;
 }
 
 /* How long to sleep on the ring: until the next linger ends, or we may ask Redis again; at most
@@ -540,6 +558,25 @@ static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
             wait_ms = retry_ms;
     }
     return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * CLOCK_NS_PER_MS;
+}
+
+/* Sleeps on the ring. While a batch lingers, what comes may as well wait in the ring for its end,
+ * or until a batch is full: a wake-up for each turn costs more than the events do. */
+static void worker_sleep(struct worker *worker, uint32_t epoch, uint64_t wait_ms)
+{
+    struct ring *ring = worker->parts.ring;
+    const uint64_t ns = worker_sleep_ns(worker, wait_ms);
+    size_t many = worker_room(worker);
+
+    if (many > ring_many_max(ring))
+        many = ring_many_max(ring);
+    if (many <= 1) {
+        ring_wait_since(ring, epoch, ns);
+        return;
+    }
+    if (worker->asleep_ms == 0)
+        worker->asleep_ms = clock_mono_ms();
+    ring_wait_for_many(ring, epoch, many, ns);
 }
 
 /* All events are submitted. Rows that ClickHouse then refuses come back here for release, until the
@@ -585,7 +622,7 @@ static bool worker_idle(struct worker *worker)
         wait_ms = vacate_ms;
     if (wait_ms > PULSE_SLEEP_MAX_MS)
         wait_ms = PULSE_SLEEP_MAX_MS;
-    ring_wait_since(worker->parts.ring, epoch, worker_sleep_ns(worker, wait_ms));
+    worker_sleep(worker, epoch, wait_ms);
     return true;
 }
 
@@ -623,12 +660,17 @@ static void *worker_run(void *arg)
         size_t n;
 
         worker_beat(worker);
+        /* First, so that what waited in the ring for the end of a batch's linger goes with it. */
+        n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
+        if (n > 0 && !worker_distribute(worker, n))
+            break;
+        if (n == 0)
+            worker->asleep_ms = 0;
         if (!worker_finish_kept(worker) || !worker_finish_due(worker, false))
             break;
         (void)release_serve(worker->releases, clock_mono_ms());
         (void)worker_vacate(worker, clock_mono_ms());
-        n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
-        if (!(n > 0 ? worker_distribute(worker, n) : worker_idle(worker)))
+        if (n == 0 && !worker_idle(worker))
             break;
     }
 end:

@@ -479,6 +479,88 @@ static void a_wake_up_after_the_epoch_was_read_is_remembered(void **state)
     ring_destroy(ring);
 }
 
+struct patient {
+    struct ring *ring;
+    uint64_t timeout_ns;
+    _Atomic int tid;
+    _Atomic bool awake;
+};
+
+static void *wait_for_many(void *arg)
+{
+    struct patient *patient = arg;
+
+    atomic_store(&patient->tid, gettid());
+    ring_wait_for_many(patient->ring, ring_epoch(patient->ring), 5, patient->timeout_ns);
+    atomic_store(&patient->awake, true);
+    return NULL;
+}
+
+static pthread_t start_patient(struct patient *patient)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, wait_for_many, patient);
+    while (atomic_load(&patient->tid) == 0 || !is_asleep(atomic_load(&patient->tid)))
+        sched_yield();
+    return thread;
+}
+
+static void who_waits_for_many_is_woken_by_no_fewer(void **state)
+{
+    struct ring *ring = ring_create(20);
+    struct patient patient = {.ring = ring, .timeout_ns = DEADLINE_NS};
+    pthread_t thread = start_patient(&patient);
+    struct record *out[10];
+
+    (void)state;
+    assert_true(ring_reserve(ring, 5));
+    for (uint32_t i = 0; i < 4; i++)
+        publish(ring, i, 1);
+    assert_true(is_asleep(atomic_load(&patient.tid)));
+    assert_false(atomic_load(&patient.awake));
+    publish(ring, 4, 1);
+    pthread_join(thread, NULL);
+    /* What is there already is not waited for; what is left is not many. */
+    ring_wait_for_many(ring, ring_epoch(ring), 5, DEADLINE_NS);
+    assert_int_equal(ring_take(ring, out, 3), 3);
+    ring_wait_for_many(ring, ring_epoch(ring), 5, 1 * MS);
+    assert_int_equal(ring_take(ring, out, 10), 2);
+    ring_destroy(ring);
+}
+
+static void who_waits_for_many_is_woken_by_all_else(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 2; how++) {
+        struct ring *ring = ring_create(20);
+        struct patient patient = {.ring = ring, .timeout_ns = DEADLINE_NS};
+        pthread_t thread = start_patient(&patient);
+
+        if (how == 0)
+            ring_wake(ring);
+        else
+            ring_close(ring);
+        pthread_join(thread, NULL);
+        ring_destroy(ring);
+    }
+}
+
+static void many_is_a_part_of_what_fits(void **state)
+{
+    static const struct {
+        size_t capacity, many;
+    } sizes[] = {{1, 1}, {3, 1}, {4, 1}, {8, 2}, {100000, 25000}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct ring *ring = ring_create(sizes[i].capacity);
+
+        assert_int_equal(ring_many_max(ring), sizes[i].many);
+        ring_destroy(ring);
+    }
+}
+
 static void one_consumer_sees_each_producers_order_without_a_gap(void **state)
 {
     (void)state;
@@ -514,6 +596,9 @@ int main(void)
         cmocka_unit_test(a_wake_up_after_the_epoch_was_read_is_remembered),
         cmocka_unit_test(no_wake_up_is_lost_in_100000_single_events),
         cmocka_unit_test(who_leaves_events_behind_passes_the_wake_up_on),
+        cmocka_unit_test(who_waits_for_many_is_woken_by_no_fewer),
+        cmocka_unit_test(who_waits_for_many_is_woken_by_all_else),
+        cmocka_unit_test(many_is_a_part_of_what_fits),
         cmocka_unit_test(one_consumer_sees_each_producers_order_without_a_gap),
         cmocka_unit_test(many_threads_lose_and_double_nothing),
         cmocka_unit_test(ring_of_one_event_works_for_many_threads),
