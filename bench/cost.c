@@ -29,7 +29,13 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <valgrind/callgrind.h>
+
+#include "alloy/tls.h"
 
 #define EVENT_BYTES 300
 #define EVENTS_MAX 100 /* of a request */
@@ -49,11 +55,13 @@ struct path {
     bool repeats;         /* the events are known */
     bool refused;         /* the ring is full, and has been */
     bool fresh;           /* each request has a connection of its own */
+    bool tls;
 };
 
 static const struct path paths[] = {
     {"single", 1000, 1, 1, 1, .repeats = false},
     {"turn", 200, 32, 1, 1, .repeats = false},
+    {"tls", 200, 32, 1, 1, .tls = true},
     {"pipelined", 200, 1, 32, 1, .repeats = false},
     {"ndjson", 100, 1, 1, 100, .repeats = false},
     {"duplicate", 1000, 1, 1, 1, .repeats = true},
@@ -78,6 +86,7 @@ static struct admission *admission, *large;
 static struct event_base *base;
 static struct conn_set *set;
 static int clients[CONNECTIONS_MAX];
+static SSL *over_tls[CONNECTIONS_MAX]; /* NULL: this client speaks plain HTTP */
 static uint64_t next_id;
 static bool timing;
 
@@ -164,11 +173,49 @@ static void cost_make_parts(uint64_t ids)
     cost_fill_l1(ids);
 }
 
+static void cost_write_pem(char *path, EVP_PKEY *private, X509 *cert)
+{
+    const int fd = mkstemp(path);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+
+    cost_check(file != NULL, "no file");
+    cost_check(cert != NULL ? PEM_write_X509(file, cert) == 1
+                            : PEM_write_PrivateKey(file, private, NULL, NULL, 0, NULL, NULL) == 1,
+               "cannot write a certificate");
+    (void)fclose(file);
+}
+
+/* A certificate that nobody looks at. */
+static struct tls *cost_make_tls(void)
+{
+    char cert_path[] = "/tmp/alloy-cost-XXXXXX", key_path[] = "/tmp/alloy-cost-XXXXXX";
+    const char *const files[TLS_FILE_COUNT] = {cert_path, key_path, ""};
+    struct tls_problems problems;
+    EVP_PKEY *private = EVP_EC_gen("P-256");
+    X509 *cert = X509_new();
+    struct tls *tls = NULL;
+
+    cost_check(private != NULL && cert != NULL, "no key");
+    X509_gmtime_adj(X509_getm_notBefore(cert), 0);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
+    X509_set_pubkey(cert, private);
+    cost_check(X509_sign(cert, private, EVP_sha256()) > 0, "cannot sign");
+    cost_write_pem(cert_path, NULL, cert);
+    cost_write_pem(key_path, private, NULL);
+    cost_check(tls_load(&tls, files, &problems) == 0, problems.texts[TLS_CERT]);
+    unlink(cert_path);
+    unlink(key_path);
+    X509_free(cert);
+    EVP_PKEY_free(private);
+    return tls;
+}
+
 static void cost_start(uint64_t ids)
 {
     cost_make_parts(ids);
     config = (struct config){.server_cors_origins = "",
-                             .server_max_connections = CONNECTIONS_MAX + 1,
+                             .tls = cost_make_tls(),
+                             .server_max_connections = 2 * CONNECTIONS_MAX + 1,
                              .server_max_head_bytes = 16384,
                              .server_max_body_bytes = 8 << 20,
                              .server_max_buffers_bytes = 64 << 20,
@@ -198,7 +245,7 @@ static void cost_start(uint64_t ids)
     cost_check(set != NULL, "no memory");
 }
 
-static int cost_connect(void)
+static int cost_connect(bool tls)
 {
     const struct address peer = {.family = ADDRESS_UNIX};
     const int room = 1 << 20;
@@ -206,7 +253,7 @@ static int cost_connect(void)
 
     cost_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0, "no socket");
     (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-    conn_accept(set, pair[1], &peer, false);
+    conn_accept(set, pair[1], &peer, tls);
     return pair[0];
 }
 
@@ -215,6 +262,54 @@ static void cost_turn(void)
     conn_turn_begin(set);
     event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     conn_turn_end(set);
+}
+
+static void cost_connect_plain(void)
+{
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        if (over_tls[i] != NULL) {
+            SSL_free(over_tls[i]);
+            close(clients[i]);
+            over_tls[i] = NULL;
+        }
+        clients[i] = cost_connect(false);
+    }
+    cost_turn();
+}
+
+/* In place of all clients, those that speak TLS. */
+static void cost_connect_tls(void)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+
+    cost_check(context != NULL, "no memory");
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        close(clients[i]);
+        clients[i] = cost_connect(true);
+        over_tls[i] = SSL_new(context);
+        cost_check(over_tls[i] != NULL && SSL_set_fd(over_tls[i], clients[i]) == 1, "no memory");
+        SSL_set_connect_state(over_tls[i]);
+        for (int turns = 0; SSL_do_handshake(over_tls[i]) != 1; turns++) {
+            cost_check(turns < 10, "no handshake");
+            ERR_clear_error();
+            cost_turn();
+        }
+    }
+    SSL_CTX_free(context);
+    cost_turn();
+}
+
+static ssize_t cost_recv(unsigned at, char *in, size_t size)
+{
+    int n;
+
+    if (over_tls[at] == NULL)
+        return recv(clients[at], in, size, 0);
+    n = SSL_read(over_tls[at], in, (int)size);
+    ERR_clear_error();
+    if (n <= 0)
+        errno = EAGAIN;
+    return n > 0 ? n : -1;
 }
 
 /* A turn that counts. Returns its nanoseconds, with timing. */
@@ -260,19 +355,21 @@ static size_t cost_write_requests(char *out, const struct path *path)
     return len;
 }
 
-static void cost_send(int client, const struct path *path)
+static void cost_send(unsigned at, const struct path *path)
 {
     static char out[CONNECTIONS_MAX * 512 + EVENTS_MAX * (EVENT_BYTES + 1)];
     const size_t len = cost_write_requests(out, path);
 
-    cost_check(send(client, out, len, MSG_NOSIGNAL) == (ssize_t)len, "cannot send");
+    cost_check(over_tls[at] != NULL ? SSL_write(over_tls[at], out, (int)len) == (int)len
+                                    : send(clients[at], out, len, MSG_NOSIGNAL) == (ssize_t)len,
+               "cannot send");
 }
 
 /* Receives the answers of one connection. False: they are not there yet. */
-static bool cost_receive(int client, const struct path *path)
+static bool cost_receive(unsigned at, const struct path *path)
 {
     static char in[65536];
-    const ssize_t n = recv(client, in, sizeof(in) - 1, 0);
+    const ssize_t n = cost_recv(at, in, sizeof(in) - 1);
     const char *want = path->refused                       ? "HTTP/1.1 503 "
                        : path->repeats && path->events > 1 ? "\"accepted\":0,\"duplicates\":100}"
                        : path->repeats                     ? "\"accepted\":0,\"duplicates\":1}"
@@ -283,7 +380,7 @@ static bool cost_receive(int client, const struct path *path)
     if (n < 0 && errno == EAGAIN)
         return false;
     in[n > 0 ? n : 0] = '\0';
-    for (const char *at = in; (at = strstr(at, want)) != NULL; at++)
+    for (const char *one = in; (one = strstr(one, want)) != NULL; one++)
         answers++;
     cost_check(answers == path->pipelined, "not the answers that were due");
     return true;
@@ -306,13 +403,13 @@ static uint64_t cost_round(const struct path *path)
     if (path->repeats)
         next_id -= (uint64_t)path->connections * path->pipelined * path->events;
     if (path->fresh)
-        clients[0] = cost_connect();
+        clients[0] = cost_connect(false);
     for (unsigned i = 0; i < path->connections; i++)
-        cost_send(clients[i], path);
+        cost_send(i, path);
     /* A large body takes several reads, each in a turn of its own. */
     for (unsigned i = 0; i < path->connections;) {
         ns += cost_counted_turn();
-        while (i < path->connections && cost_receive(clients[i], path))
+        while (i < path->connections && cost_receive(i, path))
             i++;
     }
     cost_drain();
@@ -381,13 +478,17 @@ int main(int argc, char **argv)
             cost_check(false, "usage: cost [--time] [--ids N] [PATH ...]");
     }
     cost_start(ids);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-        clients[i] = cost_connect();
-    cost_turn();
+    cost_connect_plain();
+
     CALLGRIND_START_INSTRUMENTATION;
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
-        if (cost_wanted(paths[i].name, argv + at, argc - at))
+        if (cost_wanted(paths[i].name, argv + at, argc - at)) {
+            if (paths[i].tls)
+                cost_connect_tls();
             cost_measure(&paths[i]);
+            if (paths[i].tls)
+                cost_connect_plain();
+        }
     /* What is left is the process's: its end frees it. */
     return 0;
 }

@@ -291,7 +291,7 @@ static ssize_t conn_io_read_tls(struct conn *conn, char *data, size_t size)
 ssize_t conn_io_read(struct conn *conn, char *data, size_t size)
 {
     if (likely(conn->records == NULL && conn->tls == NULL))
-        return read(event_get_fd(&conn->event), data, size);
+        return recv(event_get_fd(&conn->event), data, size, 0);
     return conn->records != NULL ? conn_records_read(conn, data, size)
                                  : conn_io_read_tls(conn, data, size);
 }
