@@ -234,6 +234,44 @@ static void a_changed_byte_is_noticed(void **state)
     }
 }
 
+/* Long ones are opened by another way, with the same keys and the same care. */
+static void long_records_are_records(void **state)
+{
+    static char inner[RECORDS_PLAIN_MAX + 1];
+    unsigned char next[RECORDS_SECRET];
+    size_t len;
+
+    (void)state;
+    need_aes();
+    memset(inner, 'x', sizeof(inner));
+    for (uint64_t n = 0; n < 8; n++) {
+        const size_t size = n % 2 == 0 ? sizeof(inner) - n : 4096 - 6 + n;
+
+        if (n == 4) { /* new keys count for them */
+            len = make(n, "\x18\0\0\1\0\x16", 6, raw);
+            assert_int_equal(records_open(server, raw, len, &opened), RECORDS_NEWS);
+            derive(secrets.client, "traffic upd", next, sizeof(next));
+            memcpy(secrets.client, next, sizeof(next));
+        }
+        inner[size - 1] = 23;
+        len = make(n < 4 ? n : n - 4, inner, size, raw);
+        inner[size - 1] = 'x';
+        assert_int_equal(records_open(server, raw, len, &opened), RECORDS_DATA);
+        assert_int_equal(opened.len, size - 1);
+        assert_memory_equal(opened.data, inner, size - 1);
+    }
+    for (size_t at = 0; at < 3; at++) {
+        static const size_t places[] = {5, 9000, 5 + sizeof(inner) + TAG - 1};
+
+        restart();
+        inner[sizeof(inner) - 1] = 23;
+        len = make(0, inner, sizeof(inner), raw);
+        raw[places[at]] ^= 1;
+        assert_int_equal(records_open(server, raw, len, &opened), RECORDS_WRONG);
+        assert_int_equal(alert(0), 20);
+    }
+}
+
 static void records_come_in_order_and_once(void **state)
 {
     size_t len;
@@ -401,6 +439,7 @@ int main(void)
         TEST(padding_is_no_data),
         TEST(a_part_of_a_record_is_not_opened),
         TEST(a_changed_byte_is_noticed),
+        TEST(long_records_are_records),
         TEST(records_come_in_order_and_once),
         TEST(heads_that_are_wrong_are_not_waited_for),
         TEST(what_is_in_a_record_must_make_sense),
