@@ -21,6 +21,7 @@ struct heap_watch {
     uint64_t trimmed_ms;
     size_t seen;    /* bytes freed so far, at the last look */
     size_t trimmed; /* the same, when we trimmed */
+    bool low;       /* threads may give back the ends of their heaps */
 };
 
 /*
@@ -29,5 +30,10 @@ struct heap_watch {
  * whether it did. One thread for each watch; now_ms is clock_mono_ms().
  */
 bool heap_look(struct heap_watch *watch, uint64_t now_ms);
+
+/* For a thread that uses much memory, at least twice a second: when heap_look() has trimmed since
+ * the last call, the end of the calling thread's heap goes back too. *trims is the thread's own;
+ * zero-initialise. */
+void heap_follow(unsigned *trims);
 
 #endif

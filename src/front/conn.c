@@ -18,6 +18,7 @@
  * Owns: connections, their sockets and buffers.
  */
 #include "conn_private.h"
+#include "alloy/heap.h"
 #include "alloy/kill_point.h"
 
 #include <errno.h>
@@ -750,6 +751,7 @@ void conn_expire(struct conn_set *set)
         set->trimmed_ms = now_ms;
         buffer_pool_trim(&set->pool);
     }
+    heap_follow(&set->heap_trims);
     if (unlikely(set->hastening) && timeouts[QUEUE_IDLE] > CONN_IDLE_LEAVING_MS)
         timeouts[QUEUE_IDLE] = CONN_IDLE_LEAVING_MS;
     for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++)

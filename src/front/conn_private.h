@@ -260,6 +260,7 @@ struct conn_set {
     bool hastening;                       /* idle connections are closed soon */
     bool draining;                        /* a request that begins now is refused */
     uint64_t trimmed_ms;                  /* when unused blocks were last freed */
+    unsigned heap_trims;                  /* for heap_follow() */
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */
     size_t turn_bytes;
