@@ -21,8 +21,8 @@
 /* A turn above these was unusually large: we free its memory. */
 #define EVENTS_KEPT 4096
 #define COPIES_KEPT (64 * 1024)
-/* One step of admission_commit_some(): some tenths of a millisecond. */
-#define STEP_EVENTS 500
+/* One step of admission_commit_some(): about a tenth of a millisecond. */
+#define STEP_EVENTS 250
 #define BATCH_EVENTS 512    /* between l1_hold() and l1_release() */
 #define PREFETCH_LEAD 4     /* a hash takes some 30 ns, and what is fetched comes from memory */
 #define COLUMN_KINDS_MAX 32 /* in a request */

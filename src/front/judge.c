@@ -18,7 +18,7 @@
 #include "alloy/attribute.h"
 #include "alloy/misfit.h"
 
-#define LARGE_SCAN_BYTES (512ul << 10) /* of a large body in one turn */
+#define LARGE_SCAN_BYTES (128ul << 10) /* of a large body in one turn */
 
 static const struct refusal refuse_decoded = {ERROR_too_large,
                                               "The decoded body is larger than server.max_body."};

@@ -67,12 +67,12 @@ static void a_large_body_is_taken_whole_and_again_it_is_duplicates(void **state)
 
     (void)state;
     EXPECT(talk_bytes(request, len), "");
-    for (int i = 0; i < 200 && got_len == 0; i++)
+    for (int i = 0; i < TURNS_MAX && got_len == 0; i++)
         talk("");
     EXPECT(got, "{\"accepted\":30000,\"duplicates\":0}");
     assert_int_equal(take_all(), EVENTS);
     send_until_judged(len);
-    for (int i = 0; i < 200 && got_len == 0; i++)
+    for (int i = 0; i < TURNS_MAX && got_len == 0; i++)
         talk("");
     EXPECT(got, "{\"accepted\":0,\"duplicates\":30000}");
     assert_int_equal(take_all(), 0);
@@ -111,7 +111,7 @@ static void what_is_pipelined_behind_a_large_body_keeps_its_order(void **state)
 
     (void)state;
     send_until_judged(len);
-    for (int i = 0; i < 200 && count(got, "HTTP/1.1") < 3; i++) {
+    for (int i = 0; i < TURNS_MAX && count(got, "HTTP/1.1") < 3; i++) {
         turn();
         receive();
     }
@@ -128,7 +128,12 @@ static void an_error_at_the_end_of_a_large_body_leaves_nothing(void **state)
 
     (void)state;
     strcpy(body + len - 2, "{}");
-    EXPECT(talk_bytes(request, make_request("", len, "")), "HTTP/1.1 400");
+    (void)talk_bytes(request, make_request("", len, ""));
+    for (int i = 0; i < TURNS_MAX && got_len == 0; i++) {
+        turn();
+        receive();
+    }
+    EXPECT(got, "HTTP/1.1 400");
     EXPECT(got, "\"error\":\"missing_id\"");
     EXPECT(got, "\"event\":30000,");
     assert_int_equal(ring_depth(ring), 0);
@@ -141,7 +146,7 @@ static void a_full_ring_refuses_a_large_body_whole(void **state)
     (void)state;
     assert_true(ring_reserve(ring, RING_CAPACITY - EVENTS + 1));
     send_until_judged(make_request("", make_body(0, EVENTS), ""));
-    for (int i = 0; i < 200 && got_len == 0; i++)
+    for (int i = 0; i < TURNS_MAX && got_len == 0; i++)
         talk("");
     EXPECT(got, "HTTP/1.1 503");
     assert_int_equal(ring_depth(ring), RING_CAPACITY - EVENTS + 1);
@@ -157,7 +162,7 @@ static void large_bodies_of_two_clients_are_both_taken(void **state)
     send_until_judged(make_request("", make_body(0, 12000), ""));
     connect_client();
     send_until_judged(make_request("", make_body(6000, 12000), ""));
-    for (int i = 0; i < 200 && got_len == 0; i++)
+    for (int i = 0; i < TURNS_MAX && got_len == 0; i++)
         talk("");
     EXPECT(got, "{\"accepted\":6000,\"duplicates\":6000}");
     client_close(client);
@@ -171,7 +176,7 @@ static void more_events_than_may_wait_for_clickhouse_are_refused_whole(void **st
 {
     (void)state;
     send_until_judged(make_request("?ack=clickhouse", make_body(0, EVENTS), ""));
-    for (int i = 0; i < 200 && got_len == 0; i++)
+    for (int i = 0; i < TURNS_MAX && got_len == 0; i++)
         talk("");
     EXPECT(got, "HTTP/1.1 503");
     assert_int_equal(ring_depth(ring), 0);
