@@ -32,6 +32,7 @@
 #include "alloy/listener.h"
 #include "alloy/pulse.h"
 #include "alloy/route.h"
+#include "alloy/timeslice.h"
 #define LOG_MODULE "front"
 #include "alloy/log.h"
 
@@ -48,6 +49,7 @@
 #define ACCEPTS_SHARED_MAX 2 /* the same, from one that other threads have too */
 #define SHARE_SLACK 8        /* connections above its share that a thread takes of such a one */
 #define ACCEPT_PAUSE_MS 100  /* after running out of descriptors */
+#define SLICE_NS 200000      /* clients wait for us, and nobody for the other threads */
 #define TICK_MIN_MS 10
 #define TICK_MAX_MS 100
 
@@ -440,6 +442,7 @@ static void *front_thread_main(void *arg)
     thread->start_error = err;
     sem_post(&thread->started);
     pulse_join(name);
+    (void)timeslice_set(SLICE_NS);
     if (err == 0)
         front_run(thread);
     pulse_leave();
