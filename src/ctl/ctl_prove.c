@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "alloy/ask_clickhouse.h"
+#include "alloy/clickhouse_url.h"
 #include "alloy/config_name.h"
 #include "alloy/journal_dir.h"
 #include "ctl_json.h"
@@ -24,6 +25,8 @@
 
 #define TIMEOUT_MS 120000
 #define TOKENS_AT_ONCE 500
+#define IDS_AT_ONCE 1000
+#define IDS_MAX 200000     /* of events that are looked for */
 #define DIFFERENCES_MAX 20 /* that are told */
 #define TOKEN_LEN 32
 
@@ -33,11 +36,12 @@ struct prove_insert {
     size_t stream;
     uint64_t inserted; /* records */
     uint64_t live;
-    uint64_t rows; /* in the table */
+    uint64_t rows;   /* in the table, with the token */
+    uint64_t untold; /* in the table by their ids, without it */
 };
 
 struct prove_stream {
-    uint64_t inserts, inserted, live, rows, missing;
+    uint64_t inserts, inserted, live, rows, missing, untold;
     int64_t doubled; /* -1: not known */
 };
 
@@ -125,6 +129,8 @@ static int ctl_prove_compare(const void *left, const void *right)
 
     if (a->stream != b->stream)
         return a->stream < b->stream ? -1 : 1;
+    if (insert_id_shard(a->id) != insert_id_shard(b->id))
+        return insert_id_shard(a->id) < insert_id_shard(b->id) ? -1 : 1;
     return (a->id > b->id) - (a->id < b->id);
 }
 
@@ -148,20 +154,12 @@ static void ctl_prove_join(struct prove *prove)
     prove->count = kept;
 }
 
-/* False: it cannot be read, which has been told. */
-static bool ctl_prove_read(struct prove *prove)
+/* Visits the records of all segments. */
+static void ctl_prove_walk(struct prove *prove, const struct ctl_walk *walk)
 {
-    const struct ctl_walk walk = {
-        .record = ctl_prove_on_record, .problem = ctl_prove_on_problem, .arg = prove};
-    char error[JOURNAL_DIR_ERROR_MAX];
-    struct segment_spec spec;
+    const struct segment_spec spec = {.dir_fd = prove->folder.fd,
+                                      .instance_id = prove->folder.instance_id};
 
-    if (journal_dir_peek(&prove->folder, prove->config->journal_dir, error) != 0) {
-        fprintf(stderr, "alloyctl: %s\n", error);
-        return false;
-    }
-    spec =
-        (struct segment_spec){.dir_fd = prove->folder.fd, .instance_id = prove->folder.instance_id};
     for (size_t i = 0; i < prove->folder.file_count; i++) {
         struct segment *segment;
         const int err = segment_peek(&segment, &spec, prove->folder.files[i].number);
@@ -169,9 +167,23 @@ static bool ctl_prove_read(struct prove *prove)
         prove->problems += err != 0 && err != -ENOENT; /* finished and removed meanwhile */
         if (err != 0)
             continue;
-        (void)ctl_walk_segment(&walk, segment);
+        (void)ctl_walk_segment(walk, segment);
         segment_close(segment);
     }
+}
+
+/* False: it cannot be read, which has been told. */
+static bool ctl_prove_read(struct prove *prove)
+{
+    const struct ctl_walk walk = {
+        .record = ctl_prove_on_record, .problem = ctl_prove_on_problem, .arg = prove};
+    char error[JOURNAL_DIR_ERROR_MAX];
+
+    if (journal_dir_peek(&prove->folder, prove->config->journal_dir, error) != 0) {
+        fprintf(stderr, "alloyctl: %s\n", error);
+        return false;
+    }
+    ctl_prove_walk(prove, &walk);
     ctl_prove_join(prove);
     if (prove->no_memory)
         fputs("alloyctl: out of memory\n", stderr);
@@ -183,6 +195,19 @@ static bool ctl_prove_read(struct prove *prove)
 }
 
 /* ---- the table ---- */
+
+/* Turns to an endpoint of the shard that an insert is in; tries: how many of them to pass over.
+ * False: the list has no other. */
+static bool ctl_prove_turn_to(const struct prove *prove, struct ask_clickhouse *ask, size_t shard,
+                              size_t tries)
+{
+    struct clickhouse_url walk = {.rest = prove->config->clickhouse_url};
+
+    while (clickhouse_url_next(&walk))
+        if (walk.shard == shard && tries-- == 0)
+            return ask_clickhouse_at(ask, walk.number);
+    return false;
+}
 
 static void ctl_prove_put_name(FILE *out, const char *name)
 {
@@ -223,18 +248,13 @@ static bool ctl_prove_has_ids(const struct config_stream *stream)
     return has;
 }
 
-/* Asks the query that was written to out, which it closes. False: there is no answer, which has
- * been told unless quiet. */
-static bool ctl_prove_ask(struct ask_clickhouse *ask, FILE *out, char **query,
-                          const struct config_stream *stream, bool quiet)
+/* Asks the query that was written to out, which it closes. False: there is no answer. */
+static bool ctl_prove_ask(struct ask_clickhouse *ask, FILE *out, char **query)
 {
     const bool right = fclose(out) == 0 && ask_clickhouse(ask, *query, NULL, 0);
 
     free(*query);
     *query = NULL;
-    if (!right && !quiet)
-        fprintf(stderr, "alloyctl: table %s cannot be asked: %s\n", stream->table_text,
-                ask->answer.why);
     return right;
 }
 
@@ -272,7 +292,7 @@ static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size
     fputs(") AS token, count()", out);
     ctl_prove_put_from(out, prove, stream, first, last);
     fputs(" GROUP BY token FORMAT TabSeparated", out);
-    if (!ctl_prove_ask(ask, out, &query, stream, false))
+    if (!ctl_prove_ask(ask, out, &query))
         return false;
     ctl_prove_note(prove, ask->body, first, last);
     out = sum->doubled >= 0 && ctl_prove_has_ids(stream) ? open_memstream(&query, &size) : NULL;
@@ -287,7 +307,7 @@ static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size
     ctl_prove_put_ids(out, stream);
     ctl_prove_put_from(out, prove, stream, first, last);
     fputs(") FORMAT TabSeparated", out);
-    if (!ctl_prove_ask(ask, out, &query, stream, true) ||
+    if (!ctl_prove_ask(ask, out, &query) ||
         sscanf(ask->body, "%" SCNu64 "\t%" SCNu64, &rows, &ids) != 2)
         sum->doubled = -1;
     else
@@ -295,23 +315,40 @@ static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size
     return true;
 }
 
-/* False: some table could not be asked. */
-static bool ctl_prove_ask_all(struct prove *prove)
+/* The same at the endpoints of their shard, one after the other, until one answers. */
+static bool ctl_prove_shard(struct prove *prove, struct ask_clickhouse *ask, size_t first,
+                            size_t last)
 {
-    struct ask_clickhouse ask;
-    bool told = ask_clickhouse_open(&ask, prove->config, TIMEOUT_MS);
+    const size_t shard = insert_id_shard(prove->inserts[first].id);
+    const char *table = prove->config->streams[prove->inserts[first].stream].table_text;
+    const char *why = "clickhouse.url no longer has it";
+
+    for (size_t i = 0; ctl_prove_turn_to(prove, ask, shard, i); i++) {
+        if (ctl_prove_some(prove, ask, first, last))
+            return true;
+        why = ask->answer.why;
+    }
+    fprintf(stderr, "alloyctl: table %s cannot be asked in shard %zu: %s\n", table, shard + 1, why);
+    return false;
+}
+
+/* False: some table could not be asked. */
+static bool ctl_prove_ask_all(struct prove *prove, struct ask_clickhouse *ask)
+{
+    bool told = true;
     size_t first = 0;
 
     while (told && first < prove->count) {
+        const struct prove_insert *begin = &prove->inserts[first];
         size_t last = first;
 
         while (last < prove->count && last - first < TOKENS_AT_ONCE &&
-               prove->inserts[last].stream == prove->inserts[first].stream)
+               prove->inserts[last].stream == begin->stream &&
+               insert_id_shard(prove->inserts[last].id) == insert_id_shard(begin->id))
             last++;
-        told = ctl_prove_some(prove, &ask, first, last);
+        told = ctl_prove_shard(prove, ask, first, last);
         first = last;
     }
-    ask_clickhouse_close(&ask);
     return told;
 }
 
@@ -320,7 +357,152 @@ static bool ctl_prove_ask_all(struct prove *prove)
 /* Records of an insert that the table lacks, though they are INSERTED. */
 static uint64_t ctl_prove_missing(const struct prove_insert *insert)
 {
-    return insert->rows < insert->inserted ? insert->inserted - insert->rows : 0;
+    const uint64_t there = insert->rows + insert->untold;
+
+    return there < insert->inserted ? insert->inserted - there : 0;
+}
+
+/* ---- rows without their token ---- */
+
+/* Ids of records whose token has too few rows. */
+struct prove_ids {
+    struct prove *prove;
+    struct prove_id {
+        size_t insert; /* its index */
+        char *text;    /* owned */
+    } * ids;
+    size_t count, room;
+};
+
+static void ctl_prove_on_lacking(void *arg, const struct segment *segment,
+                                 const struct record *record)
+{
+    struct prove_ids *list = arg;
+    struct prove *prove = list->prove;
+    const struct segment_header *header = (const struct segment_header *)segment->base;
+    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const struct prove_insert key = {
+        .id = record_insert_id(record),
+        .stream = ctl_prove_stream(prove, header->streams[record->stream_entry])};
+    const struct prove_insert *insert;
+
+    if (record_state_of(word) != RECORD_INSERTED || key.stream == prove->config->stream_count ||
+        !record_insert_id_valid(record) || list->count == IDS_MAX)
+        return;
+    insert =
+        bsearch(&key, prove->inserts, prove->count, sizeof(*prove->inserts), ctl_prove_compare);
+    if (insert == NULL || ctl_prove_missing(insert) == 0)
+        return;
+    if (list->count == list->room) {
+        const size_t room = list->room > 0 ? 2 * list->room : 1024;
+        struct prove_id *grown = reallocarray(list->ids, room, sizeof(*grown));
+
+        prove->no_memory = prove->no_memory || grown == NULL;
+        if (grown == NULL)
+            return;
+        list->ids = grown;
+        list->room = room;
+    }
+    list->ids[list->count] =
+        (struct prove_id){.insert = (size_t)(insert - prove->inserts),
+                          .text = strndup(record_id(record), record->id_length)};
+    prove->no_memory = prove->no_memory || list->ids[list->count].text == NULL;
+    list->count += list->ids[list->count].text != NULL;
+}
+
+static int ctl_prove_compare_ids(const void *left, const void *right)
+{
+    const struct prove_id *a = left, *b = right;
+
+    return (a->insert > b->insert) - (a->insert < b->insert);
+}
+
+static void ctl_prove_put_text(FILE *out, const char *text)
+{
+    fputc('\'', out);
+    for (; *text != '\0'; text++)
+        fprintf(out, *text == '\'' || *text == '\\' ? "\\%c" : "%c", *text);
+    fputc('\'', out);
+}
+
+/* Counts those of some ids of one insert that are there under another token, or under none. */
+static void ctl_prove_look_for(struct prove *prove, struct ask_clickhouse *ask,
+                               const struct prove_id *ids, size_t count)
+{
+    struct prove_insert *insert = &prove->inserts[ids[0].insert];
+    const struct config_stream *stream = &prove->config->streams[insert->stream];
+    char *query = NULL;
+    size_t size = 0;
+    uint64_t there;
+    FILE *out = open_memstream(&query, &size);
+
+    if (out == NULL)
+        return;
+    fputs("SELECT uniqExact(toString(", out);
+    ctl_prove_put_ids(out, stream);
+    fprintf(out, ")) FROM %s WHERE toString(", stream->table_text);
+    ctl_prove_put_name(out, stream->proof);
+    fprintf(out, ") != '%016" PRIx64 "%016" PRIx64 "' AND toString(", prove->folder.instance_id,
+            insert->id);
+    ctl_prove_put_ids(out, stream);
+    fputs(") IN (", out);
+    for (size_t i = 0; i < count; i++) {
+        fputs(i > 0 ? "," : "", out);
+        ctl_prove_put_text(out, ids[i].text);
+    }
+    fputs(")", out);
+    if (ctl_prove_ask(ask, out, &query) && sscanf(ask->body, "%" SCNu64, &there) == 1)
+        insert->untold += there;
+}
+
+/* Whether an event's id is in one column as it is in the journal. */
+static bool ctl_prove_has_id(const struct config_stream *stream)
+{
+    return stream->id_count == 1 && ctl_prove_has_ids(stream);
+}
+
+/*
+ * Looks by their ids for events whose token has too few rows: a column that had another default
+ * when they came has something else in them. False: out of memory.
+ */
+static bool ctl_prove_untold(struct prove *prove, struct ask_clickhouse *ask)
+{
+    struct prove_ids list = {.prove = prove};
+    const struct ctl_walk walk = {
+        .record = ctl_prove_on_lacking, .problem = ctl_prove_on_problem, .arg = &list};
+    const uint64_t problems = prove->problems;
+    size_t first = 0;
+    bool lacking = false;
+
+    for (size_t i = 0; i < prove->count; i++)
+        lacking = lacking || ctl_prove_missing(&prove->inserts[i]) > 0;
+    if (lacking)
+        ctl_prove_walk(prove, &walk);
+    prove->problems = problems; /* they are told */
+    if (list.count > 1)
+        qsort(list.ids, list.count, sizeof(*list.ids), ctl_prove_compare_ids);
+    while (first < list.count) {
+        const struct prove_insert *insert = &prove->inserts[list.ids[first].insert];
+        size_t last = first;
+
+        while (last < list.count && last - first < IDS_AT_ONCE &&
+               list.ids[last].insert == list.ids[first].insert)
+            last++;
+        for (size_t i = 0; ctl_prove_has_id(&prove->config->streams[insert->stream]) &&
+                           ctl_prove_turn_to(prove, ask, insert_id_shard(insert->id), i);
+             i++) {
+            ctl_prove_look_for(prove, ask, &list.ids[first], last - first);
+            if (ask->answer.right)
+                break;
+        }
+        first = last;
+    }
+    for (size_t i = 0; i < list.count; i++)
+        free(list.ids[i].text);
+    free(list.ids);
+    if (prove->no_memory)
+        fputs("alloyctl: out of memory\n", stderr);
+    return !prove->no_memory;
 }
 
 static void ctl_prove_sum(struct prove *prove)
@@ -334,6 +516,7 @@ static void ctl_prove_sum(struct prove *prove)
         sum->live += insert->live;
         sum->rows += insert->rows;
         sum->missing += ctl_prove_missing(insert);
+        sum->untold += insert->untold;
     }
 }
 
@@ -348,10 +531,11 @@ static int ctl_prove_print_json(const struct prove *prove)
         if (ctl_prove_concerns(prove, i))
             json_array_append_new(
                 streams,
-                json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "stream", of->name, "table",
-                          ctl_json_text(of->table_text), "inserts", ctl_json_number(sum->inserts),
-                          "inserted", ctl_json_number(sum->inserted), "rows",
-                          ctl_json_number(sum->rows), "missing", ctl_json_number(sum->missing),
+                json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "stream", of->name,
+                          "table", ctl_json_text(of->table_text), "inserts",
+                          ctl_json_number(sum->inserts), "inserted", ctl_json_number(sum->inserted),
+                          "rows", ctl_json_number(sum->rows), "missing",
+                          ctl_json_number(sum->missing), "untold", ctl_json_number(sum->untold),
                           "doubled", sum->doubled < 0 ? json_null() : json_integer(sum->doubled),
                           "pending", ctl_json_number(sum->live)));
     }
@@ -407,6 +591,23 @@ static void ctl_prove_print(const struct prove *prove)
     }
     if (told > DIFFERENCES_MAX)
         fprintf(out, "and %zu inserts more\n", told - DIFFERENCES_MAX);
+    for (size_t i = 0; i < prove->config->stream_count; i++) {
+        const struct prove_stream *sum = &prove->sums[i];
+        const struct config_stream *of = &prove->config->streams[i];
+
+        if (sum->untold > 0)
+            fprintf(out,
+                    "stream %s: %" PRIu64 " events are in the table by their ids, but column %s "
+                    "has not their insert's token: it had another default when they came. Whether "
+                    "each came once is told by DOUBLED for the others alone\n",
+                    of->name, sum->untold, of->proof);
+        if (sum->missing > 0 && !ctl_prove_has_id(of))
+            fprintf(out,
+                    "stream %s: no row has the token of what is MISSING; whether the rows are "
+                    "there without it, as when column %s had another default, cannot be known, "
+                    "since the id is not one column of the table\n",
+                    of->name, of->proof);
+    }
 }
 
 static int ctl_prove_tell(const struct prove *prove)
@@ -429,6 +630,7 @@ static int ctl_prove_run(const struct ctl_given *given)
     struct config *config =
         prove == NULL ? NULL
                       : config_load(ctl_value_or(given, "config", CTL_CONFIG), NULL, 0, 1, stderr);
+    struct ask_clickhouse ask;
     int status = EXIT_FAILURE;
     bool any = false;
 
@@ -448,10 +650,12 @@ static int ctl_prove_run(const struct ctl_given *given)
         fputs("alloyctl: no stream of the configuration has proof\n", stderr);
         status = CTL_USAGE;
     } else if (ctl_prove_read(prove)) {
-        if (ctl_prove_ask_all(prove)) {
+        if (ask_clickhouse_open(&ask, config, TIMEOUT_MS) && ctl_prove_ask_all(prove, &ask) &&
+            ctl_prove_untold(prove, &ask)) {
             ctl_prove_sum(prove);
             status = ctl_prove_tell(prove);
         }
+        ask_clickhouse_close(&ask);
         journal_dir_peek_end(&prove->folder);
     }
     free(prove->inserts);
@@ -471,8 +675,9 @@ const struct ctl_command ctl_prove_command = {
     .summary = "compare the tables with what the journal says was inserted",
     .help = "Reads alloyd's journal, while it runs or not, and asks the table of each stream with "
             "proof for the rows of each insert that the journal still knows: until its segments "
-            "are removed. MISSING are events that count as inserted and are not there, DOUBLED "
-            "rows of these inserts whose id is in the table more than once, PENDING events that "
+            "are removed. Each insert is looked for in its shard, at an endpoint that answers. "
+            "MISSING are events that count as inserted and are not there, DOUBLED rows of these "
+            "inserts whose id is in the table more than once, PENDING events that "
             "alloyd has not brought there yet.\n\n"
             "Run it as alloyd's user. Exit status 1 when something is missing or doubled, or could "
             "not be asked.",

@@ -2,9 +2,10 @@
 /*
  * flusher_ask.c - what ClickHouse tells of a stream's table, and what that decides.
  *
- * Every 30 s, and after a lost connection. Where async_insert = auto leaves it to the table how
- * rows are inserted, new inserts wait for the answer, but no longer than FRESH_WAIT_MS: then they
- * are synchronous, which is right for any table.
+ * Every 30 s (every 5 s where a column is to prove inserts), and after a lost connection. Where
+ * async_insert = auto leaves it to the table how rows are inserted, new inserts wait for the
+ * answer, but no longer than FRESH_WAIT_MS: then they are synchronous, which is right for any
+ * table.
  *
  * Each time the columns are asked for too. From them a schema is made for whoever checks events,
  * and the list of columns that inserts have to name; what a table decides waits for that.
@@ -27,6 +28,8 @@
 #include "proof.h"
 
 #define PROBE_INTERVAL_MS 30000
+#define PROOF_INTERVAL_MS 5000 /* the same where rows are to bear their token: an ALTER ends that \
+                                */
 #define COLUMNS_INTERVAL_MS 5000 /* while a finding about columns is told */
 #define FRESH_WAIT_MS 2000
 #define FLUSHER_KEY_MAX (CONFIG_STREAM_NAME_MAX + 16)
@@ -398,7 +401,9 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
         flusher_ask_columns_answered(flusher, lane, transfer);
         return;
     }
-    lane->probe_at_ms = clock_mono_ms() + PROBE_INTERVAL_MS;
+    lane->probe_at_ms =
+        clock_mono_ms() +
+        (flusher_stream(flusher, lane)->proof == NULL ? PROBE_INTERVAL_MS : PROOF_INTERVAL_MS);
     if (transfer_is_answered(transfer) && table_facts_read(transfer->answer.body, &facts)) {
         lane->facts_ns = transfer->started_ns;
         flusher_ask_take(flusher, lane, &facts);

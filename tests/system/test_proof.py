@@ -244,3 +244,61 @@ def test_prove_needs_a_stream_with_proof(make_alloyd, redis, clickhouse):
     create(clickhouse, table)
     alloyd = make(make_alloyd, redis, clickhouse, clickhouse.url, table, proof="").start()
     assert prove(alloyd) == (2, "alloyctl: no stream of the configuration has proof\n")
+
+
+def test_prove_says_what_another_default_hides(make_alloyd, redis, clickhouse):
+    table = "default.prove_default"
+    create(clickhouse, table, window=1000)
+    alloyd = make(make_alloyd, redis, clickhouse, clickhouse.url, table).start()
+    assert alloyd.post(events("a", 5)).status == 202
+    alloyd.settled()
+    clickhouse.query(f"ALTER TABLE {table} MODIFY COLUMN ins String DEFAULT 'other'")
+    assert alloyd.post(events("b", 7)).status == 202
+    alloyd.settled()
+    clickhouse.query(f"ALTER TABLE {table} MODIFY COLUMN {COLUMN}")
+    status, told = prove(alloyd, "--json")
+    stream = told["streams"][0]
+    assert (status, stream["missing"], stream["untold"]) == (0, 0, 7), told
+    status, text = prove(alloyd)
+    assert status == 0 and "7 events are in the table by their ids, but column ins has not their insert's token" in text, text
+    clickhouse.query(f"ALTER TABLE {table} DELETE WHERE event_id = 'b3' SETTINGS mutations_sync = 1")
+    status, told = prove(alloyd, "--json")
+    stream = told["streams"][0]
+    assert (status, stream["missing"], stream["untold"]) == (1, 1, 6), told
+
+
+def test_an_alter_of_the_default_is_noticed_soon(make_alloyd, redis, clickhouse):
+    table = "default.proof_altered"
+    create(clickhouse, table, window=1000)
+    alloyd = make(make_alloyd, redis, clickhouse, clickhouse.url, table).start()
+    assert alloyd.post(events("a", 1)).status == 202
+    alloyd.settled()
+    clickhouse.query(f"ALTER TABLE {table} MODIFY COLUMN ins String DEFAULT ''")
+    harness.wait_until(lambda: "clickhouse.events.proof" in readyz(alloyd), "a reason", 20)
+
+
+def test_prove_asks_each_insert_s_shard(make_alloyd, redis, tmp_path):
+    shards = []
+    for i in range(2):
+        folder = tmp_path / f"shard-{i}"
+        folder.mkdir()
+        shards.append(harness.ClickHouse(folder).start())
+        create(shards[-1], window=1000)
+    try:
+        url = "|".join(server.url for server in shards)
+        alloyd = make(make_alloyd, redis, shards[0], url).start()
+        assert alloyd.post(events("a", 50)).status == 202
+        alloyd.settled()
+        status, told = prove(alloyd, "--json")
+        stream = told["streams"][0]
+        assert (status, stream["rows"], stream["missing"], stream["inserts"]) == (0, 50, 0, 2), told
+        # As prove reads it: the second shard's first endpoint is away.
+        alloyd.sections["clickhouse"]["url"] = f"{shards[0].url}|http://127.0.0.1:{harness.free_port()},{shards[1].url}"
+        alloyd.write_ini()
+        assert prove(alloyd)[0] == 0
+        shards[1].kill()
+        status, text = prove(alloyd)
+        assert status == 1 and "cannot be asked in shard 2" in text
+    finally:
+        for server in shards:
+            server.kill()
