@@ -28,8 +28,9 @@
 #include "proof.h"
 
 #define PROBE_INTERVAL_MS 30000
-#define PROOF_INTERVAL_MS 5000 /* the same where rows are to bear their token: an ALTER ends that \
-                                */
+#define PROOF_INTERVAL_MS                                                   \
+    5000 /* the same where rows are to bear their token: an ALTER ends that \
+          */
 #define COLUMNS_INTERVAL_MS 5000 /* while a finding about columns is told */
 #define FRESH_WAIT_MS 2000
 #define FLUSHER_KEY_MAX (CONFIG_STREAM_NAME_MAX + 16)
