@@ -73,7 +73,7 @@ def values(bench, figure):
 def shown(value):
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
-    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
     return f"{value:.{digits}f}"
 
 
