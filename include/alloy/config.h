@@ -35,6 +35,7 @@
 #define CONFIG_SETTINGS_MAX 64
 #define CONFIG_LISTEN_MAX 16
 
+enum config_redis_layout { CONFIG_REDIS_KEYS, CONFIG_REDIS_PACKED };
 enum config_redis_on_failure { CONFIG_REDIS_PASS, CONFIG_REDIS_HOLD };
 enum config_async_insert { CONFIG_ASYNC_AUTO, CONFIG_ASYNC_ON, CONFIG_ASYNC_OFF };
 enum config_journal_mode { CONFIG_JOURNAL_FILE, CONFIG_JOURNAL_MEMORY };

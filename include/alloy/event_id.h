@@ -42,6 +42,11 @@ void event_id_key_derive(const unsigned char secret[EVENT_ID_KEY_LEN], const cha
 /* SipHash-2-4 with a 128-bit result (libsodium's crypto_shorthash_siphashx24). */
 struct hash128 event_id_hash(const struct event_id_key *key, const char *id, size_t len);
 
+#define EVENT_ID_IDENTITY_LEN 16
+/* BLAKE2b with 128 bits and no key, so that it is the same in every alloyd: two ids with one
+ * identity take 2^64 tries to find, and another id with the identity of a given one 2^128. */
+void event_id_identity(unsigned char out[EVENT_ID_IDENTITY_LEN], const char *id, size_t len);
+
 #define EVENT_ID_MADE_LEN 36
 /* Writes a new id, a UUIDv7 (RFC 9562 section 5.7), of the real time and random bits. */
 void event_id_generate(char out[EVENT_ID_MADE_LEN], uint64_t real_ms);

@@ -45,18 +45,6 @@
 
 /* ---- replies ---- */
 
-/* Whether an alloyd can have written this: no text looks so. A record's number, that of its segment
- * and an offset, is far from 2^56. */
-static bool claims_is_value(struct slice value)
-{
-    uint64_t words[2];
-
-    if (value.len != VALUE_LEN)
-        return false;
-    memcpy(words, value.data, sizeof(words));
-    return words[0] != 0 && words[1] != 0 && le64toh(words[1]) >> 56 == 0;
-}
-
 /* MGET has found a value: if it is a claim, it says whose. */
 static void claims_judge_value(struct claims *claims, size_t at, struct slice value)
 {
@@ -64,7 +52,7 @@ static void claims_judge_value(struct claims *claims, size_t at, struct slice va
     char own[VALUE_LEN];
 
     claims_put_value(claims, claims->records[i], own);
-    if (!claims_is_value(value))
+    if (!claims_put_is_value(value))
         claims->verdicts[i] = CLAIM_STRANGE;
     else
         claims->verdicts[i] =
@@ -163,6 +151,8 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
 
     if (unlikely(claims->lane->wait.next))
         return claims_wait_on_element(claims, element);
+    if (claims->lane->time_due && claims->round == ROUND_LOG)
+        return claims_packed_on_time(claims, element);
     if (unlikely(claims->tagged)) {
         if (claims_is_answer_to_asking(claims))
             return element->root;
@@ -181,8 +171,9 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
         return true; /* an error: the server does not have this one */
     case ROUND_ASK:
         return claims_on_answer(claims, element);
+    default:
+        return claims_packed_on_element(claims, element);
     }
-    return false;
 }
 
 /* ---- jobs ---- */
@@ -248,7 +239,11 @@ static void claims_perform(struct claims *claims, const struct job *job)
         claims->verdicts = job->verdicts != NULL ? job->verdicts + at : NULL;
         claims->released = job->released != NULL ? job->released + at : NULL;
         claims_lanes_begin(claims, n);
-        if (job->kind == JOB_TAKE)
+        if (claims->is_packed && job->kind == JOB_TAKE)
+            claims_packed_take_slice(claims, n);
+        else if (claims->is_packed)
+            claims_packed_release_slice(claims, n);
+        else if (job->kind == JOB_TAKE)
             claims_take_slice(claims, n);
         else
             claims_lanes_run(claims, ROUND_RELEASE, n);
@@ -478,6 +473,7 @@ static void claims_follow(struct claims *claims)
             return; /* again with the next job */
         redis_nodes_destroy(claims->nodes);
         claims->nodes = nodes;
+        claims_packed_forget(claims);
         claims->tagged = redis_nodes_is_cluster(nodes);
         memset(claims->lanes, 0, REDIS_NODES_MAX * sizeof(*claims->lanes));
         claims->map = claims->gap = (struct claims_breaker){0};
@@ -587,9 +583,10 @@ static bool claims_make_room(struct claims *claims)
     claims->bucket = malloc(n * sizeof(*claims->bucket));
     claims->asking = malloc(n * sizeof(*claims->asking));
     claims->flags = malloc(n * sizeof(*claims->flags));
+    claims->packed = claims_packed_create(claims);
     return claims->lanes != NULL && claims->key_head != NULL && claims->todo != NULL &&
            claims->next != NULL && claims->again != NULL && claims->bucket != NULL &&
-           claims->asking != NULL && claims->flags != NULL;
+           claims->asking != NULL && claims->flags != NULL && claims->packed != NULL;
 }
 
 /* Computes the slot of each tag. */
@@ -652,6 +649,7 @@ void claims_destroy(struct claims *claims)
     free(claims->bucket);
     free(claims->asking);
     free(claims->flags);
+    claims_packed_destroy(claims->packed);
     free(claims);
 }
 
@@ -665,6 +663,7 @@ int claims_take(struct claims *claims, const struct batch *batch, enum claims_ve
     if (off || batch->count == 0)
         return 0;
     claims_put_stream(claims, batch->stream);
+    claims_packed_put_stream(claims, batch->stream);
     return claims_run_job(
         claims,
         &(struct job){
@@ -684,6 +683,7 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
     if (off || n == 0)
         return 0;
     claims_put_stream(claims, records[0]->stream);
+    claims_packed_put_stream(claims, records[0]->stream);
     err = claims_run_job(
         claims,
         &(struct job){.kind = JOB_RELEASE, .records = records, .n = n, .released = released},

@@ -114,6 +114,7 @@ int claims_lane_prove(struct claims *claims, size_t node)
 {
     const size_t streams = config_current(claims->parts.config)->stream_count;
     const int bucket = claims_bucket_of(claims, node);
+    size_t replies = 0;
     int err;
 
     if (bucket < 0)
@@ -125,9 +126,10 @@ int claims_lane_prove(struct claims *claims, size_t node)
     for (size_t i = 0; i < streams; i++) {
         claims_put_stream(claims, (uint16_t)i);
         claims_put_tag(claims, (size_t)bucket);
-        claims_put_probe(claims);
+        replies += claims->is_packed ? claims_packed_put_probe(claims, (uint16_t)i, (size_t)bucket)
+                                     : claims_put_probe(claims);
     }
-    err = claims_lane_converse(claims, ROUND_PROBE, 2 * streams);
+    err = claims_lane_converse(claims, ROUND_PROBE, replies);
     return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
 }
 
@@ -136,7 +138,7 @@ static void claims_lane_fail(struct claims_lane *lane, int err)
 {
     lane->err = err;
     lane->at = lane->end;
-    lane->wait.sent = lane->wait.next = false;
+    lane->wait.sent = lane->wait.next = lane->time_due = false;
 }
 
 static bool claims_lane_is_busy(const struct claims_lane *lane)
@@ -152,15 +154,22 @@ static void claims_lane_fill(struct claims *claims, size_t node)
 
     claims_lane_enter(claims, node);
     redis_link_clear(claims->link);
+    if (claims->round == ROUND_LOG) {
+        redis_link_put(claims->link, LITERAL("*1\r\n$4\r\nTIME\r\n"));
+        lane->time_due = true;
+    }
     while (lane->sent < lane->end && redis_link_bytes(claims->link) < WINDOW_BYTES) {
         const size_t count = claims_put_span(claims, lane->sent, lane->end);
 
         if (claims->tagged && claims->asking[claims->todo[lane->sent]] != REDIS_NODE_NONE)
             redis_link_put(claims->link, LITERAL("*1\r\n$6\r\nASKING\r\n"));
-        claims_put_command(claims, lane->sent, count);
+        if (claims->is_packed)
+            claims_packed_put_command(claims, lane->sent);
+        else
+            claims_put_command(claims, lane->sent, count);
         lane->sent += count;
     }
-    if (claims->round == ROUND_SET && lane->sent == lane->end)
+    if ((claims->round == ROUND_SET || claims->round == ROUND_CLAIM) && lane->sent == lane->end)
         claims_wait_put(claims);
     lane->started_ns = clock_mono_ns();
     lane->deadline_ns = claims_lane_deadline_ns(claims, lane->started_ns);
@@ -174,6 +183,13 @@ static int claims_lane_read(struct claims *claims)
 {
     struct claims_lane *lane = claims->lane;
 
+    if (lane->time_due) {
+        const int err = redis_link_pull(claims->link);
+
+        if (err != 0)
+            return err;
+        lane->time_due = false;
+    }
     while (lane->at < lane->sent) {
         const uint32_t i = claims->todo[lane->at];
         const bool asking = claims->tagged && claims->asking[i] != REDIS_NODE_NONE;
@@ -353,6 +369,10 @@ static void claims_lanes_sort(struct claims *claims, size_t n)
 
 void claims_lanes_begin(struct claims *claims, size_t n)
 {
+    if (claims->is_packed) {
+        claims_packed_begin(claims, n);
+        return;
+    }
     if (claims->tagged) {
         claims_lanes_sort(claims, n);
         return;

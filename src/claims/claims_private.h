@@ -31,7 +31,18 @@ enum round {
     ROUND_LOOKUP,
     ROUND_SET,
     ROUND_VERIFY,
-    ROUND_RELEASE,
+    /* redis.layout = packed */
+    ROUND_LOG,    /* the time, and which tables there are */
+    ROUND_KEEP,   /* a log's expiry */
+    ROUND_OPEN,   /* the next table */
+    ROUND_TRIM,   /* tables that nobody looks at any more leave the log */
+    ROUND_FIND,   /* in an older table */
+    ROUND_CLAIM,  /* in the newest */
+    ROUND_WHO,    /* has claimed it there */
+    ROUND_EXPIRE, /* of a table's hash */
+    ROUND_FILL,   /* how many ids are in a hash */
+    ROUND_LET_GO,
+    ROUND_RELEASE, /* the last whose commands are about records */
     ROUND_PROBE,
     ROUND_ASK,
 };
@@ -89,8 +100,10 @@ struct claims_lane {
     int err;           /* it takes no more part; -EBUSY: its breaker is open */
     /* The present round: todo[at] .. todo[end - 1] have no answer yet, up to sent they are sent. */
     size_t at, sent, end;
-    size_t count; /* how many keys the reply answers that comes next */
-    bool asked;   /* the reply to ASKING has come, and that to its command is next */
+    size_t count;     /* how many keys the reply answers that comes next */
+    bool asked;       /* the reply to ASKING has come, and that to its command is next */
+    bool time_due;    /* the reply that comes next is the one to TIME */
+    uint64_t time_ms; /* what the last one said */
     uint64_t started_ns, deadline_ns;
 };
 
@@ -143,6 +156,9 @@ struct claims {
     size_t again_count;
     bool redirected; /* by the present reply */
 
+    bool is_packed;               /* the present call is about redis.layout = packed */
+    struct claims_packed *packed; /* what redis.layout = packed needs (claims_packed.c) */
+
     /* whose commands are built or whose reply is read */
     struct claims_lane *lane;
     struct redis_link *link;
@@ -151,13 +167,16 @@ struct claims {
 /* The value of a record's claim. */
 void claims_put_value(const struct claims *claims, const struct record *record,
                       char value[VALUE_LEN]);
+/* Whether an alloyd can have written this value of a claim. */
+bool claims_put_is_value(struct slice value);
 /* Makes the keys that follow those of a stream, and reads the keys of its configuration. */
 void claims_put_stream(struct claims *claims, uint16_t number);
 /* Makes the keys that follow those of a bucket. */
 void claims_put_tag(struct claims *claims, size_t bucket);
+void claims_put_tag_at(char tag[TAG_LEN], size_t bucket);
 /* Which way to delete by value the server has, and whether it takes claims: two commands each. */
 void claims_put_question(struct claims *claims);
-void claims_put_probe(struct claims *claims);
+size_t claims_put_probe(struct claims *claims);
 /* Writes a key of its own, so that a WAIT is about all that was written before. */
 void claims_put_touch(struct claims *claims);
 void claims_put_wait(struct claims *claims, uint64_t replicas, uint64_t timeout_ms);
@@ -184,6 +203,25 @@ MUST_CHECK int claims_lane_converse(struct claims *claims, enum round round, siz
 MUST_CHECK int claims_lane_ask_release_way(struct claims *claims);
 /* A bucket that a node has; -1: none, so that no claim goes there. */
 int claims_bucket_of(const struct claims *claims, size_t node);
+
+/* Returns owned (claims_packed_destroy()); NULL: out of memory. */
+struct claims_packed *claims_packed_create(const struct claims *claims);
+void claims_packed_destroy(struct claims_packed *packed); /* NULL is fine */
+/* Another Redis: forgets what is known of the old one. */
+void claims_packed_forget(struct claims *claims);
+/* Makes the keys that follow those of a stream. */
+void claims_packed_put_stream(struct claims *claims, uint16_t number);
+/* Puts the slice's records in order; takes a slice of the job; releases it. */
+void claims_packed_begin(struct claims *claims, size_t n);
+void claims_packed_take_slice(struct claims *claims, size_t n);
+void claims_packed_release_slice(struct claims *claims, size_t n);
+/* The command of one record in the present round; commands that show whether claims are taken, and
+ * returns how many there are. */
+void claims_packed_put_command(struct claims *claims, size_t at);
+size_t claims_packed_put_probe(struct claims *claims, uint16_t stream, size_t bucket);
+bool claims_packed_on_element(struct claims *claims, const struct redis_link_element *element);
+/* Reads what TIME has answered. */
+bool claims_packed_on_time(struct claims *claims, const struct redis_link_element *element);
 
 /* A job begins: reads the configuration. */
 void claims_wait_begin(struct claims *claims);

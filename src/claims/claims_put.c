@@ -35,18 +35,23 @@ void claims_put_stream(struct claims *claims, uint16_t number)
     /* Round up: Redis must not forget an id before its ttl. */
     snprintf(claims->ttl_s, sizeof(claims->ttl_s), "%llu",
              (unsigned long long)((stream->ttl_ms + 999) / 1000));
+    claims->is_packed = config->redis_layout == CONFIG_REDIS_PACKED;
 }
 
-void claims_put_tag(struct claims *claims, size_t bucket)
+void claims_put_tag_at(char tag[TAG_LEN], size_t bucket)
 {
     static const char digits[16] = "0123456789abcdef";
-    char *tag = claims->key_head + claims->key_head_len;
 
     tag[0] = '{';
     tag[1] = digits[bucket >> 8 & 15];
     tag[2] = digits[bucket >> 4 & 15];
     tag[3] = digits[bucket & 15];
     tag[4] = '}';
+}
+
+void claims_put_tag(struct claims *claims, size_t bucket)
+{
+    claims_put_tag_at(claims->key_head + claims->key_head_len, bucket);
 }
 
 static struct slice claims_put_head(const struct claims *claims)
@@ -72,6 +77,18 @@ void claims_put_value(const struct claims *claims, const struct record *record,
     uint64_t words[2] = {htole64(claims->parts.instance_id), htole64(record->lsn)};
 
     memcpy(value, words, sizeof(words));
+}
+
+/* Whether an alloyd can have written this: no text looks so. A record's number, that of its segment
+ * and an offset, is far from 2^56. */
+bool claims_put_is_value(struct slice value)
+{
+    uint64_t words[2];
+
+    if (value.len != VALUE_LEN)
+        return false;
+    memcpy(words, value.data, sizeof(words));
+    return words[0] != 0 && words[1] != 0 && le64toh(words[1]) >> 56 == 0;
 }
 
 static const struct record *claims_todo_record(const struct claims *claims, size_t at)
@@ -172,13 +189,14 @@ void claims_put_question(struct claims *claims)
 }
 
 /* Sends what claiming needs, on a key that expires at once. */
-void claims_put_probe(struct claims *claims)
+size_t claims_put_probe(struct claims *claims)
 {
     redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
     claims_put_empty_key(claims);
     redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
     claims_put_empty_key(claims);
     redis_link_put(claims->link, LITERAL("$5\r\nprobe\r\n$2\r\nPX\r\n$1\r\n1\r\n$2\r\nNX\r\n"));
+    return 2;
 }
 
 void claims_put_touch(struct claims *claims)
@@ -227,5 +245,16 @@ void claims_put_command(struct claims *claims, size_t from, size_t count)
     case ROUND_PROBE:
     case ROUND_ASK:
         break;
+    case ROUND_LOG:
+    case ROUND_KEEP:
+    case ROUND_OPEN:
+    case ROUND_TRIM:
+    case ROUND_FIND:
+    case ROUND_CLAIM:
+    case ROUND_WHO:
+    case ROUND_EXPIRE:
+    case ROUND_FILL:
+    case ROUND_LET_GO:
+        break; /* claims_packed_put.c */
     }
 }

@@ -86,7 +86,7 @@ bool claims_wait_on_element(struct claims *claims, const struct redis_link_eleme
              element->type == REDIS_LINK_ERROR ? (int)element->text.len : 0, element->text.data);
     wait->lacks = wait->confirmed < (long long)claims->wait_replicas;
     wait->owes = false;
-    wait->answered = claims->round == ROUND_SET;
+    wait->answered = claims->round == ROUND_SET || claims->round == ROUND_CLAIM;
     if (wait->lacks && wait->ms == claims->wait_timeout_ms)
         wait->full_at_ms = claims->now_ms + claims_wait_apart_ms(claims);
     return true;

@@ -41,6 +41,11 @@ struct hash128 event_id_hash(const struct event_id_key *key, const char *id, siz
     return (struct hash128){.lo = le64toh(words[0]), .hi = le64toh(words[1])};
 }
 
+void event_id_identity(unsigned char out[EVENT_ID_IDENTITY_LEN], const char *id, size_t len)
+{
+    (void)crypto_generichash(out, EVENT_ID_IDENTITY_LEN, (const unsigned char *)id, len, NULL, 0);
+}
+
 /* Writes 16 bytes as a UUID of the given version (RFC 9562 section 4). */
 static void event_id_write_uuid(char out[EVENT_ID_MADE_LEN], unsigned char bytes[16],
                                 unsigned version)

@@ -432,7 +432,8 @@ CLAIMS = [
            "            claims->flags[i] |= FLAG_ALONE;\n", "            (void)0;\n",
            "while a slot moves, ids that share an MGET get no claim", ("claims_lanes",)),
     Mutant("wait_put", "src/claims",
-           "    if (claims->round == ROUND_SET && lane->sent == lane->end)\n        claims_wait_put(claims);\n", "",
+           "    if ((claims->round == ROUND_SET || claims->round == ROUND_CLAIM) && lane->sent == lane->end)\n"
+           "        claims_wait_put(claims);\n", "",
            "no claim is waited for", ("claims_wait", "claims_lanes")),
     Mutant("wait_pardon", "src/claims",
            "    redis_link_pardon(claims->link, true);\n", "",

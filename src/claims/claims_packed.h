@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * claims_packed.h - what claims_packed.c (the decision) and claims_packed_put.c (the commands, and
+ * what they need) share.
+ */
+#ifndef ALLOY_CLAIMS_PACKED_H
+#define ALLOY_CLAIMS_PACKED_H
+
+#include "alloy/kill_point.h"
+#include "claims_private.h"
+#include "packed.h"
+
+#define PACKED_GROUP_BITS 8 /* in a cluster; a part of every key, like BUCKETS */
+#define PACKED_GROUPS (1u << PACKED_GROUP_BITS)
+/* Of a record: an older table has its id for another record; for itself. */
+#define FLAG_TAKEN 2
+#define FLAG_LEFT 4
+
+_Static_assert(PACKED_GROUPS <= BUCKETS, "each group has a tag");
+
+/*
+ *   SEEK --not in any older table--> FREE --HSETNX--> OWNED
+ *     |                               ^ |
+ *     |                               | +--taken--> LOSER --> OWNED, DONE, or FREE again
+ *     +--another's--> OTHERS ---------|---------------^
+ *     +--its own--------------------->+
+ *
+ * Before each command the record is LOST; the reply takes it on.
+ */
+enum packed_state {
+    PACKED_LOST,   /* no answer: the verdict stays CLAIM_UNKNOWN */
+    PACKED_SEEK,   /* not in the tables that we have looked at */
+    PACKED_OTHERS, /* an older table has it for another record */
+    PACKED_FREE,   /* to be claimed in the newest table */
+    PACKED_LOSER,  /* somebody has it there */
+    PACKED_OWNED,  /* this record has it there */
+    PACKED_DONE,   /* the verdict stands */
+};
+
+/* A part of the ids of a stream that has a log of its own: all of them without a cluster. */
+struct packed_group {
+    struct packed_log log;
+    bool known;      /* the log was read in this round */
+    uint64_t now_ms; /* Redis' time then */
+    size_t elements; /* of the reply that is being read */
+    char field[24];
+    uint8_t older[PACKED_TABLES_MAX]; /* of the log, the newest first: those to be looked at */
+    size_t older_count;
+    bool over;  /* the newest table takes no claims of ours */
+    bool opens; /* needs another table */
+    struct packed_table next;
+    bool full; /* that is why, if this is still the newest: */
+    uint64_t full_number;
+    uint64_t claimed; /* by us since we looked how full hashes are */
+    bool due;
+    uint64_t lengths; /* of hashes, all together */
+    size_t asked, samples;
+    /* The table in use, and which of its hashes have an expiry from us, a bit each. */
+    uint64_t used_ms;
+    struct packed_table used;
+    uint64_t *marked; /* NULL: out of memory; then they get it each time */
+    size_t unanswered;
+};
+
+struct claims_packed {
+    size_t slice_max;
+    struct packed_group *groups[CONFIG_STREAMS_MAX]; /* NULL: not used yet */
+    size_t groups_each;
+    uint16_t stream;
+    uint64_t ttl_ms;
+    /* <prefix>#ids:<stream>: and <prefix>#packed:<stream>, with a tag in a cluster */
+    char *hash_head, *log_head;
+    size_t hash_head_len, log_head_len;
+    /* the present slice */
+    size_t n;
+    struct packed_identity *identities; /* of its records, by index */
+    enum packed_state *states;
+    uint32_t leaders[PACKED_GROUPS]; /* a record of each group that has some */
+    size_t group_count;
+    size_t depth; /* which of the older tables we look at; ROUND_LET_GO: 0 is the newest */
+};
+
+static inline size_t claims_packed_group(const struct claims *claims, uint32_t i)
+{
+    return claims->tagged ? claims->packed->identities[i].bytes[0] : 0;
+}
+
+/* From now on claims of the group go to this table. */
+void claims_packed_use(const struct claims *claims, struct packed_group *group,
+                       const struct packed_table *table);
+/* True: the hash of record i has no expiry from us yet, and is to get one now. */
+bool claims_packed_mark(const struct claims *claims, struct packed_group *group, uint32_t i);
+void claims_packed_unmark(struct packed_group *group);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * packed.h - where the claims of redis.layout = packed are: tables of hashes, and the log of them.
+ *
+ * A table is 2^bits hashes in Redis, and an id has its place in it by a hash of the id. New claims
+ * go to the newest table; older ones are looked at as long as a claim in them may be younger than
+ * its ttl. The log, a hash in Redis, names the tables in the order in which they were opened.
+ * Decisions alone: no I/O. See docs/decisions/032-packed.md.
+ *
+ * Runs on: any thread.
+ */
+#ifndef ALLOY_PACKED_H
+#define ALLOY_PACKED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "alloy/base.h"
+#include "alloy/event_id.h"
+
+#define PACKED_IDENTITY_LEN EVENT_ID_IDENTITY_LEN
+#define PACKED_FIELD_LEN 15 /* of the identity: its first byte is told by the hash's name */
+#define PACKED_BITS_MIN 12  /* 4096 hashes; an empty one costs nothing */
+#define PACKED_BITS_MAX 27
+#define PACKED_FULL 80 /* ids in a hash, by the mean: then the next table has more hashes */
+#define PACKED_AIM 50  /* ids that a hash should have at the end of a table like the last one */
+#define PACKED_TABLES_MAX 64
+#define PACKED_GROW_MAX 12 /* tables to look at: with so many none is opened for growth alone */
+#define PACKED_TEXT_MAX 80
+#define PACKED_NAME_MAX 40 /* of a table and a hash in it */
+
+struct packed_identity {
+    unsigned char bytes[PACKED_IDENTITY_LEN];
+};
+
+struct packed_table {
+    uint64_t number;    /* 1, 2, ... in the log */
+    uint64_t opened_ms; /* Redis' time; also its name, since no two tables of a log have the same */
+    uint64_t ttl_ms;    /* takes claims for so long, and remembers them for so long afterwards */
+    unsigned bits;
+    bool grown; /* opened since the one before was full, not since that was over */
+};
+
+struct packed_log {
+    size_t count;
+    struct packed_table tables[PACKED_TABLES_MAX]; /* the newest is the last */
+};
+
+/* Which of 2^bits hashes has the identity. bits is at least 8. */
+uint32_t packed_hash_of(const struct packed_identity *identity, unsigned bits);
+/* Writes "<table>:<hash>"; returns its length. skip: so many bits of the hash's number are told
+ * elsewhere. */
+size_t packed_name(char out[PACKED_NAME_MAX], const struct packed_table *table, uint32_t hash,
+                   unsigned skip);
+
+/* The text of a table in the log. False: nothing that we have written. */
+bool packed_table_read(struct packed_table *table, struct slice number, struct slice text);
+void packed_table_print(const struct packed_table *table, char out[PACKED_TEXT_MAX]);
+/* When its claims expire, all together. */
+uint64_t packed_table_end_ms(const struct packed_table *table);
+
+/* Adds a table, in whatever order they come. */
+void packed_log_add(struct packed_log *log, const struct packed_table *table);
+/* NULL: none. */
+const struct packed_table *packed_log_newest(const struct packed_log *log);
+/* True when the newest table takes no more claims of a stream with this ttl: it is over, or
+ * remembers for too short a time, or there is none. late: a claim that is set may be this late. */
+bool packed_log_is_over(const struct packed_log *log, uint64_t now_ms, uint64_t ttl_ms, bool late);
+/* Whether a claim in table i, not the newest, may be younger than its ttl. */
+bool packed_log_lives(const struct packed_log *log, size_t i, uint64_t now_ms);
+/* How many of them do. */
+size_t packed_log_living(const struct packed_log *log, uint64_t now_ms);
+/* The next table. fill: mean number of ids in the newest one's hashes; skip: the log is about one
+ * part in 2^skip of the ids. */
+struct packed_table packed_log_next(const struct packed_log *log, uint64_t now_ms, uint64_t ttl_ms,
+                                    double fill, unsigned skip);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_claims_packed.c - who owns an id with redis.layout = packed, with a real Redis.
+ */
+#include "claims_fixture.h"
+
+#include <inttypes.h>
+
+static void use_packed(uint64_t ttl_ms)
+{
+    config.redis_layout = CONFIG_REDIS_PACKED;
+    config.redis_timeout_ms = 5000; /* sanitizers and a busy machine */
+    config.streams[0].ttl_ms = ttl_ms;
+}
+
+static struct claims *another(uint64_t instance_id)
+{
+    struct claims *other = claims_create(&(struct claims_parts){.config = &config_ref,
+                                                                .health = health,
+                                                                .metrics = metrics,
+                                                                .thread_metrics = thread_metrics,
+                                                                .instance_id = instance_id});
+
+    assert_non_null(other);
+    return other;
+}
+
+static int take_by(struct claims *by)
+{
+    return claims_take(by, batch, verdicts, clock_mono_ms());
+}
+
+/* The batch's records become other events with the same ids. */
+static void as_new_records(void)
+{
+    for (uint32_t i = 0; i < batch->count; i++)
+        batch->records[i]->lsn = next_lsn++;
+}
+
+static long long tables(void)
+{
+    return admin_integer("HLEN alloy:#packed:events");
+}
+
+static void new_ids_are_owned_and_packed_into_hashes_that_expire(void **state)
+{
+    redisReply *keys;
+
+    (void)state;
+    use_packed(60000);
+    add_numbered("x", 0, 5000);
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_OWNED);
+    assert_int_equal(tables(), 1);
+    assert_in_range(admin_integer("DBSIZE"), 2000, 4097);
+    keys = redisCommand(admin, "KEYS alloy:#ids:events:*");
+    for (size_t i = 0; i < keys->elements; i++)
+        assert_in_range(admin_integer("PTTL %b", keys->element[i]->str, keys->element[i]->len),
+                        110000, 122000);
+    freeReplyObject(keys);
+    assert_int_equal(errors(), 0);
+    assert_int_equal(gauge_up(), 1);
+}
+
+static void ids_of_other_records_are_duplicates_and_a_records_own_stays_its_own(void **state)
+{
+    struct claims *other;
+
+    (void)state;
+    use_packed(60000);
+    add_numbered("x", 0, 3000);
+    assert_int_equal(take(), 0);
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_OWNED); /* tried again */
+    as_new_records();
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_DUPLICATE);
+    other = another(INSTANCE + 1);
+    assert_int_equal(take_by(other), 0);
+    assert_all(CLAIM_DUPLICATE);
+    claims_destroy(other);
+}
+
+static void of_two_records_with_one_id_in_a_batch_the_first_wins(void **state)
+{
+    (void)state;
+    use_packed(60000);
+    add_record("one");
+    add_record("twin");
+    add_record("twin");
+    assert_int_equal(take(), 0);
+    assert_int_equal(verdicts[0], CLAIM_OWNED);
+    assert_int_equal(verdicts[1], CLAIM_OWNED);
+    assert_int_equal(verdicts[2], CLAIM_DUPLICATE);
+}
+
+static void the_same_id_in_two_streams_is_two_claims(void **state)
+{
+    (void)state;
+    use_packed(60000);
+    config.stream_count = 2;
+    config.streams[1] = (struct config_stream){.name = "orders", .ttl_ms = 60000};
+    add_record("a");
+    assert_int_equal(take(), 0);
+    batch->stream = 1;
+    as_new_records();
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_OWNED);
+    batch->stream = 0;
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_DUPLICATE);
+}
+
+/* With Redis' own clock. */
+static void an_id_is_known_for_its_ttl_to_twice_that_whatever_table_is_in_use(void **state)
+{
+    const uint64_t ttl_ms = 1000;
+    uint64_t began_ms, known_ms = 0, now_ms;
+
+    (void)state;
+    use_packed(ttl_ms);
+    /* Somewhere in a table's time. */
+    add_record("first");
+    assert_int_equal(take(), 0);
+    fixture_pause_ms(400);
+    empty_batch();
+    add_record("a");
+    began_ms = clock_mono_ms();
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_OWNED);
+    do {
+        as_new_records();
+        now_ms = clock_mono_ms();
+        assert_int_equal(take(), 0);
+        if (verdicts[0] == CLAIM_DUPLICATE)
+            known_ms = now_ms;
+        fixture_pause_ms(5);
+    } while (verdicts[0] == CLAIM_DUPLICATE);
+    assert_true(clock_mono_ms() - began_ms >= ttl_ms);
+    assert_true(known_ms - began_ms <= 2 * ttl_ms + 150);
+    assert_all(CLAIM_OWNED);
+}
+
+static void a_released_id_is_new_again_whichever_table_has_it(void **state)
+{
+    bool released[2];
+
+    (void)state;
+    use_packed(1500);
+    add_record("a");
+    add_record("b");
+    assert_int_equal(take(), 0);
+    while (tables() < 2) { /* the next one is opened */
+        struct record *const kept[] = {batch->records[0], batch->records[1]};
+
+        batch->count = 0;
+        add_record("else");
+        assert_int_equal(take(), 0);
+        empty_batch();
+        batch_add(batch, kept[0]);
+        batch_add(batch, kept[1]);
+        fixture_pause_ms(20);
+    }
+    /* Another record's claims stay. */
+    batch->records[1]->lsn += 1000;
+    assert_int_equal(
+        claims_release(claims, batch->records, batch->count, released, clock_mono_ms()), 0);
+    assert_true(released[0]);
+    assert_true(released[1]);
+    as_new_records();
+    assert_int_equal(take(), 0);
+    assert_int_equal(verdicts[0], CLAIM_OWNED);
+    assert_int_equal(verdicts[1], CLAIM_DUPLICATE);
+}
+
+static void a_table_that_is_full_is_followed_by_a_larger_one(void **state)
+{
+    (void)state;
+    use_packed(60000);
+    for (int i = 0; tables() < 2 && i < 200; i++) {
+        empty_batch();
+        add_numbered("x", 5000 * i, 5000 * (i + 1));
+        assert_int_equal(take(), 0);
+        assert_all(CLAIM_OWNED);
+    }
+    assert_int_equal(tables(), 2);
+    /* The ids of the first one are known. */
+    empty_batch();
+    add_numbered("x", 0, 5000);
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_DUPLICATE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(new_ids_are_owned_and_packed_into_hashes_that_expire),
+        TEST(ids_of_other_records_are_duplicates_and_a_records_own_stays_its_own),
+        TEST(of_two_records_with_one_id_in_a_batch_the_first_wins),
+        TEST(the_same_id_in_two_streams_is_two_claims),
+        TEST(an_id_is_known_for_its_ttl_to_twice_that_whatever_table_is_in_use),
+        TEST(a_released_id_is_new_again_whichever_table_has_it),
+        TEST(a_table_that_is_full_is_followed_by_a_larger_one),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, group_teardown);
+}
