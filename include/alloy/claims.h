@@ -29,6 +29,7 @@ struct claims_parts {
     struct metrics *metrics;
     struct metrics_thread *thread_metrics;
     uint64_t instance_id;
+    bool watch_layout; /* with redis.layout = keys: looks whether others have packed claims */
 };
 
 enum claims_verdict {

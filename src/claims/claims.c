@@ -29,7 +29,6 @@
 #include "claims_private.h"
 
 #include "alloy/clock.h"
-#include "alloy/kill_point.h"
 #define LOG_MODULE "claims"
 #include "alloy/log.h"
 
@@ -178,20 +177,20 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
 
 /* ---- jobs ---- */
 
-/* Claims one slice. The keys of a refused command, and those of a node that is away, stay
- * CLAIM_UNKNOWN; the rest goes on. */
+static void claims_release_slice(struct claims *claims, size_t n)
+{
+    if (claims->is_packed || claims_packed_is_called_for(claims, n, false))
+        claims_packed_release_slice(claims, n);
+    else
+        claims_lanes_run(claims, ROUND_RELEASE, n);
+}
+
 static void claims_take_slice(struct claims *claims, size_t n)
 {
-    claims_lanes_run(claims, ROUND_LOOKUP, n);
-    KILL_POINT("claims_read");
-    claims_lanes_run(claims, ROUND_SET, claims->kept);
-    KILL_POINT("claims_set");
-    claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
-    /* A claim that was deleted or expired between the two rounds has left its id free. */
-    claims_lanes_run(claims, ROUND_SET, claims->kept);
-    claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
-    for (size_t i = 0; i < claims->kept; i++)
-        claims->verdicts[claims->todo[i]] = CLAIM_STRANGE;
+    if (!claims->is_packed && !claims_packed_is_called_for(claims, n, false))
+        claims_lanes_take(claims, n);
+    if (claims->is_packed || claims_packed_is_called_for(claims, n, true))
+        claims_packed_take_slice(claims, n);
     claims_replicas_end_slice(claims);
 }
 
@@ -239,14 +238,10 @@ static void claims_perform(struct claims *claims, const struct job *job)
         claims->verdicts = job->verdicts != NULL ? job->verdicts + at : NULL;
         claims->released = job->released != NULL ? job->released + at : NULL;
         claims_lanes_begin(claims, n);
-        if (claims->is_packed && job->kind == JOB_TAKE)
-            claims_packed_take_slice(claims, n);
-        else if (claims->is_packed)
-            claims_packed_release_slice(claims, n);
-        else if (job->kind == JOB_TAKE)
+        if (job->kind == JOB_TAKE)
             claims_take_slice(claims, n);
         else
-            claims_lanes_run(claims, ROUND_RELEASE, n);
+            claims_release_slice(claims, n);
     }
 }
 
@@ -286,12 +281,6 @@ static void claims_log_up(const struct claims *claims)
     if (before != 1)
         log_info("redis %s server=\"%s\"", before < 0 ? "is up" : "back",
                  redis_nodes_name(claims->nodes));
-}
-
-/* By the caller's clock. */
-static uint64_t claims_now_ms(const struct claims *claims)
-{
-    return claims->now_ms + (clock_mono_ms() - claims->began_ms);
 }
 
 /* The breaker of a node that there still is. */
@@ -581,12 +570,14 @@ static bool claims_make_room(struct claims *claims)
     claims->next = malloc(n * sizeof(*claims->next));
     claims->again = malloc(n * sizeof(*claims->again));
     claims->bucket = malloc(n * sizeof(*claims->bucket));
+    claims->key_bucket = malloc(n * sizeof(*claims->key_bucket));
     claims->asking = malloc(n * sizeof(*claims->asking));
     claims->flags = malloc(n * sizeof(*claims->flags));
     claims->packed = claims_packed_create(claims);
     return claims->lanes != NULL && claims->key_head != NULL && claims->todo != NULL &&
            claims->next != NULL && claims->again != NULL && claims->bucket != NULL &&
-           claims->asking != NULL && claims->flags != NULL && claims->packed != NULL;
+           claims->key_bucket != NULL && claims->asking != NULL && claims->flags != NULL &&
+           claims->packed != NULL;
 }
 
 /* Computes the slot of each tag. */
@@ -647,6 +638,7 @@ void claims_destroy(struct claims *claims)
     free(claims->next);
     free(claims->again);
     free(claims->bucket);
+    free(claims->key_bucket);
     free(claims->asking);
     free(claims->flags);
     claims_packed_destroy(claims->packed);

@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "alloy/clock.h"
+#include "alloy/kill_point.h"
 
 /* How often a record may be sent elsewhere in one round; and after how many times we give the nodes
  * a little time to agree. */
@@ -32,6 +33,11 @@ bool claims_is_cancelled(const struct claims *claims)
     /* acquire: pairs with the release in claims_cancel(); so our caller sees why that was called,
      * and does not take the -EAGAIN for a failure of Redis */
     return atomic_load_explicit(&claims->cancelled, memory_order_acquire);
+}
+
+uint64_t claims_now_ms(const struct claims *claims)
+{
+    return claims->now_ms + (clock_mono_ms() - claims->began_ms);
 }
 
 /* ---- one lane ---- */
@@ -356,7 +362,7 @@ static void claims_lanes_sort(struct claims *claims, size_t n)
         const struct record *record = claims->records[i];
         const struct slice id = {record_id(record), record->id_length};
 
-        claims->bucket[i] = redis_slots_crc16(id) % BUCKETS;
+        claims->bucket[i] = claims->key_bucket[i] = redis_slots_crc16(id) % BUCKETS;
         claims->asking[i] = REDIS_NODE_NONE;
         claims->flags[i] = 0;
         from[claims->bucket[i] + 1]++;
@@ -369,16 +375,13 @@ static void claims_lanes_sort(struct claims *claims, size_t n)
 
 void claims_lanes_begin(struct claims *claims, size_t n)
 {
-    if (claims->is_packed) {
-        claims_packed_begin(claims, n);
-        return;
-    }
-    if (claims->tagged) {
+    if (claims->tagged)
         claims_lanes_sort(claims, n);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        claims->todo[i] = (uint32_t)i;
+    else
+        for (size_t i = 0; i < n; i++)
+            claims->todo[i] = (uint32_t)i;
+    if (claims->is_packed)
+        claims_packed_begin(claims, n);
 }
 
 void claims_lanes_redirect(struct claims *claims, const struct redis_link_element *element)
@@ -440,4 +443,20 @@ void claims_lanes_run(struct claims *claims, enum round round, size_t n)
     left = claims->todo;
     claims->todo = claims->next;
     claims->next = left;
+}
+
+/* The keys of a refused command, and those of a node that is away, stay CLAIM_UNKNOWN; the rest
+ * goes on. */
+void claims_lanes_take(struct claims *claims, size_t n)
+{
+    claims_lanes_run(claims, ROUND_LOOKUP, n);
+    KILL_POINT("claims_read");
+    claims_lanes_run(claims, ROUND_SET, claims->kept);
+    KILL_POINT("claims_set");
+    claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
+    /* A claim that was deleted or expired between the two rounds has left its id free. */
+    claims_lanes_run(claims, ROUND_SET, claims->kept);
+    claims_lanes_run(claims, ROUND_VERIFY, claims->kept);
+    for (size_t i = 0; i < claims->kept; i++)
+        claims->verdicts[claims->todo[i]] = CLAIM_STRANGE;
 }

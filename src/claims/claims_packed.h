@@ -16,7 +16,12 @@
 #define FLAG_TAKEN 2
 #define FLAG_LEFT 4
 
-_Static_assert(PACKED_GROUPS <= BUCKETS, "each group has a tag");
+/* Instead of the index of an older table: the claims of layout = keys. */
+#define PACKED_OLDER_KEYS UINT8_MAX
+#define PACKED_PEERS_MAX 64
+#define PACKED_PACKER_WORD "#packer:" /* then the stream and an instance id */
+
+_Static_assert(BUCKETS % PACKED_GROUPS == 0, "each group has a tag");
 
 /*
  *   SEEK --not in any older table--> FREE --HSETNX--> OWNED
@@ -28,13 +33,15 @@ _Static_assert(PACKED_GROUPS <= BUCKETS, "each group has a tag");
  * Before each command the record is LOST; the reply takes it on.
  */
 enum packed_state {
-    PACKED_LOST,   /* no answer: the verdict stays CLAIM_UNKNOWN */
-    PACKED_SEEK,   /* not in the tables that we have looked at */
-    PACKED_OTHERS, /* an older table has it for another record */
-    PACKED_FREE,   /* to be claimed in the newest table */
-    PACKED_LOSER,  /* somebody has it there */
-    PACKED_OWNED,  /* this record has it there */
-    PACKED_DONE,   /* the verdict stands */
+    PACKED_LOST,      /* no answer: the verdict stays CLAIM_UNKNOWN */
+    PACKED_SEEK,      /* not in the tables that we have looked at */
+    PACKED_SEEK_KEYS, /* ... and is now looked for among the claims of layout = keys */
+    PACKED_AT_KEYS,   /* is claimed there first */
+    PACKED_OTHERS,    /* an older table has it for another record */
+    PACKED_FREE,      /* to be claimed in the newest table */
+    PACKED_LOSER,     /* somebody has it there */
+    PACKED_OWNED,     /* this record has it there */
+    PACKED_DONE,      /* the verdict stands */
 };
 
 /* A part of the ids of a stream that has a log of its own: all of them without a cluster. */
@@ -44,7 +51,14 @@ struct packed_group {
     uint64_t now_ms; /* Redis' time then */
     size_t elements; /* of the reply that is being read */
     char field[24];
-    uint8_t older[PACKED_TABLES_MAX]; /* of the log, the newest first: those to be looked at */
+    uint64_t wish_ms; /* when somebody said last that it wants layout = packed */
+    enum packed_way want;
+    uint64_t way_since_ms, way_seen_ms; /* of the newest table; since when we see it, own clock */
+    bool scanned, virgin; /* whether there can be claims of layout = keys; there are none */
+    /* While layout = keys is wanted here: */
+    uint64_t peeked_ms;                   /* when we looked for a log; own clock */
+    bool adopted;                         /* there is one */
+    uint8_t older[PACKED_TABLES_MAX + 2]; /* of the log, the newest first: those to be looked at */
     size_t older_count;
     bool over;  /* the newest table takes no claims of ours */
     bool opens; /* needs another table */
@@ -68,6 +82,7 @@ struct claims_packed {
     size_t groups_each;
     uint16_t stream;
     uint64_t ttl_ms;
+    bool packs; /* layout = packed is wanted here */
     /* <prefix>#ids:<stream>: and <prefix>#packed:<stream>, with a tag in a cluster */
     char *hash_head, *log_head;
     size_t hash_head_len, log_head_len;
@@ -77,19 +92,41 @@ struct claims_packed {
     enum packed_state *states;
     uint32_t leaders[PACKED_GROUPS]; /* a record of each group that has some */
     size_t group_count;
-    size_t depth; /* which of the older tables we look at; ROUND_LET_GO: 0 is the newest */
+    /* ROUND_SCAN */
+    char cursor[24];
+    bool found_claim;
+    size_t member_count, packer_count;
+    char members[PACKED_PEERS_MAX][17], packers[PACKED_PEERS_MAX][17];
+    size_t depth; /* which of the older tables we look at */
 };
 
 static inline size_t claims_packed_group(const struct claims *claims, uint32_t i)
 {
-    return claims->tagged ? claims->packed->identities[i].bytes[0] : 0;
+    return claims->tagged ? claims->key_bucket[i] / (BUCKETS / PACKED_GROUPS) : 0;
 }
+
+static inline struct packed_group *claims_packed_group_of(const struct claims *claims, uint32_t i)
+{
+    return &claims->packed->groups[claims->packed->stream][claims_packed_group(claims, i)];
+}
+
+/* Reads the logs of the slice's groups. */
+void claims_packed_read_logs(struct claims *claims);
+/* The same, and opens tables where claims can go to none. late: claims that are set already may be
+ * late by a little. */
+void claims_packed_settle_logs(struct claims *claims, bool late);
+/* Now and then looks whether the hashes are full. */
+void claims_packed_watch(struct claims *claims);
 
 /* From now on claims of the group go to this table. */
 void claims_packed_use(const struct claims *claims, struct packed_group *group,
                        const struct packed_table *table);
 /* True: the hash of record i has no expiry from us yet, and is to get one now. */
 bool claims_packed_mark(const struct claims *claims, struct packed_group *group, uint32_t i);
-void claims_packed_unmark(struct packed_group *group);
+void claims_packed_unmark(const struct claims *claims, struct packed_group *group);
+/* From now on the records' buckets are those of their keys with layout = keys, or of their
+ * groups. */
+void claims_packed_aim(struct claims *claims, size_t n, bool at_keys);
+void claims_packed_put_scan(struct claims *claims);
 
 #endif

@@ -94,14 +94,21 @@ static uint32_t claims_packed_hash(const struct claims *claims, const struct pac
     return hash & ((1u << (bits - claims_packed_skip(claims))) - 1);
 }
 
+/* Of 64 bits. */
+static size_t claims_packed_words(const struct claims *claims, const struct packed_table *table)
+{
+    return ((1u << (table->bits - claims_packed_skip(claims))) + 63) / 64;
+}
+
 void claims_packed_use(const struct claims *claims, struct packed_group *group,
                        const struct packed_table *table)
 {
     if (group->used_ms == table->opened_ms)
         return;
     free(group->marked);
-    group->marked = calloc(((1u << (table->bits - claims_packed_skip(claims))) + 63) / 64,
-                           sizeof(*group->marked));
+    group->marked = table->way == PACKED_KEYS
+                        ? NULL
+                        : calloc(claims_packed_words(claims, table), sizeof(*group->marked));
     group->used = *table;
     group->used_ms = table->opened_ms;
     group->claimed = 0;
@@ -120,12 +127,22 @@ bool claims_packed_mark(const struct claims *claims, struct packed_group *group,
     return true;
 }
 
-void claims_packed_unmark(struct packed_group *group)
+void claims_packed_unmark(const struct claims *claims, struct packed_group *group)
 {
-    group->used_ms = 0; /* the next use of the table makes them anew */
+    if (group->marked != NULL)
+        memset(group->marked, 0, claims_packed_words(claims, &group->used) * sizeof(uint64_t));
 }
 
 /* ---- a slice ---- */
+
+void claims_packed_aim(struct claims *claims, size_t n, bool at_keys)
+{
+    const uint16_t each = BUCKETS / PACKED_GROUPS;
+
+    for (size_t i = 0; claims->tagged && i < n; i++)
+        claims->bucket[i] =
+            (uint16_t)(at_keys ? claims->key_bucket[i] : claims->key_bucket[i] / each * each);
+}
 
 static size_t claims_packed_put_head(const struct claims *claims, char *head, const char *word,
                                      const char *name)
@@ -141,9 +158,10 @@ void claims_packed_put_stream(struct claims *claims, uint16_t number)
     const struct config_stream *stream = &config_current(claims->parts.config)->streams[number];
     struct claims_packed *packed = claims->packed;
 
-    if (!claims->is_packed)
+    if (!claims->is_packed && !claims->parts.watch_layout)
         return;
     packed->groups_each = claims->tagged ? PACKED_GROUPS : 1;
+    packed->packs = claims->is_packed;
     packed->stream = number;
     packed->ttl_ms = stream->ttl_ms;
     packed->hash_head_len =
@@ -165,14 +183,16 @@ void claims_packed_begin(struct claims *claims, size_t n)
 
         event_id_identity(packed->identities[i].bytes, record_id(record), record->id_length);
         packed->states[i] = PACKED_LOST;
-        group = claims_packed_group(claims, (uint32_t)i);
-        claims->bucket[i] = (uint16_t)(group * (BUCKETS / PACKED_GROUPS));
         claims->asking[i] = REDIS_NODE_NONE;
         claims->flags[i] = 0;
+        if (!claims->tagged)
+            claims->bucket[i] = 0;
+        group = claims_packed_group(claims, (uint32_t)i);
         if (!seen[group])
             packed->leaders[packed->group_count++] = (uint32_t)i;
         seen[group] = true;
     }
+    claims_packed_aim(claims, n, false);
 }
 
 /* ---- commands ---- */
@@ -349,16 +369,52 @@ void claims_packed_put_command(struct claims *claims, size_t at)
         redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nHLEN\r\n"));
         claims_packed_put_hash_key(claims, i, packed_log_newest(&group->log));
         break;
+    case ROUND_PEEK:
+        redis_link_put(claims->link, LITERAL("*2\r\n$3\r\nGET\r\n"));
+        claims_packed_put_log_key(claims, claims->bucket[i]);
+        break;
+    case ROUND_WISH:
+        redis_link_put(claims->link, LITERAL("*4\r\n$4\r\nHSET\r\n"));
+        claims_packed_put_log_key(claims, claims->bucket[i]);
+        redis_link_put(claims->link, LITERAL("$1\r\nw\r\n"));
+        claims_packed_put_number(claims, group->now_ms);
+        break;
+    case ROUND_FIND_KEYS:
+    case ROUND_WHO_KEYS:
+        claims_put_get(claims, at);
+        break;
+    case ROUND_LET_GO_KEYS:
+        claims_put_let_go(claims, at);
+        break;
     case ROUND_LET_GO:
-        claims_packed_put_let_go(claims,
-                                 packed->depth == 0
-                                     ? packed_log_newest(&group->log)
-                                     : &group->log.tables[group->older[packed->depth - 1]],
-                                 i);
+        claims_packed_put_let_go(claims, &group->log.tables[group->older[packed->depth]], i);
         break;
     default:
         ALLOY_UNREACHABLE("no round of packed claims");
     }
+}
+
+void claims_packed_put_scan(struct claims *claims)
+{
+    const char *cursor = claims->packed->cursor;
+
+    redis_link_put(claims->link, LITERAL("*4\r\n$4\r\nSCAN\r\n"));
+    redis_link_put_bulk(claims->link, (struct slice){cursor, strlen(cursor)}, nothing);
+    redis_link_put(claims->link, LITERAL("$5\r\nCOUNT\r\n$4\r\n1000\r\n"));
+}
+
+/* Tells that this alloyd is no reason to look at claims of layout = keys. */
+static void claims_packed_put_packer(struct claims *claims)
+{
+    const char *stream = config_current(claims->parts.config)->streams[claims->packed->stream].name;
+    char rest[CONFIG_STREAM_NAME_MAX + 64];
+
+    snprintf(rest, sizeof(rest), PACKED_PACKER_WORD "%s:%016" PRIx64, stream,
+             claims->parts.instance_id);
+    redis_link_put(claims->link, LITERAL("*5\r\n$3\r\nSET\r\n"));
+    redis_link_put_bulk(claims->link, (struct slice){claims->key_head, claims->prefix_len},
+                        (struct slice){rest, strlen(rest)});
+    redis_link_put(claims->link, LITERAL("$1\r\n1\r\n$2\r\nEX\r\n$3\r\n600\r\n"));
 }
 
 /* On a hash that no table has, and which expires at once. */
@@ -383,5 +439,8 @@ size_t claims_packed_put_probe(struct claims *claims, uint16_t stream, size_t bu
     redis_link_put(claims->link, LITERAL("*3\r\n$9\r\nPEXPIREAT\r\n"));
     redis_link_put_bulk(claims->link, head, probe);
     redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
-    return 5;
+    if (claims->tagged)
+        return 5;
+    claims_packed_put_packer(claims);
+    return 6;
 }

@@ -32,19 +32,25 @@ enum round {
     ROUND_SET,
     ROUND_VERIFY,
     /* redis.layout = packed */
-    ROUND_LOG,    /* the time, and which tables there are */
-    ROUND_KEEP,   /* a log's expiry */
-    ROUND_OPEN,   /* the next table */
-    ROUND_TRIM,   /* tables that nobody looks at any more leave the log */
-    ROUND_FIND,   /* in an older table */
-    ROUND_CLAIM,  /* in the newest */
-    ROUND_WHO,    /* has claimed it there */
-    ROUND_EXPIRE, /* of a table's hash */
-    ROUND_FILL,   /* how many ids are in a hash */
-    ROUND_LET_GO,
+    ROUND_LOG,       /* the time, and which tables there are */
+    ROUND_KEEP,      /* a log's expiry */
+    ROUND_OPEN,      /* the next table */
+    ROUND_TRIM,      /* tables that nobody looks at any more leave the log */
+    ROUND_FIND,      /* in an older table */
+    ROUND_CLAIM,     /* in the newest */
+    ROUND_WHO,       /* has claimed it there */
+    ROUND_EXPIRE,    /* of a table's hash */
+    ROUND_FILL,      /* how many ids are in a hash */
+    ROUND_LET_GO,    /* deletes a claim in a table */
+    ROUND_WISH,      /* says in the log that somebody wants layout = packed */
+    ROUND_PEEK,      /* is there a log */
+    ROUND_FIND_KEYS, /* a claim of layout = keys, as ROUND_FIND */
+    ROUND_WHO_KEYS,  /* ... as ROUND_WHO */
+    ROUND_LET_GO_KEYS,
     ROUND_RELEASE, /* the last whose commands are about records */
     ROUND_PROBE,
     ROUND_ASK,
+    ROUND_SCAN, /* are there claims of layout = keys */
 };
 
 /* How the server of this connection deletes a key by its value. */
@@ -144,7 +150,8 @@ struct claims {
     bool *released;
     /* Of the slice's records, by index: */
     uint16_t *bucket;
-    uint16_t *asking; /* the node that an ASK has named, or REDIS_NODE_NONE */
+    uint16_t *key_bucket; /* of the key with layout = keys */
+    uint16_t *asking;     /* the node that an ASK has named, or REDIS_NODE_NONE */
     uint8_t *flags;
 
     /* the present round */
@@ -164,11 +171,17 @@ struct claims {
     struct redis_link *link;
 };
 
+/* By the caller's clock. */
+uint64_t claims_now_ms(const struct claims *claims);
+
 /* The value of a record's claim. */
 void claims_put_value(const struct claims *claims, const struct record *record,
                       char value[VALUE_LEN]);
 /* Whether an alloyd can have written this value of a claim. */
 bool claims_put_is_value(struct slice value);
+/* MGET of one record's key; deletes it if its value is the record's own, by a script. */
+void claims_put_get(struct claims *claims, size_t at);
+void claims_put_let_go(struct claims *claims, size_t at);
 /* Makes the keys that follow those of a stream, and reads the keys of its configuration. */
 void claims_put_stream(struct claims *claims, uint16_t number);
 /* Makes the keys that follow those of a bucket. */
@@ -194,6 +207,8 @@ void claims_lanes_begin(struct claims *claims, size_t n);
 /* Runs one round over todo[0] .. todo[n - 1]. What is left for the next round is in todo then, kept
  * of them. Those whose node is away have no answer. */
 void claims_lanes_run(struct claims *claims, enum round round, size_t n);
+/* Claims todo[0] .. todo[n - 1] with keys of their own. */
+void claims_lanes_take(struct claims *claims, size_t n);
 /* A MOVED, ASK or TRYAGAIN came instead of an answer: notes where to ask again. */
 void claims_lanes_redirect(struct claims *claims, const struct redis_link_element *element);
 /* Sends what is built for the present lane and reads the n replies of a round that has no
@@ -211,6 +226,10 @@ void claims_packed_destroy(struct claims_packed *packed); /* NULL is fine */
 void claims_packed_forget(struct claims *claims);
 /* Makes the keys that follow those of a stream. */
 void claims_packed_put_stream(struct claims *claims, uint16_t number);
+/* layout = keys, after claims_lanes_begin(): whether the deployment has a log of tables all the
+ * same, so that this slice is claimed in these too. again: the slice has been claimed, and that may
+ * have taken long. */
+bool claims_packed_is_called_for(struct claims *claims, size_t n, bool again);
 /* Puts the slice's records in order; takes a slice of the job; releases it. */
 void claims_packed_begin(struct claims *claims, size_t n);
 void claims_packed_take_slice(struct claims *claims, size_t n);

@@ -122,6 +122,25 @@ static size_t claims_mget_span(const struct claims *claims, size_t from, size_t 
     return count;
 }
 
+void claims_put_get(struct claims *claims, size_t at)
+{
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
+    claims_put_key(claims, at);
+}
+
+void claims_put_let_go(struct claims *claims, size_t at)
+{
+    const struct slice none = {"", 0};
+    char value[VALUE_LEN];
+
+    claims_put_value(claims, claims_todo_record(claims, at), value);
+    redis_link_put(claims->link, LITERAL("*5\r\n$4\r\nEVAL\r\n"));
+    redis_link_put_bulk(claims->link, (struct slice){LITERAL(RELEASE_SCRIPT)}, none);
+    redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
+    claims_put_key(claims, at);
+    redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, none);
+}
+
 static void claims_put_mget(struct claims *claims, size_t from, size_t count)
 {
     redis_link_put_array(claims->link, count + 1);
@@ -242,19 +261,7 @@ void claims_put_command(struct claims *claims, size_t from, size_t count)
     case ROUND_RELEASE:
         claims_put_release(claims, from);
         break;
-    case ROUND_PROBE:
-    case ROUND_ASK:
+    default: /* claims_packed_put.c has those of packed; the others are about no record */
         break;
-    case ROUND_LOG:
-    case ROUND_KEEP:
-    case ROUND_OPEN:
-    case ROUND_TRIM:
-    case ROUND_FIND:
-    case ROUND_CLAIM:
-    case ROUND_WHO:
-    case ROUND_EXPIRE:
-    case ROUND_FILL:
-    case ROUND_LET_GO:
-        break; /* claims_packed_put.c */
     }
 }

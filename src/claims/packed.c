@@ -78,23 +78,26 @@ static bool packed_read_word(struct slice *text, uint64_t *number)
 
 bool packed_table_read(struct packed_table *table, struct slice number, struct slice text)
 {
-    uint64_t bits, grown;
+    uint64_t bits, grown, way;
 
     *table = (struct packed_table){0};
     if (!packed_read_number(&number, &table->number) || number.len != 0 || table->number == 0 ||
         !packed_read_number(&text, &table->opened_ms) || !packed_read_word(&text, &table->ttl_ms) ||
-        !packed_read_word(&text, &bits) || !packed_read_word(&text, &grown) || text.len != 0)
+        !packed_read_word(&text, &bits) || !packed_read_word(&text, &grown) ||
+        !packed_read_word(&text, &way) || !packed_read_word(&text, &table->keys_until_ms) ||
+        text.len != 0 || way > PACKED_KEYS)
         return false;
     table->bits = (unsigned)bits;
     table->grown = grown != 0;
+    table->way = (enum packed_way)way;
     return table->opened_ms > 0 && table->ttl_ms > 0 && bits >= PACKED_BITS_MIN &&
            bits <= PACKED_BITS_MAX;
 }
 
 void packed_table_print(const struct packed_table *table, char out[PACKED_TEXT_MAX])
 {
-    snprintf(out, PACKED_TEXT_MAX, "%" PRIu64 " %" PRIu64 " %u %d", table->opened_ms, table->ttl_ms,
-             table->bits, table->grown);
+    snprintf(out, PACKED_TEXT_MAX, "%" PRIu64 " %" PRIu64 " %u %d %d %" PRIu64, table->opened_ms,
+             table->ttl_ms, table->bits, table->grown, table->way, table->keys_until_ms);
 }
 
 static uint64_t packed_grace_ms(const struct packed_table *table)
@@ -144,7 +147,11 @@ bool packed_log_is_over(const struct packed_log *log, uint64_t now_ms, uint64_t 
 {
     const struct packed_table *newest = packed_log_newest(log);
 
-    if (newest == NULL || newest->ttl_ms < ttl_ms)
+    if (newest == NULL)
+        return true;
+    if (newest->way == PACKED_KEYS)
+        return false;
+    if (newest->ttl_ms < ttl_ms)
         return true;
     /* The clock was put back by more than a ttl: this table would stay for as long. */
     if (newest->opened_ms > now_ms + newest->ttl_ms)
@@ -159,6 +166,8 @@ bool packed_log_lives(const struct packed_log *log, size_t i, uint64_t now_ms)
     const uint64_t next_ms = log->tables[i + 1].opened_ms;
 
     ALLOY_ASSERT(i + 1 < log->count);
+    if (table->way == PACKED_KEYS)
+        return false;
     return now_ms < (next_ms < last_ms ? next_ms : last_ms) + table->ttl_ms;
 }
 
@@ -179,11 +188,22 @@ static double packed_log_ids(const struct packed_log *log, double fill, unsigned
     for (size_t i = log->count; i-- > 0;) {
         const double hashes = (double)(1u << (log->tables[i].bits - skip));
 
+        if (log->tables[i].way == PACKED_KEYS)
+            break;
         ids += hashes * (i + 1 == log->count ? fill : PACKED_FULL);
         if (!log->tables[i].grown)
             break;
     }
     return ids;
+}
+
+uint64_t packed_log_way_since_ms(const struct packed_log *log)
+{
+    uint64_t since_ms = 0;
+
+    for (size_t i = log->count; i-- > 0 && log->tables[i].way == packed_log_newest(log)->way;)
+        since_ms = log->tables[i].opened_ms;
+    return since_ms;
 }
 
 static size_t packed_log_grown(const struct packed_log *log)
@@ -207,6 +227,7 @@ static uint64_t packed_log_name(const struct packed_log *log, uint64_t now_ms)
 struct packed_table packed_log_next(const struct packed_log *log, uint64_t now_ms, uint64_t ttl_ms,
                                     double fill, unsigned skip)
 {
+    const bool full = fill >= PACKED_FULL && !packed_log_is_over(log, now_ms, ttl_ms, false);
     const struct packed_table *newest = packed_log_newest(log);
     struct packed_table next = {
         .number = 1, .opened_ms = now_ms, .ttl_ms = ttl_ms, .bits = PACKED_BITS_MIN};
@@ -214,8 +235,10 @@ struct packed_table packed_log_next(const struct packed_log *log, uint64_t now_m
     if (newest == NULL)
         return next;
     next.number = newest->number + 1;
+    next.way = newest->way;
+    next.keys_until_ms = newest->keys_until_ms;
     next.opened_ms = packed_log_name(log, now_ms);
-    if (!packed_log_is_over(log, now_ms, ttl_ms, false)) {
+    if (full) {
         next.grown = true;
         next.bits =
             newest->bits + (packed_log_grown(log) < GROW_SMALL ? GROW_BITS : GROW_MORE_BITS);

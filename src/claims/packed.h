@@ -25,13 +25,20 @@
 #define PACKED_BITS_MAX 27
 #define PACKED_FULL 80 /* ids in a hash, by the mean: then the next table has more hashes */
 #define PACKED_AIM 50  /* ids that a hash should have at the end of a table like the last one */
-#define PACKED_TABLES_MAX 64
+#define PACKED_TABLES_MAX 24
 #define PACKED_GROW_MAX 12 /* tables to look at: with so many none is opened for growth alone */
-#define PACKED_TEXT_MAX 80
+#define PACKED_TEXT_MAX 120
 #define PACKED_NAME_MAX 40 /* of a table and a hash in it */
 
 struct packed_identity {
     unsigned char bytes[PACKED_IDENTITY_LEN];
+};
+
+/* Where claims go while a table is the newest. */
+enum packed_way {
+    PACKED_ALONE, /* to the table */
+    PACKED_BOTH,  /* to the key of layout = keys, and if that is won, to the table */
+    PACKED_KEYS,  /* to the key; the table has no hashes */
 };
 
 struct packed_table {
@@ -40,6 +47,8 @@ struct packed_table {
     uint64_t ttl_ms;    /* takes claims for so long, and remembers them for so long afterwards */
     unsigned bits;
     bool grown; /* opened since the one before was full, not since that was over */
+    enum packed_way way;
+    uint64_t keys_until_ms; /* ALONE: claims of layout = keys are looked at until then */
 };
 
 struct packed_log {
@@ -71,8 +80,10 @@ bool packed_log_is_over(const struct packed_log *log, uint64_t now_ms, uint64_t 
 bool packed_log_lives(const struct packed_log *log, size_t i, uint64_t now_ms);
 /* How many of them do. */
 size_t packed_log_living(const struct packed_log *log, uint64_t now_ms);
-/* The next table. fill: mean number of ids in the newest one's hashes; skip: the log is about one
- * part in 2^skip of the ids. */
+/* Since when the newest tables have their way; 0: there is none. */
+uint64_t packed_log_way_since_ms(const struct packed_log *log);
+/* The next table, with the way of the newest. fill: mean number of ids in the newest one's hashes;
+ * skip: the log is about one part in 2^skip of the ids. */
 struct packed_table packed_log_next(const struct packed_log *log, uint64_t now_ms, uint64_t ttl_ms,
                                     double fill, unsigned skip);
 

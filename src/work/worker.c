@@ -729,6 +729,7 @@ static int worker_prepare(struct worker *worker)
         .metrics = worker->parts.metrics,
         .thread_metrics = worker->metrics,
         .instance_id = journal_instance_id(worker->parts.journal),
+        .watch_layout = true,
     });
     return worker->claims != NULL ? 0 : -EINVAL;
 }

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * claims_packed_log.c - which tables there are (packed.h), with redis.layout = packed: reads the
+ * logs, opens tables, and moves a deployment from one layout to the other.
+ *
+ * From keys to packed: the first table of a log sends claims to both layouts. Alloyd with layout =
+ * keys look for a log every few seconds, and then do as the others do. So a minute later all claims
+ * are in the tables, and the next table takes them alone; claims that were made as keys are looked
+ * at until their ttl is over. Where there are none, and no alloyd that could make some, nothing of
+ * this is waited for. Back: when nobody has wished for packed for ten minutes, an alloyd with
+ * layout = keys opens a table that sends claims to keys; the others are looked at until they end.
+ *
+ * Runs on: the one thread that owns the struct claims. Owns: nothing.
+ */
+#include "claims_packed.h"
+
+#include <string.h>
+
+#define OPEN_TRIES 8
+#define BOTH_MS 60000       /* claims go to both layouts for so long before they leave keys */
+#define BOTH_SEEN_MS 45000  /* ... by our own clock */
+#define PEEK_MS 5000        /* layout = keys looks so often whether there is a log, */
+#define PEEK_LASTS_MS 20000 /* and claims by what it has seen for so long */
+#define WISH_EACH_MS 60000
+#define WISH_LASTS_MS 600000
+#define SCANS_MAX 200
+#define SAMPLES 16        /* hashes whose length is asked for */
+#define SAMPLE_EACH 1024u /* own claims between two of these, at the least */
+#define SAMPLE_PART 8u    /* ... or this part of a table's hashes */
+
+/* ---- rounds about groups ---- */
+
+static bool claims_packed_any(const struct packed_group *group)
+{
+    (void)group;
+    return true;
+}
+
+/* Runs a round over one record of each group of the slice that is wanted. */
+static void claims_packed_run_groups(struct claims *claims, enum round round,
+                                     bool (*wanted)(const struct packed_group *))
+{
+    struct claims_packed *packed = claims->packed;
+    size_t n = 0;
+
+    for (size_t k = 0; k < packed->group_count; k++)
+        if (wanted(claims_packed_group_of(claims, packed->leaders[k])))
+            claims->todo[n++] = packed->leaders[k];
+    if (n > 0)
+        claims_lanes_run(claims, round, n);
+}
+
+/* ---- the log ---- */
+
+void claims_packed_read_logs(struct claims *claims)
+{
+    struct claims_packed *packed = claims->packed;
+
+    for (size_t k = 0; k < packed->group_count; k++)
+        claims_packed_group_of(claims, packed->leaders[k])->known = false;
+    claims_packed_run_groups(claims, ROUND_LOG, claims_packed_any);
+}
+
+static bool claims_packed_opens(const struct packed_group *group)
+{
+    return group->opens;
+}
+
+static bool claims_packed_samples(const struct packed_group *group)
+{
+    return group->opens && group->log.count > 0 &&
+           packed_log_newest(&group->log)->way != PACKED_KEYS;
+}
+
+/* Where claims of the group should go. */
+static enum packed_way claims_packed_wanted(const struct claims *claims,
+                                            const struct packed_group *group)
+{
+    const struct packed_table *newest = packed_log_newest(&group->log);
+    const bool packs = claims->packed->packs;
+    uint64_t wish_ms = group->wish_ms;
+
+    if (newest == NULL || newest->way == PACKED_KEYS)
+        return packs ? PACKED_BOTH : PACKED_KEYS;
+    if (wish_ms < newest->opened_ms)
+        wish_ms = newest->opened_ms;
+    if (!packs && group->now_ms >= wish_ms + WISH_LASTS_MS)
+        return PACKED_KEYS;
+    if (newest->way == PACKED_ALONE || !packs)
+        return newest->way;
+    if (group->virgin && newest->number == 1)
+        return PACKED_ALONE;
+    return group->now_ms >= group->way_since_ms + BOTH_MS &&
+                   claims_now_ms(claims) >= group->way_seen_ms + BOTH_SEEN_MS
+               ? PACKED_ALONE
+               : PACKED_BOTH;
+}
+
+/* Which groups need another table. False: none does. */
+static bool claims_packed_want_tables(struct claims *claims, bool late)
+{
+    struct claims_packed *packed = claims->packed;
+    bool any = false;
+
+    for (size_t k = 0; k < packed->group_count; k++) {
+        struct packed_group *group = claims_packed_group_of(claims, packed->leaders[k]);
+        const struct packed_table *newest = packed_log_newest(&group->log);
+
+        if (group->full && (newest == NULL || newest->number != group->full_number))
+            group->full = false;
+        /* Without a log, layout = keys goes on as it is. */
+        group->over = (newest != NULL || packed->packs) &&
+                      packed_log_is_over(&group->log, group->now_ms, packed->ttl_ms, late);
+        group->want = claims_packed_wanted(claims, group);
+        group->opens = group->known && group->over;
+        if (group->known && !late && newest != NULL)
+            group->opens |= group->full || group->want != newest->way;
+        any |= group->opens;
+    }
+    return any;
+}
+
+/* The length of some hashes of the newest table: those that the group's first records have. */
+static void claims_packed_sample(struct claims *claims, bool (*wanted)(const struct packed_group *))
+{
+    struct claims_packed *packed = claims->packed;
+    size_t n = 0;
+
+    for (size_t k = 0; k < packed->group_count; k++) {
+        struct packed_group *group = claims_packed_group_of(claims, packed->leaders[k]);
+
+        group->asked = 0;
+        group->lengths = group->samples = 0;
+    }
+    for (uint32_t i = 0; i < packed->n; i++) {
+        struct packed_group *group = claims_packed_group_of(claims, i);
+
+        if (group->asked < SAMPLES && wanted(group)) {
+            group->asked++;
+            claims->todo[n++] = i;
+        }
+    }
+    if (n > 0)
+        claims_lanes_run(claims, ROUND_FILL, n);
+}
+
+static double claims_packed_fill(const struct packed_group *group)
+{
+    return group->samples > 0 ? (double)group->lengths / (double)group->samples : 0;
+}
+
+static void claims_packed_plan(const struct claims *claims, struct packed_group *group)
+{
+    const uint64_t ttl_ms = claims->packed->ttl_ms;
+    const struct packed_table *newest = packed_log_newest(&group->log);
+    struct packed_table *next = &group->next;
+
+    *next = packed_log_next(&group->log, group->now_ms, ttl_ms, claims_packed_fill(group),
+                            claims->tagged ? PACKED_GROUP_BITS : 0);
+    next->way = group->want;
+    if (group->want != PACKED_ALONE)
+        next->keys_until_ms = 0;
+    else if (newest != NULL && newest->way == PACKED_BOTH && !group->virgin)
+        next->keys_until_ms = group->now_ms + ttl_ms + BOTH_MS;
+}
+
+/* Opens a table where one is wanted, unless another alloyd is faster. */
+static void claims_packed_open_tables(struct claims *claims)
+{
+    struct claims_packed *packed = claims->packed;
+
+    claims_packed_sample(claims, claims_packed_samples);
+    for (size_t k = 0; k < packed->group_count; k++) {
+        struct packed_group *group = claims_packed_group_of(claims, packed->leaders[k]);
+
+        claims_packed_plan(claims, group);
+    }
+    /* Before as well: the log must not expire between the two. */
+    claims_packed_run_groups(claims, ROUND_KEEP, claims_packed_opens);
+    claims_packed_run_groups(claims, ROUND_OPEN, claims_packed_opens);
+    claims_packed_run_groups(claims, ROUND_KEEP, claims_packed_opens);
+    claims_packed_run_groups(claims, ROUND_TRIM, claims_packed_opens);
+}
+
+/* While on, what a server refuses is an answer. */
+static void claims_packed_pardon(struct claims *claims, bool on)
+{
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
+        if (redis_nodes_link(claims->nodes, i) != NULL)
+            redis_link_pardon(redis_nodes_link(claims->nodes, i), on);
+}
+
+/* The first table of a log says that claims go to both layouts. So an alloyd that starts after this
+ * finds it, and a scan after this finds the claims and the alloyd that were there before. */
+static void claims_packed_scan(struct claims *claims, struct packed_group *group, uint32_t leader)
+{
+    struct claims_packed *packed = claims->packed;
+    const size_t node = redis_nodes_of_slot(claims->nodes, claims->slots[claims->bucket[leader]]);
+    size_t peers = 0;
+    int err = 0;
+
+    group->scanned = true;
+    packed->found_claim = false;
+    packed->member_count = packed->packer_count = 0;
+    strcpy(packed->cursor, "0");
+    if (!claims_lane_open(claims, node))
+        return;
+    claims_lane_enter(claims, node);
+    claims_packed_pardon(claims, true);
+    for (size_t i = 0; i < SCANS_MAX && err == 0 && !packed->found_claim; i++) {
+        redis_link_clear(claims->link);
+        claims_packed_put_scan(claims);
+        err = claims_lane_converse(claims, ROUND_SCAN, 1);
+        if (err == 0 && strcmp(packed->cursor, "0") == 0)
+            break;
+    }
+    claims_packed_pardon(claims, false);
+    claims->lane->err = err;
+    for (size_t i = 0; i < packed->member_count; i++)
+        for (size_t k = 0; k < packed->packer_count; k++)
+            if (strcmp(packed->members[i], packed->packers[k]) == 0) {
+                peers++;
+                break;
+            }
+    group->virgin = err == 0 && !packed->found_claim && peers == packed->member_count &&
+                    strcmp(packed->cursor, "0") == 0;
+}
+
+static bool claims_packed_wishes(const struct packed_group *group)
+{
+    return group->known && group->log.count > 0 && group->now_ms >= group->wish_ms + WISH_EACH_MS;
+}
+
+static void claims_packed_note_ways(struct claims *claims)
+{
+    struct claims_packed *packed = claims->packed;
+
+    for (size_t k = 0; k < packed->group_count; k++) {
+        const uint32_t leader = packed->leaders[k];
+        struct packed_group *group = claims_packed_group_of(claims, leader);
+        const struct packed_table *newest = packed_log_newest(&group->log);
+        const uint64_t since_ms = packed_log_way_since_ms(&group->log);
+
+        if (!group->known || newest == NULL)
+            continue;
+        if (since_ms != group->way_since_ms)
+            group->way_seen_ms = claims_now_ms(claims);
+        group->way_since_ms = since_ms;
+        if (newest->number == 1 && newest->way == PACKED_BOTH && packed->packs && !claims->tagged &&
+            !group->scanned)
+            claims_packed_scan(claims, group, leader);
+    }
+}
+
+/* Reads the logs, and opens tables where claims can go to none. late: claims that are set already
+ * may be late by a little. */
+void claims_packed_settle_logs(struct claims *claims, bool late)
+{
+    claims_packed_read_logs(claims);
+    claims_packed_note_ways(claims);
+    for (size_t i = 0; i < OPEN_TRIES && claims_packed_want_tables(claims, late); i++) {
+        claims_packed_open_tables(claims);
+        claims_packed_read_logs(claims);
+        claims_packed_note_ways(claims);
+    }
+    if (claims->packed->packs && !late)
+        claims_packed_run_groups(claims, ROUND_WISH, claims_packed_wishes);
+}
+
+static bool claims_packed_is_due(const struct packed_group *group)
+{
+    return group->due;
+}
+
+/* Now and then looks whether the hashes are full. */
+void claims_packed_watch(struct claims *claims)
+{
+    struct claims_packed *packed = claims->packed;
+    bool any = false;
+
+    for (size_t k = 0; k < packed->group_count; k++) {
+        struct packed_group *group = claims_packed_group_of(claims, packed->leaders[k]);
+        const struct packed_table *newest = packed_log_newest(&group->log);
+        const unsigned skip = claims->tagged ? PACKED_GROUP_BITS : 0;
+        uint64_t each = newest == NULL ? 0 : (1u << (newest->bits - skip)) / SAMPLE_PART;
+
+        if (each < SAMPLE_EACH >> skip / 2)
+            each = SAMPLE_EACH >> skip / 2;
+        group->due = group->known && newest != NULL && newest->way != PACKED_KEYS &&
+                     group->claimed >= each && newest->bits < PACKED_BITS_MAX;
+        any |= group->due;
+    }
+    if (!any)
+        return;
+    claims_packed_sample(claims, claims_packed_is_due);
+    for (size_t k = 0; k < packed->group_count; k++) {
+        struct packed_group *group = claims_packed_group_of(claims, packed->leaders[k]);
+
+        if (!group->due)
+            continue;
+        group->claimed = 0;
+        if (claims_packed_fill(group) < PACKED_FULL ||
+            packed_log_living(&group->log, group->now_ms) >= PACKED_GROW_MAX)
+            continue;
+        group->full = true;
+        group->full_number = packed_log_newest(&group->log)->number;
+    }
+}
+
+/* ---- layout = keys beside others with packed ---- */
+
+static void claims_packed_tell(struct claims *claims, bool adopted)
+{
+    if (adopted)
+        health_raise(claims->parts.health, "redis.layout", false,
+                     "claims in Redis are packed, and this alloyd has redis.layout = keys: it "
+                     "claims as the others do, until none with packed has claimed for %d minutes; "
+                     "set redis.layout = packed here, or keys in the others",
+                     WISH_LASTS_MS / 60000);
+    else
+        health_clear(claims->parts.health, "redis.layout");
+}
+
+/* Looks for logs, at the nodes of the groups' tags, on behalf of todo[0] .. todo[due - 1]. */
+static void claims_packed_peek(struct claims *claims, size_t n, size_t due)
+{
+    for (uint32_t i = 0; !claims->tagged && i < n; i++)
+        claims->bucket[i] = 0;
+    claims_packed_aim(claims, n, false);
+    claims_packed_pardon(claims, true);
+    claims->is_packed = true;
+    claims_lanes_run(claims, ROUND_PEEK, due);
+    claims->is_packed = false;
+    claims_packed_pardon(claims, false);
+    claims_packed_aim(claims, n, true);
+}
+
+bool claims_packed_is_called_for(struct claims *claims, size_t n, bool again)
+{
+    const uint64_t now_ms = claims_now_ms(claims);
+    bool seen[PACKED_GROUPS] = {false}, adopted = false;
+    size_t due = 0;
+
+    if (!claims->parts.watch_layout)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        const size_t number = claims_packed_group(claims, i);
+        const struct packed_group *group = claims_packed_group_of(claims, i);
+
+        if (seen[number])
+            continue;
+        seen[number] = true;
+        adopted |= group->adopted;
+        if (group->peeked_ms == 0 || now_ms >= group->peeked_ms + (again ? PEEK_LASTS_MS : PEEK_MS))
+            claims->todo[due++] = i;
+    }
+    if (due > 0) {
+        claims_packed_peek(claims, n, due);
+        for (uint32_t i = 0; i < n; i++)
+            adopted |= claims_packed_group_of(claims, i)->adopted;
+        claims_packed_tell(claims, adopted);
+    }
+    if (adopted && !(again && due == 0)) {
+        claims->is_packed = true;
+        claims_packed_begin(claims, n);
+        return true;
+    }
+    if (due > 0)
+        claims_lanes_begin(claims, n);
+    return false;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * claims_packed_reply.c - what Redis answers, with redis.layout = packed.
+ *
+ * Runs on: the one thread that owns the struct claims. Owns: nothing.
+ */
+#include "claims_packed.h"
+
+#include <string.h>
+
+static uint64_t claims_packed_read_number(struct slice text)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < text.len && i < 16; i++)
+        number = 10 * number + (uint64_t)(text.data[i] - '0');
+    return number;
+}
+
+bool claims_packed_on_time(struct claims *claims, const struct redis_link_element *element)
+{
+    uint64_t number;
+
+    if (element->type == REDIS_LINK_ERROR)
+        return element->root;
+    if (element->root)
+        return element->type == REDIS_LINK_ARRAY && element->count == 2;
+    if (element->type != REDIS_LINK_STRING || element->text.len > 16)
+        return false;
+    number = claims_packed_read_number(element->text);
+    if (element->index == 0)
+        claims->lane->time_ms = 1000 * number;
+    else
+        claims->lane->time_ms += number / 1000;
+    return true;
+}
+
+static void claims_packed_read_field(struct packed_group *group, struct slice text)
+{
+    snprintf(group->field, sizeof(group->field), "%.*s", (int)text.len, text.data);
+}
+
+/* What HGETALL says of a log: each field, and then its value. */
+static bool claims_packed_on_log(struct packed_group *group, const struct claims_lane *lane,
+                                 const struct redis_link_element *element)
+{
+    struct packed_table table;
+
+    if (element->root) {
+        if (element->type == REDIS_LINK_ERROR)
+            return true;
+        group->log.count = 0;
+        group->wish_ms = 0;
+        group->now_ms = lane->time_ms;
+        group->known =
+            element->type == REDIS_LINK_ARRAY && element->count == 0 && lane->time_ms > 0;
+        group->elements = element->count;
+        return element->type == REDIS_LINK_ARRAY && element->count % 2 == 0;
+    }
+    if (element->type != REDIS_LINK_STRING)
+        return false;
+    if (element->index % 2 == 0)
+        claims_packed_read_field(group, element->text);
+    else if (strcmp(group->field, "w") == 0)
+        group->wish_ms = claims_packed_read_number(element->text);
+    else if (packed_table_read(&table, (struct slice){group->field, strlen(group->field)},
+                               element->text))
+        packed_log_add(&group->log, &table);
+    if (element->index + 1 == group->elements)
+        group->known = lane->time_ms > 0;
+    return true;
+}
+
+/* The value of a claim: whose is it. */
+static enum packed_state claims_packed_judge(struct claims *claims, uint32_t i, struct slice value)
+{
+    char padded[VALUE_LEN] = {0}, own[VALUE_LEN];
+
+    if (value.len > VALUE_LEN)
+        return PACKED_DONE;
+    memcpy(padded, value.data, value.len);
+    if (!claims_put_is_value((struct slice){padded, VALUE_LEN}))
+        return PACKED_DONE;
+    claims_put_value(claims, claims->records[i], own);
+    return memcmp(padded, own, VALUE_LEN) == 0 ? PACKED_OWNED : PACKED_OTHERS;
+}
+
+static bool claims_packed_on_find(struct claims *claims, uint32_t i,
+                                  const struct redis_link_element *element)
+{
+    enum packed_state *state = &claims->packed->states[i];
+
+    if (element->type == REDIS_LINK_NIL) {
+        *state = PACKED_SEEK;
+        return true;
+    }
+    if (element->type != REDIS_LINK_STRING)
+        return false;
+    *state = claims_packed_judge(claims, i, element->text);
+    if (*state == PACKED_DONE)
+        claims->verdicts[i] = CLAIM_STRANGE;
+    /* Our own there is to be claimed in the newest table, which decides. */
+    if (*state == PACKED_OWNED) {
+        *state = PACKED_FREE;
+        claims->flags[i] |= FLAG_LEFT;
+    }
+    if (*state == PACKED_OTHERS)
+        claims->flags[i] |= FLAG_TAKEN;
+    return true;
+}
+
+static bool claims_packed_on_claim(struct claims *claims, uint32_t i,
+                                   const struct redis_link_element *element)
+{
+    struct packed_group *group = claims_packed_group_of(claims, i);
+
+    if (element->type != REDIS_LINK_INTEGER)
+        return false;
+    claims->packed->states[i] = element->value == 1 ? PACKED_OWNED : PACKED_LOSER;
+    group->claimed += element->value == 1;
+    return true;
+}
+
+static bool claims_packed_on_who(struct claims *claims, uint32_t i,
+                                 const struct redis_link_element *element)
+{
+    enum packed_state *state = &claims->packed->states[i];
+
+    if (element->type == REDIS_LINK_NIL) {
+        /* Another's in an older table still counts; else the id is free again. */
+        const bool taken = (claims->flags[i] & FLAG_TAKEN) != 0;
+
+        *state = taken ? PACKED_DONE : PACKED_FREE;
+        if (taken)
+            claims->verdicts[i] = CLAIM_DUPLICATE;
+        return true;
+    }
+    if (element->type != REDIS_LINK_STRING)
+        return false;
+    *state = claims_packed_judge(claims, i, element->text);
+    claims->lane->wait.owes |= *state == PACKED_OWNED;
+    if (*state == PACKED_OWNED)
+        return true;
+    claims->verdicts[i] = *state == PACKED_DONE ? CLAIM_STRANGE : CLAIM_DUPLICATE;
+    *state = PACKED_DONE;
+    return true;
+}
+
+/* One number answers. */
+static bool claims_packed_on_number(struct claims *claims, uint32_t i,
+                                    const struct redis_link_element *element)
+{
+    struct packed_group *group = claims_packed_group_of(claims, i);
+
+    if (element->type != REDIS_LINK_INTEGER)
+        return false;
+    if (claims->round == ROUND_FILL) {
+        group->samples++;
+        group->lengths += (uint64_t)element->value;
+    } else if (claims->round == ROUND_EXPIRE) {
+        group->unanswered--;
+    } else if (claims->round == ROUND_LET_GO || claims->round == ROUND_LET_GO_KEYS) {
+        claims->packed->states[i] = PACKED_SEEK;
+    }
+    return true;
+}
+
+/* A reply to MGET of one key. */
+static bool claims_packed_on_key(struct claims *claims, uint32_t i,
+                                 const struct redis_link_element *element)
+{
+    if (element->root)
+        return element->type == REDIS_LINK_ERROR ||
+               (element->type == REDIS_LINK_ARRAY && element->count == 1);
+    return claims->round == ROUND_FIND_KEYS ? claims_packed_on_find(claims, i, element)
+                                            : claims_packed_on_who(claims, i, element);
+}
+
+/* A GET of a hash is an error of its own. Who may not ask goes on without a log. */
+static bool claims_packed_on_peek(const struct claims *claims, struct packed_group *group,
+                                  const struct redis_link_element *element)
+{
+    group->peeked_ms = claims_now_ms(claims);
+    group->adopted =
+        element->type == REDIS_LINK_ERROR && redis_link_is_code(element->text, "WRONGTYPE");
+    return element->type == REDIS_LINK_ERROR || element->type == REDIS_LINK_NIL ||
+           element->type == REDIS_LINK_STRING;
+}
+
+/* True when the key begins with prefix, word, stream and ':', and more; *rest is that. */
+static bool claims_packed_is_of(const struct claims *claims, struct slice key, const char *word,
+                                struct slice *rest)
+{
+    const char *stream = config_current(claims->parts.config)->streams[claims->packed->stream].name;
+    const struct slice parts[] = {{claims->key_head, claims->prefix_len},
+                                  {word, strlen(word)},
+                                  {stream, strlen(stream)},
+                                  {":", 1}};
+
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (key.len < parts[i].len || memcmp(key.data, parts[i].data, parts[i].len) != 0)
+            return false;
+        key.data += parts[i].len;
+        key.len -= parts[i].len;
+    }
+    *rest = key;
+    return key.len > 0;
+}
+
+static bool claims_packed_on_scan(struct claims *claims, const struct redis_link_element *element)
+{
+    struct claims_packed *packed = claims->packed;
+    struct slice rest;
+
+    if (element->type == REDIS_LINK_ERROR) {
+        packed->found_claim = true; /* we may not look, so there may be some */
+        return true;
+    }
+    if (element->type == REDIS_LINK_ARRAY)
+        return true;
+    if (element->type != REDIS_LINK_STRING)
+        return false;
+    if (element->depth == 1)
+        snprintf(packed->cursor, sizeof(packed->cursor), "%.*s", (int)element->text.len,
+                 element->text.data);
+    else if (claims_packed_is_of(claims, element->text, "", &rest))
+        packed->found_claim = true;
+    else if (claims_packed_is_of(claims, element->text, "#member:", &rest) && rest.len == 16 &&
+             packed->member_count < PACKED_PEERS_MAX)
+        snprintf(packed->members[packed->member_count++], 17, "%.16s", rest.data);
+    else if (claims_packed_is_of(claims, element->text, PACKED_PACKER_WORD, &rest) &&
+             rest.len == 16 && packed->packer_count < PACKED_PEERS_MAX)
+        snprintf(packed->packers[packed->packer_count++], 17, "%.16s", rest.data);
+    packed->found_claim |= packed->member_count == PACKED_PEERS_MAX;
+    return true;
+}
+
+bool claims_packed_on_element(struct claims *claims, const struct redis_link_element *element)
+{
+    uint32_t i;
+
+    if (claims->round == ROUND_SCAN)
+        return claims_packed_on_scan(claims, element);
+    i = claims->todo[claims->lane->at];
+    if (claims->round == ROUND_LOG)
+        return claims_packed_on_log(claims_packed_group_of(claims, i), claims->lane, element);
+    if (claims->round == ROUND_FIND_KEYS || claims->round == ROUND_WHO_KEYS)
+        return claims_packed_on_key(claims, i, element);
+    if (!element->root)
+        return false;
+    if (claims->round == ROUND_PEEK)
+        return claims_packed_on_peek(claims, claims_packed_group_of(claims, i), element);
+    if (element->type == REDIS_LINK_ERROR)
+        return true;
+    switch (claims->round) {
+    case ROUND_FIND:
+        return claims_packed_on_find(claims, i, element);
+    case ROUND_CLAIM:
+        return claims_packed_on_claim(claims, i, element);
+    case ROUND_WHO:
+        return claims_packed_on_who(claims, i, element);
+    default:
+        return claims_packed_on_number(claims, i, element);
+    }
+}
