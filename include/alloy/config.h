@@ -205,6 +205,14 @@ static inline const struct config *config_current(const struct config_ref *ref)
     return atomic_load_explicit(&((struct config_ref *)ref)->current, memory_order_acquire);
 }
 
+/* How long a claim of the stream may last: with tables of claims, until its table ends. */
+static inline uint64_t config_claim_ms(const struct config *config, size_t stream)
+{
+    const uint64_t ttl_ms = config->streams[stream].ttl_ms;
+
+    return config->redis_layout == CONFIG_REDIS_PACKED ? 2 * ttl_ms + ttl_ms / 10 : ttl_ms;
+}
+
 /*
  * Takes next and puts it in force. First sets the RESTART keys in it back to the values in force,
  * so that readers of config_current() see what really runs. A stream keeps its number as long as

@@ -6,8 +6,8 @@
  * the newest: the last one in the log. We read the log; look for the ids in older tables; claim
  * those that are not there by HSETNX in the newest; and read the log again. If another table has
  * been opened meanwhile, somebody may have looked for our ids before we had claimed them, and have
- * claimed them there: so we claim them there, too, before we call them ours. No clock decides
- * about that, only the order in which Redis runs commands.
+ * claimed them there: so we look again, and claim them there, too, before we call them ours. No
+ * clock decides about that, only the order in which Redis runs commands.
  *
  * Hence the newest table that has an id says whose it is. A claim of our own in an older one alone
  * is not enough: the claim in the newest decides.
@@ -281,7 +281,7 @@ static bool claims_packed_has_turned(struct claims *claims)
         if (!group->known || group->over) {
             packed->states[i] = PACKED_LOST;
         } else if ((newest != NULL ? newest->opened_ms : 0) != group->used_ms) {
-            packed->states[i] = PACKED_FREE;
+            packed->states[i] = PACKED_SEEK;
             claims->flags[i] |= FLAG_LEFT;
             any = true;
         }
@@ -359,6 +359,9 @@ void claims_packed_take_slice(struct claims *claims, size_t n)
         claims_packed_settle_logs(claims, true);
         if (!claims_packed_has_turned(claims))
             break;
+        /* More than one may have been opened. */
+        claims_packed_list_older(claims);
+        claims_packed_find(claims);
     }
     for (uint32_t i = 0; i < n; i++)
         if (packed->states[i] == PACKED_OWNED && claims->unserved == NULL)

@@ -388,7 +388,8 @@ static bool mark_begin_look(struct marks *marks)
     marks->news = false;
     for (size_t i = 0; i < marks->stream_count; i++) {
         struct mark_stream *stream = &marks->streams[i];
-        const uint64_t ttl_s = (mark_config_of(marks, stream)->ttl_ms + 999) / 1000;
+        const uint64_t ttl_s =
+            (config_claim_ms(config_current(marks->parts.config), i) + 999) / 1000;
 
         stream->look = (struct mark_look){.asked = stream->identity[0] != '\0'};
         memcpy(stream->look.identity, stream->identity, sizeof(stream->identity));

@@ -233,7 +233,7 @@ static void burial_let_go(struct burial *burial, struct row *row)
 {
     const struct config *config = config_current(burial->parts.config);
     struct waiter_table *waiters = journal_waiters(burial->parts.journal);
-    const uint64_t ttl_ms = config->streams[row->record->stream].ttl_ms;
+    const uint64_t ttl_ms = config_claim_ms(config, row->record->stream);
 
     KILL_POINT("dead_letter_written");
     burial_note(burial, row);

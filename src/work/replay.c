@@ -173,7 +173,7 @@ static void replay_remember(struct replay *replay, const struct record *record, 
 static bool replay_adopt_buried(struct replay *replay, struct record *record)
 {
     const uint64_t now_ms = clock_mono_ms();
-    const uint64_t ttl_ms = replay->parts.config->streams[record->stream].ttl_ms;
+    const uint64_t ttl_ms = config_claim_ms(replay->parts.config, record->stream);
 
     if (!buried_has(&replay->buried, record->lsn))
         return false;

@@ -192,6 +192,86 @@ static void a_table_that_is_full_is_followed_by_a_larger_one(void **state)
     assert_all(CLAIM_DUPLICATE);
 }
 
+/* ---- two at a time ---- */
+
+#define ROUNDS 60
+#define IDS 40
+
+struct rival {
+    pthread_t thread;
+    struct claims *claims;
+    pthread_barrier_t *barrier;
+    bool owned[ROUNDS * IDS];
+};
+
+static void *rival_run(void *arg)
+{
+    struct rival *rival = arg;
+    struct batch *mine = batch_create(0, IDS);
+    enum claims_verdict mine_verdicts[IDS];
+
+    for (uint32_t i = 0; i < IDS; i++)
+        batch_add(mine, calloc(1, sizeof(struct record) + 32));
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < IDS; i++) {
+            struct record *record = mine->records[i];
+
+            record->lsn = (uint64_t)(round * IDS + i + 1);
+            record->id_length = (uint16_t)sprintf(record->body, "r%d-%d", round, i);
+        }
+        pthread_barrier_wait(rival->barrier);
+        if (claims_take(rival->claims, mine, mine_verdicts, clock_mono_ms()) != 0)
+            abort();
+        for (int i = 0; i < IDS; i++)
+            rival->owned[round * IDS + i] = mine_verdicts[i] == CLAIM_OWNED;
+    }
+    while (mine->count > 0)
+        free(mine->records[--mine->count]);
+    free(mine);
+    return NULL;
+}
+
+/* Opens the next table, as another alloyd does when one is full. */
+static void open_a_table(int number)
+{
+    redisReply *reply =
+        redisCommand(admin, "EVAL %s 1 alloy:#packed:events %d",
+                     "local t=redis.call('TIME') return redis.call('HSETNX',KEYS[1],ARGV[1],"
+                     "t[1]*1000+math.floor(t[2]/1000)+ARGV[1]..' 600000 12 1 0 0')",
+                     number);
+
+    assert_int_equal(reply->type, REDIS_REPLY_INTEGER);
+    freeReplyObject(reply);
+}
+
+static void of_two_that_claim_at_once_one_wins_while_tables_are_opened(void **state)
+{
+    static struct rival rivals[2];
+    pthread_barrier_t barrier;
+
+    (void)state;
+    use_packed(60000);
+    add_record("first");
+    assert_int_equal(take(), 0);
+    pthread_barrier_init(&barrier, NULL, 2);
+    for (size_t i = 0; i < 2; i++) {
+        rivals[i].claims = another(INSTANCE + 1 + i);
+        rivals[i].barrier = &barrier;
+        assert_int_equal(pthread_create(&rivals[i].thread, NULL, rival_run, &rivals[i]), 0);
+    }
+    for (int number = 3; number < 18; number++) {
+        fixture_pause_ms(2);
+        open_a_table(number);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        pthread_join(rivals[i].thread, NULL);
+        claims_destroy(rivals[i].claims);
+    }
+    pthread_barrier_destroy(&barrier);
+    for (int i = 0; i < ROUNDS * IDS; i++)
+        assert_int_equal(rivals[0].owned[i] + rivals[1].owned[i], 1);
+}
+
 /* ---- from one layout to the other ---- */
 
 static struct claims *keys_beside_packed(void)
@@ -405,6 +485,7 @@ int main(void)
         TEST(an_id_is_known_for_its_ttl_to_twice_that_whatever_table_is_in_use),
         TEST(a_released_id_is_new_again_whichever_table_has_it),
         TEST(a_table_that_is_full_is_followed_by_a_larger_one),
+        TEST(of_two_that_claim_at_once_one_wins_while_tables_are_opened),
         TEST(claims_as_keys_are_known_after_the_change_to_packed),
         TEST(a_minute_later_claims_leave_the_keys_and_look_at_them_until_their_ttl_is_over),
         TEST(an_alloyd_with_keys_does_as_those_with_packed_do_and_says_so),
