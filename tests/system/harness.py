@@ -92,10 +92,11 @@ class Process:
         self.name = name
         self.log_path = pathlib.Path(folder) / f"{name}.log"
         self.popen = None
+        self.inside = ()  # a command that becomes the program somewhere else: nsenter, say
 
     def spawn(self, argv, env=None, pass_fds=()):
         with open(self.log_path, "ab") as log:
-            self.popen = subprocess.Popen([str(a) for a in argv], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            self.popen = subprocess.Popen([str(a) for a in (*self.inside, *argv)], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                           env=dict(os.environ, **(env or {})), pass_fds=pass_fds)
 
     @property
@@ -132,14 +133,14 @@ class Process:
 class Redis(Process):
     """A real redis-server."""
 
-    def __init__(self, folder, port=None):
+    def __init__(self, folder, port=None, host="127.0.0.1"):
         super().__init__("redis", folder)
         self.folder = folder
-        self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.host, self.port = host, port or free_port()
+        self.url = f"redis://{self.host}:{self.port}/0"
 
     def start(self, *options):
-        self.spawn(["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+        self.spawn(["redis-server", "--port", self.port, "--bind", self.host, "--save", "", "--appendonly", "no",
                     "--dir", self.folder, *options])
         self.wait_ready(lambda: self.answers())
         return self
@@ -151,7 +152,7 @@ class Redis(Process):
             return False
 
     def command(self, *words):
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as s:
+        with socket.create_connection((self.host, self.port), timeout=10) as s:
             words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
             s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
             return self._read(s.makefile("rb"))
@@ -173,14 +174,14 @@ class Redis(Process):
 class ClickHouse(Process):
     """The real engine, served by alloy-clickhouse. Can be killed and started again on its data."""
 
-    def __init__(self, folder, port=None):
+    def __init__(self, folder, port=None, host="127.0.0.1"):
         super().__init__("clickhouse", folder)
         self.path = pathlib.Path(folder) / "clickhouse"
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host, self.port = host, port or free_port()
+        self.url = f"http://{self.host}:{self.port}"
 
     def start(self):
-        self.spawn([BUILD / "alloy-clickhouse", "--port", self.port, "--path", self.path])
+        self.spawn([BUILD / "alloy-clickhouse", "--listen", self.host, "--port", self.port, "--path", self.path])
         self.wait_ready(lambda: self.answers())
         return self
 
@@ -244,16 +245,17 @@ class Alloyd(Process):
 
     number = 0
 
-    def __init__(self, folder, sections, options=()):
+    def __init__(self, folder, sections, options=(), host="127.0.0.1"):
         Alloyd.number += 1
         super().__init__(f"alloyd-{Alloyd.number}", folder)
         self.folder = pathlib.Path(folder)
+        self.host = host
         self.port = free_port()
         self.admin_port = free_port()
         self.options = list(options)
         self.sections = {
-            "server": {"listen": f"127.0.0.1:{self.port}", "threads": 2},
-            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+            "server": {"listen": f"{host}:{self.port}", "threads": 2},
+            "admin": {"listen": f"{host}:{self.admin_port}"},
             "journal": {"dir": self.folder / f"{self.name}-journal"},
             "dead_letter": {"dir": self.folder / f"{self.name}-dead-letter"},
             "log": {"level": "debug"},
@@ -293,7 +295,7 @@ class Alloyd(Process):
     # -- the event port
 
     def connect(self):
-        s = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+        s = socket.create_connection((self.host, self.port), timeout=DEADLINE)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return s
 
@@ -305,7 +307,7 @@ class Alloyd(Process):
             return False
 
     def client(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        return http.client.HTTPConnection(self.host, self.port, timeout=DEADLINE)
 
     def post(self, body, path="/v1/events", headers=None, method="POST"):
         client = self.client()
@@ -324,7 +326,7 @@ class Alloyd(Process):
     # -- the admin port
 
     def admin(self, path, method="GET"):
-        client = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)
+        client = http.client.HTTPConnection(self.host, self.admin_port, timeout=DEADLINE)
         try:
             client.request(method, path)
             answer = client.getresponse()

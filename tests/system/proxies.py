@@ -30,14 +30,14 @@ class Proxy(harness.Process):
     def __init__(self, name, folder):
         super().__init__(name, folder)
         self.folder = folder
-        self.port = harness.free_port()
+        self.host, self.port = "127.0.0.1", harness.free_port()
         self.config = folder / f"{name}-{self.port}.conf"
 
     def connect(self, source="127.0.0.1"):
-        return socket.create_connection(("127.0.0.1", self.port), harness.DEADLINE, source_address=(source, 0))
+        return socket.create_connection((self.host, self.port), harness.DEADLINE, source_address=(source, 0))
 
     def client(self, source="127.0.0.1"):
-        return harness.http.client.HTTPConnection("127.0.0.1", self.port, timeout=harness.DEADLINE,
+        return harness.http.client.HTTPConnection(self.host, self.port, timeout=harness.DEADLINE,
                                                   source_address=(source, 0))
 
     def post(self, body, path="/v1/events", headers=None, source="127.0.0.1"):
