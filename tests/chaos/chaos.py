@@ -7,25 +7,21 @@ exactly once, and the books balance. The same seed gives the same schedule of fa
 interleaving: that is the kernel's).
 """
 
-import collections
-import http.client
 import json
 import os
 import pathlib
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import harness  # noqa: E402
+import ledger  # noqa: E402
+from ledger import doubled, harness, problem  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 CLIENTS = 6
-STANDS_STILL = 90  # seconds without progress at the end of a run that are too many
 ALLOYDS = 2
 REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always")
 BAD_EVERY = 400  # one event in so many is refused by ClickHouse
@@ -55,21 +51,12 @@ class PipedAlloyd(harness.Alloyd):
                 log.write(data)
 
 
-class Client(threading.Thread):
-    """Sends events of its own, sends some of them again, and retries until answered, as real clients do. What
-    fails is tried again on whichever alloyd the balancer comes to."""
-
+class Client(ledger.Client):
     def __init__(self, run, number):
-        super().__init__(daemon=True)
-        self.run_ = run
-        self.number = number
-        self.random = random.Random(run.seed * 1000 + number)
-        self.sent = 0
-        self.answered = []
-        self.statuses = {}
-        self.connection = None
+        super().__init__(run, number)
         # One client's stream is stuck now and then, and must not hold up the others'.
-        self.path = "/v1/stuck" if number == 0 else "/v1/events"
+        if number == 0:
+            self.path, self.sizes, self.rest = "/v1/stuck", (1,), 0.05
 
     def new_id(self):
         self.sent += 1
@@ -81,49 +68,14 @@ class Client(threading.Thread):
     def body(self, ids):
         return "\n".join(harness.event(i, **BAD.get(i.split("-")[0], {})) for i in ids)
 
-    def post(self, body):
-        try:
-            if self.connection is None:
-                port = self.random.choice(self.run_.alloyds).port
-                self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            return harness.request(self.connection, body, self.path).status
-        except (OSError, http.client.HTTPException):
-            if self.connection is not None:
-                self.connection.close()
-            self.connection = None
-            return 0
 
-    def run(self):
-        while not self.run_.stop.is_set():
-            ids = [self.new_id() for _ in range(self.random.choice((1, 1, 5, 50) if self.path == "/v1/events" else (1,)))]
-            if self.answered and self.random.random() < 0.3:
-                ids += self.random.sample(self.answered, min(len(self.answered), 5))
-            body = self.body(ids)
-            # Never gives up: what was sent once may be half way, and only a 202 settles it.
-            while not self.run_.give_up.is_set():
-                status = self.post(body)
-                self.statuses[status] = self.statuses.get(status, 0) + 1
-                if status == 202:
-                    self.answered.extend(ids)
-                    time.sleep(0.002 if self.path == "/v1/events" else 0.05)
-                    if self.random.random() < 0.05:
-                        self.connection.close()
-                        self.connection = None
-                    break
-                time.sleep(0.02 + self.random.random() * 0.1)
-
-
-class Run:
+class Run(ledger.Run):
     def __init__(self, seed, seconds, folder, options=()):
-        self.seed, self.seconds, self.folder = seed, seconds, pathlib.Path(folder)
-        self.options = options
-        self.random = random.Random(seed)
-        self.stop, self.give_up = threading.Event(), threading.Event()
+        super().__init__(seed, folder)
+        self.seconds, self.options = seconds, options
         self.kills = {"alloyd": 0, "redis": 0, "clickhouse": 0}
         self.disk = self.redis = self.clickhouse = None
         self.stuck = False
-        self.neighbors = set()
-        self.alloyds = []
 
     # -- the parts
 
@@ -182,9 +134,6 @@ class Run:
         self.pause(0.1, 1.0)
         process.signal(signal.SIGCONT)
 
-    def pause(self, low, high):
-        time.sleep(low + self.random.random() * (high - low))
-
     def bad_answers(self):
         faults = self.random.sample(["cut", "reset", "truncate", "delay", "exception", "error500", "error503",
                                      "refuse", "late", "error429"], 3)
@@ -242,22 +191,6 @@ class Run:
         if self.stuck:
             self.stick()
 
-    def settle(self, alloyd, stream):
-        """The books when nothing is pending. A row whose refusal may be the table's waits until another row goes in,
-        and a kill can leave it alone: so the stream goes on meanwhile, slowly. How long that takes depends on the
-        backlog; what may not be is that it stands still."""
-        least, stands_since = float("inf"), time.monotonic()
-        while pending := alloyd.books(stream)["pending"]:
-            if pending < least:
-                least, stands_since = pending, time.monotonic()
-            assert time.monotonic() < stands_since + STANDS_STILL, \
-                f"{alloyd.name}, {stream}: {pending} pending for {STANDS_STILL} s, {alloyd.admin('/readyz').body.decode()}"
-            event_id = f"id-neighbor-{len(self.neighbors)}"
-            if alloyd.post(harness.event(event_id), f"/v1/{stream}").status == 202:
-                self.neighbors.add(event_id)
-            time.sleep(1)
-        return alloyd.settled(stream, deadline=90)
-
     # -- the proof
 
     def check(self):
@@ -270,47 +203,30 @@ class Run:
         answered = {i for c in self.clients for i in c.answered}
         bad = {i for i in answered if i.split("-")[0] in BAD}
         good = answered - bad | self.neighbors
-        problems = []
-
-        def problem(what, ids):
-            if ids:
-                problems.append(f"{what}: {len(ids)}, such as {sorted(ids)[:5]}")
-
-        problem("lost", good - set(rows))
-        problem("doubled", {i for i, n in collections.Counter(rows).items() if n > 1})
-        problem("refused rows lost", bad - set(letters))
-        # By record, not by id: an id that was refused is free, and a client that sends it again has it refused again.
-        problem("dead-lettered twice", {i for i, n in collections.Counter(records).items() if n > 1})
-        problem("good events dead-lettered", {i for i in letters if i.split("-")[0] not in BAD})
-        problem("refused rows in ClickHouse", {i for i in rows if i.split("-")[0] in BAD})
+        problems = (
+            problem("lost", good - set(rows)) + problem("doubled", doubled(rows))
+            + problem("refused rows lost", bad - set(letters))
+            # By record, not by id: an id that was refused is free, and a client that sends it again has it refused again.
+            + problem("dead-lettered twice", doubled(records))
+            + problem("good events dead-lettered", {i for i in letters if i.split("-")[0] not in BAD})
+            + problem("refused rows in ClickHouse", {i for i in rows if i.split("-")[0] in BAD}))
         return problems, len(good), len(bad), len(rows), len(letters)
 
     def execute(self):
         try:
             self.start()
-            self.clients = [Client(self, n) for n in range(CLIENTS)]
-            for client in self.clients:
-                client.start()
+            self.start_clients([Client(self, n) for n in range(CLIENTS)])
             self.schedule()
-            self.stop.set()
             self.proxy.heal()
-            for client in self.clients:
-                client.join(60)
-            self.give_up.set()
-            stuck = [c.number for c in self.clients if c.is_alive()]
+            stuck = self.stop_clients()
             for alloyd in self.alloyds:
                 alloyd.reading.set()
             books = [self.settle(alloyd, stream) for alloyd in self.alloyds for stream in ("events", "stuck")]
             again = sum(alloyd.log().count("ClickHouse has lost an insert") for alloyd in self.alloyds)
             problems, good, bad, rows, letters = self.check()
-            if stuck:
-                problems.append(f"clients never answered: {stuck}")
-            statuses = {}
-            for client in self.clients:
-                for status, n in client.statuses.items():
-                    statuses[status] = statuses.get(status, 0) + n
+            problems += stuck
             print(f"seed {self.seed}: {good} events and {bad} bad ones answered 202, {rows} rows, {letters} dead "
-                  f"letters; kills {self.kills}; answers {statuses}; faults "
+                  f"letters; kills {self.kills}; answers {self.statuses()}; faults "
                   f"{ {k: v for k, v in self.proxy.done.items() if v} }; told as lost by ClickHouse {again}; "
                   f"books {books}", flush=True)
             for alloyd in self.alloyds:
