@@ -44,8 +44,9 @@
 static struct transfer *flusher_post(struct flusher *flusher, const struct lane *lane,
                                      const struct flusher_posting *posting)
 {
-    uint64_t timeout_ms = flusher_config(flusher)->clickhouse_timeout_ms
-                          << (posting->insert == NULL ? 0 : posting->insert->doublings);
+    uint64_t timeout_ms =
+        flusher_config(flusher)->clickhouse_timeout_ms
+        << (posting->insert == NULL ? posting->doublings : posting->insert->doublings);
     const bool form = posting->kind == TRANSFER_ROWS;
     const size_t endpoint = flusher_route_choose(flusher, lane, posting);
     char *url = insert_request_join(

@@ -33,6 +33,7 @@ struct flusher_posting {
     char *url;             /* owned; what follows an endpoint's base; NULL: out of memory */
     size_t endpoint;       /* ENDPOINTS_NONE: any that will do */
     uint64_t timeout_ms;   /* at most this; 0: as usual */
+    unsigned doublings;    /* of clickhouse.timeout, where there is no insert that has its own */
     struct insert *insert; /* whose rows; NULL: none */
     size_t body_max;       /* bytes of the answer that are kept */
 };

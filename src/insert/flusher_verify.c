@@ -204,6 +204,7 @@ bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t no
             .kind = TRANSFER_TRACE,
             .url = insert_request_trace_url(of, flusher_verify_age_s(insert), token),
             .endpoint = ENDPOINTS_NONE,
+            .doublings = insert->doublings,
             .body_max = TRANSFER_BODY_LONG};
         return true;
     }
@@ -212,6 +213,7 @@ bool flusher_verify_next(struct flusher *flusher, struct lane *lane, uint64_t no
             .kind = TRANSFER_COUNT,
             .url = insert_request_count_url(of, verify->trace.since_s, token),
             .endpoint = verify->endpoint,
+            .doublings = insert->doublings,
             .body_max = TRANSFER_BODY_MAX};
         return true;
     }
@@ -266,9 +268,11 @@ static void flusher_verify_failed(struct flusher *flusher, struct lane *lane,
     /* Not its words: they may quote an event. */
     snprintf(why, sizeof(why), "code %d, HTTP status %ld", reading.code, transfer->answer.status);
     if (transfer->answer.timed_out) {
+        /* No answer at all: behind a partition there is none for as long as it lasts, and to insert
+         * without having asked would double what is there. */
         if (insert->doublings < DOUBLINGS_MAX)
             insert->doublings++;
-        flusher_verify_try_again(flusher, lane, insert, "time ran out");
+        flusher_verify_put_off(flusher, lane, insert);
     } else if (transfer->answer.transport_failed ||
                (reading.code == 0 && transfer->answer.status >= 500) ||
                insert_answer_lacks_table(reading.code, transfer->answer.body, of->database,

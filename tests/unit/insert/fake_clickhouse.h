@@ -68,6 +68,7 @@ enum fake_rows {
     FAKE_ROWS_TOLD,
     FAKE_ROWS_BLIND,  /* none is there */
     FAKE_ROWS_LOST,   /* closes */
+    FAKE_ROWS_SILENT, /* answers when that is over */
     FAKE_ROWS_DENIED, /* 497 */
     FAKE_ROWS_BUSY,   /* 202 */
     FAKE_ROWS_HIDDEN, /* some rows of the table are not shown */
@@ -201,6 +202,17 @@ static enum fake_mode next_mode(struct fake *fake, const char *url, struct slice
     if (fake->mode_count > 0)
         fake->mode_count--;
     return fake->mode;
+}
+
+/* A question that is not answered for now. */
+static bool silent(struct fake *fake)
+{
+    bool silent;
+
+    pthread_mutex_lock(&fake->lock);
+    silent = fake->rows_mode == FAKE_ROWS_SILENT && !fake->stop;
+    pthread_mutex_unlock(&fake->lock);
+    return silent;
 }
 
 static bool hanging(struct fake *fake)
@@ -430,11 +442,13 @@ static bool on_rows(struct fake *fake, int fd, const char *body, size_t len)
                          rows - (mode == FAKE_ROWS_ALIKE), bits) > 0);
     if (mode < ARRAY_LEN(refusals) && refusals[mode][0] != NULL)
         answer(fd, 500, refusals[mode][0], refusals[mode][1]);
-    else if (mode != FAKE_ROWS_LOST)
+    else if (mode != FAKE_ROWS_LOST && mode != FAKE_ROWS_SILENT)
         answer(fd, 200, "", text);
+    while (silent(fake))
+        pause_ms(1);
     free(text);
     free(bits);
-    return mode != FAKE_ROWS_LOST;
+    return mode != FAKE_ROWS_LOST && mode != FAKE_ROWS_SILENT;
 }
 
 /* Answers how many rows have the token. False: the connection is to be closed. */
@@ -462,9 +476,11 @@ static bool on_count(struct fake *fake, int fd, const char *url)
              mode == FAKE_ROWS_BLIND ? 0 : found);
     if (mode == FAKE_ROWS_DENIED)
         answer(fd, 500, "X-ClickHouse-Exception-Code: 497\r\n", "Code: 497. DB::Exception: x");
-    else if (mode != FAKE_ROWS_LOST)
+    else if (mode != FAKE_ROWS_LOST && mode != FAKE_ROWS_SILENT)
         answer(fd, 200, "", text);
-    return mode != FAKE_ROWS_LOST;
+    while (silent(fake))
+        pause_ms(1);
+    return mode != FAKE_ROWS_LOST && mode != FAKE_ROWS_SILENT;
 }
 
 static void on_trace(struct fake *fake, int fd)

@@ -248,6 +248,28 @@ static void while_nobody_answers_the_rows_stay_with_us_and_others_go_on(void **s
     assert_int_equal(counter(world, FOUND), 1);
 }
 
+/* As behind a partition. The window has passed meanwhile, so that to insert again would double
+ * them. */
+static void while_no_question_is_answered_in_time_nothing_is_inserted_again(void **state)
+{
+    struct world *world = *state;
+    size_t before;
+
+    set_rows(world, FAKE_ROWS_SILENT, -1);
+    world->fake.forgets = true;
+    world->config.clickhouse_timeout_ms = 5;
+    start_proving(world, TOLD);
+    send_rows(world, FAKE_LOST);
+    WAIT_FOR(world->fake.counts_asked >= 1);
+    before = fake_count(&world->fake);
+    WAIT_FOR(world->fake.counts_asked >= 9);
+    assert_int_equal(fake_count(&world->fake), before);
+    set_rows(world, FAKE_ROWS_TOLD, -1);
+    wait_empty(world);
+    assert_int_equal(stored(world, 1), EVENTS);
+    assert_int_equal(counter(world, FOUND), 1);
+}
+
 /* Rows of it may have been finished before, so that their number tells nothing: ids do. */
 static void an_earlier_lifes_inserts_are_asked_for_before_they_are_sent(void **state)
 {
@@ -353,6 +375,7 @@ int main(void)
         TEST(without_ids_in_the_table_a_lost_insert_is_found_out_too),
         TEST(where_nothing_can_be_told_it_goes_again_under_its_token),
         TEST(while_nobody_answers_the_rows_stay_with_us_and_others_go_on),
+        TEST(while_no_question_is_answered_in_time_nothing_is_inserted_again),
         TEST(an_earlier_lifes_inserts_are_asked_for_before_they_are_sent),
         TEST(a_column_that_does_not_tell_is_a_reason_and_not_used),
         TEST(ways_to_write_the_default_are_known),
