@@ -153,7 +153,7 @@ def problem(what, ids):
     return [f"{what}: {len(ids)}, such as {sorted(ids)[:5]}"] if ids else []
 
 
-def attempt(make, name):
+def attempt(make, name, keep=False):
     """Makes a run in a folder of its own and executes it; returns it, and whether all held. The folder stays where not."""
     folder = tempfile.mkdtemp(prefix=f"alloy-{name}-")
     run = make(folder)
@@ -163,6 +163,8 @@ def attempt(make, name):
         problems = [f"{type(error).__name__}: {error}"]
     if problems:
         print(f"seed {run.seed} FAILED: " + "; ".join(problems) + f"\nlogs: {folder}", flush=True)
+    elif keep:
+        print(f"logs: {folder}", flush=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
     return run, not problems

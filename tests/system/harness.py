@@ -133,6 +133,8 @@ class Process:
 class Redis(Process):
     """A real redis-server."""
 
+    patience = 10  # seconds, for an answer
+
     def __init__(self, folder, port=None, host="127.0.0.1"):
         super().__init__("redis", folder)
         self.folder = folder
@@ -152,7 +154,7 @@ class Redis(Process):
             return False
 
     def command(self, *words):
-        with socket.create_connection((self.host, self.port), timeout=10) as s:
+        with socket.create_connection((self.host, self.port), timeout=self.patience) as s:
             words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
             s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
             return self._read(s.makefile("rb"))
@@ -255,7 +257,7 @@ class Alloyd(Process):
         self.options = list(options)
         self.sections = {
             "server": {"listen": f"{host}:{self.port}", "threads": 2},
-            "admin": {"listen": f"{host}:{self.admin_port}"},
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
             "journal": {"dir": self.folder / f"{self.name}-journal"},
             "dead_letter": {"dir": self.folder / f"{self.name}-dead-letter"},
             "log": {"level": "debug"},
@@ -326,7 +328,7 @@ class Alloyd(Process):
     # -- the admin port
 
     def admin(self, path, method="GET"):
-        client = http.client.HTTPConnection(self.host, self.admin_port, timeout=DEADLINE)
+        client = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)
         try:
             client.request(method, path)
             answer = client.getresponse()

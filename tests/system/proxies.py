@@ -33,14 +33,14 @@ class Proxy(harness.Process):
         self.host, self.port = "127.0.0.1", harness.free_port()
         self.config = folder / f"{name}-{self.port}.conf"
 
-    def connect(self, source="127.0.0.1"):
+    def connect(self, source=""):
         return socket.create_connection((self.host, self.port), harness.DEADLINE, source_address=(source, 0))
 
-    def client(self, source="127.0.0.1"):
+    def client(self, source=""):
         return harness.http.client.HTTPConnection(self.host, self.port, timeout=harness.DEADLINE,
                                                   source_address=(source, 0))
 
-    def post(self, body, path="/v1/events", headers=None, source="127.0.0.1"):
+    def post(self, body, path="/v1/events", headers=None, source=""):
         client = self.client(source)
         try:
             return harness.request(client, body, path, headers)
@@ -129,8 +129,11 @@ class HAProxy(Proxy):
             (r"^    server a 127\.0\.0\.1:8080 send-proxy-v2$", f"    server a 127.0.0.1:{to or alloyd.port} {sends}"),
             (r"^    server b 127\.0\.0\.1:8180 send-proxy-v2$", second)))
 
-    def start(self, answers=None):
+    def launch(self):
         self.spawn(["haproxy", "-db", "-f", self.config])
+
+    def start(self, answers=None):
+        self.launch()
         self.wait_ready(lambda: self.state() == "UP" and (answers or self.answers)())
         return self
 
