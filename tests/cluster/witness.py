@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-CLAIM = re.compile(rb'^(\d+\.\d+) \[\d+ ([^\]]*)\] "([A-Za-z-]+)"(.*)$')
+CLAIM = re.compile(rb'^\+?(\d+\.\d+) \[\d+ ([^\]]*)\] "([A-Za-z-]+)"(.*)$')
 
 
 class Watch(threading.Thread):

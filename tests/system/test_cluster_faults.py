@@ -21,8 +21,22 @@ def test_through_faults_of_a_whole_deployment_every_id_answered_is_there_once():
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout
-    figures = re.search(r'"answered": (\d+), "rows": (\d+), "lost": 0', done.stdout)
-    assert figures and int(figures[1]) == int(figures[2]) > 1000
+    figures = re.search(r'"answered": (\d+), .*"lost": 0,.*"doubled": (\d+), "of these forgotten by Redis": (\d+)', done.stdout)
+    assert figures and int(figures[1]) > 1000 and figures[2] == figures[3]
+
+
+def test_what_redis_did_with_a_claim_is_read_from_what_monitor_says(tmp_path):
+    one = witness.Witness({}, tmp_path)
+    one.watches = {name: witness.Watch(None, tmp_path / name) for name in ("redis-1", "redis-2")}
+    (tmp_path / "redis-1").write_bytes(
+        b'+OK\r\n+17.5 [0 10.77.0.3:4] "MGET" "alloy:events:{161}id-0-6"\r\n'
+        b'+17.6 [0 10.77.0.3:4] "SET" "alloy:events:{161}id-0-6" "\\x9b\\xc5" "EX" "86400" "NX"\r\n'
+        b'+17.7 [0 10.77.0.3:4] "SET" "alloy:events:{162}id-0-66" "a" "EX" "86400" "NX"\r\n')
+    (tmp_path / "redis-2").write_bytes(b'+19.1 [0 10.77.0.2:4] "SET" "alloy:events:{161}id-0-6" "b" "EX" "86400" "NX"\r\n')
+    found = one.writes(["id-0-6", "id-0-7"])
+    assert found == {"id-0-6": [(17.6, "redis-1", "10.77.0.3:4", "SET", b"\\x9b\\xc5"), (19.1, "redis-2", "10.77.0.2:4", "SET", b"b")],
+                     "id-0-7": []}
+    assert witness.forgotten(found["id-0-6"]) and not witness.forgotten(found["id-0-7"])
 
 
 def claim(at, node, value, command="SET"):
