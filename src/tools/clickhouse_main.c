@@ -5,7 +5,7 @@
  *
  * libchdb runs clickhouse-local, which can start the HTTP listener and serves it as long as its
  * query runs: so the query sleeps. The main thread belongs to the engine; a second thread says when
- * the port answers, and ends the process on TERM or INT.
+ * the port answers, and ends the process on TERM or INT. An engine that aborts starts again.
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -55,6 +55,7 @@ struct options {
     char lib[TEXT_MAX];
 };
 
+static char **arguments; /* of the process, to start again with */
 static struct options options = {.port = "8123", .path = "clickhouse-data", .listen = "127.0.0.1"};
 
 static void clickhouse_default_lib(char out[TEXT_MAX])
@@ -140,6 +141,30 @@ static int clickhouse_try_socket(int (*use)(int, const struct sockaddr *, sockle
     return result;
 }
 
+/*
+ * The engine aborts when clients reset their connections at a bad moment (seen with 26.7: an
+ * exception in a connection's thread that nobody catches). It starts again in its place, with the
+ * same process id, as after a kill. Runs in a signal handler.
+ */
+static void clickhouse_start_again(int number)
+{
+    static const char words[] = "alloy-clickhouse: the engine has aborted, and starts again\n";
+
+    (void)number;
+    (void)!write(STDERR_FILENO, words, sizeof(words) - 1);
+    (void)close_range(STDERR_FILENO + 1, ~0u, 0);
+    execv("/proc/self/exe", arguments);
+    _exit(1);
+}
+
+/* Once it serves: an engine that cannot even start should not try for ever. */
+static void clickhouse_outlive_aborts(void)
+{
+    const struct sigaction action = {.sa_handler = clickhouse_start_again};
+
+    sigaction(SIGABRT, &action, NULL);
+}
+
 static void *clickhouse_watch(void *arg)
 {
     const struct timespec pause = {.tv_nsec = READY_POLL_MS * 1000000L};
@@ -154,6 +179,8 @@ static void *clickhouse_watch(void *arg)
         if (ready)
             continue;
         ready = clickhouse_try_socket(connect) == 0;
+        if (ready)
+            clickhouse_outlive_aborts();
         if (ready)
             fprintf(stderr, "alloy-clickhouse: serving http://%s:%s (not for production)\n",
                     options.listen, options.port);
@@ -192,6 +219,7 @@ int main(int argc, char **argv)
     void *lib;
     int err;
 
+    arguments = argv;
     if (!clickhouse_parse_options(argc, argv)) {
         fputs("Try: alloy-clickhouse --help\n", stderr);
         return 2;
@@ -208,6 +236,9 @@ int main(int argc, char **argv)
     }
     /* Block them before the engine starts its threads, so that only the watcher gets these
      * signals. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGABRT); /* blocked in the handler that has started us again */
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

@@ -189,3 +189,17 @@ def test_alloyd_dies_while_rows_go_again(make_alloyd, redis, own_clickhouse, pro
     alloyd.settled()
     assert once(own_clickhouse) == 50
     assert alloyd.post(events("a", 50)).json == {"accepted": 0, "duplicates": 50}
+
+
+def test_an_engine_that_aborts_starts_again(make_alloyd, redis, own_clickhouse):
+    """libchdb does when clients reset connections at a bad moment."""
+    alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events")).start()
+    assert alloyd.post(harness.event("a")).status == 202
+    alloyd.settled()
+    for life in (1, 2):
+        own_clickhouse.signal(signal.SIGABRT)
+        harness.wait_until(lambda: own_clickhouse.log().count("serving http") > life, "the next life")
+        assert own_clickhouse.alive()
+        assert alloyd.post(harness.event(f"b{life}")).status == 202
+        alloyd.settled()
+    assert own_clickhouse.count("default.events") == 3
