@@ -411,7 +411,9 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
         return;
     }
     flusher_ask_end_wait(flusher, lane);
-    if (reading.class == INSERT_RETRY && transfer->answer.status != 200) {
+    /* Cut in the middle of its answer it has told nothing, either. */
+    if (transfer->answer.transport_failed ||
+        (reading.class == INSERT_RETRY && transfer->answer.status != 200)) {
         lane->probe_at_ms = clock_mono_ms() + backoff_next(&lane->probe_backoff, wait.min_ms,
                                                            wait.max_ms, wait.random);
         return;

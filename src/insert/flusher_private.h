@@ -41,7 +41,8 @@ struct flusher_posting {
 struct flusher_server {
     char *base; /* insert_request_base() */
     char name[CLICKHOUSE_NAME_MAX];
-    bool cut; /* it hangs: the inserts that it holds are to go to others */
+    bool cut;                     /* it hangs: the inserts that it holds are to go to others */
+    char words[LANE_MESSAGE_MAX]; /* why it is left out */
 };
 
 /* Where exchanges go: see flusher_route.c. */

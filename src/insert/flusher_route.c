@@ -157,28 +157,47 @@ bool flusher_route_elsewhere(const struct flusher *flusher, const struct transfe
 
 /* ---- what is told ---- */
 
+/* Tells of each endpoint of a shard that is left out, and who takes its inserts. */
+static void flusher_route_tell_shard(struct flusher *flusher, size_t shard)
+{
+    const struct endpoints *endpoints = &flusher->route.endpoints;
+    const bool others = endpoints_has(endpoints, shard, ENDPOINTS_ALL);
+    char key[HEALTH_KEY_MAX];
+
+    for (size_t i = 0; i < endpoints->count; i++) {
+        const struct flusher_server *server = &flusher->route.servers[i];
+
+        if (endpoints->at[i].shard != shard || endpoints->at[i].state != ENDPOINT_AWAY)
+            continue;
+        flusher_route_key(flusher, i, key);
+        health_raise(flusher->parts.health, key, false, "%s %s (%s); %s", server->name,
+                     endpoints_words(endpoints->at[i].why), server->words,
+                     endpoints_alone(endpoints, i)
+                         ? "it is the only endpoint of its shard, whose events wait"
+                     : others ? "the others of its shard take its inserts"
+                              : "all endpoints of its shard are away, and its events wait");
+    }
+}
+
 /* Tells that an endpoint is left out, or is back. A single one has the condition clickhouse. */
 static void flusher_route_tell(struct flusher *flusher, size_t number, const char *words)
 {
     const struct endpoint *endpoint = &flusher->route.endpoints.at[number];
     const struct flusher_server *server = &flusher->route.servers[number];
-    const bool alone = endpoints_alone(&flusher->route.endpoints, number);
     char key[HEALTH_KEY_MAX];
 
     if (flusher->route.endpoints.count == 1)
         return;
     flusher_route_key(flusher, number, key);
     if (endpoint->state == ENDPOINT_AWAY) {
-        health_raise(flusher->parts.health, key, false, "%s %s (%s); %s", server->name,
-                     endpoints_words(endpoint->why), words,
-                     alone ? "it is the only endpoint of its shard, whose events wait"
-                           : "the others of its shard take its inserts");
+        snprintf(flusher->route.servers[number].words, LANE_MESSAGE_MAX, "%s", words);
         log_warn("endpoint is left out endpoint=%s reason=\"%s\" error=\"%s\"", server->name,
                  endpoints_words(endpoint->why), words);
     } else {
         health_clear(flusher->parts.health, key);
         log_info("endpoint is back endpoint=%s", server->name);
     }
+    flusher_route_tell_shard(flusher, endpoint->shard);
 }
 
 /* What keeps inserts of the lane from endpoints, in one line. False: nothing. */

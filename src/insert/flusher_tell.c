@@ -61,6 +61,10 @@ const char *flusher_tell_words(const struct transfer *transfer, char out[LANE_ME
         snprintf(out, LANE_MESSAGE_MAX, "%s", transfer->error);
         return out;
     }
+    if (body.len == 0 && transfer->error[0] == '\0') {
+        snprintf(out, LANE_MESSAGE_MAX, "HTTP status %ld, without a text", transfer->answer.status);
+        return out;
+    }
     if (transfer->answer.transport_failed || body.len == 0) {
         snprintf(out, LANE_MESSAGE_MAX, "%s (HTTP status %ld)", transfer->error,
                  transfer->answer.status);

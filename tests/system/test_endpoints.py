@@ -75,6 +75,10 @@ def endpoints(alloyd):
     return {e["endpoint"]: e for e in alloyd.admin("/stats").json["clickhouse"]["endpoints"]}
 
 
+def texts(alloyd):
+    return {reason["key"]: reason["text"] for reason in alloyd.admin("/readyz").json["reasons"]}
+
+
 def inserts_at(alloyd, server):
     return endpoints(alloyd)[f"127.0.0.1:{server.port}"]["inserts"]
 
@@ -145,7 +149,10 @@ def test_all_away_and_back(tmp_path, make_alloyd):
             replica.kill()
         assert alloyd.post(event("2")).status == 202
         wait_until(lambda: "clickhouse" in reasons(alloyd), "ClickHouse is down")
+        names = [f"clickhouse@{r.name_in_alloyd}" for r in replicas]
+        wait_until(lambda: all("all endpoints of its shard are away" in texts(alloyd).get(name, "") for name in names), "both say so")
         replicas[1].start()
+        wait_until(lambda: "the others of its shard take its inserts" in texts(alloyd).get(names[0], ""), "one is back")
         alloyd.settled()
         assert "clickhouse" not in reasons(alloyd)
         assert ids_of(store) == {"1": 1, "2": 1}

@@ -109,7 +109,8 @@ struct fake {
     atomic_long row_us;     /* time that each row takes */
     atomic_bool held;       /* inserts that it takes are not answered while this is so */
     atomic_bool probe_hangs;
-    atomic_int probes; /* answered */
+    atomic_int probe_cuts; /* so many answers to questions end in the middle */
+    atomic_int probes;     /* answered */
     const char *probe;
     const char *columns; /* what the table has; "": it does not tell */
     const char *site;    /* what the table is to other endpoints */
@@ -549,6 +550,12 @@ static void *serve(void *arg)
             on_trace(conn.fake, conn.fd);
         } else if (strstr(url, "SELECT%20%28SELECT%20count") != NULL) {
             keep = on_count(conn.fake, conn.fd, url);
+        } else if (strstr(url, "SELECT") != NULL && conn.fake->probe_cuts > 0) {
+            static const char half[] = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n26.7";
+
+            (void)!send(conn.fd, half, sizeof(half) - 1, MSG_NOSIGNAL);
+            conn.fake->probe_cuts--;
+            goto out;
         } else if (strstr(url, "SELECT") != NULL) {
             on_question(conn.fake, conn.fd, url);
         } else {

@@ -92,6 +92,22 @@ static void a_connection_is_used_again(void **state)
     assert_in_range(world->fake.conn_count, 1, 3);
 }
 
+/* As from a server that dies while it answers: that is no sign that the user may not ask. */
+static void an_answer_about_the_table_that_is_cut_is_asked_for_again(void **state)
+{
+    struct world *world = *state;
+
+    world->config.clickhouse_async_insert = CONFIG_ASYNC_AUTO;
+    fake_set_probe(&world->fake, "26.7.2.1\t1\tMergeTree\t0\t1000\t0\tu\t1\te\n");
+    world->fake.probe_cuts = 4; /* for each question of curl's own second try, too */
+    start(world);
+    assert_int_equal(atomic_load(&world->fake.probe_cuts), 0);
+    submit(world, 0, 2, -1);
+    wait_empty(world);
+    assert_true(last_was_async(world));
+    assert_false(is_up(world, "clickhouse.a.async"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -101,6 +117,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(after_a_bad_row_is_found_inserts_go_out_side_by_side_again,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_connection_is_used_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_about_the_table_that_is_cut_is_asked_for_again,
+                                        setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
