@@ -2,7 +2,7 @@
 """clickhouse.insert_rows and insert_linger: few large inserts, and who does not wait for them. "For ever" is a linger that is longer
 than the test's deadlines."""
 
-import pathlib
+import signal
 import time
 
 import pytest
@@ -33,13 +33,30 @@ def waits(alloyd, n):
     assert alloyd.books()["pending"] == n and inserts(alloyd) == before
 
 
+def reload(alloyd, linger):
+    before = alloyd.log().count("configuration reloaded")
+    alloyd.sections["clickhouse"]["insert_linger"] = linger
+    alloyd.write_ini()
+    alloyd.signal(signal.SIGHUP)
+    harness.wait_until(lambda: alloyd.log().count("configuration reloaded") > before, "the reload")
+
+
+def test_an_event_waits_for_the_linger_and_no_longer(lingering, clickhouse, table):
+    alloyd = lingering("1s")
+    started = time.monotonic()
+    assert alloyd.post(harness.event("a")).status == 202
+    assert alloyd.settled()["inserted"] == 1
+    assert time.monotonic() - started >= 1 and clickhouse.count(table) == 1
+
+
 def test_events_of_one_linger_are_one_insert(lingering, clickhouse, table):
-    alloyd = lingering("3s")
+    alloyd = lingering()
     for i in range(10):
         for k in range(3):
             assert alloyd.post(harness.event(f"id-{i}-{k}")).status == 202
         time.sleep(0.06)  # a batch each: worker.linger is 50 ms
     waits(alloyd, 30)
+    reload(alloyd, "1ms")
     assert alloyd.settled()["inserted"] == 30
     assert clickhouse.count(table) == 30
     assert inserts(alloyd) == 1
@@ -116,14 +133,9 @@ def test_a_reload_changes_how_long_rows_wait(lingering, clickhouse, table):
     alloyd = lingering()
     assert alloyd.post(harness.event("a")).status == 202
     waits(alloyd, 1)
-    alloyd.sections["clickhouse"]["insert_linger"] = "0ms"
-    alloyd.write_ini()
-    alloyd.signal(1)
+    reload(alloyd, "0ms")
     assert alloyd.settled()["inserted"] == 1
-    alloyd.sections["clickhouse"]["insert_linger"] = FOR_EVER
-    alloyd.write_ini()
-    alloyd.signal(1)
-    harness.wait_until(lambda: alloyd.log().count("configuration reloaded") >= 2, "the second reload")
+    reload(alloyd, FOR_EVER)
     assert alloyd.post(harness.event("b")).status == 202
     waits(alloyd, 1)
 

@@ -26,13 +26,25 @@ static void nothing_goes(struct world *world)
     assert_int_equal(fake_count(&world->fake), before);
 }
 
+static void reload(struct world *world, uint64_t rows, uint64_t ms)
+{
+    static struct config next;
+
+    next = world->config;
+    next.clickhouse_insert_rows = rows;
+    next.clickhouse_insert_linger_ms = ms;
+    atomic_store(&world->ref.current, &next);
+    flusher_reload(world->flusher);
+}
+
 static void batches_that_come_within_the_linger_are_one_insert(void **state)
 {
-    struct world *world = linger(state, 500);
+    struct world *world = linger(state, FOR_EVER_MS);
 
     for (int i = 0; i < 7; i++)
         submit(world, 0, 10, -1);
     nothing_goes(world);
+    reload(world, 100, 1);
     wait_empty(world);
     assert_int_equal(fake_count(&world->fake), 1);
     assert_int_equal(world->fake.requests[0].rows, 70);
@@ -84,15 +96,10 @@ static void an_end_waits_for_nothing(void **state)
 static void a_reload_changes_both_keys_at_once(void **state)
 {
     struct world *world = linger(state, FOR_EVER_MS);
-    static struct config next;
 
-    next = world->config;
     submit(world, 0, 3, -1);
     nothing_goes(world);
-    next.clickhouse_insert_linger_ms = 1;
-    next.clickhouse_insert_rows = 2;
-    atomic_store(&world->ref.current, &next);
-    flusher_reload(world->flusher);
+    reload(world, 2, 1);
     wait_empty(world);
     assert_int_equal(fake_count(&world->fake), 2);
 }
@@ -119,8 +126,7 @@ static void a_bad_row_is_found_without_waiting(void **state)
     submit(world, 0, 8, 3);
     submit(world, 0, 8, -1);
     nothing_goes(world);
-    world->config.clickhouse_insert_rows = 16; /* full now */
-    flusher_reload(world->flusher);
+    reload(world, 16, FOR_EVER_MS); /* full now */
     wait_empty(world);
     assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_dead_lettered], 1);
     assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 15);
