@@ -69,8 +69,10 @@ def rate(stage, x):
 
 def connections(stage, x):
     # So many take longer to connect than a client may be silent.
+    # A connection's first request costs more than the next, so each sends at least two.
+    seconds = max(stage.options.seconds or 4, 2 * x // 5000)
     with end_to_end(stage, server={"head_timeout": "10min", "idle_timeout": "10min"}) as alloyd:
-        return cost(stage, alloyd, "--rate", 5000, connections=x)
+        return cost(stage, alloyd, "--rate", 5000, connections=x, seconds=seconds)
 
 
 def body_size(stage, x):
