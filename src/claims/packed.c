@@ -29,18 +29,27 @@ uint32_t packed_hash_of(const struct packed_identity *identity, unsigned bits)
     return word >> (32 - bits);
 }
 
-size_t packed_name(char out[PACKED_NAME_MAX], const struct packed_table *table, uint32_t hash,
-                   unsigned skip)
+static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+static void packed_table_name(struct packed_table *table)
 {
-    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    const unsigned hex = (table->bits - skip + 3) / 4;
-    char reversed[16];
-    size_t len = 0, n = 0;
+    char reversed[sizeof(table->name)];
+    size_t n = 0;
 
     for (uint64_t left = table->opened_ms; left > 0 && n < sizeof(reversed); left /= 36)
         reversed[n++] = digits[left % 36];
-    while (n > 0)
-        out[len++] = reversed[--n];
+    table->name_len = (uint8_t)n;
+    for (size_t i = 0; i < n; i++)
+        table->name[i] = reversed[n - 1 - i];
+}
+
+size_t packed_name(char out[PACKED_NAME_MAX], const struct packed_table *table, uint32_t hash,
+                   unsigned skip)
+{
+    const unsigned hex = (table->bits - skip + 3) / 4;
+    size_t len = table->name_len;
+
+    memcpy(out, table->name, len);
     out[len++] = ':';
     hash &= (1u << (table->bits - skip)) - 1;
     for (unsigned i = hex; i-- > 0;)
@@ -90,6 +99,7 @@ bool packed_table_read(struct packed_table *table, struct slice number, struct s
     table->bits = (unsigned)bits;
     table->grown = grown != 0;
     table->way = (enum packed_way)way;
+    packed_table_name(table);
     return table->opened_ms > 0 && table->ttl_ms > 0 && bits >= PACKED_BITS_MIN &&
            bits <= PACKED_BITS_MAX;
 }

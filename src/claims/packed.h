@@ -49,6 +49,8 @@ struct packed_table {
     bool grown; /* opened since the one before was full, not since that was over */
     enum packed_way way;
     uint64_t keys_until_ms; /* ALONE: claims of layout = keys are looked at until then */
+    char name[14];          /* opened_ms with base 36; made when it is read from the log */
+    uint8_t name_len;
 };
 
 struct packed_log {
