@@ -50,6 +50,9 @@ bool ask_clickhouse_at(struct ask_clickhouse *ask, size_t number);
 /* Asks a URL of insert_request.h, which it takes (NULL: out of memory); body may be NULL. Returns
  * answer.right. */
 bool ask_clickhouse_url(struct ask_clickhouse *ask, char *url, const char *body);
+/* The same with a body of another type than bytes, which may have NULs. */
+bool ask_clickhouse_typed(struct ask_clickhouse *ask, char *url, const char *content_type,
+                          struct slice body);
 /* Asks a query, as its body; with settings. */
 bool ask_clickhouse(struct ask_clickhouse *ask, const char *query,
                     const struct config_setting *settings, size_t count);

@@ -17,10 +17,11 @@ struct batch {
     uint16_t stream;
     uint32_t count;
     uint32_t capacity;
-    uint64_t bytes;     /* of the events in it, newlines included */
-    uint64_t insert_id; /* of the frozen insert in which replay found these records; 0: none */
-    uint64_t since_ms;  /* when it came to its lane */
-    bool urgent;        /* a client waits until ClickHouse has some of these records */
+    uint64_t bytes;      /* of the events in it, newlines included */
+    uint64_t insert_id;  /* of the frozen insert in which replay found these records; 0: none */
+    uint64_t since_ms;   /* when it came to its lane */
+    bool urgent;         /* a client waits until ClickHouse has some of these records */
+    uint64_t generation; /* of the claims (reclaim.h) */
     struct record *records[];
 };
 

@@ -18,6 +18,7 @@
 #include "alloy/base.h"
 #include "alloy/batch.h"
 #include "alloy/config.h"
+#include "alloy/distrust.h"
 #include "alloy/health.h"
 #include "alloy/metrics.h"
 
@@ -30,6 +31,7 @@ struct claims_parts {
     struct metrics_thread *thread_metrics;
     uint64_t instance_id;
     bool watch_layout; /* with redis.layout = keys: looks whether others have packed claims */
+    struct distrust *distrust; /* NULL: Redis is believed */
 };
 
 enum claims_verdict {
@@ -37,6 +39,8 @@ enum claims_verdict {
     CLAIM_DUPLICATE, /* another record does */
     CLAIM_STRANGE,   /* the key holds a value that no alloyd has written: the owner is unknown */
     CLAIM_UNKNOWN,   /* Redis did not answer */
+    CLAIM_DOUBTED,   /* it does not know the id, and may have forgotten it: look for it elsewhere */
+    CLAIM_HELD,      /* the same, but not yet */
 };
 
 /* Returns owned (claims_destroy()); NULL: out of memory, or redis.url is bad (logged). Does not
@@ -44,6 +48,12 @@ enum claims_verdict {
 struct claims *claims_create(const struct claims_parts *parts);
 void claims_destroy(struct claims *claims); /* NULL is fine */
 
+/* As claims_take(), for records that were CLAIM_DOUBTED, and that nothing was found of elsewhere,
+ * in a look that began at checked_ms: claims them, except where a server is distrusted since. */
+#define CLAIMS_BELIEVE UINT64_MAX /* for checked_ms: whatever is distrusted */
+MUST_CHECK int claims_take_checked(struct claims *claims, const struct batch *batch,
+                                   enum claims_verdict *verdicts, uint64_t now_ms,
+                                   uint64_t checked_ms);
 /*
  * Claims the ids of all records of the batch: verdicts[i] for batch->records[i]. Returns 0 when
  * Redis answered for all of them; -EAGAIN when it did not (it is away, refuses, or the breaker is
@@ -54,8 +64,20 @@ void claims_destroy(struct claims *claims); /* NULL is fine */
  * last SETs of each node for redis.wait_timeout besides, if replicas are waited for. Never
  * sleeps while the breaker is open. Owner thread.
  */
-MUST_CHECK int claims_take(struct claims *claims, const struct batch *batch,
-                           enum claims_verdict *verdicts, uint64_t now_ms);
+MUST_CHECK static inline int claims_take(struct claims *of, const struct batch *batch,
+                                         enum claims_verdict *verdicts, uint64_t now_ms)
+{
+    return claims_take_checked(of, batch, verdicts, now_ms, 0);
+}
+/* The ids of n records of one stream were found elsewhere: lets Redis know them again, as those of
+ * no record. Owner thread. */
+void claims_found(struct claims *claims, struct record *const *records, size_t n, uint64_t now_ms);
+/* Claims that were set since may be lost, where a server is distrusted; real time, ms; 0: all.
+ * Owner thread. */
+uint64_t claims_doubted_from_ms(const struct claims *claims);
+/* Looks at each server, for want of a batch that would. Owner thread. */
+void claims_look(struct claims *claims, uint64_t now_ms);
+
 /*
  * Deletes the claims of n records of one stream, so that their ids are new again; claims of other
  * records stay. Returns 0 when Redis answered for all: released[i] is false where it refused.

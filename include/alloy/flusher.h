@@ -18,6 +18,7 @@
 #include "alloy/health.h"
 #include "alloy/journal.h"
 #include "alloy/metrics.h"
+#include "alloy/reclaim.h"
 #include "alloy/release.h"
 #include "alloy/voucher.h"
 #include "alloy/setbacks.h"
@@ -32,6 +33,7 @@ struct flusher_parts {
     struct journal *journal;
     struct health *health;
     struct metrics *metrics;
+    struct reclaim *reclaim;              /* NULL: no claim is ever lost */
     struct release *release;              /* takes the dead-lettered records */
     const struct voucher_key *replay_key; /* as in struct burial_parts */
     struct setbacks *setbacks; /* told what ClickHouse does not take; NULL: nobody asks */

@@ -13,12 +13,14 @@
 
 #include "alloy/base.h"
 #include "alloy/config.h"
+#include "alloy/distrust.h"
 #include "alloy/flusher.h"
 #include "alloy/health.h"
 #include "alloy/journal.h"
 #include "alloy/l1.h"
 #include "alloy/mark.h"
 #include "alloy/metrics.h"
+#include "alloy/reclaim.h"
 #include "alloy/release.h"
 #include "alloy/ring.h"
 
@@ -33,7 +35,9 @@ struct worker_parts {
     struct metrics *metrics;
     struct l1 *l1;
     struct release *release;
-    struct marks *marks; /* say whether a stream's claims may be taken; NULL: they may */
+    struct distrust *distrust; /* whether Redis may have forgotten claims; NULL: it has not */
+    struct reclaim *reclaim;   /* what has to be claimed again; NULL: nothing */
+    struct marks *marks;       /* say whether a stream's claims may be taken; NULL: they may */
 };
 
 /* Starts a thread. Returns 0 and an owned worker (worker_stop()), or -errno. */

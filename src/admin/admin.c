@@ -266,16 +266,30 @@ static json_t *admin_stats_http(const struct exposition_view *view)
                      admin_stats_histogram(view, METRIC_HISTOGRAM_http_request));
 }
 
+static json_t *admin_stats_distrust(const struct metrics_snapshot *snapshot)
+{
+    const uint64_t *counters = snapshot->counters;
+
+    return json_pack("{s:I,s:o,s:o,s:o,s:o}", "servers",
+                     (json_int_t)snapshot->gauges[METRIC_GAUGE_redis_distrust], "windows",
+                     admin_json_counter(counters[METRIC_COUNTER_redis_distrusts]), "absent",
+                     admin_json_counter(counters[METRIC_COUNTER_redis_doubted_absent]), "present",
+                     admin_json_counter(counters[METRIC_COUNTER_redis_doubted_present]),
+                     "unchecked",
+                     admin_json_counter(counters[METRIC_COUNTER_redis_doubted_unchecked]));
+}
+
 static json_t *admin_stats_redis(const struct exposition_view *view)
 {
     const struct metrics_snapshot *snapshot = &view->snapshot;
 
     return json_pack(
-        "{s:b,s:I,s:I,s:o,s:o,s:o}", "up", (int)snapshot->gauges[METRIC_GAUGE_redis_up], "nodes",
-        (json_int_t)snapshot->gauges[METRIC_GAUGE_redis_nodes], "nodes_away",
+        "{s:b,s:I,s:I,s:o,s:o,s:o,s:o}", "up", (int)snapshot->gauges[METRIC_GAUGE_redis_up],
+        "nodes", (json_int_t)snapshot->gauges[METRIC_GAUGE_redis_nodes], "nodes_away",
         (json_int_t)snapshot->gauges[METRIC_GAUGE_redis_nodes_away], "errors",
         admin_json_counter(snapshot->counters[METRIC_COUNTER_redis_errors]), "unclaimed",
-        admin_json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]), "seconds",
+        admin_json_counter(snapshot->counters[METRIC_COUNTER_events_unclaimed]), "distrust",
+        admin_stats_distrust(snapshot), "seconds",
         admin_stats_histogram(view, METRIC_HISTOGRAM_redis));
 }
 

@@ -70,7 +70,7 @@ static bool claims_on_mget(struct claims *claims, const struct redis_link_elemen
         claims_judge_value(claims, at, element->text);
     else if (element->type != REDIS_LINK_NIL)
         return false;
-    else
+    else if (!claims_doubt_verdict(claims, &claims->verdicts[claims->todo[at]]))
         /* The key is missing: SET it. After a SET that lost it is gone again, or not a string. */
         claims->next[claims->kept++] = claims->todo[at];
     return true;
@@ -152,6 +152,8 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
         return claims_wait_on_element(claims, element);
     if (claims->lane->time_due && claims->round == ROUND_LOG)
         return claims_packed_on_time(claims, element);
+    if (unlikely(claims->round == ROUND_SEE))
+        return claims_doubt_on_element(claims, element);
     if (unlikely(claims->tagged)) {
         if (claims_is_answer_to_asking(claims))
             return element->root;
@@ -166,10 +168,13 @@ static bool claims_on_element(void *arg, const struct redis_link_element *elemen
         return claims_on_set(claims, element);
     case ROUND_RELEASE:
         return claims_on_release(claims, element);
+    case ROUND_FOUND:
     case ROUND_PROBE:
         return true; /* an error: the server does not have this one */
     case ROUND_ASK:
         return claims_on_answer(claims, element);
+    case ROUND_SEE: /* claims_doubt.c has taken it */
+        return false;
     default:
         return claims_packed_on_element(claims, element);
     }
@@ -230,6 +235,8 @@ static void claims_perform(struct claims *claims, const struct job *job)
         claims_idle_perform(claims);
     if (job->kind == JOB_WAIT)
         claims_replicas_perform(claims);
+    if (job->kind == JOB_LOOK)
+        claims_lanes_look(claims);
     for (size_t at = 0; at < job->n; at += claims->slice_max) {
         size_t left = job->n - at;
         size_t n = left < claims->slice_max ? left : claims->slice_max;
@@ -240,19 +247,11 @@ static void claims_perform(struct claims *claims, const struct job *job)
         claims_lanes_begin(claims, n);
         if (job->kind == JOB_TAKE)
             claims_take_slice(claims, n);
+        else if (job->kind == JOB_FOUND)
+            claims_lanes_run(claims, ROUND_FOUND, n);
         else
             claims_release_slice(claims, n);
     }
-}
-
-/* splitmix64 (Vigna); spreads the retries of many workers and daemons. */
-static uint64_t claims_next_random(struct claims *claims)
-{
-    uint64_t z = claims->random += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
 }
 
 /* What the log was told last, by any thread; -1: nothing. Each change is one line, whichever
@@ -645,8 +644,8 @@ void claims_destroy(struct claims *claims)
     free(claims);
 }
 
-int claims_take(struct claims *claims, const struct batch *batch, enum claims_verdict *verdicts,
-                uint64_t now_ms)
+int claims_take_checked(struct claims *claims, const struct batch *batch,
+                        enum claims_verdict *verdicts, uint64_t now_ms, uint64_t checked_ms)
 {
     bool off = claims_is_off(claims);
 
@@ -654,6 +653,7 @@ int claims_take(struct claims *claims, const struct batch *batch, enum claims_ve
         verdicts[i] = off ? CLAIM_OWNED : CLAIM_UNKNOWN;
     if (off || batch->count == 0)
         return 0;
+    claims->checked_ms = checked_ms;
     claims_put_stream(claims, batch->stream);
     claims_packed_put_stream(claims, batch->stream);
     return claims_run_job(
@@ -692,6 +692,21 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
     else
         health_clear(claims->parts.health, "redis.release");
     return 0;
+}
+
+void claims_found(struct claims *claims, struct record *const *records, size_t n, uint64_t now_ms)
+{
+    if (claims_is_off(claims) || n == 0)
+        return;
+    claims_put_stream(claims, records[0]->stream);
+    (void)claims_run_job(claims, &(struct job){.kind = JOB_FOUND, .records = records, .n = n},
+                         now_ms);
+}
+
+void claims_look(struct claims *claims, uint64_t now_ms)
+{
+    if (!claims_is_off(claims))
+        (void)claims_run_job(claims, &(struct job){.kind = JOB_LOOK}, now_ms);
 }
 
 int claims_probe(struct claims *claims, uint64_t now_ms)

@@ -42,20 +42,6 @@ uint64_t claims_now_ms(const struct claims *claims)
 
 /* ---- one lane ---- */
 
-void claims_lane_enter(struct claims *claims, size_t node)
-{
-    claims->lane = &claims->lanes[node];
-    claims->link = redis_nodes_link(claims->nodes, node);
-}
-
-int claims_bucket_of(const struct claims *claims, size_t node)
-{
-    for (int i = 0; i < BUCKETS; i++)
-        if (redis_nodes_of_slot(claims->nodes, claims->slots[i]) == node)
-            return i;
-    return -1;
-}
-
 bool claims_lane_open(struct claims *claims, size_t node)
 {
     struct claims_lane *lane = &claims->lanes[node];
@@ -72,11 +58,22 @@ bool claims_lane_open(struct claims *claims, size_t node)
     }
     if (lane->err != 0)
         return false;
-    if (redis_link_is_open(link))
-        return true;
+    if (redis_link_is_open(link)) {
+        lane->err = claims_doubt_look(claims, node, false);
+        return lane->err == 0;
+    }
     lane->release_way = RELEASE_UNKNOWN;
     lane->err = redis_link_open(link, claims->timeout_ns);
+    if (lane->err == 0)
+        lane->err = claims_doubt_look(claims, node, true);
     return lane->err == 0;
+}
+
+void claims_lanes_look(struct claims *claims)
+{
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
+        if (redis_nodes_link(claims->nodes, i) != NULL)
+            (void)claims_lane_open(claims, i);
 }
 
 /* A WAIT may take its own time-out besides. */
@@ -401,6 +398,12 @@ void claims_lanes_redirect(struct claims *claims, const struct redis_link_elemen
     for (size_t k = lane->at; k < lane->at + lane->count; k++) {
         const uint32_t i = claims->todo[k];
 
+        /* Another node has not known it: this one may, or be one that is distrusted. Of an ASK both
+         * were asked. */
+        if (moves && !ask && claims->round == ROUND_SET && claims_doubt_is_on(claims)) {
+            claims->verdicts[i] = CLAIM_DOUBTED;
+            continue;
+        }
         claims->asking[i] = ask ? (uint16_t)to : REDIS_NODE_NONE;
         if (ask || !moves)
             claims->flags[i] |= FLAG_ALONE;

@@ -190,6 +190,8 @@ static void claims_packed_after_keys(struct claims *claims, uint32_t i)
     case CLAIM_STRANGE:
         *state = PACKED_DONE;
         return;
+    case CLAIM_DOUBTED: /* not while Redis is believed */
+    case CLAIM_HELD:
     case CLAIM_UNKNOWN:
         *state = PACKED_LOST;
         return;
@@ -344,6 +346,7 @@ void claims_packed_take_slice(struct claims *claims, size_t n)
     packed->n = n;
     for (size_t i = 0; i < n; i++)
         claims->verdicts[i] = CLAIM_UNKNOWN;
+    claims->checked_ms = CLAIMS_BELIEVE; /* nobody looks for ids of hashes elsewhere */
     claims_packed_settle_logs(claims, false);
     claims_packed_start(claims);
     claims_packed_list_older(claims);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * claims_private.h - what claims.c (the decision), claims_lanes.c (the exchange with all nodes at
- * once), claims_wait.c and claims_replicas.c (their replicas), and claims_put.c (the commands)
- * share.
+ * once), claims_wait.c and claims_replicas.c (their replicas), claims_doubt.c (whether they have
+ * forgotten claims), and claims_put.c (the commands) share.
  */
 #ifndef ALLOY_CLAIMS_PRIVATE_H
 #define ALLOY_CLAIMS_PRIVATE_H
@@ -47,10 +47,12 @@ enum round {
     ROUND_FIND_KEYS, /* a claim of layout = keys, as ROUND_FIND */
     ROUND_WHO_KEYS,  /* ... as ROUND_WHO */
     ROUND_LET_GO_KEYS,
+    ROUND_FOUND,
     ROUND_RELEASE, /* the last whose commands are about records */
     ROUND_PROBE,
     ROUND_ASK,
     ROUND_SCAN, /* are there claims of layout = keys */
+    ROUND_SEE,
 };
 
 /* How the server of this connection deletes a key by its value. */
@@ -61,7 +63,7 @@ enum release_way {
     RELEASE_EVAL,    /* all older servers */
 };
 
-enum job_kind { JOB_TAKE, JOB_RELEASE, JOB_PROBE, JOB_WAIT, JOB_PING };
+enum job_kind { JOB_TAKE, JOB_FOUND, JOB_RELEASE, JOB_PROBE, JOB_WAIT, JOB_PING, JOB_LOOK };
 
 struct job {
     enum job_kind kind;
@@ -91,6 +93,13 @@ struct claims_wait {
     uint64_t full_at_ms; /* while it lacks some: before then none takes the whole time-out */
 };
 
+/* Whether what a node does not know is to be believed (redis.distrust). */
+struct claims_doubt {
+    struct distrust_window window;
+    bool unseen; /* it has not said yet who it is */
+    bool off;    /* it does not say who it is, while this connection lasts */
+};
+
 /* What one node has to do, and how it fares. */
 struct claims_lane {
     unsigned generation; /* of the node that this is about */
@@ -99,6 +108,7 @@ struct claims_lane {
     enum release_way release_way; /* for this connection */
     size_t asked_ways;            /* answers to that question so far */
     struct claims_wait wait;
+    struct claims_doubt doubt;
     /* the present job */
     uint64_t job;      /* the last one that this lane had a part in */
     uint64_t spoke_ms; /* when that was, by the caller's clock */
@@ -140,6 +150,10 @@ struct claims {
     uint64_t now_ms, began_ms;
     uint64_t timeout_ns;
     uint64_t wait_replicas, wait_timeout_ms;
+    uint64_t checked_ms; /* JOB_TAKE: since when all its ids were looked for elsewhere; 0: not */
+    struct distrust_sight *sight; /* ROUND_SEE: what the node says */
+    size_t seen;                  /* ... answers of it so far */
+    bool sight_refused, sight_moved;
     size_t chunk;
     char ttl_s[24];
     char *key_head; /* prefix, stream, ':', and the tag in a cluster */
@@ -174,6 +188,16 @@ struct claims {
 /* By the caller's clock. */
 uint64_t claims_now_ms(const struct claims *claims);
 
+/* splitmix64 (Vigna); spreads the retries of many workers and daemons. */
+static inline uint64_t claims_next_random(struct claims *of)
+{
+    uint64_t z = of->random += 0x9e3779b97f4a7c15ull;
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
 /* The value of a record's claim. */
 void claims_put_value(const struct claims *claims, const struct record *record,
                       char value[VALUE_LEN]);
@@ -193,6 +217,9 @@ size_t claims_put_probe(struct claims *claims);
 /* Writes a key of its own, so that a WAIT is about all that was written before. */
 void claims_put_touch(struct claims *claims);
 void claims_put_wait(struct claims *claims, uint64_t replicas, uint64_t timeout_ms);
+/* Asks the node who it is, with our key there: three commands. Writes that key. */
+void claims_put_look(struct claims *claims, size_t bucket);
+void claims_put_life(struct claims *claims, size_t bucket, const char *value);
 /* How many keys the command at `from` of this round has; the command itself. */
 size_t claims_put_span(const struct claims *claims, size_t from, size_t n);
 void claims_put_command(struct claims *claims, size_t from, size_t count);
@@ -201,7 +228,14 @@ bool claims_is_cancelled(const struct claims *claims);
 /* Opens the node's link if necessary, for this job. False: it is away; its lane says why. */
 bool claims_lane_open(struct claims *claims, size_t node);
 /* Makes this lane the one whose commands are built. */
-void claims_lane_enter(struct claims *claims, size_t node);
+static inline void claims_lane_enter(struct claims *of, size_t node)
+{
+    of->lane = &of->lanes[node];
+    of->link = redis_nodes_link(of->nodes, node);
+}
+
+/* JOB_LOOK */
+void claims_lanes_look(struct claims *claims);
 /* Prepares records .. records + n - 1 of the job: all of them are in todo then. */
 void claims_lanes_begin(struct claims *claims, size_t n);
 /* Runs one round over todo[0] .. todo[n - 1]. What is left for the next round is in todo then, kept
@@ -217,7 +251,13 @@ MUST_CHECK int claims_lane_converse(struct claims *claims, enum round round, siz
 /* Finds out how the server of the present lane deletes a key by its value. Returns 0 or -errno. */
 MUST_CHECK int claims_lane_ask_release_way(struct claims *claims);
 /* A bucket that a node has; -1: none, so that no claim goes there. */
-int claims_bucket_of(const struct claims *claims, size_t node);
+static inline int claims_bucket_of(const struct claims *of, size_t node)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        if (redis_nodes_of_slot(of->nodes, of->slots[i]) == node)
+            return i;
+    return -1;
+}
 
 /* Returns owned (claims_packed_destroy()); NULL: out of memory. */
 struct claims_packed *claims_packed_create(const struct claims *claims);
@@ -260,6 +300,15 @@ bool claims_wait_on_element(struct claims *claims, const struct redis_link_eleme
 MUST_CHECK int claims_lane_prove(struct claims *claims, size_t node);
 /* JOB_PING: asks the nodes that have had nothing to do for a sign of life. */
 void claims_idle_perform(struct claims *claims);
+
+bool claims_doubt_is_on(const struct claims *claims);
+/* Looks who the open node of a lane is, if that is due or its connection is fresh. Returns 0 or
+ * -errno. */
+MUST_CHECK int claims_doubt_look(struct claims *claims, size_t node, bool fresh);
+bool claims_doubt_on_element(struct claims *claims, const struct redis_link_element *element);
+/* The present lane does not know an id of the job: true when that is not to be believed, and then
+ * verdict says what is to be done. */
+bool claims_doubt_verdict(const struct claims *claims, enum claims_verdict *verdict);
 
 /* A slice is done: asks about claims that were found to be ours without a SET. */
 void claims_replicas_end_slice(struct claims *claims);

@@ -12,6 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A claim of no record: no alloyd has this instance id. */
+#define FOUND_INSTANCE UINT64_C(0x646e756f66)
+#define FOUND_LSN 1
+#define LIFE_MARGIN_S 120
+
 /* Deletes a key if it still has this value. In two steps we could delete another's claim, if ours
  * expired in between. A key that is not a string is not a claim. */
 #define RELEASE_SCRIPT                                                                  \
@@ -153,7 +158,10 @@ static void claims_put_set(struct claims *claims, size_t at)
 {
     char value[VALUE_LEN];
 
-    claims_put_value(claims, claims_todo_record(claims, at), value);
+    if (claims->round == ROUND_FOUND)
+        memcpy(value, (uint64_t[]){htole64(FOUND_INSTANCE), htole64(FOUND_LSN)}, VALUE_LEN);
+    else
+        claims_put_value(claims, claims_todo_record(claims, at), value);
     redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
     claims_put_key(claims, at);
     redis_link_put_bulk(claims->link, (struct slice){value, VALUE_LEN}, (struct slice){"", 0});
@@ -233,6 +241,46 @@ static void claims_put_number(struct claims *claims, uint64_t number)
     redis_link_put_bulk(claims->link, (struct slice){text, (size_t)len}, (struct slice){"", 0});
 }
 
+/* "#life" of a server; a stream's name has no '#'. In a cluster it is of a bucket, which the server
+ * has. */
+static void claims_put_life_key(struct claims *claims, size_t bucket)
+{
+    const char *prefix = claims->key_head;
+    char name[sizeof("#life:{3ff}")];
+
+    if (claims->tagged)
+        snprintf(name, sizeof(name), "#life:{%03zx}", bucket);
+    else
+        snprintf(name, sizeof(name), "#life");
+    redis_link_put_bulk(claims->link, (struct slice){prefix, claims->prefix_len},
+                        (struct slice){name, strlen(name)});
+}
+
+/* MGET, which claims need in any case. */
+void claims_put_look(struct claims *claims, size_t bucket)
+{
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"));
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"));
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
+    claims_put_life_key(claims, bucket);
+}
+
+/* It lives as long as the last claim. */
+void claims_put_life(struct claims *claims, size_t bucket, const char *value)
+{
+    const struct config *config = config_current(claims->parts.config);
+    uint64_t ttl_ms = 0;
+
+    for (size_t i = 0; i < config->stream_count; i++)
+        if (config->streams[i].ttl_ms > ttl_ms)
+            ttl_ms = config->streams[i].ttl_ms;
+    redis_link_put(claims->link, LITERAL("*5\r\n$3\r\nSET\r\n"));
+    claims_put_life_key(claims, bucket);
+    redis_link_put_bulk(claims->link, (struct slice){value, strlen(value)}, (struct slice){"", 0});
+    redis_link_put(claims->link, LITERAL("$2\r\nEX\r\n"));
+    claims_put_number(claims, ttl_ms / 1000 + LIFE_MARGIN_S);
+}
+
 void claims_put_wait(struct claims *claims, uint64_t replicas, uint64_t timeout_ms)
 {
     redis_link_put(claims->link, LITERAL("*3\r\n$4\r\nWAIT\r\n"));
@@ -256,6 +304,7 @@ void claims_put_command(struct claims *claims, size_t from, size_t count)
         claims_put_mget(claims, from, count);
         break;
     case ROUND_SET:
+    case ROUND_FOUND:
         claims_put_set(claims, from);
         break;
     case ROUND_RELEASE:

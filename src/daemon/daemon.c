@@ -72,6 +72,8 @@ struct daemon {
     struct release *release;
     struct janitor *janitor;
     struct replay *replay;
+    struct distrust *distrust; /* NULL: as marks; so is the next */
+    struct reclaim *reclaim;
     struct marks *marks;           /* NULL: no Redis, or no table */
     struct voucher_key replay_key; /* set before the threads start, constant after */
     pthread_mutex_t flusher_lock;  /* held to set flusher, and by the admin thread to use it */
@@ -283,6 +285,17 @@ static int daemon_start_marks(struct daemon *daemon, char error[JOURNAL_ERROR_MA
 
     if (config->redis_url[0] == '\0' || strncmp(config->clickhouse_url, "discard:", 8) == 0)
         return 0;
+    snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
+    daemon->distrust = distrust_create(
+        &(struct distrust_parts){.config = &daemon->config,
+                                 .health = daemon->health,
+                                 .metrics = daemon->metrics,
+                                 .instance_id = journal_instance_id(daemon->journal),
+                                 .reclaims = true});
+    if (daemon->distrust != NULL)
+        daemon->reclaim = reclaim_create(daemon->ring, daemon->distrust);
+    if (daemon->reclaim == NULL)
+        return -ENOMEM;
     snprintf(error, JOURNAL_ERROR_MAX, "cannot start the thread for the marks in Redis");
     return marks_start(&daemon->marks,
                        &(struct marks_parts){.config = &daemon->config,
@@ -306,6 +319,7 @@ static int daemon_start_flusher(struct daemon *daemon, char error[JOURNAL_ERROR_
                                                 .journal = daemon->journal,
                                                 .health = daemon->health,
                                                 .metrics = daemon->metrics,
+                                                .reclaim = daemon->reclaim,
                                                 .release = daemon->release,
                                                 .replay_key = &daemon->replay_key,
                                                 .setbacks = daemon->setbacks,
@@ -339,6 +353,8 @@ static int daemon_start_back(struct daemon *daemon, char error[JOURNAL_ERROR_MAX
                                                   .metrics = daemon->metrics,
                                                   .l1 = daemon->l1,
                                                   .release = daemon->release,
+                                                  .distrust = daemon->distrust,
+                                                  .reclaim = daemon->reclaim,
                                                   .marks = daemon->marks},
                            (unsigned)i);
         if (err != 0) {
@@ -433,6 +449,8 @@ static void daemon_stop(struct daemon *daemon)
         worker_stop(daemon->workers[i]);
     daemon_stop_flusher(daemon);
     marks_stop(daemon->marks);
+    reclaim_destroy(daemon->reclaim);
+    distrust_destroy(daemon->distrust);
     admin_stop(daemon->admin);
     janitor_stop(daemon->janitor);
     release_destroy(daemon->release);

@@ -180,6 +180,26 @@ bool ask_clickhouse_url(struct ask_clickhouse *ask, char *url, const char *body)
     return ask->answer.right;
 }
 
+bool ask_clickhouse_typed(struct ask_clickhouse *ask, char *url, const char *content_type,
+                          struct slice body)
+{
+    struct sending sending = {.data = body.data, .len = body.len};
+    void *const bytes = ask->headers;
+    void *const typed = transfer_headers(ask->config, content_type);
+
+    url = insert_request_join(ask->base, url);
+    if (url == NULL || typed == NULL) {
+        ask->answer = (struct ask_clickhouse_answer){.why = "out of memory"};
+    } else {
+        ask->headers = typed;
+        ask_clickhouse_perform(ask, url, &sending, sending.len);
+        ask->headers = bytes;
+    }
+    curl_slist_free_all(typed);
+    free(url);
+    return ask->answer.right;
+}
+
 bool ask_clickhouse(struct ask_clickhouse *ask, const char *query,
                     const struct config_setting *settings, size_t count)
 {

@@ -27,6 +27,7 @@
 #include "flusher_ask.h"
 #include "flusher_inbox.h"
 #include "flusher_linger.h"
+#include "flusher_reclaim.h"
 #include "flusher_route.h"
 #include "flusher_tell.h"
 #include "flusher_verify.h"
@@ -210,6 +211,7 @@ static int flusher_freeze(struct flusher *flusher, struct insert *insert)
             (insert->async                                                 ? INSERT_ID_ASYNC
              : flusher_lane(flusher, insert->stream, insert->shard)->proof ? INSERT_ID_PROOF
                                                                            : 0);
+        insert->reclaimed = flusher->generation;
         insert_move(insert, INSERT_FROZEN);
     }
     KILL_POINT("insert_drawn");
@@ -577,6 +579,7 @@ static void *flusher_run(void *arg)
             flusher_start_questions(flusher, now);
             /* Before new sends: what is being sent cannot be moved. */
             vacate_run(&flusher->vacate, now);
+            flusher_reclaim(flusher);
             flusher_start_inserts(flusher, now);
             flusher_tell_counts(flusher, now);
         }

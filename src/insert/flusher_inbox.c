@@ -14,6 +14,7 @@
 #include "flusher_ask.h"
 #include "flusher_linger.h"
 #include "flusher_tell.h"
+#include "flusher_reclaim.h"
 #include "shard.h"
 
 static void flusher_inbox_free_list(struct batch *batch)
@@ -53,6 +54,10 @@ static bool flusher_inbox_deal(struct flusher *flusher, struct batch *batch)
         flusher_inbox_discard(flusher, batch);
         return true;
     }
+    if (flusher_reclaim_recalls(flusher, batch))
+        return true;
+    if (batch->insert_id != 0 && batch->generation != flusher->reclaimed)
+        flusher->reclaimed = UINT64_MAX; /* it has to be looked at */
     if (batch->insert_id != 0 && insert_id_shard(batch->insert_id) >= flusher->shards) {
         batch->next = flusher->strays;
         flusher->strays = batch;

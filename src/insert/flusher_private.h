@@ -80,6 +80,8 @@ struct flusher {
     struct metrics_thread *counters;
     struct vacate vacate;
     size_t next_lane;
+    uint64_t generation; /* of the claims of what gathers (reclaim.h) */
+    uint64_t reclaimed;  /* ... and of all inserts */
     bool discard;
     int up;               /* -1: not known yet */
     uint64_t answered_ns; /* when ClickHouse last answered anything */

@@ -108,6 +108,7 @@ struct insert {
     bool sure;            /* KEPT for its values: at fault as soon as the table takes any row */
     bool fickle;          /* KEPT for what comes and goes with the table: see apart_review() */
     uint64_t due_ms;      /* not to be sent before */
+    uint64_t reclaimed;   /* generation of its claims (reclaim.h) */
     bool asks;            /* it waits for what is known of the table */
     char *message;        /* of a row that is KEPT or BURYING; NULL: the lane's last one */
 };

@@ -65,6 +65,8 @@ bool shard_deal(struct batch *batch, size_t shards, struct batch **parts)
             continue;
         parts[i] = batch_create(batch->stream, counts[i]);
         made = parts[i] != NULL;
+        if (made)
+            parts[i]->generation = batch->generation;
     }
     for (uint32_t i = 0; i < batch->count && made; i++)
         batch_add(parts[shard[i]], batch->records[i]);

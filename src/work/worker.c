@@ -27,6 +27,7 @@
 #include "alloy/log.h"
 #include "alloy/mark.h"
 #include "alloy/vacate.h"
+#include "doubted.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -47,7 +48,6 @@
 #define STOP_STEP_MS 10
 #define DONE_STEP_MS 10 /* in a drain: between two looks at the queue of dead-lettered records */
 #define LOG_INTERVAL_MS 10000
-#define STRANGE_INTERVAL_MS 60000
 /* Most exchanges with Redis, each up to redis.timeout and redis.wait_timeout, between two beats of
  * a worker. */
 #define EXCHANGES_MAX 10
@@ -84,6 +84,8 @@ struct worker {
 
     /* worker thread only */
     struct claims *claims;
+    struct doubted *doubted;
+    uint64_t generation; /* of the claims of the present batch (reclaim.h) */
     struct l1_thread *l1;
     struct release_server *releases;
     struct vacate vacate;
@@ -147,6 +149,7 @@ static int worker_try_claim(struct worker *worker, const struct batch *batch)
 {
     const uint64_t now_ms = clock_mono_ms();
 
+    worker->generation = reclaim_generation(worker->parts.reclaim);
     switch (marks_ask(worker->parts.marks, batch->stream, now_ms)) {
     case MARKS_CLAIM:
         return claims_take(worker->claims, batch, worker->verdicts, now_ms);
@@ -191,21 +194,6 @@ static enum worker_claimed worker_claim(struct worker *worker, const struct batc
     return WORKER_CLAIMED;
 }
 
-/* Reports strange keys. Their events are inserted: a value that no alloyd has written makes nothing
- * a duplicate. */
-static void worker_tell_strange(struct worker *worker, uint16_t stream, uint64_t n)
-{
-    static struct log_limit limit;
-    uint64_t suppressed;
-
-    METRIC_ADD(worker->metrics, redis_strange_keys, n);
-    if (n > 0 && log_limit_pass(&limit, clock_mono_ms(), STRANGE_INTERVAL_MS, &suppressed))
-        log_warn("keys of claims hold values that no alloyd has written stream=%s events=%llu "
-                 "action=\"insert without a claim\" suppressed=%llu",
-                 config_current(worker->parts.config)->streams[stream].name, (unsigned long long)n,
-                 (unsigned long long)suppressed);
-}
-
 /* Removes the duplicates from the batch and finishes them in the journal; the rest keeps its
  * order. */
 static void worker_sort_out(struct worker *worker, struct batch *batch)
@@ -229,7 +217,7 @@ static void worker_sort_out(struct worker *worker, struct batch *batch)
               duplicates, unclaimed);
     batch->count = kept;
     METRIC_ADD(worker->metrics, events_unclaimed, unclaimed);
-    worker_tell_strange(worker, batch->stream, strange);
+    doubted_tell_strange(worker->doubted, batch->stream, strange);
     if (duplicates == 0)
         return;
     KILL_POINT("worker_duplicates");
@@ -264,12 +252,20 @@ static bool worker_submit(struct worker *worker, const struct batch *batch)
 
     if (copy == NULL)
         return false;
+    copy->generation = worker->generation;
     for (uint32_t i = 0; i < batch->count; i++)
         batch_add(copy, batch->records[i]);
     KILL_POINT("worker_claimed");
     flusher_submit(worker->parts.flusher, copy);
     KILL_POINT("worker_submitted");
     return true;
+}
+
+static void worker_append(struct open_batch *open, struct batch *batch)
+{
+    batch->next = NULL;
+    *(open->kept == NULL ? &open->kept : &open->kept_last->next) = batch;
+    open->kept_last = batch;
 }
 
 /* Appends a record to those of its stream that wait. False: the worker must end. */
@@ -282,11 +278,7 @@ static bool worker_keep_record(struct worker *worker, struct record *record)
 
         if (next == NULL)
             return false;
-        if (open->kept == NULL)
-            open->kept = next;
-        else
-            open->kept_last->next = next;
-        open->kept_last = next;
+        worker_append(open, next);
     }
     batch_add(open->kept_last, record);
     return true;
@@ -301,13 +293,14 @@ static bool worker_keep(struct worker *worker, const struct batch *batch)
     return true;
 }
 
-/* The same with the records that have no verdict: the others stay in the batch. */
-static bool worker_keep_unanswered(struct worker *worker, struct batch *batch)
+/* The same with the records that must wait for a verdict, those without one (all) among them: the
+ * others stay in the batch. */
+static bool worker_keep_unanswered(struct worker *worker, struct batch *batch, bool all)
 {
     uint32_t left = 0;
 
     for (uint32_t i = 0; i < batch->count; i++) {
-        if (worker->verdicts[i] == CLAIM_UNKNOWN) {
+        if (worker->verdicts[i] == CLAIM_HELD || (all && worker->verdicts[i] == CLAIM_UNKNOWN)) {
             if (!worker_keep_record(worker, batch->records[i]))
                 return false;
             worker->unanswered++;
@@ -320,9 +313,15 @@ static bool worker_keep_unanswered(struct worker *worker, struct batch *batch)
     return true;
 }
 
-/* Submits the unique events of a batch that has its verdicts. False: the worker must end. */
-static bool worker_hand_over(struct worker *worker, struct batch *batch)
+/* Submits the unique events of a batch that has its verdicts, or partly: keeps those without one.
+ * False: the worker must end. */
+static bool worker_hand_over(struct worker *worker, struct batch *batch, bool partly)
 {
+    /* Only now, since asking ClickHouse may take long: what Redis has decided is decided. */
+    const bool held = doubted_decide(worker->doubted, batch, worker->verdicts) > 0;
+
+    if ((partly || held) && !worker_keep_unanswered(worker, batch, partly))
+        return false;
     worker_sort_out(worker, batch);
     return batch->count == 0 || worker_submit(worker, batch);
 }
@@ -334,10 +333,10 @@ static bool worker_finish(struct worker *worker, struct batch *batch)
 
     switch (worker_claim(worker, batch)) {
     case WORKER_CLAIMED:
-        done = worker_hand_over(worker, batch);
+        done = worker_hand_over(worker, batch, false);
         break;
     case WORKER_PARTLY:
-        done = worker_keep_unanswered(worker, batch) && worker_hand_over(worker, batch);
+        done = worker_hand_over(worker, batch, true);
         break;
     case WORKER_KEEPS:
         done = worker_keep(worker, batch);
@@ -350,6 +349,17 @@ static bool worker_finish(struct worker *worker, struct batch *batch)
     batch->count = 0;
     batch->bytes = 0;
     return true;
+}
+
+/* Claims again what the flusher has had in hand when a Redis may have forgotten it. */
+static void worker_reclaim(struct worker *worker)
+{
+    struct batch *batch;
+
+    while ((batch = reclaim_take_recalled(worker->parts.reclaim)) != NULL)
+        worker_append(&worker->open[batch->stream], batch);
+    if (doubted_reclaim(worker->doubted, worker->parts.reclaim))
+        flusher_reload(worker->parts.flusher); /* it has to do with that */
 }
 
 static bool worker_has_kept(const struct worker *worker)
@@ -389,8 +399,7 @@ static uint64_t worker_vacate(struct worker *worker, uint64_t now_ms)
 /* Frees a batch that was kept, and is claimed or partly so. False: the worker must end. */
 static bool worker_finish_taken(struct worker *worker, struct batch *batch, bool partly)
 {
-    const bool done =
-        (!partly || worker_keep_unanswered(worker, batch)) && worker_hand_over(worker, batch);
+    const bool done = worker_hand_over(worker, batch, partly);
 
     free(batch);
     return done;
@@ -406,7 +415,7 @@ static bool worker_finish_kept(struct worker *worker)
         enum worker_claimed claimed;
         size_t counted;
 
-        if (likely(batch == NULL))
+        if (likely(batch == NULL) || doubted_wait_ms(worker->doubted, clock_mono_ms()) > 0)
             continue;
         /* They may wait for the mark instead: the number is a bound, and need not be exact. */
         counted = batch->count < worker->unanswered ? batch->count : worker->unanswered;
@@ -437,7 +446,10 @@ static uint64_t worker_kept_wait_ms(const struct worker *worker, uint64_t now_ms
         switch (marks_ask(worker->parts.marks, i, now_ms)) {
         case MARKS_CLAIM:
             /* It waits for a node of Redis, or is claimed at once. */
-            return claims_down(worker->claims) ? claims_retry_in_ms(worker->claims, now_ms) : 0;
+            wait_ms = claims_down(worker->claims) ? claims_retry_in_ms(worker->claims, now_ms) : 0;
+            if (doubted_wait_ms(worker->doubted, now_ms) > wait_ms)
+                wait_ms = doubted_wait_ms(worker->doubted, now_ms);
+            return wait_ms;
         case MARKS_UNSEEN:
             wait_ms = HOLD_STEP_MS;
             break;
@@ -528,35 +540,27 @@ static size_t worker_room(const struct worker *worker)
     return room;
 }
 
+static uint64_t worker_least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* How long to sleep on the ring: until the next linger ends, or we may ask Redis again; at most
  * wait_ms. */
 static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
 {
-    uint64_t now_ms = clock_mono_ms();
-    const uint64_t kept_ms = worker_kept_wait_ms(worker, now_ms);
+    const uint64_t now_ms = clock_mono_ms();
 
-    if (kept_ms < wait_ms)
-        wait_ms = kept_ms;
-    for (size_t i = 0; i < worker->stream_count; i++) {
-        const struct open_batch *open = &worker->open[i];
-        uint64_t left_ms;
-
-        if (!worker_has_events(open))
-            continue;
-        left_ms = worker_linger_left_ms(worker, open, now_ms);
-        if (left_ms < wait_ms)
-            wait_ms = left_ms;
-    }
-    if (claims_idle_in_ms(worker->claims, now_ms) < wait_ms)
-        wait_ms = claims_idle_in_ms(worker->claims, now_ms);
-    if (claims_replicas_due_in_ms(worker->claims, now_ms) < wait_ms)
-        wait_ms = claims_replicas_due_in_ms(worker->claims, now_ms);
-    if (claims_down(worker->claims)) {
-        uint64_t retry_ms = claims_retry_in_ms(worker->claims, now_ms);
-
-        if (retry_ms < wait_ms)
-            wait_ms = retry_ms;
-    }
+    wait_ms = worker_least(wait_ms, worker_kept_wait_ms(worker, now_ms));
+    for (size_t i = 0; i < worker->stream_count; i++)
+        if (worker_has_events(&worker->open[i]))
+            wait_ms =
+                worker_least(wait_ms, worker_linger_left_ms(worker, &worker->open[i], now_ms));
+    wait_ms = worker_least(wait_ms, claims_idle_in_ms(worker->claims, now_ms));
+    wait_ms = worker_least(wait_ms, claims_replicas_due_in_ms(worker->claims, now_ms));
+    wait_ms = worker_least(wait_ms, distrust_left_ms(worker->parts.distrust, now_ms));
+    if (claims_down(worker->claims))
+        wait_ms = worker_least(wait_ms, claims_retry_in_ms(worker->claims, now_ms));
     return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * CLOCK_NS_PER_MS;
 }
 
@@ -594,7 +598,7 @@ static bool worker_idle(struct worker *worker)
 {
     /* Read it before we look for records to release, or we would miss a wake-up in between. */
     const uint32_t epoch = ring_epoch(worker->parts.ring);
-    uint64_t wait_ms, vacate_ms;
+    uint64_t wait_ms;
 
     if (ring_closed(worker->parts.ring)) {
         if (!worker_finish_due(worker, true))
@@ -616,13 +620,11 @@ static bool worker_idle(struct worker *worker)
         claims_ping(worker->claims, clock_mono_ms());
     if (claims_replicas_due_in_ms(worker->claims, clock_mono_ms()) == 0)
         claims_ask_replicas(worker->claims, clock_mono_ms());
+    if (!claims_down(worker->claims) && distrust_turn(worker->parts.distrust, clock_mono_ms()))
+        claims_look(worker->claims, clock_mono_ms());
     wait_ms = release_serve(worker->releases, clock_mono_ms());
-    vacate_ms = worker_vacate(worker, clock_mono_ms());
-    if (vacate_ms < wait_ms)
-        wait_ms = vacate_ms;
-    if (wait_ms > PULSE_SLEEP_MAX_MS)
-        wait_ms = PULSE_SLEEP_MAX_MS;
-    worker_sleep(worker, epoch, wait_ms);
+    wait_ms = worker_least(wait_ms, worker_vacate(worker, clock_mono_ms()));
+    worker_sleep(worker, epoch, worker_least(wait_ms, PULSE_SLEEP_MAX_MS));
     return true;
 }
 
@@ -660,6 +662,7 @@ static void *worker_run(void *arg)
         size_t n;
 
         worker_beat(worker);
+        worker_reclaim(worker);
         /* First, so that what waited in the ring for the end of a batch's linger goes with it. */
         n = ring_take(worker->parts.ring, worker->taken, worker->batch_max);
         if (n > 0 && !worker_distribute(worker, n))
@@ -693,6 +696,7 @@ static void worker_free_worker(struct worker *worker)
             free(batch);
         }
     }
+    doubted_destroy(worker->doubted);
     claims_destroy(worker->claims);
     free(worker->taken);
     free(worker->duplicates);
@@ -730,8 +734,15 @@ static int worker_prepare(struct worker *worker)
         .thread_metrics = worker->metrics,
         .instance_id = journal_instance_id(worker->parts.journal),
         .watch_layout = true,
+        .distrust = worker->parts.distrust,
     });
-    return worker->claims != NULL ? 0 : -EINVAL;
+    if (worker->claims == NULL)
+        return -EINVAL;
+    worker->doubted = doubted_create(&(struct doubted_parts){.config = worker->parts.config,
+                                                             .claims = worker->claims,
+                                                             .distrust = worker->parts.distrust,
+                                                             .metrics = worker->metrics});
+    return worker->doubted != NULL ? 0 : -ENOMEM;
 }
 
 int worker_start(struct worker **out, const struct worker_parts *parts, unsigned number)

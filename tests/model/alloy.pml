@@ -26,6 +26,7 @@
  *   EVENTS_0, EVENTS_1   what the two clients send: a mask of events
  *   CAPACITY     of each ring
  *   MOVES        the flusher of instance 0 may move records that it holds (journal_move())
+ *   FAILOVERS    how often Redis may lose any of its claims (redis.distrust; its window never ends)
  */
 #ifndef INSTANCES
 #define INSTANCES 1
@@ -62,6 +63,9 @@
 #endif
 #ifndef MOVES
 #define MOVES 0
+#endif
+#ifndef FAILOVERS
+#define FAILOVERS 0
 #endif
 #ifndef CAPACITY
 #define CAPACITY 2
@@ -130,7 +134,7 @@ byte front_event[2]; /* the next event of the loop that it is in */
 byte front_fresh[2]; /* events that were not in L1 */
 byte front_won[2];   /* events whose id it entered */
 
-mtype = { LOOKUP, SET, VERIFY, SORT_OUT };
+mtype = { LOOKUP, CHECK, SET, VERIFY, SORT_OUT };
 mtype worker_at[2] = IDLE;
 byte worker_batch[2];
 byte worker_todo[2];  /* records for this round */
@@ -153,6 +157,32 @@ short tokens;      /* the deduplication window */
 byte late_token;   /* likewise an insert */
 byte late_rows;
 bit redis_failed;  /* one failure of Redis a run */
+
+#if FAILOVERS
+byte life;                /* of Redis: how often it has failed over */
+byte saw[INSTANCES];      /* the last one that an instance knows of */
+byte old[INSTANCES];      /* records that it holds under claims of an earlier life */
+byte reclaim[INSTANCES];  /* records of its inserts that it has yet to claim again */
+/* Of a claim that Redis did not know, but another life may have. */
+#define WITHIN(i) (saw[i] == life)
+#ifdef NO_HOLD
+#define READY true
+#elif INSTANCES == 2
+#define READY (WITHIN(0) && reclaim[0] == 0 && WITHIN(1) && reclaim[1] == 0)
+#else
+#define READY (WITHIN(0) && reclaim[0] == 0)
+#endif
+#ifdef NO_CHECK
+#define AFTER_LOOKUP SET
+#else
+#define AFTER_LOOKUP (life != 0 -> CHECK : SET)
+#endif
+#define OLD(i) old[i]
+#else
+#define WITHIN(i) true
+#define AFTER_LOOKUP SET
+#define OLD(i) 0
+#endif
 
 byte crashes_left = CRASHES;
 
@@ -416,7 +446,7 @@ end:
         worker_at[w] = (REDIS -> LOOKUP : SORT_OUT) }
 
     /* the first MGET [one command] */
-    :: atomic { WORKER(LOOKUP) ->
+    :: atomic { WORKER(LOOKUP) && WITHIN(I) ->
         r = 0;
         do
         :: r == RECORDS -> r = 0; break
@@ -434,10 +464,35 @@ end:
             fi;
             r++
         od;
+        worker_at[w] = (worker_todo[w] != 0 -> AFTER_LOOKUP : SORT_OUT) }
+#if FAILOVERS
+    /* doubted.c: asks ClickHouse [one SELECT], once all have claimed again what they have in hand */
+#ifdef CHECK_BEFORE_HOLD
+    :: atomic { WORKER(CHECK) && WITHIN(I) ->
+#else
+    :: atomic { WORKER(CHECK) && WITHIN(I) && READY ->
+#endif
+        r = 0;
+        do
+        :: r == RECORDS -> r = 0; break
+        :: r < RECORDS ->
+            if
+            :: HAS(worker_todo[w], r) && HAS(rows, ID(r)) ->
+                worker_todo[w] = worker_todo[w] & ~BIT(r);
+                worker_lost[w] = worker_lost[w] | BIT(r)
+            :: else -> skip
+            fi;
+            r++
+        od;
         worker_at[w] = (worker_todo[w] != 0 -> SET : SORT_OUT) }
+#endif
 
     /* SET NX [one command]; replies are read later, but what they say is settled here */
-    :: atomic { WORKER(SET) ->
+    #ifdef CHECK_BEFORE_HOLD
+    :: atomic { WORKER(SET) && WITHIN(I) && READY ->
+#else
+    :: atomic { WORKER(SET) && WITHIN(I) ->
+#endif
         lowest(worker_todo[w], r);
         if
         :: true ->
@@ -478,7 +533,7 @@ end:
         r = 0 }
 
     /* the second MGET [one command] */
-    :: atomic { WORKER(VERIFY) ->
+    :: atomic { WORKER(VERIFY) && WITHIN(I) ->
         r = 0;
         do
         :: r == RECORDS -> r = 0; break
@@ -584,13 +639,24 @@ end:
         flusher_at[0] = IDLE }
 #endif
     /* build() and journal_next_insert_id() */
-    :: atomic { FLUSHER(IDLE) && inbox[i] != 0 ->
-        sending[i] = inbox[i];
-        stamping[i] = inbox[i];
-        inbox[i] = 0;
+    :: atomic { FLUSHER(IDLE) && (inbox[i] & ~OLD(i)) != 0 ->
+        sending[i] = inbox[i] & ~OLD(i);
+        stamping[i] = sending[i];
+        inbox[i] = inbox[i] & OLD(i);
         token[i] = next_insert;
         next_insert++;
         flusher_at[i] = AFTER_DRAW }
+
+#if FAILOVERS
+    /* What was claimed in an earlier life goes back to a worker. */
+    :: atomic { FLUSHER(IDLE) && (inbox[i] & old[i]) != 0 ->
+        lowest(inbox[i] & old[i], r);
+        inbox[i] = inbox[i] & ~BIT(r);
+        old[i] = old[i] & ~BIT(r);
+        ring[i] = ring[i] | BIT(r);
+        credits[i]++;
+        r = 0 }
+#endif
 
     /* journal_stamp() [store of the insert id], one by one */
     :: atomic { FLUSHER(STAMP) ->
@@ -668,12 +734,62 @@ end:
     od
 }
 
+#if FAILOVERS
+/* distrust.c: an instance learns of another life of Redis, since its connections break, or it looks.
+ * What its workers are about is claimed again from the start. */
+inline notice(i, w)
+{
+    saw[i] = life;
+    w = 0;
+    do
+    :: w == 2 -> break
+    :: w < 2 && HOME(w) != i -> w++
+    :: w < 2 && HOME(w) == i ->
+        if
+        :: worker_at[w] == SORT_OUT -> old[i] = old[i] | worker_batch[w]
+        :: worker_at[w] == CHECK || worker_at[w] == SET || worker_at[w] == VERIFY ->
+            worker_todo[w] = 0; worker_again[w] = 0; worker_lost[w] = 0; worker_at[w] = LOOKUP
+        :: else -> skip
+        fi;
+        w++
+    od;
+    w = 0;
+#ifndef NO_RECALL
+    old[i] = old[i] | inbox[i];
+#else
+    old[i] = 0;
+#endif
+#ifndef NO_RECLAIM
+    reclaim[i] = sending[i] | frozen[i];
+#endif
+}
+
+proctype Watch(bit i)
+{
+    byte r;
+
+end:
+    do
+    :: atomic { up[i] && saw[i] != life -> notice(i, r) }
+    /* SET NX [one command] */
+    :: atomic { up[i] && saw[i] == life && reclaim[i] != 0 ->
+        lowest(reclaim[i], r);
+        set_nx(r + 1);
+        reclaim[i] = reclaim[i] & ~BIT(r);
+        r = 0 }
+    od
+}
+#endif
+
 /* What was given up by its sender arrives after all, or does not. */
 proctype Late()
 {
     byte applied;
 #if defined(REDIS_FORGETS) || defined(WINDOW_FORGETS)
     bit forgotten;
+#endif
+#if FAILOVERS
+    byte failovers_left = FAILOVERS;
 #endif
 
 end:
@@ -682,6 +798,19 @@ end:
     :: atomic { late_set != 0 -> late_set = 0 }
     :: atomic { late_token != 0 -> apply(late_token, late_rows); late_token = 0; late_rows = 0 }
     :: atomic { late_token != 0 -> late_token = 0; late_rows = 0 }
+#if FAILOVERS
+    /* A replica takes over that lacks the last writes: with an id each, any of the claims. What was
+     * on its way to the old master does not reach it. */
+    :: atomic { failovers_left > 0 ->
+        failovers_left--;
+        life++;
+        late_set = 0;
+        if
+        :: claim[0] = 0
+        :: claim[1] = 0
+        :: claim[0] = 0; claim[1] = 0
+        fi }
+#endif
 #ifdef REDIS_FORGETS
     :: atomic { claim[0] != 0 && !forgotten -> claim[0] = 0; forgotten = 1 }
 #endif
@@ -924,6 +1053,9 @@ end:
         crashes_left--;
         up[0] = false;
         l1[0] = 0; credits[0] = 0; ring[0] = 0; feed[0] = 0; journal_failed[0] = false;
+#if FAILOVERS
+        old[0] = 0; reclaim[0] = 0; saw[0] = life; /* the others do not wait for it */
+#endif
         lose_fronts(n);
         lose_workers(n, r);
         lose_flusher();
@@ -974,6 +1106,12 @@ init
         run Replay(0);
 #if INSTANCES == 2
         run Flusher(1);
+#endif
+#if FAILOVERS
+        run Watch(0);
+#if INSTANCES == 2
+        run Watch(1);
+#endif
 #endif
         run Late();
         run Crash()

@@ -436,7 +436,7 @@ CLAIMS = [
            "        claims_wait_put(claims);\n", "",
            "no claim is waited for", ("claims_wait", "claims_lanes")),
     Mutant("wait_pardon", "src/claims",
-           "    redis_link_pardon(claims->link, true);\n", "",
+           "wait.next = true;\n    redis_link_pardon(claims->link, true);\n", "wait.next = true;\n",
            "a Redis whose user may not WAIT takes no claims", ("claims_wait",)),
     Mutant("wait_found", "src/claims",
            "        if (lane->job == claims->job && lane->err == 0 && lane->wait.owes) {\n", "        if (false) {\n",
