@@ -111,7 +111,7 @@ static struct clickhouse_url_parts clickhouse_url_split(struct slice url)
 
 static bool clickhouse_url_is(struct slice a, struct slice b)
 {
-    return a.len == b.len && strncasecmp(a.data, b.data, a.len) == 0;
+    return a.len == b.len && (a.len == 0 || strncasecmp(a.data, b.data, a.len) == 0);
 }
 
 /* Whether a port that is left out in one URL may be that of the other. */

@@ -129,8 +129,8 @@ struct fake {
     size_t count;
     size_t inserted_rows;
     struct fake_request *requests;
-    int conns[256];
-    pthread_t conn_threads[256];
+    int conns[2048];
+    pthread_t conn_threads[2048];
     atomic_size_t conn_count; /* accepted */
 };
 
