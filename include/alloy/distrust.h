@@ -18,7 +18,6 @@
 
 #include "alloy/base.h"
 #include "alloy/config.h"
-#include "alloy/health.h"
 #include "alloy/metrics.h"
 
 #define DISTRUST_PLACES 1024 /* keys that there may be: one for each bucket of a cluster */
@@ -29,7 +28,6 @@ struct distrust;
 
 struct distrust_parts {
     const struct config_ref *config;
-    struct health *health;
     struct metrics *metrics;
     uint64_t instance_id;
     bool reclaims; /* distrust_reclaimed() will be called */

@@ -526,6 +526,10 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
     bool done;
 
     claims_follow(claims);
+    if (job->n > 0) {
+        claims_put_stream(claims, job->records[0]->stream);
+        claims_packed_put_stream(claims, job->records[0]->stream);
+    }
     if (claims_is_cancelled(claims) || now_ms < claims->map.retry_at_ms)
         return -EAGAIN;
     claims->job++;
@@ -654,8 +658,6 @@ int claims_take_checked(struct claims *claims, const struct batch *batch,
     if (off || batch->count == 0)
         return 0;
     claims->checked_ms = checked_ms;
-    claims_put_stream(claims, batch->stream);
-    claims_packed_put_stream(claims, batch->stream);
     return claims_run_job(
         claims,
         &(struct job){
@@ -674,8 +676,6 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
         released[i] = off;
     if (off || n == 0)
         return 0;
-    claims_put_stream(claims, records[0]->stream);
-    claims_packed_put_stream(claims, records[0]->stream);
     err = claims_run_job(
         claims,
         &(struct job){.kind = JOB_RELEASE, .records = records, .n = n, .released = released},
@@ -698,7 +698,6 @@ void claims_found(struct claims *claims, struct record *const *records, size_t n
 {
     if (claims_is_off(claims) || n == 0)
         return;
-    claims_put_stream(claims, records[0]->stream);
     (void)claims_run_job(claims, &(struct job){.kind = JOB_FOUND, .records = records, .n = n},
                          now_ms);
 }

@@ -37,7 +37,6 @@
 #define NAME_MAX_BYTES 320
 #define LIFE_MAX (2 * DISTRUST_ID_MAX)
 #define ROLL_MAX 64
-#define CONDITION "redis.distrust"
 
 #define LOOK_MS 250     /* between two looks of one connection */
 #define LOOK_HOLD_MS 50 /* while we wait for others */
@@ -264,10 +263,6 @@ static void distrust_open(struct distrust *distrust, struct distrust_server *ser
              server->name, distrust_reasons[reason],
              from_ms == 0 || from_ms > sight->real_ms ? 0 : sight->real_ms - from_ms,
              distrust_length_ms(distrust));
-    health_raise(distrust->parts.health, CONDITION, false,
-                 "%s may have forgotten claims: %s. For redis.distrust, ids that it does not know "
-                 "are looked for in ClickHouse before they are taken for new",
-                 server->name, distrust_reasons[reason]);
     distrust->told = true;
 }
 
@@ -284,11 +279,6 @@ static void distrust_join(struct distrust *distrust, struct distrust_server *ser
     if (sight->real_ms >= key->until_ms)
         return;
     log_info("redis may have forgotten claims, says another alloyd server=%s", server->name);
-    health_raise(distrust->parts.health, CONDITION, false,
-                 "%s may have forgotten claims, as another alloyd has noticed. For redis.distrust, "
-                 "ids that it does not know are looked for in ClickHouse before they are taken for "
-                 "new",
-                 server->name);
     distrust->told = true;
 }
 
@@ -396,7 +386,6 @@ static void distrust_tell(struct distrust *distrust, uint64_t real_ms)
     if (open > 0 || !distrust->told)
         return;
     distrust->told = false;
-    health_clear(distrust->parts.health, CONDITION);
     log_info("redis is believed again");
 }
 

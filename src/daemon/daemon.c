@@ -288,7 +288,6 @@ static int daemon_start_marks(struct daemon *daemon, char error[JOURNAL_ERROR_MA
     snprintf(error, JOURNAL_ERROR_MAX, "out of memory");
     daemon->distrust = distrust_create(
         &(struct distrust_parts){.config = &daemon->config,
-                                 .health = daemon->health,
                                  .metrics = daemon->metrics,
                                  .instance_id = journal_instance_id(daemon->journal),
                                  .reclaims = true});

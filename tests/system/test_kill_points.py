@@ -59,7 +59,7 @@ class Clients:
 @pytest.mark.parametrize("sync", ["interval", "always"])
 @pytest.mark.parametrize("point", sorted(set(POINTS) - set(MOVES)))
 def test_dies_at(make_alloyd, redis, clickhouse, table, point, sync):
-    sections = sections_for(redis, clickhouse, table, worker={"linger": "5ms"},
+    sections = sections_for(redis, clickhouse, table, worker={"linger": "5ms"}, clickhouse={"insert_linger": "5ms"},
                             journal={"sync": sync, "segment": "64KiB", "max_bytes": "16MiB"})
     alloyd = make_alloyd(sections)
     clients = Clients(alloyd)

@@ -43,6 +43,7 @@ const ADVICE = [
   [/^stream\.(.+)\.removed$/, "Events wait for $1, which was removed", "Nothing, if its table takes them; else configure it again."],
   [/^redis\.release$/, "Redis keeps claims of dead letters", "Let the user run DELEX, DELIFEQ or EVAL, with GET and DEL, on keys of redis.key_prefix."],
   [/^redis\.foreign$/, "Two deployments share one Redis and key prefix", "Give each deployment its own redis.key_prefix, then restart."],
+  [/^redis\.layout$/, "Others of this deployment pack their claims, this alloyd is to claim with keys", "Nothing is counted twice: it claims as they do. Set the same redis.layout everywhere."],
   [/^redis\.replicas$/, "Too few replicas have the last claims", "Look at Redis' replicas; a failover now may forget claims."],
   [/^redis$/, "Redis is away", "Bring it back. Until then duplicates can come through, or, with on_failure = hold, clients get 503."],
   [/^replay$/, "Replaying the journal of an earlier life", "Wait. If the text says that a part could not be read, see the log."],

@@ -18,7 +18,6 @@
 
 static struct config config;
 static struct config_ref config_ref;
-static struct health *health;
 static struct metrics *metrics;
 static char redis_key[DISTRUST_KEY_MAX]; /* what Redis has; "": nothing */
 static uint64_t now_ms;                  /* both clocks, which differ */
@@ -27,7 +26,6 @@ static int set_up(void **state)
 {
     config = (struct config){.redis_distrust_ms = LENGTH_MS};
     atomic_store(&config_ref.current, &config);
-    health = health_create();
     metrics = metrics_create();
     redis_key[0] = '\0';
     now_ms = 1000000;
@@ -37,7 +35,6 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    health_destroy(health);
     metrics_destroy(metrics);
     (void)state;
     return 0;
@@ -46,7 +43,7 @@ static int tear_down(void **state)
 static struct distrust *make(uint64_t instance_id)
 {
     return distrust_create(&(struct distrust_parts){
-        .config = &config_ref, .health = health, .metrics = metrics, .instance_id = instance_id});
+        .config = &config_ref, .metrics = metrics, .instance_id = instance_id});
 }
 
 /* What the server named so, in that life, is believed of. */
