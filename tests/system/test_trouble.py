@@ -59,6 +59,7 @@ def test_a_hang_is_one_however_often_its_inserts_run_out_of_time(make_alloyd, re
     harness.wait_until(lambda: "clickhouse" in reasons(alloyd), "it is down, too")
     own_clickhouse.signal(signal.SIGCONT)
     harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: lines(alloyd, "inserts are answered again"), "a line")
     assert len(lines(alloyd, "insert has no answer")) == len(lines(alloyd, "inserts are answered again")) == 1
     assert len(lines(alloyd, "clickhouse is down")) == 1
 
