@@ -527,8 +527,8 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
 
     claims_follow(claims);
     if (job->n > 0) {
-        claims_put_stream(claims, job->records[0]->stream);
-        claims_packed_put_stream(claims, job->records[0]->stream);
+        claims_put_stream(claims, job->stream);
+        claims_packed_put_stream(claims, job->stream);
     }
     if (claims_is_cancelled(claims) || now_ms < claims->map.retry_at_ms)
         return -EAGAIN;
@@ -658,11 +658,13 @@ int claims_take_checked(struct claims *claims, const struct batch *batch,
     if (off || batch->count == 0)
         return 0;
     claims->checked_ms = checked_ms;
-    return claims_run_job(
-        claims,
-        &(struct job){
-            .kind = JOB_TAKE, .records = batch->records, .n = batch->count, .verdicts = verdicts},
-        now_ms);
+    return claims_run_job(claims,
+                          &(struct job){.kind = JOB_TAKE,
+                                        .stream = batch->stream,
+                                        .records = batch->records,
+                                        .n = batch->count,
+                                        .verdicts = verdicts},
+                          now_ms);
 }
 
 int claims_release(struct claims *claims, struct record *const *records, size_t n, bool *released,
@@ -676,10 +678,13 @@ int claims_release(struct claims *claims, struct record *const *records, size_t 
         released[i] = off;
     if (off || n == 0)
         return 0;
-    err = claims_run_job(
-        claims,
-        &(struct job){.kind = JOB_RELEASE, .records = records, .n = n, .released = released},
-        now_ms);
+    err = claims_run_job(claims,
+                         &(struct job){.kind = JOB_RELEASE,
+                                       .stream = records[0]->stream,
+                                       .records = records,
+                                       .n = n,
+                                       .released = released},
+                         now_ms);
     if (err != 0)
         return err;
     for (size_t i = 0; i < n; i++)
@@ -698,8 +703,10 @@ void claims_found(struct claims *claims, struct record *const *records, size_t n
 {
     if (claims_is_off(claims) || n == 0)
         return;
-    (void)claims_run_job(claims, &(struct job){.kind = JOB_FOUND, .records = records, .n = n},
-                         now_ms);
+    (void)claims_run_job(
+        claims,
+        &(struct job){.kind = JOB_FOUND, .stream = records[0]->stream, .records = records, .n = n},
+        now_ms);
 }
 
 void claims_look(struct claims *claims, uint64_t now_ms)

@@ -67,6 +67,7 @@ enum job_kind { JOB_TAKE, JOB_FOUND, JOB_RELEASE, JOB_PROBE, JOB_WAIT, JOB_PING,
 
 struct job {
     enum job_kind kind;
+    uint16_t stream; /* of all records */
     struct record *const *records;
     size_t n;
     enum claims_verdict *verdicts; /* JOB_TAKE */
