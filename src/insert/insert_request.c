@@ -36,10 +36,14 @@ static const struct config_setting fixed_settings[] = {
     {"max_insert_delayed_streams_for_parallel_write", "100000"},
 };
 
-/* Aggregates, so that one row comes, with the version, even when there is no table. */
-#define TABLE_QUESTION                                                                            \
-    "SELECT version(), count(), any(engine), any(partition_key != ''), any(extract(engine_full, " \
-    "'non_replicated_deduplication_window = (\\\\d+)')), any(length(dependencies_table))"
+/* Aggregates, so that one row comes, with the version, even when there is no table. Some databases
+ * have the UUID only in the path of the data. */
+#define TABLE_QUESTION                                                                             \
+    "SELECT version(), count(), any(engine), any(partition_key != ''), any(extract(engine_full, "  \
+    "'non_replicated_deduplication_window = (\\\\d+)')), any(length(dependencies_table)), "        \
+    "any(if(toUInt128(uuid) != 0, toString(uuid), extract(arrayElement(data_paths, 1), "           \
+    "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))), any(toUnixTimestamp(metadata_modification_time)), " \
+    "any(substring(engine_full, 1, 1024)) FROM system.tables WHERE "
 
 /* These decide which column a field goes to. */
 static const char *const name_settings[] = {"input_format_column_name_matching_mode",
@@ -67,6 +71,14 @@ static void insert_request_put_setting(FILE *out, const char *name, const char *
     insert_request_put_encoded(out, value);
 }
 
+/* Ends a question; the answer comes whole, or with the status of its error. */
+static void insert_request_put_format(FILE *out, const char *format)
+{
+    insert_request_put_encoded(out, " FORMAT ");
+    insert_request_put_encoded(out, format);
+    insert_request_put_setting(out, "wait_end_of_query", "1");
+}
+
 /* Writes text in quotes, escaped for SQL literals and quoted names, percent-encoded. */
 static void insert_request_put_quoted(FILE *out, char quote, const char *text)
 {
@@ -88,16 +100,32 @@ static void insert_request_put_quoted(FILE *out, char quote, const char *text)
     insert_request_put_encoded(out, one);
 }
 
+/* What is written. It stays where it is until it is finished. */
+struct insert_request_text {
+    char *data;
+    size_t len;
+};
+
+/* Begins a text with the beginning of a query. NULL: out of memory. */
+static FILE *insert_request_begin(struct insert_request_text *text, const char *query)
+{
+    FILE *out = open_memstream(&text->data, &text->len);
+
+    if (out != NULL)
+        insert_request_put_encoded(out, query);
+    return out;
+}
+
 /* Returns the text written to out; NULL: out of memory. */
-static char *insert_request_finish(FILE *out, char **text)
+static char *insert_request_finish(FILE *out, struct insert_request_text *text)
 {
     bool failed = ferror(out) != 0;
 
     if (fclose(out) != 0 || failed) {
-        free(*text);
+        free(text->data);
         return NULL;
     }
-    return *text;
+    return text->data;
 }
 
 /*
@@ -111,9 +139,8 @@ char *insert_request_base(const struct config *config, struct slice endpoint)
     const char *host = scheme == NULL ? endpoint.data : scheme + 3;
     const char *host_end = host;
     const char *end, *at;
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, "");
 
     if (out == NULL)
         return NULL;
@@ -150,14 +177,13 @@ void insert_request_token(char out[INSERT_TOKEN_MAX], uint64_t instance_id, uint
 
 char *insert_request_columns(const struct table_columns *columns, const char *proof)
 {
-    char *text = NULL;
-    size_t len = 0;
+    struct insert_request_text text;
     bool ephemeral = false, first = true;
     FILE *out;
 
     for (size_t i = 0; i < columns->count; i++)
         ephemeral = ephemeral || columns->columns[i].kind == TABLE_COLUMN_EPHEMERAL;
-    out = ephemeral && !columns->partial ? open_memstream(&text, &len) : NULL;
+    out = ephemeral && !columns->partial ? insert_request_begin(&text, "") : NULL;
     if (out == NULL)
         return NULL;
     for (size_t i = 0; i < columns->count; i++) {
@@ -187,13 +213,12 @@ const char *insert_request_password(const struct config *config)
 char *insert_request_url(const struct config *config, const struct config_stream *stream,
                          const struct insert_request *request)
 {
-    char *text = NULL, token[INSERT_TOKEN_MAX];
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, "INSERT INTO ");
+    char token[INSERT_TOKEN_MAX];
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out, "INSERT INTO ");
     insert_request_put_quoted(out, '`', stream->database);
     fputc('.', out);
     insert_request_put_quoted(out, '`', stream->table);
@@ -248,6 +273,16 @@ static bool insert_request_reads_values(const char *name)
            strncmp(name, JSON_SETTINGS, strlen(JSON_SETTINGS)) == 0;
 }
 
+/* Writes the names of the id fields. */
+static void insert_request_put_ids(FILE *out, char quote, const struct config_stream *stream)
+{
+    for (size_t i = 0; i < stream->id_count; i++) {
+        if (i > 0)
+            insert_request_put_encoded(out, ", ");
+        insert_request_put_quoted(out, quote, stream->ids[i].name);
+    }
+}
+
 /* Writes "database = '...' AND <column> = '...'". */
 static void insert_request_put_where(FILE *out, const struct config_stream *stream,
                                      const char *column)
@@ -262,58 +297,43 @@ static void insert_request_put_where(FILE *out, const struct config_stream *stre
 
 char *insert_request_table_url(const struct config_stream *stream)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, TABLE_QUESTION);
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out,
-                               TABLE_QUESTION ", any(if(toUInt128(uuid) != 0, toString(uuid), "
-                                              /* Some databases have it only in the path of the
-                                               * data. */
-                                              "extract(arrayElement(data_paths, 1), "
-                                              "'/store/[0-9a-f]{3}/([0-9a-f-]{36})/'))), "
-                                              "any(toUnixTimestamp(metadata_modification_time)), "
-                                              "any(substring(engine_full, 1, 1024)) "
-                                              "FROM system.tables WHERE ");
     insert_request_put_where(out, stream, "name");
-    insert_request_put_encoded(out, " FORMAT TabSeparated");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
+    insert_request_put_format(out, "TabSeparated");
     return insert_request_finish(out, &text);
 }
 
 char *insert_request_site_url(const struct config_stream *stream)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    /* max() of nothing is "" and 0. Of these columns system.replicas asks no Keeper. */
+    FILE *out = insert_request_begin(
+        &text, "SELECT engine, (SELECT max(zookeeper_path) FROM system.replicas WHERE ");
 
     if (out == NULL)
         return NULL;
-    /* max() of nothing is "" and 0. Of these columns system.replicas asks no Keeper. */
-    insert_request_put_encoded(
-        out, "SELECT engine, (SELECT max(zookeeper_path) FROM system.replicas WHERE ");
     insert_request_put_where(out, stream, "table");
     insert_request_put_encoded(out, "), (SELECT max(is_readonly) FROM system.replicas WHERE ");
     insert_request_put_where(out, stream, "table");
     insert_request_put_encoded(out, ") FROM system.tables WHERE ");
     insert_request_put_where(out, stream, "name");
-    insert_request_put_encoded(out, " FORMAT TabSeparated");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
+    insert_request_put_format(out, "TabSeparated");
     return insert_request_finish(out, &text);
 }
 
 char *insert_request_columns_url(const struct config *config, const struct config_stream *stream)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out =
+        insert_request_begin(&text, "SELECT position, if(position = 1, concat(toString((SELECT "
+                                    "count() FROM system.columns WHERE ");
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out, "SELECT position, if(position = 1, concat(toString((SELECT "
-                                    "count() FROM system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
     /* "" for a setting that the server does not know. */
     insert_request_put_encoded(
@@ -334,8 +354,8 @@ char *insert_request_columns_url(const struct config *config, const struct confi
     }
     insert_request_put_encoded(out, " FROM system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
-    insert_request_put_encoded(out, " ORDER BY position LIMIT 1000 FORMAT TabSeparated");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
+    insert_request_put_encoded(out, " ORDER BY position LIMIT 1000");
+    insert_request_put_format(out, "TabSeparated");
     /* As inserts have it. */
     insert_request_put_setting(out, TIME_SETTING, "best_effort");
     for (size_t i = 0; i < config->setting_count; i++)
@@ -347,13 +367,11 @@ char *insert_request_columns_url(const struct config *config, const struct confi
 char *insert_request_trace_url(const struct config_stream *stream, uint64_t age_s,
                                const char *token)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, "SELECT uptime(), toUnixTimestamp(now()) - ");
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out, "SELECT uptime(), toUnixTimestamp(now()) - ");
     fprintf(out, "%" PRIu64, age_s);
     insert_request_put_encoded(out, " AS since, (SELECT sum(rows) FROM system.parts WHERE active "
                                     "AND modification_time >= toDateTime(since) AND ");
@@ -364,11 +382,7 @@ char *insert_request_trace_url(const struct config_stream *stream, uint64_t age_
                                     "system.columns WHERE ");
     insert_request_put_where(out, stream, "table");
     insert_request_put_encoded(out, " AND name IN (");
-    for (size_t i = 0; i < stream->id_count; i++) {
-        if (i > 0)
-            insert_request_put_encoded(out, ", ");
-        insert_request_put_quoted(out, '\'', stream->ids[i].name);
-    }
+    insert_request_put_ids(out, '\'', stream);
     if (token != NULL) {
         insert_request_put_encoded(out, ", ");
         insert_request_put_quoted(out, '\'', stream->proof);
@@ -382,19 +396,9 @@ char *insert_request_trace_url(const struct config_stream *stream, uint64_t age_
     } else {
         insert_request_put_encoded(out, ")");
     }
-    insert_request_put_encoded(out, ") FORMAT JSONCompactEachRow");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
+    insert_request_put_encoded(out, ")");
+    insert_request_put_format(out, "JSONCompactEachRow");
     return insert_request_finish(out, &text);
-}
-
-/* Writes the names of the id fields. */
-static void insert_request_put_ids(FILE *out, const struct config_stream *stream)
-{
-    for (size_t i = 0; i < stream->id_count; i++) {
-        if (i > 0)
-            insert_request_put_encoded(out, ", ");
-        insert_request_put_quoted(out, '`', stream->ids[i].name);
-    }
 }
 
 /*
@@ -427,51 +431,47 @@ static void insert_request_put_proof(FILE *out, const struct config_stream *stre
 char *insert_request_count_url(const struct config_stream *stream, uint64_t since_s,
                                const char *token)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, "SELECT (SELECT count() FROM ");
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out, "SELECT (SELECT count() FROM ");
     insert_request_put_young(out, stream, since_s);
     insert_request_put_encoded(out, "), (SELECT count() FROM ");
     insert_request_put_young(out, stream, since_s);
     insert_request_put_proof(out, stream, token);
-    insert_request_put_encoded(out, ") FORMAT JSONCompactEachRow");
+    insert_request_put_encoded(out, ")");
+    insert_request_put_format(out, "JSONCompactEachRow");
     insert_request_put_setting(out, "cancel_http_readonly_queries_on_client_close", "1");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
     return insert_request_finish(out, &text);
 }
 
 char *insert_request_rows_url(const struct config *config, const struct config_stream *stream,
                               uint64_t since_s, const char *structure, const char *token)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, "SELECT (SELECT count() FROM ");
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out, "SELECT (SELECT count() FROM ");
     insert_request_put_young(out, stream, since_s);
     insert_request_put_encoded(out, "), uniqExact(");
-    insert_request_put_ids(out, stream);
+    insert_request_put_ids(out, '`', stream);
     insert_request_put_encoded(out, "), arrayStringConcat(groupArray(if((");
-    insert_request_put_ids(out, stream);
+    insert_request_put_ids(out, '`', stream);
     insert_request_put_encoded(out, ") IN (SELECT ");
-    insert_request_put_ids(out, stream);
+    insert_request_put_ids(out, '`', stream);
     insert_request_put_encoded(out, " FROM ");
     insert_request_put_young(out, stream, since_s);
     if (token != NULL)
         insert_request_put_proof(out, stream, token);
     insert_request_put_encoded(out, " AND (");
-    insert_request_put_ids(out, stream);
+    insert_request_put_ids(out, '`', stream);
     insert_request_put_encoded(out, ") IN (SELECT ");
-    insert_request_put_ids(out, stream);
+    insert_request_put_ids(out, '`', stream);
     insert_request_put_encoded(out, " FROM " INSERT_REQUEST_ROWS
-                                    ")), '1', '0'))) FROM " INSERT_REQUEST_ROWS
-                                    " FORMAT JSONCompactEachRow");
+                                    ")), '1', '0'))) FROM " INSERT_REQUEST_ROWS);
+    insert_request_put_format(out, "JSONCompactEachRow");
     insert_request_put_setting(out, INSERT_REQUEST_ROWS "_structure", structure);
     insert_request_put_setting(out, INSERT_REQUEST_ROWS "_format", "JSONEachRow");
     /* Ids are to be read as they were when they went in. */
@@ -483,20 +483,17 @@ char *insert_request_rows_url(const struct config *config, const struct config_s
     insert_request_put_setting(out, "input_format_parallel_parsing", "0");
     insert_request_put_setting(out, "max_threads", "1");
     insert_request_put_setting(out, "cancel_http_readonly_queries_on_client_close", "1");
-    insert_request_put_setting(out, "wait_end_of_query", "1");
     return insert_request_finish(out, &text);
 }
 
 char *insert_request_query_url(const char *query, const struct config_setting *settings,
                                size_t count)
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
+    struct insert_request_text text;
+    FILE *out = insert_request_begin(&text, query);
 
     if (out == NULL)
         return NULL;
-    insert_request_put_encoded(out, query);
     insert_request_put_setting(out, "wait_end_of_query", "1");
     for (size_t i = 0; i < count; i++)
         insert_request_put_setting(out, settings[i].name, settings[i].value);
