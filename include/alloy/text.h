@@ -25,6 +25,9 @@ static inline int text_hex_digit(char c)
  * one (RFC 3629 section 4: no overlong form, no surrogate, nothing above U+10FFFF). */
 size_t text_utf8_len(const char *text, size_t len);
 
+/* True for at least one letter, digit or character of more, and nothing else. */
+bool text_is_name(const char *text, size_t len, const char *more);
+
 /* Whether a character, whose length text_utf8_len() has told, shows as itself and changes nothing
  * around it: no control character, no end of a line, none that turns the direction of writing.
  * False for a length of 0. */

@@ -33,6 +33,19 @@ size_t text_utf8_len(const char *text, size_t len)
     return need;
 }
 
+bool text_is_name(const char *text, size_t len, const char *more)
+{
+    for (size_t i = 0; i < len; i++) {
+        const char c = text[i];
+        const bool alnum =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!alnum && (c == '\0' || strchr(more, c) == NULL))
+            return false;
+    }
+    return len > 0;
+}
+
 bool text_is_shown(const char *text, size_t utf8_len)
 {
     const unsigned char *byte = (const unsigned char *)text;

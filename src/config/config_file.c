@@ -18,6 +18,7 @@
 #include "config_stream.h"
 #include "config_value.h"
 #include "alloy/ini.h"
+#include "alloy/text.h"
 
 #define STREAM_PREFIX "stream."
 #define INCLUDE_DEPTH_MAX 8
@@ -142,7 +143,7 @@ static void config_begin_stream(struct config_loader *loader, int place, const c
 
     if (config_find_stream(config, name) >= 0)
         return;
-    if (len > CONFIG_STREAM_NAME_MAX || !config_is_name(name, len, "_-")) {
+    if (len > CONFIG_STREAM_NAME_MAX || !text_is_name(name, len, "_-")) {
         config_problem(loader, place,
                        "[stream.%s]: a stream's name is 1 to %d letters, digits, _ and -", name,
                        CONFIG_STREAM_NAME_MAX);
@@ -196,7 +197,7 @@ static void config_assign_stream(struct config_loader *loader, int place, const 
 
 static bool config_may_set(struct config_loader *loader, int place, const char *name)
 {
-    if (!config_is_name(name, strlen(name), "_")) {
+    if (!text_is_name(name, strlen(name), "_")) {
         config_problem(loader, place,
                        "clickhouse.setting.%s: a setting's name is letters, digits and _", name);
         return false;

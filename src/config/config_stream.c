@@ -213,7 +213,7 @@ static char *config_stream_header(const struct given *given, struct slice text, 
     const struct slice name = {text.data + skip, text.len - skip};
     char *copy;
 
-    if (!config_is_name(name.data, name.len, "-_.")) {
+    if (!text_is_name(name.data, name.len, "-_.")) {
         config_stream_problem(given, ": %s must be followed by a header's name", prefix);
         return NULL;
     }

@@ -163,18 +163,6 @@ struct config_item config_first_item(const char *list)
     return item;
 }
 
-bool config_is_name(const char *text, size_t len, const char *more)
-{
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-
-        if (!alnum && (c == '\0' || strchr(more, c) == NULL))
-            return false;
-    }
-    return len > 0;
-}
-
 bool config_is_visible(const char *text, const char *but)
 {
     for (; *text != '\0'; text++)

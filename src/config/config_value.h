@@ -25,8 +25,6 @@ struct config_item {
 
 struct config_item config_first_item(const char *list);
 
-/* True for at least one letter, digit or character of more, and nothing else. */
-bool config_is_name(const char *text, size_t len, const char *more);
 /* True for every byte a visible ASCII character, none of them in but. */
 bool config_is_visible(const char *text, const char *but);
 

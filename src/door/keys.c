@@ -85,21 +85,9 @@ static PRINTF_LIKE(3, 4) void keys_problem(struct keys_reader *reader, unsigned 
     fputc('\n', reader->problems);
 }
 
-static bool keys_is_word(const char *text, size_t len, const char *more)
-{
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-
-        if (!alnum && (c == '\0' || strchr(more, c) == NULL))
-            return false;
-    }
-    return len > 0;
-}
-
 const char *keys_name_problem(struct slice name)
 {
-    if (name.len <= KEYS_NAME_MAX && keys_is_word(name.data, name.len, "_.-"))
+    if (name.len <= KEYS_NAME_MAX && text_is_name(name.data, name.len, "_.-"))
         return NULL;
     return "a key's name is 1 to 63 letters, digits, _, . and -";
 }
@@ -114,7 +102,7 @@ const char *keys_streams_problem(struct slice list)
         const char *comma = memchr(at, ',', (size_t)(end - at));
         size_t len = (size_t)((comma != NULL ? comma : end) - at);
 
-        if (len > STREAM_NAME_MAX || !keys_is_word(at, len, "_-"))
+        if (len > STREAM_NAME_MAX || !text_is_name(at, len, "_-"))
             return "streams are * or names of streams, with commas and no white space between them";
         if (comma == NULL)
             return NULL;

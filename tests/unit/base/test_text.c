@@ -82,6 +82,17 @@ static void escapes_are_legal_json_and_stand_for_whole_characters(void **state)
     check_escape("\x80", 1, "\\ufffd");
 }
 
+static void a_name_is_letters_digits_and_what_else_it_may_have(void **state)
+{
+    (void)state;
+    assert_true(text_is_name("aZ09_-", 6, "_-"));
+    assert_true(text_is_name("a.b", 1, ""));
+    assert_false(text_is_name("a.b", 3, "_-"));
+    assert_false(text_is_name("a\0b", 3, "_-"));
+    assert_false(text_is_name("\xc3\xa9", 2, "_-"));
+    assert_false(text_is_name("", 0, "_-"));
+}
+
 static void what_changes_its_surroundings_is_not_shown(void **state)
 {
     static const char *const shown[] = {" ",
@@ -166,6 +177,7 @@ int main(void)
         cmocka_unit_test(hex_digits_have_their_values_and_nothing_else_has_one),
         cmocka_unit_test(utf8_is_judged_at_every_bound),
         cmocka_unit_test(escapes_are_legal_json_and_stand_for_whole_characters),
+        cmocka_unit_test(a_name_is_letters_digits_and_what_else_it_may_have),
         cmocka_unit_test(what_changes_its_surroundings_is_not_shown),
         cmocka_unit_test(a_clean_text_is_printable_utf8),
         cmocka_unit_test(double_quotes_become_single_ones),
