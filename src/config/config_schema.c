@@ -9,7 +9,6 @@
  */
 #include "alloy/config_schema.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 #include "alloy/text.h"
@@ -124,16 +123,6 @@ static const struct config_row setting_row = {
     .help = "Any other setting of ClickHouse, sent with each insert.",
     .bounds = "up to 64"};
 
-static PRINTF_LIKE(3, 4) void config_schema_put(char *text, size_t size, const char *format, ...)
-{
-    const size_t len = strlen(text);
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text + len, size - len, format, args);
-    va_end(args);
-}
-
 /* Bounds and expression of a key that is no text. */
 static void config_schema_describe(const struct config_key *key, struct config_row *row)
 {
@@ -143,20 +132,20 @@ static void config_schema_describe(const struct config_key *key, struct config_r
     if (key->kind == KIND_STR)
         return;
     if (key->words != NULL) {
-        config_schema_put(row->words, sizeof(row->words), "%s", key->words);
+        snprintf(row->words, sizeof(row->words), "%s", key->words);
         return;
     }
     config_value_format(key, key->min, min);
     config_value_format(key, key->max, max);
-    config_schema_put(row->bounds, sizeof(row->bounds), "%s to %s%s", min, max,
-                      key->automatic ? ", or auto" : "");
+    snprintf(row->bounds, sizeof(row->bounds), "%s to %s%s", min, max,
+             key->automatic ? ", or auto" : "");
     row->number = key->kind == KIND_UINT;
     row->min = key->min;
     row->max = key->max;
-    config_schema_put(row->expression, sizeof(row->expression), "%s%s", automatic,
-                      key->kind == KIND_UINT   ? "[0-9]+"
-                      : key->kind == KIND_SIZE ? "0+|[0-9]+[ \\t]*(B|KiB|MiB|GiB)"
-                                               : "0+|[0-9]+[ \\t]*(ms|s|min|h)");
+    snprintf(row->expression, sizeof(row->expression), "%s%s", automatic,
+             key->kind == KIND_UINT   ? "[0-9]+"
+             : key->kind == KIND_SIZE ? "0+|[0-9]+[ \\t]*(B|KiB|MiB|GiB)"
+                                      : "0+|[0-9]+[ \\t]*(ms|s|min|h)");
 }
 
 static void config_schema_get_key(const struct config_key *key, struct config_row *row)
@@ -180,11 +169,11 @@ static void config_schema_get_stream_key(size_t id, struct config_row *row)
                                .required = from->required,
                                .reload = true};
     if (from->bounds != NULL)
-        config_schema_put(row->bounds, sizeof(row->bounds), "%s", from->bounds);
+        snprintf(row->bounds, sizeof(row->bounds), "%s", from->bounds);
     if (from->words != NULL)
-        config_schema_put(row->words, sizeof(row->words), "%s", from->words);
+        snprintf(row->words, sizeof(row->words), "%s", from->words);
     if (from->expression != NULL)
-        config_schema_put(row->expression, sizeof(row->expression), "%s", from->expression);
+        snprintf(row->expression, sizeof(row->expression), "%s", from->expression);
     if (id == STREAM_KEY_PRESET) {
         config_list_presets(row->words, sizeof(row->words));
     } else if (id == STREAM_KEY_TTL) {
@@ -280,7 +269,7 @@ static void config_schema_print_row(const struct config_row *row, FILE *out)
     } else if (*row->expression != '\0') {
         char pattern[sizeof(row->expression) + 32] = "";
 
-        config_schema_put(pattern, sizeof(pattern), "^(%s)$|" VARIABLE, row->expression);
+        snprintf(pattern, sizeof(pattern), "^(%s)$|" VARIABLE, row->expression);
         config_schema_member("pattern", pattern, out);
     }
     putc('}', out);
