@@ -222,6 +222,19 @@ static void schema_type_read_enum(struct reader *reader, uint32_t node)
 
 static uint32_t schema_type_read_one(struct reader *reader);
 
+/* Makes child the last of a node's children; *last is the one before, at first none. */
+static void schema_type_append(struct reader *reader, uint32_t node, uint32_t *last, uint32_t child)
+{
+    struct schema_type *list = reader->types->list;
+
+    if (*last == SCHEMA_TYPE_NONE)
+        list[node].first = child;
+    else
+        list[*last].next = child;
+    list[node].size++;
+    *last = child;
+}
+
 /* The children of a node, behind the parenthesis. */
 static void schema_type_read_children(struct reader *reader, uint32_t node)
 {
@@ -229,16 +242,10 @@ static void schema_type_read_children(struct reader *reader, uint32_t node)
 
     do {
         const uint32_t child = schema_type_read_one(reader);
-        struct schema_type *list = reader->types->list;
 
         if (reader->failed)
             return;
-        if (last == SCHEMA_TYPE_NONE)
-            list[node].first = child;
-        else
-            list[last].next = child;
-        list[node].size++;
-        last = child;
+        schema_type_append(reader, node, &last, child);
     } while (schema_type_take(reader, ','));
 }
 
@@ -273,18 +280,12 @@ static void schema_type_read_tuple(struct reader *reader, uint32_t node)
     do {
         const struct slice name = schema_type_read_name(reader);
         const uint32_t child = reader->failed ? SCHEMA_TYPE_NONE : schema_type_read_one(reader);
-        struct schema_type *list = reader->types->list;
 
         if (reader->failed)
             return;
-        list[child].name = name;
+        reader->types->list[child].name = name;
         named += name.len > 0;
-        if (last == SCHEMA_TYPE_NONE)
-            list[node].first = child;
-        else
-            list[last].next = child;
-        list[node].size++;
-        last = child;
+        schema_type_append(reader, node, &last, child);
     } while (schema_type_take(reader, ','));
     if (named == reader->types->list[node].size)
         reader->types->list[node].kind = SCHEMA_NAMED_TUPLE;
