@@ -66,11 +66,11 @@ static bool verify_answer_array(struct members *members, struct members *inside)
     return true;
 }
 
-/* The type of the column that a field of this name fills; false: there is none, or none that what
- * was inserted goes to as it is. */
-static bool verify_answer_type(struct members columns, const char *name, char type[TEXT_MAX])
+/* Type and default_kind of a column; false: there is none of this name. */
+static bool verify_answer_column(struct members columns, const char *name, char type[TEXT_MAX],
+                                 char kind[TEXT_MAX])
 {
-    char found[TEXT_MAX], kind[TEXT_MAX];
+    char found[TEXT_MAX];
     struct members column;
 
     while (verify_answer_array(&columns, &column)) {
@@ -78,9 +78,19 @@ static bool verify_answer_type(struct members columns, const char *name, char ty
             !verify_answer_text(&column, kind))
             return false;
         if (strcmp(found, name) == 0)
-            return kind[0] == '\0' || strcmp(kind, "DEFAULT") == 0;
+            return true;
     }
     return false;
+}
+
+/* The type of the column that a field of this name fills; false: there is none, or none that what
+ * was inserted goes to as it is. */
+static bool verify_answer_type(struct members columns, const char *name, char type[TEXT_MAX])
+{
+    char kind[TEXT_MAX];
+
+    return verify_answer_column(columns, name, type, kind) &&
+           (kind[0] == '\0' || strcmp(kind, "DEFAULT") == 0);
 }
 
 /* Appends "`name` type"; a table of other types than strings may not have them of low cardinality.
@@ -120,17 +130,10 @@ static bool verify_answer_rows_have_ids(const struct config_stream *stream)
 /* Whether the column of the token is there, as a column that nothing but its default fills. */
 static bool verify_answer_has_proof(struct members columns, const char *name)
 {
-    char found[TEXT_MAX], type[TEXT_MAX], kind[TEXT_MAX];
-    struct members column;
+    char type[TEXT_MAX], kind[TEXT_MAX];
 
-    while (verify_answer_array(&columns, &column)) {
-        if (!verify_answer_text(&column, found) || !verify_answer_text(&column, type) ||
-            !verify_answer_text(&column, kind))
-            return false;
-        if (strcmp(found, name) == 0)
-            return strcmp(kind, "DEFAULT") == 0 || strcmp(kind, "MATERIALIZED") == 0;
-    }
-    return false;
+    return verify_answer_column(columns, name, type, kind) &&
+           (strcmp(kind, "DEFAULT") == 0 || strcmp(kind, "MATERIALIZED") == 0);
 }
 
 bool verify_answer_trace(struct slice body, const struct config_stream *stream, bool token,
