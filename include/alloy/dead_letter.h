@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "alloy/base.h"
 #include "alloy/segment.h"
@@ -52,6 +53,9 @@ struct dead_letter_order {
 
 /* The part of a message that is kept. */
 struct slice dead_letter_cut(struct slice message);
+/* Writes an event's own bytes on one line, without a newline: line breaks between its tokens become
+ * spaces, and columns of its request are left out. Any thread. */
+void dead_letter_put_event(FILE *out, const struct record *record);
 /*
  * Writes a group of lines, of any streams and reasons, and syncs each file once. Sets each line's
  * err; a line that was not written leaves nothing behind. Returns 0, or the first line's error:

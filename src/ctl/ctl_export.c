@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "alloy/clock.h"
+#include "alloy/dead_letter.h"
 #include "alloy/journal.h"
 #include "alloy/log.h"
 #include "alloy/nearest.h"
@@ -51,7 +52,7 @@ static void ctl_export_event(void *arg, const char *stream, uint64_t instance_id
                 "\",\"stream\":\"%s\",\"event\":",
                 when, instance_id, record->lsn, stream);
     }
-    ctl_pending_write(record, exporting->out);
+    dead_letter_put_event(exporting->out, record);
     fputs(exporting->letters ? "}\n" : "\n", exporting->out);
 }
 

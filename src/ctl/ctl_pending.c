@@ -35,21 +35,6 @@ struct pending {
     bool no_memory;
 };
 
-void ctl_pending_write(const struct record *record, FILE *out)
-{
-    const char *at = record->body;
-    const char *end = record->body + record->body_length;
-
-    if (record->columns_length > 0) {
-        fputc('{', out);
-        at += 1 + record->columns_length;
-    }
-    if (end > at && end[-1] == '\n')
-        end--;
-    for (; at < end; at++)
-        fputc(*at == '\n' || *at == '\r' ? ' ' : *at, out);
-}
-
 static int ctl_pending_compare(const void *left, const void *right)
 {
     const struct pending_copy *a = left, *b = right;

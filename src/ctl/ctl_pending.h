@@ -21,8 +21,4 @@ typedef void (*ctl_pending_fn)(void *arg, const char *stream, uint64_t instance_
  * -errno; 1 and -errno are reported. */
 MUST_CHECK int ctl_pending_visit(const char *dir, ctl_pending_fn visit, void *arg);
 
-/* Writes an event's own bytes on one line, without a newline: line breaks between its tokens become
- * spaces, and columns of its request are left out. */
-void ctl_pending_write(const struct record *record, FILE *out);
-
 #endif

@@ -249,21 +249,6 @@ static void dead_letter_put_json(FILE *out, const char *at, const char *end)
     }
 }
 
-/* Writes an event's bytes without the columns of its request and the newline at their end. */
-static void dead_letter_put_event(FILE *out, const struct record *record)
-{
-    const char *at = record->body;
-    const char *end = record->body + record->body_length;
-
-    if (record->columns_length > 0) {
-        fputc('{', out);
-        at += 1 + record->columns_length;
-    }
-    if (end > at && end[-1] == '\n')
-        end--;
-    dead_letter_put_json(out, at, end);
-}
-
 /* Whether the event's bytes have its id: else a letter has to tell it. */
 static bool dead_letter_tells_id(const struct dead_letter_line *line)
 {
@@ -512,6 +497,20 @@ struct slice dead_letter_cut(struct slice message)
     while (message.len > 0 && ((unsigned char)message.data[message.len] & 0xc0) == 0x80)
         message.len--;
     return message;
+}
+
+void dead_letter_put_event(FILE *out, const struct record *record)
+{
+    const char *at = record->body;
+    const char *end = record->body + record->body_length;
+
+    if (record->columns_length > 0) {
+        fputc('{', out);
+        at += 1 + record->columns_length;
+    }
+    if (end > at && end[-1] == '\n')
+        end--;
+    dead_letter_put_json(out, at, end);
 }
 
 int dead_letter_write_lines(struct dead_letter *dead_letter, struct dead_letter_line *lines,
