@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "alloy/base.h"
+
 #define TEXT_ESCAPE_MAX 6 /* bytes that text_escape() writes at most */
 
 /* The value of a hexadecimal digit, 0 to 15; -1: c is not one. */
@@ -36,6 +38,10 @@ bool text_is_shown(const char *text, size_t utf8_len);
 /* Makes a text fit for logs, terminals and JSON, in place: of what is not valid UTF-8 each byte
  * becomes '?', and each character that does not show as itself; one that is cut at the end goes. */
 void text_clean(char *text);
+
+/* Copies as much of a text as fits to out, which has max + 1 bytes, made fit as by text_clean().
+ * What is cut ends with end. */
+void text_copy_shown(char *out, size_t max, struct slice text, const char *end);
 
 /* Makes double quotes single ones. For what clients choose in a quoted value of a log line: log.c
  * takes a double quote before " key=" for the value's end. */

@@ -96,6 +96,29 @@ void text_clean(char *text)
     text[n] = '\0';
 }
 
+void text_copy_shown(char *out, size_t max, struct slice text, const char *end)
+{
+    const size_t end_len = strlen(end);
+    size_t len = 0;
+
+    while (text.len > 0) {
+        const size_t n = text_utf8_len(text.data, text.len);
+        const bool shown = text_is_shown(text.data, n);
+        const size_t taken = n > 0 ? n : 1;
+
+        if (len + taken + end_len > max && len + text.len > max) {
+            memcpy(out + len, end, end_len);
+            len += end_len;
+            break;
+        }
+        memcpy(out + len, shown ? text.data : "?", shown ? n : 1);
+        len += shown ? n : 1;
+        text.data += taken;
+        text.len -= taken;
+    }
+    out[len] = '\0';
+}
+
 void text_unquote(char *text)
 {
     while ((text = strchr(text, '"')) != NULL)

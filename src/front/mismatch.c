@@ -81,29 +81,6 @@ void mismatch_end_large(struct conn_set *set)
     set->large_judging.mismatch = NULL;
 }
 
-/* Copies text as far as max bytes of it fit, printable; what is cut ends with dots. */
-static void mismatch_copy(char *out, size_t max, struct slice text)
-{
-    size_t len = 0;
-
-    while (text.len > 0) {
-        const size_t n = text_utf8_len(text.data, text.len);
-        const bool plain = text_is_shown(text.data, n);
-        const size_t taken = n > 0 ? n : 1;
-
-        if (len + taken + (text.len > taken ? 3 : 0) > max) {
-            memcpy(out + len, "...", 3);
-            len += 3;
-            break;
-        }
-        memcpy(out + len, plain ? text.data : "?", plain ? n : 1);
-        len += plain ? n : 1;
-        text.data += taken;
-        text.len -= taken;
-    }
-    out[len] = '\0';
-}
-
 /* What came: the kind of value, and a piece of a short one. */
 static void mismatch_got(struct slice value, char out[REPLY_GOT_MAX + 1])
 {
@@ -121,7 +98,7 @@ static void mismatch_got(struct slice value, char out[REPLY_GOT_MAX + 1])
         snprintf(out, REPLY_GOT_MAX + 1, "an array");
         return;
     case '"':
-        mismatch_copy(piece, PIECE_MAX, (struct slice){value.data + 1, value.len - 2});
+        text_copy_shown(piece, PIECE_MAX, (struct slice){value.data + 1, value.len - 2}, "...");
         snprintf(out, REPLY_GOT_MAX + 1, "the string \"%s\"", piece);
         return;
     case 'n':
@@ -130,7 +107,7 @@ static void mismatch_got(struct slice value, char out[REPLY_GOT_MAX + 1])
         snprintf(out, REPLY_GOT_MAX + 1, "%.*s", (int)(value.len < 5 ? value.len : 5), value.data);
         return;
     default:
-        mismatch_copy(piece, PIECE_MAX, value);
+        text_copy_shown(piece, PIECE_MAX, value, "...");
         snprintf(out, REPLY_GOT_MAX + 1, "the number %s", piece);
     }
 }
@@ -169,7 +146,7 @@ static void mismatch_fill(const struct schema *schema, const struct schema_findi
     if (finding->column != SCHEMA_COLUMN_NONE)
         type.data = schema_column_type(schema, finding->column);
     type.len = strlen(type.data);
-    mismatch_copy(out->type, REPLY_TYPE_MAX, type);
+    text_copy_shown(out->type, REPLY_TYPE_MAX, type, "...");
     mismatch_got(finding->value, out->got);
     mismatch_say(finding->problem, out, out->got, out->message);
     mismatch_say(finding->problem, out, NULL, out->note);

@@ -116,26 +116,6 @@ bool schemas_doubted(struct schemas *schemas, size_t stream)
            atomic_exchange_explicit(doubted, false, memory_order_relaxed);
 }
 
-/* Copies what fits of a text, printable. */
-static void schemas_copy(char *out, size_t max, struct slice text)
-{
-    size_t len = 0;
-
-    while (text.len > 0) {
-        const size_t n = text_utf8_len(text.data, text.len);
-        const bool plain = text_is_shown(text.data, n);
-        const size_t taken = n > 0 ? n : 1;
-
-        if (len + taken > max)
-            break;
-        memcpy(out + len, plain ? text.data : "?", plain ? n : 1);
-        len += plain ? n : 1;
-        text.data += taken;
-        text.len -= taken;
-    }
-    out[len] = '\0';
-}
-
 void schemas_field(const struct schema *schema, const struct schema_finding *finding,
                    char out[SCHEMAS_FIELD_MAX + 1])
 {
@@ -145,7 +125,7 @@ void schemas_field(const struct schema *schema, const struct schema_finding *fin
         name.data = schema_column_name(schema, finding->column);
         name.len = strlen(name.data);
     }
-    schemas_copy(out, SCHEMAS_FIELD_MAX, name);
+    text_copy_shown(out, SCHEMAS_FIELD_MAX, name, "");
 }
 
 static bool schemas_is_field(const struct field *field, const char *name,
@@ -202,7 +182,8 @@ bool schemas_count(struct schemas *schemas, size_t stream, const struct schema *
             if (finding->column != SCHEMA_COLUMN_NONE) {
                 const char *type = schema_column_type(schema, finding->column);
 
-                schemas_copy(field->type, SCHEMAS_TYPE_MAX, (struct slice){type, strlen(type)});
+                text_copy_shown(field->type, SCHEMAS_TYPE_MAX, (struct slice){type, strlen(type)},
+                                "");
             }
             /* release: pairs with the acquires of whoever reads the fields */
             atomic_store_explicit(&of->field_count, count + 1, memory_order_release);

@@ -151,6 +151,29 @@ static void a_clean_text_is_printable_utf8(void **state)
     check_clean("\xf0\x9f\x98\x80\xf0", "\xf0\x9f\x98\x80");
 }
 
+static void check_copy(const char *text, size_t max, const char *end, const char *want)
+{
+    char out[16];
+
+    memset(out, '!', sizeof(out));
+    text_copy_shown(out, max, (struct slice){text, strlen(text)}, end);
+    assert_string_equal(out, want);
+    assert_int_equal(out[max + 1], '!');
+}
+
+static void a_copy_is_printable_and_tells_that_it_was_cut(void **state)
+{
+    (void)state;
+    check_copy("", 4, "...", "");
+    check_copy("abcd", 4, "...", "abcd");
+    check_copy("abcde", 4, "...", "a...");
+    check_copy("abcde", 4, "", "abcd");
+    check_copy("a\n\x80\xe2\x80\xae", 8, "", "a???");
+    check_copy("ab\xe2\x82\xac", 4, "", "ab");
+    check_copy("a\xe2\x82\xac", 4, "...", "a\xe2\x82\xac");
+    check_copy("\xe2\x82\xac\xe2\x82\xac", 5, "...", "...");
+}
+
 static void double_quotes_become_single_ones(void **state)
 {
     char text[] = "\"a\" b=\"";
@@ -180,6 +203,7 @@ int main(void)
         cmocka_unit_test(a_name_is_letters_digits_and_what_else_it_may_have),
         cmocka_unit_test(what_changes_its_surroundings_is_not_shown),
         cmocka_unit_test(a_clean_text_is_printable_utf8),
+        cmocka_unit_test(a_copy_is_printable_and_tells_that_it_was_cut),
         cmocka_unit_test(double_quotes_become_single_ones),
         cmocka_unit_test(a_character_can_be_told_by_its_number),
     };
