@@ -9,13 +9,13 @@
 #include "alloy/admission.h"
 
 #include "alloy/clock.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
 #include <errno.h>
-#include <ftw.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -44,7 +44,6 @@ static struct waiter_inbox *inbox;
 static int wake_fd;
 static struct admission *admission;
 static struct event_id_key keys[2];
-static char folder[64];
 static _Atomic int sync_result;
 
 static const struct json_scan_fields fields = {.names = {{"event_id", 8}}, .count = 1};
@@ -96,8 +95,7 @@ static inline void open_world(enum place place, size_t ring_slots, size_t segmen
     inbox = waiter_inbox_create(waiters, wake_fd);
 
     sync_result = 0;
-    strcpy(folder, "/tmp/alloy-admission-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    assert_int_equal(make_folder("/tmp"), 0);
     if (journal_open(&journal, &options, error) != 0)
         fail_msg("%s", error);
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
@@ -109,14 +107,6 @@ static inline void open_world(enum place place, size_t ring_slots, size_t segmen
     writer = journal_writer_create(journal);
     admission = make_admission(writer, l1_thread);
     assert_non_null(admission);
-}
-
-static inline int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
 }
 
 static inline int close_world(void **state)
@@ -132,7 +122,7 @@ static inline int close_world(void **state)
     waiter_table_destroy(waiters);
     close(wake_fd);
     metrics_destroy(metrics);
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static inline int open_roomy(void **state)

@@ -10,6 +10,7 @@
  */
 #include "alloy/admission.h"
 #include "alloy/recover.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,7 +34,6 @@ struct image {
 };
 
 static const char *const names[] = {"s"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static struct image images[SEGMENTS_MAX]; /* by number */
 static struct journal *journal;
@@ -50,14 +49,6 @@ static int sync_result;
 static size_t sync_calls;
 static int (*sync_fn)(void *address, size_t length);
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -65,14 +56,13 @@ static int set_up(void **state)
     sync_result = 0;
     sync_calls = 0;
     sync_fn = NULL;
-    strcpy(folder, "/dev/shm/alloy-power-XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/dev/shm");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 /* The image of the segment that an address lies in. A file is made durable with its header. */

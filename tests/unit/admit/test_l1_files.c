@@ -5,6 +5,7 @@
  */
 #include "alloy/l1.h"
 #include "l1_files.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -28,25 +28,15 @@
 #define CAPACITY 1600
 #define REAL_MS 1700000000000ull /* when the first life begins */
 
-static char folder[64];
 static int dir_fd;
 static struct l1 *l1;
 static struct l1_thread *ids;
 static struct l1_loaded loaded;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(folder, "/dev/shm/alloy-l1-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (make_folder("/dev/shm") != 0)
         return -1;
     dir_fd = open(folder, O_RDONLY | O_DIRECTORY);
     return dir_fd < 0 ? -1 : 0;
@@ -56,7 +46,7 @@ static int tear_down(void **state)
 {
     (void)state;
     close(dir_fd);
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 /* A life whose monotonic clock begins at 0. */

@@ -6,6 +6,7 @@
 
 #include "alloy/clock.h"
 #include "alloy/journal_dir.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <pthread.h>
 #include <sched.h>
@@ -27,33 +27,23 @@
 #define DEADLINE_MS 20000
 
 static const char *const stream_names[] = {"orders", "clicks"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static char filler[SEGMENT];
 static _Atomic int sync_result;
 static _Atomic int sync_calls;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/alloy-journal-XXXXXX");
     memset(filler, 'x', sizeof(filler));
     sync_result = sync_calls = 0;
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/tmp");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static int fake_sync(void *address, size_t length)

@@ -5,12 +5,12 @@
 #include "alloy/journal.h"
 
 #include "alloy/recover.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
-#include <ftw.h>
 #include <string.h>
 
 #define SEGMENT ((size_t)1 << 20) /* four blocks */
@@ -18,20 +18,11 @@
 #define PENDING_MAX 4000
 
 static const char *const stream_names[STREAMS] = {"orders", "clicks", "views"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static char text[20000];
 static struct record *pending[PENDING_MAX];
 static size_t pending_count;
 static uint64_t now_ms;
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
 
 static int set_up(void **state)
 {
@@ -39,14 +30,13 @@ static int set_up(void **state)
     memset(text, 'x', sizeof(text));
     pending_count = 0;
     now_ms = 1000;
-    strcpy(folder, "/dev/shm/alloy-age-XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/dev/shm");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static struct journal *open_journal(const char *dir, uint64_t segments)

@@ -5,13 +5,13 @@
 #include "alloy/journal.h"
 
 #include "alloy/clock.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
 #include <errno.h>
-#include <ftw.h>
 #include <glob.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,30 +25,20 @@
 #define LONG_MS 20000
 
 static const char *const stream_names[] = {"orders", "clicks"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static char filler[SEGMENT];
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
 
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/alloy-streams-XXXXXX");
     memset(filler, 'x', sizeof(filler));
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/tmp");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static struct journal *open_journal(const char *dir, uint64_t segments)

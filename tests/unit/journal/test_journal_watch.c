@@ -3,6 +3,7 @@
  * test_journal_watch.c - a folder, or files in it, that somebody removes while they are in use.
  */
 #include "alloy/journal.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,30 +18,20 @@
 #define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
 
 static const char *const stream_names[] = {"orders", "clicks"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static char filler[SEGMENT];
-
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
 
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/alloy-journal-XXXXXX");
     memset(filler, 'x', sizeof(filler));
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/tmp");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static struct journal_options options_of(const char *dir, uint64_t segments)

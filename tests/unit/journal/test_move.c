@@ -6,6 +6,7 @@
 
 #include "alloy/journal_dir.h"
 #include "alloy/recover.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,7 +30,6 @@
 #define OLD_MS 100000
 
 static const char *const stream_names[] = {"orders", "clicks"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static char text[BYTES];
 static uint64_t now_ms = 1;
@@ -41,27 +40,18 @@ static struct record *seen[100000];
 static size_t seen_count;
 static struct recover_stats stats;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int set_up(void **state)
 {
     (void)state;
     memset(text, 'x', sizeof(text));
     sync_calls = sync_fails_at = 0;
-    strcpy(folder, "/dev/shm/alloy-move-XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/dev/shm");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static int count_sync(void *address, size_t length)

@@ -6,6 +6,7 @@
 #include "alloy/recover.h"
 
 #include "alloy/journal_dir.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -29,7 +29,6 @@
 static const char *const names[] = {"orders", "clicks", "views"};
 static const char *const reordered[] = {"views", "orders", "clicks"};
 static const char *const fewer[] = {"orders"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 
 /* What recovery visited. */
@@ -37,26 +36,17 @@ static struct record *seen[SEEN_MAX];
 static size_t seen_count;
 static struct recover_stats stats;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int set_up(void **state)
 {
     (void)state;
     seen_count = 0;
-    strcpy(folder, "/dev/shm/alloy-recover-XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/dev/shm");
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static void see(void *arg, struct record *record)

@@ -9,12 +9,12 @@
 #include "alloy/clock.h"
 #include "alloy/dead_letter.h"
 #include "alloy/log.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
-#include <ftw.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@
 #define RECORDS_MAX 20000
 #define TTL_MS 600000
 
-static char folder[64], letter_dir[96];
+static char letter_dir[96];
 static struct journal *journal;
 static struct journal_writer *writer;
 static struct record *written[RECORDS_MAX]; /* by this life */
@@ -167,8 +167,7 @@ static int set_up(void **state)
     log_configure(LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT);
     ids_known = l1_decides = false;
     received_ms = clock_real_ms();
-    strcpy(folder, "/tmp/alloy-replay-XXXXXX");
-    if (mkdtemp(folder) == NULL)
+    if (make_folder("/tmp") != 0)
         return -1;
     snprintf(letter_dir, sizeof(letter_dir), "%s/dead-letter", folder);
     config = (struct config){.dead_letter_dir = letter_dir, .stream_count = 2};
@@ -177,20 +176,12 @@ static int set_up(void **state)
     return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int tear_down(void **state)
 {
     (void)state;
     if (journal != NULL)
         end_life();
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 /* ---- helpers ---- */
