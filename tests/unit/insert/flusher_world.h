@@ -244,6 +244,31 @@ static inline bool is_up(struct world *world, const char *key)
     return key == NULL;
 }
 
+struct told {
+    const char *key;
+    char text[HEALTH_TEXT_MAX];
+};
+
+static inline void visit_told(void *arg, const char *key, bool blocking, const char *text)
+{
+    struct told *told = arg;
+
+    if (strcmp(key, told->key) != 0)
+        return;
+    assert_false(blocking);
+    snprintf(told->text, sizeof(told->text), "%s", text);
+}
+
+/* What health says under this key; "": nothing. Lent until the next call. */
+static inline const char *health_text(struct world *world, const char *key)
+{
+    static struct told found;
+
+    found = (struct told){.key = key};
+    health_visit(world->health, visit_told, &found);
+    return found.text;
+}
+
 /* Text of all dead-letter files; returned owned. */
 static inline char *dead_letters(struct world *world, size_t *lines)
 {

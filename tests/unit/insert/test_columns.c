@@ -9,23 +9,6 @@
 #define BOTH "1\t2 auto 0\tevent_id\tString\t\n2\t\tv\tString\t\n"
 #define OTHER "1\t1 auto 0\tx\tUInt8\t\n"
 
-static void visit_text(void *arg, const char *key, bool blocking, const char *text)
-{
-    if (strcmp(key, KEY) != 0)
-        return;
-    assert_false(blocking);
-    snprintf(arg, HEALTH_TEXT_MAX, "%s", text);
-}
-
-static const char *told(struct world *world)
-{
-    static char text[HEALTH_TEXT_MAX];
-
-    text[0] = '\0';
-    health_visit(world->health, visit_text, text);
-    return text;
-}
-
 /* An event of the stream a. */
 static void submit_text(struct world *world, const char *text, size_t len)
 {
@@ -53,7 +36,7 @@ static void columns_that_fit_are_asked_for_again_with_the_first_event_and_not_to
     }
     pause_ms(50);
     assert_int_equal(world->fake.columns_asked, 3);
-    assert_string_equal(told(world), "");
+    assert_string_equal(health_text(world, KEY), "");
 }
 
 static void what_does_not_fit_is_told_until_the_table_has_changed(void **state)
@@ -65,9 +48,10 @@ static void what_does_not_fit_is_told_until_the_table_has_changed(void **state)
     submit(world, 0, 2, -1);
     wait_empty(world);
     WAIT_FOR(is_up(world, KEY));
-    assert_string_equal(told(world), "table db.ta: all fields of an event meet no column and are "
-                                     "dropped: event_id, v; columns that no field fills get their "
-                                     "type's default: x");
+    assert_string_equal(health_text(world, KEY),
+                        "table db.ta: all fields of an event meet no column and are "
+                        "dropped: event_id, v; columns that no field fills get their "
+                        "type's default: x");
     assert_true(health_ready(world->health));
     assert_int_equal(snapshot(world)->streams[0][METRIC_STREAM_inserted], 2);
     /* No event comes any more. */
@@ -89,7 +73,8 @@ static void a_table_of_very_many_columns_is_compared(void **state)
     start(world);
     submit(world, 0, 2, -1);
     WAIT_FOR(is_up(world, KEY));
-    assert_string_equal(told(world), "table db.ta: fields meet no column and are dropped: v");
+    assert_string_equal(health_text(world, KEY),
+                        "table db.ta: fields meet no column and are dropped: v");
     flusher_stop(world->flusher);
     world->flusher = NULL;
     free(columns);

@@ -3,9 +3,8 @@
  * test_flusher_proof.c - with stream.proof the table is asked for an insert in doubt before it goes
  * again, and what it has is not sent again, though it has forgotten the token.
  */
-#include "flusher_world.h"
+#include "doubt_world.h"
 
-#define EVENTS 20
 #define KEY "clickhouse.a.proof"
 #define COLUMN(type, kind) "1\t2 auto 0\tevent_id\tString\t\n2\t\tproof\t" type "\t" kind "\n"
 #define RIGHT COLUMN("String", "DEFAULT getSetting(\\'insert_deduplication_token\\')")
@@ -15,36 +14,6 @@
 #define ID "[\"event_id\", \"String\", \"\"], "
 #define TOLD PROVES("0", "MergeTree", ID, "0, 0")
 #define TOLD_OLD PROVES("1000000000", "MergeTree", ID, "0, 0")
-
-static void set_trace(struct world *world, const char *trace)
-{
-    pthread_mutex_lock(&world->fake.lock);
-    world->fake.trace = trace;
-    pthread_mutex_unlock(&world->fake.lock);
-}
-
-static void set_rows(struct world *world, enum fake_rows mode, int count)
-{
-    pthread_mutex_lock(&world->fake.lock);
-    world->fake.rows_mode = mode;
-    world->fake.rows_count = count;
-    pthread_mutex_unlock(&world->fake.lock);
-}
-
-/* How many of the rows of stream a from 1 on are in the table so often. */
-static size_t stored(struct world *world, size_t times)
-{
-    size_t n = 0;
-
-    pthread_mutex_lock(&world->fake.lock);
-    for (size_t i = 1; i <= EVENTS; i++) {
-        char row[64];
-        int len = snprintf(row, sizeof(row), "{\"event_id\":\"a%zu\",\"v\":\"x\"}", i);
-        n += times_stored(&world->fake, (struct slice){row, (size_t)len}) == times;
-    }
-    pthread_mutex_unlock(&world->fake.lock);
-    return n;
-}
 
 static uint64_t counter(struct world *world, size_t index)
 {
@@ -78,23 +47,6 @@ static void send_rows(struct world *world, enum fake_mode mode)
 {
     fake_set(&world->fake, mode, 1);
     submit_kept(world, EVENTS);
-}
-
-static void visit_text(void *arg, const char *key, bool blocking, const char *text)
-{
-    if (strcmp(key, KEY) != 0)
-        return;
-    assert_false(blocking);
-    snprintf(arg, HEALTH_TEXT_MAX, "%s", text);
-}
-
-static const char *told(struct world *world)
-{
-    static char text[HEALTH_TEXT_MAX];
-
-    text[0] = '\0';
-    health_visit(world->health, visit_text, text);
-    return text;
 }
 
 static void what_is_not_in_doubt_costs_no_question(void **state)
@@ -325,7 +277,8 @@ static void a_column_that_does_not_tell_is_a_reason_and_not_used(void **state)
         fake_set_probe(&world->fake, cases[i].probe);
         fake_set_columns(&world->fake, cases[i].columns);
         start(world);
-        WAIT_FOR(strstr(told(world), cases[i].told)); /* and no longer what the case before was */
+        WAIT_FOR(strstr(health_text(world, KEY),
+                        cases[i].told)); /* and no longer what the case before was */
         assert_true(health_ready(world->health));
         submit_kept(world, 1);
         wait_empty(world);
