@@ -6,7 +6,7 @@
 
 #include "alloy/clock.h"
 #include "alloy/journal_dir.h"
-#include "temp_folder.h"
+#include "journal_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,28 +22,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define SEGMENT SEGMENT_BYTES_MIN
-#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
 #define DEADLINE_MS 20000
 
-static const char *const stream_names[] = {"orders", "clicks"};
-static char error[JOURNAL_ERROR_MAX];
-static char filler[SEGMENT];
 static _Atomic int sync_result;
 static _Atomic int sync_calls;
 
 static int set_up(void **state)
 {
-    (void)state;
-    memset(filler, 'x', sizeof(filler));
     sync_result = sync_calls = 0;
-    return make_folder("/tmp");
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return remove_folder();
+    return set_up_folder(state);
 }
 
 static int fake_sync(void *address, size_t length)
@@ -52,53 +39,6 @@ static int fake_sync(void *address, size_t length)
     (void)length;
     sync_calls++;
     return sync_result;
-}
-
-static struct journal_options options_of(const char *dir, uint64_t segments)
-{
-    return (struct journal_options){
-        .dir = dir,
-        .segment_bytes = SEGMENT,
-        .max_bytes = segments * SEGMENT,
-        .sync = JOURNAL_SYNC_NEVER,
-        .writer_count = 2,
-        .stream_names = stream_names,
-        .stream_count = 2,
-    };
-}
-
-static struct journal *open_with(const struct journal_options *options)
-{
-    struct journal *journal;
-
-    if (journal_open(&journal, options, error) != 0)
-        fail_msg("%s", error);
-    return journal;
-}
-
-/* An entry whose record takes just these bytes. */
-static struct journal_entry entry_of(size_t bytes)
-{
-    return (struct journal_entry){
-        .text = {filler, bytes - sizeof(struct record) - 1},
-        .id = {filler, 5},
-        .id_verbatim = true,
-        .stream = 1,
-    };
-}
-
-static struct record *append(struct journal_writer *writer, size_t bytes)
-{
-    const struct journal_entry entry = entry_of(bytes);
-
-    return journal_writer_append(writer, &entry, 1000);
-}
-
-static struct record *put(struct journal_writer *writer, size_t bytes)
-{
-    if (journal_writer_reserve(writer, &bytes, 1) != 0)
-        return NULL;
-    return append(writer, bytes);
 }
 
 static size_t files(void)

@@ -5,7 +5,7 @@
 #include "alloy/journal.h"
 
 #include "alloy/clock.h"
-#include "temp_folder.h"
+#include "journal_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,46 +17,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SEGMENT SEGMENT_BYTES_MIN
-#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
 #define OLD 1
 #define NEW 2
 #define SIZE 400
 #define LONG_MS 20000
-
-static const char *const stream_names[] = {"orders", "clicks"};
-static char error[JOURNAL_ERROR_MAX];
-static char filler[SEGMENT];
-
-static int set_up(void **state)
-{
-    (void)state;
-    memset(filler, 'x', sizeof(filler));
-    return make_folder("/tmp");
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return remove_folder();
-}
-
-static struct journal *open_journal(const char *dir, uint64_t segments)
-{
-    struct journal *journal;
-
-    if (journal_open(&journal,
-                     &(struct journal_options){.dir = dir,
-                                               .segment_bytes = SEGMENT,
-                                               .max_bytes = segments * SEGMENT,
-                                               .sync = JOURNAL_SYNC_NEVER,
-                                               .writer_count = 2,
-                                               .stream_names = stream_names,
-                                               .stream_count = 2},
-                     error) != 0)
-        fail_msg("%s", error);
-    return journal;
-}
 
 static void reserve(struct journal_writer *writer, size_t count)
 {
@@ -67,22 +31,18 @@ static void reserve(struct journal_writer *writer, size_t count)
     assert_int_equal(journal_writer_reserve(writer, sizes, count), 0);
 }
 
-static struct record *append(struct journal_writer *writer, unsigned stream)
+static struct record *append_to(struct journal_writer *writer, unsigned stream)
 {
-    const struct journal_entry entry = {
-        .text = {filler, SIZE - sizeof(struct record) - 1},
-        .id = {filler, 5},
-        .id_verbatim = true,
-        .stream = (uint16_t)stream,
-    };
+    struct journal_entry entry = entry_of(SIZE);
 
+    entry.stream = (uint16_t)stream;
     return journal_writer_append(writer, &entry, 1000);
 }
 
-static struct record *put(struct journal_writer *writer, unsigned stream)
+static struct record *put_to(struct journal_writer *writer, unsigned stream)
 {
     reserve(writer, 1);
-    return append(writer, stream);
+    return append_to(writer, stream);
 }
 
 static const struct segment_header *header_of(const struct journal *journal,
@@ -124,12 +84,12 @@ static void a_record_of_a_new_stream_lies_where_the_stream_has_a_name(void **sta
     for (size_t i = 0; i < 2; i++) {
         struct journal *journal = open_journal(dirs[i], 8);
         struct journal_writer *writer = journal_writer_create(journal);
-        const struct record *before = put(writer, OLD);
+        const struct record *before = put_to(writer, OLD);
         const struct record *record, *after;
 
         journal_add_stream(journal, "late");
-        record = put(writer, NEW);
-        after = put(writer, OLD);
+        record = put_to(writer, NEW);
+        after = put_to(writer, OLD);
         assert_int_equal(header_of(journal, before)->stream_count, 2);
         assert_int_equal(header_of(journal, record)->stream_count, 3);
         assert_string_equal(header_of(journal, record)->streams[NEW], "late");
@@ -154,7 +114,7 @@ static void several_are_added_one_by_one(void **state)
 
         snprintf(name, sizeof(name), "stream%u", stream);
         journal_add_stream(journal, name);
-        record = put(writer, stream);
+        record = put_to(writer, stream);
         assert_string_equal(header_of(journal, record)->streams[stream], name);
         assert_int_equal(journal_live(journal, stream), 1);
     }
@@ -169,15 +129,15 @@ static void what_was_reserved_before_goes_where_it_was_planned(void **state)
     const struct record *first, *planned, *late;
 
     (void)state;
-    first = put(writer, OLD);
+    first = put_to(writer, OLD);
     reserve(writer, 2);
     journal_add_stream(journal, "late");
     reserve(writer, 1);
-    planned = append(writer, OLD);
+    planned = append_to(writer, OLD);
     assert_ptr_equal(header_of(journal, planned), header_of(journal, first));
-    late = append(writer, NEW);
+    late = append_to(writer, NEW);
     assert_string_equal(header_of(journal, late)->streams[NEW], "late");
-    assert_ptr_equal(header_of(journal, append(writer, OLD)), header_of(journal, late));
+    assert_ptr_equal(header_of(journal, append_to(writer, OLD)), header_of(journal, late));
     journal_writer_destroy(writer);
     journal_close(journal);
 }
@@ -211,11 +171,11 @@ static void spares_that_do_not_name_it_leave_their_room(void **state)
     struct record *record;
 
     (void)state;
-    assert_non_null(put(writer, OLD));
+    assert_non_null(put_to(writer, OLD));
     journal_maintain(journal, clock_mono_ms(), 0);
     assert_int_equal(files_that_name(2), 2);
     journal_add_stream(journal, "late");
-    record = put(writer, NEW);
+    record = put_to(writer, NEW);
     assert_int_equal(header_of(journal, record)->stream_count, 3);
     journal_finish(journal, &record, 1, RECORD_INSERTED);
     assert_int_equal(journal_live(journal, NEW), 0);
@@ -225,7 +185,7 @@ static void spares_that_do_not_name_it_leave_their_room(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up_folder, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_record_of_a_new_stream_lies_where_the_stream_has_a_name),
         TEST(several_are_added_one_by_one),

@@ -3,7 +3,7 @@
  * test_journal_watch.c - a folder, or files in it, that somebody removes while they are in use.
  */
 #include "alloy/journal.h"
-#include "temp_folder.h"
+#include "journal_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,73 +13,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-
-#define SEGMENT SEGMENT_BYTES_MIN
-#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
-
-static const char *const stream_names[] = {"orders", "clicks"};
-static char error[JOURNAL_ERROR_MAX];
-static char filler[SEGMENT];
-
-static int set_up(void **state)
-{
-    (void)state;
-    memset(filler, 'x', sizeof(filler));
-    return make_folder("/tmp");
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return remove_folder();
-}
-
-static struct journal_options options_of(const char *dir, uint64_t segments)
-{
-    return (struct journal_options){
-        .dir = dir,
-        .segment_bytes = SEGMENT,
-        .max_bytes = segments * SEGMENT,
-        .sync = JOURNAL_SYNC_NEVER,
-        .writer_count = 2,
-        .stream_names = stream_names,
-        .stream_count = 2,
-    };
-}
-
-static struct journal *open_with(const struct journal_options *options)
-{
-    struct journal *journal;
-
-    if (journal_open(&journal, options, error) != 0)
-        fail_msg("%s", error);
-    return journal;
-}
-
-/* An entry whose record takes just these bytes. */
-static struct journal_entry entry_of(size_t bytes)
-{
-    return (struct journal_entry){
-        .text = {filler, bytes - sizeof(struct record) - 1},
-        .id = {filler, 5},
-        .id_verbatim = true,
-        .stream = 1,
-    };
-}
-
-static struct record *append(struct journal_writer *writer, size_t bytes)
-{
-    const struct journal_entry entry = entry_of(bytes);
-
-    return journal_writer_append(writer, &entry, 1000);
-}
-
-static struct record *put(struct journal_writer *writer, size_t bytes)
-{
-    if (journal_writer_reserve(writer, &bytes, 1) != 0)
-        return NULL;
-    return append(writer, bytes);
-}
 
 /* Looks for what was removed, one second after another. */
 static bool removed(struct journal *journal)
@@ -180,7 +113,7 @@ static void a_removed_spare_is_noticed_before_events_go_into_it(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up_folder, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_removed_folder_is_noticed_and_refuses_until_it_is_back),
         TEST(a_removed_segment_is_noticed_and_refuses_while_it_is_needed),
