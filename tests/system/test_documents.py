@@ -138,9 +138,13 @@ def tutorial(ports):
     listen = f"[server]\nlisten = 127.0.0.1:{ports[8080]}\n[admin]\nlisten = 127.0.0.1:{ports[8081]}\n"
     script, count = re.subn(r"^\[stream\.visits\]$", lambda _: listen + "[stream.visits]", script, count=1, flags=re.M)
     assert count == 1
-    # A look at the page, before everything is broken.
-    page = (f"chromium --headless --no-sandbox --disable-gpu --user-data-dir=browser --timeout=20000 --virtual-time-budget=5000 "
-            f"--dump-dom 'http://127.0.0.1:{ports[8000]}/visits.html?clickhouse=http://127.0.0.1:{ports[8123]}' 2>browser.log")
+    # A look at the page, before everything is broken. A person looks until the last visit is there; the browser, whose helpers
+    # may outlive it, writes elsewhere than into the folder that the last command removes.
+    engine, site = f"http://127.0.0.1:{ports[8123]}", f"http://127.0.0.1:{ports[8000]}/visits.html"
+    page = (f"until curl --silent --fail --output /dev/null {site}; do sleep 0.2; done\n"
+            f"until [ \"$(curl --silent '{engine}/?query=SELECT+count()+FROM+visits')\" = 20006 ]; do sleep 0.2; done\n"
+            f"chromium --headless --no-sandbox --disable-gpu --user-data-dir=\"$HOME/browser\" --virtual-time-budget=5000 "
+            f"--dump-dom '{site}?clickhouse={engine}' 2>browser.log")
     script, count = re.subn(r"^kill -9 \$clickhouse;.*$", lambda found: f"{page}\n{found[0]}", script, count=1, flags=re.M)
     assert count == 1
     return script
@@ -155,7 +159,7 @@ def test_every_command_of_the_tutorial_does_what_it_says(tmp_path):
         bash = subprocess.Popen(["bash", "--norc", "-c", script], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=harness.ROOT,
                                 env=env, start_new_session=True)
         try:
-            status = bash.wait(100)
+            status = bash.wait(300)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(bash.pid, signal.SIGKILL)
