@@ -48,6 +48,7 @@ LEFTOVERS = [
     (re.compile(r"\b(TODO|FIXME|XXX)\b"), "unfinished work belongs in an issue"),
     (re.compile(r"^\s*#\s*if\s+0\b"), "dead code"),
     (re.compile(r"\btypedef\s+(struct|union|enum)\b"), "structs are not hidden behind a typedef"),
+    (re.compile(r"\b(pytest\.skip|skipif|importorskip|xfail)\b|^\s+skip\(\);"), "a test that is skipped tests nothing"),
 ]
 
 # What says something about the machine or the place where a file was written, and nothing to its reader.
@@ -323,7 +324,7 @@ def check_spdx(tree):
 
 
 def check_leftovers(tree):
-    """No unfinished work, dead code or typedef of a struct."""
+    """No unfinished work, dead code, typedef of a struct or skipped test."""
     for path in tree.having(".c", ".h", ".def", ".py", ".txt", ".js", ".lua"):
         if path.endswith("lint.py"):
             continue
@@ -519,6 +520,15 @@ def check_links(tree):
                     yield path, number, f"{target}: no such heading"
 
 
+def check_tables(tree):
+    """What begins like a table is one: a head, then its line of dashes. An empty line would end it, and show the rest as text."""
+    for path in tree.having(".md"):
+        lines = ["", *tree.lines(path), ""]
+        for number, line in enumerate(lines[1:-1], 1):
+            if line.startswith("|") and not lines[number - 1].startswith("|") and not re.match(r"[|:\- ]+$", lines[number + 1]):
+                yield path, number, "a row of a table without its head"
+
+
 def check_words(tree):
     """Nothing tells where or when a file was written."""
     for path in tree.paths:
@@ -568,8 +578,8 @@ def clean_project():
         "include/alloy/metrics.def": c_file("metrics.def", 'METRIC_GAUGE(x, "alloy_x", "help")\n'),
         "config/alloy.ini": "[stream.events]\npath = /v1\ntable = a.b\n; id = i\n; ttl = 1h\n[ring]\n; capacity = 9\n"
                             "; threads = auto\n",
-        "docs/CONFIG.md": "## [stream.NAME]\n| `path` | a | b |\n| `table` | a | b |\n| `id` | a | b |\n"
-                          "| `ttl` | a | b |\n## [ring]\n| `capacity` | `9` | b |\n| `threads` | `auto` | b |\n",
+        "docs/CONFIG.md": "## [stream.NAME]\n| k | d | m |\n| --- | --- | --- |\n| `path` | a | b |\n| `table` | a | b |\n| `id` | a | b |\n"
+                          "| `ttl` | a | b |\n## [ring]\n| k | d | m |\n| --- | --- | --- |\n| `capacity` | `9` | b |\n| `threads` | `auto` | b |\n",
         "docs/OPERATIONS.md": "# Operations\n\n## At three in the morning\n\n`redis`, AlloyX\n\n## More\n\n`alloy_x`, `redis`.\n",
         "config/alloy.rules.yml": "- alert: AlloyX\n  runbook: \"OPERATIONS.md#at-three-in-the-morning\"\n",
         "README.md": "[operations](docs/OPERATIONS.md#operations)\n",
@@ -644,6 +654,8 @@ BAD_INPUT = [
     ("leftovers", add("src/base/low.c", "/* TO" "DO: later */\n")),
     ("leftovers", add("src/base/low.c", "/* FIX" "ME */\n")),
     ("leftovers", add("src/base/low.c", "/* XX" "X */\n")),
+    ("leftovers", add("src/base/low.c", "void x(void)\n{\n    sk" "ip();\n}\n")),
+    ("leftovers", add("tests/test_x.py", f"# {SPDX}\npytest.sk" "ip()\n")),
     ("leftovers", add("src/base/low.c", "#if 0\n#endif\n")),
     ("leftovers", add("src/base/low.c", "typedef struct low low_t;\n")),
     ("format", add("src/base/low.c", "int  x ;\n")),
@@ -668,6 +680,7 @@ BAD_INPUT = [
     ("links", add("README.md", "[x](docs/NONE.md)\n")),
     ("links", add("README.md", "[x](docs/OPERATIONS.md#nothing)\n")),
     ("links", add("docs/OPERATIONS.md", "[x](../tool)\n")),
+    ("tables", add("README.md", "\n| a | b |\n| --- | --- |\n| c | d |\n\n| e | f |\n")),
     ("words", add("README.md", "see /wo" "rk/main\n")),
     ("words", add("README.md", "see /home/someone\n")),
     ("words", add("README.md", "in an earlier ses" "sion\n")),
