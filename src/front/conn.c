@@ -696,8 +696,11 @@ static void conn_time_out(struct conn *conn)
 {
     switch (conn->queue) {
     case QUEUE_HEAD:
+        preflight_note_unread(conn);
+        request_refuse(conn, &refuse_head_slow);
+        return;
     case QUEUE_BODY:
-        request_refuse(conn, conn->queue == QUEUE_HEAD ? &refuse_head_slow : &refuse_body_slow);
+        request_refuse(conn, &refuse_body_slow);
         return;
     case QUEUE_GREETING:
         if (greeting_time_out(conn) == GREETING_GONE)

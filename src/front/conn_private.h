@@ -449,6 +449,9 @@ void replayed_add(struct conn *conn, struct judging *judging, struct admission *
 
 /* Notes the origin of a request whose head the buffer begins with, where pages may send events. */
 void preflight_note_origin(struct conn *conn, const struct http_request *request);
+/* The same of a head that is refused as it cannot be read, or has not arrived: its whole lines are
+ * looked at, so that the page learns why. */
+void preflight_note_unread(struct conn *conn);
 #define PREFLIGHT_HEALTH_METHODS "GET, HEAD, OPTIONS"
 /* Whether a request's path is one that balancers ask, and takes no events. */
 bool preflight_is_health(const struct http_request *request);

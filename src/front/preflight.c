@@ -46,6 +46,21 @@ void preflight_note_origin(struct conn *conn, const struct http_request *request
         conn->cors->preflight = request->method == HTTP_OPTIONS;
 }
 
+void preflight_note_unread(struct conn *conn)
+{
+    const struct config *config = config_current(conn->set->parts.shared->config);
+    const size_t len = buffer_len(&conn->buffer);
+    const char *head = conn->buffer.data + conn->buffer.start, *last;
+
+    if (likely(*config->server_cors_origins == '\0') || len == 0 || conn->cors != NULL)
+        return;
+    last = memrchr(head, '\n', len);
+    if (last != NULL)
+        conn->cors = cors_create(config->server_cors_origins,
+                                 http_find_header(head, (size_t)(last + 1 - head), "origin"),
+                                 (struct slice){"", 0}, true);
+}
+
 void preflight_forget(struct conn *conn)
 {
     free(conn->cors);

@@ -38,8 +38,6 @@ static const struct refusal refuse_no_length = {ERROR_length_required,
                                                 "The request has no Content-Length."};
 static const struct refusal refuse_body = {ERROR_too_large,
                                            "The body is larger than server.max_body."};
-static const struct refusal refuse_head = {ERROR_head_too_large,
-                                           "The head is larger than server.max_head."};
 static const struct refusal refuse_draining = {ERROR_draining, "The server is shutting down."};
 
 void request_refuse(struct conn *conn, const struct refusal *refusal)
@@ -252,11 +250,11 @@ static bool request_begin_request(struct conn *conn, const struct http_request *
     conn->head_only = request->method == HTTP_HEAD;
     conn->has_line = true;
     request_find_stream(conn, request);
+    preflight_note_origin(conn, request);
     if (conn->late) {
         request_refuse(conn, &refuse_draining);
         return false;
     }
-    preflight_note_origin(conn, request);
     if (unlikely(config->trusted_proxies != NULL))
         conn_address_note(conn, config->trusted_proxies, request);
     refusal = request_judge_head(conn, request, &own);
@@ -301,6 +299,13 @@ static const char *request_proxy_problem(const struct conn *conn)
                : "This is a PROXY header, but server.proxy_protocol is off.";
 }
 
+static bool request_refuse_head(struct conn *conn, enum error_code error, const char *message)
+{
+    preflight_note_unread(conn);
+    request_refuse(conn, &(struct refusal){error, message});
+    return false;
+}
+
 static bool request_advance_head(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
@@ -330,18 +335,15 @@ static bool request_advance_head(struct conn *conn)
         return false;
     case HTTP_BAD:
         problem = request_proxy_problem(conn);
-        request_refuse(conn, &(struct refusal){ERROR_bad_request,
-                                               problem != NULL ? problem : request.problem});
-        return false;
+        return request_refuse_head(conn, ERROR_bad_request,
+                                   problem != NULL ? problem : request.problem);
     case HTTP_UNSUPPORTED_VERSION:
-        request_refuse(conn, &(struct refusal){ERROR_unsupported_version, request.problem});
-        return false;
+        return request_refuse_head(conn, ERROR_unsupported_version, request.problem);
     case HTTP_NOT_IMPLEMENTED:
-        request_refuse(conn, &(struct refusal){ERROR_not_implemented, request.problem});
-        return false;
+        return request_refuse_head(conn, ERROR_not_implemented, request.problem);
     }
-    request_refuse(conn, &refuse_head);
-    return false;
+    return request_refuse_head(conn, ERROR_head_too_large,
+                               "The head is larger than server.max_head.");
 }
 
 void request_advance(struct conn *conn)

@@ -85,6 +85,21 @@ def test_every_answer_names_the_origin(alloyd):
     expect_told(large)
 
 
+def test_refusals_of_a_head_name_the_origin_too(make_alloyd):
+    alloyd = start(make_alloyd, cors_origins=ORIGIN, max_head="1KiB", head_timeout="200ms")
+    head = f"POST /v1/events HTTP/1.1\r\nHost: a\r\nOrigin: {ORIGIN}\r\n"
+    for more, status in (("X: " + "y" * 2000, 431), ("X : y", 400), ("Content-Length: 1\r\nContent-Length: 2", 400),
+                         ("Transfer-Encoding: gzip", 501), ("Expect: x", 400), ("Y: z", 411)):
+        answer = alloyd.raw(f"{head}{more}\r\n\r\n".encode()).decode()
+        assert answer.startswith(f"HTTP/1.1 {status} "), answer
+        assert f"\r\nAccess-Control-Allow-Origin: {ORIGIN}\r\n" in answer and "\r\nVary: Origin\r\n" in answer, answer
+    with alloyd.connect() as s:
+        s.sendall(head.encode())
+        answer = harness.read_answer(s)
+    assert answer.status == 408
+    expect_told(answer)
+
+
 def test_another_origin_is_told_nothing_and_its_events_are_taken(alloyd):
     for headers in ({}, {"Origin": "https://evil.example"}, {"Origin": ORIGIN + ".evil.example"}, {"Origin": "null"}):
         answer = alloyd.post(body(), headers=headers)

@@ -462,6 +462,36 @@ static void a_drain_finishes_what_has_begun_and_closes_the_idle(void **state)
     assert_true(closed);
 }
 
+static void a_page_learns_why_its_head_was_refused(void **state)
+{
+    static const char told[] = "\r\nAccess-Control-Allow-Origin: https://a\r\n";
+    static const char *const heads[] = {
+        HEAD "Origin: https://a\r\nX : y\r\n\r\n",
+        HEAD "Content-Length: x\r\nOrigin: https://a\r\n\r\n",
+        HEAD "Origin: https://a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "POST /v1/s HTTP/3.0\r\nOrigin: https://a\r\n\r\n",
+    };
+    static const char *const strangers[] = {
+        HEAD "Origin: https://b\r\nX : y\r\n\r\n",
+        HEAD "X : y\r\n\r\nOrigin: https://a", /* no whole line */
+        "POST\r\n\r\n",
+    };
+
+    (void)state;
+    config.server_cors_origins = (char *)"https://a";
+    for (size_t i = 0; i < ARRAY_LEN(heads) + ARRAY_LEN(strangers); i++) {
+        const bool known = i < ARRAY_LEN(heads);
+        talk(known ? heads[i] : strangers[i - ARRAY_LEN(heads)]);
+        assert_int_equal(strstr(got, told) != NULL, known);
+        assert_true(closed);
+        client_close(client);
+        connect_client();
+    }
+    conn_drain(set);
+    EXPECT(talk(HEAD "Origin: https://a\r\nContent-Length: 8\r\n\r\n{\"id\":8}"), "\"draining\"");
+    EXPECT(got, told);
+}
+
 static void a_request_that_arrived_before_the_drain_is_answered(void **state)
 {
     static const char request[] = HEAD "Content-Length: 8\r\n\r\n{\"id\":1}";
@@ -620,6 +650,7 @@ int main(void)
         TEST(slow_clients_get_408_and_idle_ones_are_closed_silently),
         TEST(a_client_that_does_not_read_is_held_back_and_then_served),
         TEST(a_drain_finishes_what_has_begun_and_closes_the_idle),
+        TEST(a_page_learns_why_its_head_was_refused),
         TEST(a_request_that_arrived_before_the_drain_is_answered),
     };
 
