@@ -160,6 +160,8 @@ static const char *config_check_fill_address(struct config_loader *loader, struc
     problem = host_port_split((struct slice){item.at, item.len}, &host, &port);
     if (problem == NULL && port.len == 0)
         problem = "the port is missing";
+    if (memrchr(item.at, ':', item.len) == item.at)
+        problem = "the host is missing (0.0.0.0 and [::] stand for every address)";
     if (problem == NULL)
         *address = (struct config_address){.kind = CONFIG_ADDRESS_TCP,
                                            .host = config_copy(loader, host.data, host.len),

@@ -78,7 +78,7 @@ const char *host_port_split(struct slice text, struct slice *host, struct slice 
         if (colon < end && memchr(colon + 1, ':', (size_t)(end - colon - 1)) != NULL)
             return "an IPv6 address needs brackets, as in [::1]:8080";
         if (host->len == 0)
-            return "the host is missing (0.0.0.0 and [::] stand for every address)";
+            return "the host is missing";
         if (!host_port_is_host(*host))
             return "the host is neither a name nor an address";
     }
