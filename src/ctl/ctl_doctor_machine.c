@@ -229,9 +229,13 @@ static void ctl_doctor_limits(struct ctl_doctor *doctor)
                                          files.rlim_max >= CONNECTIONS_PLENTY + DESCRIPTORS_BESIDE);
 
         ctl_doctor_note(doctor, enough ? CTL_DOCTOR_HOLDS : CTL_DOCTOR_FAILS, "limits.files",
-                        "this shell may open %" PRIu64 " files, and server.max_connections = "
-                        "%" PRIu64 " takes %" PRIu64,
-                        (uint64_t)files.rlim_max, config->server_max_connections, needed);
+                        "this shell may open %" PRIu64 " files, %s server.max_connections = "
+                        "%" PRIu64,
+                        (uint64_t)files.rlim_max,
+                        files.rlim_max >= needed ? "enough for"
+                        : enough                 ? "plenty, though not enough for"
+                                                 : "not enough for",
+                        config->server_max_connections);
         if (!enough)
             ctl_doctor_todo(doctor, "raise LimitNOFILE or ulimit -Hn (alloyd.service has 131072), "
                                     "or lower server.max_connections");
