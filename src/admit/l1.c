@@ -51,6 +51,7 @@
 #define MADV_COLLAPSE 25
 #endif
 #define UNLINK_BATCH 256 /* nodes in one read section, so that grace periods stay short */
+#define UNLINK_LEAD 8
 
 /* Counts users of RCU in this thread: it may hold several l1_threads, or be the janitor with none,
  * but must register only once. */
@@ -244,6 +245,18 @@ static struct generation *l1_pop_oldest(struct l1 *l1, uint64_t now_ms)
     return generation;
 }
 
+/* Ids were added in the order of time, so each is somewhere else in the table: fetches what the
+ * nodes behind the one at i will need. */
+static void l1_fetch_ahead(const struct l1 *l1, const struct generation *generation, size_t i)
+{
+    const struct l1_entry *entries = generation->slab->entries;
+
+    if (i + 2 * UNLINK_LEAD < generation->used)
+        l1_fetch_bucket(l1, l1_entry_key(&entries[i + 2 * UNLINK_LEAD]).lo);
+    if (i + UNLINK_LEAD < generation->used)
+        l1_fetch_first(l1, l1_entry_key(&entries[i + UNLINK_LEAD]).lo);
+}
+
 /* Unlinks what is still linked. Not in a read section. */
 static void l1_unlink_nodes(struct l1 *l1, struct generation *generation)
 {
@@ -254,6 +267,8 @@ static void l1_unlink_nodes(struct l1 *l1, struct generation *generation)
         rcu_read_lock();
         for (; i < end; i++) {
             struct node *node = &generation->nodes[i];
+
+            l1_fetch_ahead(l1, generation, i);
             /* Fails when l1_remove() came first. */
             if (l1_entry_used(&generation->slab->entries[i]) &&
                 cds_lfht_del(l1->table, &node->link) == 0)

@@ -134,24 +134,14 @@ void l1_release(struct l1_thread *thread)
     l1_count_added(thread);
 }
 
-static const struct cds_lfht_node *l1_bucket(const struct l1 *l1, const struct hash128 *hash)
-{
-    return &l1->buckets[hash->lo & l1->bucket_mask];
-}
-
 void l1_prefetch(const struct l1_thread *thread, const struct hash128 *hash)
 {
-    __builtin_prefetch(l1_bucket(thread->l1, hash));
+    l1_fetch_bucket(thread->l1, hash->lo);
 }
 
 void l1_prefetch_first(const struct l1_thread *thread, const struct hash128 *hash)
 {
-    const struct cds_lfht_node *bucket = l1_bucket(thread->l1, hash);
-    /* relaxed: wherever it points, nobody reads there. Its low bits are liburcu's flags, in the
-     * same cache line. */
-    const struct cds_lfht_node *first = __atomic_load_n(&bucket->next, __ATOMIC_RELAXED);
-
-    __builtin_prefetch(first);
+    l1_fetch_first(thread->l1, hash->lo);
 }
 
 bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,

@@ -105,6 +105,23 @@ static inline void l1_read_unlock(const struct l1_thread *thread)
         rcu_read_unlock();
 }
 
+/* Fetches what a look-up reads first. lo: of the id's hash. */
+static inline void l1_fetch_bucket(const struct l1 *l1, uint64_t lo)
+{
+    __builtin_prefetch(&l1->buckets[lo & l1->bucket_mask]);
+}
+
+/* And what it reads next, once the bucket is there. */
+static inline void l1_fetch_first(const struct l1 *l1, uint64_t lo)
+{
+    const struct cds_lfht_node *bucket = &l1->buckets[lo & l1->bucket_mask];
+    /* relaxed: wherever it points, nobody reads there. Its low bits are liburcu's flags, in the
+     * same cache line. */
+    const struct cds_lfht_node *first = __atomic_load_n(&bucket->next, __ATOMIC_RELAXED);
+
+    __builtin_prefetch(first);
+}
+
 static inline void l1_entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)
 {
     atomic_store_explicit(&entry->lsn, lsn, memory_order_relaxed);
