@@ -84,6 +84,10 @@ static void ctl_status_print(const struct ctl_stats *stats, const char *url, FIL
         fprintf(out, "  %s %s: %s\n", json_is_true(json_object_get(reason, "blocking")) ? "!" : "-",
                 key != NULL ? key : "?", text != NULL ? text : "");
     }
+    if (json_array_size(stats->reasons) > 0)
+        fprintf(out,
+                "  What to do: OPERATIONS.md, \"At three in the morning\", or %s/ in a browser\n",
+                url);
     ctl_status_print_streams(stats, out);
     ctl_status_print_parts(stats, out);
 }
@@ -152,10 +156,11 @@ static const struct ctl_option ctl_status_options[] = {
 const struct ctl_command ctl_status_command = {
     .name = "status",
     .summary = "whether a running alloyd is ready, and how it is",
-    .help = "Asks a running alloyd and prints whether it is ready, what is wrong and what to do, "
-            "each stream's events, and how ClickHouse, Redis and journal are. '!' marks a reason "
-            "for which it gets no traffic. Exit status 0 when it is ready, 1 when it is not or "
-            "does not answer.",
+    .help =
+        "Asks a running alloyd and prints whether it is ready, what is wrong and where to "
+        "read what to do, each stream's events, and how ClickHouse, Redis and journal are. '!' "
+        "marks a reason for which it gets no traffic. Exit status 0 when it is ready, 1 when it "
+        "is not or does not answer.",
     .options = ctl_status_options,
     .run = ctl_status_run,
 };

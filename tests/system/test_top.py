@@ -33,7 +33,7 @@ def test_status_of_an_alloyd_that_is_ready(make_alloyd, redis, clickhouse, table
     text = status(alloyd).stdout
     assert re.match(rf"alloyd \S+ at {admin_url(alloyd)}: ready, up .* \(since 20\d\d-", text)
     assert re.search(r"^events +3 +2 +1 +2 +0 +0  -$", text, re.M)
-    assert "ClickHouse    up, " in text and "Redis         up" in text
+    assert "What to do" not in text and "ClickHouse    up, " in text and "Redis         up" in text
     told = json.loads(status(alloyd, "--json").stdout)
     assert told["ready"] and told["reachable"] and told["reasons"] == []
     stream = told["streams"][0]
@@ -51,6 +51,7 @@ def test_status_tells_what_is_wrong_and_that_nobody_answers(make_alloyd, redis):
     assert told["streams"][0]["pending"] == 1 and told["streams"][0]["oldest_pending_ms"] >= 0
     text = status(alloyd, status=0 if told["ready"] else 1).stdout
     assert f" {told['reasons'][0]['key']}: " in text and "ClickHouse    AWAY" in text
+    assert re.search(rf"^  What to do: OPERATIONS.md, .* or {admin_url(alloyd)}/ in a browser$", text, re.M)
     alloyd.kill()
     done = status(alloyd, "--json", status=1)
     assert f"{admin_url(alloyd)} does not answer" in done.stderr
