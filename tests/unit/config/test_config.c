@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_config.c - every key's bounds, every mistake's line, and what a reload changes. */
 #include "config_fixture.h"
+#include "changes_fixture.h"
 
 #include <inttypes.h>
 
@@ -656,14 +657,6 @@ static void names_of_columns_may_hold_anything_in_back_quotes(void **state)
 
 /* ---- reload ---- */
 
-static void note_change(void *arg, const char *key, bool restart)
-{
-    char *out = arg;
-    size_t len = strlen(out);
-
-    snprintf(out + len, 1024 - len, "%s%s ", key, restart ? "!" : "");
-}
-
 #define RELOAD_BEFORE                                                                       \
     "[stream.a]\ntable=d.t\n[stream.b]\ntable=d.u\nid=x\n[redis]\nkey_prefix = p\nttl=1h\n" \
     "[clickhouse]\nsetting.gone=1\nsetting.same=1\nsetting.new=1\n"
@@ -676,7 +669,7 @@ static void compare_names_every_difference(void **state)
 {
     struct config *before = must_load(RELOAD_BEFORE);
     struct config *after = must_load(RELOAD_AFTER);
-    char changes[1024] = "";
+    char changes[CHANGES_MAX] = "";
 
     (void)state;
     config_compare(before, before, note_change, changes);
@@ -696,7 +689,7 @@ static void publish_keeps_what_takes_a_restart(void **state)
     struct config_ref ref = {NULL};
     struct config *first = must_load(RELOAD_BEFORE);
     const struct config *now;
-    char changes[1024] = "";
+    char changes[CHANGES_MAX] = "";
 
     (void)state;
     config_publish(&ref, first);

@@ -3,6 +3,7 @@
  * test_config_door.c - keys, the admin port's key and trusted proxies as parts of a configuration.
  */
 #include "alloy/config.h"
+#include "changes_fixture.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 /* Of the keys "one" and "two". */
 #define ONE "b2:d01c06cb09606bc4b2cedf4266a3a20e1e636b467cb77a9dbed595094e02ea46"
 #define TWO "b2:7a52b251a3428a1b64967851157047d22919cc610c6b138e98a25280b1534b21"
+#define reload(ref, text) take_over(ref, must_load(text))
 #define STREAMS "[stream.a]\ntable=d.t\n[stream.b]\ntable=d.u\n"
 
 static char folder[64], ini[80], keys_path[80], admin_path[80];
@@ -181,26 +183,6 @@ static void a_wrong_keys_file_is_told_line_by_line(void **state)
              keys_path, keys_path);
     assert_string_equal(problems, expected);
     must_refuse("[auth]\nkeys_file = /does/not/exist\n", 6, "No such file or directory");
-}
-
-static char changes[512];
-
-static void on_change(void *arg, const char *key, bool restart)
-{
-    (void)arg;
-    strcat(changes, key);
-    strcat(changes, restart ? "! " : " ");
-}
-
-/* Loads next and puts it in force; returns what has changed. */
-static const char *reload(struct config_ref *ref, const char *text)
-{
-    struct config *next = must_load(text);
-
-    changes[0] = '\0';
-    config_compare(config_current(ref), next, on_change, NULL);
-    config_publish(ref, next);
-    return changes;
 }
 
 static void a_reload_takes_over_what_the_keys_file_says_now(void **state)

@@ -3,8 +3,11 @@
  * test_config_tls.c - addresses and certificates for TLS as parts of a configuration.
  */
 #include "alloy/config.h"
+#include "changes_fixture.h"
 
 #include "tls_fixture.h"
+
+#define reload(ref, text) take_over(ref, must_load(text))
 
 static char problems[4096];
 
@@ -103,26 +106,6 @@ static void a_wrong_file_is_told_with_its_key(void **state)
     tls_write_key("key.pem", tls_client.key, NULL);
     assert_null(load("[server]\ntls_listen = b:2\n" FILES));
     assert_non_null(strstr(problems, "/key.pem: it is not the key of the certificate"));
-}
-
-static char changes[512];
-
-static void on_change(void *arg, const char *key, bool restart)
-{
-    (void)arg;
-    strcat(changes, key);
-    strcat(changes, restart ? "! " : " ");
-}
-
-/* Loads next and puts it in force; returns what has changed. */
-static const char *reload(struct config_ref *ref, const char *text)
-{
-    struct config *next = must_load(text);
-
-    changes[0] = '\0';
-    config_compare(config_current(ref), next, on_change, NULL);
-    config_publish(ref, next);
-    return changes;
 }
 
 #define BOTH "[server]\ntls_listen = b:2\n" FILES

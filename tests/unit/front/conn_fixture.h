@@ -250,4 +250,15 @@ static inline size_t count(const char *text, const char *what)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
+/* What a worker and the flusher would do with all that was accepted. Returns how much that was. */
+static inline size_t take_all(void)
+{
+    static struct record *records[RING_CAPACITY];
+    size_t n = ring_take(ring, records, RING_CAPACITY);
+
+    if (n > 0)
+        journal_finish(journal, records, n, RECORD_INSERTED);
+    return n;
+}
+
 #endif

@@ -81,16 +81,6 @@ static const char *say(void)
     return got;
 }
 
-static size_t take_all(void)
-{
-    static struct record *records[RING_CAPACITY];
-    size_t n = ring_take(ring, records, RING_CAPACITY);
-
-    if (n > 0)
-        journal_finish(journal, records, n, RECORD_INSERTED);
-    return n;
-}
-
 /* Little is kept behind what was decoded, and nothing when no other follows. */
 static void expect_memory_back(void)
 {

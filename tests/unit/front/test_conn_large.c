@@ -31,16 +31,6 @@ static size_t make_request(const char *query, size_t body_len, const char *rest)
                            query, body_len, (int)body_len, body, rest);
 }
 
-static size_t take_all(void)
-{
-    static struct record *records[RING_CAPACITY];
-    size_t n = ring_take(ring, records, RING_CAPACITY);
-
-    if (n > 0)
-        journal_finish(journal, records, n, RECORD_INSERTED);
-    return n;
-}
-
 /* Sends what make_request() has made until the body is being judged. */
 static void send_until_judged(size_t len)
 {
