@@ -178,21 +178,15 @@ static int ctl_replay_make_room(struct posting *posting, const struct letter *le
     return err;
 }
 
-/* Makes room for the fate of a line, which waits. Returns 0 or -ENOMEM. */
+/* A line more, which waits. Returns 0 or -ENOMEM. */
 static int ctl_replay_add_line(struct posting *posting, uint64_t number)
 {
-    if (number > posting->fates_room) {
-        const size_t room = posting->fates_room > 0 ? 2 * posting->fates_room : 1024;
-        uint8_t *grown = realloc(posting->fates, room);
+    const int err =
+        ctl_settle_set_fate(&posting->fates, &posting->fates_room, number, CTL_FATE_WAITS);
 
-        if (grown == NULL)
-            return -ENOMEM;
-        posting->fates = grown;
-        posting->fates_room = room;
-    }
-    posting->fates[number - 1] = CTL_FATE_WAITS;
-    posting->lines = number;
-    return 0;
+    if (err == 0)
+        posting->lines = number;
+    return err;
 }
 
 /* Says that there is no key for a letter. Returns -EIO. */

@@ -31,6 +31,21 @@ static const char *const fate_suffixes[] = {[CTL_FATE_WAITS] = SUFFIX_TMP,
 
 /* ---- names ---- */
 
+int ctl_settle_set_fate(uint8_t **fates, size_t *room, uint64_t number, enum ctl_fate fate)
+{
+    if (number > *room) {
+        const size_t wanted = *room > 0 ? 2 * *room : 1024;
+        uint8_t *grown = realloc(*fates, wanted);
+
+        if (grown == NULL)
+            return -ENOMEM;
+        *fates = grown;
+        *room = wanted;
+    }
+    (*fates)[number - 1] = (uint8_t)fate;
+    return 0;
+}
+
 void ctl_settle_plain_name(const struct letters_file *file, char out[NAME_MAX + 1])
 {
     size_t len = strlen(file->name);
@@ -359,18 +374,10 @@ static int ctl_settle_mark_line(void *arg, const struct letter *letter, struct s
 
     (void)line;
     (void)number;
-    if (marking->lines == marking->room) {
-        const size_t room = marking->room > 0 ? 2 * marking->room : 1024;
-        uint8_t *grown = realloc(marking->fates, room);
-
-        if (grown == NULL)
-            return -ENOMEM;
-        marking->fates = grown;
-        marking->room = room;
-    }
-    marking->fates[marking->lines++] = marked ? CTL_FATE_REPLAYED : CTL_FATE_WAITS;
+    marking->lines++;
     marking->marked += marked;
-    return 0;
+    return ctl_settle_set_fate(&marking->fates, &marking->room, marking->lines,
+                               marked ? CTL_FATE_REPLAYED : CTL_FATE_WAITS);
 }
 
 /* Moves the marked lines of one file. Returns 0 or -errno. */

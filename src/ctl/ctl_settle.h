@@ -16,6 +16,10 @@
 /* What becomes of a line. */
 enum ctl_fate { CTL_FATE_WAITS, CTL_FATE_REPLAYED, CTL_FATE_RENEWED };
 
+/* Sets what becomes of line number (from 1) of a list with room for *room lines, which grows; owned
+ * by the caller. Returns 0 or -ENOMEM. */
+MUST_CHECK int ctl_settle_set_fate(uint8_t **fates, size_t *room, uint64_t number,
+                                   enum ctl_fate fate);
 /* The file's name without the suffix of a replay. */
 void ctl_settle_plain_name(const struct letters_file *file, char out[NAME_MAX + 1]);
 /* The name of a file that a replay has taken. */
