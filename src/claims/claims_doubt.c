@@ -204,6 +204,12 @@ int claims_doubt_look(struct claims *claims, size_t node, bool fresh)
         lane->doubt.unseen = false;
         return 0;
     }
+    if (lane->doubt.unseen && !redis_nodes_is_listed(claims->nodes, node)) {
+        /* Which of its keys tells of the master before is known with its slots. Until then what it
+         * does not know is held. */
+        redis_nodes_doubt(claims->nodes);
+        return 0;
+    }
     if (!lane->doubt.unseen && (lane->doubt.off || clock_mono_ms() < lane->doubt.window.look_ms))
         return 0;
     claims_lane_enter(claims, node);

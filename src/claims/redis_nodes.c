@@ -32,6 +32,7 @@ struct redis_node {
     struct redis_place place;
     unsigned generation;
     uint64_t leave_until_ns; /* redis_nodes_ask() does not ask it before */
+    bool listed;             /* CLUSTER SLOTS has told of it, not a redirection alone */
 };
 
 struct redis_nodes {
@@ -146,6 +147,11 @@ unsigned redis_nodes_generation(const struct redis_nodes *nodes, size_t node)
     return nodes->nodes[node].generation;
 }
 
+bool redis_nodes_is_listed(const struct redis_nodes *nodes, size_t node)
+{
+    return !nodes->cluster || nodes->nodes[node].listed;
+}
+
 size_t redis_nodes_of_slot(const struct redis_nodes *nodes, size_t slot)
 {
     return nodes->slots[slot];
@@ -198,6 +204,7 @@ static size_t redis_nodes_at(struct redis_nodes *nodes, const struct redis_place
     node->place = *place;
     node->generation++;
     node->leave_until_ns = 0;
+    node->listed = false;
     redis_link_aim(node->link, place->host, place->port);
     if (number == nodes->count)
         nodes->count++;
@@ -273,6 +280,9 @@ static void redis_nodes_adopt(struct redis_nodes *nodes)
     }
     for (size_t i = 0; i < topology->count; i++)
         numbers[i] = (uint16_t)redis_nodes_at(nodes, &topology->places[i]);
+    for (size_t i = 0; i < topology->count; i++)
+        if (numbers[i] != REDIS_NODE_NONE)
+            nodes->nodes[numbers[i]].listed = true;
     for (size_t i = 0; i < REDIS_SLOTS; i++)
         nodes->slots[i] =
             topology->slots[i] != REDIS_NODE_NONE ? numbers[topology->slots[i]] : REDIS_NODE_NONE;

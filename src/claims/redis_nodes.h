@@ -51,6 +51,9 @@ size_t redis_nodes_masters(const struct redis_nodes *nodes);
 struct redis_link *redis_nodes_link(const struct redis_nodes *nodes, size_t node);
 /* Counts up whenever this number is given to another server. */
 unsigned redis_nodes_generation(const struct redis_nodes *nodes, size_t node);
+/* Whether it is known which slots the node has. Of one that only a redirection has named it is not:
+ * it has those that were asked for, and perhaps all of a master that has failed. */
+bool redis_nodes_is_listed(const struct redis_nodes *nodes, size_t node);
 /* The node that has a slot, or REDIS_NODE_NONE. */
 size_t redis_nodes_of_slot(const struct redis_nodes *nodes, size_t slot);
 

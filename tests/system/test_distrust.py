@@ -10,6 +10,7 @@ import pytest
 
 import harness
 from conftest import sections_for
+from test_redis_cluster import cluster  # noqa: F401 (a fixture)
 from test_redis_ha import Replicated, replicated  # noqa: F401 (a fixture)
 
 COUNT = 20000
@@ -121,6 +122,50 @@ def test_a_failover_that_loses_claims_doubles_nothing(make_alloyd, replicated, c
     post(one, lost)
     settled(one)
     assert distrust(one)["present"] == 0 and counts(clickhouse, table) == (COUNT + 201, COUNT + 201)
+
+
+@pytest.mark.parametrize("how, length", [("killed", "60s"), ("taken over", "60s"), ("killed", "0")])
+def test_a_failover_in_a_cluster_that_loses_claims_doubles_nothing(
+        make_alloyd, cluster, clickhouse, table, how, length):  # noqa: F811
+    """Of one master: what is claimed at the others is not doubted."""
+    servers = cluster()
+    sections = sections_for(None, clickhouse, table, redis={"url": servers.url(), "on_failure": "hold", "timeout": "200ms",
+                                                            "distrust": length})
+    one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
+    kept, late = [f"kept-{i}" for i in range(300)], [f"late-{i}" for i in range(3000)]
+    post(one, kept)
+    settled(one)
+    victim = servers.masters()[0]
+    replica = servers.replica_of(victim)
+    harness.wait_until(lambda: len(replica.command("KEYS", "alloy:*kept-*")) == len(victim.command("KEYS", "alloy:*kept-*")),
+                       "what comes before is replicated")
+    # The replica gets nothing any more: its master knows no password, and refuses it.
+    replica.command("CONFIG", "SET", "masterauth", "wrong")
+    replica.command("CLIENT", "KILL", "TYPE", "master")
+    harness.wait_until(lambda: b"connected_slaves:0" in victim.command("INFO", "replication"), "a master alone")
+    post(one, late)
+    settled(one)
+    lost = len(victim.command("KEYS", "alloy:*late-*"))
+    assert 500 < lost < 1500
+    if how == "killed":
+        victim.kill()
+    else:
+        replica.command("CLUSTER", "FAILOVER", "TAKEOVER")
+    harness.wait_until(lambda: b"role:master" in replica.command("INFO", "replication"), "a failover", 60)
+    if how == "taken over":
+        harness.wait_until(lambda: b"role:slave" in victim.command("INFO", "replication"), "a master that gives in", 60)
+    assert replica.command("KEYS", "alloy:*late-*") == []
+    post(other, late + kept + ["new"])
+    settled(other)
+    if length == "0":
+        assert counts(clickhouse, table) == (3301 + lost, 3301)
+        return
+    assert counts(clickhouse, table) == (3301, 3301)
+    told = distrust(other)
+    assert told["present"] == lost and told["absent"] <= 1 and told["unchecked"] == 0, (told, lost)
+    assert told["servers"] == 1
+    for alloyd in (one, other):
+        assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
 
 
 LOSSES = ["older", "empty", "flushed"]

@@ -33,6 +33,7 @@ static struct health *health;
 static struct metrics *metrics;
 static struct metrics_thread *thread_metrics;
 static struct claims *claims;
+static struct distrust *distrust; /* NULL: what Redis does not know is believed */
 static struct batch *batch;
 static enum claims_verdict verdicts[RECORDS_MAX];
 static uint64_t next_lsn = 1;
@@ -78,6 +79,7 @@ static inline struct claims *create_claims(void)
                                                 .health = health,
                                                 .metrics = metrics,
                                                 .thread_metrics = thread_metrics,
+                                                .distrust = distrust,
                                                 .instance_id = INSTANCE});
 }
 

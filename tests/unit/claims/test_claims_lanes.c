@@ -32,6 +32,7 @@ struct node {
 };
 
 static struct node nodes[NODES_MAX];
+static atomic_bool taken_over; /* the second node has all slots now */
 
 static const struct rule *node_rule(struct node *node, const char *in, size_t len)
 {
@@ -52,7 +53,11 @@ static void node_say(struct node *node, int fd, const struct rule *rule)
     char place[32], out[1024];
 
     snprintf(place, sizeof(place), "127.0.0.1:%d", node->other->port);
-    snprintf(out, sizeof(out), rule->reply, place, place);
+    if (rule == node->rules && atomic_load(&taken_over))
+        snprintf(out, sizeof(out), "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n",
+                 nodes[1].port);
+    else
+        snprintf(out, sizeof(out), rule->reply, place, place);
     (void)!send(fd, out, strlen(out), MSG_NOSIGNAL);
 }
 
@@ -209,6 +214,49 @@ static void moved_is_followed_and_the_slots_are_asked_for_again(void **state)
     assert_int_equal(errors(), 0);
     assert_false(redis_condition().up);
     stop_nodes();
+}
+
+/* What a node says of itself, before the value of our key there. */
+#define LIFE(run, replication) \
+    "$8\r\nrun_id:" run "\r\n$37\r\nmaster_replid:" replication "\r\nmaster_repl_offset:5\r\n"
+#define SET_LIFE "*5\r\n$3\r\nSET"
+
+/* Which of our keys there names the master before is not known before all its slots are. */
+static void
+a_node_that_moved_alone_has_named_is_not_believed_before_its_slots_are_known(void **state)
+{
+    static char moved[64];
+    const struct rule first[] = {{SET_LIFE, "+OK\r\n", 0, false},
+                                 {"server", LIFE("1", "a") MISS, 0, false},
+                                 {"MGET", moved, 0, false},
+                                 {NULL}};
+    const struct rule second[] = {
+        {SET_LIFE, "+OK\r\n", 0, false},
+        {"#life:{000}", LIFE("2", "b") "*1\r\n$11\r\n1 1.a 0 0 0\r\n", 0, false},
+        {"server", LIFE("2", "b") MISS, 0, false},
+        {"MGET", MISS, 0, false},
+        {"SET", "+OK\r\n", 0, false},
+        {NULL}};
+    const uint64_t deadline_ms = clock_mono_ms() + 20000;
+
+    (void)state;
+    config.redis_distrust_ms = 60000;
+    distrust = distrust_create(&(struct distrust_parts){.config = &config_ref, .metrics = metrics});
+    snprintf(moved, sizeof(moved), "-MOVED %zu %%s\r\n", slot_of("id"));
+    assert_int_not_equal(bucket_of("id"), 0);
+    add_record("id");
+    start_nodes(REDIS_SLOTS, first, second);
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_HELD);
+    atomic_store(&taken_over, true);
+    while (take() == 0 && count_verdicts(CLAIM_HELD) > 0 && clock_mono_ms() < deadline_ms)
+        fixture_pause_ms(5);
+    assert_all(CLAIM_DOUBTED);
+    stop_nodes();
+    atomic_store(&taken_over, false);
+    distrust_destroy(distrust);
+    distrust = NULL;
+    config.redis_distrust_ms = 0;
 }
 
 static void moved_without_a_host_is_a_port_of_the_same_host(void **state)
@@ -419,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(keys_have_the_tag_of_their_bucket),
         TEST(moved_is_followed_and_the_slots_are_asked_for_again),
+        TEST(a_node_that_moved_alone_has_named_is_not_believed_before_its_slots_are_known),
         TEST(moved_without_a_host_is_a_port_of_the_same_host),
         TEST(ask_is_followed_for_one_command),
         TEST(after_tryagain_each_key_is_asked_for_alone),
