@@ -514,7 +514,8 @@ static bool claims_settle(struct claims *claims, enum job_kind kind)
         if (lane->err != -ECANCELED)
             claims_note_lane(claims, i);
     }
-    if (claims->unserved == NULL)
+    /* Without a cluster the failure of the one node is the cause. */
+    if (claims->unserved == NULL || (!done && !claims->tagged))
         return done;
     claims_note_gap(claims);
     return false;
@@ -526,15 +527,18 @@ static int claims_run_job(struct claims *claims, const struct job *job, uint64_t
     bool done;
 
     claims_follow(claims);
-    if (job->n > 0) {
+    if (job->n > 0)
         claims_put_stream(claims, job->stream);
-        claims_packed_put_stream(claims, job->stream);
-    }
     if (claims_is_cancelled(claims) || now_ms < claims->map.retry_at_ms)
         return -EAGAIN;
     claims->job++;
     claims->now_ms = now_ms;
     claims->began_ms = clock_mono_ms();
+    if (job->n > 0 && !claims_packed_put_stream(claims, job->stream)) {
+        claims_note_failure(claims, &claims->map, redis_nodes_name(claims->nodes), "out of memory",
+                            BACKOFF_NODE_MAX_MS);
+        return -EAGAIN;
+    }
     claims->unserved = NULL;
     claims->timeout_ns = config_current(claims->parts.config)->redis_timeout_ms * CLOCK_NS_PER_MS;
     claims_wait_begin(claims);

@@ -129,7 +129,9 @@ int claims_lane_prove(struct claims *claims, size_t node)
     for (size_t i = 0; i < streams; i++) {
         claims_put_stream(claims, (uint16_t)i);
         claims_put_tag(claims, (size_t)bucket);
-        replies += claims->is_packed ? claims_packed_put_probe(claims, (uint16_t)i, (size_t)bucket)
+        if (claims->is_packed && !claims_packed_put_stream(claims, (uint16_t)i))
+            return -ENOMEM;
+        replies += claims->is_packed ? claims_packed_put_probe(claims, (size_t)bucket)
                                      : claims_put_probe(claims);
     }
     err = claims_lane_converse(claims, ROUND_PROBE, replies);

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define TURNS_MAX 8
+#define GARBLED "the log of packed claims has a table that cannot be read"
 
 /* ---- which records a round is about ---- */
 
@@ -45,6 +46,16 @@ static void claims_packed_run(struct claims *claims, enum round round, enum pack
 
 /* ---- taking ---- */
 
+/* Whether claims of the group can go on. What the log does not say is not known to be new. */
+static bool claims_packed_is_fit(struct claims *claims, const struct packed_group *group)
+{
+    if (group->known && group->garbled)
+        claims->unserved = GARBLED;
+    else if (group->known && group->over)
+        claims->unserved = "no table for claims could be opened";
+    return group->known && !group->garbled && !group->over;
+}
+
 /* The records whose table is known go on from here. */
 static void claims_packed_start(struct claims *claims)
 {
@@ -53,7 +64,7 @@ static void claims_packed_start(struct claims *claims)
     for (uint32_t i = 0; i < packed->n; i++) {
         const struct packed_group *group = claims_packed_group_of(claims, i);
 
-        packed->states[i] = group->known && !group->over ? PACKED_SEEK : PACKED_LOST;
+        packed->states[i] = claims_packed_is_fit(claims, group) ? PACKED_SEEK : PACKED_LOST;
     }
 }
 
@@ -280,7 +291,7 @@ static bool claims_packed_has_turned(struct claims *claims)
 
         if (packed->states[i] != PACKED_OWNED)
             continue;
-        if (!group->known || group->over) {
+        if (!claims_packed_is_fit(claims, group)) {
             packed->states[i] = PACKED_LOST;
         } else if ((newest != NULL ? newest->opened_ms : 0) != group->used_ms) {
             packed->states[i] = PACKED_SEEK;
@@ -342,6 +353,7 @@ static void claims_packed_clean_up(struct claims *claims)
 void claims_packed_take_slice(struct claims *claims, size_t n)
 {
     struct claims_packed *packed = claims->packed;
+    bool settled = true;
 
     packed->n = n;
     for (size_t i = 0; i < n; i++)
@@ -357,6 +369,7 @@ void claims_packed_take_slice(struct claims *claims, size_t n)
         claims_packed_claim(claims);
         if (turn == TURNS_MAX) {
             claims->unserved = "tables of claims are opened faster than claims are taken";
+            settled = false;
             break;
         }
         claims_packed_settle_logs(claims, true);
@@ -367,7 +380,7 @@ void claims_packed_take_slice(struct claims *claims, size_t n)
         claims_packed_find(claims);
     }
     for (uint32_t i = 0; i < n; i++)
-        if (packed->states[i] == PACKED_OWNED && claims->unserved == NULL)
+        if (packed->states[i] == PACKED_OWNED && settled)
             claims->verdicts[i] = CLAIM_OWNED;
     claims_packed_clean_up(claims);
     claims_packed_watch(claims);
@@ -385,7 +398,9 @@ void claims_packed_release_slice(struct claims *claims, size_t n)
     for (uint32_t i = 0; i < n; i++) {
         const struct packed_group *group = claims_packed_group_of(claims, i);
 
-        packed->states[i] = !group->known ? PACKED_LOST : PACKED_SEEK;
+        packed->states[i] = !group->known || group->garbled ? PACKED_LOST : PACKED_SEEK;
+        if (group->known && group->garbled)
+            claims->unserved = GARBLED;
     }
     claims_packed_list_older(claims);
     /* The newest like the others. */

@@ -19,6 +19,7 @@
 /* Instead of the index of an older table: the claims of layout = keys. */
 #define PACKED_OLDER_KEYS UINT8_MAX
 #define PACKED_PEERS_MAX 64
+#define PACKED_KEY_MAX 400            /* of a key's name in a message */
 #define PACKED_PACKER_WORD "#packer:" /* then the stream and an instance id */
 
 _Static_assert(BUCKETS % PACKED_GROUPS == 0, "each group has a tag");
@@ -48,6 +49,7 @@ enum packed_state {
 struct packed_group {
     struct packed_log log;
     bool known;      /* the log was read in this round */
+    bool garbled;    /* ... and a table in it cannot be read */
     uint64_t now_ms; /* Redis' time then */
     size_t elements; /* of the reply that is being read */
     char field[24];
@@ -128,5 +130,7 @@ void claims_packed_unmark(const struct claims *claims, struct packed_group *grou
  * groups. */
 void claims_packed_aim(struct claims *claims, size_t n, bool at_keys);
 void claims_packed_put_scan(struct claims *claims);
+/* The name of the key that the present round's command of record i is about. */
+void claims_packed_name(const struct claims *claims, uint32_t i, char name[PACKED_KEY_MAX]);
 
 #endif

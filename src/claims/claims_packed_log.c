@@ -115,6 +115,7 @@ static bool claims_packed_want_tables(struct claims *claims, bool late)
         group->opens = group->known && group->over;
         if (group->known && !late && newest != NULL)
             group->opens |= group->full || group->want != newest->way;
+        group->opens = group->opens && !group->garbled;
         any |= group->opens;
     }
     return any;

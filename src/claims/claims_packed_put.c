@@ -153,13 +153,13 @@ static size_t claims_packed_put_head(const struct claims *claims, char *head, co
     return prefix + (size_t)sprintf(head + prefix, "%s%s:", word, name);
 }
 
-void claims_packed_put_stream(struct claims *claims, uint16_t number)
+bool claims_packed_put_stream(struct claims *claims, uint16_t number)
 {
     const struct config_stream *stream = &config_current(claims->parts.config)->streams[number];
     struct claims_packed *packed = claims->packed;
 
     if (!claims->is_packed && !claims->parts.watch_layout)
-        return;
+        return true;
     packed->groups_each = claims->tagged ? PACKED_GROUPS : 1;
     packed->packs = claims->is_packed;
     packed->stream = number;
@@ -169,6 +169,7 @@ void claims_packed_put_stream(struct claims *claims, uint16_t number)
     packed->log_head_len = claims_packed_put_head(claims, packed->log_head, LOG_WORD, stream->name);
     if (packed->groups[number] == NULL)
         packed->groups[number] = calloc(packed->groups_each, sizeof(struct packed_group));
+    return packed->groups[number] != NULL;
 }
 
 void claims_packed_begin(struct claims *claims, size_t n)
@@ -230,6 +231,44 @@ static void claims_packed_put_hash_key(struct claims *claims, uint32_t i,
         claims->link,
         claims_packed_tag(claims, packed->hash_head, packed->hash_head_len, claims->bucket[i]),
         (struct slice){name, len});
+}
+
+/* Which table the present round is about; NULL: the log. */
+static const struct packed_table *claims_packed_table(const struct claims *claims,
+                                                      const struct packed_group *group)
+{
+    switch (claims->round) {
+    case ROUND_FIND:
+    case ROUND_LET_GO:
+        return &group->log.tables[group->older[claims->packed->depth]];
+    case ROUND_CLAIM:
+    case ROUND_WHO:
+    case ROUND_EXPIRE:
+        return &group->used;
+    case ROUND_FILL:
+        return packed_log_newest(&group->log);
+    default:
+        return NULL;
+    }
+}
+
+void claims_packed_name(const struct claims *claims, uint32_t i, char name[PACKED_KEY_MAX])
+{
+    const struct claims_packed *packed = claims->packed;
+    const struct packed_table *table =
+        claims_packed_table(claims, claims_packed_group_of(claims, i));
+    const size_t head_len =
+        table != NULL ? packed->hash_head_len : packed->log_head_len - !claims->tagged;
+    char tag[TAG_LEN], rest[PACKED_NAME_MAX];
+    size_t rest_len = 0;
+
+    claims_put_tag_at(tag, claims->bucket[i]);
+    if (table != NULL)
+        rest_len = packed_name(rest, table, packed_hash_of(&packed->identities[i], table->bits),
+                               claims_packed_skip(claims));
+    snprintf(name, PACKED_KEY_MAX, "%.*s%.*s%.*s", (int)head_len,
+             table != NULL ? packed->hash_head : packed->log_head, claims->tagged ? TAG_LEN : 0,
+             tag, (int)rest_len, rest);
 }
 
 static void claims_packed_put_field(struct claims *claims, uint32_t i)
@@ -418,11 +457,9 @@ static void claims_packed_put_packer(struct claims *claims)
 }
 
 /* On a hash that no table has, and which expires at once. */
-size_t claims_packed_put_probe(struct claims *claims, uint16_t stream, size_t bucket)
+size_t claims_packed_put_probe(struct claims *claims, size_t bucket)
 {
     struct claims_packed *packed = claims->packed;
-
-    claims_packed_put_stream(claims, stream);
     const struct slice head =
         claims_packed_tag(claims, packed->hash_head, packed->hash_head_len, bucket);
     const struct slice probe = {"probe", 5};

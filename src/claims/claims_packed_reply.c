@@ -8,11 +8,17 @@
 
 #include <string.h>
 
+#include "alloy/clock.h"
+#define LOG_MODULE "claims"
+#include "alloy/log.h"
+
+#define LOG_INTERVAL_MS 10000
+
 static uint64_t claims_packed_read_number(struct slice text)
 {
     uint64_t number = 0;
 
-    for (size_t i = 0; i < text.len && i < 16; i++)
+    for (size_t i = 0; i < text.len && i < 16 && text.data[i] >= '0' && text.data[i] <= '9'; i++)
         number = 10 * number + (uint64_t)(text.data[i] - '0');
     return number;
 }
@@ -40,6 +46,34 @@ static void claims_packed_read_field(struct packed_group *group, struct slice te
     snprintf(group->field, sizeof(group->field), "%.*s", (int)text.len, text.data);
 }
 
+/* A table that we cannot read may have claims. */
+static void claims_packed_tell_garbled(struct packed_group *group)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+
+    group->garbled = true;
+    if (log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
+        log_warn("a table in the log of packed claims cannot be read: it is damaged, or of another "
+                 "version table=%s action=on_failure suppressed=%llu",
+                 group->field, (unsigned long long)suppressed);
+}
+
+/* Somebody's key has the name of a hash, or of the log. It stays in the way until it is gone. */
+static void claims_packed_tell_type(const struct claims *claims, uint32_t i)
+{
+    static struct log_limit limit;
+    char name[PACKED_KEY_MAX];
+    uint64_t suppressed;
+
+    if (!log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
+        return;
+    claims_packed_name(claims, i, name);
+    log_warn("a key of packed claims holds something else than a hash key=%s action=on_failure "
+             "suppressed=%llu",
+             name, (unsigned long long)suppressed);
+}
+
 /* What HGETALL says of a log: each field, and then its value. */
 static bool claims_packed_on_log(struct packed_group *group, const struct claims_lane *lane,
                                  const struct redis_link_element *element)
@@ -50,6 +84,7 @@ static bool claims_packed_on_log(struct packed_group *group, const struct claims
         if (element->type == REDIS_LINK_ERROR)
             return true;
         group->log.count = 0;
+        group->garbled = false;
         group->wish_ms = 0;
         group->now_ms = lane->time_ms;
         group->known =
@@ -66,6 +101,8 @@ static bool claims_packed_on_log(struct packed_group *group, const struct claims
     else if (packed_table_read(&table, (struct slice){group->field, strlen(group->field)},
                                element->text))
         packed_log_add(&group->log, &table);
+    else if (group->field[0] >= '0' && group->field[0] <= '9')
+        claims_packed_tell_garbled(group);
     if (element->index + 1 == group->elements)
         group->known = lane->time_ms > 0;
     return true;
@@ -242,6 +279,9 @@ bool claims_packed_on_element(struct claims *claims, const struct redis_link_ele
     if (claims->round == ROUND_SCAN)
         return claims_packed_on_scan(claims, element);
     i = claims->todo[claims->lane->at];
+    if (element->root && element->type == REDIS_LINK_ERROR && claims->round != ROUND_PEEK &&
+        redis_link_is_code(element->text, "WRONGTYPE"))
+        claims_packed_tell_type(claims, i);
     if (claims->round == ROUND_LOG)
         return claims_packed_on_log(claims_packed_group_of(claims, i), claims->lane, element);
     if (claims->round == ROUND_FIND_KEYS || claims->round == ROUND_WHO_KEYS)

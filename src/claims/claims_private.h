@@ -265,8 +265,8 @@ struct claims_packed *claims_packed_create(const struct claims *claims);
 void claims_packed_destroy(struct claims_packed *packed); /* NULL is fine */
 /* Another Redis: forgets what is known of the old one. */
 void claims_packed_forget(struct claims *claims);
-/* Makes the keys that follow those of a stream. */
-void claims_packed_put_stream(struct claims *claims, uint16_t number);
+/* Makes the keys that follow those of a stream. False: out of memory. */
+MUST_CHECK bool claims_packed_put_stream(struct claims *claims, uint16_t number);
 /* layout = keys, after claims_lanes_begin(): whether the deployment has a log of tables all the
  * same, so that this slice is claimed in these too. again: the slice has been claimed, and that may
  * have taken long. */
@@ -278,7 +278,7 @@ void claims_packed_release_slice(struct claims *claims, size_t n);
 /* The command of one record in the present round; commands that show whether claims are taken, and
  * returns how many there are. */
 void claims_packed_put_command(struct claims *claims, size_t at);
-size_t claims_packed_put_probe(struct claims *claims, uint16_t stream, size_t bucket);
+size_t claims_packed_put_probe(struct claims *claims, size_t bucket);
 bool claims_packed_on_element(struct claims *claims, const struct redis_link_element *element);
 /* Reads what TIME has answered. */
 bool claims_packed_on_time(struct claims *claims, const struct redis_link_element *element);

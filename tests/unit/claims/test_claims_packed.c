@@ -192,6 +192,104 @@ static void a_table_that_is_full_is_followed_by_a_larger_one(void **state)
     assert_all(CLAIM_DUPLICATE);
 }
 
+/* ---- what is in the way ---- */
+
+static void run(const char *command)
+{
+    freeReplyObject(redisCommand(admin, command));
+}
+
+static void assert_told(const char *words)
+{
+    const struct condition condition = redis_condition();
+
+    assert_true(condition.up);
+    assert_non_null(strstr(condition.text, words));
+}
+
+static void a_key_of_another_kind_in_the_way_is_told_and_makes_nothing_new(void **state)
+{
+    redisReply *keys;
+    bool released[1];
+
+    (void)state;
+    use_packed(60000);
+    add_record("a");
+    assert_int_equal(take(), 0);
+    keys = redisCommand(admin, "KEYS alloy:#ids:events:*");
+    assert_int_equal(keys->elements, 1);
+    freeReplyObject(redisCommand(admin, "SET %s text", keys->element[0]->str));
+    as_new_records();
+    assert_int_equal(take(), -EAGAIN);
+    assert_int_equal(verdicts[0], CLAIM_UNKNOWN);
+    assert_told("WRONGTYPE");
+    /* Others are served meanwhile. */
+    empty_batch();
+    add_record("b");
+    assert_int_equal(claims_take(claims, batch, verdicts, clock_mono_ms() + 60000), 0);
+    assert_int_equal(verdicts[0], CLAIM_OWNED);
+    /* Once it is gone, so is the failure. */
+    freeReplyObject(redisCommand(admin, "DEL %s", keys->element[0]->str));
+    empty_batch();
+    add_record("a");
+    assert_int_equal(claims_take(claims, batch, verdicts, clock_mono_ms() + 120000), 0);
+    assert_int_equal(verdicts[0], CLAIM_OWNED);
+    assert_false(redis_condition().up);
+    freeReplyObject(redisCommand(admin, "SET %s text", keys->element[0]->str));
+    assert_int_equal(claims_release(claims, batch->records, 1, released, clock_mono_ms() + 180000),
+                     0);
+    assert_false(released[0]);
+    freeReplyObject(keys);
+}
+
+static void a_log_of_another_kind_is_told_and_makes_nothing_new(void **state)
+{
+    (void)state;
+    use_packed(60000);
+    run("SET alloy:#packed:events text");
+    add_record("a");
+    assert_int_equal(take(), -EAGAIN);
+    assert_int_equal(verdicts[0], CLAIM_UNKNOWN);
+    assert_told("WRONGTYPE");
+    run("DEL alloy:#packed:events");
+    assert_int_equal(claims_take(claims, batch, verdicts, clock_mono_ms() + 60000), 0);
+    assert_int_equal(verdicts[0], CLAIM_OWNED);
+}
+
+static void a_table_that_cannot_be_read_is_told_and_makes_nothing_new(void **state)
+{
+    static const char *const values[] = {"x", "1 2 3", "1 60000 12 0 0 0 more", "1 60000 99 0 0 0",
+                                         "99999999999999999999 1 12 0 0 0"};
+    uint64_t now_ms = clock_mono_ms();
+    bool released[1];
+
+    (void)state;
+    use_packed(60000);
+    add_record("a");
+    assert_int_equal(take(), 0);
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        /* The next table, so that it would be the newest; and an old one. */
+        const char *field = i % 2 == 0 ? "3" : "1";
+
+        freeReplyObject(redisCommand(admin, "HSET alloy:#packed:events %s %s", field, values[i]));
+        as_new_records();
+        now_ms += 60000;
+        assert_int_equal(claims_take(claims, batch, verdicts, now_ms), -EAGAIN);
+        assert_int_equal(verdicts[0], CLAIM_UNKNOWN);
+        assert_told("cannot be read");
+        now_ms += 60000;
+        assert_int_equal(claims_release(claims, batch->records, 1, released, now_ms), -EAGAIN);
+        freeReplyObject(redisCommand(admin, "HDEL alloy:#packed:events %s", field));
+        now_ms += 60000;
+        assert_int_equal(claims_take(claims, batch, verdicts, now_ms), 0);
+        assert_int_equal(verdicts[0], CLAIM_DUPLICATE);
+    }
+    /* What is no table is nobody's business. */
+    run("HSET alloy:#packed:events w garbage note by-hand");
+    assert_int_equal(claims_take(claims, batch, verdicts, now_ms + 60000), 0);
+    assert_int_equal(verdicts[0], CLAIM_DUPLICATE);
+}
+
 /* ---- two at a time ---- */
 
 #define ROUNDS 60
@@ -486,6 +584,9 @@ int main(void)
         TEST(an_id_is_known_for_its_ttl_to_twice_that_whatever_table_is_in_use),
         TEST(a_released_id_is_new_again_whichever_table_has_it),
         TEST(a_table_that_is_full_is_followed_by_a_larger_one),
+        TEST(a_key_of_another_kind_in_the_way_is_told_and_makes_nothing_new),
+        TEST(a_log_of_another_kind_is_told_and_makes_nothing_new),
+        TEST(a_table_that_cannot_be_read_is_told_and_makes_nothing_new),
         TEST(of_two_that_claim_at_once_one_wins_while_tables_are_opened),
         TEST(claims_as_keys_are_known_after_the_change_to_packed),
         TEST(a_minute_later_claims_leave_the_keys_and_look_at_them_until_their_ttl_is_over),
