@@ -14,6 +14,7 @@ import textwrap
 import pytest
 
 import harness
+from conftest import sections_for
 
 DOCS = harness.ROOT / "docs"
 
@@ -45,6 +46,20 @@ def block(path, beginning):
 def need(tool):
     if shutil.which(tool) is None:
         pytest.fail(f"{tool} is not installed: run scripts/install --test")
+
+
+# ---- README
+
+
+def test_the_first_events_of_the_readme_are_answered_as_it_says(make_alloyd):
+    alloyd = make_alloyd(sections_for(None, None, "default.events")).start()
+    shown = (harness.ROOT / "README.md").read_text().partition("## The first event")[2].partition("\n## ")[0]
+    told = re.findall(r"^    \$ (curl .*)\n((?:    .*\n|\n(?=    \{))*)", shown, re.M)
+    assert len(told) == 3
+    for command, wanted in told:
+        got = run("bash", "-c", command.replace("curl ", "curl -sS ", 1).replace("127.0.0.1:8080", f"127.0.0.1:{alloyd.port}"))
+        dated = re.sub(r"^Date: .*$", "Date: now", got.replace("\r", ""), flags=re.M)
+        assert dated == re.sub(r"^Date: .*$", "Date: now", textwrap.dedent(wanted).rstrip(), flags=re.M)
 
 
 # ---- balancers
