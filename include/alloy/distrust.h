@@ -19,9 +19,11 @@
 #include "alloy/base.h"
 #include "alloy/config.h"
 #include "alloy/metrics.h"
+#include "alloy/packed.h"
 
 #define DISTRUST_PLACES 1024 /* keys that there may be: one for each bucket of a cluster */
-#define DISTRUST_ID_MAX 41   /* of a run or a replication id, with its NUL */
+#define DISTRUST_LOGS (CONFIG_STREAMS_MAX * 256) /* of packed claims: 256 a stream in a cluster */
+#define DISTRUST_ID_MAX 41                       /* of a run or a replication id, with its NUL */
 #define DISTRUST_KEY_MAX 4096
 
 struct distrust;
@@ -70,6 +72,23 @@ bool distrust_see(struct distrust *distrust, const struct distrust_sight *sight,
                   struct distrust_window *window, char key[DISTRUST_KEY_MAX]);
 /* The server has taken the value. */
 void distrust_wrote(struct distrust *distrust, const struct distrust_sight *sight, uint64_t now_ms);
+
+/* What was seen of a log of packed claims, by any thread. */
+struct distrust_log {
+    struct packed_table table; /* its newest; number 0: none */
+    uint64_t seen_ms;          /* monotonic: when the look had ended */
+    uint64_t real_ms;          /* the same */
+};
+
+/* log: below DISTRUST_LOGS. */
+void distrust_log(struct distrust *distrust, size_t log, struct distrust_log *last);
+void distrust_note_log(struct distrust *distrust, size_t log, const struct distrust_log *last);
+
+/* Changes with each distrust_suspect(): whoever is at a server then looks at it at once. */
+uint64_t distrust_suspicions(const struct distrust *distrust);
+/* Something was there at since_ms (real time) that the server has lost: the next look at it opens a
+ * window, unless one was opened since. */
+void distrust_suspect(struct distrust *distrust, const char *name, uint64_t since_ms);
 
 /* Changes when claims that were taken before may be lost. NULL is fine. */
 uint64_t distrust_generation(const struct distrust *distrust);

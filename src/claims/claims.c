@@ -190,6 +190,14 @@ static void claims_release_slice(struct claims *claims, size_t n)
         claims_lanes_run(claims, ROUND_RELEASE, n);
 }
 
+static void claims_found_slice(struct claims *claims, size_t n)
+{
+    if (claims->is_packed || claims_packed_is_called_for(claims, n, false))
+        claims_packed_found_slice(claims, n);
+    else
+        claims_lanes_run(claims, ROUND_FOUND, n);
+}
+
 static void claims_take_slice(struct claims *claims, size_t n)
 {
     if (!claims->is_packed && !claims_packed_is_called_for(claims, n, false))
@@ -248,7 +256,7 @@ static void claims_perform(struct claims *claims, const struct job *job)
         if (job->kind == JOB_TAKE)
             claims_take_slice(claims, n);
         else if (job->kind == JOB_FOUND)
-            claims_lanes_run(claims, ROUND_FOUND, n);
+            claims_found_slice(claims, n);
         else
             claims_release_slice(claims, n);
     }

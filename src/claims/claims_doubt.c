@@ -27,10 +27,8 @@
 
 bool claims_doubt_is_on(const struct claims *claims)
 {
-    const struct config *config = config_current(claims->parts.config);
-
-    return claims->parts.distrust != NULL && config->redis_distrust_ms > 0 &&
-           config->redis_layout != CONFIG_REDIS_PACKED;
+    return claims->parts.distrust != NULL &&
+           config_current(claims->parts.config)->redis_distrust_ms > 0;
 }
 
 /* ---- what it says ---- */
@@ -191,6 +189,7 @@ int claims_doubt_look(struct claims *claims, size_t node, bool fresh)
     struct redis_link *const link = claims->link;
     const enum round round = claims->round;
     const int bucket = claims->tagged ? claims_bucket_of(claims, node) : 0;
+    const struct distrust *distrust = claims->parts.distrust;
     int err;
 
     if (fresh)
@@ -210,8 +209,11 @@ int claims_doubt_look(struct claims *claims, size_t node, bool fresh)
         redis_nodes_doubt(claims->nodes);
         return 0;
     }
-    if (!lane->doubt.unseen && (lane->doubt.off || clock_mono_ms() < lane->doubt.window.look_ms))
+    if (!lane->doubt.unseen &&
+        (lane->doubt.off || (clock_mono_ms() < lane->doubt.window.look_ms &&
+                             lane->doubt.suspicions == distrust_suspicions(distrust))))
         return 0;
+    lane->doubt.suspicions = distrust_suspicions(distrust);
     claims_lane_enter(claims, node);
     claims->round = ROUND_SEE;
     redis_link_pardon(claims->link, true);
@@ -225,9 +227,10 @@ int claims_doubt_look(struct claims *claims, size_t node, bool fresh)
 
 /* ---- what follows ---- */
 
-bool claims_doubt_verdict(const struct claims *claims, enum claims_verdict *verdict)
+bool claims_doubt_of(const struct claims *claims, const struct claims_lane *lane,
+                     enum claims_verdict *verdict)
 {
-    const struct claims_doubt *doubt = &claims->lane->doubt;
+    const struct claims_doubt *doubt = &lane->doubt;
 
     if (likely(!doubt->unseen && doubt->window.state == DISTRUST_NOT))
         return false;
@@ -241,6 +244,20 @@ bool claims_doubt_verdict(const struct claims *claims, enum claims_verdict *verd
         return false;
     *verdict = CLAIM_DOUBTED;
     return true;
+}
+
+bool claims_doubt_verdict(const struct claims *claims, enum claims_verdict *verdict)
+{
+    return claims_doubt_of(claims, claims->lane, verdict);
+}
+
+void claims_doubt_suspect(struct claims *claims, size_t node, uint64_t since_ms)
+{
+    const struct redis_link *link = redis_nodes_link(claims->nodes, node);
+
+    if (link == NULL || !claims_doubt_is_on(claims))
+        return;
+    distrust_suspect(claims->parts.distrust, redis_link_name(link), since_ms);
 }
 
 uint64_t claims_doubted_from_ms(const struct claims *claims)

@@ -402,7 +402,8 @@ void claims_lanes_redirect(struct claims *claims, const struct redis_link_elemen
 
         /* Another node has not known it: this one may, or be one that is distrusted. Of an ASK both
          * were asked. */
-        if (moves && !ask && claims->round == ROUND_SET && claims_doubt_is_on(claims)) {
+        if (moves && !ask && claims->verdicts != NULL && claims_doubt_is_on(claims) &&
+            (claims->round == ROUND_SET || claims->round == ROUND_CLAIM)) {
             claims->verdicts[i] = CLAIM_DOUBTED;
             continue;
         }

@@ -201,8 +201,10 @@ static void claims_packed_after_keys(struct claims *claims, uint32_t i)
     case CLAIM_STRANGE:
         *state = PACKED_DONE;
         return;
-    case CLAIM_DOUBTED: /* not while Redis is believed */
+    case CLAIM_DOUBTED:
     case CLAIM_HELD:
+        *state = PACKED_DONE;
+        return;
     case CLAIM_UNKNOWN:
         *state = PACKED_LOST;
         return;
@@ -257,11 +259,46 @@ static void claims_packed_ask_others(struct claims *claims)
     claims_packed_run(claims, ROUND_WHO, PACKED_LOSER);
 }
 
+/* Whether some node of the job is distrusted. What another thread has noticed of it we learn here:
+ * without older tables this is the first exchange since the log was read. */
+static bool claims_packed_doubts(struct claims *claims)
+{
+    enum claims_verdict verdict;
+    bool any = false;
+
+    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
+        if (claims->lanes[i].job == claims->job && redis_nodes_link(claims->nodes, i) != NULL &&
+            claims_lane_open(claims, i))
+            any |= claims_doubt_of(claims, &claims->lanes[i], &verdict);
+    return any;
+}
+
+/* While a server is distrusted (distrust.h): what the newest table does not know either is not
+ * claimed yet. With keys alone that is asked about the keys. */
+static void claims_packed_know(struct claims *claims)
+{
+    struct claims_packed *packed = claims->packed;
+    size_t n = 0;
+
+    if (likely(!claims_packed_doubts(claims)))
+        return;
+    for (uint32_t i = 0; i < packed->n; i++) {
+        if (packed->states[i] != PACKED_FREE ||
+            claims_packed_group_of(claims, i)->used.way == PACKED_KEYS)
+            continue;
+        packed->states[i] = PACKED_LOST;
+        claims->todo[n++] = i;
+    }
+    if (n > 0)
+        claims_lanes_run(claims, ROUND_KNOW, n);
+}
+
 /* Claims in the newest tables. */
 static void claims_packed_claim(struct claims *claims)
 {
     struct claims_packed *packed = claims->packed;
 
+    claims_packed_know(claims);
     claims_packed_claim_keys(claims);
     claims_packed_run(claims, ROUND_CLAIM, PACKED_FREE);
     KILL_POINT("claims_set");
@@ -293,7 +330,8 @@ static bool claims_packed_has_turned(struct claims *claims)
             continue;
         if (!claims_packed_is_fit(claims, group)) {
             packed->states[i] = PACKED_LOST;
-        } else if ((newest != NULL ? newest->opened_ms : 0) != group->used_ms) {
+        } else if (newest != NULL ? !packed_table_is(newest, &group->used)
+                                  : group->used.number != 0) {
             packed->states[i] = PACKED_SEEK;
             claims->flags[i] |= FLAG_LEFT;
             any = true;
@@ -313,7 +351,6 @@ static void claims_packed_use_newest(struct claims *claims)
         if (group->known && newest != NULL) {
             claims_packed_use(claims, group, newest);
         } else if (group->known) {
-            group->used_ms = 0;
             group->used = (struct packed_table){.way = PACKED_KEYS};
         }
     }
@@ -358,7 +395,6 @@ void claims_packed_take_slice(struct claims *claims, size_t n)
     packed->n = n;
     for (size_t i = 0; i < n; i++)
         claims->verdicts[i] = CLAIM_UNKNOWN;
-    claims->checked_ms = CLAIMS_BELIEVE; /* nobody looks for ids of hashes elsewhere */
     claims_packed_settle_logs(claims, false);
     claims_packed_start(claims);
     claims_packed_list_older(claims);
@@ -384,6 +420,40 @@ void claims_packed_take_slice(struct claims *claims, size_t n)
             claims->verdicts[i] = CLAIM_OWNED;
     claims_packed_clean_up(claims);
     claims_packed_watch(claims);
+}
+
+/* ---- ids that were found elsewhere ---- */
+
+/* In the newest table: who looks for one of them later looks there. */
+void claims_packed_found_slice(struct claims *claims, size_t n)
+{
+    struct claims_packed *packed = claims->packed;
+    size_t at_keys = 0;
+
+    packed->n = n;
+    claims_packed_settle_logs(claims, false);
+    claims_packed_start(claims);
+    claims_packed_use_newest(claims);
+    for (uint32_t i = 0; i < n; i++) {
+        if (packed->states[i] != PACKED_SEEK)
+            continue;
+        packed->states[i] = PACKED_FREE;
+        if (claims_packed_group_of(claims, i)->used.way != PACKED_KEYS)
+            continue;
+        packed->states[i] = PACKED_DONE;
+        claims->todo[at_keys++] = i;
+    }
+    if (at_keys > 0) {
+        claims->is_packed = false;
+        claims_packed_aim(claims, n, true);
+        claims_lanes_run(claims, ROUND_FOUND, at_keys);
+        claims_packed_aim(claims, n, false);
+        claims->is_packed = true;
+    }
+    packed->finds = true;
+    claims_packed_run(claims, ROUND_CLAIM, PACKED_FREE);
+    packed->finds = false;
+    claims_packed_expire(claims);
 }
 
 /* ---- releasing ---- */

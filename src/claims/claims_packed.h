@@ -8,7 +8,7 @@
 
 #include "alloy/kill_point.h"
 #include "claims_private.h"
-#include "packed.h"
+#include "alloy/packed.h"
 
 #define PACKED_GROUP_BITS 8 /* in a cluster; a part of every key, like BUCKETS */
 #define PACKED_GROUPS (1u << PACKED_GROUP_BITS)
@@ -72,9 +72,8 @@ struct packed_group {
     uint64_t lengths; /* of hashes, all together */
     size_t asked, samples;
     /* The table in use, and which of its hashes have an expiry from us, a bit each. */
-    uint64_t used_ms;
-    struct packed_table used;
-    uint64_t *marked; /* NULL: out of memory; then they get it each time */
+    struct packed_table used; /* number 0: there is none */
+    uint64_t *marked;         /* NULL: out of memory; then they get it each time */
     size_t unanswered;
 };
 
@@ -85,6 +84,7 @@ struct claims_packed {
     uint16_t stream;
     uint64_t ttl_ms;
     bool packs; /* layout = packed is wanted here */
+    bool finds; /* JOB_FOUND: claims are of no record */
     /* <prefix>#ids:<stream>: and <prefix>#packed:<stream>, with a tag in a cluster */
     char *hash_head, *log_head;
     size_t hash_head_len, log_head_len;

@@ -14,9 +14,17 @@
  */
 #include "claims_packed.h"
 
+#include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
+#include "alloy/clock.h"
+#define LOG_MODULE "claims"
+#include "alloy/log.h"
+
+#define LOG_INTERVAL_MS 10000
 #define OPEN_TRIES 8
+#define READ_TRIES 8
 #define BOTH_MS 60000       /* claims go to both layouts for so long before they leave keys */
 #define BOTH_SEEN_MS 45000  /* ... by our own clock */
 #define PEEK_MS 5000        /* layout = keys looks so often whether there is a log, */
@@ -52,13 +60,69 @@ static void claims_packed_run_groups(struct claims *claims, enum round round,
 
 /* ---- the log ---- */
 
+static void claims_packed_tell_back(uint64_t number)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+
+    if (log_limit_pass(&limit, clock_mono_ms(), LOG_INTERVAL_MS, &suppressed))
+        log_warn("the log of packed claims has lost a table, and with it all claims there "
+                 "table=%" PRIu64 " action=redis.distrust suppressed=%llu",
+                 number, (unsigned long long)suppressed);
+}
+
+/* A log that lacks the table that was its newest has gone back: after a failover, or it was
+ * deleted. What claims there were in that table nobody knows any more. Another thread may have seen
+ * a table that was opened after our look: then we look again (true). */
+static bool claims_packed_note_newest(struct claims *claims, uint32_t leader, uint64_t began_ms)
+{
+    struct packed_group *group = claims_packed_group_of(claims, leader);
+    const size_t log = claims->packed->stream * PACKED_GROUPS + claims_packed_group(claims, leader);
+    const struct packed_table *newest = packed_log_newest(&group->log);
+    struct distrust_log last;
+
+    if (!group->known || group->garbled)
+        return false;
+    distrust_log(claims->parts.distrust, log, &last);
+    if (last.table.number > 0 && group->now_ms < packed_table_end_ms(&last.table) &&
+        packed_log_lacks(&group->log, &last.table)) {
+        if (last.seen_ms >= began_ms)
+            return true;
+        claims_packed_tell_back(last.table.number);
+        /* Before the others may see that it went back, so that they look too. */
+        claims_doubt_suspect(
+            claims, redis_nodes_of_slot(claims->nodes, claims->slots[claims->bucket[leader]]),
+            last.real_ms);
+    }
+    last = (struct distrust_log){.seen_ms = clock_mono_ms(), .real_ms = clock_real_ms()};
+    if (newest != NULL)
+        last.table = *newest;
+    distrust_note_log(claims->parts.distrust, log, &last);
+    return false;
+}
+
 void claims_packed_read_logs(struct claims *claims)
 {
     struct claims_packed *packed = claims->packed;
+    bool again = true;
 
+    for (size_t i = 0; again && i < READ_TRIES; i++) {
+        const uint64_t began_ms = clock_mono_ms();
+
+        again = false;
+        for (size_t k = 0; k < packed->group_count; k++)
+            claims_packed_group_of(claims, packed->leaders[k])->known = false;
+        claims_packed_run_groups(claims, ROUND_LOG, claims_packed_any);
+        for (size_t k = 0; claims->parts.distrust != NULL && k < packed->group_count; k++)
+            again |= claims_packed_note_newest(claims, packed->leaders[k], began_ms);
+        if (again && clock_mono_ms() == began_ms)
+            nanosleep(&(struct timespec){.tv_nsec = CLOCK_NS_PER_MS}, NULL);
+    }
+    if (!again)
+        return;
     for (size_t k = 0; k < packed->group_count; k++)
         claims_packed_group_of(claims, packed->leaders[k])->known = false;
-    claims_packed_run_groups(claims, ROUND_LOG, claims_packed_any);
+    claims->unserved = "threads do not agree about the log of packed claims";
 }
 
 static bool claims_packed_opens(const struct packed_group *group)

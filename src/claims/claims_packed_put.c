@@ -103,14 +103,13 @@ static size_t claims_packed_words(const struct claims *claims, const struct pack
 void claims_packed_use(const struct claims *claims, struct packed_group *group,
                        const struct packed_table *table)
 {
-    if (group->used_ms == table->opened_ms)
+    if (packed_table_is(&group->used, table))
         return;
     free(group->marked);
     group->marked = table->way == PACKED_KEYS
                         ? NULL
                         : calloc(claims_packed_words(claims, table), sizeof(*group->marked));
     group->used = *table;
-    group->used_ms = table->opened_ms;
     group->claimed = 0;
 }
 
@@ -241,6 +240,7 @@ static const struct packed_table *claims_packed_table(const struct claims *claim
     case ROUND_FIND:
     case ROUND_LET_GO:
         return &group->log.tables[group->older[claims->packed->depth]];
+    case ROUND_KNOW:
     case ROUND_CLAIM:
     case ROUND_WHO:
     case ROUND_EXPIRE:
@@ -288,7 +288,10 @@ static void claims_packed_put_value(struct claims *claims, uint32_t i)
     char value[VALUE_LEN];
     size_t len = VALUE_LEN;
 
-    claims_put_value(claims, claims->records[i], value);
+    if (claims->packed->finds)
+        claims_put_found_value(value);
+    else
+        claims_put_value(claims, claims->records[i], value);
     while (value[len - 1] == 0)
         len--;
     redis_link_put_bulk(claims->link, (struct slice){value, len}, nothing);
@@ -396,6 +399,7 @@ void claims_packed_put_command(struct claims *claims, size_t at)
         claims_packed_put_field(claims, i);
         claims_packed_put_value(claims, i);
         break;
+    case ROUND_KNOW:
     case ROUND_WHO:
         claims_packed_put_get(claims, &group->used, i);
         break;

@@ -129,6 +129,9 @@ static bool claims_packed_on_find(struct claims *claims, uint32_t i,
 
     if (element->type == REDIS_LINK_NIL) {
         *state = PACKED_SEEK;
+        /* In a cluster its key can be at another node than the tables. */
+        if (claims->round == ROUND_FIND_KEYS)
+            (void)claims_doubt_verdict(claims, &claims->verdicts[i]);
         return true;
     }
     if (element->type != REDIS_LINK_STRING)
@@ -180,6 +183,21 @@ static bool claims_packed_on_who(struct claims *claims, uint32_t i,
         return true;
     claims->verdicts[i] = *state == PACKED_DONE ? CLAIM_STRANGE : CLAIM_DUPLICATE;
     *state = PACKED_DONE;
+    return true;
+}
+
+/* An id that no older table has: in the newest one, before it is claimed there. */
+static bool claims_packed_on_know(struct claims *claims, uint32_t i,
+                                  const struct redis_link_element *element)
+{
+    enum claims_verdict *verdict = &claims->verdicts[i];
+
+    if (element->type != REDIS_LINK_NIL)
+        return claims_packed_on_who(claims, i, element);
+    claims->packed->states[i] =
+        claims_doubt_verdict(claims, verdict) || *verdict == CLAIM_DOUBTED || *verdict == CLAIM_HELD
+            ? PACKED_DONE
+            : PACKED_FREE;
     return true;
 }
 
@@ -297,6 +315,8 @@ bool claims_packed_on_element(struct claims *claims, const struct redis_link_ele
         return claims_packed_on_find(claims, i, element);
     case ROUND_CLAIM:
         return claims_packed_on_claim(claims, i, element);
+    case ROUND_KNOW:
+        return claims_packed_on_know(claims, i, element);
     case ROUND_WHO:
         return claims_packed_on_who(claims, i, element);
     default:

@@ -37,6 +37,7 @@ enum round {
     ROUND_OPEN,      /* the next table */
     ROUND_TRIM,      /* tables that nobody looks at any more leave the log */
     ROUND_FIND,      /* in an older table */
+    ROUND_KNOW,      /* in the newest, before a claim there that is not to be believed */
     ROUND_CLAIM,     /* in the newest */
     ROUND_WHO,       /* has claimed it there */
     ROUND_EXPIRE,    /* of a table's hash */
@@ -97,8 +98,9 @@ struct claims_wait {
 /* Whether what a node does not know is to be believed (redis.distrust). */
 struct claims_doubt {
     struct distrust_window window;
-    bool unseen; /* it has not said yet who it is */
-    bool off;    /* it does not say who it is, while this connection lasts */
+    bool unseen;         /* it has not said yet who it is */
+    bool off;            /* it does not say who it is, while this connection lasts */
+    uint64_t suspicions; /* that there were when it was looked at */
 };
 
 /* What one node has to do, and how it fares. */
@@ -202,6 +204,8 @@ static inline uint64_t claims_next_random(struct claims *of)
 /* The value of a record's claim. */
 void claims_put_value(const struct claims *claims, const struct record *record,
                       char value[VALUE_LEN]);
+/* The value of a claim of no record. */
+void claims_put_found_value(char value[VALUE_LEN]);
 /* Whether an alloyd can have written this value of a claim. */
 bool claims_put_is_value(struct slice value);
 /* MGET of one record's key; deletes it if its value is the record's own, by a script. */
@@ -271,10 +275,11 @@ MUST_CHECK bool claims_packed_put_stream(struct claims *claims, uint16_t number)
  * same, so that this slice is claimed in these too. again: the slice has been claimed, and that may
  * have taken long. */
 bool claims_packed_is_called_for(struct claims *claims, size_t n, bool again);
-/* Puts the slice's records in order; takes a slice of the job; releases it. */
+/* Puts the slice's records in order; takes a slice of the job; releases it; JOB_FOUND. */
 void claims_packed_begin(struct claims *claims, size_t n);
 void claims_packed_take_slice(struct claims *claims, size_t n);
 void claims_packed_release_slice(struct claims *claims, size_t n);
+void claims_packed_found_slice(struct claims *claims, size_t n);
 /* The command of one record in the present round; commands that show whether claims are taken, and
  * returns how many there are. */
 void claims_packed_put_command(struct claims *claims, size_t at);
@@ -310,6 +315,11 @@ bool claims_doubt_on_element(struct claims *claims, const struct redis_link_elem
 /* The present lane does not know an id of the job: true when that is not to be believed, and then
  * verdict says what is to be done. */
 bool claims_doubt_verdict(const struct claims *claims, enum claims_verdict *verdict);
+/* The same of another lane. */
+bool claims_doubt_of(const struct claims *claims, const struct claims_lane *lane,
+                     enum claims_verdict *verdict);
+/* A node has lost something that was there at since_ms (real time): the next look is about that. */
+void claims_doubt_suspect(struct claims *claims, size_t node, uint64_t since_ms);
 
 /* A slice is done: asks about claims that were found to be ours without a SET. */
 void claims_replicas_end_slice(struct claims *claims);

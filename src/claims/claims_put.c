@@ -15,6 +15,7 @@
 /* A claim of no record: no alloyd has this instance id. */
 #define FOUND_INSTANCE UINT64_C(0x646e756f66)
 #define FOUND_LSN 1
+#define LIFE_TTLS 3 /* a packed claim lives for more than two */
 #define LIFE_MARGIN_S 120
 
 /* Deletes a key if it still has this value. In two steps we could delete another's claim, if ours
@@ -82,6 +83,11 @@ void claims_put_value(const struct claims *claims, const struct record *record,
     uint64_t words[2] = {htole64(claims->parts.instance_id), htole64(record->lsn)};
 
     memcpy(value, words, sizeof(words));
+}
+
+void claims_put_found_value(char value[VALUE_LEN])
+{
+    memcpy(value, (uint64_t[]){htole64(FOUND_INSTANCE), htole64(FOUND_LSN)}, VALUE_LEN);
 }
 
 /* Whether an alloyd can have written this: no text looks so. A record's number, that of its segment
@@ -159,7 +165,7 @@ static void claims_put_set(struct claims *claims, size_t at)
     char value[VALUE_LEN];
 
     if (claims->round == ROUND_FOUND)
-        memcpy(value, (uint64_t[]){htole64(FOUND_INSTANCE), htole64(FOUND_LSN)}, VALUE_LEN);
+        claims_put_found_value(value);
     else
         claims_put_value(claims, claims_todo_record(claims, at), value);
     redis_link_put(claims->link, LITERAL("*6\r\n$3\r\nSET\r\n"));
@@ -274,6 +280,7 @@ void claims_put_life(struct claims *claims, size_t bucket, const char *value)
     for (size_t i = 0; i < config->stream_count; i++)
         if (config->streams[i].ttl_ms > ttl_ms)
             ttl_ms = config->streams[i].ttl_ms;
+    ttl_ms *= LIFE_TTLS;
     redis_link_put(claims->link, LITERAL("*5\r\n$3\r\nSET\r\n"));
     claims_put_life_key(claims, bucket);
     redis_link_put_bulk(claims->link, (struct slice){value, strlen(value)}, (struct slice){"", 0});

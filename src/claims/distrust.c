@@ -53,6 +53,7 @@ enum distrust_reason {
     DISTRUST_LIFE,    /* another life of a server than the one that last had the claims */
     DISTRUST_EMPTIED, /* our key is gone */
     DISTRUST_BACK,    /* the replication offset went back */
+    DISTRUST_LACKS,   /* it has not what it had, as somebody has noticed */
     DISTRUST_SPLIT,   /* we have claimed at another master since this one took over */
 };
 
@@ -60,6 +61,7 @@ static const char *const distrust_reasons[] = {
     [DISTRUST_LIFE] = "it answers for a server that failed or was started again",
     [DISTRUST_EMPTIED] = "its data is gone",
     [DISTRUST_BACK] = "its data is older than what it had before",
+    [DISTRUST_LACKS] = "its log of packed claims went back",
     [DISTRUST_SPLIT] = "ids were claimed at another master after it had taken over",
 };
 
@@ -91,6 +93,7 @@ struct distrust_server {
     uint64_t free_ms;                  /* when it did; 0: it has not */
     uint64_t generation;               /* that began with the window */
     bool opened_now;                   /* in the present call */
+    uint64_t suspect_ms;               /* real time of distrust_suspect(); 0: no */
 };
 
 /* Of a window, in real time. */
@@ -111,6 +114,7 @@ struct distrust {
     struct distrust_parts parts;
     _Atomic uint64_t idle_due_ms;
     _Atomic uint64_t generation; /* written under the lock */
+    _Atomic uint64_t suspicions; /* written under the lock */
     _Atomic uint64_t reclaimed;  /* the last generation of which all is claimed again */
     pthread_mutex_t lock;
     /* under the lock */
@@ -119,6 +123,7 @@ struct distrust {
     struct distrust_member known[ROLL_MAX]; /* the roll that was seen last, of any server */
     struct distrust_place places[DISTRUST_PLACES];
     struct distrust_server servers[SERVERS_MAX];
+    struct distrust_log logs[DISTRUST_LOGS];
 };
 
 /* ---- the key ---- */
@@ -309,6 +314,15 @@ static void distrust_judge(struct distrust *distrust, struct distrust_server *se
     }
 }
 
+/* After that: whatever its life, something is gone. */
+static void distrust_judge_suspect(struct distrust *distrust, struct distrust_server *server,
+                                   const struct distrust_sight *sight)
+{
+    if (server->suspect_ms != 0 && server->opened_ms < server->suspect_ms)
+        distrust_open(distrust, server, sight, 0, DISTRUST_LACKS);
+    server->suspect_ms = 0;
+}
+
 /* Whether all who claim here have what they had in hand claimed again. */
 static bool distrust_all_ready(const struct distrust_key *key)
 {
@@ -444,6 +458,7 @@ bool distrust_see(struct distrust *distrust, const struct distrust_sight *sight,
     pthread_mutex_lock(&distrust->lock);
     server = distrust_server_of(distrust, sight->server);
     distrust_judge(distrust, server, sight, life, &read);
+    distrust_judge_suspect(distrust, server, sight);
     memcpy(server->life, life, sizeof(life));
     server->offset = sight->offset;
     server->seen_ms = sight->now_ms;
@@ -469,6 +484,40 @@ void distrust_wrote(struct distrust *distrust, const struct distrust_sight *sigh
     if (!distrust->places[sight->place].marked)
         distrust->places[sight->place].marked_ms = now_ms;
     distrust->places[sight->place].marked = true;
+    pthread_mutex_unlock(&distrust->lock);
+}
+
+void distrust_log(struct distrust *distrust, size_t log, struct distrust_log *last)
+{
+    ALLOY_ASSERT(log < DISTRUST_LOGS);
+    pthread_mutex_lock(&distrust->lock);
+    *last = distrust->logs[log];
+    pthread_mutex_unlock(&distrust->lock);
+}
+
+void distrust_note_log(struct distrust *distrust, size_t log, const struct distrust_log *last)
+{
+    pthread_mutex_lock(&distrust->lock);
+    distrust->logs[log] = *last;
+    pthread_mutex_unlock(&distrust->lock);
+}
+
+uint64_t distrust_suspicions(const struct distrust *distrust)
+{
+    /* acquire: pairs with the release in distrust_suspect() */
+    return atomic_load_explicit(&((struct distrust *)distrust)->suspicions, memory_order_acquire);
+}
+
+void distrust_suspect(struct distrust *distrust, const char *name, uint64_t since_ms)
+{
+    struct distrust_server *server;
+
+    pthread_mutex_lock(&distrust->lock);
+    server = distrust_server_of(distrust, name);
+    if (server->suspect_ms < since_ms)
+        server->suspect_ms = since_ms;
+    /* release: pairs with the acquire in distrust_suspicions() */
+    atomic_fetch_add_explicit(&distrust->suspicions, 1, memory_order_release);
     pthread_mutex_unlock(&distrust->lock);
 }
 

@@ -9,7 +9,7 @@
  *
  * Runs on: any thread. Owns: nothing.
  */
-#include "packed.h"
+#include "alloy/packed.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -128,6 +128,12 @@ uint64_t packed_table_end_ms(const struct packed_table *table)
     return packed_last_ms(table) + table->ttl_ms + packed_grace_ms(table);
 }
 
+bool packed_table_is(const struct packed_table *table, const struct packed_table *other)
+{
+    return table->number == other->number && table->opened_ms == other->opened_ms &&
+           table->ttl_ms == other->ttl_ms && table->bits == other->bits && table->way == other->way;
+}
+
 /* ---- the log ---- */
 
 void packed_log_add(struct packed_log *log, const struct packed_table *table)
@@ -179,6 +185,16 @@ bool packed_log_lives(const struct packed_log *log, size_t i, uint64_t now_ms)
     if (table->way == PACKED_KEYS)
         return false;
     return now_ms < (next_ms < last_ms ? next_ms : last_ms) + table->ttl_ms;
+}
+
+bool packed_log_lacks(const struct packed_log *log, const struct packed_table *table)
+{
+    const struct packed_table *newest = packed_log_newest(log);
+
+    for (size_t i = 0; i < log->count; i++)
+        if (log->tables[i].number == table->number)
+            return !packed_table_is(&log->tables[i], table);
+    return newest == NULL || newest->number < table->number;
 }
 
 size_t packed_log_living(const struct packed_log *log, uint64_t now_ms)

@@ -81,15 +81,26 @@ def distrust(alloyd):
     return alloyd.admin("/stats").json["redis"]["distrust"]
 
 
+LAYOUTS = ["keys", "packed"]
+
+
+def claims_of(redis, layout, names):
+    """How many claims there are, of ids that begin so."""
+    if layout == "keys":
+        return len(redis.command("KEYS", f"alloy:events:{names}*"))
+    return sum(redis.command("HLEN", name) for name in redis.command("KEYS", "alloy:#ids:events:*"))
+
+
 def counts(clickhouse, table):
     count, different = clickhouse.rows(f"SELECT count(), uniqExact(event_id) FROM {table}")[0]
     return int(count), int(different)
 
 
-@pytest.mark.parametrize("length", ["60s", "0"])
-def test_a_failover_that_loses_claims_doubles_nothing(make_alloyd, replicated, clickhouse, table, length):  # noqa: F811
+@pytest.mark.parametrize("layout, length", [("keys", "60s"), ("packed", "60s"), ("keys", "0")])
+def test_a_failover_that_loses_claims_doubles_nothing(make_alloyd, replicated, clickhouse, table, layout, length):  # noqa: F811
     servers = replicated()
-    sections = sections_for(None, clickhouse, table, redis={"url": servers.url(), "on_failure": "hold", "distrust": length})
+    sections = sections_for(None, clickhouse, table, redis={"url": servers.url(), "on_failure": "hold", "distrust": length,
+                                                            "layout": layout, "timeout": "5s"})
     one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
     kept, lost = [f"kept-{i}" for i in range(200)], [f"lost-{i}" for i in range(COUNT)]
     post(one, kept)
@@ -183,9 +194,10 @@ def lose(redis, how):
 
 
 # An alloyd that starts at an empty Redis takes it for a new one.
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("how, again", [(how, "through the other") for how in LOSSES] + [("older", "after a restart")])
-def test_a_redis_that_comes_back_without_claims_doubles_nothing(make_alloyd, own_redis, clickhouse, table, how, again):
-    sections = sections_for(own_redis, clickhouse, table, redis={"on_failure": "hold"})
+def test_a_redis_that_comes_back_without_claims_doubles_nothing(make_alloyd, own_redis, clickhouse, table, how, again, layout):
+    sections = sections_for(own_redis, clickhouse, table, redis={"on_failure": "hold", "layout": layout})
     one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
     names = [f"e{i}" for i in range(3000)]
     post(one, ["before"])
@@ -206,6 +218,26 @@ def test_a_redis_that_comes_back_without_claims_doubles_nothing(make_alloyd, own
     settled(other)
     assert counts(clickhouse, table) == (3002, 3002)
     assert distrust(other)["present"] == 3000
+
+
+def test_a_log_of_tables_that_is_lost_alone_doubles_nothing(make_alloyd, own_redis, clickhouse, table):
+    """No connection breaks, and the server's life is the same: who knew the log notices."""
+    sections = sections_for(own_redis, clickhouse, table, redis={"on_failure": "hold", "layout": "packed"}, l1={"capacity": 1})
+    one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
+    names = [f"e{i}" for i in range(3000)]
+    post(one, names)
+    post(other, ["before"])
+    settled(one, other)
+    own_redis.command("DEL", "alloy:#packed:events")
+    post(other, names + ["new"])
+    settled(other)
+    assert "has lost a table" in other.log()
+    assert counts(clickhouse, table) == (3002, 3002)
+    post(one, names)
+    settled(one)
+    assert counts(clickhouse, table) == (3002, 3002)
+    # A window is enough for one loss: what was found is known again.
+    assert one.log().count("action=look_in_clickhouse") + other.log().count("action=look_in_clickhouse") == 1
 
 
 def test_while_clickhouse_is_away_what_is_doubted_waits(make_alloyd, own_redis, own_clickhouse):
@@ -283,14 +315,16 @@ def test_without_the_right_to_ask_redis_is_believed_and_that_is_told(make_alloyd
     assert alloyd.metrics()["alloy_redis_errors_total"] == 0 and alloyd.metrics()["alloy_events_unclaimed_total"] == 0
 
 
-def test_what_another_alloyd_has_in_hand_is_claimed_again_before_anybody_believes(make_alloyd, own_redis, own_clickhouse):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_another_alloyd_has_in_hand_is_claimed_again_before_anybody_believes(make_alloyd, own_redis, own_clickhouse, layout):
     """Its claims are lost while its rows are not in ClickHouse yet: some in inserts, some not."""
     relay = Relay(own_clickhouse.port)
     try:
-        slow = sections_for(own_redis, own_clickhouse, "default.events", redis={"on_failure": "hold"},
+        slow = sections_for(own_redis, own_clickhouse, "default.events", redis={"on_failure": "hold", "layout": layout},
                             clickhouse={"url": relay.url, "timeout": "60s", "max_inflight": 2})
         one = make_alloyd(slow).start()
-        other = make_alloyd(sections_for(own_redis, own_clickhouse, "default.events", redis={"on_failure": "hold"})).start()
+        other = make_alloyd(sections_for(own_redis, own_clickhouse, "default.events",
+                                         redis={"on_failure": "hold", "layout": layout})).start()
         post(one, ["first of one"])
         post(other, ["first of other"])
         settled(one, other)
@@ -298,11 +332,11 @@ def test_what_another_alloyd_has_in_hand_is_claimed_again_before_anybody_believe
         names = [f"e{i}" for i in range(6000)]
         for at in range(0, 6000, 1000):
             post(one, names[at:at + 1000])
-            harness.wait_until(lambda n=at: len(own_redis.command("KEYS", "alloy:events:e*")) >= n + 1000, "claims")
+            harness.wait_until(lambda n=at: claims_of(own_redis, layout, "e") >= n + 1000, "claims")
         lose(own_redis, "empty")
         post(other, names)
         # What is in an insert of the one is claimed again before the other one gets an answer; all else goes to who asks first.
-        harness.wait_until(lambda: len(own_redis.command("KEYS", "alloy:events:e*")) == 6000, "claims again", 30)
+        harness.wait_until(lambda: claims_of(own_redis, layout, "e") == 6000, "claims again", 30)
         relay.release()
         settled(one, other)
     finally:

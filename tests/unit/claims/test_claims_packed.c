@@ -290,6 +290,150 @@ static void a_table_that_cannot_be_read_is_told_and_makes_nothing_new(void **sta
     assert_int_equal(verdicts[0], CLAIM_DUPLICATE);
 }
 
+/* ---- a Redis that has forgotten claims ---- */
+
+static struct claims *distrusting(struct distrust *distrust, uint64_t instance_id)
+{
+    struct claims *other = claims_create(&(struct claims_parts){.config = &config_ref,
+                                                                .health = health,
+                                                                .metrics = metrics,
+                                                                .thread_metrics = thread_metrics,
+                                                                .distrust = distrust,
+                                                                .instance_id = instance_id});
+
+    assert_non_null(other);
+    return other;
+}
+
+static struct distrust *use_distrust(void)
+{
+    struct distrust *distrust;
+
+    config.redis_distrust_ms = 60000;
+    distrust = distrust_create(&(struct distrust_parts){
+        .config = &config_ref, .metrics = metrics, .instance_id = INSTANCE});
+    assert_non_null(distrust);
+    return distrust;
+}
+
+/* Until nobody has to be waited for. */
+static void assert_doubted(struct claims *by)
+{
+    for (int i = 0;; i++) {
+        assert_int_equal(take_by(by), 0);
+        if (verdicts[0] != CLAIM_HELD)
+            break;
+        assert_true(i < 400);
+        fixture_pause_ms(50);
+    }
+    assert_all(CLAIM_DOUBTED);
+}
+
+static void what_a_distrusted_redis_does_not_know_is_looked_for_before_it_is_claimed(void **state)
+{
+    struct distrust *distrust;
+    struct claims *by;
+    uint64_t checked_ms;
+
+    (void)state;
+    use_packed(60000);
+    distrust = use_distrust();
+    by = distrusting(distrust, INSTANCE);
+    add_numbered("x", 0, 100);
+    assert_int_equal(take_by(by), 0);
+    assert_all(CLAIM_OWNED);
+    run("FLUSHALL");
+    fixture_pause_ms(300); /* so that it is looked at again */
+    as_new_records();
+    assert_doubted(by);
+    assert_int_equal(admin_integer("EVAL %s 0", "return #redis.call('KEYS','alloy:#ids:*')"), 0);
+    /* Not found elsewhere: it is claimed, and known then. */
+    checked_ms = clock_mono_ms();
+    assert_int_equal(claims_take_checked(by, batch, verdicts, clock_mono_ms(), checked_ms), 0);
+    assert_all(CLAIM_OWNED);
+    as_new_records();
+    assert_int_equal(take_by(by), 0);
+    assert_all(CLAIM_DUPLICATE);
+    /* Found elsewhere: Redis is told. */
+    empty_batch();
+    add_numbered("y", 0, 100);
+    assert_doubted(by);
+    claims_found(by, batch->records, batch->count, clock_mono_ms());
+    assert_int_equal(take_by(by), 0);
+    assert_all(CLAIM_DUPLICATE);
+    claims_destroy(by);
+    distrust_destroy(distrust);
+}
+
+static void claims_that_are_had_in_hand_are_set_again_whatever_is_distrusted(void **state)
+{
+    struct distrust *distrust;
+    struct claims *by;
+
+    (void)state;
+    use_packed(60000);
+    distrust = use_distrust();
+    by = distrusting(distrust, INSTANCE);
+    add_numbered("x", 0, 100);
+    assert_int_equal(take_by(by), 0);
+    run("FLUSHALL");
+    fixture_pause_ms(300);
+    assert_int_equal(claims_take_checked(by, batch, verdicts, clock_mono_ms(), CLAIMS_BELIEVE), 0);
+    assert_all(CLAIM_OWNED);
+    claims_destroy(by);
+    distrust_destroy(distrust);
+}
+
+static void a_log_that_went_back_is_noticed_at_once_by_all_threads(void **state)
+{
+    struct distrust *distrust;
+    struct claims *by, *other;
+
+    (void)state;
+    use_packed(60000);
+    distrust = use_distrust();
+    by = distrusting(distrust, INSTANCE);
+    other = distrusting(distrust, INSTANCE);
+    add_record("b");
+    assert_int_equal(take_by(other), 0);
+    empty_batch();
+    add_record("a");
+    assert_int_equal(take_by(by), 0);
+    assert_all(CLAIM_OWNED);
+    fixture_pause_ms(5); /* so that the next table has another name */
+    run("DEL alloy:#packed:events");
+    as_new_records();
+    assert_int_equal(take_by(other), 0);
+    assert_int_not_equal(verdicts[0], CLAIM_OWNED);
+    assert_doubted(by);
+    assert_doubted(other);
+    claims_destroy(by);
+    claims_destroy(other);
+    distrust_destroy(distrust);
+}
+
+static void a_number_that_is_given_to_another_table_is_noticed(void **state)
+{
+    struct distrust *distrust;
+    struct claims *by;
+
+    (void)state;
+    use_packed(60000);
+    distrust = use_distrust();
+    by = distrusting(distrust, INSTANCE);
+    add_record("a");
+    assert_int_equal(take_by(by), 0);
+    assert_int_equal(tables(), 2);
+    freeReplyObject(redisCommand(admin, "EVAL %s 1 alloy:#packed:events",
+                                 "local v=redis.call('HGET',KEYS[1],'2') "
+                                 "return redis.call('HSET',KEYS[1],'2',"
+                                 "(v:gsub(' 12 ',' 14 ')))"));
+    as_new_records();
+    assert_doubted(by);
+    claims_destroy(by);
+    distrust_destroy(distrust);
+}
+
 /* ---- two at a time ---- */
 
 #define ROUNDS 60
@@ -587,6 +731,10 @@ int main(void)
         TEST(a_key_of_another_kind_in_the_way_is_told_and_makes_nothing_new),
         TEST(a_log_of_another_kind_is_told_and_makes_nothing_new),
         TEST(a_table_that_cannot_be_read_is_told_and_makes_nothing_new),
+        TEST(what_a_distrusted_redis_does_not_know_is_looked_for_before_it_is_claimed),
+        TEST(claims_that_are_had_in_hand_are_set_again_whatever_is_distrusted),
+        TEST(a_log_that_went_back_is_noticed_at_once_by_all_threads),
+        TEST(a_number_that_is_given_to_another_table_is_noticed),
         TEST(of_two_that_claim_at_once_one_wins_while_tables_are_opened),
         TEST(claims_as_keys_are_known_after_the_change_to_packed),
         TEST(a_minute_later_claims_leave_the_keys_and_look_at_them_until_their_ttl_is_over),

@@ -297,6 +297,32 @@ static void one_thread_at_a_time_looks_for_all_that_are_idle(void **state)
     distrust_destroy(distrust);
 }
 
+static void who_suspects_a_server_opens_one_window(void **state)
+{
+    struct distrust *distrust = make(1), *other = make(2);
+    uint64_t before_ms;
+
+    (void)state;
+    assert_int_equal(look(distrust, "a"), DISTRUST_NOT);
+    assert_int_equal(look(other, "a"), DISTRUST_NOT);
+    before_ms = now_ms + REAL_MS;
+    now_ms += 1000;
+    assert_int_equal(distrust_suspicions(distrust), 0);
+    distrust_suspect(distrust, "redis:1", before_ms);
+    assert_int_equal(distrust_suspicions(distrust), 1);
+    assert_int_equal(look_at(distrust, "redis:1", "a", 10, 0).from_ms, 0);
+    assert_int_equal(look(distrust, "a"), DISTRUST_HOLD);
+    /* Others learn of it, and who notices the same later opens none. */
+    assert_int_equal(look(other, "a"), DISTRUST_HOLD);
+    distrust_suspect(other, "redis:1", before_ms);
+    assert_false(look_at(other, "redis:1", "a", 10, 0).opened);
+    /* What was there after the window was opened is another loss. */
+    distrust_suspect(other, "redis:1", now_ms + REAL_MS);
+    assert_true(look_at(other, "redis:1", "a", 10, 0).opened);
+    distrust_destroy(distrust);
+    distrust_destroy(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +338,7 @@ int main(void)
         TEST(who_claimed_at_the_old_master_meanwhile_makes_all_distrust_again),
         TEST(a_window_in_which_nobody_could_tell_lasts_longer),
         TEST(a_key_that_no_alloyd_has_written_is_as_none),
+        TEST(who_suspects_a_server_opens_one_window),
         TEST(one_thread_at_a_time_looks_for_all_that_are_idle),
     };
 

@@ -71,6 +71,9 @@ void packed_table_print(const struct packed_table *table, char out[PACKED_TEXT_M
 /* When its claims expire, all together. */
 uint64_t packed_table_end_ms(const struct packed_table *table);
 
+/* Whether they are one and the same: a number can be given away again after the log went back. */
+bool packed_table_is(const struct packed_table *table, const struct packed_table *other);
+
 /* Adds a table, in whatever order they come. */
 void packed_log_add(struct packed_log *log, const struct packed_table *table);
 /* NULL: none. */
@@ -80,7 +83,9 @@ const struct packed_table *packed_log_newest(const struct packed_log *log);
 bool packed_log_is_over(const struct packed_log *log, uint64_t now_ms, uint64_t ttl_ms, bool late);
 /* Whether a claim in table i, not the newest, may be younger than its ttl. */
 bool packed_log_lives(const struct packed_log *log, size_t i, uint64_t now_ms);
-/* How many of them do. */
+/* Whether the log does not have a table that was its newest, though only older ones leave it. */
+bool packed_log_lacks(const struct packed_log *log, const struct packed_table *table);
+/* How many older ones live. */
 size_t packed_log_living(const struct packed_log *log, uint64_t now_ms);
 /* Since when the newest tables have their way; 0: there is none. */
 uint64_t packed_log_way_since_ms(const struct packed_log *log);
