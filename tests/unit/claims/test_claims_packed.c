@@ -292,13 +292,13 @@ static void a_table_that_cannot_be_read_is_told_and_makes_nothing_new(void **sta
 
 /* ---- a Redis that has forgotten claims ---- */
 
-static struct claims *distrusting(struct distrust *distrust, uint64_t instance_id)
+static struct claims *distrusting(struct distrust *watch, uint64_t instance_id)
 {
     struct claims *other = claims_create(&(struct claims_parts){.config = &config_ref,
                                                                 .health = health,
                                                                 .metrics = metrics,
                                                                 .thread_metrics = thread_metrics,
-                                                                .distrust = distrust,
+                                                                .distrust = watch,
                                                                 .instance_id = instance_id});
 
     assert_non_null(other);
@@ -307,13 +307,13 @@ static struct claims *distrusting(struct distrust *distrust, uint64_t instance_i
 
 static struct distrust *use_distrust(void)
 {
-    struct distrust *distrust;
+    struct distrust *watch;
 
     config.redis_distrust_ms = 60000;
-    distrust = distrust_create(&(struct distrust_parts){
+    watch = distrust_create(&(struct distrust_parts){
         .config = &config_ref, .metrics = metrics, .instance_id = INSTANCE});
-    assert_non_null(distrust);
-    return distrust;
+    assert_non_null(watch);
+    return watch;
 }
 
 /* Until nobody has to be waited for. */
@@ -331,14 +331,14 @@ static void assert_doubted(struct claims *by)
 
 static void what_a_distrusted_redis_does_not_know_is_looked_for_before_it_is_claimed(void **state)
 {
-    struct distrust *distrust;
+    struct distrust *watch;
     struct claims *by;
     uint64_t checked_ms;
 
     (void)state;
     use_packed(60000);
-    distrust = use_distrust();
-    by = distrusting(distrust, INSTANCE);
+    watch = use_distrust();
+    by = distrusting(watch, INSTANCE);
     add_numbered("x", 0, 100);
     assert_int_equal(take_by(by), 0);
     assert_all(CLAIM_OWNED);
@@ -362,18 +362,18 @@ static void what_a_distrusted_redis_does_not_know_is_looked_for_before_it_is_cla
     assert_int_equal(take_by(by), 0);
     assert_all(CLAIM_DUPLICATE);
     claims_destroy(by);
-    distrust_destroy(distrust);
+    distrust_destroy(watch);
 }
 
 static void claims_that_are_had_in_hand_are_set_again_whatever_is_distrusted(void **state)
 {
-    struct distrust *distrust;
+    struct distrust *watch;
     struct claims *by;
 
     (void)state;
     use_packed(60000);
-    distrust = use_distrust();
-    by = distrusting(distrust, INSTANCE);
+    watch = use_distrust();
+    by = distrusting(watch, INSTANCE);
     add_numbered("x", 0, 100);
     assert_int_equal(take_by(by), 0);
     run("FLUSHALL");
@@ -381,19 +381,19 @@ static void claims_that_are_had_in_hand_are_set_again_whatever_is_distrusted(voi
     assert_int_equal(claims_take_checked(by, batch, verdicts, clock_mono_ms(), CLAIMS_BELIEVE), 0);
     assert_all(CLAIM_OWNED);
     claims_destroy(by);
-    distrust_destroy(distrust);
+    distrust_destroy(watch);
 }
 
 static void a_log_that_went_back_is_noticed_at_once_by_all_threads(void **state)
 {
-    struct distrust *distrust;
+    struct distrust *watch;
     struct claims *by, *other;
 
     (void)state;
     use_packed(60000);
-    distrust = use_distrust();
-    by = distrusting(distrust, INSTANCE);
-    other = distrusting(distrust, INSTANCE);
+    watch = use_distrust();
+    by = distrusting(watch, INSTANCE);
+    other = distrusting(watch, INSTANCE);
     add_record("b");
     assert_int_equal(take_by(other), 0);
     empty_batch();
@@ -409,18 +409,18 @@ static void a_log_that_went_back_is_noticed_at_once_by_all_threads(void **state)
     assert_doubted(other);
     claims_destroy(by);
     claims_destroy(other);
-    distrust_destroy(distrust);
+    distrust_destroy(watch);
 }
 
 static void a_number_that_is_given_to_another_table_is_noticed(void **state)
 {
-    struct distrust *distrust;
+    struct distrust *watch;
     struct claims *by;
 
     (void)state;
     use_packed(60000);
-    distrust = use_distrust();
-    by = distrusting(distrust, INSTANCE);
+    watch = use_distrust();
+    by = distrusting(watch, INSTANCE);
     add_record("a");
     assert_int_equal(take_by(by), 0);
     assert_int_equal(tables(), 2);
@@ -431,7 +431,7 @@ static void a_number_that_is_given_to_another_table_is_noticed(void **state)
     as_new_records();
     assert_doubted(by);
     claims_destroy(by);
-    distrust_destroy(distrust);
+    distrust_destroy(watch);
 }
 
 /* ---- two at a time ---- */
