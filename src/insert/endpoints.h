@@ -47,6 +47,7 @@ struct endpoint {
     uint64_t since_ms;      /* of the state */
     enum endpoint_news why; /* AWAY: the last failure */
     size_t out;             /* inserts */
+    uint64_t answered_ns;   /* when it last answered anything; kept by the caller */
     uint64_t quiet_ms;      /* while inserts are out: since when it has said nothing */
     bool asking;            /* it is being asked whether it is there */
     uint64_t ask_ms;        /* AWAY: when to ask next */

@@ -107,6 +107,8 @@ static void flusher_answered(struct flusher *flusher, struct transfer *transfer)
     flusher_route_ended(flusher, transfer);
     if (answered)
         flusher->answered_ns = clock_mono_ns();
+    if (answered && transfer->endpoint != ENDPOINTS_NONE)
+        flusher->route.endpoints.at[transfer->endpoint].answered_ns = flusher->answered_ns;
     /* An insert that takes too long does not mean that the server is down. */
     if (answered || lost || flusher->answered_ns < transfer->started_ns)
         flusher_tell_up(flusher, answered || flusher_route_any(flusher),

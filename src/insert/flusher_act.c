@@ -19,7 +19,7 @@
 
 #define MESSAGE_MAX 1024
 #define DOUBLINGS_MAX 5 /* most doublings of clickhouse.timeout */
-#define TRIES_BLIND 4   /* tries before we double it although ClickHouse answered nothing */
+#define TRIES_BLIND 4   /* tries before we double it although the server answered nothing */
 #define FACTS_WAIT_MS 2000
 #define CODE_TOO_MANY_PARTS 252
 
@@ -233,6 +233,16 @@ void flusher_act_resume(struct flusher *flusher, struct insert *insert)
     flusher_act_queue(flusher_lane(flusher, insert->stream, insert->shard), insert, true);
 }
 
+bool flusher_act_needs_longer(const struct flusher *flusher, const struct transfer *transfer,
+                              uint32_t tries)
+{
+    const uint64_t answered_ns = transfer->endpoint == ENDPOINTS_NONE
+                                     ? flusher->answered_ns
+                                     : flusher->route.endpoints.at[transfer->endpoint].answered_ns;
+
+    return answered_ns > transfer->started_ns || tries % TRIES_BLIND == 0;
+}
+
 /* An insert ran out of time: gives it more, beside the lane, and makes new inserts smaller. */
 static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
                              const struct transfer *transfer)
@@ -241,9 +251,7 @@ static void flusher_act_slow(struct flusher *flusher, struct lane *lane,
 
     if (insert->tries_slow++ == 0)
         lane->slow_count++;
-    /* Give it longer only if ClickHouse answered others meanwhile: a longer wait on a dead
-     * connection is wasted. But do so now and then anyway, since the network may be slow. */
-    if ((flusher->answered_ns > transfer->started_ns || insert->tries_slow % TRIES_BLIND == 0) &&
+    if (flusher_act_needs_longer(flusher, transfer, insert->tries_slow) &&
         insert->doublings < DOUBLINGS_MAX)
         insert->doublings++;
     lane->slow_ns = insert->answered_ns;

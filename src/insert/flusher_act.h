@@ -25,6 +25,12 @@ void flusher_act_finish(struct flusher *flusher, struct insert *insert);
 void flusher_act_found(struct flusher *flusher, struct insert *insert);
 /* The table lacks an insert in doubt, or does not tell: takes it, PUT_OFF, and sends it again. */
 void flusher_act_resume(struct flusher *flusher, struct insert *insert);
+/* An exchange ran out of time, after so many that did: whether the next one gets more. It does only
+ * if the server answered others meanwhile: a longer wait on a connection that leads nowhere, as
+ * behind a partition, would go on after that has ended. But it does now and then anyway, since the
+ * network may be slow. */
+bool flusher_act_needs_longer(const struct flusher *flusher, const struct transfer *transfer,
+                              uint32_t tries);
 /* Ends the stay of inserted records in Alloy, and counts them. */
 void flusher_act_inserted(struct flusher *flusher, size_t stream, struct record *const *records,
                           size_t n);

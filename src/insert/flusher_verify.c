@@ -270,7 +270,8 @@ static void flusher_verify_failed(struct flusher *flusher, struct lane *lane,
     if (transfer->answer.timed_out) {
         /* No answer at all: behind a partition there is none for as long as it lasts, and to insert
          * without having asked would double what is there. */
-        if (insert->doublings < DOUBLINGS_MAX)
+        if (flusher_act_needs_longer(flusher, transfer, ++lane->verify.silences) &&
+            insert->doublings < DOUBLINGS_MAX)
             insert->doublings++;
         flusher_verify_put_off(flusher, lane, insert);
     } else if (transfer->answer.transport_failed ||

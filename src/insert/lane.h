@@ -57,6 +57,7 @@ struct lane_verify {
     size_t endpoint;    /* that was asked how the table stands */
     uint64_t missed_ns; /* when rows of it were first found missing; 0: they were not */
     uint32_t tries;     /* in vain, though there was an answer */
+    uint32_t silences;  /* of questions that ran out of time, of any of them */
     /* of all */
     struct backoff backoff;
     uint64_t due_ms;

@@ -8,6 +8,8 @@
  */
 #include "flusher_world.h"
 
+#include "flusher_act.h"
+#include "flusher_private.h"
 #include "shard.h"
 
 struct two {
@@ -328,6 +330,32 @@ static void one_shard_that_is_away_does_not_hold_up_the_other(void **state)
     assert_int_equal(rows_of(&two->world->fake, 0) + rows_of(&two->other, 1), 400);
 }
 
+/* Behind a partition from one shard the other one answers all the while. */
+static void time_outs_grow_only_where_the_server_itself_answers(void **state)
+{
+    struct flusher *flusher = calloc(1, sizeof(*flusher));
+    struct transfer *transfer = calloc(1, sizeof(*transfer));
+
+    (void)state;
+    flusher->answered_ns = flusher->route.endpoints.at[1].answered_ns = 500;
+    transfer->started_ns = 400;
+    for (uint32_t tries = 1; tries < 4; tries++) {
+        transfer->endpoint = 0;
+        assert_false(flusher_act_needs_longer(flusher, transfer, tries));
+        transfer->endpoint = 1;
+        assert_true(flusher_act_needs_longer(flusher, transfer, tries));
+        transfer->endpoint = ENDPOINTS_NONE;
+        assert_true(flusher_act_needs_longer(flusher, transfer, tries));
+    }
+    transfer->endpoint = 0;
+    assert_true(flusher_act_needs_longer(flusher, transfer, 4));
+    transfer->endpoint = 1;
+    transfer->started_ns = 600;
+    assert_false(flusher_act_needs_longer(flusher, transfer, 5));
+    free(transfer);
+    free(flusher);
+}
+
 static void a_lost_answer_comes_again_at_the_same_shard(void **state)
 {
     struct two *two = *state;
@@ -449,6 +477,7 @@ int main(void)
         SHARDS(a_distributed_table_of_several_shards_gets_nothing),
         SHARDS(refused_rows_of_a_shard_are_buried_there),
         TEST(behind_one_endpoint_a_distributed_table_is_told),
+        cmocka_unit_test(time_outs_grow_only_where_the_server_itself_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
