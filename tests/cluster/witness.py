@@ -67,14 +67,14 @@ class Witness:
 
 
 def forgotten(writes):
-    """Whether a claim that one node had was missing at another, or later, when somebody else set it: then Redis has
-    forgotten it, in a failover or while its slot was moved. Of two that are set at one node the second loses, unless
-    the key was gone by then."""
-    for at, (_, node, _, command, value) in enumerate(writes):
+    """How many seconds after a claim somebody else set it at a node where it was missing: then Redis has forgotten it, in
+    a failover or while its slot was moved. None where that did not happen: of two that are set at one node the second
+    loses, unless the key was gone by then."""
+    for at, (moment, node, _, command, value) in enumerate(writes):
         if command != "SET":
             continue
         before = writes[:at]
-        others = {w[4] for w in before if w[3] == "SET"} - {value}
-        if others and not any(w[1] == node and (w[3].startswith("RESTORE") or w[4] in others) for w in before):
-            return True
-    return False
+        others = [w for w in before if w[3] == "SET" and w[4] != value]
+        if others and not any(w[1] == node and (w[3].startswith("RESTORE") or w in others) for w in before):
+            return moment - others[-1][0]
+    return None

@@ -21,8 +21,8 @@ def test_through_faults_of_a_whole_deployment_every_id_answered_is_there_once():
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout
-    figures = re.search(r'"answered": (\d+), .*"lost": 0,.*"doubled": (\d+), "of these forgotten by Redis": (\d+)', done.stdout)
-    assert figures and int(figures[1]) > 1000 and figures[2] == figures[3]
+    figures = re.search(r'"answered": (\d+), .*"lost": 0,.*"doubled": 0,', done.stdout)
+    assert figures and int(figures[1]) > 1000
 
 
 def test_what_redis_did_with_a_claim_is_read_from_what_monitor_says(tmp_path):
@@ -45,7 +45,9 @@ def claim(at, node, value, command="SET"):
 
 def test_a_claim_that_redis_has_forgotten_is_told_from_one_that_nobody_asked_for():
     a, b = b"one", b"other"
-    assert witness.forgotten([claim(1, "redis-1", a), claim(2, "redis-2", b)])
+    assert witness.forgotten([claim(1, "redis-1", a), claim(3, "redis-2", b)]) == 2
+    # By the last that was known of it.
+    assert witness.forgotten([claim(1, "redis-1", a), claim(70, "redis-1", a), claim(80, "redis-2", b)]) == 10
     # The same where it was, or came by replication or with its slot, and where one alloyd sets its own again.
     assert not witness.forgotten([claim(1, "redis-1", a), claim(2, "redis-1", b)])
     assert not witness.forgotten([claim(1, "redis-1", a), claim(1, "redis-2", a), claim(2, "redis-2", b)])
