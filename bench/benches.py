@@ -20,12 +20,14 @@ import time
 
 import harness
 import measure
+import redis_cluster
 from stage import BENCH, ROOT, compiled, new_run, settled_memory, table_rows
 
 LARGE_BODY_EVENTS = 8 * 2**20 // (measure.EVENT_BYTES + 1)
 NDJSON_RATE = 90_000
 PACKED = ", redis.layout = packed"
 OVERLOAD = 3
+CLAIMS = 400_000  # of each claimer, in a round
 
 
 def post(stage, process, *arguments, seconds=None, connections=64, path="/v1/events", connected=None):
@@ -367,6 +369,34 @@ def ring(stage):
         yield found
 
 
+def claims(stage):
+    """New ids, claimed by two claimers at once: at one Redis, and at a cluster of three masters."""
+    folder = pathlib.Path(stage.folder) / "cluster"
+    folder.mkdir()
+    one = stage.start_redis()
+    cluster = redis_cluster.Cluster(folder, places=(("127.0.0.1", ()),) * 3)
+    stage.exits.callback(cluster.end)
+    while True:
+        found = {}
+        for name, url, servers in ("one Redis", f"redis://127.0.0.1:{one.port}", [one]), ("cluster", cluster.url(), cluster.nodes):
+            found.update({f"{name}: {figure}": value for figure, value in claimed(url, servers).items()})
+        found["cluster / one Redis"] = found["cluster: claims/s"] / found["one Redis: claims/s"]
+        yield found
+
+
+def claimed(url, servers):
+    for server in servers:
+        server.command("FLUSHALL")
+    before, began = sum(measure.cpu_of(server.pid).total for server in servers), time.monotonic()
+    claimers = [subprocess.Popen([harness.BUILD / "tests" / "claims_rate", url, str(number), str(CLAIMS)], stdout=subprocess.PIPE,
+                                 text=True) for number in range(2)]
+    own = [float(claimer.communicate()[0]) for claimer in claimers]
+    seconds = time.monotonic() - began
+    used = sum(measure.cpu_of(server.pid).total for server in servers) - before
+    return {"claims/s": 2 * CLAIMS / seconds, "us of Redis": used * 1e6 / (2 * CLAIMS), "us of a claimer": sum(own) / 2,
+            "Redis' CPUs": used / seconds}
+
+
 def instructions(stage):
     """bench/cost: one count, which is the same in each round."""
     del stage
@@ -401,7 +431,7 @@ COMMANDS = {
 }
 
 BENCHES = {function.__name__: function for function in (
-    end_to_end, front, ndjson_front, ndjson, before, scanner, l1, ring, overload, fairness, latency, idle, calls, instructions)}
+    end_to_end, front, ndjson_front, ndjson, before, scanner, l1, ring, claims, overload, fairness, latency, idle, calls, instructions)}
 BENCHES.update({name: by_command(name, pick) for name, pick in COMMANDS.items()})
 
 
@@ -437,6 +467,7 @@ GOALS = [
     Goal("l1", "known ns", "the same, of a known id", most=150),
     Goal("l1", "bytes an id", "the same, bytes an id", most=80),
     Goal("ndjson", "inserts a second", "inserts a second at 90,000 events/s", most=8, today="33"),
+    Goal("claims", "cluster / one Redis", "two claimers, three masters: claims/s / at one Redis", least=2),
     Goal("overload", "accepted / peak", "3 x overload: accepted events/s / peak", least=0.95, today="0.62 to 0.83"),
     Goal("fairness", "p99 beside / alone", "one client with bodies of 8 MiB: others' p99 / alone", most=2, today="45"),
     Goal("latency", "p99 ms", "open loop at half of saturation: p99, ms", most=3),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Redis Cluster of three masters with a replica each."""
+"""A Redis Cluster of three masters, with a replica each or none."""
 
 import contextlib
 import re
@@ -24,10 +24,11 @@ class Node(harness.Redis):
 
 
 class Cluster:
-    """Three masters and three replicas: on the loopback, or each at a place of its own, a host and how to start there."""
+    """Three masters and, of six places, three replicas: on the loopback, or each at a host with its own way to start there."""
 
     def __init__(self, folder, *options, tls=None, places=(("127.0.0.1", ()),) * 6):
         self.nodes, self.tls = [], tls
+        replicas = len(places) // 3 - 1
         for host, inside in places:
             # The bus takes the port plus 10,000 by itself, which can be too high or taken.
             port, bus = harness.free_port(), harness.free_port()
@@ -41,8 +42,8 @@ class Cluster:
                             "--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", 0,
                             "--repl-ping-replica-period", 1, *(self.tls_options(node) if tls else ()), *options)
             node.start(*node.options)
-        self.cli("--cluster", "create", *map(self.place, self.nodes), "--cluster-replicas", "1", "--cluster-yes")
-        harness.wait_until(self.whole, lambda: self.nodes[0].command("CLUSTER", "INFO"), 60)
+        self.cli("--cluster", "create", *map(self.place, self.nodes), "--cluster-replicas", replicas, "--cluster-yes")
+        harness.wait_until(lambda: self.whole(replicas), lambda: self.nodes[0].command("CLUSTER", "INFO"), 60)
 
     def tls_options(self, node):
         """Redis 7.0 tells the ports of TLS only where the nodes speak it to each other, too."""
@@ -60,7 +61,7 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def whole(self):
+    def whole(self, replicas=1):
         """Every node knows three masters with all slots, and every replica follows."""
         for node in self.nodes:
             if b"cluster_state:ok" not in node.command("CLUSTER", "INFO"):
@@ -68,7 +69,7 @@ class Cluster:
             masters = [n for n in node.slots().values() if "master" in n[1] and n[2] > 0]
             if len(masters) != 3 or sum(n[2] for n in masters) != 16384:
                 return False
-        return all(b"state=online" in m.command("INFO", "replication") for m in self.masters())
+        return replicas == 0 or all(b"state=online" in m.command("INFO", "replication") for m in self.masters())
 
     def agrees(self):
         """All nodes tell the same of all slots, which redis-cli asks for before it moves some."""

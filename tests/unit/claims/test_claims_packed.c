@@ -305,10 +305,12 @@ static struct claims *distrusting(struct distrust *watch, uint64_t instance_id)
     return other;
 }
 
+/* Packed claims, and their judge. */
 static struct distrust *use_distrust(void)
 {
     struct distrust *watch;
 
+    use_packed(60000);
     config.redis_distrust_ms = 60000;
     watch = distrust_create(&(struct distrust_parts){
         .config = &config_ref, .metrics = metrics, .instance_id = INSTANCE});
@@ -336,7 +338,6 @@ static void what_a_distrusted_redis_does_not_know_is_looked_for_before_it_is_cla
     uint64_t checked_ms;
 
     (void)state;
-    use_packed(60000);
     watch = use_distrust();
     by = distrusting(watch, INSTANCE);
     add_numbered("x", 0, 100);
@@ -371,7 +372,6 @@ static void claims_that_are_had_in_hand_are_set_again_whatever_is_distrusted(voi
     struct claims *by;
 
     (void)state;
-    use_packed(60000);
     watch = use_distrust();
     by = distrusting(watch, INSTANCE);
     add_numbered("x", 0, 100);
@@ -390,7 +390,6 @@ static void a_log_that_went_back_is_noticed_at_once_by_all_threads(void **state)
     struct claims *by, *other;
 
     (void)state;
-    use_packed(60000);
     watch = use_distrust();
     by = distrusting(watch, INSTANCE);
     other = distrusting(watch, INSTANCE);
@@ -418,7 +417,6 @@ static void a_number_that_is_given_to_another_table_is_noticed(void **state)
     struct claims *by;
 
     (void)state;
-    use_packed(60000);
     watch = use_distrust();
     by = distrusting(watch, INSTANCE);
     add_record("a");

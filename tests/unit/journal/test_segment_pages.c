@@ -4,25 +4,22 @@
  * pages. Whether the file system has huge ones does not matter.
  */
 #include "alloy/journal.h"
+#include "temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
-#include <ftw.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define SEGMENT ((size_t)16 << 20)
 #define RECORD_BYTES ((size_t)8192)
-#define MANY                                                                            \
-    (((size_t)3 << 20) / 2 / RECORD_BYTES) /* records that make a sync worth huge pages \
-                                            */
+/* Records that make a sync worth huge pages. */
+#define MANY (((size_t)3 << 20) / 2 / RECORD_BYTES)
 
 static const char *const stream_names[] = {"orders"};
-static char folder[64];
 static char error[JOURNAL_ERROR_MAX];
 static char text[RECORD_BYTES];
 static struct journal *journal;
@@ -32,22 +29,13 @@ static size_t record_count;
 static size_t synced_bytes; /* by the last sync */
 static uint64_t now_ms;
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
 static int set_up(void **state)
 {
     (void)state;
     memset(text, 'x', sizeof(text));
     record_count = 0;
     now_ms = 0;
-    strcpy(folder, "/tmp/alloy-pages-XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return make_folder("/tmp");
 }
 
 static int tear_down(void **state)
@@ -59,7 +47,7 @@ static int tear_down(void **state)
         journal_close(journal);
     writer = NULL;
     journal = NULL;
-    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return remove_folder();
 }
 
 static int sync_range(void *address, size_t length)
