@@ -125,7 +125,6 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 #define SEGMENT_VERSION 4
 #define SEGMENT_VERSION_MIN 2 /* the oldest that we read: it has no copies */
 #define SEGMENT_NAME_MAX 40
-#define SEGMENT_STEP ((size_t)2 << 20) /* populated at once; the size of a huge page */
 
 /*
  * While somebody appends to a segment (or reads it at recovery) its refs are higher by this much.
@@ -221,8 +220,6 @@ struct segment {
     size_t demanded; /* synced up to here by journal_sync_appended() */
     /* janitor only */
     size_t synced;      /* sync = interval: on disk up to here */
-    size_t huge_end;    /* end of the last pages that may be huge; 0: none are */
-    bool sparse;        /* the last sync had little to write */
     uint64_t sealed_ms; /* when the janitor first saw it SEALED; 0: not yet */
     /* flusher only */
     struct segment_span stamp;
@@ -241,7 +238,6 @@ struct segment {
 struct segment_spec {
     int dir_fd; /* -1: anonymous memory */
     bool sync;  /* force file and folder to the disk at creation */
-    bool huge;  /* a file's pages are to be huge from the first on: segment_populate() */
     enum segment_kind kind;
     size_t size;
     size_t align;
@@ -314,15 +310,9 @@ int segment_unlink(int dir_fd, uint32_t number);
 /* "segment-0000000012.alj" into name (SEGMENT_NAME_MAX bytes). */
 void segment_name(char *name, uint32_t number, const char *suffix);
 
-/* Takes the page faults up to the offset now, in steps, so that the writer does not have to. huge:
- * in a file with huge pages, where kernel and file system have them. Janitor or creator. */
-void segment_populate(struct segment *segment, size_t upto, bool huge);
-/* Has the kernel read the step at a multiple of SEGMENT_STEP into one huge page, where it can and
- * nothing of the step has been touched yet. Janitor or creator. */
-void segment_read_huge(const struct segment *segment, size_t from);
-/* Gives up the huge pages from a multiple of SEGMENT_STEP on, which the caller has just synced, so
- * that they come back as small ones. Contents stay, whoever writes meanwhile. Janitor. */
-void segment_make_small(struct segment *segment, size_t from);
+/* Takes the page faults up to the offset now, in steps, so that the writer does not have to.
+ * Janitor or creator. */
+void segment_populate(struct segment *segment, size_t upto);
 
 /* An event on its way into a record; slices are borrowed. */
 struct record_parts {

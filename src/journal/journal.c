@@ -100,8 +100,6 @@ int journal_open(struct journal **out, const struct journal_options *options,
         .sync = options->dir == NULL ? JOURNAL_SYNC_NEVER : options->sync,
         .max_bytes = options->max_bytes,
         .spare_target = options->writer_count < 2 ? 1 : (options->writer_count + 1) / 2,
-        .dense = options->sync == JOURNAL_SYNC_NEVER,
-        .huge = options->sync == JOURNAL_SYNC_NEVER,
         .sync_range = options->sync_range == NULL ? journal_sync_pages : options->sync_range,
         .waiters = options->waiters,
     };
@@ -245,12 +243,6 @@ int journal_sync_appended(struct journal *journal)
         return 0;
     if (journal_sync_has_failed(journal))
         return -EIO;
-    /* relaxed: a hint for the janitor. It makes huge pages small, of which each of these syncs
-     * would write one */
-    if (!atomic_load_explicit(&journal->demanded, memory_order_relaxed)) {
-        atomic_store_explicit(&journal->demanded, true, memory_order_relaxed);
-        journal_wake(journal);
-    }
     pthread_mutex_lock(&journal->sync_lock);
     /* With sync = never nobody has synced what an earlier life left, and a duplicate's original may
      * be there. */

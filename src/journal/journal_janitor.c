@@ -34,55 +34,14 @@
     1000 /* with room for so long it is no longer full: at its limit each segment that \
           * comes free lets some events in */
 
-/* Whether a writer holds the segment. */
-static bool journal_janitor_is_filling(const struct segment *segment)
-{
-    return atomic_load_explicit(&segment->refs, memory_order_relaxed) >= SEGMENT_BIAS / 2;
-}
-
-/* Makes the huge pages where the writer is, and before it, small again: a sync that has few bytes
- * to write would write all of a page for them. */
-static void journal_janitor_calm(struct journal *journal, struct segment *segment)
-{
-    const size_t cursor = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
-    const size_t from = cursor / SEGMENT_STEP * SEGMENT_STEP;
-
-    if (segment->huge_end <= cursor || journal_sync_has_failed(journal))
-        return;
-    if (journal_sync_segment(journal, segment, from, segment->huge_end) == 0)
-        segment_make_small(segment, from);
-}
-
-/* Decides whether new pages are to be huge: unless syncs have little to write, or come when
- * requests like. */
-static bool journal_janitor_judge_pages(struct journal *journal)
-{
-    const bool huge = journal->sync != JOURNAL_SYNC_ALWAYS && journal->dense &&
-                      !journal->on_demand &&
-                      !atomic_load_explicit(&journal->demanded, memory_order_relaxed);
-
-    atomic_store_explicit(&journal->huge, huge, memory_order_relaxed);
-    return huge;
-}
-
 /* Keeps the pages ahead of each writer populated. Janitor. */
 static void journal_janitor_populate_ahead(struct journal *journal)
 {
-    const bool dense = journal_janitor_judge_pages(journal);
-
     for (struct segment *segment = journal_first_in_use(journal); segment != NULL;
-         segment = segment->next) {
-        const bool huge = dense && !segment->sparse && segment_kind(segment) == SEGMENT_EVENTS;
-
-        if (!journal_janitor_is_filling(segment))
-            continue;
-        if (unlikely(segment->huge_end > 0) && !huge)
-            journal_janitor_calm(journal, segment);
-        segment_populate(segment,
-                         atomic_load_explicit(&segment->cursor, memory_order_relaxed) +
-                             journal_populate_ahead(journal),
-                         huge);
-    }
+         segment = segment->next)
+        if (atomic_load_explicit(&segment->refs, memory_order_relaxed) >= SEGMENT_BIAS / 2)
+            segment_populate(segment, atomic_load_explicit(&segment->cursor, memory_order_relaxed) +
+                                          JOURNAL_POPULATE_AHEAD);
 }
 
 /* Seals segments whose records are all finished and whose writers have nothing reserved. Janitor,
@@ -271,8 +230,6 @@ void journal_maintain(struct journal *journal, uint64_t now_ms, uint64_t sync_in
 
     if (now_ms - journal->watched_ms >= WATCH_INTERVAL_MS) {
         journal->watched_ms = now_ms;
-        journal->on_demand =
-            atomic_exchange_explicit(&journal->demanded, false, memory_order_relaxed);
         journal_watch(journal);
     }
     if (atomic_load_explicit(&journal->starved, memory_order_relaxed))

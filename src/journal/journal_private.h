@@ -24,7 +24,7 @@
 #include "alloy/journal_dir.h"
 #include "moved.h"
 
-#define JOURNAL_POPULATE_AHEAD ((size_t)4 << 20) /* populated past a cursor, at least */
+#define JOURNAL_POPULATE_AHEAD ((size_t)4 << 20) /* populated by the janitor past a cursor */
 #define JOURNAL_POPULATE_LOW ((size_t)2 << 20)   /* below this a writer wakes the janitor */
 
 struct journal_writer {
@@ -95,12 +95,7 @@ struct journal {
     uint64_t move_round;
     /* any thread */
     _Atomic bool vacating; /* some segments are being vacated; set by the janitor */
-    _Atomic bool demanded; /* somebody has asked for a sync since the janitor looked */
-    _Atomic bool huge;     /* new pages are to be huge; set by the janitor */
     /* janitor only */
-    bool dense;         /* the last syncs had much to write: huge pages are worth it */
-    bool on_demand;     /* syncs were asked for lately */
-    size_t synced_most; /* of one segment, by the last sync */
     uint64_t synced_ms;
     uint64_t watched_ms;
     bool promise_failing;
@@ -162,12 +157,6 @@ void journal_span_add(struct segment_span **list, struct segment *segment,
 MUST_CHECK int journal_sync_spans(struct journal *journal, struct segment_span *list);
 /* Syncs what was appended since the last time. Janitor. */
 void journal_sync_dirty(struct journal *journal);
-/* How far past a writer pages are populated: more than it takes while the janitor is in a sync.
- * Janitor, or before there is one. */
-static inline size_t journal_populate_ahead(const struct journal *journal)
-{
-    return JOURNAL_POPULATE_AHEAD + journal->synced_most;
-}
 /* The head of the list of segments in use. The janitor may walk it without the lock, since only it
  * removes segments. */
 struct segment *journal_first_in_use(struct journal *journal);

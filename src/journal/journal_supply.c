@@ -21,11 +21,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A sync writes whole pages, huge ones too: so many bytes of a segment make those worth it, and so
- * few no longer do. */
-#define SYNC_DENSE ((size_t)1 << 20)
-#define SYNC_SPARSE ((size_t)256 << 10)
-
 void journal_fail(struct journal *journal, const char *what, uint32_t number, int err)
 {
     if ((atomic_fetch_or_explicit(&journal->trouble, JOURNAL_SYNC_FAILED, memory_order_relaxed) &
@@ -111,9 +106,6 @@ int journal_create_segment(struct journal *journal, enum segment_kind kind,
     spec = journal->spec;
     pthread_mutex_unlock(&journal->lock);
     spec.kind = kind;
-    /* relaxed: a hint */
-    spec.huge =
-        kind == SEGMENT_EVENTS && atomic_load_explicit(&journal->huge, memory_order_relaxed);
     /* A copy replaces a record that may have been synced on demand, so it must be synced whatever
      * sync says. */
     spec.sync |= kind == SEGMENT_COPIES;
@@ -190,8 +182,7 @@ void journal_make_spares(struct journal *journal)
             return;
         err = journal_create_segment(journal, SEGMENT_EVENTS, &segment);
         if (err == 0)
-            segment_populate(segment, journal_populate_ahead(journal),
-                             atomic_load_explicit(&journal->huge, memory_order_relaxed));
+            segment_populate(segment, JOURNAL_POPULATE_AHEAD);
         pthread_mutex_lock(&journal->lock);
         if (err == 0)
             journal_push_spare(journal, segment);
@@ -215,8 +206,6 @@ struct segment *journal_first_in_use(struct journal *journal)
 
 void journal_sync_dirty(struct journal *journal)
 {
-    size_t most = 0;
-
     for (struct segment *segment = journal_first_in_use(journal); segment != NULL;
          segment = segment->next) {
         /* acquire: pairs with the release in journal_writer_append() */
@@ -226,14 +215,8 @@ void journal_sync_dirty(struct journal *journal)
             continue;
         if (journal_sync_segment(journal, segment, segment->synced, to) != 0)
             return;
-        segment->sparse = to - segment->synced < SYNC_SPARSE;
-        if (to - segment->synced > most)
-            most = to - segment->synced;
         segment->synced = to;
     }
-    journal->synced_most = most;
-    if (most > 0)
-        journal->dense = most >= (journal->dense ? SYNC_SPARSE : SYNC_DENSE);
 }
 
 void journal_put_records(struct journal *journal, struct segment *segment, uint64_t count)

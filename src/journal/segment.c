@@ -28,7 +28,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define SEGMENT_MAGIC "ALLOYSEG"
+#define POPULATE_STEP ((size_t)2 << 20)
 
 static size_t segment_page_round(size_t size)
 {
@@ -221,9 +226,6 @@ static struct segment *segment_new(uint32_t number, const struct segment_spec *s
         free(segment);
         return NULL;
     }
-    /* Fewer misses of the TLB; populated in steps of a huge page it takes no more memory. */
-    if (fd < 0)
-        (void)madvise(segment->base, size, MADV_HUGEPAGE);
     if (segment_blocks_init(&segment->blocks, size, spec->stream_count) != 0) {
         munmap(segment->base, size);
         free(segment);
@@ -278,11 +280,6 @@ static int segment_create_file(struct segment **segment, const struct segment_sp
     if (*segment == NULL) {
         err = -errno;
         goto remove_file;
-    }
-    /* Reading the first page as a small one would have the kernel read megabytes ahead as such. */
-    if (spec->huge && spec->size >= SEGMENT_STEP) {
-        segment_read_huge(*segment, 0);
-        (*segment)->huge_end = SEGMENT_STEP;
     }
     segment_write_header(*segment, spec);
     err = segment_publish_file(spec, fd, tmp, name);
@@ -541,6 +538,26 @@ int segment_unlink(int dir_fd, uint32_t number)
 void segment_name(char *name, uint32_t number, const char *suffix)
 {
     snprintf(name, SEGMENT_NAME_MAX, "segment-%010u.%s", number, suffix);
+}
+
+void segment_populate(struct segment *segment, size_t upto)
+{
+    size_t from = atomic_load_explicit(&segment->populated, memory_order_relaxed);
+
+    if (upto > segment->size)
+        upto = segment->size;
+    while (from < upto) {
+        const size_t left = segment->size - from;
+        const size_t step = left < POPULATE_STEP ? left : POPULATE_STEP;
+
+        /* A kernel without it (before 5.14) just leaves the faults to the writer. */
+        if (madvise(segment->base + from, step, MADV_POPULATE_WRITE) != 0)
+            from = segment->size;
+        else
+            from += step;
+        /* relaxed: only a hint for the writer */
+        atomic_store_explicit(&segment->populated, from, memory_order_relaxed);
+    }
 }
 
 struct record *segment_write(struct segment *segment, size_t offset,
