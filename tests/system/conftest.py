@@ -91,7 +91,8 @@ def alloyd(make_alloyd, redis, clickhouse, table):
 def sections_for(redis, clickhouse, table, /, **more):
     sections = {
         "stream.events": {"path": "/v1/events", "table": table, "id": "event_id"},
-        "redis": {"url": redis.url if redis else ""},
+        # A machine that is slow for a moment is no Redis that is away.
+        "redis": {"url": redis.url if redis else "", "timeout": "3s"},
         "clickhouse": {"url": clickhouse.url if clickhouse else "discard:"},
     }
     for section, keys in more.items():

@@ -62,15 +62,26 @@ def listen_on(host="127.0.0.1", port=0, **options):
     return s
 
 
+PORTS = {}  # that this process has given away: their claims
+
+
 def free_port():
     """A port that nobody listens on, below those that the kernel gives to outgoing connections: one of these would be
-    taken between here and the start of the server now and then."""
+    taken between here and the start of the server now and then. Claimed among all test runs of the machine while this
+    process lives, by a name that needs no file: its server may be away for a moment, and come back."""
     lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(min(10000, lowest // 2), lowest)
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0alloy-test-port-{port}")
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        PORTS[port] = claim
+        return port
 
 
 def wait_until(condition, what, deadline=None, interval=0.02):

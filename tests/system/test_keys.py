@@ -2,11 +2,13 @@
 """Keys of clients, limits by key and address, and the guard of the admin port."""
 
 import base64
+import collections
 import http.client
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -309,7 +311,8 @@ def test_a_flood_with_one_key_takes_nothing_from_another(make_alloyd, keys):
     noisy, quiet = keys.add("noisy", "--rate", "100"), keys.add("quiet", "--rate", "1000")
     alloyd = make_alloyd(sections(keys)).start()
     end = time.monotonic() + 3
-    counts = {"noisy": {}, "quiet": {}}
+    counts = {"noisy": collections.Counter(), "quiet": collections.Counter()}
+    lock = threading.Lock()
 
     def flood(number):
         client = alloyd.client()
@@ -317,7 +320,8 @@ def test_a_flood_with_one_key_takes_nothing_from_another(make_alloyd, keys):
         while time.monotonic() < end:
             key, name = (quiet, "quiet") if number == 0 else (noisy, "noisy")
             answer = harness.request(client, events(*[f"{number}-{sent}-{i}" for i in range(20)]), headers=bearer(key))
-            counts[name][answer.status] = counts[name].get(answer.status, 0) + 1
+            with lock:
+                counts[name][answer.status] += 1
             sent += 1
             if number == 0:
                 time.sleep(0.025)
