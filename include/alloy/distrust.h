@@ -24,7 +24,9 @@
 #define DISTRUST_PLACES 1024 /* keys that there may be: one for each bucket of a cluster */
 #define DISTRUST_LOGS (CONFIG_STREAMS_MAX * 256) /* of packed claims: 256 a stream in a cluster */
 #define DISTRUST_ID_MAX 41                       /* of a run or a replication id, with its NUL */
+#define DISTRUST_LIFE_MAX (2 * DISTRUST_ID_MAX)
 #define DISTRUST_KEY_MAX 4096
+#define DISTRUST_PAST_MAX 192
 
 struct distrust;
 
@@ -39,9 +41,19 @@ struct distrust_parts {
 struct distrust *distrust_create(const struct distrust_parts *parts);
 void distrust_destroy(struct distrust *distrust); /* NULL is fine */
 
+/* In a cluster: what the key of a bucket says, which comes along with the bucket's slot. */
+struct distrust_past {
+    size_t place; /* below DISTRUST_PLACES */
+    bool has_key;
+    char life[DISTRUST_LIFE_MAX]; /* of the server that last had its claims, as far as we know */
+    uint64_t opened_ms, until_ms, from_ms; /* of the window that was open there */
+    bool write;                            /* by distrust_see(): it is to be written */
+};
+
 /* What a server says of itself, and the value of our key there. */
 struct distrust_sight {
     const char *server;           /* its name */
+    bool is_one_of;               /* of the masters of a cluster, who pass slots on */
     size_t place;                 /* whose key: below DISTRUST_PLACES */
     char run_id[DISTRUST_ID_MAX]; /* "": it does not say; likewise the next */
     char replid[DISTRUST_ID_MAX];
@@ -51,6 +63,9 @@ struct distrust_sight {
     uint64_t began_ms; /* monotonic, as the next: before it was asked */
     uint64_t now_ms;
     uint64_t real_ms;
+    struct distrust_past *pasts; /* of its other buckets that are new to us; lent */
+    size_t past_count;
+    uint64_t asked_ms; /* monotonic: all other servers have been looked at since; 0: not */
 };
 
 enum distrust_state {
@@ -61,17 +76,26 @@ enum distrust_state {
 
 struct distrust_window {
     enum distrust_state state;
-    uint64_t free_ms; /* ASK: since when it is not HOLD; monotonic */
-    uint64_t from_ms; /* claims that were set since may be lost; real time; 0: all */
-    uint64_t look_ms; /* when to look again, at the latest; monotonic */
-    bool opened;      /* just now, and by this very call */
+    uint64_t free_ms;   /* ASK: since when it is not HOLD; monotonic */
+    uint64_t from_ms;   /* claims that were set since may be lost; real time; 0: all */
+    uint64_t look_ms;   /* when to look again, at the latest; monotonic */
+    bool opened;        /* just now, and by this very call */
+    uint64_t opened_ms; /* of the last window; real time; 0: there was none */
+    size_t unexplained; /* buckets of a server that we have not seen since: look at all others,
+                         * and then tell the same once more with asked_ms; till then nothing else
+                         * here counts */
 };
 
+/* The value of a bucket's key as it was read, for distrust_see(). */
+void distrust_read_past(struct distrust_past *past, size_t place, bool has_key, struct slice key);
 /* Judges what was seen. True: key has a value that is to be written. */
 bool distrust_see(struct distrust *distrust, const struct distrust_sight *sight,
                   struct distrust_window *window, char key[DISTRUST_KEY_MAX]);
-/* The server has taken the value. */
-void distrust_wrote(struct distrust *distrust, const struct distrust_sight *sight, uint64_t now_ms);
+/* After that: the value for the keys of its other buckets. */
+void distrust_write_past(struct distrust *distrust, const struct distrust_sight *sight,
+                         char key[DISTRUST_PAST_MAX]);
+/* The server has taken the value of a key. */
+void distrust_wrote(struct distrust *distrust, size_t place, uint64_t now_ms);
 
 /* What was seen of a log of packed claims, by any thread. */
 struct distrust_log {

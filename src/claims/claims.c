@@ -588,11 +588,13 @@ static bool claims_make_room(struct claims *claims)
     claims->key_bucket = malloc(n * sizeof(*claims->key_bucket));
     claims->asking = malloc(n * sizeof(*claims->asking));
     claims->flags = malloc(n * sizeof(*claims->flags));
+    claims->pasts = malloc(BUCKETS * sizeof(*claims->pasts));
+    claims->past_at = malloc((BUCKETS + 1) * sizeof(*claims->past_at));
     claims->packed = claims_packed_create(claims);
     return claims->lanes != NULL && claims->key_head != NULL && claims->todo != NULL &&
            claims->next != NULL && claims->again != NULL && claims->bucket != NULL &&
            claims->key_bucket != NULL && claims->asking != NULL && claims->flags != NULL &&
-           claims->packed != NULL;
+           claims->pasts != NULL && claims->past_at != NULL && claims->packed != NULL;
 }
 
 /* Computes the slot of each tag. */
@@ -656,6 +658,8 @@ void claims_destroy(struct claims *claims)
     free(claims->key_bucket);
     free(claims->asking);
     free(claims->flags);
+    free(claims->pasts);
+    free(claims->past_at);
     claims_packed_destroy(claims->packed);
     free(claims);
 }

@@ -46,26 +46,18 @@ bool claims_lane_open(struct claims *claims, size_t node)
 {
     struct claims_lane *lane = &claims->lanes[node];
     struct redis_link *link = redis_nodes_link(claims->nodes, node);
-    const unsigned generation = redis_nodes_generation(claims->nodes, node);
 
-    if (lane->generation != generation)
-        *lane = (struct claims_lane){.generation = generation};
+    claims_lane_renew(claims, node);
     if (lane->job != claims->job) {
         lane->job = claims->job;
         lane->spoke_ms = claims->now_ms;
         lane->reused = redis_link_is_open(link);
         lane->err = claims->now_ms < lane->breaker.retry_at_ms ? -EBUSY : 0;
     }
-    if (lane->err != 0)
-        return false;
-    if (redis_link_is_open(link)) {
-        lane->err = claims_doubt_look(claims, node, false);
-        return lane->err == 0;
-    }
-    lane->release_way = RELEASE_UNKNOWN;
-    lane->err = redis_link_open(link, claims->timeout_ns);
     if (lane->err == 0)
-        lane->err = claims_doubt_look(claims, node, true);
+        lane->err = claims_lane_connect(claims, node);
+    if (lane->err == 0)
+        lane->err = claims_doubt_look(claims, node);
     return lane->err == 0;
 }
 
@@ -136,14 +128,6 @@ int claims_lane_prove(struct claims *claims, size_t node)
     }
     err = claims_lane_converse(claims, ROUND_PROBE, replies);
     return redis_link_refused(claims->link) && err == 0 ? -EACCES : err;
-}
-
-/* It takes no more part in the job. */
-static void claims_lane_fail(struct claims_lane *lane, int err)
-{
-    lane->err = err;
-    lane->at = lane->end;
-    lane->wait.sent = lane->wait.next = lane->time_due = false;
 }
 
 static bool claims_lane_is_busy(const struct claims_lane *lane)

@@ -101,6 +101,18 @@ struct claims_doubt {
     bool unseen;         /* it has not said yet who it is */
     bool off;            /* it does not say who it is, while this connection lasts */
     uint64_t suspicions; /* that there were when it was looked at */
+    /* in a cluster */
+    uint32_t acquaintance; /* the keys of its buckets were read since this one began, */
+    uint64_t acquainted_ms;
+    uint64_t opened_ms; /* with this window, by real time */
+    uint32_t changes;   /* redis_nodes_changes() then */
+};
+
+/* In a cluster: which acquaintance with a node a bucket's key was read in, and when that node had
+ * got the slot (redis_nodes_changed()). */
+struct claims_settled {
+    uint32_t acquaintance;
+    uint32_t changed;
 };
 
 /* What one node has to do, and how it fares. */
@@ -134,8 +146,10 @@ struct claims {
     bool tagged; /* a cluster: keys have tags */
     size_t slice_max;
     size_t prefix_len;
-    uint16_t slots[BUCKETS];   /* of each tag */
-    struct claims_lane *lanes; /* REDIS_NODES_MAX: one for each node */
+    uint16_t slots[BUCKETS];     /* of each tag */
+    struct distrust_past *pasts; /* BUCKETS of them, for a look */
+    uint16_t *past_at;           /* 1 more */
+    struct claims_lane *lanes;   /* REDIS_NODES_MAX: one for each node */
 
     /* any thread */
     atomic_bool cancelled;
@@ -145,6 +159,8 @@ struct claims {
     struct claims_breaker map; /* of all, while no node is known */
     struct claims_breaker gap; /* of ids whose slot no node has; holds up nothing else */
     uint64_t random;
+    uint32_t acquaintances; /* counts them, of all lanes */
+    struct claims_settled settled[BUCKETS];
     bool told_lack;              /* counted among those that know of too few replicas */
     uint64_t ask_replicas_at_ms; /* if so */
 
@@ -154,9 +170,7 @@ struct claims {
     uint64_t timeout_ns;
     uint64_t wait_replicas, wait_timeout_ms;
     uint64_t checked_ms; /* JOB_TAKE: since when all its ids were looked for elsewhere; 0: not */
-    struct distrust_sight *sight; /* ROUND_SEE: what the node says */
-    size_t seen;                  /* ... answers of it so far */
-    bool sight_refused, sight_moved;
+    struct doubt_look *look; /* ROUND_SEE */
     size_t chunk;
     char ttl_s[24];
     char *key_head; /* prefix, stream, ':', and the tag in a cluster */
@@ -222,13 +236,23 @@ size_t claims_put_probe(struct claims *claims);
 /* Writes a key of its own, so that a WAIT is about all that was written before. */
 void claims_put_touch(struct claims *claims);
 void claims_put_wait(struct claims *claims, uint64_t replicas, uint64_t timeout_ms);
-/* Asks the node who it is, with our key there: three commands. Writes that key. */
-void claims_put_look(struct claims *claims, size_t bucket);
+/* Asks the node who it is: two commands. Reads the key of a bucket's server; writes it. */
+void claims_put_look(struct claims *claims);
+void claims_put_past(struct claims *claims, size_t bucket);
 void claims_put_life(struct claims *claims, size_t bucket, const char *value);
 /* How many keys the command at `from` of this round has; the command itself. */
 size_t claims_put_span(const struct claims *claims, size_t from, size_t n);
 void claims_put_command(struct claims *claims, size_t from, size_t count);
 
+/* Another server may have the number of a lane's node now. */
+void claims_lane_renew(struct claims *claims, size_t node);
+/* Opens the node's link if necessary, whether the lane has a part in the job or not. Returns 0 or
+ * -errno. */
+MUST_CHECK int claims_lane_connect(struct claims *claims, size_t node);
+/* It takes no more part in the job. */
+void claims_lane_fail(struct claims_lane *lane, int err);
+/* The same, if it has one; closes the link. */
+void claims_lane_give_up(struct claims *claims, size_t node, int err);
 bool claims_is_cancelled(const struct claims *claims);
 /* Opens the node's link if necessary, for this job. False: it is away; its lane says why. */
 bool claims_lane_open(struct claims *claims, size_t node);
@@ -308,9 +332,8 @@ MUST_CHECK int claims_lane_prove(struct claims *claims, size_t node);
 void claims_idle_perform(struct claims *claims);
 
 bool claims_doubt_is_on(const struct claims *claims);
-/* Looks who the open node of a lane is, if that is due or its connection is fresh. Returns 0 or
- * -errno. */
-MUST_CHECK int claims_doubt_look(struct claims *claims, size_t node, bool fresh);
+/* Looks who the open node of a lane is, if that is due. Returns 0 or -errno. */
+MUST_CHECK int claims_doubt_look(struct claims *claims, size_t node);
 bool claims_doubt_on_element(struct claims *claims, const struct redis_link_element *element);
 /* The present lane does not know an id of the job: true when that is not to be believed, and then
  * verdict says what is to be done. */

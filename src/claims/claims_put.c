@@ -262,11 +262,15 @@ static void claims_put_life_key(struct claims *claims, size_t bucket)
                         (struct slice){name, strlen(name)});
 }
 
-/* MGET, which claims need in any case. */
-void claims_put_look(struct claims *claims, size_t bucket)
+void claims_put_look(struct claims *claims)
 {
     redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n"));
     redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"));
+}
+
+/* MGET, which claims need in any case. */
+void claims_put_past(struct claims *claims, size_t bucket)
+{
     redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nMGET\r\n"));
     claims_put_life_key(claims, bucket);
 }

@@ -16,8 +16,12 @@
  * The key is read and written without a lock. What one write takes from another is written again
  * at the next look of who misses it.
  *
- * In a cluster a key is of a bucket, and comes to another server with its slot. A server that we
- * have known in its present life has lost nothing then.
+ * In a cluster each bucket has such a key, and that of a server is the one of its lowest bucket. A
+ * slot that moves takes the key along, so whoever finds the life of another server there asks that
+ * one: if it lives on in that life, the claims came whole, and a window that is open there is
+ * opened here too. If nobody has that life any more, claims may have been lost before they came.
+ * Then the key gets the life of now, so that one alloyd asks and all others read the answer. How
+ * old claims are that a moved slot lacks nobody knows, so such windows ask about all.
  *
  * Runs on: any thread; one mutex. Owns: what we know of each server.
  */
@@ -35,13 +39,13 @@
 
 #define SERVERS_MAX 256
 #define NAME_MAX_BYTES 320
-#define LIFE_MAX (2 * DISTRUST_ID_MAX)
 #define ROLL_MAX 64
 
 #define LOOK_MS 250     /* between two looks of one connection */
 #define LOOK_HOLD_MS 50 /* while we wait for others */
 #define IDLE_MS 500     /* without traffic, of the process */
 #define STAMP_MS 1000   /* between two writes that only renew our time */
+#define RENEW_MS 20000  /* the same of the key of a bucket, which would expire */
 #define HOLD_MIN_MS 200
 #define HOLD_MAX_MS 5000
 #define ABSENT_MS 5000     /* who was not there for so long before a window is not waited for */
@@ -55,6 +59,8 @@ enum distrust_reason {
     DISTRUST_BACK,    /* the replication offset went back */
     DISTRUST_LACKS,   /* it has not what it had, as somebody has noticed */
     DISTRUST_SPLIT,   /* we have claimed at another master since this one took over */
+    DISTRUST_MOVED,   /* slots came from a server that nobody has seen since */
+    DISTRUST_FOLLOWS, /* or that is distrusted */
 };
 
 static const char *const distrust_reasons[] = {
@@ -63,6 +69,8 @@ static const char *const distrust_reasons[] = {
     [DISTRUST_BACK] = "its data is older than what it had before",
     [DISTRUST_LACKS] = "its log of packed claims went back",
     [DISTRUST_SPLIT] = "ids were claimed at another master after it had taken over",
+    [DISTRUST_MOVED] = "slots came to it from a server that is not there any more",
+    [DISTRUST_FOLLOWS] = "slots came to it from a server that may have forgotten claims",
 };
 
 struct distrust_member {
@@ -73,7 +81,7 @@ struct distrust_member {
 
 /* The value of a key. */
 struct distrust_key {
-    char life[LIFE_MAX];
+    char life[DISTRUST_LIFE_MAX];
     uint64_t opened_ms; /* real time, as the next; 0: never */
     uint64_t until_ms;
     uint64_t from_ms;
@@ -83,12 +91,16 @@ struct distrust_key {
 
 struct distrust_server {
     char name[NAME_MAX_BYTES]; /* "": free */
-    char life[LIFE_MAX];
+    char life[DISTRUST_LIFE_MAX];
+    char before[DISTRUST_LIFE_MAX]; /* the one of which it has the data */
     uint64_t offset;
     uint64_t seen_ms;
+    uint64_t began_ms;  /* before it was asked */
+    size_t place;       /* whose key was read */
     uint64_t opened_ms; /* real time, as the next; 0: there was no window */
     uint64_t until_ms;
     uint64_t from_ms;
+    uint64_t entered_ms;               /* monotonic: since when we know of the window */
     uint64_t hold_min_ms, hold_max_ms; /* monotonic: when the hold ends */
     uint64_t free_ms;                  /* when it did; 0: it has not */
     uint64_t generation;               /* that began with the window */
@@ -104,9 +116,10 @@ struct distrust_span {
 
 /* Of a key. */
 struct distrust_place {
-    bool marked;        /* some server has had it */
-    uint64_t marked_ms; /* monotonic: since when we know that */
-    char life[LIFE_MAX];
+    bool marked;         /* some server has had it */
+    uint64_t there_ms;   /* monotonic: when that was known last */
+    uint64_t renewed_ms; /* monotonic: when it was last written; 0: never */
+    char life[DISTRUST_LIFE_MAX];
     uint64_t seen_ms; /* real time */
 };
 
@@ -243,6 +256,7 @@ static void distrust_enter(struct distrust *distrust, struct distrust_server *se
     server->opened_ms = span->opened_ms;
     server->until_ms = span->until_ms;
     server->from_ms = span->from_ms;
+    server->entered_ms = sight->now_ms;
     server->hold_min_ms = sight->now_ms + (age_ms < HOLD_MIN_MS ? HOLD_MIN_MS - age_ms : 0);
     server->hold_max_ms = sight->now_ms + (age_ms < HOLD_MAX_MS ? HOLD_MAX_MS - age_ms : 0);
     server->free_ms = 0;
@@ -253,65 +267,217 @@ static void distrust_enter(struct distrust *distrust, struct distrust_server *se
     atomic_store_explicit(&distrust->generation, server->generation, memory_order_release);
 }
 
-static void distrust_open(struct distrust *distrust, struct distrust_server *server,
-                          const struct distrust_sight *sight, uint64_t from_ms,
-                          enum distrust_reason reason)
+static void distrust_open_span(struct distrust *distrust, struct distrust_server *server,
+                               const struct distrust_sight *sight, struct distrust_span span,
+                               enum distrust_reason reason)
 {
-    if (sight->real_ms < server->until_ms && server->from_ms < from_ms)
-        from_ms = server->from_ms;
-    distrust_enter(distrust, server, sight,
-                   &(struct distrust_span){sight->real_ms,
-                                           sight->real_ms + distrust_length_ms(distrust), from_ms});
+    if (sight->real_ms < server->until_ms && server->from_ms < span.from_ms)
+        span.from_ms = server->from_ms;
+    distrust_enter(distrust, server, sight, &span);
     server->opened_now = true;
     log_warn("redis may have forgotten claims server=%s reason=\"%s\" lost_ms=%" PRIu64
              " distrust_ms=%" PRIu64 " action=look_in_clickhouse",
              server->name, distrust_reasons[reason],
-             from_ms == 0 || from_ms > sight->real_ms ? 0 : sight->real_ms - from_ms,
-             distrust_length_ms(distrust));
+             span.from_ms == 0 || span.from_ms > sight->real_ms ? 0 : sight->real_ms - span.from_ms,
+             span.until_ms - sight->real_ms);
     distrust->told = true;
+}
+
+static void distrust_open(struct distrust *distrust, struct distrust_server *server,
+                          const struct distrust_sight *sight, uint64_t from_ms,
+                          enum distrust_reason reason)
+{
+    distrust_open_span(distrust, server, sight,
+                       (struct distrust_span){
+                           sight->real_ms, sight->real_ms + distrust_length_ms(distrust), from_ms},
+                       reason);
 }
 
 /* Another alloyd has opened a window, in this life of the server. */
 static void distrust_join(struct distrust *distrust, struct distrust_server *server,
-                          const struct distrust_sight *sight, const struct distrust_key *key)
+                          const struct distrust_sight *sight, const struct distrust_span *span)
 {
-    if (key->until_ms > server->until_ms && key->opened_ms == server->opened_ms)
-        server->until_ms = key->until_ms;
-    if (key->opened_ms <= server->opened_ms)
+    if (span->opened_ms == server->opened_ms) {
+        if (span->until_ms > server->until_ms)
+            server->until_ms = span->until_ms;
+        if (span->from_ms < server->from_ms)
+            server->from_ms = span->from_ms;
+    }
+    if (span->opened_ms <= server->opened_ms)
         return;
-    distrust_enter(distrust, server, sight,
-                   &(struct distrust_span){key->opened_ms, key->until_ms, key->from_ms});
-    if (sight->real_ms >= key->until_ms)
+    distrust_enter(distrust, server, sight, span);
+    if (sight->real_ms >= span->until_ms)
         return;
     log_info("redis may have forgotten claims, says another alloyd server=%s", server->name);
     distrust->told = true;
 }
 
-/* What the server's life and our key there mean. */
-static void distrust_judge(struct distrust *distrust, struct distrust_server *server,
+/* Whether a key that is not there was there; and no window is about that yet. */
+static bool distrust_is_gone(const struct distrust_place *place,
+                             const struct distrust_server *server,
+                             const struct distrust_sight *sight)
+{
+    return place->marked && sight->began_ms > place->there_ms &&
+           place->there_ms >= server->entered_ms;
+}
+
+static void distrust_note_there(struct distrust_place *place, uint64_t now_ms)
+{
+    place->marked = true;
+    if (place->there_ms < now_ms)
+        place->there_ms = now_ms;
+}
+
+/* ---- slots that move ---- */
+
+/* The other server that was in that life when it was last seen; NULL: we know of none. */
+static struct distrust_server *distrust_living(struct distrust *distrust,
+                                               const struct distrust_server *but, const char *life)
+{
+    for (size_t i = 0; i < SERVERS_MAX && distrust->servers[i].name[0] != '\0'; i++)
+        if (&distrust->servers[i] != but && strcmp(distrust->servers[i].life, life) == 0)
+            return &distrust->servers[i];
+    return NULL;
+}
+
+/* Some of the server's claims are as old as they may be, and if it is distrusted, so are lost ones.
+ */
+static void distrust_widen(struct distrust_server *server, const struct distrust_sight *sight)
+{
+    if (sight->real_ms < server->until_ms)
+        server->from_ms = 0;
+}
+
+/* Claims have come from where a window is, or was, open. If ours began later, all that was in hand
+ * when that one began is claimed again once ours is no longer held. */
+static void distrust_take_over(struct distrust *distrust, struct distrust_server *server,
+                               const struct distrust_sight *sight, struct distrust_span span)
+{
+    distrust_widen(server, sight);
+    if (sight->real_ms >= span.until_ms)
+        return;
+    if (sight->real_ms < server->until_ms && server->opened_ms > span.opened_ms) {
+        if (server->until_ms < span.until_ms)
+            server->until_ms = span.until_ms;
+        return;
+    }
+    /* Later than the other one by whichever clock. */
+    span.opened_ms = sight->real_ms > span.opened_ms ? sight->real_ms : span.opened_ms + 1;
+    if (span.until_ms < server->until_ms)
+        span.until_ms = server->until_ms;
+    span.from_ms = 0;
+    distrust_open_span(distrust, server, sight, span, DISTRUST_FOLLOWS);
+}
+
+/* The server has claims from a server in that life. False: nobody knows yet how that one fares. */
+static bool distrust_explain(struct distrust *distrust, struct distrust_server *server,
+                             const struct distrust_sight *sight, const char *life,
+                             enum distrust_reason otherwise)
+{
+    const struct distrust_server *from = distrust_living(distrust, server, life);
+
+    if (sight->asked_ms == 0)
+        return false;
+    if (from != NULL && from->began_ms >= sight->asked_ms)
+        distrust_take_over(distrust, server, sight,
+                           (struct distrust_span){from->opened_ms, from->until_ms, from->from_ms});
+    else if (!server->opened_now)
+        distrust_open(distrust, server, sight, 0, otherwise);
+    return true;
+}
+
+/* What the key of a bucket means that the server has. False: as distrust_explain(). */
+static bool distrust_judge_past(struct distrust *distrust, struct distrust_server *server,
+                                const struct distrust_sight *sight,
+                                const struct distrust_past *past)
+{
+    const struct distrust_place *place = &distrust->places[past->place];
+    const struct distrust_span span = {past->opened_ms, past->until_ms, past->from_ms};
+
+    if (!past->has_key) {
+        if (distrust_is_gone(place, server, sight))
+            distrust_open(distrust, server, sight, 0, DISTRUST_EMPTIED);
+        else
+            distrust_widen(server, sight);
+        return true;
+    }
+    if (strcmp(past->life, server->life) == 0) {
+        distrust_join(distrust, server, sight, &span);
+        return true;
+    }
+    if (strcmp(past->life, server->before) == 0)
+        return true;
+    distrust_take_over(distrust, server, sight, span);
+    return distrust_explain(distrust, server, sight, past->life, DISTRUST_MOVED);
+}
+
+/* Returns how many nobody can explain yet. */
+static size_t distrust_judge_pasts(struct distrust *distrust, struct distrust_server *server,
+                                   const struct distrust_sight *sight)
+{
+    size_t unexplained = 0;
+
+    for (size_t i = 0; i < sight->past_count; i++)
+        unexplained += !distrust_judge_past(distrust, server, sight, &sight->pasts[i]);
+    return unexplained;
+}
+
+/* Which of their keys have to be written; notes what we have seen. */
+static void distrust_keep_pasts(struct distrust *distrust, const struct distrust_server *server,
+                                const struct distrust_sight *sight)
+{
+    for (size_t i = 0; i < sight->past_count; i++) {
+        struct distrust_past *past = &sight->pasts[i];
+        struct distrust_place *place = &distrust->places[past->place];
+        const bool same = past->has_key && strcmp(past->life, server->life) == 0;
+
+        past->write = !same || past->opened_ms != server->opened_ms || place->renewed_ms == 0 ||
+                      place->renewed_ms + RENEW_MS <= sight->now_ms;
+        if (same)
+            distrust_note_there(place, sight->now_ms);
+        memcpy(place->life, server->life, sizeof(place->life));
+        place->seen_ms = sight->real_ms;
+    }
+}
+
+/* ---- a look ---- */
+
+/* What the server's life and our key there mean. False: as distrust_explain(). */
+static bool distrust_judge(struct distrust *distrust, struct distrust_server *server,
                            const struct distrust_sight *sight, const char *life,
                            const struct distrust_key *key)
 {
     const struct distrust_place *place = &distrust->places[sight->place];
+    const struct distrust_span span = {key->opened_ms, key->until_ms, key->from_ms};
     const bool known = strcmp(server->life, life) == 0;
 
     /* Of two looks of two threads each may be told first. */
     if (known && sight->offset < server->offset && sight->began_ms > server->seen_ms) {
         distrust_open(distrust, server, sight, distrust_newest_ms(key), DISTRUST_BACK);
     } else if (key->life[0] == '\0') {
-        if ((place->marked && sight->began_ms > place->marked_ms) ||
-            (!known && server->life[0] != '\0'))
+        if (distrust_is_gone(place, server, sight) || (!known && server->life[0] != '\0'))
             distrust_open(distrust, server, sight, 0, DISTRUST_EMPTIED);
     } else if (strcmp(key->life, life) == 0) {
-        if (place->marked && strcmp(place->life, life) != 0 && place->seen_ms > key->opened_ms)
+        const bool split =
+            place->marked && strcmp(place->life, life) != 0 && place->seen_ms > key->opened_ms;
+
+        if (!split)
+            distrust_join(distrust, server, sight, &span);
+        else if (sight->is_one_of)
+            /* Or the slot has moved to it. */
+            return distrust_explain(distrust, server, sight, place->life, DISTRUST_SPLIT);
+        else
             distrust_open(distrust, server, sight,
                           key->from_ms < key->opened_ms ? key->from_ms : key->opened_ms,
                           DISTRUST_SPLIT);
-        else
-            distrust_join(distrust, server, sight, key);
     } else if (!known) {
         distrust_open(distrust, server, sight, distrust_newest_ms(key), DISTRUST_LIFE);
+        memcpy(server->before, key->life, sizeof(server->before));
+    } else if (sight->is_one_of && strcmp(key->life, server->before) != 0) {
+        distrust_take_over(distrust, server, sight, span);
+        return distrust_explain(distrust, server, sight, key->life, DISTRUST_MOVED);
     }
+    return true;
 }
 
 /* After that: whatever its life, something is gone. */
@@ -344,7 +510,7 @@ static bool distrust_call_roll(const struct distrust *distrust,
         atomic_load_explicit(&distrust->reclaimed, memory_order_acquire) >= server->generation;
     struct distrust_member *self = NULL;
     size_t kept = 0;
-    bool due = !same || key->until_ms < server->until_ms;
+    bool due = !same || key->until_ms < server->until_ms || key->from_ms > server->from_ms;
 
     for (size_t i = 0; i < key->count; i++) {
         struct distrust_member *member = &key->roll[kept];
@@ -375,13 +541,26 @@ static bool distrust_call_roll(const struct distrust *distrust,
     return due;
 }
 
-/* A server that was emptied has lost the roll too: it gets the one that we saw last. */
-static void distrust_give_roll(const struct distrust *distrust, struct distrust_key *key)
+/* A server that was emptied has lost the roll too, and the key of another bucket has an older one:
+ * they get those whom we saw last. */
+static void distrust_give_roll(const struct distrust *distrust,
+                               const struct distrust_server *server,
+                               const struct distrust_sight *sight, struct distrust_key *key)
 {
-    if (key->life[0] != '\0')
+    const size_t count = key->count;
+
+    if (key->life[0] != '\0' && server->place == sight->place)
         return;
-    key->count = distrust->known_count;
-    memcpy(key->roll, distrust->known, sizeof(key->roll));
+    for (size_t i = 0; i < distrust->known_count && key->count < ROLL_MAX; i++) {
+        size_t k = 0;
+
+        while (k < count && key->roll[k].instance_id != distrust->known[i].instance_id)
+            k++;
+        if (k < count)
+            continue;
+        key->roll[key->count] = distrust->known[i];
+        key->roll[key->count++].ready = false;
+    }
 }
 
 static void distrust_keep_roll(struct distrust *distrust, const struct distrust_key *key)
@@ -408,6 +587,7 @@ static void distrust_tell_window(struct distrust_server *server, const struct di
 {
     *window = (struct distrust_window){.look_ms = sight->now_ms + LOOK_MS,
                                        .from_ms = server->from_ms,
+                                       .opened_ms = server->opened_ms,
                                        .opened = server->opened_now};
     server->opened_now = false;
     if (sight->real_ms >= server->until_ms)
@@ -442,13 +622,40 @@ void distrust_destroy(struct distrust *distrust)
     free(distrust);
 }
 
+void distrust_read_past(struct distrust_past *past, size_t place, bool has_key, struct slice key)
+{
+    struct distrust_key read;
+
+    *past = (struct distrust_past){.place = place};
+    if (!has_key || !distrust_read_key(key, &read))
+        return;
+    past->has_key = true;
+    memcpy(past->life, read.life, sizeof(past->life));
+    past->opened_ms = read.opened_ms;
+    past->until_ms = read.until_ms;
+    past->from_ms = read.from_ms;
+}
+
+void distrust_write_past(struct distrust *distrust, const struct distrust_sight *sight,
+                         char key[DISTRUST_PAST_MAX])
+{
+    const struct distrust_server *server;
+
+    pthread_mutex_lock(&distrust->lock);
+    server = distrust_server_of(distrust, sight->server);
+    snprintf(key, DISTRUST_PAST_MAX, VERSION " %s %" PRIu64 " %" PRIu64 " %" PRIu64, server->life,
+             server->opened_ms, server->until_ms, server->from_ms);
+    pthread_mutex_unlock(&distrust->lock);
+}
+
 bool distrust_see(struct distrust *distrust, const struct distrust_sight *sight,
                   struct distrust_window *window, char key[DISTRUST_KEY_MAX])
 {
     struct distrust_place *place = &distrust->places[sight->place];
     struct distrust_server *server;
     struct distrust_key read = {.count = 0};
-    char life[LIFE_MAX];
+    char life[DISTRUST_LIFE_MAX];
+    size_t unexplained;
     bool due;
 
     ALLOY_ASSERT(sight->place < DISTRUST_PLACES);
@@ -457,17 +664,26 @@ bool distrust_see(struct distrust *distrust, const struct distrust_sight *sight,
         read = (struct distrust_key){.count = 0};
     pthread_mutex_lock(&distrust->lock);
     server = distrust_server_of(distrust, sight->server);
-    distrust_judge(distrust, server, sight, life, &read);
+    unexplained = !distrust_judge(distrust, server, sight, life, &read);
     distrust_judge_suspect(distrust, server, sight);
     memcpy(server->life, life, sizeof(life));
     server->offset = sight->offset;
     server->seen_ms = sight->now_ms;
-    distrust_give_roll(distrust, &read);
+    server->began_ms = sight->began_ms;
+    unexplained += distrust_judge_pasts(distrust, server, sight);
+    distrust_give_roll(distrust, server, sight, &read);
     due = distrust_call_roll(distrust, server, sight, &read);
     distrust_keep_roll(distrust, &read);
-    memcpy(place->life, life, sizeof(life));
-    place->seen_ms = sight->real_ms;
+    if (unexplained == 0) {
+        distrust_keep_pasts(distrust, server, sight);
+        memcpy(place->life, life, sizeof(life));
+        place->seen_ms = sight->real_ms;
+        if (read.life[0] != '\0' && !due)
+            distrust_note_there(place, sight->now_ms);
+        server->place = sight->place;
+    }
     distrust_tell_window(server, sight, &read, window);
+    window->unexplained = unexplained;
     distrust_tell(distrust, sight->real_ms);
     pthread_mutex_unlock(&distrust->lock);
     atomic_store_explicit(&distrust->idle_due_ms,
@@ -478,12 +694,14 @@ bool distrust_see(struct distrust *distrust, const struct distrust_sight *sight,
     return due;
 }
 
-void distrust_wrote(struct distrust *distrust, const struct distrust_sight *sight, uint64_t now_ms)
+void distrust_wrote(struct distrust *distrust, size_t place, uint64_t now_ms)
 {
+    struct distrust_place *of = &distrust->places[place];
+
+    ALLOY_ASSERT(place < DISTRUST_PLACES);
     pthread_mutex_lock(&distrust->lock);
-    if (!distrust->places[sight->place].marked)
-        distrust->places[sight->place].marked_ms = now_ms;
-    distrust->places[sight->place].marked = true;
+    distrust_note_there(of, now_ms);
+    of->renewed_ms = now_ms;
     pthread_mutex_unlock(&distrust->lock);
 }
 

@@ -46,6 +46,8 @@ struct redis_nodes {
     struct redis_node nodes[REDIS_NODES_MAX];
     size_t count;
     uint16_t slots[REDIS_SLOTS];
+    uint32_t changes;
+    uint32_t changed[REDIS_SLOTS];
     bool known; /* the slots have been told once */
     bool doubt; /* they may have moved */
     struct backoff backoff;
@@ -157,6 +159,16 @@ size_t redis_nodes_of_slot(const struct redis_nodes *nodes, size_t slot)
     return nodes->slots[slot];
 }
 
+uint32_t redis_nodes_changes(const struct redis_nodes *nodes)
+{
+    return nodes->changes;
+}
+
+uint32_t redis_nodes_changed(const struct redis_nodes *nodes, size_t slot)
+{
+    return nodes->changed[slot];
+}
+
 const char *redis_nodes_reason(const struct redis_nodes *nodes)
 {
     return nodes->reason;
@@ -211,6 +223,14 @@ static size_t redis_nodes_at(struct redis_nodes *nodes, const struct redis_place
     return number;
 }
 
+static void redis_nodes_give(struct redis_nodes *nodes, size_t slot, uint16_t to)
+{
+    if (nodes->slots[slot] == to)
+        return;
+    nodes->slots[slot] = to;
+    nodes->changed[slot] = ++nodes->changes;
+}
+
 size_t redis_nodes_follow(struct redis_nodes *nodes, size_t from, struct slice redirect, bool *ask)
 {
     struct redis_redirect read;
@@ -223,7 +243,7 @@ size_t redis_nodes_follow(struct redis_nodes *nodes, size_t from, struct slice r
     to = redis_nodes_at(nodes, &read.place);
     *ask = read.ask;
     if (!read.ask && to != REDIS_NODE_NONE) {
-        nodes->slots[read.slot] = (uint16_t)to;
+        redis_nodes_give(nodes, read.slot, (uint16_t)to);
         nodes->doubt = true;
     }
     return to;
@@ -284,8 +304,9 @@ static void redis_nodes_adopt(struct redis_nodes *nodes)
         if (numbers[i] != REDIS_NODE_NONE)
             nodes->nodes[numbers[i]].listed = true;
     for (size_t i = 0; i < REDIS_SLOTS; i++)
-        nodes->slots[i] =
-            topology->slots[i] != REDIS_NODE_NONE ? numbers[topology->slots[i]] : REDIS_NODE_NONE;
+        redis_nodes_give(nodes, i,
+                         topology->slots[i] != REDIS_NODE_NONE ? numbers[topology->slots[i]]
+                                                               : REDIS_NODE_NONE);
     nodes->known = true;
 }
 

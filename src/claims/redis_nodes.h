@@ -56,6 +56,9 @@ unsigned redis_nodes_generation(const struct redis_nodes *nodes, size_t node);
 bool redis_nodes_is_listed(const struct redis_nodes *nodes, size_t node);
 /* The node that has a slot, or REDIS_NODE_NONE. */
 size_t redis_nodes_of_slot(const struct redis_nodes *nodes, size_t slot);
+/* Counts up whenever a slot is given to another node; what it was when this slot was. */
+uint32_t redis_nodes_changes(const struct redis_nodes *nodes);
+uint32_t redis_nodes_changed(const struct redis_nodes *nodes, size_t slot);
 
 /* Follows a MOVED or ASK that came from a node: returns the node that it names, to which MOVED also
  * moves the slot; REDIS_NODE_NONE: it cannot be read, or there are too many. */

@@ -8,6 +8,7 @@ edits. A mutant that no test can notice stays in the list with the reason why th
 """
 
 from mutant import Mutant
+from mutants_claims import CLAIMS
 from mutants_insert import INSERT
 from mutants_proxy import PROXY
 from mutants_refused import REFUSED
@@ -412,48 +413,6 @@ CTL = [
     Mutant("ctl_letters_replayed", "src/ctl",
            "if (letters.files[i].state > LETTERS_REPLAYING && !show->all)", "if (false)",
            "show shows what was posted again", ("ctl_letters",)),
-]
-
-CLAIMS = [
-    Mutant("claims_own", "src/claims",
-           "    uint64_t words[2] = {htole64(claims->parts.instance_id), htole64(record->lsn)};",
-           "    uint64_t words[2] = {0, htole64(record->lsn)};",
-           "two alloyd take each other's claims for their own: doubled rows", ("claims",)),
-    Mutant("claims_ttl", "src/claims",
-           "(stream->ttl_ms + 999) / 1000)", "stream->ttl_ms / 1000)",
-           "Redis forgets an id before its ttl", ("claims",)),
-    Mutant("claims_own_record", "src/claims",
-           "memcmp(value.data, own, VALUE_LEN) == 0", "memcmp(value.data, own, 8) == 0",
-           "every claim of this alloyd is taken for the record's own: doubled rows", ("claims",)),
-    Mutant("lanes_asking", "src/claims",
-           "            redis_link_put(claims->link, LITERAL(\"*1\\r\\n$6\\r\\nASKING\\r\\n\"));\n", "            (void)0;\n",
-           "while a slot moves, its new ids get no claim", ("claims_lanes",)),
-    Mutant("lanes_alone", "src/claims",
-           "            claims->flags[i] |= FLAG_ALONE;\n", "            (void)0;\n",
-           "while a slot moves, ids that share an MGET get no claim", ("claims_lanes",)),
-    Mutant("wait_put", "src/claims",
-           "    if ((claims->round == ROUND_SET || claims->round == ROUND_CLAIM) && lane->sent == lane->end)\n"
-           "        claims_wait_put(claims);\n", "",
-           "no claim is waited for", ("claims_wait", "claims_lanes")),
-    Mutant("wait_pardon", "src/claims",
-           "wait.next = true;\n    redis_link_pardon(claims->link, true);\n", "wait.next = true;\n",
-           "a Redis whose user may not WAIT takes no claims", ("claims_wait",)),
-    Mutant("wait_found", "src/claims",
-           "        if (lane->job == claims->job && lane->err == 0 && lane->wait.owes) {\n", "        if (false) {\n",
-           "the claims of a batch that is tried again are not waited for", ("claims_wait",)),
-    Mutant("nodes_moved", "src/claims",
-           "        nodes->slots[read.slot] = (uint16_t)to;\n", "",
-           "a slot that has moved is never found again", ("claims_lanes",)),
-    Mutant("slots_tag", "src/claims",
-           "close > open + 1)", "close >= open + 1)",
-           "a key with {} goes to a node that does not have it", ("redis_slots",)),
-    Mutant("redis_reason_auth", "src/claims",
-           "link->logs_in && redis_link_is_code", "!link->logs_in && redis_link_is_code",
-           "a refused log-in reads as if Redis lacked a command", ("redis_link",)),
-    Mutant("release_early", "src/claims",
-           "until_ms <= now_ms)", "until_ms <= now_ms || true)",
-           "a dead-lettered record goes while its claim stays: the corrected event is dropped",
-           ("flusher", "worker")),
 ]
 
 WORK = [

@@ -2,6 +2,8 @@
 """A Redis that forgets claims that it had acknowledged, and what redis.distrust makes of it."""
 
 import contextlib
+import re
+import signal
 import socket
 import threading
 import time
@@ -91,6 +93,11 @@ def claims_of(redis, layout, names):
     return sum(redis.command("HLEN", name) for name in redis.command("KEYS", "alloy:#ids:events:*"))
 
 
+def offset(redis):
+    """How far replication has come."""
+    return re.search(rb"master_repl_offset:(\d+)", redis.command("INFO", "replication")).group(1)
+
+
 def counts(clickhouse, table):
     count, different = clickhouse.rows(f"SELECT count(), uniqExact(event_id) FROM {table}")[0]
     return int(count), int(different)
@@ -177,6 +184,60 @@ def test_a_failover_in_a_cluster_that_loses_claims_doubles_nothing(
     assert told["servers"] == 1
     for alloyd in (one, other):
         assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
+
+
+def move_slots(servers, source, target, count):
+    """Its lowest ones, with redis-cli, as an operator does it."""
+    ids = {n.port: n.command("CLUSTER", "MYID").decode() for n in (source, target)}
+    harness.wait_until(servers.agrees, "nodes that agree", 60)
+    servers.cli("--cluster", "reshard", servers.place(target), "--cluster-from", ids[source.port],
+                "--cluster-to", ids[target.port], "--cluster-slots", count, "--cluster-yes")
+
+
+@pytest.mark.parametrize("layout, when", [("keys", "noticed"), ("packed", "noticed"), ("keys", "before anybody notices"),
+                                          ("keys", "while nobody is there"), ("keys", "after all who noticed have gone")])
+def test_a_slot_that_moves_on_after_a_failover_that_loses_claims_doubles_nothing(
+        make_alloyd, cluster, clickhouse, table, layout, when):  # noqa: F811
+    servers = cluster()
+    sections = sections_for(None, clickhouse, table, redis={"url": servers.url(count=6), "on_failure": "hold", "timeout": "200ms",
+                                                            "layout": layout, "distrust": "120s"})
+    one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
+    kept, late = [f"kept-{i}" for i in range(300)], [f"late-{i}" for i in range(3000)]
+    post(one, kept)
+    post(other, ["first"])
+    settled(one, other)
+    victim, target = servers.masters()[:2]
+    replica = servers.replica_of(victim)
+    harness.wait_until(lambda: offset(replica) == offset(victim), "what comes before is replicated")
+    replica.command("CONFIG", "SET", "masterauth", "wrong")
+    replica.command("CLIENT", "KILL", "TYPE", "master")
+    harness.wait_until(lambda: b"connected_slaves:0" in victim.command("INFO", "replication"), "a master alone")
+    post(one, late)
+    settled(one)
+    if when == "before anybody notices":
+        one.signal(signal.SIGSTOP)
+        other.signal(signal.SIGSTOP)
+    elif when == "while nobody is there":
+        assert one.drain() == 0 and other.drain() == 0
+    victim.kill()
+    servers.nodes.remove(victim)
+    harness.wait_until(lambda: b"role:master" in replica.command("INFO", "replication"), "a failover", 60)
+    if when in ("noticed", "after all who noticed have gone"):
+        harness.wait_until(lambda: distrust(other)["servers"] == 1, lambda: distrust(other), 30)
+    if when == "after all who noticed have gone":
+        assert one.drain() == 0 and other.drain() == 0
+    move_slots(servers, replica, target, 700)
+    if when == "before anybody notices":
+        one.signal(signal.SIGCONT)
+        other.signal(signal.SIGCONT)
+    elif when != "noticed":
+        other.start()
+    post(other, late + kept + ["new"])
+    settled(other)
+    assert counts(clickhouse, table) == (3302, 3302)
+    told = distrust(other)
+    assert told["servers"] == 2 and told["present"] > 300 and told["unchecked"] == 0, told
+    assert other.metrics()["alloy_events_unclaimed_total"] == 0
 
 
 LOSSES = ["older", "empty", "flushed"]

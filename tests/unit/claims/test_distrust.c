@@ -46,9 +46,9 @@ static struct distrust *make(uint64_t instance_id)
         .config = &config_ref, .metrics = metrics, .instance_id = instance_id});
 }
 
-/* What the server named so, in that life, is believed of. */
-static struct distrust_window look_at(struct distrust *distrust, const char *server,
-                                      const char *life, uint64_t offset, size_t place)
+/* A server in that life; its key is what Redis has. */
+static struct distrust_sight sight_of(const char *server, const char *life, uint64_t offset,
+                                      size_t place)
 {
     const uint64_t at_ms = now_ms += 2; /* so that no look begins when another one ends */
     struct distrust_sight sight = {.server = server,
@@ -59,14 +59,23 @@ static struct distrust_window look_at(struct distrust *distrust, const char *ser
                                    .began_ms = at_ms - 1,
                                    .now_ms = at_ms,
                                    .real_ms = at_ms + REAL_MS};
-    struct distrust_window window;
-    char key[DISTRUST_KEY_MAX];
 
     snprintf(sight.run_id, sizeof(sight.run_id), "%s", life);
     snprintf(sight.replid, sizeof(sight.replid), "%s", life);
+    return sight;
+}
+
+/* What the server named so, in that life, is believed of. */
+static struct distrust_window look_at(struct distrust *distrust, const char *server,
+                                      const char *life, uint64_t offset, size_t place)
+{
+    struct distrust_sight sight = sight_of(server, life, offset, place);
+    struct distrust_window window;
+    char key[DISTRUST_KEY_MAX];
+
     if (distrust_see(distrust, &sight, &window, key)) {
         memcpy(redis_key, key, sizeof(key));
-        distrust_wrote(distrust, &sight, now_ms);
+        distrust_wrote(distrust, sight.place, now_ms);
     }
     return window;
 }
@@ -198,20 +207,335 @@ static void an_offset_that_goes_back_is_noticed(void **state)
     distrust_destroy(distrust);
 }
 
-static void a_slot_that_moves_to_a_known_server_loses_nothing(void **state)
+/* ---- a cluster: servers pass slots on, with the keys of their buckets ---- */
+
+#define MASTERS 3
+#define PLACES 6
+
+struct master {
+    const char *name;
+    const char *life; /* NULL: it is away */
+};
+
+static struct master masters[MASTERS];
+static size_t owner_of[PLACES];             /* master */
+static char keys[PLACES][DISTRUST_KEY_MAX]; /* what their slots have; "": nothing */
+static bool knows[2][MASTERS][PLACES];      /* of each alloyd: its keys there are read, */
+static uint64_t with_ms[2][MASTERS];        /* when this was the last window */
+
+/* Two servers have two buckets each; the third none. */
+static void set_up_masters(void)
+{
+    const size_t owners[PLACES] = {0, 0, 0, 1, 1, 1};
+
+    memcpy(owner_of, owners, sizeof(owners));
+    memset(keys, 0, sizeof(keys));
+    memset(knows, 0, sizeof(knows));
+    memset(with_ms, 0, sizeof(with_ms));
+    masters[0] = (struct master){"redis:1", "a"};
+    masters[1] = (struct master){"redis:2", "b"};
+    masters[2] = (struct master){"redis:3", "c"};
+}
+
+static size_t home_of(size_t master)
+{
+    size_t home = 0;
+
+    while (home < PLACES && owner_of[home] != master)
+        home++;
+    return home;
+}
+
+static struct distrust_sight sight_of_master(size_t master)
+{
+    const size_t home = home_of(master);
+    struct distrust_sight sight = sight_of(masters[master].name, masters[master].life, 1, home);
+
+    sight.is_one_of = true;
+    sight.has_key = keys[home][0] != '\0';
+    sight.key = (struct slice){keys[home], strlen(keys[home])};
+    return sight;
+}
+
+/* All others that answer. */
+static void look_around(struct distrust *distrust, size_t but)
+{
+    for (size_t i = 0; i < MASTERS; i++) {
+        struct distrust_sight sight;
+        struct distrust_window window;
+        char key[DISTRUST_KEY_MAX];
+
+        if (i == but || masters[i].life == NULL || home_of(i) == PLACES)
+            continue;
+        sight = sight_of_master(i);
+        (void)distrust_see(distrust, &sight, &window, key);
+    }
+}
+
+/* As claims_doubt.c does it, for the alloyd of that number. */
+static struct distrust_window hear(struct distrust *distrust, size_t alloyd, size_t master,
+                                   struct distrust_sight *sight, char key[DISTRUST_KEY_MAX])
+{
+    struct distrust_past *const pasts = sight->pasts;
+    struct distrust_window window;
+
+    *sight = sight_of_master(master);
+    sight->pasts = pasts;
+    for (size_t i = 0; i < PLACES; i++)
+        if (owner_of[i] == master && i != sight->place && !knows[alloyd][master][i])
+            distrust_read_past(&pasts[sight->past_count++], i, keys[i][0] != '\0',
+                               (struct slice){keys[i], strlen(keys[i])});
+    key[0] = '\0';
+    (void)distrust_see(distrust, sight, &window, key);
+    if (window.unexplained > 0) {
+        sight->asked_ms = now_ms;
+        look_around(distrust, master);
+        (void)distrust_see(distrust, sight, &window, key);
+        assert_int_equal(window.unexplained, 0);
+    }
+    return window;
+}
+
+static struct distrust_window look_in(struct distrust *distrust, size_t alloyd, size_t master)
+{
+    struct distrust_past pasts[PLACES];
+    struct distrust_sight sight = {.pasts = pasts};
+    char key[DISTRUST_KEY_MAX], past_key[DISTRUST_PAST_MAX];
+    struct distrust_window window = hear(distrust, alloyd, master, &sight, key);
+
+    if (window.opened_ms != with_ms[alloyd][master]) {
+        with_ms[alloyd][master] = window.opened_ms;
+        memset(knows[alloyd][master], 0, sizeof(knows[alloyd][master]));
+        window = hear(distrust, alloyd, master, &sight, key);
+    }
+    distrust_write_past(distrust, &sight, past_key);
+    for (size_t i = 0; i < sight.past_count; i++) {
+        knows[alloyd][master][pasts[i].place] = true;
+        if (!pasts[i].write)
+            continue;
+        memcpy(keys[pasts[i].place], past_key, sizeof(past_key));
+        distrust_wrote(distrust, pasts[i].place, now_ms);
+    }
+    if (key[0] != '\0') {
+        memcpy(keys[sight.place], key, sizeof(key));
+        distrust_wrote(distrust, sight.place, now_ms);
+    }
+    return window;
+}
+
+static void move(size_t place, size_t to)
+{
+    owner_of[place] = to;
+    for (size_t i = 0; i < 2; i++)
+        knows[i][to][place] = false;
+}
+
+static void assert_believed(struct distrust *distrust, size_t alloyd, size_t master)
+{
+    assert_int_equal(look_in(distrust, alloyd, master).state, DISTRUST_NOT);
+}
+
+static void assert_doubted(struct distrust *distrust, size_t alloyd, size_t master)
+{
+    const struct distrust_window window = look_in(distrust, alloyd, master);
+
+    assert_int_not_equal(window.state, DISTRUST_NOT);
+    assert_int_equal(window.unexplained, 0);
+}
+
+static void a_slot_that_moves_between_servers_that_live_has_lost_nothing(void **state)
+{
+    struct distrust *distrust = make(1), *later;
+
+    (void)state;
+    set_up_masters();
+    for (size_t place = 0; place < PLACES; place++) {
+        const size_t to = 1 - owner_of[place];
+
+        assert_believed(distrust, 0, 0);
+        assert_believed(distrust, 0, 1);
+        move(place, to);
+        assert_believed(distrust, 0, to);
+        assert_believed(distrust, 0, 1 - to);
+        move(place, 1 - to);
+        assert_believed(distrust, 0, 1 - to);
+    }
+    /* Nobody was there when it moved. */
+    move(4, 0);
+    later = make(2);
+    assert_believed(later, 1, 1);
+    assert_believed(later, 1, 0);
+    distrust_destroy(distrust);
+    distrust_destroy(later);
+}
+
+/* Of which nobody else has been told: the keys alone tell the other alloyd. */
+static void assert_all_doubt(struct distrust *first, size_t master, bool later_alone)
+{
+    struct distrust *other = make(7);
+
+    if (!later_alone)
+        assert_doubted(first, 0, master);
+    assert_doubted(other, 1, master);
+    distrust_destroy(other);
+}
+
+static void a_window_follows_a_slot_whichever_it_is(void **state)
+{
+    (void)state;
+    /* Noticed before it moves or not; and whether anybody who knew the old master is still there.
+     */
+    for (size_t i = 0; i < 3 * 8; i++) {
+        const size_t place = i % 3;
+        const bool noticed = i / 3 % 2 != 0, later_alone = i / 6 % 2 != 0, gone = i / 12 != 0;
+        struct distrust *distrust = make(1);
+
+        set_up_masters();
+        assert_believed(distrust, 0, 0);
+        assert_believed(distrust, 0, 1);
+        now_ms += 1000;
+        masters[0] = (struct master){"redis:9", "x"};
+        if (noticed)
+            assert_doubted(distrust, 0, 0);
+        now_ms += 1000;
+        move(place, 1);
+        if (gone) {
+            for (size_t k = 0; k < 3; k++)
+                move(k, 1);
+            masters[0].life = NULL;
+        }
+        assert_all_doubt(distrust, 1, later_alone);
+        distrust_destroy(distrust);
+    }
+}
+
+static void a_window_that_has_followed_ends_with_the_one_it_came_from(void **state)
+{
+    struct distrust *distrust = make(1), *other = make(2);
+    struct distrust_window window;
+    uint64_t opened_ms;
+
+    (void)state;
+    set_up_masters();
+    assert_believed(distrust, 0, 0);
+    assert_believed(distrust, 0, 1);
+    assert_believed(other, 1, 1);
+    masters[0] = (struct master){"redis:9", "x"};
+    assert_doubted(distrust, 0, 0);
+    opened_ms = now_ms;
+    now_ms += LENGTH_MS / 2;
+    move(2, 1);
+    window = look_in(distrust, 0, 1);
+    assert_int_equal(window.state, DISTRUST_HOLD);
+    /* How old the claims are that it lacks nobody knows. */
+    assert_int_equal(window.from_ms, 0);
+    assert_doubted(other, 1, 1);
+    /* One more slot makes nobody wait anew. */
+    now_ms += 6000;
+    assert_int_equal(look_in(distrust, 0, 1).state, DISTRUST_ASK);
+    move(1, 1);
+    window = look_in(distrust, 0, 1);
+    assert_int_equal(window.state, DISTRUST_ASK);
+    now_ms = opened_ms + LENGTH_MS - 6;
+    assert_doubted(distrust, 0, 1);
+    now_ms = opened_ms + LENGTH_MS;
+    assert_believed(distrust, 0, 1);
+    assert_believed(other, 1, 1);
+    assert_believed(distrust, 0, 0);
+    distrust_destroy(distrust);
+    distrust_destroy(other);
+}
+
+static void a_window_follows_on_from_server_to_server(void **state)
+{
+    struct distrust *distrust = make(1), *later;
+
+    (void)state;
+    set_up_masters();
+    assert_believed(distrust, 0, 0);
+    assert_believed(distrust, 0, 1);
+    masters[0] = (struct master){"redis:9", "x"};
+    assert_doubted(distrust, 0, 0);
+    move(2, 1);
+    assert_doubted(distrust, 0, 1);
+    /* The one that was distrusted first is not there any more. */
+    move(0, 1);
+    move(1, 1);
+    masters[0].life = NULL;
+    assert_doubted(distrust, 0, 1);
+    move(2, 2);
+    later = make(2);
+    assert_doubted(later, 1, 2);
+    assert_doubted(distrust, 0, 2);
+    distrust_destroy(distrust);
+    distrust_destroy(later);
+}
+
+/* The slot came just before the failover: neither that nor its claims had been replicated. */
+static void a_slot_that_came_before_a_failover_has_lost_claims_of_any_age(void **state)
 {
     struct distrust *distrust = make(1);
     char key[DISTRUST_KEY_MAX];
+    struct distrust_window window;
 
     (void)state;
-    assert_int_equal(look_at(distrust, "redis:1", "a", 1, 3).state, DISTRUST_NOT);
-    memcpy(key, redis_key, sizeof(key));
-    redis_key[0] = '\0';
-    assert_int_equal(look_at(distrust, "redis:2", "b", 1, 7).state, DISTRUST_NOT);
-    memcpy(redis_key, key, sizeof(key)); /* with the slot, to the other server */
-    assert_int_equal(look_at(distrust, "redis:2", "b", 2, 3).state, DISTRUST_NOT);
-    assert_int_equal(look_at(distrust, "redis:2", "b", 3, 3).state, DISTRUST_NOT);
+    set_up_masters();
+    assert_believed(distrust, 0, 0);
+    assert_believed(distrust, 0, 1);
+    memcpy(key, keys[5], sizeof(key));
+    move(5, 0);
+    assert_believed(distrust, 0, 0);
+    now_ms += 2000;
+    assert_believed(distrust, 0, 0);
+    now_ms += 2000;
+    memcpy(keys[5], key, sizeof(key));
+    masters[0] = (struct master){"redis:9", "x"};
+    memset(knows, 0, sizeof(knows));
+    window = look_in(distrust, 0, 0);
+    assert_int_equal(window.state, DISTRUST_HOLD);
+    assert_int_equal(window.from_ms, 0);
     distrust_destroy(distrust);
+}
+
+static void the_key_of_a_bucket_that_is_gone_is_noticed(void **state)
+{
+    struct distrust *distrust = make(1);
+    struct distrust_window window;
+
+    (void)state;
+    set_up_masters();
+    assert_believed(distrust, 0, 0);
+    assert_believed(distrust, 0, 1);
+    move(2, 1);
+    keys[2][0] = '\0';
+    window = look_in(distrust, 0, 1);
+    assert_int_equal(window.state, DISTRUST_HOLD);
+    assert_int_equal(window.from_ms, 0);
+    /* It is there again. */
+    knows[0][1][2] = false;
+    assert_false(look_in(distrust, 0, 1).opened);
+    now_ms += LENGTH_MS;
+    assert_believed(distrust, 0, 1);
+    distrust_destroy(distrust);
+}
+
+static void who_claimed_where_a_slot_has_moved_on_makes_nobody_distrust(void **state)
+{
+    struct distrust *distrust = make(1), *other = make(2);
+
+    (void)state;
+    set_up_masters();
+    assert_believed(distrust, 0, 0);
+    assert_believed(distrust, 0, 1);
+    assert_believed(other, 1, 0);
+    assert_believed(other, 1, 1);
+    /* The lowest of one becomes that of the other, who sees it second. */
+    move(0, 1);
+    assert_believed(other, 1, 1);
+    assert_believed(distrust, 0, 1);
+    assert_believed(distrust, 0, 0);
+    distrust_destroy(distrust);
+    distrust_destroy(other);
 }
 
 static void who_claimed_at_the_old_master_meanwhile_makes_all_distrust_again(void **state)
@@ -334,7 +658,13 @@ int main(void)
         TEST(data_that_is_gone_is_noticed_in_the_same_life),
         TEST(an_emptied_server_waits_for_those_whom_we_saw_there),
         TEST(an_offset_that_goes_back_is_noticed),
-        TEST(a_slot_that_moves_to_a_known_server_loses_nothing),
+        TEST(a_slot_that_moves_between_servers_that_live_has_lost_nothing),
+        TEST(a_window_follows_a_slot_whichever_it_is),
+        TEST(a_window_that_has_followed_ends_with_the_one_it_came_from),
+        TEST(a_window_follows_on_from_server_to_server),
+        TEST(a_slot_that_came_before_a_failover_has_lost_claims_of_any_age),
+        TEST(the_key_of_a_bucket_that_is_gone_is_noticed),
+        TEST(who_claimed_where_a_slot_has_moved_on_makes_nobody_distrust),
         TEST(who_claimed_at_the_old_master_meanwhile_makes_all_distrust_again),
         TEST(a_window_in_which_nobody_could_tell_lasts_longer),
         TEST(a_key_that_no_alloyd_has_written_is_as_none),

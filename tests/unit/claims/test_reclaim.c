@@ -174,7 +174,7 @@ static bool is_held(const char *run_id, char key[DISTRUST_KEY_MAX], uint64_t now
     snprintf(sight.run_id, sizeof(sight.run_id), "%s", run_id);
     if (distrust_see(distrust, &sight, &window, next)) {
         memcpy(key, next, sizeof(next));
-        distrust_wrote(distrust, &sight, now_ms);
+        distrust_wrote(distrust, sight.place, now_ms);
     }
     return window.state == DISTRUST_HOLD;
 }
