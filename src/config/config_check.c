@@ -10,6 +10,7 @@
 #include "config_check.h"
 
 #include "config_door.h"
+#include "config_files.h"
 #include "config_loader.h"
 #include "config_stream.h"
 #include "config_value.h"
@@ -510,4 +511,5 @@ void config_check(struct config_loader *loader)
     config_check_check_journal(loader);
     config_check_check_streams(loader);
     config_door_check(loader);
+    config_files_check(loader);
 }

@@ -56,6 +56,25 @@ def test_segments_and_mappings(ini):
     assert problems(ini(f"{STREAM}[journal]\nsegment = 64KiB")) == []  # auto takes what there is
 
 
+def test_files_and_folders_that_are_not_there_are_problems(ini, tmp_path):
+    """Of every key that names one; the rest is in test_config.c."""
+    file = tmp_path / "a file"
+    file.write_text("x")
+    good = f"{STREAM}[redis]\nurl = rediss://:pw@h?ssl_ca_certs={tmp_path}/a%20file\n[journal]\ndir = {tmp_path}/new/journal\n"
+    assert problems(ini(good)) == []
+    found = problems(ini(f"{STREAM}[redis]\nurl = rediss://:pw@h?ssl_ca_certs=/none/ca.pem\n[journal]\ndir = {file}/journal\n"
+                         "[clickhouse]\npassword_file = /none/password\n[auth]\nkeys_file = /none/keys\n"))
+    assert sorted(found) == [
+        (4, "redis.url: ssl_ca_certs = /none/ca.pem: No such file or directory"),
+        (6, f"journal.dir = {file}/journal: {file} is not a folder"),
+        (8, "clickhouse.password_file = /none/password: No such file or directory"),
+        (10, "auth.keys_file = /none/keys: No such file or directory")]
+    # The folder of a socket may be made when alloyd starts.
+    assert problems(ini(f"{STREAM}[server]\nlisten = unix:/none/socket\n")) == []
+    assert problems(ini(f"{STREAM}[server]\nlisten = unix:{file}/socket\n")) == [
+        (4, f"server.listen = unix:{file}/socket: {file} is not a folder")]
+
+
 # What is added to STREAM, from line 3 on, and the line at fault.
 WRONG = {
     "unknown_section": ("[nonsense]\nx = 1", 3),

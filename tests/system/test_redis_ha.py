@@ -77,7 +77,7 @@ def test_claims_over_tls(make_alloyd, tls_redis, certificates, clickhouse, table
     ("redis", "ssl_ca_certs={0}/stranger.pem", "TLS: the handshake failed: self-signed certificate"),
     ("redis", "", "TLS: the handshake failed: self-signed certificate|TLS: the handshake failed: unable to get local issuer"),
     ("elsewhere", "ssl_ca_certs={0}/ca.pem", "TLS: the handshake failed: IP address mismatch"),
-    ("redis", "ssl_ca_certs={0}/missing.pem", "TLS: ssl_ca_certs cannot be read"),
+    ("redis", "ssl_ca_certs={0}/client.key", "TLS: ssl_ca_certs cannot be read"),
 ])
 def test_a_redis_that_cannot_be_trusted_is_named_with_the_reason(make_alloyd, tls_redis, certificates, name, files, reason):
     redis = tls_redis(name, "--tls-auth-clients", "no")

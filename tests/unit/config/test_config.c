@@ -382,7 +382,7 @@ static void redis_urls_of_every_form_are_taken(void **state)
                                        "redis://[::1]:6379/15",
                                        "redis://:p@h",
                                        "redis://u:p%40@h:1/2",
-                                       "rediss://u:p@h/1?ssl_ca_certs=/ca.pem",
+                                       "rediss://u:p@h/1?ssl_ca_certs=/dev/null",
                                        "redis-sentinel://:p@a:26379,b/mymaster/2",
                                        "unix:///run/redis.sock",
                                        "unix://u:p@/run/redis.sock?db=3"};
