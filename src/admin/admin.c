@@ -29,6 +29,7 @@
 #include "alloy/clock.h"
 #include "alloy/pulse.h"
 #include "dashboard.h"
+#include "advice.h"
 #include "exposition.h"
 #include "gate.h"
 #include "guard.h"
@@ -142,13 +143,17 @@ struct readiness {
 static void admin_add_reason(void *arg, const char *key, bool blocking, const char *text)
 {
     struct readiness *readiness = arg;
-    char clean[HEALTH_TEXT_MAX];
+    struct advice advice;
+    char clean[HEALTH_TEXT_MAX], whole[ADVICE_TEXT_MAX];
 
     /* It may quote a server, and be cut anywhere; JSON takes no text that is not UTF-8. */
     snprintf(clean, sizeof(clean), "%s", text);
     text_clean(clean);
-    json_array_append_new(readiness->reasons, json_pack("{s:s,s:b,s:s}", "key", key, "blocking",
-                                                        (int)blocking, "text", clean));
+    (void)advice_find(key, &advice);
+    advice_append(clean, &advice, whole);
+    json_array_append_new(readiness->reasons,
+                          json_pack("{s:s,s:b,s:s,s:s,s:s}", "key", key, "blocking", (int)blocking,
+                                    "text", whole, "title", advice.title, "todo", advice.todo));
     readiness->ready &= !blocking;
 }
 

@@ -70,8 +70,7 @@ void readiness_visit(const struct front_parts *parts, health_visit_fn visit, voi
     else if (journal_removed(parts->journal))
         readiness_add_reason(&to, "journal.removed",
                              "The journal's folder, or files in it, were removed or replaced while "
-                             "in use: put the folder back, or let pending events go and restart "
-                             "alloyd.");
+                             "in use.");
     else if (journal_full(parts->journal))
         readiness_add_full(&to, parts);
 }

@@ -64,9 +64,8 @@ static void lookout_look_at_certificate(struct lookout *lookout)
         state == LOOKOUT_CERTIFICATE_EARLY ? tls_valid_from_s(tls) : tls_valid_until_s(tls), when);
     log_warn("the certificate %s %s subject=\"%s\"", words[state], when, tls_subject(tls));
     health_raise(lookout->health, "tls.certificate", false,
-                 "The certificate of server.tls_listen (%s) %s %s: put a new one into "
-                 "server.tls_cert and server.tls_key, and reload.",
-                 tls_subject(tls), words[state], when);
+                 "The certificate of server.tls_listen (%s) %s %s.", tls_subject(tls), words[state],
+                 when);
 }
 
 static uint64_t lookout_age_s(uint64_t received_ms)
@@ -135,8 +134,7 @@ static void lookout_tell_pulse(void *arg, const char *name, uint64_t silent_ms)
         return;
     }
     log_error("thread hangs thread=%s silent_ms=%" PRIu64, name, silent_ms);
-    health_raise(lookout->health, key, true,
-                 "The thread %s hangs: restart alloyd, and report this to its developers.", name);
+    health_raise(lookout->health, key, true, "The thread %s hangs.", name);
 }
 
 void lookout_log_certificate(const struct config *config)

@@ -267,7 +267,7 @@ void flusher_tell_strays(struct flusher *flusher, uint64_t events)
 {
     health_raise(flusher->parts.health, "clickhouse.shards", false,
                  "%" PRIu64 " events of an earlier life are in inserts that were begun for shards "
-                 "which clickhouse.url no longer has, and wait: give it those shards again",
+                 "which clickhouse.url no longer has, and wait",
                  events);
 }
 

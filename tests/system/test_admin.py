@@ -300,6 +300,9 @@ def test_numbers_in_stats_have_the_digits_that_they_need(alloyd):
         assert re.fullmatch(r"\d+\.\d{1,9}|\d(\.\d+)?e-\d", text), text
 
 
+FULL_TODO = "Bring ClickHouse back, or make room: it recovers by itself."  # src/admin/advice.c
+
+
 def full_journal(alloyd):
     """Posts until there is no room, then gives the reason's text."""
     count = 0
@@ -327,7 +330,7 @@ def nowhere(**more):
 def test_ready_tells_that_the_journal_has_reached_its_limit(make_alloyd, mode):
     alloyd = make_alloyd(nowhere(journal={"mode": mode, "segment": "64KiB", "max_bytes": "512KiB"})).start(ready=False)
     alloyd.allow_exit = {0, 1}  # what is in memory is lost
-    assert full_journal(alloyd) == "The journal is full: journal.max_bytes (512KiB) is used up."
+    assert full_journal(alloyd) == f"The journal is full: journal.max_bytes (512KiB) is used up. {FULL_TODO}"
 
 
 def test_ready_tells_that_the_disk_is_full(make_alloyd, tmp_path):
@@ -337,7 +340,7 @@ def test_ready_tells_that_the_disk_is_full(make_alloyd, tmp_path):
     alloyd = make_alloyd(nowhere(journal={"dir": disk / "journal", "segment": "64KiB"}))
     try:
         alloyd.start(ready=False)
-        assert full_journal(alloyd) == f"The journal is full: no room on the disk of {disk / 'journal'}."
+        assert full_journal(alloyd) == f"The journal is full: no room on the disk of {disk / 'journal'}. {FULL_TODO}"
     finally:
         alloyd.kill()
         harness.subprocess.run(["umount", disk], check=True)

@@ -209,6 +209,10 @@ def test_clickhouse_away_is_told_with_what_to_do(make_alloyd, own_clickhouse, wi
     assert alloyd.post("\n".join(harness.event(f"b-{i}") for i in range(500))).status == 202
     window.wait_text("#reasons", "ClickHouse does not answer")
     assert "What to do: Bring it back" in window.text("#reasons")
+    # /readyz says the same behind its text, and the page once.
+    reason = next(r for r in alloyd.admin("/readyz").json["reasons"] if r["key"] == "clickhouse")
+    assert reason["text"].endswith(". " + reason["todo"]) and reason["todo"].startswith("Bring it back")
+    assert window.text("#reasons").count("Bring it back") == 1
     window.wait_text("#inserts", "sends the same rows again")
     window.wait("return document.querySelector('#books td:nth-child(9)').textContent === '500'")
     window.wait("return past.figures.pending.at(-1) === 500 && past.figures.lag.at(-1) > 1")
@@ -363,10 +367,11 @@ def test_what_a_browser_may_do_with_it_is_said(alloyd, path):
 
 
 def test_what_to_do_is_known_for_every_reason(alloyd):
-    """Each reason that OPERATIONS.md tells of has a title and advice on the page."""
+    """Each reason that OPERATIONS.md tells of has a title and advice."""
     text = (harness.ROOT / "docs" / "OPERATIONS.md").read_text()
     table = re.search(r"\| reason \| blocking .*?\n\n", text, re.S)[0]
     keys = [key.replace("NAME", "events") for key in re.findall(r"^\| `([\w.@:]+)` \|", table, re.M)]
-    patterns = re.findall(r"^  \[/(.+?)/, \"", (harness.ROOT / "src/admin/dashboard/app.js").read_text(), re.M)
+    rows = re.findall(r"^    \{\"(.+?)\",", (harness.ROOT / "src/admin/advice.c").read_text(), re.M)
+    patterns = ["^" + re.escape(row).replace(r"\*", ".+") + "$" for row in rows]
     assert len(keys) >= 25
-    assert [key for key in keys if not any(re.search(p, key) for p in patterns)] == [], "give them a row of ADVICE in app.js"
+    assert [key for key in keys if not any(re.search(p, key) for p in patterns)] == [], "give them a row in advice.c"

@@ -12,47 +12,6 @@ const $ = id => document.getElementById(id);
 const total = counts => Object.values(counts).reduce((n, x) => n + x, 0);
 const plural = (n, word) => whole(n) + " " + word + (n === 1 ? "" : "s");
 
-// ---- what to do next, for each reason of /readyz: docs/OPERATIONS.md has more ----
-
-const ADVICE = [
-  [/^starting$/, "Starting", "Wait: the text of “replay” tells how far alloyd is."],
-  [/^draining$/, "Stopping", "Nothing. What is not inserted in time stays in the journal for the next start."],
-  [/^ring\.closed$/, "Stopping", "Nothing."],
-  [/^ring\.full$/, "The ring is full", "If Redis is away, bring it back. Else raise worker.threads."],
-  [/^journal\.full$/, "The journal is full", "Bring ClickHouse back, or make room. It recovers by itself."],
-  [/^journal\.removed$/, "The journal was moved away", "Put the folder back. Where its files are gone leave alloyd running until nothing waits, then restart it."],
-  [/^journal\.failed$/, "The journal cannot be written", "Look at the disk (dmesg), then restart alloyd: it replays what waits."],
-  [/^journal\.corrupt$/, "Something in the journal is broken", "See the log; move the *.alj.corrupt files away, then restart."],
-  [/^journal\.unknown_stream$/, "Events wait for streams that are not configured", "Configure these streams again, even for a moment."],
-  [/^clickhouse$/, "ClickHouse does not answer", "Bring it back before the journal is full. Events wait there meanwhile."],
-  [/^clickhouse\.(.+)\.retry$/, "ClickHouse puts inserts of $1 off", "Look up the code in its system.errors: memory, too many queries or parts, a read-only replica."],
-  [/^clickhouse\.(.+)\.slow$/, "Inserts of $1 run out of time", "Look at ClickHouse's load and the link to it, or raise clickhouse.timeout."],
-  [/^clickhouse\.(.+)\.hangs$/, "Inserts of $1 get no answer", "Look at ClickHouse: is it stopped, swapping, waiting for a disk, or locked? The journal takes the events meanwhile."],
-  [/^clickhouse\.(.+)\.refuses$/, "The table of $1 refuses row after row", "Correct the table or the client: kept rows go in by themselves when one does. Or let them go: alloyctl bury $1"],
-  [/^clickhouse\.(.+)\.view$/, "A materialized view of $1 refuses rows", "Correct the view, and fill what it lacks from the table."],
-  [/^clickhouse\.(.+)\.columns$/, "Fields of $1 do not match its table", "ALTER TABLE … ADD COLUMN, or send other fields."],
-  [/^clickhouse\.(.+)\.window$/, "The table of $1 does not deduplicate", "ALTER TABLE … MODIFY SETTING non_replicated_deduplication_window = 10000"],
-  [/^clickhouse\.(.+)\.async$/, "Async inserts of $1 are not known to be safe", "Nothing, or upgrade ClickHouse."],
-  [/^clickhouse\.(.+)\.replicas$/, "Endpoints of $1 have no replicas of one table", "Look at the endpoint that the text names; inserts do not go there."],
-  [/^clickhouse\.(.+)\.distributed$/, "The table of $1 is a Distributed one", "List the shards in clickhouse.url, with | between them, and name the local table."],
-  [/^clickhouse\.(.+)\.proof$/, "The column of proof of $1 does not tell", "Run the ALTER TABLE in the text, or leave proof empty."],
-  [/^clickhouse\.shards$/, "Events wait for a shard that is not configured", "List it again in clickhouse.url, at its place, and restart."],
-  [/^clickhouse@(.+)$/, "ClickHouse at $1 is left out", "Look at it. Others take its inserts, and it is asked every 10 s at least."],
-  [/^clickhouse\.([^.]+)$/, "ClickHouse refuses inserts of $1", "Correct it there: inserts then go on by themselves. Until then the journal keeps the events."],
-  [/^schema\.(.+)$/, "The columns of $1 are not known yet", "Wait: it ends in 2 s at most."],
-  [/^stream\.(.+)\.removed$/, "Events wait for $1, which was removed", "Nothing, if its table takes them; else configure it again."],
-  [/^redis\.release$/, "Redis keeps claims of dead letters", "Let the user run DELEX, DELIFEQ or EVAL, with GET and DEL, on keys of redis.key_prefix."],
-  [/^redis\.foreign$/, "Two deployments share one Redis and key prefix", "Give each deployment its own redis.key_prefix, then restart."],
-  [/^redis\.layout$/, "Others of this deployment pack their claims, this alloyd is to claim with keys", "Nothing is counted twice: it claims as they do. Set the same redis.layout everywhere."],
-  [/^redis\.replicas$/, "Too few replicas have the last claims", "Look at Redis' replicas; a failover now may forget claims."],
-  [/^redis$/, "Redis is away", "Bring it back. Until then duplicates can come through, or, with on_failure = hold, clients get 503."],
-  [/^replay$/, "Replaying the journal of an earlier life", "Wait. If the text says that a part could not be read, see the log."],
-  [/^thread\./, "A thread hangs", "Look at the disk (dmesg). systemd restarts alloyd; elsewhere restart it. The journal has what was accepted."],
-  [/^tls\.certificate$/, "The certificate", "Put a new one into the files of tls_cert and tls_key, then reload."],
-  [/^dead_letter$/, "Refused events cannot be written away", "Make room in the dead-letter folder, or raise dead_letter.max_bytes and reload."],
-  [/^more$/, "More is wrong than fits here", "See the log."],
-];
-
 // ClickHouse's codes that events and tables cause most often.
 const CODES = {
   6: "a text does not parse", 16: "no such column", 26: "a quoted text does not parse", 27: "a value does not parse",
@@ -216,12 +175,9 @@ function reasonItem(kind, title, key, text, todo) {
 }
 
 function advised(reason) {
-  for (const [pattern, title, todo] of ADVICE) {
-    const found = pattern.exec(reason.key);
-    const put = text => text.replace("$1", found[1]);
-    if (found) return reasonItem(reason.blocking ? "bad" : "warn", put(title), reason.key, reason.text, put(todo));
-  }
-  return reasonItem(reason.blocking ? "bad" : "warn", reason.key, "", reason.text, "");
+  // The text of a reason ends with what to do, which stands by itself here.
+  const text = reason.text.endsWith(reason.todo) ? reason.text.slice(0, -reason.todo.length).trimEnd() : reason.text;
+  return reasonItem(reason.blocking ? "bad" : "warn", reason.title, reason.key, text, reason.todo);
 }
 
 function refusingItem(s, name, x) {
