@@ -40,7 +40,7 @@ struct flusher_parts {
     struct schemas *schemas;   /* is told the tables' columns; may be NULL */
     /* Called with the identity of a stream's table whenever ClickHouse has told it: the Keeper path
      * of a replicated table, else the UUID. Flusher thread; may be NULL. */
-    void (*table_identity)(void *arg, size_t stream, const char *identity);
+    void (*table_identity)(void *arg, size_t stream, size_t shard, const char *identity);
     void *arg;
 };
 

@@ -47,13 +47,13 @@ void marks_stop(struct marks *marks);
 void marks_reload(struct marks *marks);
 
 /*
- * Tells which table a stream's events go to. identity is the same for all who insert into that
- * table and for nobody else: the Keeper path of a replicated table, else its UUID. "" when we
- * cannot know it, for example without the right to read it; the stream then goes on without the
- * check. Call again when it changes; the same text again changes nothing. Any thread; blocks only
- * briefly.
+ * Tells which table a stream's events go to, in a shard; that of the first one (0) decides.
+ * identity is the same for all who insert into that table and for nobody else: the Keeper path of a
+ * replicated table, else its UUID. "" when we cannot know it, for example without the right to read
+ * it; the stream then goes on without the check. Call again when it changes; the same text again
+ * changes nothing. Any thread; blocks only briefly.
  */
-void marks_tell(struct marks *marks, size_t stream, const char *identity);
+void marks_tell(struct marks *marks, size_t stream, size_t shard, const char *identity);
 /* Whether claims of a stream may be taken now. Any thread, lock-free. marks NULL: they may. */
 enum marks_verdict marks_ask(const struct marks *marks, size_t stream, uint64_t now_ms);
 

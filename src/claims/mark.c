@@ -23,7 +23,9 @@
  *
  * While ClickHouse is away at a start, the table is not known. If there is no mark yet, alloyd then
  * sets one that names itself, and replaces it when it learns the table. If there is one, it waits;
- * others wait before such a mark in the same way, as long as it is renewed.
+ * others wait before such a mark in the same way, as long as it is renewed. But where the first
+ * shard alone is away, and another one has the table that it had, it goes on under the mark that
+ * this instance has held (mark_shards.h).
  *
  * In a cluster the stream's name is in braces in both keys, so that one node has them. While that
  * node alone is away nobody else can take the mark, and we go on with what we hold, at the other
@@ -42,6 +44,7 @@
 #define LOG_MODULE "mark"
 #include "alloy/log.h"
 #include "alloy/pulse.h"
+#include "mark_look.h"
 #include "mark_text.h"
 #include "redis_nodes.h"
 
@@ -58,8 +61,7 @@
 #define LOOK_FOREIGN_MS 2000 /* ... at a mark of another table */
 #define RETRY_MIN_MS 100     /* while Redis does not answer */
 #define RETRY_MAX_MS 2000
-#define STALE_MS 12000 /* a mark that is in use is renewed twice in this time */
-#define STAMP_MAX 40
+#define STALE_MS 12000           /* a mark that is in use is renewed twice in this time */
 #define OWN_IDENTITY "instance-" /* followed by the instance id: the table is not known yet */
 #define LOST_MAX 3               /* SETs that found a key which MGET does not: it is not a string */
 #define SHOWN_MAX 64             /* bytes of an identity in /readyz; the log has all of it */
@@ -107,21 +109,6 @@ enum mark_question {
     MARK_PING,
 };
 
-/* What one look finds for a stream. Thread only. */
-struct mark_look {
-    bool asked;                           /* we have an identity to ask with */
-    bool answered;                        /* ... and have an answer */
-    bool away;                            /* ... and none, but other nodes of the cluster work */
-    bool writing;                         /* we are sending a SET of the mark */
-    bool refused;                         /* Redis refuses: no rights */
-    bool lost;                            /* SET NX found that another was first */
-    char identity[MARK_IDENTITY_MAX + 1]; /* when the look began */
-    char mark[MARK_IDENTITY_MAX + 1];     /* "": none */
-    char name[MARK_IDENTITY_MAX + 1];     /* readable name of the mark's table, after a space */
-    char stamp[STAMP_MAX + 1];            /* the mark's stamp, which each renewal changes */
-    char member[MARK_IDENTITY_MAX + 1];
-};
-
 struct mark_stream {
     /* written under the lock, read by any thread */
     _Atomic(enum mark_state) state;
@@ -132,6 +119,7 @@ struct mark_stream {
     char foreign_name[MARK_IDENTITY_MAX + 1];
     bool told;                 /* logged that we go on without the check */
     bool own;                  /* identity names the instance: the table is not known */
+    struct mark_shards shards; /* the tables that were told */
     uint64_t passing_since_ms; /* since when we wait before a mark of an alloyd that does not know
                                   its table; 0: not */
     /* thread only */
@@ -139,7 +127,7 @@ struct mark_stream {
     unsigned lost;                    /* looks in a row that ended with look.lost */
     uint64_t ttl_s;                   /* the longest ttl of a claim in this life */
     char held[MARK_IDENTITY_MAX + 1]; /* the table whose mark we have held in this life */
-    char stamp[STAMP_MAX + 1];        /* the mark's stamp, as last seen */
+    char stamp[MARK_STAMP_MAX + 1];   /* the mark's stamp, as last seen */
     uint64_t stamp_since_ms;          /* when we first saw this stamp */
 };
 
@@ -310,7 +298,7 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
     const bool fresh = !member && stream->look.mark[0] == '\0';
     const char *identity = stream->look.identity;
     const struct config_stream *of = mark_config_of(marks, stream);
-    char ttl[24], name[NAME_STORED_MAX + 1], stamp[MARK_IDENTITY_MAX] = "";
+    char ttl[24], name[NAME_STORED_MAX + 1], stamp[MARK_SHARDS_TEXT_MAX] = "";
 
     snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)(stream->ttl_s + MARGIN_S));
     redis_link_put_array(marks->link, fresh ? 6 : 5);
@@ -319,6 +307,8 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
     if (!member)
         snprintf(stamp, sizeof(stamp), " %s %016llx.%llx", mark_name(of, name),
                  (unsigned long long)marks->parts.instance_id, (unsigned long long)clock_mono_ns());
+    else
+        mark_shards_write(&stream->look.now, &stream->look.before, identity, stamp);
     redis_link_put_bulk(marks->link, (struct slice){identity, strlen(identity)},
                         (struct slice){stamp, strlen(stamp)});
     redis_link_put(marks->link, LITERAL("$2\r\nEX\r\n"));
@@ -328,34 +318,6 @@ static void mark_put_set(struct marks *marks, const struct mark_stream *stream, 
 }
 
 /* ---- replies ---- */
-
-/* A mark is the table's identity, its name for people, and a stamp that changes with each
- * renewal. */
-static void mark_read_mark(struct mark_look *look, struct slice value)
-{
-    const struct slice stamp = mark_text_cut_word(&value);
-    const struct slice name = mark_text_cut_word(&value);
-
-    snprintf(look->stamp, sizeof(look->stamp), "%.*s", (int)stamp.len, stamp.data);
-    mark_text_copy(look->mark, value);
-    mark_text_copy(look->name, name);
-    /* Somebody has set it to "": count it as another table, not as no mark. */
-    if (look->mark[0] == '\0')
-        look->mark[0] = '?';
-}
-
-static bool mark_on_look(struct mark_look *look, const struct redis_link_element *element)
-{
-    if (element->root) {
-        look->answered = element->type == REDIS_LINK_ARRAY && element->count == 2;
-        return look->answered;
-    }
-    if (element->type == REDIS_LINK_STRING && element->index == 0)
-        mark_read_mark(look, element->text);
-    else if (element->type == REDIS_LINK_STRING)
-        mark_text_copy(look->member, element->text);
-    return element->type == REDIS_LINK_STRING || element->type == REDIS_LINK_NIL;
-}
 
 static bool mark_on_element(void *arg, const struct redis_link_element *element)
 {
@@ -370,7 +332,7 @@ static bool mark_on_element(void *arg, const struct redis_link_element *element)
         return true;
     }
     if (marks->question == MARK_LOOK)
-        return mark_on_look(look, element);
+        return mark_look_on_element(look, element);
     if (element->type == REDIS_LINK_NIL && marks->question == MARK_SET)
         look->lost = true;
     return element->root && (element->type == REDIS_LINK_STATUS || element->type == REDIS_LINK_NIL);
@@ -393,6 +355,7 @@ static bool mark_begin_look(struct marks *marks)
 
         stream->look = (struct mark_look){.asked = stream->identity[0] != '\0'};
         memcpy(stream->look.identity, stream->identity, sizeof(stream->identity));
+        stream->look.now = stream->shards;
         if (stream->ttl_s < ttl_s)
             stream->ttl_s = ttl_s;
         any |= stream->look.asked;
@@ -476,7 +439,7 @@ static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
 static size_t mark_out_capacity(const struct config *config)
 {
     const size_t command = strlen(config->redis_key_prefix) + CONFIG_STREAM_NAME_MAX +
-                           2 * MARK_IDENTITY_MAX + COMMAND_SLACK;
+                           MARK_IDENTITY_MAX + MARK_SHARDS_TEXT_MAX + COMMAND_SLACK;
 
     return 2 * CONFIG_STREAMS_MAX * command + strlen(config->redis_url) + COMMAND_SLACK;
 }
@@ -507,6 +470,9 @@ static int mark_look_at(struct marks *marks, struct mark_stream *stream)
 
     if (err != 0)
         return err;
+    look->believed = look->answered && stream->own && mark_look_is_as_before(look);
+    if (look->believed)
+        memcpy(look->identity, look->mark, sizeof(look->identity));
     look->writing = look->answered && mark_is_for_us(stream, clock_mono_ms());
     if (!look->writing)
         return 0;
@@ -545,10 +511,11 @@ static bool mark_conclude(struct marks *marks, struct mark_stream *stream, uint6
     const struct mark_look *look = &stream->look;
     const enum mark_state before = mark_state_of(stream);
 
-    if (look->writing && look->answered && !look->lost)
+    if (look->writing && look->answered && !look->lost && !look->believed)
         memcpy(stream->held, look->identity, sizeof(stream->held));
     /* The identity has changed in between. */
-    if (!look->asked || strcmp(look->identity, stream->identity) != 0)
+    if (!look->asked ||
+        (look->believed ? !stream->own : strcmp(look->identity, stream->identity) != 0))
         return true;
     stream->lost = look->lost ? stream->lost + 1 : 0;
     if (look->refused || stream->lost >= LOST_MAX) {
@@ -731,20 +698,30 @@ void marks_reload(struct marks *marks)
     pthread_mutex_unlock(&marks->lock);
 }
 
-void marks_tell(struct marks *marks, size_t number, const char *identity)
+void marks_tell(struct marks *marks, size_t number, size_t shard, const char *identity)
 {
     struct mark_stream *stream;
     char text[MARK_IDENTITY_MAX + 1];
 
     if (marks == NULL)
         return;
-    ALLOY_ASSERT(number < CONFIG_STREAMS_MAX);
+    ALLOY_ASSERT(number < CONFIG_STREAMS_MAX && shard < CLICKHOUSE_SHARDS_MAX);
     stream = &marks->streams[number];
     mark_text_copy(text, (struct slice){identity, strlen(identity)});
     /* Tables of some databases all have the same UUID of zeros: it identifies nothing. */
     if (text[strspn(text, "0-")] == '\0')
         text[0] = '\0';
     pthread_mutex_lock(&marks->lock);
+    if (mark_shards_note(&stream->shards,
+                         mark_shards_list(config_current(marks->parts.config), number), shard, text,
+                         clock_mono_ms())) {
+        marks->news = true;
+        pthread_cond_signal(&marks->wake);
+    }
+    if (shard > 0) {
+        pthread_mutex_unlock(&marks->lock);
+        return;
+    }
     /* If we knew the table and may not ask any more, we go on with what we knew. */
     if (text[0] == '\0' && stream->own) {
         stream->own = false;

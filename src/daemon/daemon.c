@@ -303,9 +303,9 @@ static int daemon_start_marks(struct daemon *daemon, char error[JOURNAL_ERROR_MA
                                              .instance_id = journal_instance_id(daemon->journal)});
 }
 
-static void daemon_tell_identity(void *arg, size_t stream, const char *identity)
+static void daemon_tell_identity(void *arg, size_t stream, size_t shard, const char *identity)
 {
-    marks_tell(arg, stream, identity);
+    marks_tell(arg, stream, shard, identity);
 }
 
 static int daemon_start_flusher(struct daemon *daemon, char error[JOURNAL_ERROR_MAX])

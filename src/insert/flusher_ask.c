@@ -224,8 +224,9 @@ static void flusher_ask_take(struct flusher *flusher, struct lane *lane,
     }
     lane->facts = *facts;
     lane->facts_read = true;
-    if (facts->table_exists && flusher->parts.table_identity != NULL && lane->shard == 0)
-        flusher->parts.table_identity(flusher->parts.arg, lane->stream, facts->identity);
+    if (facts->table_exists && flusher->parts.table_identity != NULL)
+        flusher->parts.table_identity(flusher->parts.arg, lane->stream, lane->shard,
+                                      facts->identity);
     lane->schema_due = lane->undecided = facts->table_exists;
     if (!facts->table_exists || lane->columns_asked) {
         lane->undecided = false;
@@ -430,9 +431,9 @@ void flusher_ask_answered(struct flusher *flusher, const struct transfer *transf
     if (reading.class == INSERT_MISCONFIGURED && reading.code != CODE_ACCESS_DENIED) {
         if (lane->fault != LANE_FAULT_INSERT)
             flusher_tell_fault(flusher, lane, LANE_FAULT_PROBE, message);
-    } else if (flusher->parts.table_identity != NULL && lane->shard == 0) {
+    } else if (flusher->parts.table_identity != NULL) {
         /* Nobody will tell, and whoever keeps events until he knows would do so for ever. */
-        flusher->parts.table_identity(flusher->parts.arg, lane->stream, "");
+        flusher->parts.table_identity(flusher->parts.arg, lane->stream, lane->shard, "");
     }
     flusher_ask_decide(flusher, lane, message);
 }

@@ -290,6 +290,36 @@ def test_a_shard_that_dies_under_load_and_alloyd_killed(make_alloyd, servers):
     assert all(set(ids.values()) == {1} for ids in there)
 
 
+@pytest.mark.parametrize("who", ["who was there before", "who is new"])
+def test_a_start_while_the_first_shard_is_away(make_alloyd, servers, own_redis, who):
+    """Who has seen the tables of both goes on with the other one; who has not cannot know whose keys they are."""
+    shards = [servers(), servers()]
+    alloyd, new = (make_sharded(make_alloyd, shards) for _ in range(2))
+    for each in (alloyd, new):
+        each.sections["redis"] = {"url": own_redis.url, "on_failure": "hold"}
+    alloyd.start()
+    old, fresh = [f"old-{n}" for n in range(200)], [f"fresh-{n}" for n in range(200)]
+    assert alloyd.post("\n".join(map(event, old))).status == 202
+    alloyd.settled()
+    member, = own_redis.command("KEYS", "alloy:#member:events:*")
+    wait_until(lambda: b"," in own_redis.command("GET", member), lambda: own_redis.command("GET", member))
+    assert alloyd.drain() == 0
+    shards[0].kill()
+    again = (alloyd if who == "who was there before" else new).start(ready=False)
+    wait_until(lambda: again.post("\n".join(map(event, old + fresh))).status == 202, "events are taken")
+    second = {i: 1 for i in old + fresh if shard_of(i, 2) == 1}
+    if who == "who was there before":
+        wait_until(lambda: rows(shards[1]) == second, lambda: (len(rows(shards[1])), reasons(again)), 30)
+        first = [i for i in fresh if shard_of(i, 2) == 0]
+        wait_until(lambda: again.books()["pending"] == len(first), again.books)
+    else:
+        wait_until(lambda: f"clickhouse@127.0.0.1:{shards[0].port}" in reasons(again), "the first shard is away")
+        assert len(rows(shards[1])) == sum(shard_of(i, 2) == 1 for i in old) and again.books()["pending"] == 400
+    shards[0].start()
+    again.settled()
+    assert rows(shards[1]) == second and rows(shards[0]) == {i: 1 for i in old + fresh if shard_of(i, 2) == 0}
+
+
 def test_the_list_grows_between_two_lives(make_alloyd, servers):
     shards = [servers(), servers(), servers()]
     alloyd = make_sharded(make_alloyd, shards[:2], timeout="60s").start()

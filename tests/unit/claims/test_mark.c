@@ -21,6 +21,8 @@ static redisContext *admin;
 static struct config config;
 static struct config_ref config_ref;
 static struct ring *ring;
+static char shards[] = "http://one|http://two|http://three";
+static char other_shards[] = "http://else|http://two|http://three";
 
 /* One alloyd, as far as marks are concerned. */
 struct side {
@@ -117,6 +119,7 @@ static int setup(void **state)
     admin = redisConnectUnix(redis.socket);
     config = (struct config){.redis_url = redis.url,
                              .redis_key_prefix = "alloy:",
+                             .clickhouse_url = shards,
                              .redis_timeout_ms = 500,
                              .stream_count = 2};
     config.streams[0] = (struct config_stream){.name = "events",
@@ -162,7 +165,7 @@ static void before_its_table_is_told_a_stream_keeps_its_events(void **state)
     fixture_pause_ms(300);
     assert_int_equal(ask(0), MARKS_UNSEEN);
     assert_string_equal(foreign(0), "");
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM);
     assert_true(mark_begins("table-a db.events "));
     assert_in_range(ttl_of_mark(), 100, 122);
@@ -179,7 +182,7 @@ static void who_comes_first_need_not_know_its_table(void **state)
     start(1, 2);
     fixture_pause_ms(300);
     assert_int_equal(ask(1), MARKS_UNSEEN);
-    marks_tell(sides[1].marks, 0, "table-a"); /* the first will be told in an instant */
+    marks_tell(sides[1].marks, 0, 0, "table-a"); /* the first will be told in an instant */
     fixture_pause_ms(300);
     assert_int_equal(ask(1), MARKS_UNSEEN);
     assert_string_equal(foreign(1), "");
@@ -187,7 +190,7 @@ static void who_comes_first_need_not_know_its_table(void **state)
         fixture_pause_ms(100);
     assert_non_null(strstr(foreign(1), "instance-0000000000000001")); /* but it is not */
     assert_int_equal(ask(1), MARKS_UNSEEN);
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM && ask(1) == MARKS_CLAIM);
     assert_true(mark_begins("table-a "));
     WAIT_FOR(foreign(1)[0] == '\0');
@@ -198,8 +201,8 @@ static void who_comes_first_need_not_know_its_table(void **state)
     start(0, 1);
     WAIT_FOR(ask(0) == MARKS_CLAIM);
     start(1, 2);
-    marks_tell(sides[1].marks, 0, "table-b");
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[1].marks, 0, 0, "table-b");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(foreign(1)[0] != '\0' && ask(0) == MARKS_CLAIM);
     assert_int_equal(ask(1), MARKS_KEEP);
 }
@@ -212,7 +215,7 @@ static void a_table_that_cannot_be_known_goes_on_without_the_check(void **state)
     admin_do("SET alloy:#table:events theirs");
     for (size_t i = 0; i < ARRAY_LEN(unknown); i++) {
         start(0, 1);
-        marks_tell(sides[0].marks, 0, unknown[i]);
+        marks_tell(sides[0].marks, 0, 0, unknown[i]);
         assert_int_equal(ask(0), MARKS_CLAIM);
         assert_string_equal(foreign(0), "");
         stop(0);
@@ -220,11 +223,11 @@ static void a_table_that_cannot_be_known_goes_on_without_the_check(void **state)
     assert_true(mark_begins("theirs"));
     /* Until it can. */
     start(0, 1);
-    marks_tell(sides[0].marks, 0, "");
-    marks_tell(sides[0].marks, 0, "ours");
+    marks_tell(sides[0].marks, 0, 0, "");
+    marks_tell(sides[0].marks, 0, 0, "ours");
     WAIT_FOR(ask(0) == MARKS_KEEP);
     /* What was known once is not forgotten with the rights. */
-    marks_tell(sides[0].marks, 0, "");
+    marks_tell(sides[0].marks, 0, 0, "");
     assert_int_equal(ask(0), MARKS_KEEP);
 }
 
@@ -232,10 +235,10 @@ static void another_tables_mark_blocks_and_names_the_prefix(void **state)
 {
     (void)state;
     start(0, 1);
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM);
     start(1, 2);
-    marks_tell(sides[1].marks, 0, "table-b");
+    marks_tell(sides[1].marks, 0, 0, "table-b");
     WAIT_FOR(ask(1) == MARKS_KEEP && foreign(1)[0] != '\0');
     assert_non_null(strstr(foreign(1), "stream events"));
     assert_non_null(strstr(foreign(1), "db.events (table-a)"));
@@ -259,8 +262,8 @@ static void of_two_that_begin_together_one_wins(void **state)
         admin_do("FLUSHALL");
         start(0, 1);
         start(1, 2);
-        marks_tell(sides[0].marks, 0, "table-a");
-        marks_tell(sides[1].marks, 0, "table-b");
+        marks_tell(sides[0].marks, 0, 0, "table-a");
+        marks_tell(sides[1].marks, 0, 0, "table-b");
         WAIT_FOR(ask(0) != MARKS_UNSEEN && ask(1) != MARKS_UNSEEN);
         assert_int_equal((ask(0) == MARKS_CLAIM) + (ask(1) == MARKS_CLAIM), 1);
         assert_true(mark_begins(ask(0) == MARKS_CLAIM ? "table-a " : "table-b "));
@@ -274,7 +277,7 @@ static void all_alloyd_of_one_table_share_the_mark(void **state)
     (void)state;
     for (size_t side = 0; side < 2; side++) {
         start(side, side + 1);
-        marks_tell(sides[side].marks, 0, "table-a");
+        marks_tell(sides[side].marks, 0, 0, "table-a");
     }
     WAIT_FOR(ask(0) == MARKS_CLAIM && ask(1) == MARKS_CLAIM);
 }
@@ -283,12 +286,12 @@ static void a_table_that_was_made_again_takes_its_mark_along(void **state)
 {
     (void)state;
     all_alloyd_of_one_table_share_the_mark(state);
-    marks_tell(sides[0].marks, 0, "table-a2");
+    marks_tell(sides[0].marks, 0, 0, "table-a2");
     WAIT_FOR(ask(0) == MARKS_CLAIM && mark_begins("table-a2 "));
     /* The other one has not been told yet, and must not put it back. */
     WAIT_FOR(ask(1) == MARKS_KEEP);
     assert_true(mark_begins("table-a2 "));
-    marks_tell(sides[1].marks, 0, "table-a2");
+    marks_tell(sides[1].marks, 0, 0, "table-a2");
     WAIT_FOR(ask(1) == MARKS_CLAIM);
     assert_int_equal(ask(0), MARKS_CLAIM);
 }
@@ -302,7 +305,7 @@ static void a_mark_that_others_use_is_not_replaced_after_a_restart(void **state)
     all_alloyd_of_one_table_share_the_mark(state);
     stop(1);
     start(1, 2);
-    marks_tell(sides[1].marks, 0, "table-b");
+    marks_tell(sides[1].marks, 0, 0, "table-b");
     until_ms = clock_mono_ms() + STALE_MS + 3000;
     while (clock_mono_ms() < until_ms) {
         assert_int_not_equal(ask(1), MARKS_CLAIM);
@@ -320,10 +323,10 @@ static void the_lease_ends_where_redis_is_away_and_another_stays_foreign(void **
 {
     (void)state;
     start(0, 1);
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM);
     start(1, 2);
-    marks_tell(sides[1].marks, 0, "table-b");
+    marks_tell(sides[1].marks, 0, 0, "table-b");
     WAIT_FOR(foreign(1)[0] != '\0');
     redis_fixture_stop(&redis);
     assert_int_equal(ask(0), MARKS_CLAIM);
@@ -331,7 +334,7 @@ static void the_lease_ends_where_redis_is_away_and_another_stays_foreign(void **
     assert_int_equal(marks_ask(sides[1].marks, 0, clock_mono_ms() + 30000), MARKS_KEEP);
     stop(0);
     start(0, 1);
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     assert_int_equal(ask(0), MARKS_UNSEEN);
     redisFree(admin);
     redis_fixture_start(&redis);
@@ -344,7 +347,7 @@ static void a_mark_that_may_not_be_touched_is_not_asked_for(void **state)
     (void)state;
     admin_do("ACL SETUSER default resetkeys ~alloy:events:*");
     start(0, 1);
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM);
     admin_do("ACL SETUSER default allkeys");
     assert_false(mark_begins(""));
@@ -355,9 +358,127 @@ static void a_mark_of_another_type_is_not_asked_for(void **state)
     (void)state;
     admin_do("LPUSH alloy:#table:events x");
     start(0, 1);
-    marks_tell(sides[0].marks, 0, "table-a");
+    marks_tell(sides[0].marks, 0, 0, "table-a");
     WAIT_FOR(ask(0) == MARKS_CLAIM);
     admin_do("LPUSH alloy:#table:events y"); /* nobody has replaced it */
+}
+
+/* ---- the first shard is away ---- */
+
+/* What the instance has told its next life. */
+static bool member_has(const char *text)
+{
+    redisReply *reply = redisCommand(admin, "GET alloy:#member:events:0000000000000007");
+    const bool has = reply->type == REDIS_REPLY_STRING && strstr(reply->str, text) != NULL;
+
+    freeReplyObject(reply);
+    return has;
+}
+
+/* One life that has seen all shards, and then another that sees none yet. */
+static void live_and_start_again(uint64_t instance_id)
+{
+    start(0, 7);
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    marks_tell(sides[0].marks, 0, 2, "a3");
+    marks_tell(sides[0].marks, 0, 0, "a1");
+    WAIT_FOR(ask(0) == MARKS_CLAIM && member_has(",") && member_has("a1 "));
+    stop(0);
+    start(0, instance_id);
+}
+
+static void assert_waits(void)
+{
+    for (int i = 0; i < 30; i++) {
+        assert_int_equal(ask(0), MARKS_UNSEEN);
+        fixture_pause_ms(10);
+    }
+}
+
+static void another_shard_shows_that_the_mark_is_still_ours(void **state)
+{
+    (void)state;
+    for (size_t shard = 1; shard < 3; shard++) {
+        live_and_start_again(7);
+        assert_waits();
+        marks_tell(sides[0].marks, 0, shard, shard == 1 ? "a2" : "a3");
+        WAIT_FOR(ask(0) == MARKS_CLAIM);
+        assert_true(mark_begins("a1 db.events "));
+        /* What was known of the others is not forgotten. */
+        stop(0);
+        start(0, 7);
+        marks_tell(sides[0].marks, 0, 3 - shard, shard == 1 ? "a3" : "a2");
+        WAIT_FOR(ask(0) == MARKS_CLAIM);
+        marks_tell(sides[0].marks, 0, 0, "a1");
+        WAIT_FOR(ask(0) == MARKS_CLAIM && mark_begins("a1 db.events "));
+        stop(0);
+        admin_do("FLUSHALL");
+    }
+}
+
+static void what_is_not_as_before_waits_for_the_first_shard(void **state)
+{
+    (void)state;
+    /* Another alloyd, which has never seen the first one. */
+    live_and_start_again(8);
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    assert_waits();
+    stop(0);
+    /* Another table. */
+    live_and_start_again(7);
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    marks_tell(sides[0].marks, 0, 2, "b3");
+    assert_waits();
+    stop(0);
+    /* Another list of shards. */
+    live_and_start_again(7);
+    stop(0);
+    config.clickhouse_url = other_shards;
+    start(0, 7);
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    assert_waits();
+    stop(0);
+    config.clickhouse_url = shards;
+    /* Another deployment has the keys now. */
+    live_and_start_again(7);
+    stop(0);
+    freeReplyObject(redisCommand(admin, "SET alloy:#table:events %s", "b1 db.events 1.1"));
+    start(0, 7);
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    assert_waits();
+    marks_tell(sides[0].marks, 0, 0, "a1");
+    WAIT_FOR(ask(0) == MARKS_KEEP);
+}
+
+static void who_was_wrong_about_the_first_shard_takes_no_keys_from_others(void **state)
+{
+    (void)state;
+    live_and_start_again(7);
+    start(1, 8);
+    marks_tell(sides[1].marks, 0, 0, "a1");
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    WAIT_FOR(ask(0) == MARKS_CLAIM && ask(1) == MARKS_CLAIM);
+    marks_tell(sides[0].marks, 0, 0, "b1");
+    WAIT_FOR(ask(0) == MARKS_KEEP);
+    assert_true(mark_begins("a1 "));
+    assert_int_equal(ask(1), MARKS_CLAIM);
+}
+
+/* The servers of the list before may still be the ones that tell. */
+static void what_is_told_after_a_reload_is_not_written_under_the_new_list(void **state)
+{
+    (void)state;
+    start(0, 7);
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    marks_tell(sides[0].marks, 0, 0, "a1");
+    WAIT_FOR(ask(0) == MARKS_CLAIM && member_has(","));
+    config.clickhouse_url = other_shards;
+    marks_tell(sides[0].marks, 0, 1, "a2");
+    marks_tell(sides[0].marks, 0, 0, "a1");
+    marks_reload(sides[0].marks);
+    WAIT_FOR(!member_has(":"));
+    assert_true(member_has("a1"));
+    config.clickhouse_url = shards;
 }
 
 int main(void)
@@ -375,6 +496,10 @@ int main(void)
         TEST(the_lease_ends_where_redis_is_away_and_another_stays_foreign),
         TEST(a_mark_that_may_not_be_touched_is_not_asked_for),
         TEST(a_mark_of_another_type_is_not_asked_for),
+        TEST(another_shard_shows_that_the_mark_is_still_ours),
+        TEST(what_is_not_as_before_waits_for_the_first_shard),
+        TEST(who_was_wrong_about_the_first_shard_takes_no_keys_from_others),
+        TEST(what_is_told_after_a_reload_is_not_written_under_the_new_list),
     };
     return cmocka_run_group_tests(tests, NULL, group_teardown);
 }

@@ -26,7 +26,7 @@ static void events_of_a_table_that_is_not_known_wait_beside_the_ring(void **stat
     (void)state;
     config.worker_linger_ms = 5;
     start_marks();
-    marks_tell(marks, 1, "table-b");
+    marks_tell(marks, 1, 0, "table-b");
     start(2);
     for (int round = 0; round < 3; round++) {
         publish(0, "a", round * 500, 500);
@@ -34,7 +34,7 @@ static void events_of_a_table_that_is_not_known_wait_beside_the_ring(void **stat
         WAIT_FOR(ring_depth(ring) == 0 && event_count() == 10 * ((size_t)round + 1));
     }
     assert_int_equal(journal_live(journal, 0), 1500);
-    marks_tell(marks, 0, "table-a");
+    marks_tell(marks, 0, 0, "table-a");
     WAIT_FOR(event_count() == 1530);
     assert_int_equal(snapshot().counters[METRIC_COUNTER_events_unclaimed], 0);
 }
@@ -50,7 +50,7 @@ static void a_worker_that_keeps_events_is_done_when_they_have_gone_on(void **sta
     fixture_pause_ms(50);
     assert_false(worker_done(workers[0]));
     assert_int_equal(event_count(), 0);
-    marks_tell(marks, 0, "");
+    marks_tell(marks, 0, 0, "");
     WAIT_FOR(worker_done(workers[0]));
     assert_int_equal(event_count(), 9);
 }
@@ -79,7 +79,7 @@ static void with_pass_a_redis_that_was_never_there_is_done_without(void **state)
     config.redis_on_failure = CONFIG_REDIS_PASS;
     redis_fixture_stop(&redis);
     start_marks();
-    marks_tell(marks, 0, "table-a");
+    marks_tell(marks, 0, 0, "table-a");
     start(1);
     publish(0, "a", 0, 8);
     WAIT_FOR(event_count() == 8);

@@ -213,8 +213,10 @@ static inline int setup(void **state)
                              .worker_batch = BATCH_MAX,
                              .worker_linger_ms = 60000,
                              .stream_count = 2};
-    config.streams[0] = (struct config_stream){.name = "events", .ttl_ms = 60000};
-    config.streams[1] = (struct config_stream){.name = "orders", .ttl_ms = 60000};
+    config.streams[0] =
+        (struct config_stream){.name = "events", .ttl_ms = 60000, .table_text = "db.t"};
+    config.streams[1] =
+        (struct config_stream){.name = "orders", .ttl_ms = 60000, .table_text = "db.t"};
     reload(&config);
     health = health_create();
     metrics = metrics_create();
