@@ -5,10 +5,12 @@
  *     claims_cost [IDS] [ROUNDS] [BATCH]
  *
  * 1,000,000 ids, 1 round and batches of 2500 if not given. Starts a Redis of its own, and takes
- * claims in it as a worker does, with each layout by turns: of new ids; of the same ids for other
- * records, which are duplicates; and of as many new ids while those before may still be known
- * (packed: two tables to look at). CPU is that of the processes, so that others on the machine
- * matter less than for time.
+ * claims in it as a worker does, with each layout by turns: of new ids while nothing is known of
+ * how many come in a ttl; then, with all that forgotten but their number, of new ids, of the same
+ * for other records, which are duplicates, and of as many new ids while those before may still be
+ * known. So are all ttls but the first (packed: two tables to look at). IDS decide how full hashes
+ * are: 2^k x 28 give the fullest, a little more the emptiest. CPU is that of the processes, so that
+ * others on the machine matter less than for time.
  */
 #include "alloy/claims.h"
 
@@ -89,6 +91,39 @@ static void cost_pass(const char *layout, const char *what, struct claims *claim
     free(verdicts);
 }
 
+/* Opens the next table (packed), as the end of a ttl does. */
+static void cost_turn(struct claims *claims, struct batch *batch, size_t id)
+{
+    const uint32_t count = batch->count;
+    enum claims_verdict verdict;
+
+    config.streams[0].ttl_ms += 1000; /* an older table remembers for too short a time */
+    batch->count = 1;
+    cost_fill(batch, id);
+    if (claims_take(claims, batch, &verdict, clock_mono_ms()) != 0)
+        abort();
+    batch->count = count;
+}
+
+/* Claims, and all tables but the newest. */
+static void cost_forget(void)
+{
+    redisReply *reply = redisCommand(
+        admin, "EVAL %s 1 alloy:#packed:events",
+        "for _,k in ipairs(redis.call('KEYS','alloy:*')) do "
+        "if k ~= KEYS[1] then redis.call('DEL',k) end end "
+        "local newest = 0 "
+        "for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do newest = math.max(newest,tonumber(f) or "
+        "0) end "
+        "for _,f in ipairs(redis.call('HKEYS',KEYS[1])) do "
+        "if tonumber(f) and tonumber(f) < newest then redis.call('HDEL',KEYS[1],f) end end "
+        "return 0");
+
+    if (reply->type != REDIS_REPLY_INTEGER)
+        abort();
+    freeReplyObject(reply);
+}
+
 static void cost_layout(int layout, const char *name, struct batch *batch, size_t ids)
 {
     struct health *health = health_create();
@@ -103,11 +138,14 @@ static void cost_layout(int layout, const char *name, struct batch *batch, size_
                                                   .metrics = metrics,
                                                   .thread_metrics = metrics_thread_create(metrics),
                                                   .instance_id = INSTANCE});
-    cost_pass(name, "new ids", claims, batch, 0, ids);
-    cost_pass(name, "duplicates", claims, batch, 0, ids);
-    config.streams[0].ttl_ms += 1000; /* a longer ttl opens a table, as its end does */
-    cost_pass(name, "new ids, known before", claims, batch, ids, ids);
-    cost_pass(name, "duplicates of before", claims, batch, 0, ids);
+    cost_pass(name, "new ids, at first", claims, batch, 0, ids);
+    cost_turn(claims, batch, ids);
+    cost_forget();
+    cost_pass(name, "new ids", claims, batch, ids, ids);
+    cost_pass(name, "duplicates", claims, batch, ids, ids);
+    cost_turn(claims, batch, 3 * ids);
+    cost_pass(name, "new ids, known before", claims, batch, 2 * ids, ids);
+    cost_pass(name, "duplicates of before", claims, batch, ids, ids);
     claims_destroy(claims);
     metrics_destroy(metrics);
     health_destroy(health);

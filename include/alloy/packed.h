@@ -19,19 +19,20 @@
 #include "alloy/base.h"
 #include "alloy/event_id.h"
 
-#define PACKED_IDENTITY_LEN EVENT_ID_IDENTITY_LEN
-#define PACKED_FIELD_LEN 15 /* of the identity: its first byte is told by the hash's name */
-#define PACKED_BITS_MIN 12  /* 4096 hashes; an empty one costs nothing */
+#define PACKED_FIELD_LEN 11 /* of the identity, behind what the hash's name tells of it */
+#define PACKED_VALUE_LEN 8
+#define PACKED_FORMAT 2    /* of fields and values; told by each table in the log */
+#define PACKED_BITS_MIN 12 /* 4096 hashes; an empty one costs nothing */
 #define PACKED_BITS_MAX 27
-#define PACKED_FULL 80 /* ids in a hash, by the mean: then the next table has more hashes */
-#define PACKED_AIM 50  /* ids that a hash should have at the end of a table like the last one */
+#define PACKED_FULL 64 /* ids in a hash, by the mean: then the next table has more hashes */
+#define PACKED_AIM 24  /* at most so many at the end of a table like the last one, at least half */
 #define PACKED_TABLES_MAX 24
 #define PACKED_GROW_MAX 12 /* tables to look at: with so many none is opened for growth alone */
 #define PACKED_TEXT_MAX 120
 #define PACKED_NAME_MAX 40 /* of a table and a hash in it */
 
 struct packed_identity {
-    unsigned char bytes[PACKED_IDENTITY_LEN];
+    unsigned char bytes[EVENT_ID_IDENTITY_LEN];
 };
 
 /* Where claims go while a table is the newest. */
@@ -64,6 +65,12 @@ uint32_t packed_hash_of(const struct packed_identity *identity, unsigned bits);
  * elsewhere. */
 size_t packed_name(char out[PACKED_NAME_MAX], const struct packed_table *table, uint32_t hash,
                    unsigned skip);
+/* What tells an id from the others of its hash: the larger a table is, and so the more ids it may
+ * have, the more bits tell its hash's name. Lends of identity. */
+struct slice packed_field(const struct packed_identity *identity, const struct packed_table *table);
+/* Whose a claim is: another value for each record of an alloyd, and for another alloyd's but for
+ * a chance of 1 in 2^64. */
+void packed_value(char out[PACKED_VALUE_LEN], uint64_t instance_id, uint64_t lsn);
 
 /* The text of a table in the log. False: nothing that we have written. */
 bool packed_table_read(struct packed_table *table, struct slice number, struct slice text);

@@ -132,5 +132,7 @@ void claims_packed_aim(struct claims *claims, size_t n, bool at_keys);
 void claims_packed_put_scan(struct claims *claims);
 /* The name of the key that the present round's command of record i is about. */
 void claims_packed_name(const struct claims *claims, uint32_t i, char name[PACKED_KEY_MAX]);
+/* The value of record i's claim. */
+void claims_packed_value(const struct claims *claims, uint32_t i, char value[PACKED_VALUE_LEN]);
 
 #endif

@@ -271,30 +271,28 @@ void claims_packed_name(const struct claims *claims, uint32_t i, char name[PACKE
              tag, (int)rest_len, rest);
 }
 
-static void claims_packed_put_field(struct claims *claims, uint32_t i)
+/* The key of record i's hash in the table, and its field there. */
+static void claims_packed_put_place(struct claims *claims, const struct packed_table *table,
+                                    uint32_t i)
 {
-    const struct packed_identity *identity = &claims->packed->identities[i];
-
-    redis_link_put_bulk(
-        claims->link,
-        (struct slice){(const char *)identity->bytes + PACKED_IDENTITY_LEN - PACKED_FIELD_LEN,
-                       PACKED_FIELD_LEN},
-        nothing);
+    claims_packed_put_hash_key(claims, i, table);
+    redis_link_put_bulk(claims->link, packed_field(&claims->packed->identities[i], table), nothing);
 }
 
-/* The zeros at the end of a value are not stored: an LSN is far from 2^56. */
+void claims_packed_value(const struct claims *claims, uint32_t i, char value[PACKED_VALUE_LEN])
+{
+    if (claims->packed->finds)
+        packed_value(value, FOUND_INSTANCE, FOUND_LSN);
+    else
+        packed_value(value, claims->parts.instance_id, claims->records[i]->lsn);
+}
+
 static void claims_packed_put_value(struct claims *claims, uint32_t i)
 {
-    char value[VALUE_LEN];
-    size_t len = VALUE_LEN;
+    char value[PACKED_VALUE_LEN];
 
-    if (claims->packed->finds)
-        claims_put_found_value(value);
-    else
-        claims_put_value(claims, claims->records[i], value);
-    while (value[len - 1] == 0)
-        len--;
-    redis_link_put_bulk(claims->link, (struct slice){value, len}, nothing);
+    claims_packed_value(claims, i, value);
+    redis_link_put_bulk(claims->link, (struct slice){value, sizeof(value)}, nothing);
 }
 
 static void claims_packed_put_number(struct claims *claims, uint64_t number)
@@ -356,8 +354,7 @@ static void claims_packed_put_let_go(struct claims *claims, const struct packed_
     redis_link_put(claims->link, LITERAL("*6\r\n$4\r\nEVAL\r\n"));
     redis_link_put_bulk(claims->link, (struct slice){LITERAL(LET_GO_SCRIPT)}, nothing);
     redis_link_put(claims->link, LITERAL("$1\r\n1\r\n"));
-    claims_packed_put_hash_key(claims, i, table);
-    claims_packed_put_field(claims, i);
+    claims_packed_put_place(claims, table, i);
     claims_packed_put_value(claims, i);
 }
 
@@ -365,8 +362,7 @@ static void claims_packed_put_get(struct claims *claims, const struct packed_tab
                                   uint32_t i)
 {
     redis_link_put(claims->link, LITERAL("*3\r\n$4\r\nHGET\r\n"));
-    claims_packed_put_hash_key(claims, i, table);
-    claims_packed_put_field(claims, i);
+    claims_packed_put_place(claims, table, i);
 }
 
 void claims_packed_put_command(struct claims *claims, size_t at)
@@ -395,8 +391,7 @@ void claims_packed_put_command(struct claims *claims, size_t at)
         break;
     case ROUND_CLAIM:
         redis_link_put(claims->link, LITERAL("*4\r\n$6\r\nHSETNX\r\n"));
-        claims_packed_put_hash_key(claims, i, &group->used);
-        claims_packed_put_field(claims, i);
+        claims_packed_put_place(claims, &group->used, i);
         claims_packed_put_value(claims, i);
         break;
     case ROUND_KNOW:

@@ -108,18 +108,29 @@ static bool claims_packed_on_log(struct packed_group *group, const struct claims
     return true;
 }
 
+/* The value of a claim with layout = keys: whose is it. */
+static enum packed_state claims_packed_judge_key(const struct claims *claims, uint32_t i,
+                                                 struct slice value)
+{
+    char own[VALUE_LEN];
+
+    if (!claims_put_is_value(value))
+        return PACKED_DONE;
+    claims_put_value(claims, claims->records[i], own);
+    return memcmp(own, value.data, VALUE_LEN) == 0 ? PACKED_OWNED : PACKED_OTHERS;
+}
+
 /* The value of a claim: whose is it. */
 static enum packed_state claims_packed_judge(struct claims *claims, uint32_t i, struct slice value)
 {
-    char padded[VALUE_LEN] = {0}, own[VALUE_LEN];
+    char own[PACKED_VALUE_LEN];
 
-    if (value.len > VALUE_LEN)
+    if (claims->round == ROUND_FIND_KEYS || claims->round == ROUND_WHO_KEYS)
+        return claims_packed_judge_key(claims, i, value);
+    if (value.len != PACKED_VALUE_LEN)
         return PACKED_DONE;
-    memcpy(padded, value.data, value.len);
-    if (!claims_put_is_value((struct slice){padded, VALUE_LEN}))
-        return PACKED_DONE;
-    claims_put_value(claims, claims->records[i], own);
-    return memcmp(padded, own, VALUE_LEN) == 0 ? PACKED_OWNED : PACKED_OTHERS;
+    claims_packed_value(claims, i, own);
+    return memcmp(value.data, own, PACKED_VALUE_LEN) == 0 ? PACKED_OWNED : PACKED_OTHERS;
 }
 
 static bool claims_packed_on_find(struct claims *claims, uint32_t i,

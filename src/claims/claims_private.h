@@ -15,6 +15,9 @@
 #include "redis_nodes.h"
 
 #define VALUE_LEN 16
+/* A claim of no record: no alloyd has this instance id. */
+#define FOUND_INSTANCE UINT64_C(0x646e756f66)
+#define FOUND_LSN 1
 /* We send a window once it is at least this long; one MGET is at most this and one key long. */
 #define WINDOW_BYTES (256u * 1024)
 #define COMMAND_SLACK 1024 /* most bytes of a command without its keys */

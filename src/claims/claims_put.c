@@ -12,9 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A claim of no record: no alloyd has this instance id. */
-#define FOUND_INSTANCE UINT64_C(0x646e756f66)
-#define FOUND_LSN 1
 #define LIFE_TTLS 3 /* a packed claim lives for more than two */
 #define LIFE_MARGIN_S 120
 

@@ -11,8 +11,11 @@
  */
 #include "alloy/packed.h"
 
+#include <endian.h>
 #include <inttypes.h>
 #include <string.h>
+
+_Static_assert(PACKED_BITS_MAX / 8 + PACKED_FIELD_LEN <= EVENT_ID_IDENTITY_LEN, "all is told");
 
 #define GRACE_PARTS 20 /* of a ttl: how late a claim may come to a table that is over */
 #define GRACE_MAX_MS 1000
@@ -57,6 +60,23 @@ size_t packed_name(char out[PACKED_NAME_MAX], const struct packed_table *table, 
     return len;
 }
 
+/* In a cluster the first byte is not told, but the group is, by as many bits of another hash. */
+struct slice packed_field(const struct packed_identity *identity, const struct packed_table *table)
+{
+    return (struct slice){(const char *)identity->bytes + table->bits / 8, PACKED_FIELD_LEN};
+}
+
+void packed_value(char out[PACKED_VALUE_LEN], uint64_t instance_id, uint64_t lsn)
+{
+    uint64_t word = lsn;
+
+    /* A bijection (the end of splitmix64, Vigna). Instance ids are random, LSNs much alike. */
+    word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9ull;
+    word = (word ^ (word >> 27)) * 0x94d049bb133111ebull;
+    word = htole64((word ^ (word >> 31)) ^ instance_id);
+    memcpy(out, &word, PACKED_VALUE_LEN);
+}
+
 /* ---- a table ---- */
 
 static bool packed_read_number(struct slice *text, uint64_t *number)
@@ -87,14 +107,15 @@ static bool packed_read_word(struct slice *text, uint64_t *number)
 
 bool packed_table_read(struct packed_table *table, struct slice number, struct slice text)
 {
-    uint64_t bits, grown, way;
+    uint64_t bits, grown, way, format;
 
     *table = (struct packed_table){0};
     if (!packed_read_number(&number, &table->number) || number.len != 0 || table->number == 0 ||
         !packed_read_number(&text, &table->opened_ms) || !packed_read_word(&text, &table->ttl_ms) ||
         !packed_read_word(&text, &bits) || !packed_read_word(&text, &grown) ||
         !packed_read_word(&text, &way) || !packed_read_word(&text, &table->keys_until_ms) ||
-        text.len != 0 || way > PACKED_KEYS)
+        !packed_read_word(&text, &format) || text.len != 0 || way > PACKED_KEYS ||
+        format != PACKED_FORMAT)
         return false;
     table->bits = (unsigned)bits;
     table->grown = grown != 0;
@@ -106,8 +127,9 @@ bool packed_table_read(struct packed_table *table, struct slice number, struct s
 
 void packed_table_print(const struct packed_table *table, char out[PACKED_TEXT_MAX])
 {
-    snprintf(out, PACKED_TEXT_MAX, "%" PRIu64 " %" PRIu64 " %u %d %d %" PRIu64, table->opened_ms,
-             table->ttl_ms, table->bits, table->grown, table->way, table->keys_until_ms);
+    snprintf(out, PACKED_TEXT_MAX, "%" PRIu64 " %" PRIu64 " %u %d %d %" PRIu64 " %d",
+             table->opened_ms, table->ttl_ms, table->bits, table->grown, table->way,
+             table->keys_until_ms, PACKED_FORMAT);
 }
 
 static uint64_t packed_grace_ms(const struct packed_table *table)

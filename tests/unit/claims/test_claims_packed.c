@@ -258,8 +258,12 @@ static void a_log_of_another_kind_is_told_and_makes_nothing_new(void **state)
 
 static void a_table_that_cannot_be_read_is_told_and_makes_nothing_new(void **state)
 {
-    static const char *const values[] = {"x", "1 2 3", "1 60000 12 0 0 0 more", "1 60000 99 0 0 0",
-                                         "99999999999999999999 1 12 0 0 0"};
+    static const char *const values[] = {"x",
+                                         "1 2 3",
+                                         "1 60000 12 0 0 0", /* of the first version */
+                                         "1 60000 12 0 0 0 2 more",
+                                         "1 60000 99 0 0 0 2",
+                                         "99999999999999999999 1 12 0 0 0 2"};
     uint64_t now_ms = clock_mono_ms();
     bool released[1];
 
@@ -478,7 +482,7 @@ static void open_a_table(int number)
     redisReply *reply =
         redisCommand(admin, "EVAL %s 1 alloy:#packed:events %d",
                      "local t=redis.call('TIME') return redis.call('HSETNX',KEYS[1],ARGV[1],"
-                     "t[1]*1000+math.floor(t[2]/1000)+ARGV[1]..' 600000 12 1 0 0')",
+                     "t[1]*1000+math.floor(t[2]/1000)+ARGV[1]..' 600000 12 1 0 0 2')",
                      number);
 
     assert_int_equal(reply->type, REDIS_REPLY_INTEGER);
@@ -584,7 +588,7 @@ static void age_log(unsigned long long ms, int way)
     freeReplyObject(reply);
     assert_int_equal(was, way);
     reply = redisCommand(admin, "EVAL %s 1 alloy:#packed:events %llu",
-                         "return redis.call('HSET', KEYS[1], '1', ARGV[1] .. ' 600000 12 0 1 0')",
+                         "return redis.call('HSET', KEYS[1], '1', ARGV[1] .. ' 600000 12 0 1 0 2')",
                          opened - ms);
     assert_int_not_equal(reply->type, REDIS_REPLY_ERROR);
     freeReplyObject(reply);
@@ -695,7 +699,7 @@ static void when_nobody_wants_packed_any_more_claims_go_back_to_keys(void **stat
             redisCommand(admin, "EVAL %s 1 alloy:#packed:events",
                          "local t=redis.call('TIME')[1]*1000-601000 "
                          "local v=redis.call('HGET',KEYS[1],'2') "
-                         "return redis.call('HSET',KEYS[1],'2',t..' 900000 12 0 0 0')");
+                         "return redis.call('HSET',KEYS[1],'2',t..' 900000 12 0 0 0 2')");
 
         assert_int_not_equal(reply->type, REDIS_REPLY_ERROR);
         freeReplyObject(reply);
