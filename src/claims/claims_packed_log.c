@@ -185,7 +185,8 @@ static bool claims_packed_want_tables(struct claims *claims, bool late)
     return any;
 }
 
-/* The length of some hashes of the newest table: those that the group's first records have. */
+/* The length of some hashes of the newest table: those that the group's first records have, and,
+ * where these are few, some others (claims_packed_put.c). */
 static void claims_packed_sample(struct claims *claims, bool (*wanted)(const struct packed_group *))
 {
     struct claims_packed *packed = claims->packed;
@@ -197,14 +198,15 @@ static void claims_packed_sample(struct claims *claims, bool (*wanted)(const str
         group->asked = 0;
         group->lengths = group->samples = 0;
     }
-    for (uint32_t i = 0; i < packed->n; i++) {
-        struct packed_group *group = claims_packed_group_of(claims, i);
+    for (size_t pass = 0; pass < SAMPLES; pass++)
+        for (uint32_t i = 0; i < packed->n && n < packed->slice_max; i++) {
+            struct packed_group *group = claims_packed_group_of(claims, i);
 
-        if (group->asked < SAMPLES && wanted(group)) {
-            group->asked++;
-            claims->todo[n++] = i;
+            if (group->asked < SAMPLES && wanted(group)) {
+                group->asked++;
+                claims->todo[n++] = i;
+            }
         }
-    }
     if (n > 0)
         claims_lanes_run(claims, ROUND_FILL, n);
 }
@@ -219,8 +221,12 @@ static void claims_packed_plan(const struct claims *claims, struct packed_group 
     const uint64_t ttl_ms = claims->packed->ttl_ms;
     const struct packed_table *newest = packed_log_newest(&group->log);
     struct packed_table *next = &group->next;
+    double fill = claims_packed_fill(group);
 
-    *next = packed_log_next(&group->log, group->now_ms, ttl_ms, claims_packed_fill(group),
+    /* Other hashes than those that were found to be full may be less so. */
+    if (group->full && fill < PACKED_FULL)
+        fill = PACKED_FULL;
+    *next = packed_log_next(&group->log, group->now_ms, ttl_ms, fill,
                             claims->tagged ? PACKED_GROUP_BITS : 0);
     next->way = group->want;
     if (group->want != PACKED_ALONE)

@@ -218,11 +218,10 @@ static void claims_packed_put_log_key(struct claims *claims, size_t bucket)
         nothing);
 }
 
-static void claims_packed_put_hash_key(struct claims *claims, uint32_t i,
-                                       const struct packed_table *table)
+static void claims_packed_put_key(struct claims *claims, uint32_t i,
+                                  const struct packed_table *table, uint32_t hash)
 {
     struct claims_packed *packed = claims->packed;
-    const uint32_t hash = packed_hash_of(&packed->identities[i], table->bits);
     char name[PACKED_NAME_MAX];
     const size_t len = packed_name(name, table, hash, claims_packed_skip(claims));
 
@@ -230,6 +229,24 @@ static void claims_packed_put_hash_key(struct claims *claims, uint32_t i,
         claims->link,
         claims_packed_tag(claims, packed->hash_head, packed->hash_head_len, claims->bucket[i]),
         (struct slice){name, len});
+}
+
+static void claims_packed_put_hash_key(struct claims *claims, uint32_t i,
+                                       const struct packed_table *table)
+{
+    claims_packed_put_key(claims, i, table,
+                          packed_hash_of(&claims->packed->identities[i], table->bits));
+}
+
+/* A record may be in todo more than once, and stands for another hash each time. */
+static void claims_packed_put_fill(struct claims *claims, size_t at,
+                                   const struct packed_table *table)
+{
+    const uint32_t i = claims->todo[at];
+    const uint32_t hash = packed_hash_of(&claims->packed->identities[i], table->bits);
+
+    redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nHLEN\r\n"));
+    claims_packed_put_key(claims, i, table, hash + (uint32_t)at);
 }
 
 /* Which table the present round is about; NULL: the log. */
@@ -404,8 +421,7 @@ void claims_packed_put_command(struct claims *claims, size_t at)
         claims_packed_put_number(claims, packed_table_end_ms(&group->used));
         break;
     case ROUND_FILL:
-        redis_link_put(claims->link, LITERAL("*2\r\n$4\r\nHLEN\r\n"));
-        claims_packed_put_hash_key(claims, i, packed_log_newest(&group->log));
+        claims_packed_put_fill(claims, at, packed_log_newest(&group->log));
         break;
     case ROUND_PEEK:
         redis_link_put(claims->link, LITERAL("*2\r\n$3\r\nGET\r\n"));

@@ -4,6 +4,8 @@
  */
 #include "claims_packed_fixture.h"
 
+#include "alloy/packed.h"
+
 #include <inttypes.h>
 
 static void new_ids_are_owned_and_packed_into_hashes_that_expire(void **state)
@@ -153,6 +155,74 @@ static void a_table_that_is_full_is_followed_by_a_larger_one(void **state)
     add_numbered("x", 0, 5000);
     assert_int_equal(take(), 0);
     assert_all(CLAIM_DUPLICATE);
+}
+
+/* Every step-th hash of the only table that has claims gets so many more of them. */
+static void stuff(int step, int count)
+{
+    redisReply *reply = redisCommand(
+        admin, "EVAL %s 0 %d %d",
+        "local head = redis.call('KEYS','alloy:#ids:events:*')[1]:match('.*:') "
+        "for hash = 0,4095,ARGV[1] do for i = 1,ARGV[2] do "
+        "redis.call('HSET',string.format('%s%03x',head,hash),'other'..i,'12345678') end end "
+        "return 1",
+        step, count);
+
+    assert_int_equal(reply->type, REDIS_REPLY_INTEGER);
+    freeReplyObject(reply);
+}
+
+static void assert_table(int number, unsigned bits, unsigned grown)
+{
+    redisReply *reply = redisCommand(admin, "HGET alloy:#packed:events %d", number);
+    unsigned long long opened, ttl;
+    unsigned was, was_grown;
+
+    assert_int_equal(reply->type, REDIS_REPLY_STRING);
+    assert_int_equal(sscanf(reply->str, "%llu %llu %u %u", &opened, &ttl, &was, &was_grown), 4);
+    assert_int_equal(was, bits);
+    assert_int_equal(was_grown, grown);
+    freeReplyObject(reply);
+}
+
+static void a_full_table_is_followed_by_a_larger_one_whatever_other_hashes_have(void **state)
+{
+    redisReply *reply;
+
+    (void)state;
+    use_packed(60000);
+    add_record("first");
+    assert_int_equal(take(), 0);
+    stuff(1, PACKED_FULL);
+    empty_batch();
+    add_numbered("x", 0, 1100); /* so many that it looks */
+    assert_int_equal(take(), 0);
+    assert_int_equal(tables(), 2);
+    reply = redisCommand(admin, "EVAL %s 0",
+                         "return redis.call('DEL',unpack(redis.call('KEYS','alloy:#ids:*')))");
+    assert_int_equal(reply->integer, 4096);
+    freeReplyObject(reply);
+    empty_batch();
+    add_record("next");
+    assert_int_equal(take(), 0);
+    assert_int_equal(tables(), 3);
+    assert_table(3, PACKED_BITS_MIN + 2, 1);
+}
+
+/* Whose only record has a hash that is much fuller, or emptier, than most. */
+static void a_batch_of_one_event_opens_a_table_of_the_right_size(void **state)
+{
+    (void)state;
+    use_packed(60000);
+    add_record("first");
+    assert_int_equal(take(), 0);
+    stuff(2, 90);
+    config.streams[0].ttl_ms += 1000; /* the next one is due */
+    empty_batch();
+    add_record("next");
+    assert_int_equal(take(), 0);
+    assert_int_equal(tables(), 3);
+    assert_table(3, PACKED_BITS_MIN + 1, 0);
 }
 
 /* ---- what is in the way ---- */
@@ -490,6 +560,8 @@ int main(void)
         TEST(an_id_is_known_for_its_ttl_to_twice_that_whatever_table_is_in_use),
         TEST(a_released_id_is_new_again_whichever_table_has_it),
         TEST(a_table_that_is_full_is_followed_by_a_larger_one),
+        TEST(a_full_table_is_followed_by_a_larger_one_whatever_other_hashes_have),
+        TEST(a_batch_of_one_event_opens_a_table_of_the_right_size),
         TEST(a_key_of_another_kind_in_the_way_is_told_and_makes_nothing_new),
         TEST(a_log_of_another_kind_is_told_and_makes_nothing_new),
         TEST(a_table_that_cannot_be_read_is_told_and_makes_nothing_new),
