@@ -54,6 +54,12 @@ enum metric_lane_histogram_id {
     METRIC_LANE_HISTOGRAM_COUNT
 };
 
+enum metric_packed_gauge_id {
+#define METRIC_PACKED_GAUGE(id, name, help) METRIC_PACKED_GAUGE_##id,
+#include "alloy/metrics.def"
+    METRIC_PACKED_GAUGE_COUNT
+};
+
 enum metric_endpoint_gauge_id {
 #define METRIC_ENDPOINT_GAUGE(id, name, help) METRIC_ENDPOINT_GAUGE_##id,
 #include "alloy/metrics.def"
@@ -121,6 +127,8 @@ struct metrics {
     _Atomic int64_t gauges[METRIC_GAUGE_COUNT];
     struct metrics_lane lanes[METRIC_STREAMS_MAX];
     struct metrics_endpoint endpoints[METRIC_ENDPOINTS_MAX];
+    /* What the threads that claim know of a stream's tables; all 0: there are none. */
+    _Atomic int64_t packed[METRIC_STREAMS_MAX][METRIC_PACKED_GAUGE_COUNT];
 };
 
 struct metrics *metrics_create(void); /* returns owned: metrics_destroy(); NULL: out of memory */
@@ -154,6 +162,12 @@ static inline void metrics_add(_Atomic uint64_t *counter, uint64_t n)
 #define METRIC_LANE_OBSERVE(metrics, stream, id, bounds, value)                                 \
     metrics_observe(&(metrics)->lanes[stream].histograms[METRIC_LANE_HISTOGRAM_##id], (bounds), \
                     (value))
+
+#define METRIC_PACKED_SET(metrics, stream, id, value)                                    \
+    atomic_store_explicit(&(metrics)->packed[stream][METRIC_PACKED_GAUGE_##id], (value), \
+                          memory_order_relaxed)
+#define METRIC_PACKED_GET(metrics, stream, id) \
+    atomic_load_explicit(&(metrics)->packed[stream][METRIC_PACKED_GAUGE_##id], memory_order_relaxed)
 
 #define METRIC_ENDPOINT_SET(metrics, number, id, value)                                     \
     atomic_store_explicit(&(metrics)->endpoints[number].gauges[METRIC_ENDPOINT_GAUGE_##id], \

@@ -31,6 +31,7 @@
 #include "dashboard.h"
 #include "advice.h"
 #include "exposition.h"
+#include "exposition_packed.h"
 #include "gate.h"
 #include "guard.h"
 #include "history_report.h"
@@ -237,6 +238,7 @@ static json_t *admin_stats_streams(const struct admin *admin)
         json_object_set_new(stream, "oldest_pending_ms",
                             admin_json_counter((uint64_t)(admin->view.oldest_s[i] * 1000)));
         target_stats_stream(stream, &config->streams[i]);
+        exposition_packed_stats(admin->parts.front.metrics, i, stream);
         json_object_set_new(streams, config->streams[i].name, stream);
     }
     return streams;

@@ -18,6 +18,7 @@
 #include "alloy/clock.h"
 #include "alloy/log.h"
 #include "exposition_lanes.h"
+#include "exposition_packed.h"
 #include "process.h"
 
 #ifdef __clang__
@@ -363,6 +364,7 @@ void exposition_write(const struct exposition_view *view, const struct front_par
     exposition_write_gauges(view, out);
     exposition_write_histograms(view, out);
     exposition_write_lanes(view, parts, out);
+    exposition_packed_write(parts, out);
     exposition_write_others(parts, out);
     process_write(out);
 }

@@ -71,6 +71,8 @@ struct packed_group {
     bool due;
     uint64_t lengths; /* of hashes, all together */
     size_t asked, samples;
+    double fill; /* the mean that was found last, of this table: */
+    uint64_t fill_number;
     /* The table in use, and which of its hashes have an expiry from us, a bit each. */
     struct packed_table used; /* number 0: there is none */
     uint64_t *marked;         /* NULL: out of memory; then they get it each time */
@@ -117,7 +119,7 @@ void claims_packed_read_logs(struct claims *claims);
 /* The same, and opens tables where claims can go to none. late: claims that are set already may be
  * late by a little. */
 void claims_packed_settle_logs(struct claims *claims, bool late);
-/* Now and then looks whether the hashes are full. */
+/* Now and then looks whether the hashes are full. Tells how the tables stand. */
 void claims_packed_watch(struct claims *claims);
 
 /* From now on claims of the group go to this table. */

@@ -343,8 +343,8 @@ static bool claims_packed_is_due(const struct packed_group *group)
     return group->due;
 }
 
-/* Now and then looks whether the hashes are full. */
-void claims_packed_watch(struct claims *claims)
+/* Now and then looks whether the hashes are full. True: it has looked. */
+static bool claims_packed_look(struct claims *claims)
 {
     struct claims_packed *packed = claims->packed;
     bool any = false;
@@ -357,25 +357,71 @@ void claims_packed_watch(struct claims *claims)
 
         if (each < SAMPLE_EACH >> skip / 2)
             each = SAMPLE_EACH >> skip / 2;
-        group->due = group->known && newest != NULL && newest->way != PACKED_KEYS &&
-                     group->claimed >= each && newest->bits < PACKED_BITS_MAX;
+        group->due =
+            group->known && newest != NULL && newest->way != PACKED_KEYS && group->claimed >= each;
         any |= group->due;
     }
     if (!any)
-        return;
+        return false;
     claims_packed_sample(claims, claims_packed_is_due);
     for (size_t k = 0; k < packed->group_count; k++) {
         struct packed_group *group = claims_packed_group_of(claims, packed->leaders[k]);
+        const struct packed_table *newest = packed_log_newest(&group->log);
 
         if (!group->due)
             continue;
         group->claimed = 0;
-        if (claims_packed_fill(group) < PACKED_FULL ||
+        group->fill = claims_packed_fill(group);
+        group->fill_number = newest->number;
+        if (group->fill < PACKED_FULL || newest->bits == PACKED_BITS_MAX ||
             packed_log_living(&group->log, group->now_ms) >= PACKED_GROW_MAX)
             continue;
         group->full = true;
-        group->full_number = packed_log_newest(&group->log)->number;
+        group->full_number = newest->number;
     }
+    return true;
+}
+
+/* All threads see the same tables, but each has looked at other hashes, and at another time. */
+static void claims_packed_publish(const struct claims *claims, bool looked)
+{
+    const struct claims_packed *packed = claims->packed;
+    const unsigned skip = claims->tagged ? PACKED_GROUP_BITS : 0;
+    struct metrics *metrics = claims->parts.metrics;
+    size_t tables = 0;
+    uint64_t opened_ms = 0;
+    double hashes = 0, ids = 0;
+
+    for (size_t k = 0; k < packed->groups_each; k++) {
+        const struct packed_group *group = &packed->groups[packed->stream][k];
+        const struct packed_table *newest = packed_log_newest(&group->log);
+        const bool packs = newest != NULL && newest->way != PACKED_KEYS;
+        const size_t n = newest == NULL ? 0 : packed_log_living(&group->log, group->now_ms) + packs;
+
+        if (n > tables)
+            tables = n;
+        if (!packs)
+            continue;
+        hashes += (double)(1u << (newest->bits - skip));
+        ids += group->fill_number == newest->number
+                   ? group->fill * (double)(1u << (newest->bits - skip))
+                   : (double)group->claimed;
+        if (opened_ms == 0 || newest->opened_ms < opened_ms)
+            opened_ms = newest->opened_ms;
+    }
+    if (looked || METRIC_PACKED_GET(metrics, packed->stream, opened_ms) != (int64_t)opened_ms ||
+        METRIC_PACKED_GET(metrics, packed->stream, ids) < (int64_t)ids)
+        METRIC_PACKED_SET(metrics, packed->stream, ids, (int64_t)ids);
+    METRIC_PACKED_SET(metrics, packed->stream, tables, (int64_t)tables);
+    METRIC_PACKED_SET(metrics, packed->stream, hashes, (int64_t)hashes);
+    METRIC_PACKED_SET(metrics, packed->stream, opened_ms, (int64_t)opened_ms);
+}
+
+void claims_packed_watch(struct claims *claims)
+{
+    const bool looked = claims_packed_look(claims);
+
+    claims_packed_publish(claims, looked);
 }
 
 /* ---- layout = keys beside others with packed ---- */

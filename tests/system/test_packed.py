@@ -152,6 +152,55 @@ def test_a_key_that_holds_something_else_makes_no_duplicate(make_alloyd, own_red
     assert other.metrics()["alloy_redis_strange_keys_total"] == 1
 
 
+def test_the_tables_are_told(make_alloyd, own_redis):
+    alloyd = make_alloyd(packed(own_redis, None, "default.x")).start()
+    assert not any(name.startswith("alloy_redis_packed") for name in alloyd.metrics())
+    assert "packed" not in alloyd.admin("/stats").json["streams"]["events"]
+    post_all(alloyd, [f"a{i}" for i in range(500)])
+    alloyd.settled()
+    metrics = alloyd.metrics()
+    told = {name: metrics[f'alloy_redis_packed_{name}{{stream="events"}}'] for name in ("tables", "hashes", "ids", "age_seconds")}
+    # One of the two sent claims to both layouts until Redis was seen to be empty.
+    assert told["tables"] == 2 and told["hashes"] == 4096 and 0 < told["ids"] <= 500 and 0 <= told["age_seconds"] < 60
+    stats = alloyd.admin("/stats").json["streams"]["events"]["packed"]
+    assert (stats["tables"], stats["hashes"], stats["ids"]) == (2, 4096, told["ids"])
+    assert stats["fill"] == pytest.approx(stats["ids"] / 4096) and stats["age_s"] >= told["age_seconds"]
+
+
+def tables(redis):
+    """(ttl in ms, bits) of each table in the log, by number."""
+    words = redis.command("HGETALL", "alloy:#packed:events")
+    log = {words[i]: words[i + 1].split() for i in range(0, len(words), 2) if words[i] != b"w"}
+    return [(int(log[n][1]), int(log[n][2])) for n in sorted(log, key=int)]
+
+
+def test_a_ttl_that_changes_by_a_reload_doubles_nothing(make_alloyd, own_redis, clickhouse, table):
+    sections = packed(own_redis, clickhouse, table)
+    one, other = (make_alloyd(copy.deepcopy(sections)).start() for _ in range(2))
+    sent = []
+
+    def send(prefix):
+        sent.extend(f"{prefix}{i}" for i in range(300))
+        for alloyd in (one, other):
+            post_all(alloyd, sent)
+        for alloyd in (one, other):
+            alloyd.settled()
+
+    send("before")
+    assert tables(own_redis)[-1] == (60000, 12)
+    one.sections["stream.events"]["ttl"] = "90s"
+    reload(one)
+    send("longer")  # the other still has the shorter one
+    assert tables(own_redis)[-1] == (90000, 12)
+    assert len(tables(own_redis)) == 3
+    other.sections["stream.events"]["ttl"] = "20s"
+    reload(other)
+    send("shorter")  # a table that remembers for longer serves it too
+    assert len(tables(own_redis)) == 3
+    assert count(clickhouse, table) == len(sent)
+    assert twice(clickhouse, table) == []
+
+
 def test_in_a_cluster(make_alloyd, tmp_path, clickhouse, table):
     cluster = Cluster(tmp_path)
     try:

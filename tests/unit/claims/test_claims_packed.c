@@ -225,6 +225,38 @@ static void a_batch_of_one_event_opens_a_table_of_the_right_size(void **state)
     assert_table(3, PACKED_BITS_MIN + 1, 0);
 }
 
+static long long shown(size_t stream, enum metric_packed_gauge_id id)
+{
+    return atomic_load(&metrics->packed[stream][id]);
+}
+
+static void how_the_tables_stand_is_told(void **state)
+{
+    (void)state;
+    use_packed(60000);
+    assert_int_equal(shown(0, METRIC_PACKED_GAUGE_tables), 0);
+    add_record("first");
+    assert_int_equal(take(), 0);
+    /* The first one sent claims to both layouts, and nobody knows that it has none. */
+    assert_int_equal(shown(0, METRIC_PACKED_GAUGE_tables), 2);
+    assert_int_equal(shown(0, METRIC_PACKED_GAUGE_hashes), 4096);
+    assert_int_equal(shown(0, METRIC_PACKED_GAUGE_ids), 1);
+    assert_in_range(clock_real_ms() - (uint64_t)shown(0, METRIC_PACKED_GAUGE_opened_ms), 0, 30000);
+    stuff(1, 20);
+    empty_batch();
+    add_numbered("x", 0, 1100);
+    assert_int_equal(take(), 0);
+    assert_in_range(shown(0, METRIC_PACKED_GAUGE_ids), 4096 * 20, 4096 * 21);
+    /* The next one is empty, and the ids are looked for in both. */
+    config.streams[0].ttl_ms += 1000;
+    empty_batch();
+    add_record("next");
+    assert_int_equal(take(), 0);
+    assert_int_equal(shown(0, METRIC_PACKED_GAUGE_tables), 3);
+    assert_int_equal(shown(0, METRIC_PACKED_GAUGE_ids), 1);
+    assert_int_equal(shown(1, METRIC_PACKED_GAUGE_tables), 0);
+}
+
 /* ---- what is in the way ---- */
 
 static void run(const char *command)
@@ -562,6 +594,7 @@ int main(void)
         TEST(a_table_that_is_full_is_followed_by_a_larger_one),
         TEST(a_full_table_is_followed_by_a_larger_one_whatever_other_hashes_have),
         TEST(a_batch_of_one_event_opens_a_table_of_the_right_size),
+        TEST(how_the_tables_stand_is_told),
         TEST(a_key_of_another_kind_in_the_way_is_told_and_makes_nothing_new),
         TEST(a_log_of_another_kind_is_told_and_makes_nothing_new),
         TEST(a_table_that_cannot_be_read_is_told_and_makes_nothing_new),
