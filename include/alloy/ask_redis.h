@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "alloy/base.h"
 
@@ -66,6 +67,9 @@ bool ask_redis_key_here(const struct ask_redis *ask, const char *base, char *key
  * else why says why not.
  */
 bool ask_redis_host(struct ask_redis *ask, size_t number, bool *there);
+/* A setting of the server that is a number, by CONFIG GET: of one of two names, for what was called
+ * otherwise once. False: it is not told; why says why not. */
+bool ask_redis_number(struct ask_redis *ask, const char *const names[2], uint64_t *number);
 /* The value of "name:value" in an answer of INFO; false: it is not there. */
 bool ask_redis_field(const struct ask_redis *ask, const char *name, char *out, size_t size);
 

@@ -29,7 +29,8 @@
 #define PACKED_TABLES_MAX 24
 #define PACKED_GROW_MAX 12 /* tables to look at: with so many none is opened for growth alone */
 #define PACKED_TEXT_MAX 120
-#define PACKED_NAME_MAX 40 /* of a table and a hash in it */
+#define PACKED_LENGTH_MIN 128 /* that the server must let a hash have as a listpack */
+#define PACKED_NAME_MAX 40    /* of a table and a hash in it */
 
 struct packed_identity {
     unsigned char bytes[EVENT_ID_IDENTITY_LEN];

@@ -239,6 +239,23 @@ bool ask_redis_host(struct ask_redis *ask, size_t number, bool *there)
     return listed;
 }
 
+bool ask_redis_number(struct ask_redis *ask, const char *const names[2], uint64_t *number)
+{
+    for (size_t i = 0; i < 2; i++) {
+        const char *const words[] = {"CONFIG", "GET", names[i]};
+        char *end;
+
+        if (ask_redis(ask, words, ARRAY_LEN(words)) != ASK_REDIS_OK)
+            return false;
+        if (ask->count != 2 || ask->texts[1] == NULL)
+            continue;
+        *number = strtoull(ask->texts[1], &end, 10);
+        return end != ask->texts[1];
+    }
+    snprintf(ask->why, sizeof(ask->why), "CONFIG GET %s does not tell", names[0]);
+    return false;
+}
+
 bool ask_redis_field(const struct ask_redis *ask, const char *name, char *out, size_t size)
 {
     const char *at = ask->count > 0 ? ask->texts[0] : NULL;

@@ -14,6 +14,7 @@
 
 #include "alloy/ask_redis.h"
 #include "alloy/clock.h"
+#include "alloy/packed.h"
 
 #define ROUNDS 50 /* to tell a latency by */
 #define KEY_MAX 160
@@ -292,6 +293,34 @@ static void ctl_doctor_redis_coverage(struct ctl_doctor *doctor, struct ask_redi
     }
 }
 
+/* redis.layout = packed: hashes as long as ours must stay listpacks. */
+static void ctl_doctor_redis_packed(struct ctl_doctor *doctor, struct ask_redis *redis)
+{
+    static const char *const entries[] = {"hash-max-listpack-entries", "hash-max-ziplist-entries"};
+    static const char *const value[] = {"hash-max-listpack-value", "hash-max-ziplist-value"};
+    uint64_t length, bytes;
+
+    if (!ask_redis_number(redis, entries, &length) || !ask_redis_number(redis, value, &bytes)) {
+        ctl_doctor_note(doctor, CTL_DOCTOR_UNKNOWN, "redis.packed",
+                        "whether it keeps hashes of claims small cannot be read (%s)", redis->why);
+        ctl_doctor_todo(doctor,
+                        "see that %s is at least %d and %s at least %d, or allow CONFIG GET",
+                        entries[0], PACKED_LENGTH_MIN, value[0], PACKED_FIELD_LEN);
+    } else if (length < PACKED_LENGTH_MIN || bytes < PACKED_FIELD_LEN) {
+        const bool shorts = length < PACKED_LENGTH_MIN;
+
+        ctl_doctor_note(doctor, CTL_DOCTOR_FAILS, "redis.packed",
+                        "%s is %" PRIu64 ": packed claims take three to five times the memory",
+                        shorts ? entries[0] : value[0], shorts ? length : bytes);
+        ctl_doctor_todo(doctor, "CONFIG SET %s %d, and the same in its redis.conf",
+                        shorts ? entries[0] : value[0],
+                        shorts ? PACKED_LENGTH_MIN : PACKED_FIELD_LEN);
+    } else {
+        ctl_doctor_note(doctor, CTL_DOCTOR_HOLDS, "redis.packed",
+                        "it keeps hashes of up to %" PRIu64 " claims small", length);
+    }
+}
+
 /* Begins what is found of one server of several. */
 static void ctl_doctor_redis_who(struct ctl_doctor *doctor, const struct ask_redis *redis)
 {
@@ -316,6 +345,8 @@ static void ctl_doctor_redis_master(struct ctl_doctor *doctor, struct ask_redis 
     ctl_doctor_redis_role(doctor, redis);
     ctl_doctor_redis_latency(doctor, redis);
     ctl_doctor_redis_clock(doctor, redis);
+    if (config->redis_layout == CONFIG_REDIS_PACKED)
+        ctl_doctor_redis_packed(doctor, redis);
     if (ask_redis_is_cluster(redis))
         ctl_doctor_redis_coverage(doctor, redis);
 }

@@ -11,6 +11,7 @@
  */
 #include "alloy/connect_check.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "alloy/ask_clickhouse.h"
 #include "alloy/clickhouse_url.h"
 #include "alloy/clock.h"
+#include "alloy/packed.h"
 #include "insert_request.h"
 #include "proof.h"
 #include "sites.h"
@@ -170,6 +172,32 @@ static void connect_redis_coverage(struct connect *connect, struct ask_redis *re
                         "cluster-require-full-coverage no, and in its redis.conf");
 }
 
+/* redis.layout = packed: hashes as long as ours must stay listpacks. */
+static void connect_redis_packed(struct connect *connect, struct ask_redis *redis)
+{
+    static const struct {
+        const char *names[2];
+        uint64_t least;
+    } settings[] = {
+        {{"hash-max-listpack-entries", "hash-max-ziplist-entries"}, PACKED_LENGTH_MIN},
+        {{"hash-max-listpack-value", "hash-max-ziplist-value"}, PACKED_FIELD_LEN},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        uint64_t number;
+
+        if (!ask_redis_number(redis, settings[i].names, &number))
+            connect_warning(connect, "redis.layout",
+                            "its %s cannot be read (%s): it must be at least %" PRIu64,
+                            settings[i].names[0], redis->why, settings[i].least);
+        else if (number < settings[i].least)
+            connect_warning(connect, "redis.layout",
+                            "its %s is %" PRIu64 ": packed claims take three to five times the "
+                            "memory. CONFIG SET %s %" PRIu64 ", and in its redis.conf",
+                            settings[i].names[0], number, settings[i].names[0], settings[i].least);
+    }
+}
+
 /* The one Redis, or the master turned to of a cluster. */
 static void connect_redis_master(struct connect *connect, struct ask_redis *redis)
 {
@@ -191,6 +219,8 @@ static void connect_redis_master(struct connect *connect, struct ask_redis *redi
     connect_redis_disk(connect, redis);
     if (connect->problems == before) /* one that refuses writes has been told */
         connect_redis_role(connect, redis);
+    if (config->redis_layout == CONFIG_REDIS_PACKED)
+        connect_redis_packed(connect, redis);
     if (ask_redis_is_cluster(redis))
         connect_redis_coverage(connect, redis);
 }

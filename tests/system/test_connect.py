@@ -110,6 +110,23 @@ def test_a_redis_that_cannot_keep_claims_is_told(tmp_path, own_redis, commands, 
     assert len(problems(text)) == 1
 
 
+@pytest.mark.parametrize("name, number, least", [("entries", 127, 128), ("value", 10, 11)])
+def test_a_redis_that_packs_no_claims_is_told(tmp_path, own_redis, name, number, least):
+    own_redis.command("CONFIG", "SET", "appendonly", "yes")
+    packed = ("-o", "redis.layout=packed")
+    own_redis.command("CONFIG", "SET", f"hash-max-listpack-{name}", least)
+    assert check(tmp_path, own_redis, None, *packed) == (0, "FILE: ok\n")
+    own_redis.command("CONFIG", "SET", f"hash-max-listpack-{name}", number)
+    assert check(tmp_path, own_redis, None) == (0, "FILE: ok\n")
+    status, text = check(tmp_path, own_redis, None, *packed)
+    assert status == 0 and problems(text) == ["FILE: ok"]
+    assert (f"warning: redis.layout: its hash-max-listpack-{name} is {number}: packed claims take three to five times the memory. "
+            f"CONFIG SET hash-max-listpack-{name} {least}, and in its redis.conf") in text
+    own_redis.command("ACL", "SETUSER", "default", "-config|get")
+    text = check(tmp_path, own_redis, None, *packed)[1]
+    assert "its hash-max-listpack-entries cannot be read (" in text and "it must be at least 128" in text
+
+
 def test_a_wrong_password_is_told_and_not_shown(tmp_path, own_redis):
     own_redis.command("CONFIG", "SET", "requirepass", "richtig")
     status, text = check(tmp_path, own_redis, None, redis_url=own_redis.url.replace("redis://", "redis://:geheim@"))

@@ -116,9 +116,13 @@ def test_it_is_harmless_beside_a_running_alloyd(world, make_alloyd):
     ([("CONFIG", "SET", "maxmemory", "900kb")], "redis.room", "maxmemory"),
     ([("ACL", "SETUSER", "default", "-eval")], "stream.events.claim", "NOPERM"),
     ([("SET", "alloy:#table:events", "another default.other 1.1")], "stream.events.mark", "another table"),
+    ([("CONFIG", "SET", "hash-max-listpack-entries", "64")], "redis.packed",
+     "hash-max-listpack-entries is 64: packed claims take three to five times the memory -> CONFIG SET hash-max-listpack-entries 128"),
+    ([("CONFIG", "SET", "hash-max-listpack-value", "8")], "redis.packed", "CONFIG SET hash-max-listpack-value 11"),
 ])
 def test_what_is_wrong_with_redis_is_found(world, commands, key, words):
     world.create()
+    world.sections["redis"]["layout"] = "packed" if key == "redis.packed" else "keys"
     for command in commands:
         world.redis.command(*command)
     fails = world.fails()
@@ -126,6 +130,18 @@ def test_what_is_wrong_with_redis_is_found(world, commands, key, words):
         fails.pop("stream.events.claim", None)
     assert list(fails) == [key], fails
     assert words in fails[key]
+
+
+def test_how_packed_claims_are_kept_is_looked_at_where_there_are_some(world):
+    world.create()
+    world.redis.command("CONFIG", "SET", "hash-max-listpack-entries", "64")
+    assert "redis.packed" not in world.ask(0)
+    world.redis.command("CONFIG", "SET", "hash-max-listpack-entries", "128")
+    world.sections["redis"]["layout"] = "packed"
+    assert world.ask(0)["redis.packed"][0] == "holds"
+    world.redis.command("ACL", "SETUSER", "default", "-config|get")
+    verdict, text, todo = world.ask(0)["redis.packed"]
+    assert verdict == "unknown" and "NOPERM" in text and "hash-max-listpack-entries is at least 128" in todo
 
 
 def test_peers_that_are_away_are_found_soon(world):
