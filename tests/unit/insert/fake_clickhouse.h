@@ -117,7 +117,8 @@ struct fake {
     atomic_int sites_asked;
     atomic_int pings; /* answered */
     atomic_int columns_asked;
-    const char *trace; /* how the table stands */
+    const char *trace;    /* how the table stands */
+    char trace_url[4096]; /* of the last question for it */
     atomic_int traces_asked;
     enum fake_rows rows_mode;
     int rows_count; /* questions that it still holds for; then FAKE_ROWS_TOLD; -1: for ever */
@@ -484,12 +485,13 @@ static bool on_count(struct fake *fake, int fd, const char *url)
     return mode != FAKE_ROWS_LOST && mode != FAKE_ROWS_SILENT;
 }
 
-static void on_trace(struct fake *fake, int fd)
+static void on_trace(struct fake *fake, int fd, const char *url)
 {
     const char *text;
 
     pthread_mutex_lock(&fake->lock);
     text = fake->trace;
+    snprintf(fake->trace_url, sizeof(fake->trace_url), "%s", url);
     pthread_mutex_unlock(&fake->lock);
     atomic_fetch_add(&fake->traces_asked, 1);
     answer(fd, 200, "", text);
@@ -547,7 +549,7 @@ static void *serve(void *arg)
         if (strstr(url, "alloy_rows") != NULL) {
             keep = on_rows(conn.fake, conn.fd, end + 4, len);
         } else if (strstr(url, "uptime") != NULL) {
-            on_trace(conn.fake, conn.fd);
+            on_trace(conn.fake, conn.fd, url);
         } else if (strstr(url, "SELECT%20%28SELECT%20count") != NULL) {
             keep = on_count(conn.fake, conn.fd, url);
         } else if (strstr(url, "SELECT") != NULL && conn.fake->probe_cuts > 0) {
