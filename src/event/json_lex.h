@@ -98,12 +98,13 @@ static inline uint64_t json_special_bits(uint64_t bytes)
 static inline unsigned json_special_mask(const char *at)
 {
     const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-    /* A signed comparison, so that bytes from 0x80 are below a space too. */
-    __m128i special = _mm_cmplt_epi8(bytes, _mm_set1_epi8(' '));
+    /* Exchanges '"' with the space, so that it is below '!' with the control bytes and, as the
+     * numbers are signed, the bytes from 0x80: the sign tells. */
+    const __m128i moved = _mm_xor_si128(bytes, _mm_set1_epi8('"' ^ ' '));
+    const __m128i below = _mm_subs_epi8(moved, _mm_set1_epi8('!'));
 
-    special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
-    special = _mm_or_si128(special, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
-    return (unsigned)_mm_movemask_epi8(special);
+    return (unsigned)_mm_movemask_epi8(
+        _mm_or_si128(below, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
 }
 #endif
 
@@ -244,6 +245,9 @@ static NOINLINE const char *json_skip_rest(struct json_scan *scan, const char *a
 static inline const char *json_skip_string(struct json_scan *scan, const char *at, const char *end,
                                            bool *escaped)
 {
+    /* In a register where nothing is called. */
+    bool holds = false;
+
     at++;
 #ifdef USE_SSE2
     /* Most strings are plain up to their quote, and cost no call. */
@@ -258,7 +262,9 @@ static inline const char *json_skip_string(struct json_scan *scan, const char *a
         }
     }
 #endif
-    return json_skip_rest(scan, at, end, escaped);
+    at = json_skip_rest(scan, at, end, &holds);
+    *escaped = holds;
+    return at;
 }
 
 /* Skips digits, of which there must be at least one. */
@@ -293,9 +299,13 @@ static const char *json_skip_number(struct json_scan *scan, const char *at, cons
     return at;
 }
 
-static const char *json_skip_word(struct json_scan *scan, const char *at, const char *end,
-                                  const char *word)
+static inline const char *json_skip_word(struct json_scan *scan, const char *at, const char *end,
+                                         const char *word)
 {
+    const size_t len = strlen(word);
+
+    if (likely((size_t)(end - at) >= len && memcmp(at, word, len) == 0))
+        return at + len;
     for (; *word != '\0'; word++, at++) {
         if (at == end)
             return json_fail(scan, end, TRUNCATED);

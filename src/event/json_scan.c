@@ -93,6 +93,8 @@ static void json_note_member(struct json_scan *scan, struct slice name, bool esc
 /* Skips a colon, to the value behind it. */
 static inline const char *json_skip_colon(struct json_scan *scan, const char *at, const char *end)
 {
+    if (likely(end - at >= 2 && at[0] == ':' && (unsigned char)at[1] > ' '))
+        return at + 1;
     at = json_next_token(scan, at, end);
     if (unlikely(at == NULL))
         return NULL;
@@ -175,7 +177,11 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
         /* A value begins here. After this block it is whole, or at its closing bracket. */
         if (resumed) {
             ; /* it was the envelope's array */
-        } else if (*at == '{' || *at == '[') {
+        } else if (likely(*at == '"') || (*at != '{' && *at != '[')) {
+            at = json_skip_scalar(scan, at, end);
+            if (unlikely(at == NULL))
+                return NULL;
+        } else {
             if (unlikely(depth == JSON_SCAN_DEPTH_MAX))
                 return json_fail(scan, at, "The event is nested deeper than 64.");
             depth++;
@@ -192,10 +198,6 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
                     return at;
                 continue;
             }
-        } else {
-            at = json_skip_scalar(scan, at, end);
-            if (unlikely(at == NULL))
-                return NULL;
         }
 
         /* Take all brackets that close here, up to a comma. */
