@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define BATCH_MAX 512
-#define LEAD 4
+#define LEAD 8
 
 struct worker {
     pthread_t thread;
@@ -67,8 +67,11 @@ static double speed_pass(struct l1_thread *thread, const struct worker *worker, 
 
         speed_make(thread, hashes, worker->first + at, n);
         l1_hold(thread);
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
+            if (i + LEAD < n)
+                l1_prefetch_second(thread, &hashes[i + LEAD]);
             ALLOY_ASSERT(l1_knows(thread, 0, &hashes[i], 1) != enter);
+        }
         l1_release(thread);
         if (!enter)
             continue;

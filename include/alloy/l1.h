@@ -95,10 +95,12 @@ void l1_release(struct l1_thread *thread);
 /*
  * Fetches what a look-up of the id reads first, without waiting for it: the table does not fit into
  * any cache. l1_prefetch_first() goes one step further, so call it when what l1_prefetch() fetched
- * has come: some ids later. Owner thread.
+ * has come: some ids later. So does l1_prefetch_second(), which reads a node, between l1_hold() and
+ * l1_release(). Owner thread.
  */
 void l1_prefetch(const struct l1_thread *thread, const struct hash128 *hash);
 void l1_prefetch_first(const struct l1_thread *thread, const struct hash128 *hash);
+void l1_prefetch_second(const struct l1_thread *thread, const struct hash128 *hash);
 
 /* True when an event with this id is a duplicate. An id may be known for longer than L1's ttl,
  * until l1_maintain() unlinks its generation, but never beyond its stream's ttl. Owner thread;

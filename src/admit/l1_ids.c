@@ -144,6 +144,12 @@ void l1_prefetch_first(const struct l1_thread *thread, const struct hash128 *has
     l1_fetch_first(thread->l1, hash->lo);
 }
 
+void l1_prefetch_second(const struct l1_thread *thread, const struct hash128 *hash)
+{
+    ALLOY_ASSERT(thread->held);
+    l1_fetch_second(thread->l1, hash->lo);
+}
+
 bool l1_knows(struct l1_thread *thread, uint16_t stream, const struct hash128 *hash,
               uint64_t now_ms)
 {

@@ -40,6 +40,7 @@ static bool knows(struct l1_thread *thread, uint64_t id)
 
     l1_prefetch(thread, &hash);
     l1_prefetch_first(thread, &hash);
+    l1_prefetch_second(thread, &hash);
     return l1_knows(thread, 0, &hash, 1);
 }
 
