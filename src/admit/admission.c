@@ -32,6 +32,7 @@ struct event {
     struct journal_entry entry;
     size_t id_at;      /* offset of a copied id in copies; the commit sets entry.id.data from it */
     size_t columns_at; /* the same for entry.columns */
+    size_t bytes;      /* of its record; 0: it is known */
     struct record *record;
     bool known; /* its id was in L1 before this turn, or, after admission_enter(), another event got
                    in first */
@@ -67,8 +68,10 @@ struct admission {
     size_t event_count, event_capacity;
     struct request *requests;
     size_t request_count, request_capacity;
-    bool ack_disk; /* some request of the turn wants its events on disk */
-    char *copies;  /* canonical ids that had to be copied, and columns */
+    bool ack_disk;  /* some request of the turn wants its events on disk */
+    bool too_large; /* some event of the turn fits into no segment */
+    size_t held;    /* ids since l1_hold() */
+    char *copies;   /* canonical ids that had to be copied, and columns */
     size_t copies_len, copies_capacity;
     size_t columns_at; /* in copies: the columns of the events that are added now */
     size_t columns_len;
@@ -151,12 +154,11 @@ static void admission_fetch_again(struct l1_thread *l1, const struct event *even
         l1_prefetch_first(l1, &event[PREFETCH_LEAD].entry.hash);
 }
 
-/* Looks up the ids of events [from, to), at most BATCH_EVENTS. Refuses the request if an event
- * could never fit: a 503 would make its client retry for ever. */
-static void admission_look_up(struct admission *admission, struct request *request, size_t from,
-                              size_t to, uint64_t now_ms)
+/* Looks up the ids of events [from, to), at most BATCH_EVENTS, of any requests: a read section
+ * costs as much as an id. */
+static void admission_look_up(struct admission *admission, size_t from, size_t to, uint64_t now_ms)
 {
-    size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
+    const size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
     struct l1_thread *l1 = admission->parts.l1;
 
     l1_hold(l1);
@@ -165,9 +167,9 @@ static void admission_look_up(struct admission *admission, struct request *reque
 
         if (to - i > PREFETCH_LEAD)
             l1_prefetch_second(l1, &event[PREFETCH_LEAD].entry.hash);
-        event->known = l1_knows(l1, request->stream, &event->entry.hash, now_ms);
-        if (!event->known && unlikely(journal_entry_bytes(&event->entry) > bytes_max))
-            request->result.verdict = ADMISSION_TOO_LARGE;
+        event->known = l1_knows(l1, event->entry.stream, &event->entry.hash, now_ms);
+        event->bytes = event->known ? 0 : journal_entry_bytes(&event->entry);
+        admission->too_large |= event->bytes > bytes_max;
     }
     l1_release(l1);
 }
@@ -175,6 +177,17 @@ static void admission_look_up(struct admission *admission, struct request *reque
 static size_t admission_batch_end(size_t at, size_t to)
 {
     return to - at > BATCH_EVENTS ? at + BATCH_EVENTS : to;
+}
+
+/* Whether each of a request's events fits into a segment. */
+static bool admission_fits(const struct admission *admission, const struct request *request)
+{
+    const size_t bytes_max = journal_entry_bytes_max(admission->parts.journal);
+
+    for (size_t i = request->first; i < request->first + request->count; i++)
+        if (admission->events[i].bytes > bytes_max)
+            return false;
+    return true;
 }
 
 /* False: the request has more events than the ring can ever take, and is refused. */
@@ -186,9 +199,14 @@ static bool admission_judge_count(const struct admission *admission, struct requ
     return fits;
 }
 
-/* Judges everything other than the events, once they are all looked up. */
-static void admission_judge_rest(struct admission *admission, struct request *request)
+/* Judges a request once its events are looked up. One that could never fit is refused for that: a
+ * 503 would make its client retry for ever. */
+static void admission_judge(struct admission *admission, struct request *request)
 {
+    if (!admission_judge_count(admission, request))
+        return;
+    if (unlikely(admission->too_large) && !admission_fits(admission, request))
+        request->result.verdict = ADMISSION_TOO_LARGE;
     if (ring_closed(admission->parts.ring))
         request->result.verdict = ADMISSION_DRAINING;
     if (unlikely(request->ack == ADMISSION_ACK_CLICKHOUSE) &&
@@ -197,17 +215,6 @@ static void admission_judge_rest(struct admission *admission, struct request *re
         if (request->result.waiter == NULL)
             request->result.verdict = ADMISSION_WAITING_FULL;
     }
-}
-
-static void admission_judge(struct admission *admission, struct request *request, uint64_t now_ms)
-{
-    const size_t end = request->first + request->count;
-
-    if (!admission_judge_count(admission, request))
-        return;
-    for (size_t at = request->first; at < end; at = admission_batch_end(at, end))
-        admission_look_up(admission, request, at, admission_batch_end(at, end), now_ms);
-    admission_judge_rest(admission, request);
 }
 
 /*
@@ -228,7 +235,7 @@ static enum admission_verdict admission_reserve(struct admission *admission, siz
             continue;
         for (size_t i = request->first; i < request->first + request->count; i++)
             if (!admission->events[i].known)
-                admission->sizes[n++] = journal_entry_bytes(&admission->events[i].entry);
+                admission->sizes[n++] = admission->events[i].bytes;
     }
     if (n == 0)
         return ADMISSION_ACCEPTED;
@@ -281,7 +288,7 @@ static void admission_give_up(struct admission *admission, struct request *reque
     ring_cancel(admission->parts.ring, n);
 }
 
-/* Enters the ids of events [from, to) of a request, at most BATCH_EVENTS, into L1 and appends the
+/* Enters the ids of events [from, to) of a request into L1, in a read section, and appends the
  * winners' records to admission->records. */
 static void admission_enter_events(struct admission *admission, const struct request *request,
                                    size_t from, size_t to, uint64_t now_ms)
@@ -289,15 +296,14 @@ static void admission_enter_events(struct admission *admission, const struct req
     struct l1_thread *l1 = admission->parts.l1;
     size_t lost = 0;
 
-    l1_hold(l1);
     for (size_t i = from; i < to; i++) {
         struct event *event = &admission->events[i];
 
-        admission_fetch_again(l1, event, to - i);
+        admission_fetch_again(l1, event, admission->event_count - i);
         if (event->known)
             continue;
-        if (l1_enter(l1, request->stream, &event->entry.hash, event->record->lsn,
-                     now_ms) == L1_ADDED) {
+        if (l1_enter(l1, request->stream, &event->entry.hash, event->record->lsn, now_ms) ==
+            L1_ADDED) {
             admission->records[admission->record_count++] = event->record;
             continue;
         }
@@ -305,7 +311,6 @@ static void admission_enter_events(struct admission *admission, const struct req
         event->known = true;
         lost++;
     }
-    l1_release(l1);
     if (lost > 0)
         ring_cancel(admission->parts.ring, lost);
 }
@@ -316,14 +321,29 @@ static void admission_set_counts(struct request *request, size_t accepted)
     request->result.duplicates = (uint32_t)(request->count - accepted);
 }
 
+/* Goes on with the read section for n more ids, or with another one: while it lasts no thread can
+ * give memory back. */
+static void admission_hold_on(struct admission *admission, size_t n)
+{
+    admission->held += n;
+    if (likely(admission->held <= BATCH_EVENTS))
+        return;
+    l1_release(admission->parts.l1);
+    l1_hold(admission->parts.l1);
+    admission->held = n;
+}
+
 /* The same for a whole request; also counts how many were new. */
 static void admission_enter(struct admission *admission, struct request *request, uint64_t now_ms)
 {
     const size_t before = admission->record_count;
     const size_t end = request->first + request->count;
 
-    for (size_t at = request->first; at < end; at = admission_batch_end(at, end))
-        admission_enter_events(admission, request, at, admission_batch_end(at, end), now_ms);
+    for (size_t at = request->first, to; at < end; at = to) {
+        to = admission_batch_end(at, end);
+        admission_hold_on(admission, to - at);
+        admission_enter_events(admission, request, at, to, now_ms);
+    }
     admission_set_counts(request, admission->record_count - before);
 }
 
@@ -443,7 +463,7 @@ static size_t admission_append_some(struct admission *admission, size_t to, uint
     size_t at = admission->step_at;
 
     for (size_t bytes = 0; at < to && bytes < STEP_BYTES; at++) {
-        bytes += journal_entry_bytes(&admission->events[at].entry);
+        bytes += admission->events[at].bytes;
         admission_append_event(admission, &admission->events[at], real_ms);
     }
     return at;
@@ -604,11 +624,13 @@ size_t admission_pending(const struct admission *admission)
 
 void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t real_ms)
 {
-    const size_t requests = admission->request_count;
+    const size_t requests = admission->request_count, events = admission->event_count;
 
-    admission_hash(admission, 0, admission->event_count);
+    admission_hash(admission, 0, events);
+    for (size_t at = 0; at < events; at = admission_batch_end(at, events))
+        admission_look_up(admission, at, admission_batch_end(at, events), now_ms);
     for (size_t r = 0; r < requests; r++)
-        admission_judge(admission, &admission->requests[r], now_ms);
+        admission_judge(admission, &admission->requests[r]);
 
     KILL_POINT("admission_judged");
     /* One reservation for the turn; only when that does not fit do we try each request alone. */
@@ -636,13 +658,14 @@ void admission_commit(struct admission *admission, uint64_t now_ms, uint64_t rea
                 admission_give_up(admission, &admission->requests[r]);
 
     KILL_POINT("admission_synced");
-    for (size_t r = 0; r < requests; r++) {
-        struct request *request = &admission->requests[r];
-
-        if (request->result.verdict == ADMISSION_ACCEPTED)
-            admission_enter(admission, request, now_ms);
-        admission_conclude(admission, request);
-    }
+    admission->held = 0;
+    l1_hold(admission->parts.l1);
+    for (size_t r = 0; r < requests; r++)
+        if (admission->requests[r].result.verdict == ADMISSION_ACCEPTED)
+            admission_enter(admission, &admission->requests[r], now_ms);
+    l1_release(admission->parts.l1);
+    for (size_t r = 0; r < requests; r++)
+        admission_conclude(admission, &admission->requests[r]);
     KILL_POINT("admission_entered");
     if (admission->record_count > 0)
         ring_publish(admission->parts.ring, admission->records, admission->record_count);
@@ -665,11 +688,11 @@ bool admission_commit_some(struct admission *admission, uint64_t now_ms, uint64_
             break;
         }
         admission_hash(admission, at, to);
-        admission_look_up(admission, request, at, to, now_ms);
+        admission_look_up(admission, at, to, now_ms);
         admission->step_at = to;
         if (to < end)
             return false;
-        admission_judge_rest(admission, request);
+        admission_judge(admission, request);
         if (request->result.verdict == ADMISSION_ACCEPTED)
             request->result.verdict = admission_reserve(admission, 0, 1);
         admission->step = COMMIT_APPEND;
@@ -684,7 +707,9 @@ bool admission_commit_some(struct admission *admission, uint64_t now_ms, uint64_
         decided = request->result.verdict != ADMISSION_ACCEPTED;
         break;
     case COMMIT_ENTER:
+        l1_hold(admission->parts.l1);
         admission_enter_events(admission, request, at, to, now_ms);
+        l1_release(admission->parts.l1);
         admission->step_at = to;
         if (to < end)
             return false;
@@ -713,6 +738,7 @@ void admission_reset(struct admission *admission)
     admission->request_count = 0;
     admission->copies_len = 0;
     admission->ack_disk = false;
+    admission->too_large = false;
     admission->step = COMMIT_LOOK_UP;
     admission->step_at = 0;
     admission->record_count = 0;
