@@ -39,6 +39,7 @@ struct http_request {
     bool chunked;
     enum coding coding; /* what all Content-Encoding headers say together */
     uint64_t content_length;
+    struct slice length_text;   /* of the Content-Length; empty: there is none, or several */
     struct slice authorization; /* value, trimmed; empty: no such header */
     struct slice prefer;        /* of the first Prefer header that is not empty */
     struct slice replay;        /* the same of Alloy-Replay: a voucher (voucher.h) */

@@ -22,6 +22,7 @@
 #include "alloy/clock.h"
 #include "conn.h"
 #include "decode.h"
+#include "alloy/head_memo.h"
 #include "alloy/http_chunked.h"
 #include "alloy/http_parse.h"
 #include "alloy/json_scan.h"
@@ -267,6 +268,7 @@ struct conn_set {
     uint64_t handshake_ns; /* that handshakes have taken */
     uint32_t answer_count;
     struct reply_date date;
+    struct head_memo heads;
     struct keys_cache *keys_cache;
     struct judging judging;
     struct mismatch_set *mismatch;

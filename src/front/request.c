@@ -306,6 +306,22 @@ static bool request_refuse_head(struct conn *conn, enum error_code error, const 
     return false;
 }
 
+/* As http_parse_head(), of the bytes that have arrived. */
+static enum http_result request_parse_head(struct conn *conn, struct http_request *request)
+{
+    const char *head = conn->buffer.data + conn->buffer.start;
+    const size_t len = buffer_len(&conn->buffer);
+    const bool whole = conn->scanned == 0;
+    enum http_result result;
+
+    if (likely(whole && head_memo_find(&conn->set->heads, head, len, request)))
+        return HTTP_DONE;
+    result = http_parse_head(head, len, &conn->scanned, request);
+    if (whole && result == HTTP_DONE)
+        head_memo_note(&conn->set->heads, head, len, request);
+    return result;
+}
+
 static bool request_advance_head(struct conn *conn)
 {
     struct buffer *buffer = &conn->buffer;
@@ -323,8 +339,7 @@ static bool request_advance_head(struct conn *conn)
     }
     /* Nobody has told yet whose the next one is. */
     conn->forwarded = false;
-    switch (http_parse_head(buffer->data + buffer->start, buffer_len(buffer), &conn->scanned,
-                            &request)) {
+    switch (request_parse_head(conn, &request)) {
     case HTTP_DONE:
         if (request.head_len > head_max)
             break;

@@ -289,6 +289,7 @@ static bool http_note_content_length(struct head *head, struct slice value)
     uint64_t first = 0, length;
     bool has_first = false;
 
+    request->length_text = request->has_length ? (struct slice){0} : value;
     while (http_next_element(&value, &element)) {
         if (!http_parse_length(element, &length)) {
             return http_refuse_bad(head, "Content-Length is not a number.");

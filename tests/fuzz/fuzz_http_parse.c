@@ -51,6 +51,7 @@ static void check_same_request(const struct http_request *a, const struct http_r
     check_same_slice(a->query, b->query);
     check_same_slice(a->authorization, b->authorization);
     check_same_slice(a->prefer, b->prefer);
+    check_same_slice(a->length_text, b->length_text);
     ALLOY_ASSERT(a->method == b->method && a->minor == b->minor && a->head_len == b->head_len);
     ALLOY_ASSERT(a->keep_alive == b->keep_alive && a->chunked == b->chunked);
     ALLOY_ASSERT(a->expect_continue == b->expect_continue && a->coding == b->coding);
@@ -68,6 +69,7 @@ static void check_good_request(const struct http_request *request, const char *b
     check_slice(request->query, buf, request->head_len);
     check_slice(request->authorization, buf, request->head_len);
     check_slice(request->prefer, buf, request->head_len);
+    check_slice(request->length_text, buf, request->head_len);
     ALLOY_ASSERT(request->path.len > 0);
 }
 

@@ -9,6 +9,7 @@ edits. A mutant that no test can notice stays in the list with the reason why th
 
 from mutant import Mutant
 from mutants_claims import CLAIMS
+from mutants_http import HTTP
 from mutants_insert import INSERT
 from mutants_proxy import PROXY
 from mutants_refused import REFUSED
@@ -269,25 +270,7 @@ HTTP = [
     Mutant("entry_body_key", "src/front",
            "        conn->key_awaited = true;\n        return NULL;\n", "        return NULL;\n",
            "where keys may be in bodies, nobody needs one", ("entry",)),
-    Mutant("http_two_framings", "src/http",
-           '''    if (request->has_length) {
-        request->problem = "Both Content-Length and Transfer-Encoding are given.";
-        return HTTP_BAD;
-    }
-''', "",
-           "a proxy before alloyd and alloyd see two requests where there is one", ("http_parse",)),
-    Mutant("http_lengths_differ", "src/http",
-           "    if (request->has_length && request->content_length != first) {", "    if (false) {",
-           "of two lengths the last counts: request smuggling", ("http_parse",)),
-    Mutant("http_host_twice", "src/http",
-           "if (head->host_count > 1 ||", "if (",
-           "two Hosts pass", ("http_parse",)),
-    Mutant("http_headers_max", "src/http",
-           "if (head->header_count > HEADER_COUNT_MAX) {", "if (false) {",
-           "a request may have any number of headers", ("http_parse",)),
-    Mutant("http_expect_1_0", "src/http",
-           "        request->expect_continue = false;", "        request->expect_continue = true;",
-           "an HTTP/1.0 client gets a 100 that it does not know", ("http_parse",)),
+    *HTTP,
     Mutant("buffer_budget", "src/http",
            """        buffer_budget_give(budget, bytes);
         return false;
