@@ -15,7 +15,9 @@
 #include <string.h>
 #include <time.h>
 
+#define NOINLINE __attribute__((noinline))
 #define REPLY_HEAD_MAX 512
+#define REPLY_COUNTS_MAX 80 /* a body that has counts alone */
 _Static_assert(2 * REPLY_HEAD_MAX + CORS_ORIGIN_MAX <= REPLY_MAX, "an answer to a page fits");
 /* Of one error: printable text, which escapes at most double. */
 #define REPLY_ENTRY_MAX \
@@ -45,6 +47,10 @@ static void reply_put_number(struct text *text, uint64_t number)
     char digits[20];
     size_t at = sizeof(digits);
 
+    if (likely(number < 10)) {
+        *text->at++ = (char)('0' + number);
+        return;
+    }
     do {
         digits[--at] = (char)('0' + number % 10);
         number /= 10;
@@ -168,7 +174,7 @@ static void reply_put_errors(struct text *into, const struct reply_errors *error
     *into = text;
 }
 
-static void reply_put_counts(struct text *into, const struct reply *reply, const char *begin)
+static void reply_put_counts(struct text *into, const struct reply *reply)
 {
     struct text text = *into;
 
@@ -177,13 +183,13 @@ static void reply_put_counts(struct text *into, const struct reply *reply, const
     PUT(&text, ",\"duplicates\":");
     reply_put_number(&text, reply->duplicates);
     if (unlikely(reply->lenient))
-        reply_put_errors(&text, reply->errors, begin);
+        reply_put_errors(&text, reply->errors, into->at);
     PUT(&text, "}");
     *into = text;
 }
 
 /* The body of a 422. A lenient request hears of its other events too. */
-static void reply_put_rejection(struct text *into, const struct reply *reply, const char *begin)
+static void reply_put_rejection(struct text *into, const struct reply *reply)
 {
     struct text text = *into;
 
@@ -193,7 +199,7 @@ static void reply_put_rejection(struct text *into, const struct reply *reply, co
         reply_put_number(&text, reply->accepted);
         PUT(&text, ",\"duplicates\":");
         reply_put_number(&text, reply->duplicates);
-        reply_put_errors(&text, reply->errors, begin);
+        reply_put_errors(&text, reply->errors, into->at);
     }
     PUT(&text, "}");
     *into = text;
@@ -225,9 +231,9 @@ static size_t reply_write_body(const struct reply *reply, char *out)
     if (reply->answer != NULL)
         reply_put(&text, reply->answer, strlen(reply->answer));
     else if (reply->status < 300 || (reply->status == 400 && reply->lenient))
-        reply_put_counts(&text, reply, out);
+        reply_put_counts(&text, reply);
     else if (unlikely(reply->error == ERROR_rejected))
-        reply_put_rejection(&text, reply, out);
+        reply_put_rejection(&text, reply);
     else
         reply_put_refusal(&text, reply);
     return (size_t)(text.at - out);
@@ -313,10 +319,10 @@ static void reply_put_cors(struct text *into, const struct cors *cors)
     *into = text;
 }
 
-size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out)
+/* Writes the whole answer with this body. */
+static size_t reply_write_with(const struct reply *reply, const struct reply_date *date,
+                               struct slice body, char *out)
 {
-    char body[REPLY_REJECTED_MAX];
-    size_t body_len = reply_write_body(reply, body);
     const char *line = reply_status_line(reply->status);
     struct text text = {out};
 
@@ -326,7 +332,7 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
     /* RFC 9110 section 8.6: a 204 has neither. */
     if (likely(reply->status != 204)) {
         PUT(&text, "\r\nContent-Type: application/json\r\nContent-Length: ");
-        reply_put_number(&text, body_len);
+        reply_put_number(&text, body.len);
     }
     if (unlikely(reply->allow != NULL || reply->status == 405)) {
         const char *allow = reply->allow != NULL ? reply->allow : "POST";
@@ -346,6 +352,26 @@ size_t reply_write(const struct reply *reply, const struct reply_date *date, cha
         PUT(&text, "\r\nConnection: keep-alive");
     PUT(&text, "\r\n\r\n");
     if (!reply->head_only)
-        reply_put(&text, body, body_len);
+        reply_put(&text, body.data, body.len);
     return (size_t)(text.at - out);
+}
+
+/* By itself: a frame of so many pages costs as much as a short answer. */
+static NOINLINE size_t reply_write_long(const struct reply *reply, const struct reply_date *date,
+                                        char *out)
+{
+    char body[REPLY_REJECTED_MAX];
+
+    return reply_write_with(reply, date, (struct slice){body, reply_write_body(reply, body)}, out);
+}
+
+size_t reply_write(const struct reply *reply, const struct reply_date *date, char *out)
+{
+    char body[REPLY_COUNTS_MAX];
+    struct text text = {body};
+
+    if (unlikely(reply->answer != NULL || reply->status >= 300 || reply->lenient))
+        return reply_write_long(reply, date, out);
+    reply_put_counts(&text, reply);
+    return reply_write_with(reply, date, (struct slice){body, (size_t)(text.at - body)}, out);
 }
