@@ -144,8 +144,16 @@ static void admission_hash(struct admission *admission, size_t from, size_t to)
     }
 }
 
-/* In a turn of many events those that come next are in no near cache any more, neither are the
- * lines of L1 that their ids were looked up in. */
+/* In a turn of many events those that come next are in no near cache any more. */
+static void admission_fetch_event(const struct event *event, size_t left)
+{
+    if (left <= PREFETCH_LEAD)
+        return;
+    __builtin_prefetch(&event[PREFETCH_LEAD]);
+    __builtin_prefetch(&event[PREFETCH_LEAD].record);
+}
+
+/* Neither are the lines of L1 that their ids were looked up in. */
 static void admission_fetch_again(struct l1_thread *l1, const struct event *event, size_t left)
 {
     if (left > 2 * PREFETCH_LEAD)
@@ -266,8 +274,10 @@ static void admission_append(struct admission *admission, size_t first, size_t l
 
         if (request->result.verdict != ADMISSION_ACCEPTED)
             continue;
-        for (size_t i = request->first; i < request->first + request->count; i++)
+        for (size_t i = request->first; i < request->first + request->count; i++) {
+            admission_fetch_event(&admission->events[i], admission->event_count - i);
             admission_append_event(admission, &admission->events[i], real_ms);
+        }
     }
 }
 
