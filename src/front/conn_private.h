@@ -196,6 +196,7 @@ struct conn {
     bool lenient;           /* its good events are taken though others are bad */
     bool listed;            /* in set->waited */
     bool edge;              /* its socket is watched only for a reset */
+    uint8_t blocks;         /* that the last request filled; 0: at most one */
     enum coding coding : 8; /* of its body */
     uint16_t stream;        /* METRIC_STREAM_NONE: none, or it is not known yet */
     uint16_t retry_s;       /* Retry-After of the 429 that is in hand */
@@ -400,6 +401,8 @@ void conn_room_init(struct conn_set *set);
 /* Makes room for a read. The buffer may move: the connection has no answer noted, so nobody borrows
  * slices of it. False: there is no memory left. */
 bool conn_room_make(struct conn *conn);
+/* A whole request had so many bytes: most clients go on with such. */
+void conn_room_note(struct conn *conn, size_t bytes);
 
 /* turn.c */
 

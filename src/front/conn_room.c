@@ -45,6 +45,29 @@ void conn_room_init(struct conn_set *set)
     buffer_pool_init(&set->pool, budget, block_bytes, cached_max);
 }
 
+void conn_room_note(struct conn *conn, size_t bytes)
+{
+    const size_t block = conn->set->pool.block_bytes;
+
+    if (likely(bytes <= block))
+        conn->blocks = 0;
+    else
+        conn->blocks =
+            bytes < BODY_GROWTH * block ? (uint8_t)((bytes - 1) / block + 1) : BODY_GROWTH;
+}
+
+/* Takes a buffer for the first bytes of a request: as large as the last one needed, within what
+ * part of a body would get in any case. */
+static bool conn_room_begin(struct conn *conn)
+{
+    struct buffer_pool *pool = &conn->set->pool;
+
+    if (unlikely(conn->blocks > 0) &&
+        buffer_take_size(pool, &conn->buffer, conn->blocks * pool->block_bytes))
+        return true;
+    return buffer_take(pool, &conn->buffer);
+}
+
 bool conn_room_make(struct conn *conn)
 {
     struct conn_set *set = conn->set;
@@ -52,7 +75,7 @@ bool conn_room_make(struct conn *conn)
     size_t want = set->head_max;
 
     if (!buffer->data)
-        return buffer_take(&set->pool, buffer);
+        return conn_room_begin(conn);
     switch (conn->state) {
     case CONN_BODY:
         want = conn->head_len + (size_t)conn->body_len;

@@ -480,6 +480,7 @@ static bool judge_owes(struct conn *conn, struct slice body)
 void judge_body(struct conn *conn, struct slice body, size_t next)
 {
     conn->bytes = body.len;
+    conn_room_note(conn, next - conn->buffer.start);
     if (unlikely(admission_sheds(conn->set->parts.admission))) {
         turn_answer(conn)->reply = turn_reply(conn, turn_refusal(ADMISSION_RING_FULL));
         judge_end(conn, false, next);

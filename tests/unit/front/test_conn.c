@@ -353,6 +353,34 @@ static void a_buffer_grows_with_what_has_arrived(void **state)
     assert_in_range(atomic_load(&shared.budget.used), sizeof(body), 90000);
 }
 
+/* Sends the first byte of a request; returns what of server.max_buffers that takes. */
+static size_t room_of_a_begun_request(void)
+{
+    const size_t before = atomic_load(&shared.budget.used);
+
+    assert_int_equal(client_send("P", 1), 1);
+    turn();
+    return atomic_load(&shared.budget.used) - before;
+}
+
+static void who_sent_a_long_request_gets_room_for_another(void **state)
+{
+    static const char begin[] = HEAD "Content-Length: 39015\r\n\r\n{\"id\":1,\"x\":\"";
+    static char request[40000];
+    const char *rest = request + 1;
+
+    (void)state;
+    memset(request, 'y', sizeof(begin) + 39000);
+    memcpy(request, begin, sizeof(begin) - 1);
+    memcpy(request + sizeof(begin) - 1 + 39000, "\"}", 3);
+    EXPECT(talk(request), "\"accepted\":1,");
+    assert_int_equal(room_of_a_begun_request(), 3 * 16384);
+    EXPECT(talk(rest), "\"duplicates\":1");
+    assert_in_range(room_of_a_begun_request(), 16384, 4 * 16384);
+    EXPECT(talk(&(HEAD "Content-Length: 8\r\n\r\n{\"id\":1}")[1]), "\"duplicates\":1");
+    assert_in_range(room_of_a_begun_request(), 0, 16384);
+}
+
 /* A reset would take the answer away. */
 static void what_stands_behind_the_last_request_is_read_and_dropped(void **state)
 {
@@ -646,6 +674,7 @@ int main(void)
         TEST(without_buffers_left_the_answer_is_503),
         TEST(a_body_that_is_only_announced_takes_no_memory),
         TEST(a_buffer_grows_with_what_has_arrived),
+        TEST(who_sent_a_long_request_gets_room_for_another),
         TEST(what_stands_behind_the_last_request_is_read_and_dropped),
         TEST(slow_clients_get_408_and_idle_ones_are_closed_silently),
         TEST(a_client_that_does_not_read_is_held_back_and_then_served),
