@@ -76,14 +76,25 @@ static uint64_t claims_lane_deadline_ns(const struct claims *claims, uint64_t no
     return now_ns + claims->timeout_ns + (wait->sent ? wait->ms * CLOCK_NS_PER_MS : 0);
 }
 
+/* An error may be an answer in the present round, and no refusal of what we need. Said of each read
+ * alone: the link may be opened anew, or be looked at (claims_doubt.c), in between. */
+static void claims_lane_pardon(struct claims *claims, bool reads)
+{
+    redis_link_pardon(claims->link,
+                      reads && (claims->round == ROUND_PEEK || claims->round == ROUND_SCAN ||
+                                claims->round == ROUND_ASK));
+}
+
 int claims_lane_converse(struct claims *claims, enum round round, size_t n)
 {
     const uint64_t deadline_ns = claims_lane_deadline_ns(claims, clock_mono_ns());
     int err = redis_link_send(claims->link, deadline_ns);
 
     claims->round = round;
+    claims_lane_pardon(claims, true);
     for (size_t i = 0; err == 0 && i < n; i++)
         err = redis_link_read(claims->link, deadline_ns);
+    claims_lane_pardon(claims, false);
     return err;
 }
 
@@ -100,8 +111,6 @@ int claims_lane_ask_release_way(struct claims *claims)
     err = claims_lane_converse(claims, ROUND_ASK, 2);
     if (err != 0)
         lane->release_way = RELEASE_UNKNOWN;
-    (void)redis_link_refused(
-        claims->link); /* errors here are expected: no server has both commands */
     return err;
 }
 
@@ -210,8 +219,11 @@ static void claims_lane_step(struct claims *claims, size_t node)
     claims_lane_enter(claims, node);
     while (claims_lane_is_busy(lane)) {
         err = redis_link_push(claims->link);
-        if (err == 0 || err == -EAGAIN)
+        if (err == 0 || err == -EAGAIN) {
+            claims_lane_pardon(claims, true);
             err = claims_lane_read(claims);
+            claims_lane_pardon(claims, false);
+        }
         if (err == -EAGAIN && clock_mono_ns() < lane->deadline_ns)
             return;
         METRIC_OBSERVE_NS(claims->parts.thread_metrics, redis, clock_mono_ns() - lane->started_ns);

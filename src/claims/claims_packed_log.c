@@ -253,14 +253,6 @@ static void claims_packed_open_tables(struct claims *claims)
     claims_packed_run_groups(claims, ROUND_TRIM, claims_packed_opens);
 }
 
-/* While on, what a server refuses is an answer. */
-static void claims_packed_pardon(struct claims *claims, bool on)
-{
-    for (size_t i = 0; i < redis_nodes_count(claims->nodes); i++)
-        if (redis_nodes_link(claims->nodes, i) != NULL)
-            redis_link_pardon(redis_nodes_link(claims->nodes, i), on);
-}
-
 /* The first table of a log says that claims go to both layouts. So an alloyd that starts after this
  * finds it, and a scan after this finds the claims and the alloyd that were there before. */
 static void claims_packed_scan(struct claims *claims, struct packed_group *group, uint32_t leader)
@@ -277,7 +269,6 @@ static void claims_packed_scan(struct claims *claims, struct packed_group *group
     if (!claims_lane_open(claims, node))
         return;
     claims_lane_enter(claims, node);
-    claims_packed_pardon(claims, true);
     for (size_t i = 0; i < SCANS_MAX && err == 0 && !packed->found_claim; i++) {
         redis_link_clear(claims->link);
         claims_packed_put_scan(claims);
@@ -285,7 +276,6 @@ static void claims_packed_scan(struct claims *claims, struct packed_group *group
         if (err == 0 && strcmp(packed->cursor, "0") == 0)
             break;
     }
-    claims_packed_pardon(claims, false);
     claims->lane->err = err;
     for (size_t i = 0; i < packed->member_count; i++)
         for (size_t k = 0; k < packed->packer_count; k++)
@@ -444,11 +434,9 @@ static void claims_packed_peek(struct claims *claims, size_t n, size_t due)
     for (uint32_t i = 0; !claims->tagged && i < n; i++)
         claims->bucket[i] = 0;
     claims_packed_aim(claims, n, false);
-    claims_packed_pardon(claims, true);
     claims->is_packed = true;
     claims_lanes_run(claims, ROUND_PEEK, due);
     claims->is_packed = false;
-    claims_packed_pardon(claims, false);
     claims_packed_aim(claims, n, true);
 }
 

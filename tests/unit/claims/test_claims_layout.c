@@ -4,17 +4,23 @@
  */
 #include "claims_packed_fixture.h"
 
-static struct claims *keys_beside_packed(void)
+static struct claims *keys_that_distrust(struct distrust *watch)
 {
     struct claims *other = claims_create(&(struct claims_parts){.config = &config_ref,
                                                                 .health = health,
                                                                 .metrics = metrics,
                                                                 .thread_metrics = thread_metrics,
+                                                                .distrust = watch,
                                                                 .instance_id = INSTANCE + 2,
                                                                 .watch_layout = true});
 
     assert_non_null(other);
     return other;
+}
+
+static struct claims *keys_beside_packed(void)
+{
+    return keys_that_distrust(NULL);
 }
 
 static void set_layout(int layout)
@@ -166,6 +172,35 @@ static void an_alloyd_with_keys_notices_within_seconds(void **state)
     claims_destroy(keys);
 }
 
+/* The question for a log is a GET of what may be a hash; before it the server is asked who it is,
+ * on a fresh connection and then four times a second. */
+static void a_log_is_no_failure_of_redis_to_who_asks_for_it(void **state)
+{
+    struct distrust *watch;
+    struct claims *keys;
+    uint64_t now_ms;
+
+    (void)state;
+    use_packed(60000);
+    add_record("a");
+    assert_int_equal(take(), 0);
+    set_layout(CONFIG_REDIS_KEYS);
+    config.redis_distrust_ms = 60000;
+    watch = distrust_create(&(struct distrust_parts){.config = &config_ref, .metrics = metrics});
+    keys = keys_that_distrust(watch);
+    now_ms = clock_mono_ms();
+    for (int i = 0; i < 3; i++, now_ms += 6000) {
+        as_new_records();
+        assert_int_equal(claims_take(keys, batch, verdicts, now_ms), 0);
+        assert_all(CLAIM_DUPLICATE);
+        assert_int_equal(errors(), 0);
+        fixture_pause_ms(300); /* so that it is looked at again */
+    }
+    assert_true(condition_of("redis.layout").up);
+    claims_destroy(keys);
+    distrust_destroy(watch);
+}
+
 static void when_nobody_wants_packed_any_more_claims_go_back_to_keys(void **state)
 {
     struct claims *keys;
@@ -212,6 +247,7 @@ int main(void)
         TEST(a_minute_later_claims_leave_the_keys_and_look_at_them_until_their_ttl_is_over),
         TEST(an_alloyd_with_keys_does_as_those_with_packed_do_and_says_so),
         TEST(an_alloyd_with_keys_notices_within_seconds),
+        TEST(a_log_is_no_failure_of_redis_to_who_asks_for_it),
         TEST(when_nobody_wants_packed_any_more_claims_go_back_to_keys),
     };
 
