@@ -85,9 +85,10 @@ struct doubt_look {
     uint16_t *at;                /* of each key: the node where it is now, or HERE, or GONE */
     size_t seen;                 /* answers so far: those of INFO, then one for each key */
     bool writes;
-    bool skips; /* the next answer is that to ASKING */
-    bool refused, moved;
-    bool lacks; /* a bucket's key that cannot be read now */
+    bool skips;   /* the next answer is that to ASKING */
+    bool refused; /* for good: it is believed */
+    bool later;   /* it cannot say now, or no longer has the slot: it is held */
+    bool lacks;   /* a bucket's key that cannot be read now */
 };
 
 /* Where the key is now, or that its slot is no longer this node's. */
@@ -100,7 +101,7 @@ static void claims_doubt_on_redirect(struct claims *claims,
     const size_t to = redis_nodes_follow(claims->nodes, from, element->redirect, &ask);
 
     if (look->writes || look->seen < INFOS || to == REDIS_NODE_NONE)
-        look->moved = true;
+        look->later = true;
     else
         look->at[look->seen - INFOS] = ask ? (uint16_t)to : GONE;
 }
@@ -126,6 +127,18 @@ static void claims_doubt_take_key(struct doubt_look *look, const struct slice *t
     sight->key.len = text->len;
 }
 
+/* Whether an error says how the server is at the moment, and nothing of what we may ask. Believing
+ * it would be wrong just then: it is in the midst of a failover, or of its start. */
+static bool claims_doubt_is_passing(struct slice code)
+{
+    static const char *const codes[] = {"CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY"};
+
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+        if (redis_link_is_code(code, codes[i]))
+            return true;
+    return false;
+}
+
 bool claims_doubt_on_element(struct claims *claims, const struct redis_link_element *element)
 {
     struct doubt_look *look = claims->look;
@@ -138,7 +151,10 @@ bool claims_doubt_on_element(struct claims *claims, const struct redis_link_elem
         return element->root;
     }
     if (element->type == REDIS_LINK_ERROR) {
-        look->refused = true;
+        if (claims_doubt_is_passing(element->text))
+            look->later = true;
+        else
+            look->refused = true;
         return element->root;
     }
     if (look->writes)
@@ -219,7 +235,7 @@ static int claims_doubt_ask_there(struct claims *claims, size_t key, const char 
     if (err != 0)
         claims_lane_give_up(claims, node, err);
     /* Sent on once more: it is not where it was said to be. */
-    look->moved |= look->at[key] != HERE;
+    look->later |= look->at[key] != HERE;
     look->at[key] = (uint16_t)node;
     claims->lane = lane;
     claims->link = link;
@@ -240,7 +256,7 @@ static void claims_doubt_read_there(struct claims *claims)
         look->at[key] = GONE;
         look->lacks = true;
     }
-    look->moved |= look->at[0] == GONE;
+    look->later |= look->at[0] == GONE;
     for (size_t i = 0; i < sight->past_count; i++) {
         if (look->at[i + 1] == GONE)
             continue;
@@ -294,10 +310,10 @@ static int claims_doubt_write(struct claims *claims, const char *key)
     err = n > 0 ? claims_doubt_converse(claims, 0, n) : 0;
     for (size_t i = 0; err == 0 && i < sight->past_count; i++)
         if (sight->pasts[i].write && look->at[i + 1] != HERE)
-            look->moved |= claims_doubt_ask_there(claims, i + 1, past_key) != 0;
+            look->later |= claims_doubt_ask_there(claims, i + 1, past_key) != 0;
     if (err == 0 && key != NULL && look->at[0] != HERE)
-        look->moved |= claims_doubt_ask_there(claims, 0, key) != 0;
-    if (err != 0 || look->refused || look->moved)
+        look->later |= claims_doubt_ask_there(claims, 0, key) != 0;
+    if (err != 0 || look->refused || look->later)
         return err;
     for (size_t i = 0; i < sight->past_count; i++)
         if (sight->pasts[i].write)
@@ -319,7 +335,7 @@ static void claims_doubt_look_at(struct claims *claims, struct doubt_look *look,
                                           .place = bucket,
                                           .began_ms = clock_mono_ms(),
                                           .pasts = claims->pasts};
-    look->writes = look->skips = look->refused = look->moved = look->lacks = false;
+    look->writes = look->skips = look->refused = look->later = look->lacks = false;
     claims->look = look;
 }
 
@@ -363,7 +379,7 @@ static void claims_doubt_look_around(struct claims *claims, size_t but)
             err = claims_doubt_read(claims);
         if (err != 0)
             claims_lane_give_up(claims, i, err);
-        else if (!look.moved && !claims_doubt_is_nameless(&look))
+        else if (!look.later && !claims_doubt_is_nameless(&look))
             (void)claims_doubt_see(claims, &window, key);
     }
 }
@@ -413,7 +429,7 @@ static int claims_doubt_hear(struct claims *claims, struct doubt_look *look, siz
     look->sight.past_count = claims_doubt_collect(claims, node, bucket);
     key[0] = '\0';
     err = claims_doubt_read(claims);
-    if (err != 0 || look->moved)
+    if (err != 0 || look->later)
         return err;
     doubt->off = claims_doubt_is_nameless(look);
     if (doubt->off) {
@@ -446,7 +462,7 @@ static int claims_doubt_ask(struct claims *claims, size_t node, size_t bucket)
         claims_doubt_acquaint(claims, doubt);
     doubt->changes = redis_nodes_changes(claims->nodes);
     err = claims_doubt_hear(claims, &look, node, key);
-    if (err == 0 && claims->tagged && !look.moved && !doubt->off &&
+    if (err == 0 && claims->tagged && !look.later && !doubt->off &&
         doubt->opened_ms != doubt->window.opened_ms) {
         /* All its buckets tell of a window, so that none leaves without it. */
         doubt->opened_ms = doubt->window.opened_ms;
@@ -458,11 +474,11 @@ static int claims_doubt_ask(struct claims *claims, size_t node, size_t bucket)
     /* Once more before the next command. */
     if (look.lacks)
         doubt->changes--;
-    doubt->unseen = err != 0 || look.moved;
+    doubt->unseen = err != 0 || look.later;
     if (doubt->unseen || doubt->off)
         return err;
     err = claims_doubt_write(claims, key[0] != '\0' ? key : NULL);
-    if (err != 0 || look.refused || look.moved)
+    if (err != 0 || look.refused || look.later)
         return err;
     claims_doubt_settle(claims, bucket);
     for (size_t i = 0; i < look.sight.past_count; i++)

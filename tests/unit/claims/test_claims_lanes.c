@@ -27,7 +27,8 @@ struct node {
      * `away` is at the other node. */
     const char *life; /* one letter, for run and replication */
     char keys[BUCKETS][DISTRUST_KEY_MAX];
-    int away; /* -1: none */
+    int away;                 /* -1: none */
+    _Atomic(const char *) no; /* the error that it answers instead of any of these keys */
     bool asking;
     pthread_mutex_t lock;
     struct rule rules[RULES_MAX];
@@ -108,6 +109,12 @@ static size_t bucket_slot(size_t bucket)
 /* The key of a bucket is read or written. */
 static void node_answer_key(struct node *node, int fd, size_t bucket, const char *value)
 {
+    const char *const no = atomic_load(&node->no);
+
+    if (no != NULL) {
+        node_answer(fd, "-%s no\r\n", no);
+        return;
+    }
     if (node->away == (int)bucket && !node->asking) {
         node_answer(fd, "-ASK %zu 127.0.0.1:%d\r\n", bucket_slot(bucket), node->other->port);
         return;
@@ -431,6 +438,35 @@ static void a_slot_that_moves_takes_along_what_is_not_believed_of_its_master(voi
     }
 }
 
+/* In the midst of a failover it takes no command about a key, and says who it is all the same. */
+static void a_node_that_cannot_say_now_is_not_believed_until_it_can(void **state)
+{
+    static const char *const passing[] = {"CLUSTERDOWN", "LOADING", "MASTERDOWN", "BUSY"};
+    const struct rule knows[] = {{"MGET", MISS, 0, false}, {"SET", "+OK\r\n", 0, false}, {NULL}};
+
+    (void)state;
+    add_record("id");
+    for (size_t i = 0; i < ARRAY_LEN(passing); i++) {
+        start_living_nodes(REDIS_SLOTS, knows, knows);
+        strcpy(nodes[0].keys[0], "1 c.c 0 0 0");
+        atomic_store(&nodes[0].no, passing[i]);
+        for (int k = 0; k < 3; k++) {
+            assert_int_equal(take(), 0);
+            assert_all(CLAIM_HELD);
+        }
+        atomic_store(&nodes[0].no, NULL);
+        assert_taken_so_at_last(CLAIM_DOUBTED);
+        stop_living_nodes();
+    }
+    /* But who may not ask believes it. */
+    start_living_nodes(REDIS_SLOTS, knows, knows);
+    atomic_store(&nodes[0].no, "NOPERM");
+    assert_int_equal(take(), 0);
+    assert_all(CLAIM_OWNED);
+    atomic_store(&nodes[0].no, NULL);
+    stop_living_nodes();
+}
+
 /* In the midst of the move: what neither of the two knows. */
 static void what_an_ask_has_sent_elsewhere_is_believed_only_if_both_are(void **state)
 {
@@ -694,6 +730,7 @@ int main(void)
         TEST(moved_is_followed_and_the_slots_are_asked_for_again),
         TEST(a_node_that_moved_alone_has_named_is_not_believed_before_its_slots_are_known),
         TEST(a_slot_that_moves_takes_along_what_is_not_believed_of_its_master),
+        TEST(a_node_that_cannot_say_now_is_not_believed_until_it_can),
         TEST(what_an_ask_has_sent_elsewhere_is_believed_only_if_both_are),
         TEST(a_key_that_is_on_its_way_to_another_node_is_found_there),
         TEST(moved_without_a_host_is_a_port_of_the_same_host),
