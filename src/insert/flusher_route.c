@@ -295,16 +295,26 @@ static void flusher_route_note(struct flusher *flusher, const struct transfer *t
     flusher_route_tell(flusher, number, words);
 }
 
-/* An insert was refused: perhaps for what its table there is now. */
-static void flusher_route_doubt(struct flusher *flusher, const struct transfer *transfer)
+/* An insert has ended where its shard has others: what that tells of its table there. The last that
+ * takes inserts stays, so that a refusal by all is judged as one by a single server. */
+static void flusher_route_learn(struct flusher *flusher, const struct transfer *transfer)
 {
+    struct lane *lane = flusher_lane_of(flusher, transfer);
     struct site *site = &flusher_route_sites(flusher, transfer->stream)[transfer->endpoint];
+    const uint64_t others = flusher_route_set(flusher, lane) & ~(UINT64_C(1) << transfer->endpoint);
     const int code = transfer->answer.exception_code;
 
-    if (code == CODE_UNKNOWN_TABLE || code == CODE_UNKNOWN_DATABASE)
+    if (code == CODE_UNKNOWN_TABLE || code == CODE_UNKNOWN_DATABASE) {
         site_forget(site, 0);
-    else if (!transfer_is_answered(transfer))
+    } else if (site_is_to_blame(&transfer->answer) &&
+               endpoints_has(&flusher->route.endpoints, lane->shard, others)) {
+        site_refuse(site, clock_mono_ms());
+        flusher_route_review(flusher, lane);
+    } else if (!transfer_is_answered(transfer)) {
         site->due_ms = 0;
+    } else {
+        site_took(site);
+    }
 }
 
 void flusher_route_ended(struct flusher *flusher, const struct transfer *transfer)
@@ -324,7 +334,7 @@ void flusher_route_ended(struct flusher *flusher, const struct transfer *transfe
         endpoints->at[number].quiet_ms <= transfer->started_ns / CLOCK_NS_PER_MS)
         flusher_route_note(flusher, transfer, news);
     if (transfer->kind == TRANSFER_INSERT && !endpoints_alone(endpoints, number))
-        flusher_route_doubt(flusher, transfer);
+        flusher_route_learn(flusher, transfer);
 }
 
 /* ---- questions ---- */

@@ -17,6 +17,10 @@
 #define FIELDS 3
 #define FIT_INTERVAL_MS 30000
 #define UNFIT_INTERVAL_MS 2000
+#define REFUSALS_MAX 4 /* the pause doubles so often */
+
+/* Codes of ClickHouse that speak of the server, its user or its settings. */
+static const int own_codes[] = {73, 115, 164, 218, 452, 497};
 
 /* FNV-1a; never 0, except of nothing. */
 static uint64_t sites_hash(struct slice text)
@@ -87,6 +91,33 @@ void site_forget(struct site *site, uint64_t due_ms)
     site->due_ms = due_ms;
 }
 
+bool site_is_to_blame(const struct insert_answer *answer)
+{
+    const int code = answer->exception_code != 0 ? answer->exception_code
+                                                 : insert_answer_body_code(answer->body);
+
+    if (code == 0)
+        return (answer->status >= 300 && answer->status < 400) || answer->status == 404 ||
+               answer->status == 405;
+    for (size_t i = 0; i < ARRAY_LEN(own_codes); i++)
+        if (code == own_codes[i])
+            return true;
+    return false;
+}
+
+void site_refuse(struct site *site, uint64_t now_ms)
+{
+    site->state = SITE_REFUSING;
+    site->due_ms = now_ms + ((uint64_t)UNFIT_INTERVAL_MS << site->refusals);
+    if (site->refusals < REFUSALS_MAX)
+        site->refusals++;
+}
+
+void site_took(struct site *site)
+{
+    site->refusals = 0;
+}
+
 bool site_serves_alone(const struct site *site)
 {
     return site->state != SITE_UNKNOWN && site->state != SITE_DISTRIBUTED;
@@ -142,6 +173,9 @@ const char *site_words(enum site_state state)
         return "is Distributed, which hides who has an insert: name the local table";
     case SITE_READ_ONLY:
         return "is read-only: look at its Keeper";
+    case SITE_REFUSING:
+        return "refuses inserts that others may take: look at the user's rights and settings "
+               "there, and at a proxy before it";
     case SITE_UNTOLD:
         return "tells nothing: the user needs SELECT on system.tables and system.replicas";
     }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "alloy/base.h"
+#include "insert_answer.h"
 
 #define SITE_ENGINE_MAX 40
 
@@ -24,6 +25,7 @@ enum site_state {
     SITE_DISTRIBUTED, /* the same: the engine is Distributed */
     SITE_READ_ONLY,   /* a replica that has no Keeper */
     SITE_UNTOLD,      /* it does not tell */
+    SITE_REFUSING,    /* it has refused an insert that another may take */
 };
 
 struct site {
@@ -31,6 +33,7 @@ struct site {
     bool asking;
     uint64_t due_ms;    /* when to ask */
     uint64_t path_hash; /* of the path in Keeper, as last told; 0: none */
+    unsigned refusals;  /* one after another */
     char engine[SITE_ENGINE_MAX];
 };
 
@@ -38,6 +41,13 @@ struct site {
 void site_take(struct site *site, struct slice body, uint64_t now_ms);
 /* Its endpoint gave no answer, or may be another server now: asks at due_ms. */
 void site_forget(struct site *site, uint64_t due_ms);
+
+/* Whether an answer says that this server refuses inserts, whatever their rows: no right to insert,
+ * a setting that it lacks, a proxy before it that has no such route. */
+bool site_is_to_blame(const struct insert_answer *answer);
+/* It did: asks again after a pause, which grows until an insert went in (site_took()). */
+void site_refuse(struct site *site, uint64_t now_ms);
+void site_took(struct site *site);
 
 /* Whether two of the sites in set are tables of different paths, and so of different shards. */
 bool sites_differ(const struct site *sites, size_t count, uint64_t set);

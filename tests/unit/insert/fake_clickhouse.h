@@ -58,6 +58,8 @@ enum fake_mode {
     FAKE_OTHERS_ROW,     /* 469, whatever the rows are */
     FAKE_TOO_BUSY,       /* 429, a proxy's */
     FAKE_NEVER,          /* 44, whatever the rows are */
+    FAKE_DENIED,         /* 497 */
+    FAKE_404,            /* a proxy's */
 };
 
 /* What of a request is in the table. */
@@ -252,6 +254,9 @@ static const struct fake_answer {
                          "Code: 469. DB::Exception: Constraint is violated at row 3"},
     [FAKE_TOO_BUSY] = {429, "Retry-After: 0\r\n", "slow down"},
     [FAKE_NEVER] = {500, "X-ClickHouse-Exception-Code: 44\r\n", "Code: 44. DB::Exception: x"},
+    [FAKE_DENIED] = {403, "X-ClickHouse-Exception-Code: 497\r\n",
+                     "Code: 497. DB::Exception: alloy: Not enough privileges."},
+    [FAKE_404] = {404, "", "<html>Not Found</html>"},
 };
 
 static bool answer_mode(struct fake *fake, int fd, enum fake_mode mode, size_t rows)

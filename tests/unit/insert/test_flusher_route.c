@@ -145,6 +145,46 @@ static void one_that_says_503_is_left_out_and_told(void **state)
     assert_int_equal(rows_of_shard(two), 3 * (sent + 50));
 }
 
+/* What is no fault of the rows goes to the other at once, and blocks nothing. */
+static void one_that_refuses_all_inserts_gets_few(void **state)
+{
+    static const enum fake_mode modes[] = {FAKE_DENIED, FAKE_404};
+    struct two *two = *state;
+    size_t sent = two_start_known(two), second;
+
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        second = fake_count(&two->other);
+        fake_set(&two->other, modes[i], -1);
+        for (size_t k = 0; k < 10; k++, sent++) {
+            feed(two, 1);
+            assert_true(health_ready(two->world->health));
+        }
+        assert_true(is_up(two->world, "clickhouse.a.replicas"));
+        assert_in_range(fake_count(&two->other), second + 1, second + 6);
+        fake_set(&two->other, FAKE_OK, 0);
+        for (second = fake_count(&two->other); fake_count(&two->other) < second + 3; sent++)
+            feed(two, 1);
+        WAIT_FOR(!is_up(two->world, "clickhouse.a.replicas"));
+    }
+    assert_int_equal(rows_of_shard(two), 3 * sent);
+}
+
+/* Then it is told as of a single server. */
+static void where_all_refuse_the_table_is_told(void **state)
+{
+    struct two *two = *state;
+    const size_t sent = two_start_known(two);
+
+    fake_set(&two->world->fake, FAKE_DENIED, -1);
+    fake_set(&two->other, FAKE_DENIED, -1);
+    submit(two->world, 0, 3, -1);
+    WAIT_FOR(is_up(two->world, "clickhouse.a"));
+    fake_set(&two->world->fake, FAKE_OK, 0);
+    fake_set(&two->other, FAKE_OK, 0);
+    wait_empty(two->world);
+    assert_int_equal(rows_of_shard(two), 3 * (sent + 1));
+}
+
 static void refused_rows_leave_nobody_out(void **state)
 {
     struct two *two = *state;
@@ -463,6 +503,8 @@ int main(void)
         TEST(both_get_inserts_and_each_row_is_there_once),
         TEST(a_lost_answer_goes_to_the_other_under_its_token),
         TEST(one_that_says_503_is_left_out_and_told),
+        TEST(one_that_refuses_all_inserts_gets_few),
+        TEST(where_all_refuse_the_table_is_told),
         TEST(refused_rows_leave_nobody_out),
         TEST(what_one_that_hangs_holds_goes_to_the_other),
         TEST(tables_that_are_not_replicated_get_nothing),

@@ -91,12 +91,54 @@ static void different_paths_are_different_shards_and_none_is_used(void **state)
     assert_int_equal(sites_fit(sites, 2, BOTH), 3);
 }
 
+static void what_a_server_refuses_for_its_own_sake_leaves_it_out_for_a_while(void **state)
+{
+    static const struct {
+        struct insert_answer answer;
+        bool own;
+    } cases[] = {
+        {{.status = 403, .exception_code = 497}, true},
+        {{.status = 500, .body = {"Code: 164. DB::Exception: readonly", 34}}, true},
+        {{.status = 404}, true},
+        {{.status = 302}, true},
+        {{.status = 404, .exception_code = 60}, false}, /* asked about at once */
+        {{.status = 400, .exception_code = 27}, false},
+        {{.status = 413}, false},
+        {{.status = 200}, false},
+        {{.transport_failed = true}, false},
+    };
+    struct site sites[2] = {{.state = SITE_UNKNOWN}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (site_is_to_blame(&cases[i].answer) != cases[i].own)
+            fail_msg("case %zu", i);
+    take(&sites[0], REPLICA("/p"));
+    take(&sites[1], REPLICA("/p"));
+    site_refuse(&sites[0], 1000);
+    assert_int_equal(sites_fit(sites, 2, BOTH), 2);
+    assert_int_equal(sites[0].due_ms, 3000);
+    /* Still the same table, for those in doubt. */
+    assert_false(sites_differ(sites, 2, BOTH));
+    take(&sites[0], REPLICA("/p"));
+    assert_int_equal(sites_fit(sites, 2, BOTH), 3);
+    site_refuse(&sites[0], 5000);
+    assert_int_equal(sites[0].due_ms, 9000);
+    for (int i = 0; i < 10; i++)
+        site_refuse(&sites[0], 0);
+    assert_int_equal(sites[0].due_ms, 32000);
+    site_took(&sites[0]);
+    site_refuse(&sites[0], 0);
+    assert_int_equal(sites[0].due_ms, 2000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_engine_decides),
         cmocka_unit_test(only_what_is_known_to_be_fit_is_used),
         cmocka_unit_test(different_paths_are_different_shards_and_none_is_used),
+        cmocka_unit_test(what_a_server_refuses_for_its_own_sake_leaves_it_out_for_a_while),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
