@@ -26,7 +26,6 @@
 #include "l1_files.h"
 
 #define STAMP_MASK ((1ull << L1_STAMP_BITS) - 1)
-#define LINK_MASK (~(uintptr_t)7) /* a pointer of cds_lfht without its flags */
 
 struct node {
     struct cds_lfht_node link;
@@ -112,27 +111,15 @@ static inline void l1_fetch_bucket(const struct l1 *l1, uint64_t lo)
     __builtin_prefetch(&l1->buckets[lo & l1->bucket_mask]);
 }
 
-/* The node behind a bucket, or any other. relaxed: who only fetches what it points to needs no
- * order. Its low bits are liburcu's flags, in the same cache line. */
-static inline const struct cds_lfht_node *l1_next(const struct cds_lfht_node *link)
-{
-    return __atomic_load_n(&link->next, __ATOMIC_RELAXED);
-}
-
-/* And what it reads next, once the bucket is there. Nobody reads where it points. */
+/* And what it reads next, once the bucket is there. */
 static inline void l1_fetch_first(const struct l1 *l1, uint64_t lo)
 {
-    __builtin_prefetch(l1_next(&l1->buckets[lo & l1->bucket_mask]));
-}
+    const struct cds_lfht_node *bucket = &l1->buckets[lo & l1->bucket_mask];
+    /* relaxed: wherever it points, nobody reads there. Its low bits are liburcu's flags, in the
+     * same cache line. */
+    const struct cds_lfht_node *first = __atomic_load_n(&bucket->next, __ATOMIC_RELAXED);
 
-/* And once that is there, what nearly every look-up reads third: its id's own node, or the one that
- * tells it that there is none. In a read section, or the first could be gone. */
-static inline void l1_fetch_second(const struct l1 *l1, uint64_t lo)
-{
-    const uintptr_t first = (uintptr_t)l1_next(&l1->buckets[lo & l1->bucket_mask]) & LINK_MASK;
-
-    if (likely(first != 0))
-        __builtin_prefetch(l1_next((const struct cds_lfht_node *)first));
+    __builtin_prefetch(first);
 }
 
 static inline void l1_entry_set(struct l1_entry *entry, struct hash128 key, uint64_t lsn)

@@ -196,7 +196,7 @@ struct conn {
     bool lenient;           /* its good events are taken though others are bad */
     bool listed;            /* in set->waited */
     bool edge;              /* its socket is watched only for a reset */
-    uint8_t blocks;         /* that the last request filled; 0: at most one */
+    uint8_t blocks;         /* that the last request filled; 0: there was none */
     enum coding coding : 8; /* of its body */
     uint16_t stream;        /* METRIC_STREAM_NONE: none, or it is not known yet */
     uint16_t retry_s;       /* Retry-After of the 429 that is in hand */

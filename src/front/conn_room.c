@@ -48,12 +48,9 @@ void conn_room_init(struct conn_set *set)
 void conn_room_note(struct conn *conn, size_t bytes)
 {
     const size_t block = conn->set->pool.block_bytes;
+    const size_t blocks = likely(bytes <= block) ? 1 : (bytes - 1) / block + 1;
 
-    if (likely(bytes <= block))
-        conn->blocks = 0;
-    else
-        conn->blocks =
-            bytes < BODY_GROWTH * block ? (uint8_t)((bytes - 1) / block + 1) : BODY_GROWTH;
+    conn->blocks = (uint8_t)(blocks > BODY_GROWTH ? BODY_GROWTH : blocks);
 }
 
 /* Takes a buffer for the first bytes of a request: as large as the last one needed, within what
@@ -62,7 +59,7 @@ static bool conn_room_begin(struct conn *conn)
 {
     struct buffer_pool *pool = &conn->set->pool;
 
-    if (unlikely(conn->blocks > 0) &&
+    if (unlikely(conn->blocks > 1) &&
         buffer_take_size(pool, &conn->buffer, conn->blocks * pool->block_bytes))
         return true;
     return buffer_take(pool, &conn->buffer);
