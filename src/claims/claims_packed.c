@@ -143,10 +143,18 @@ static void claims_packed_end_seek(struct claims *claims, enum packed_state next
             packed->states[i] = next;
 }
 
+/* What is in hand (CLAIMS_BELIEVE) was its record's own: an older table has it for another only
+ * where that one was about to find the newer claim, and this is what Redis has forgotten. */
 static void claims_packed_find(struct claims *claims)
 {
     struct claims_packed *packed = claims->packed;
 
+    if (claims->checked_ms == CLAIMS_BELIEVE) {
+        for (uint32_t i = 0; i < packed->n; i++)
+            if (packed->states[i] == PACKED_SEEK)
+                packed->states[i] = PACKED_FREE;
+        return;
+    }
     for (packed->depth = 0;; packed->depth++) {
         claims_packed_end_seek(claims, PACKED_FREE);
         if (!claims_packed_run_older(claims, ROUND_FIND, ROUND_FIND_KEYS))
@@ -369,7 +377,8 @@ static void claims_packed_let_go(struct claims *claims)
 }
 
 /* A claim of our own in an older table, while another record has the id in the newest, would
- * outlive that one if it is released. */
+ * outlive that one if it is released, or if Redis forgets it: then nobody would have the id. So a
+ * record is no duplicate before its claims are gone. */
 static void claims_packed_clean_up(struct claims *claims)
 {
     struct claims_packed *packed = claims->packed;
@@ -385,6 +394,10 @@ static void claims_packed_clean_up(struct claims *claims)
         return;
     claims_packed_list_older(claims);
     claims_packed_let_go(claims);
+    for (uint32_t i = 0; i < packed->n; i++)
+        if ((claims->flags[i] & FLAG_LEFT) != 0 && claims->verdicts[i] == CLAIM_DUPLICATE &&
+            packed->states[i] != PACKED_DONE)
+            claims->verdicts[i] = CLAIM_UNKNOWN;
 }
 
 void claims_packed_take_slice(struct claims *claims, size_t n)
