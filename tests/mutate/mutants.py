@@ -11,6 +11,7 @@ from mutant import Mutant
 from mutants_claims import CLAIMS
 from mutants_http import HTTP
 from mutants_insert import INSERT
+from mutants_packed import PACKED, RECALL
 from mutants_proxy import PROXY
 from mutants_refused import REFUSED
 
@@ -733,6 +734,6 @@ MARK = [
 ]
 
 MUTANTS = (BASE + BASE_LATER + CONFIG + EVENT + JOURNAL + JOURNAL_MOVES + ADMIT + ADMIT_LATER + HTTP +
-           HTTP_LATER + FRONT + PROXY + TLS + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK +
+           HTTP_LATER + FRONT + PROXY + TLS + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + PACKED +
            WORK +
-           INSERT)  # last, as src/insert changes most
+           RECALL + INSERT)  # last, as src/insert changes most

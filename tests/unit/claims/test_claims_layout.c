@@ -50,6 +50,7 @@ static void claims_as_keys_are_known_after_the_change_to_packed(void **state)
     assert_int_equal(take(), 0);
     assert_all(CLAIM_OWNED);
     assert_int_equal(admin_integer("EXISTS alloy:events:c"), 1);
+    assert_int_equal(admin_integer("EVAL %s 0", "return #redis.call('KEYS','alloy:#ids:*')"), 3);
     set_layout(CONFIG_REDIS_KEYS);
     as_new_records();
     assert_int_equal(take(), 0);
@@ -93,6 +94,9 @@ a_minute_later_claims_leave_the_keys_and_look_at_them_until_their_ttl_is_over(vo
     (void)state;
     use_packed(600000);
     set_layout(CONFIG_REDIS_KEYS);
+    add_record("only a key");
+    assert_int_equal(take(), 0);
+    empty_batch();
     add_record("a");
     assert_int_equal(take(), 0);
     set_layout(CONFIG_REDIS_PACKED);
@@ -108,6 +112,10 @@ a_minute_later_claims_leave_the_keys_and_look_at_them_until_their_ttl_is_over(vo
     assert_int_equal(tables(), 2);
     assert_all(CLAIM_OWNED);
     as_new_records();
+    assert_int_equal(claims_take(claims, batch, verdicts, later_ms + 50000), 0);
+    assert_all(CLAIM_DUPLICATE);
+    empty_batch();
+    add_record("only a key");
     assert_int_equal(claims_take(claims, batch, verdicts, later_ms + 50000), 0);
     assert_all(CLAIM_DUPLICATE);
     empty_batch();
