@@ -407,18 +407,19 @@ static void claims_packed_publish(const struct claims *claims, bool looked)
     METRIC_PACKED_SET(metrics, packed->stream, opened_ms, (int64_t)opened_ms);
 }
 
-void claims_packed_watch(struct claims *claims)
+/* Whether claims are packed, though this alloyd wants them as keys. */
+static void claims_packed_tell(const struct claims *claims)
 {
-    const bool looked = claims_packed_look(claims);
+    const struct claims_packed *packed = claims->packed;
+    bool follows = false;
 
-    claims_packed_publish(claims, looked);
-}
+    for (size_t k = 0; !packed->packs && k < packed->groups_each; k++) {
+        const struct packed_table *newest =
+            packed_log_newest(&packed->groups[packed->stream][k].log);
 
-/* ---- layout = keys beside others with packed ---- */
-
-static void claims_packed_tell(struct claims *claims, bool adopted)
-{
-    if (adopted)
+        follows |= newest != NULL && newest->way != PACKED_KEYS;
+    }
+    if (follows)
         health_raise(claims->parts.health, "redis.layout", false,
                      "claims in Redis are packed, and this alloyd has redis.layout = keys: it "
                      "claims as the others do, until none with packed has claimed for %d minutes; "
@@ -427,6 +428,16 @@ static void claims_packed_tell(struct claims *claims, bool adopted)
     else
         health_clear(claims->parts.health, "redis.layout");
 }
+
+void claims_packed_watch(struct claims *claims)
+{
+    const bool looked = claims_packed_look(claims);
+
+    claims_packed_publish(claims, looked);
+    claims_packed_tell(claims);
+}
+
+/* ---- layout = keys beside others with packed ---- */
 
 /* Looks for logs, at the nodes of the groups' tags, on behalf of todo[0] .. todo[due - 1]. */
 static void claims_packed_peek(struct claims *claims, size_t n, size_t due)
@@ -463,7 +474,8 @@ bool claims_packed_is_called_for(struct claims *claims, size_t n, bool again)
         claims_packed_peek(claims, n, due);
         for (uint32_t i = 0; i < n; i++)
             adopted |= claims_packed_group_of(claims, i)->adopted;
-        claims_packed_tell(claims, adopted);
+        if (!adopted)
+            health_clear(claims->parts.health, "redis.layout");
     }
     if (adopted && !(again && due == 0)) {
         claims->is_packed = true;

@@ -177,6 +177,10 @@ static void an_alloyd_with_keys_notices_within_seconds(void **state)
     assert_int_equal(claims_take(keys, batch, verdicts, now_ms + 6000), 0);
     assert_true(condition_of("redis.layout").up);
     assert_all(CLAIM_DUPLICATE);
+    /* A reload later. */
+    set_layout(CONFIG_REDIS_PACKED);
+    assert_int_equal(claims_take(keys, batch, verdicts, now_ms + 6000), 0);
+    assert_false(condition_of("redis.layout").up);
     claims_destroy(keys);
 }
 
@@ -241,6 +245,7 @@ static void when_nobody_wants_packed_any_more_claims_go_back_to_keys(void **stat
     as_new_records();
     assert_int_equal(take_by(keys), 0);
     assert_all(CLAIM_DUPLICATE);
+    assert_false(condition_of("redis.layout").up); /* while packed claims are still looked at */
     batch->records[0]->lsn--;
     assert_int_equal(claims_release(keys, batch->records, 1, released, clock_mono_ms()), 0);
     assert_true(released[0]);
