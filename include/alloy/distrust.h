@@ -26,7 +26,7 @@
 #define DISTRUST_ID_MAX 41                       /* of a run or a replication id, with its NUL */
 #define DISTRUST_LIFE_MAX (2 * DISTRUST_ID_MAX)
 #define DISTRUST_KEY_MAX 4096
-#define DISTRUST_PAST_MAX 192
+#define DISTRUST_PAST_MAX 256
 
 struct distrust;
 

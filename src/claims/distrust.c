@@ -636,6 +636,7 @@ void distrust_read_past(struct distrust_past *past, size_t place, bool has_key, 
     past->from_ms = read.from_ms;
 }
 
+/* The time says how old the data is that has it. */
 void distrust_write_past(struct distrust *distrust, const struct distrust_sight *sight,
                          char key[DISTRUST_PAST_MAX])
 {
@@ -643,8 +644,10 @@ void distrust_write_past(struct distrust *distrust, const struct distrust_sight 
 
     pthread_mutex_lock(&distrust->lock);
     server = distrust_server_of(distrust, sight->server);
-    snprintf(key, DISTRUST_PAST_MAX, VERSION " %s %" PRIu64 " %" PRIu64 " %" PRIu64, server->life,
-             server->opened_ms, server->until_ms, server->from_ms);
+    snprintf(key, DISTRUST_PAST_MAX,
+             VERSION " %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64 ",%" PRIu64 ",0",
+             server->life, server->opened_ms, server->until_ms, server->from_ms,
+             distrust->parts.instance_id, sight->real_ms);
     pthread_mutex_unlock(&distrust->lock);
 }
 

@@ -471,6 +471,32 @@ static void a_window_follows_on_from_server_to_server(void **state)
     distrust_destroy(later);
 }
 
+/* Whether it is new, or has failed with all that its alloyd had written, nobody can tell. */
+static void a_master_that_nobody_knows_is_distrusted_once(void **state)
+{
+    struct distrust *distrust = make(1), *other = make(2);
+    struct distrust_window window;
+
+    (void)state;
+    set_up_masters();
+    assert_believed(distrust, 0, 0);
+    assert_believed(distrust, 0, 1);
+    now_ms += 1000;
+    move(2, 2);
+    window = look_in(distrust, 0, 2);
+    assert_int_equal(window.state, DISTRUST_HOLD);
+    /* Only what was set since the key that came along was written. */
+    assert_true(window.from_ms > now_ms - 2000 + REAL_MS);
+    assert_believed(distrust, 0, 0);
+    assert_doubted(other, 1, 2);
+    now_ms += LENGTH_MS;
+    move(1, 2);
+    assert_believed(distrust, 0, 2);
+    assert_believed(other, 1, 2);
+    distrust_destroy(distrust);
+    distrust_destroy(other);
+}
+
 /* The slot came just before the failover: neither that nor its claims had been replicated. */
 static void a_slot_that_came_before_a_failover_has_lost_claims_of_any_age(void **state)
 {
@@ -662,6 +688,7 @@ int main(void)
         TEST(a_window_follows_a_slot_whichever_it_is),
         TEST(a_window_that_has_followed_ends_with_the_one_it_came_from),
         TEST(a_window_follows_on_from_server_to_server),
+        TEST(a_master_that_nobody_knows_is_distrusted_once),
         TEST(a_slot_that_came_before_a_failover_has_lost_claims_of_any_age),
         TEST(the_key_of_a_bucket_that_is_gone_is_noticed),
         TEST(who_claimed_where_a_slot_has_moved_on_makes_nobody_distrust),
