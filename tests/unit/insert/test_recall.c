@@ -135,7 +135,7 @@ static void many_bytes_are_asked_about_in_parts(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        char id[8];
+        char id[16];
 
         sprintf(id, "big%d", i);
         add(id, 400000);
@@ -346,7 +346,7 @@ static void each_id_is_looked_for_in_its_own_shard(void **state)
     (void)state;
     use_both("|");
     for (int i = 0; i < 12; i++) {
-        char id[8];
+        char id[16];
         struct record *record;
 
         sprintf(id, "id%d", i);
