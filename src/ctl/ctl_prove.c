@@ -37,6 +37,7 @@ struct prove_insert {
     uint64_t inserted; /* records */
     uint64_t live;
     uint64_t rows;   /* in the table, with the token */
+    uint64_t ids;    /* ... and different ids in them; where ids cannot be told, as many as rows */
     uint64_t untold; /* in the table by their ids, without it */
 };
 
@@ -263,13 +264,15 @@ static void ctl_prove_note(struct prove *prove, const char *body, size_t first, 
 {
     for (const char *line = body; line != NULL && *line != '\0';
          line = strchr(line, '\n'), line += line != NULL) {
-        uint64_t id, rows;
+        uint64_t id, rows, ids;
 
-        if (sscanf(line, "%*16[0-9a-f]%16" SCNx64 "\t%" SCNu64, &id, &rows) != 2)
+        if (sscanf(line, "%*16[0-9a-f]%16" SCNx64 "\t%" SCNu64 "\t%" SCNu64, &id, &rows, &ids) != 3)
             continue;
         for (size_t i = first; i < last; i++)
-            if (prove->inserts[i].id == id)
+            if (prove->inserts[i].id == id) {
                 prove->inserts[i].rows = rows;
+                prove->inserts[i].ids = ids;
+            }
     }
 }
 
@@ -289,7 +292,14 @@ static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size
         return false;
     fputs("SELECT toString(", out);
     ctl_prove_put_name(out, stream->proof);
-    fputs(") AS token, count()", out);
+    fputs(") AS token, count(), ", out);
+    if (ctl_prove_has_ids(stream)) {
+        fputs("uniqExact(", out);
+        ctl_prove_put_ids(out, stream);
+        fputs(")", out);
+    } else {
+        fputs("count()", out);
+    }
     ctl_prove_put_from(out, prove, stream, first, last);
     fputs(" GROUP BY token FORMAT TabSeparated", out);
     if (!ctl_prove_ask(ask, out, &query))
@@ -357,7 +367,7 @@ static bool ctl_prove_ask_all(struct prove *prove, struct ask_clickhouse *ask)
 /* Records of an insert that the table lacks, though they are INSERTED. */
 static uint64_t ctl_prove_missing(const struct prove_insert *insert)
 {
-    const uint64_t there = insert->rows + insert->untold;
+    const uint64_t there = insert->ids + insert->untold;
 
     return there < insert->inserted ? insert->inserted - there : 0;
 }
@@ -585,9 +595,9 @@ static void ctl_prove_print(const struct prove *prove)
             continue;
         fprintf(out,
                 "stream %s, token %016" PRIx64 "%016" PRIx64 ": %" PRIu64
-                " events are inserted, %" PRIu64 " rows are there\n",
+                " events are inserted, %" PRIu64 " are there, in %" PRIu64 " rows\n",
                 prove->config->streams[insert->stream].name, prove->folder.instance_id, insert->id,
-                insert->inserted, insert->rows);
+                insert->inserted, insert->ids, insert->rows);
     }
     if (told > DIFFERENCES_MAX)
         fprintf(out, "and %zu inserts more\n", told - DIFFERENCES_MAX);
@@ -595,6 +605,12 @@ static void ctl_prove_print(const struct prove *prove)
         const struct prove_stream *sum = &prove->sums[i];
         const struct config_stream *of = &prove->config->streams[i];
 
+        if (ctl_prove_concerns(prove, i) && sum->inserts == 0)
+            fprintf(
+                out,
+                "stream %s: the journal has no event that was inserted with its token in column "
+                "%s, so nothing is compared; 'alloyctl doctor' says what such a column needs\n",
+                of->name, of->proof);
         if (sum->untold > 0)
             fprintf(out,
                     "stream %s: %" PRIu64 " events are in the table by their ids, but column %s "
