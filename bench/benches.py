@@ -477,3 +477,25 @@ GOALS = [
     Goal("calls", "system calls a request", "system calls a request, steady", most=2.04, today="2.04"),
     Goal("calls", "system calls a request, 16 deep", "the same, 16 deep", most=0.2),
 ]
+
+# Rows of README's table: words with places, the bench, and its figures for them.
+README = [
+    ("single events, end to end: answered 202 a second, and CPU of a request | {} requests/s, {} us", "end_to_end",
+     ["alloyd events/s", "alloyd us"]),
+    ("the same, CPU of a plain Rust service (hyper, tokio, DashMap) without journal, which loses what it holds | {} us; alloyd needs {} of it",
+     "end_to_end", ["seed's stack us", "alloyd / seed's stack"]),
+    ("the front alone, journal in memory: CPU of a request, of a bare epoll loop's and of nginx' `return 202` | {} and {}", "front",
+     ["memory / epoll loop", "memory / nginx return 202"]),
+    ("what a journal in files costs, of one in memory, with `sync` = `never`, `interval`, `always` | {}, {}, {}", "sync",
+     ["never / memory", "interval / memory", "always / memory"]),
+    ("NDJSON of 100, 90,000 events a second: CPU of an event of alloyd, Redis and ClickHouse | {}, {} and {} us", "ndjson",
+     ["alloyd us", "Redis us", "ClickHouse us"]),
+    ("the same: inserts a second | {}", "ndjson", ["inserts a second"]),
+    ("3 x overload: accepted, of the peak | {}", "overload", ["accepted / peak"]),
+    ("latency at half of saturation: p50, p99, p99.9 | {}, {}, {} ms", "latency", ["p50 ms", "p99 ms", "p99.9 ms"]),
+    ("CPU of a request, of a plain one's: over TLS | {}", "tls", ["TLS / plain"]),
+    ("with keys, and with keys and limits | {}, {}", "keys", ["keys / none", "limits / none"]),
+    ("in an envelope, with a pointer as id and three columns | {}", "envelope", ["envelope / plain"]),
+    ("p99 of a quiet client beside a flood of another key, of p99 alone | {}", "flood", ["p99 beside / alone"]),
+    ("10,000 idle connections | {} MB", "idle", ["plain MB over none"]),
+]

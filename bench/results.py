@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import measure
-from benches import BENCHES, GOALS
+from benches import BENCHES, GOALS, README
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -24,6 +24,7 @@ class Place:
 
     kept = ROOT / "build" / "bench"
     results = ROOT / "bench" / "RESULTS.md"
+    readme = ROOT / "README.md"
     curves = ROOT / "docs" / "curves"
     curves_document = ROOT / "docs" / "CURVES.md"
 
@@ -32,7 +33,7 @@ class Place:
         """Elsewhere than in the tree, for a try."""
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        cls.kept, cls.results = folder / "kept", folder / "RESULTS.md"
+        cls.kept, cls.results, cls.readme = folder / "kept", folder / "RESULTS.md", None
         cls.curves, cls.curves_document = folder / "curves", folder / "CURVES.md"
 
 
@@ -109,6 +110,22 @@ def bench_lines(name, bench):
     yield ""
 
 
+def readme_lines(found):
+    """The rows of README: what of it concerns who only wants to know what alloyd costs."""
+    yield "| `bench/run all`, medians of alternating rounds | measured |"
+    yield "| --- | --- |"
+    for words, bench, figures in README:
+        if bench in found and all(values(found[bench], figure) for figure in figures):
+            yield f"| {words.format(*(shown(measure.median(values(found[bench], figure))) for figure in figures))} |"
+
+
+def write_readme(found):
+    """Between its two marks."""
+    text = Place.readme.read_text()
+    head, _, rest = text.partition("<!-- figures -->\n")
+    Place.readme.write_text(f"{head}<!-- figures -->\n{chr(10).join(readme_lines(found))}\n<!-- /figures -->{rest.partition('<!-- /figures -->')[2]}")
+
+
 def write(remarks=""):
     """Writes bench/RESULTS.md. What stands between its two marks is kept: words of people."""
     found = kept()
@@ -127,6 +144,8 @@ def write(remarks=""):
     for name, bench in found.items():
         lines += bench_lines(name, bench)
     Place.results.write_text("\n".join(lines).rstrip() + "\n")
+    if Place.readme is not None:
+        write_readme(found)
     missing = [name for name in BENCHES if name not in found]
     return found, missing
 
