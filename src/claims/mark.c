@@ -353,7 +353,7 @@ static bool mark_begin_look(struct marks *marks)
         const uint64_t ttl_s =
             (config_claim_ms(config_current(marks->parts.config), i) + 999) / 1000;
 
-        stream->look = (struct mark_look){.asked = stream->identity[0] != '\0'};
+        stream->look = (struct mark_look){.asked = stream->identity[0] != '\0', .own = stream->own};
         memcpy(stream->look.identity, stream->identity, sizeof(stream->identity));
         stream->look.now = stream->shards;
         if (stream->ttl_s < ttl_s)
@@ -429,7 +429,7 @@ static bool mark_is_passing(struct mark_stream *stream, uint64_t now_ms)
 static bool mark_is_for_us(struct mark_stream *stream, uint64_t now_ms)
 {
     const struct mark_look *look = &stream->look;
-    const bool stale = mark_is_stale(stream, now_ms) && !stream->own;
+    const bool stale = mark_is_stale(stream, now_ms) && !look->own;
 
     return look->mark[0] == '\0' || strcmp(look->mark, look->identity) == 0 ||
            strcmp(look->mark, stream->held) == 0 ||
@@ -470,7 +470,7 @@ static int mark_look_at(struct marks *marks, struct mark_stream *stream)
 
     if (err != 0)
         return err;
-    look->believed = look->answered && stream->own && mark_look_is_as_before(look);
+    look->believed = look->answered && look->own && mark_look_is_as_before(look);
     if (look->believed)
         memcpy(look->identity, look->mark, sizeof(look->identity));
     look->writing = look->answered && mark_is_for_us(stream, clock_mono_ms());

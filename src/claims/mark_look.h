@@ -16,6 +16,7 @@
 /* What one look finds for a stream. */
 struct mark_look {
     bool asked;                           /* we have an identity to ask with */
+    bool own;                             /* ... which is our own, as we do not know the table */
     bool answered;                        /* ... and have an answer */
     bool away;                            /* ... and none, but other nodes of the cluster work */
     bool writing;                         /* we are sending a SET of the mark */
