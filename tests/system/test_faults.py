@@ -551,7 +551,15 @@ def test_a_port_in_use_is_one_sentence_and_exit_1(make_alloyd):
 
 
 @pytest.mark.parametrize("section", ["journal", "dead_letter"])
-def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_1(make_alloyd, clickhouse, tmp_path, section):
+def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_1(make_alloyd, clickhouse, section):
+    # Nobody makes a folder there, whatever his rights.
+    expect_refusal(make_alloyd(sections_for(None, clickhouse, "default.events", **{section: {"dir": "/proc/alloy"}})), "/proc/alloy")
+
+
+@pytest.mark.parametrize("section", ["journal", "dead_letter"])
+def test_a_folder_in_a_file_is_a_wrong_configuration(make_alloyd, clickhouse, tmp_path, section):
     (tmp_path / "file").write_text("not a folder")
-    expect_refusal(make_alloyd(sections_for(None, clickhouse, "default.events", **{section: {"dir": tmp_path / "file" / "x"}})),
-                   str(tmp_path / "file" / "x"))
+    alloyd = make_alloyd(sections_for(None, clickhouse, "default.events", **{section: {"dir": tmp_path / "file" / "x"}}))
+    alloyd.spawn_only()
+    assert alloyd.wait() == 2 and f"{section}.dir" in alloyd.log() and str(tmp_path / "file") in alloyd.log(), alloyd.log()
+    alloyd.popen = None

@@ -311,7 +311,8 @@ def test_a_thread_that_hangs_is_named_and_systemd_is_not_pinged(make_alloyd, red
                     count += b"WATCHDOG=1" in systemd.recv(4096)
             return count
 
-        alloyd = make_alloyd(sections_for(redis, clickhouse, table))
+        # A worker may take several times this before it counts as hung.
+        alloyd = make_alloyd(sections_for(redis, clickhouse, table, redis={"timeout": "500ms"}))
         alloyd.start(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"})
         assert alloyd.post(harness.event("a")).status == 202
         alloyd.settled()
