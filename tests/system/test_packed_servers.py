@@ -6,7 +6,7 @@ import copy
 import harness
 from test_lifecycle import reload
 from test_packed import packed, post_all
-from test_redis_cluster import Sender, cluster, once_each, reasons, settled  # noqa: F401 (a fixture)
+from test_redis_cluster import cluster, once_each, reasons, send_while_slots_move, settled  # noqa: F401 (a fixture)
 from test_redis_ha import pair, replicated  # noqa: F401 (fixtures)
 
 
@@ -65,15 +65,7 @@ def test_slots_move_while_packed_ids_are_claimed(make_alloyd, cluster, clickhous
     servers = cluster()
     sections = packed_at(servers.url(), clickhouse, table)
     one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
-    masters = servers.masters()
-    ids = {n.port: n.command("CLUSTER", "MYID").decode() for n in masters}
-    with Sender(one, other) as sender:
-        harness.wait_until(lambda: one.books()["inserted"] > 500, "claims")
-        for source, target in ((masters[0], masters[1]), (masters[1], masters[2])):
-            harness.wait_until(servers.agrees, "nodes that agree", 60)
-            servers.cli("--cluster", "reshard", f"127.0.0.1:{masters[0].port}", "--cluster-from", ids[source.port],
-                        "--cluster-to", ids[target.port], "--cluster-slots", 700, "--cluster-yes")
-    settled(one, other)
+    sender = send_while_slots_move(servers, one, other)
     for alloyd in (one, other):
         post_each(alloyd, sender.sent)
     settled(one, other)

@@ -157,10 +157,8 @@ def test_a_master_that_fails_is_replaced_and_nothing_is_lost_or_doubled(make_all
         harness.wait_until(servers.whole, "a whole cluster", 60)
 
 
-def test_slots_move_while_ids_are_claimed(make_alloyd, cluster, clickhouse, table):
-    servers = cluster()
-    sections = sections_for(None, clickhouse, table, redis={"url": servers.url()})
-    one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
+def send_while_slots_move(servers, one, other):
+    """1,400 slots move under way; returns the Sender, of whom nothing is pending any more."""
     masters = servers.masters()
     ids = {n.port: n.command("CLUSTER", "MYID").decode() for n in masters}
     with Sender(one, other) as sender:
@@ -170,6 +168,14 @@ def test_slots_move_while_ids_are_claimed(make_alloyd, cluster, clickhouse, tabl
             servers.cli("--cluster", "reshard", f"127.0.0.1:{masters[0].port}", "--cluster-from", ids[source.port],
                         "--cluster-to", ids[target.port], "--cluster-slots", 700, "--cluster-yes")
     settled(one, other)
+    return sender
+
+
+def test_slots_move_while_ids_are_claimed(make_alloyd, cluster, clickhouse, table):
+    servers = cluster()
+    sections = sections_for(None, clickhouse, table, redis={"url": servers.url()})
+    one, other = make_alloyd(sections).start(), make_alloyd(sections).start()
+    sender = send_while_slots_move(servers, one, other)
     for alloyd in (one, other):
         for at in range(0, len(sender.sent), 5000):
             assert alloyd.post("\n".join(harness.event(n) for n in sender.sent[at:at + 5000])).status == 202
