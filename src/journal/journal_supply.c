@@ -35,6 +35,7 @@ int journal_sync_segment(struct journal *journal, struct segment *segment, size_
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     int err;
 
+    ALLOY_ASSERT(journal->spec.dir_fd >= 0);
     from = from / page * page;
     err = journal->sync_range(segment->base + from, to - from);
     if (err != 0)

@@ -434,6 +434,56 @@ static void interval_sync_covers_sealed_segments_and_rests_when_idle(void **stat
     journal_close(journal);
 }
 
+struct marking {
+    struct journal *journal;
+    struct record **records;
+    size_t count;
+};
+
+static void *mark_one_by_one(void *arg)
+{
+    const struct marking *marking = arg;
+
+    for (size_t i = 0; i < marking->count; i++)
+        journal_finish(marking->journal, &marking->records[i], 1, RECORD_INSERTED);
+    return NULL;
+}
+
+/* The real sync takes pages out of the page table while others mark records in them. */
+static void a_sync_keeps_what_is_marked_meanwhile(void **state)
+{
+    enum { COUNT = 140, BYTES = 400 };
+    struct journal_options options = options_of(folder, 4);
+    struct record *records[COUNT], *ends[2];
+    struct marking marking = {.records = records + 1, .count = COUNT - 2};
+    struct journal_writer *writer;
+    pthread_t thread;
+
+    (void)state;
+    options.sync = JOURNAL_SYNC_ALWAYS;
+    marking.journal = open_with(&options);
+    writer = journal_writer_create(marking.journal);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_non_null(records[i] = put(writer, BYTES));
+    ends[0] = records[0];
+    ends[1] = records[COUNT - 1];
+    pthread_create(&thread, NULL, mark_one_by_one, &marking);
+    for (uint64_t id = 1; id <= 20; id++)
+        assert_int_equal(journal_stamp(marking.journal, ends, 2, id), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(journal_stamp(marking.journal, ends, 2, 21), 0);
+    for (size_t i = 0; i < COUNT; i++) {
+        const bool end = i == 0 || i == COUNT - 1;
+
+        assert_int_equal(records[i]->state, end ? RECORD_LIVE : RECORD_INSERTED);
+        assert_int_equal(record_insert_id(records[i]), end ? 21 : 0);
+        assert_int_equal(records[i]->length, BYTES);
+        assert_memory_equal(records[i]->body, filler, 5);
+    }
+    journal_writer_destroy(writer);
+    journal_close(marking.journal);
+}
+
 static void an_insert_id_is_used_only_below_what_is_promised(void **state)
 {
     struct journal_options options = options_of(folder, 8);
@@ -674,6 +724,7 @@ int main(void)
         TEST(sync_always_syncs_every_segment_touched_before_it_returns),
         TEST(a_failed_sync_stops_the_journal_for_good),
         TEST(interval_sync_covers_sealed_segments_and_rests_when_idle),
+        TEST(a_sync_keeps_what_is_marked_meanwhile),
         TEST(an_insert_id_is_used_only_below_what_is_promised),
         TEST(a_full_disk_is_enospc_and_heals),
         TEST(a_folder_in_use_is_refused_with_the_pid),
