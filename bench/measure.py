@@ -9,6 +9,7 @@ import re
 import subprocess
 
 BENCH = pathlib.Path(__file__).resolve().parent
+ROOT = BENCH.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 EVENT_BYTES = 300
 
@@ -71,8 +72,8 @@ def run_wrk(url, script, options, arguments=()):
 def build_load(folder):
     """Compiles bench/load.c into folder; returns the program."""
     program = pathlib.Path(folder) / "load"
-    done = subprocess.run(["cc", "-O2", "-o", program, BENCH / "load.c", "-lssl", "-lcrypto", "-lm", "-lpthread"],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(["cc", "-O2", "-I", ROOT / "include", "-o", program, BENCH / "load.c", ROOT / "src" / "base" / "timeslice.c",
+                           "-lssl", "-lcrypto", "-lm", "-lpthread"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failure(f"bench/load.c cannot be built: {done.stderr[-2000:]}")
     return program
