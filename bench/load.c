@@ -551,8 +551,8 @@ static void *load_run(void *arg)
     struct thread *thread = arg;
     uint64_t stop_ns;
 
-    /* What waits for a processor in here would count as the server's latency; a client elsewhere has
-     * a processor of its own. In a closed loop it is the same CPU that both sides want. */
+    /* What waits for a processor in here would count as the server's latency; a client elsewhere
+     * has a processor of its own. In a closed loop it is the same CPU that both sides want. */
     if (thread->options->rate > 0)
         (void)timeslice_set(SLICE_NS);
     for (unsigned i = 0; i < thread->connection_count; i++)

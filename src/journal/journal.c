@@ -22,8 +22,8 @@
 
 /*
  * Whole pages, which nobody appends to any more, leave our page table first: that interrupts the
- * other CPUs once, where msync() does it for each page that it finds writable in there. The file has
- * their contents, and who reads or marks a record maps its page again.
+ * other CPUs once, where msync() does it for each page that it finds writable in there. The file
+ * has their contents, and who reads or marks a record maps its page again.
  */
 static int journal_sync_pages(void *address, size_t length)
 {
