@@ -85,6 +85,7 @@ static struct metrics_thread *thread;
 static struct admission *admission, *large;
 static struct event_base *base;
 static struct conn_set *set;
+static struct conn_inbox passed;
 static int clients[CONNECTIONS_MAX];
 static SSL *over_tls[CONNECTIONS_MAX]; /* NULL: this client speaks plain HTTP */
 static uint64_t next_id;
@@ -241,7 +242,8 @@ static void cost_start(uint64_t ids)
                                                .admission = admission,
                                                .large = large,
                                                .metrics = thread,
-                                               .thread_count = 1});
+                                               .thread_count = 1,
+                                               .passed = &passed});
     cost_check(set != NULL, "no memory");
 }
 

@@ -114,15 +114,25 @@ static void conn_linger_read(struct conn *conn)
 
 static void conn_event(evutil_socket_t fd, short what, void *arg);
 
-/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
-static bool conn_watch(struct conn *conn, short what)
+static bool conn_watch_fd(struct conn *conn, int fd, short what)
 {
-    int fd = event_get_fd(&conn->event);
-
-    event_del(&conn->event);
     event_assign(&conn->event, conn->set->parts.base, fd, (short)(what | EV_PERSIST), conn_event,
                  conn);
     return event_add(&conn->event, NULL) == 0;
+}
+
+bool conn_watch_first(struct conn *conn, int fd)
+{
+    return conn_watch_fd(conn, fd, EV_READ);
+}
+
+/* Watches the socket for other events from now on. False: that failed, and nothing is watched. */
+static bool conn_watch(struct conn *conn, short what)
+{
+    const int fd = event_get_fd(&conn->event);
+
+    event_del(&conn->event);
+    return conn_watch_fd(conn, fd, what);
 }
 
 /* Watches the socket for what OpenSSL waits for. False as above. */
@@ -330,6 +340,8 @@ static void conn_settle(struct conn *conn, bool answered)
         queue = conn->begun_ns == 0 || conn->stalled ? QUEUE_IDLE : QUEUE_HEAD;
     if (answered || conn->queue != queue)
         turn_enqueue(conn, queue);
+    if (answered)
+        conn_note_active(conn);
 }
 
 /* True while no request is being read. */
@@ -548,6 +560,7 @@ struct conn_set *conn_set_create(const struct conn_parts *parts)
     if (!set)
         return NULL;
     set->parts = *parts;
+    set->window = 1;
     conn_room_init(set);
     if (!decode_init(&set->decode, &set->pool, set->body_max)) {
         free(set);
@@ -612,9 +625,8 @@ void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool 
         METRIC_GAUGE_ADD(shared->metrics, http_connections, 1);
         set->open_count++;
     }
-    event_assign(&conn->event, set->parts.base, fd, EV_READ | EV_PERSIST, conn_event, conn);
     /* A handshake only to refuse would cost more than the connection. */
-    if (event_add(&conn->event, NULL) != 0 || (conn->refused && tls))
+    if (!conn_watch_first(conn, fd) || (conn->refused && tls))
         conn_close(conn);
     else if (conn->refused)
         conn_refuse_accepted(conn);
@@ -632,6 +644,7 @@ bool conn_turn_begin(struct conn_set *set)
     STAILQ_HEAD(, conn) stalled = STAILQ_HEAD_INITIALIZER(stalled);
     struct conn *conn;
 
+    set->window_large |= !STAILQ_EMPTY(&set->large);
     if (unlikely(!STAILQ_EMPTY(&set->large)) && (conn = judge_advance_large(set)) != NULL)
         request_advance(conn);
     if (unlikely(set->waiting_count > 0))
@@ -775,18 +788,4 @@ void conn_expire(struct conn_set *set)
         }
     }
     conn_turn_end(set);
-}
-
-void conn_stop_waiting(struct conn_set *set)
-{
-    for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++) {
-        struct conn *conn;
-
-        while ((conn = TAILQ_FIRST(&set->queues[i]))) {
-            /* We look at nothing behind it any more. */
-            conn->keep_alive = false;
-            conn_wait_expire(conn);
-            conn_turn_end(set);
-        }
-    }
 }

@@ -54,6 +54,14 @@ struct conn_shared {
     _Atomic size_t elders;     /* open since before their set hastened; relaxed, as above */
 };
 
+struct conn;
+
+/* Connections on their way to a set from those of other threads. */
+struct conn_inbox {
+    _Atomic(struct conn *) first; /* release in conn_pass(), acquire in conn_inbox_take() */
+    int wake_fd;                  /* eventfd of the thread that owns the set */
+};
+
 struct conn_parts {
     struct conn_shared *shared;
     struct event_base *base;
@@ -62,6 +70,7 @@ struct conn_parts {
     struct metrics_thread *metrics;
     size_t thread_count;
     struct waiter_inbox *inbox;
+    struct conn_inbox *passed; /* for connections that other sets pass on to this one */
 };
 
 /* Returns owned (conn_set_destroy()); NULL: out of memory. parts is copied; what it points to is
@@ -76,6 +85,20 @@ void conn_accept(struct conn_set *set, int fd, const struct address *peer, bool 
 
 /* How many connections the set has, without those that it refuses. */
 size_t conn_open_count(const struct conn_set *set);
+
+/* What a set has done since the last call. */
+struct conn_activity {
+    size_t active; /* connections that were answered */
+    bool large;    /* large bodies were judged */
+};
+struct conn_activity conn_activity_take(struct conn_set *set);
+/* From now on passes connections on to another set's inbox, as soon as they have nothing under way:
+ * so many of those that send most. Not once the set leaves. */
+void conn_pass_on(struct conn_set *set, struct conn_inbox *to, size_t count);
+/* Takes in those that other sets have passed on. Call before conn_turn_begin(). */
+void conn_take_passed(struct conn_set *set);
+/* Closes those that nobody has taken. Once no thread of a set runs. */
+void conn_inbox_close(struct conn_inbox *inbox, struct conn_shared *shared);
 
 /* Continues connections whose input did not fit into the last turn. Returns true when the loop must
  * not sleep, since answers are waiting for conn_turn_end(). */

@@ -15,6 +15,15 @@
 void conn_leave(struct conn_set *set)
 {
     set->leaving = true;
+    set->pass_count = 0;
+}
+
+static void conn_leave_elder(struct conn *conn)
+{
+    if (conn->refused || conn->elder)
+        return;
+    conn->elder = true;
+    atomic_fetch_add_explicit(&conn->set->parts.shared->elders, 1, memory_order_relaxed);
 }
 
 void conn_hasten(struct conn_set *set)
@@ -27,12 +36,7 @@ void conn_hasten(struct conn_set *set)
         struct conn *conn;
 
         TAILQ_FOREACH(conn, &set->queues[i], queued)
-        {
-            if (conn->refused || conn->elder)
-                continue;
-            conn->elder = true;
-            atomic_fetch_add_explicit(&set->parts.shared->elders, 1, memory_order_relaxed);
-        }
+        conn_leave_elder(conn);
     }
 }
 
@@ -84,4 +88,28 @@ void conn_drain(struct conn_set *set)
     conn_leave_spare(conn);
     conn_leave_queue(set, QUEUE_GREETING, false);
     set->draining = true;
+}
+
+void conn_leave_passed(struct conn *conn)
+{
+    const struct conn_set *set = conn->set;
+
+    if (set->hastening)
+        conn_leave_elder(conn);
+    if (set->draining && conn_read_some(conn) == READ_NOTHING)
+        conn_leave_spare(conn);
+}
+
+void conn_stop_waiting(struct conn_set *set)
+{
+    for (int i = QUEUE_WAIT; i <= QUEUE_WAIT_LAST; i++) {
+        struct conn *conn;
+
+        while ((conn = TAILQ_FIRST(&set->queues[i]))) {
+            /* We look at nothing behind it any more. */
+            conn->keep_alive = false;
+            conn_wait_expire(conn);
+            conn_turn_end(set);
+        }
+    }
 }

@@ -5,8 +5,9 @@
  * conn.c (sockets, time-outs) calls greeting.c (what comes before HTTP), request.c (bytes to
  * requests), judge.c (bodies to events) and conn_wait.c (requests that wait for ClickHouse);
  * greeting.c calls request.c, and that judge.c; all of them call turn.c (what is noted for the
- * turn's end), and conn.c calls account.c (what was answered); conn_leave.c (the end) calls conn.c.
- * No call goes the other way: the connection's state, or the result, says what happened.
+ * turn's end), and conn.c calls account.c (what was answered) and conn_pass.c (away to another
+ * set); conn_leave.c (the end) calls conn.c, and conn_take.c (in from another set) both of them. No
+ * call goes the other way: the connection's state, or the result, says what happened.
  *
  * Runs on: the front-end thread that owns the set.
  */
@@ -197,6 +198,7 @@ struct conn {
     bool listed;            /* in set->waited */
     bool edge;              /* its socket is watched only for a reset */
     uint8_t blocks;         /* that the last request filled; 0: there was none */
+    uint8_t window;         /* of its set when it was last answered; 0: never */
     enum coding coding : 8; /* of its body */
     uint16_t stream;        /* METRIC_STREAM_NONE: none, or it is not known yet */
     uint16_t retry_s;       /* Retry-After of the 429 that is in hand */
@@ -262,7 +264,12 @@ struct conn_set {
     bool hastening;                       /* idle connections are closed soon */
     bool draining;                        /* a request that begins now is refused */
     uint64_t trimmed_ms;                  /* when unused blocks were last freed */
-    unsigned heap_trims;                  /* for heap_follow() */
+    struct conn_inbox *pass_to;           /* takes pass_count more of our connections */
+    size_t pass_count;
+    size_t active;       /* connections that were answered in this window */
+    uint8_t window;      /* a number from 1 on; begins with conn_activity_take() */
+    bool window_large;   /* large bodies were judged in it */
+    unsigned heap_trims; /* for heap_follow() */
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */
     size_t turn_bytes;
@@ -342,7 +349,7 @@ static inline void conn_move(struct conn *conn, enum conn_state next)
     conn->state = next;
 }
 
-/* conn.c, for conn_leave.c */
+/* conn.c, for conn_leave.c and conn_take.c */
 
 enum read_result {
     READ_NOTHING, /* nothing has arrived */
@@ -353,6 +360,21 @@ enum read_result {
 enum read_result conn_read_some(struct conn *conn);
 /* Not while it is touched or stalled. */
 void conn_close(struct conn *conn);
+/* Watches a socket that its set does not watch yet, for input. False: that failed. */
+bool conn_watch_first(struct conn *conn, int fd);
+
+/* conn_leave.c */
+
+/* Another set has passed it on: treats it as those that were there when this set began to leave. It
+ * may be gone then. */
+void conn_leave_passed(struct conn *conn);
+
+/* conn_pass.c */
+
+/* The connection is among those that send. Its set may pass it on: then it is no longer ours. */
+void conn_note_active(struct conn *conn);
+/* Returns owned, the one that came last first. */
+struct conn *conn_inbox_take(struct conn_inbox *inbox);
 
 /* conn_io.c */
 
@@ -388,7 +410,8 @@ bool conn_records_begin(struct conn *conn, struct records *records);
 /* As conn_io_read() and conn_io_send(), for a connection that has records. */
 ssize_t conn_records_read(struct conn *conn, char *data, size_t size);
 ssize_t conn_records_send(struct conn *conn, const char *data, size_t size);
-/* Says that nothing more will be sent, where that can be said, and forgets the records. */
+/* Says that nothing more will be sent, where that can be said, and forgets the records. Does not
+ * need a set. */
 void conn_records_finish(struct conn *conn);
 /* Charges bytes of TLS's buffers for the connection in place of what it was charged. False: there
  * is no room. */

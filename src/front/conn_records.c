@@ -20,6 +20,7 @@
 #include <event2/event.h>
 
 #define RECVS_MAX 4 /* for one read, and only as long as each brings data */
+#define ALERT_BYTES 2
 
 struct conn_records {
     struct records *records;
@@ -320,10 +321,11 @@ ssize_t conn_records_send(struct conn *conn, const char *data, size_t size)
 void conn_records_finish(struct conn *conn)
 {
     struct conn_records *records = conn->records;
+    char alert[RECORDS_ROOM + ALERT_BYTES];
 
     if (!conn->broken && records->rest == NULL)
-        (void)!send(event_get_fd(&conn->event), conn->set->sealed,
-                    records_alert(records->records, conn->set->sealed), MSG_NOSIGNAL);
+        (void)!send(event_get_fd(&conn->event), alert, records_alert(records->records, alert),
+                    MSG_NOSIGNAL);
     free(records->part);
     free(records->rest);
     records_destroy(records->records);

@@ -28,6 +28,7 @@
 #include <event2/event.h>
 
 #include "alloy/clock.h"
+#include "balance.h"
 #include "conn.h"
 #include "alloy/listener.h"
 #include "alloy/pulse.h"
@@ -37,11 +38,11 @@
 #include "alloy/log.h"
 
 /* Descriptors: OTHER for libraries, log, journal, dead letters and files open for a moment; for a
- * front-end thread: epoll, two eventfds, a connection that is being refused; for a worker: its
- * connection to Redis and that connection's timer; for an insert: its connection and a DNS
- * query. */
+ * front-end thread: epoll, two eventfds, schedstat, a connection that is being refused; for a
+ * worker: its connection to Redis and that connection's timer; for an insert: its connection and a
+ * DNS query. */
 #define DESCRIPTORS_OTHER 64
-#define DESCRIPTORS_THREAD 4
+#define DESCRIPTORS_THREAD 5
 #define DESCRIPTORS_WORKER 2
 #define DESCRIPTORS_INSERT 2
 #define REFUSED_MAX 64       /* most connections without a place that get a lingering close */
@@ -73,7 +74,9 @@ struct front_thread {
     sem_t started;
     int start_error; /* 0 or -errno, set before started is posted */
     int wake_fd;
+    struct conn_inbox passed;
     /* this thread only */
+    struct balance_meter meter;
     struct event_base *base;
     struct event *wake;
     struct event *tick;
@@ -101,6 +104,7 @@ struct front {
     struct listener_list listeners;
     struct front_thread *threads;
     unsigned thread_count;
+    struct balance balance;
     _Atomic int phase;     /* enum front_phase; release in front_enter(), acquire in the loops */
     _Atomic bool stopping; /* release in front_stop(), acquire in the threads' loops */
 };
@@ -292,6 +296,22 @@ static void front_follow(struct front_thread *thread, enum front_phase phase)
     atomic_store_explicit(&thread->phase, (int)phase, memory_order_release);
 }
 
+/* Looks whether other threads should have some of this one's connections. */
+static void front_balance(struct front_thread *thread)
+{
+    struct front *front = thread->front;
+    const uint64_t now_ns = clock_mono_ns();
+    struct conn_activity activity;
+    struct balance_wish wish;
+
+    if (!balance_measure(&front->balance, thread->number, &thread->meter, now_ns))
+        return;
+    activity = conn_activity_take(thread->conns);
+    wish = balance_decide(&front->balance, thread->number, activity.active, activity.large,
+                          now_ns / CLOCK_NS_PER_MS);
+    conn_pass_on(thread->conns, &front->threads[wish.to].passed, wish.count);
+}
+
 static void front_run(struct front_thread *thread)
 {
     struct front *front = thread->front;
@@ -305,6 +325,7 @@ static void front_run(struct front_thread *thread)
 
         if (phase != (enum front_phase)atomic_load_explicit(&thread->phase, memory_order_relaxed))
             front_follow(thread, phase);
+        conn_take_passed(thread->conns);
         busy = conn_turn_begin(thread->conns);
         pulse_beat(0);
         event_base_loop(thread->base, busy ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
@@ -313,6 +334,8 @@ static void front_run(struct front_thread *thread)
             thread->tick_due = false;
             front_accept_resume(thread);
             conn_expire(thread->conns);
+            if (front->thread_count > 1)
+                front_balance(thread);
         }
     }
     conn_stop_waiting(thread->conns);
@@ -402,6 +425,7 @@ static int front_thread_prepare(struct front_thread *thread)
         .metrics = metrics,
         .thread_count = front->thread_count,
         .inbox = thread->inbox,
+        .passed = &thread->passed,
     });
     if (!thread->conns)
         return -ENOMEM;
@@ -443,8 +467,10 @@ static void *front_thread_main(void *arg)
     sem_post(&thread->started);
     pulse_join(name);
     (void)timeslice_set(SLICE_NS);
+    balance_meter_open(&thread->meter);
     if (err == 0)
         front_run(thread);
+    balance_meter_close(&thread->meter);
     pulse_leave();
     front_thread_clear(thread);
     return NULL;
@@ -462,6 +488,7 @@ static int front_thread_start(struct front *front, unsigned number)
     thread->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (thread->wake_fd < 0)
         return -errno;
+    thread->passed.wake_fd = thread->wake_fd;
     sem_init(&thread->started, 0, 0);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -492,6 +519,8 @@ static void front_threads_stop(struct front *front, unsigned count)
         sem_destroy(&front->threads[i].started);
         close(front->threads[i].wake_fd);
     }
+    for (unsigned i = 0; i < count; i++)
+        conn_inbox_close(&front->threads[i].passed, &front->shared);
 }
 
 size_t front_descriptor_reserve(const struct config *config)
@@ -555,6 +584,7 @@ static void front_free(struct front *front)
         free(routes);
     }
     quota_destroy(front->shared.quota);
+    free(front->balance.loads);
     free(front->threads);
     free(front);
 }
@@ -570,7 +600,9 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
     front->parts = *parts;
     front->thread_count = (unsigned)config->server_threads;
     front->threads = calloc(front->thread_count, sizeof(*front->threads));
-    if (!front->threads)
+    front->balance.count = front->thread_count;
+    front->balance.loads = calloc(front->thread_count, sizeof(*front->balance.loads));
+    if (!front->threads || !front->balance.loads)
         goto no_memory;
     if (front_reload(front) != 0)
         goto no_memory;

@@ -53,6 +53,7 @@ static struct waiter_inbox *inbox;
 static int wake_fd;
 static struct event_base *base;
 static struct conn_set *set;
+static struct conn_inbox passed;
 static int client = -1;
 static int server_side; /* of the client that connected last */
 static bool proxied;    /* connections begin with a PROXY header */
@@ -100,6 +101,7 @@ static inline void make_parts(size_t ring_capacity)
 
 static inline void turn(void)
 {
+    conn_take_passed(set);
     conn_turn_begin(set);
     event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     conn_turn_end(set);
@@ -162,7 +164,8 @@ static inline int start(void **state)
                                                .large = large,
                                                .metrics = thread,
                                                .thread_count = 1,
-                                               .inbox = inbox});
+                                               .inbox = inbox,
+                                               .passed = &passed});
     assert_non_null(set);
     connect_client();
     return 0;
