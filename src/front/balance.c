@@ -24,7 +24,7 @@
 
 #define FULL 900       /* a thread that runs so much gives some connections away */
 #define TOGETHER 850   /* two threads that run no more than this together can be one */
-#define BUSY 50        /* below it there is nothing to win */
+#define BUSY 20        /* below it there is nothing to win */
 #define DIFFERENCE 200 /* least by which the other thread is less awake */
 #define STARVED 980    /* awake: it always has something to do */
 #define STARVED_WINDOWS 10

@@ -68,7 +68,7 @@ static void two_that_are_half_busy_become_one(void **state)
     load(1, 60, 60);
     expect(1, 32, 0, 0, SIZE_MAX);
     /* There is nothing to win. */
-    load(1, 40, 40);
+    load(1, 19, 19);
     expect(1, 32, 0, 0, 0);
     load(1, 300, 300);
     load(0, 10, 10);
