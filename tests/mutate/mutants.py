@@ -12,6 +12,7 @@ from mutants_claims import CLAIMS
 from mutants_http import HTTP
 from mutants_insert import INSERT
 from mutants_packed import PACKED, RECALL
+from mutants_pass import PASS
 from mutants_proxy import PROXY
 from mutants_refused import REFUSED
 
@@ -734,6 +735,6 @@ MARK = [
 ]
 
 MUTANTS = (BASE + BASE_LATER + CONFIG + EVENT + JOURNAL + JOURNAL_MOVES + ADMIT + ADMIT_LATER + HTTP +
-           HTTP_LATER + FRONT + PROXY + TLS + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + PACKED +
+           HTTP_LATER + FRONT + PASS + PROXY + TLS + REFUSED + ADMIN + LETTERS + CTL + CLAIMS + MARK + PACKED +
            WORK +
            RECALL + INSERT)  # last, as src/insert changes most
