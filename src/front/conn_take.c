@@ -12,14 +12,17 @@
 void conn_take_passed(struct conn_set *set)
 {
     struct conn *conn, *next;
+    uint64_t now_ms;
 
     /* relaxed: conn_inbox_take() acquires */
     if (likely(atomic_load_explicit(&set->parts.passed->first, memory_order_relaxed) == NULL))
         return;
+    /* The turn has not begun: the loop may sleep before its first request comes. */
+    now_ms = clock_mono_ms();
     for (conn = conn_inbox_take(set->parts.passed); conn != NULL; conn = next) {
         next = SLIST_NEXT(conn, touched_next);
         conn->set = set;
-        conn->since_ms = conn_turn_ns(set) / CLOCK_NS_PER_MS;
+        conn->since_ms = now_ms;
         TAILQ_INSERT_TAIL(&set->queues[conn->queue], conn, queued);
         set->open_count++;
         if (!conn_watch_first(conn, event_get_fd(&conn->event)))

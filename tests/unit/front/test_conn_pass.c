@@ -107,6 +107,33 @@ static void a_connection_that_sends_again_is_passed_on_and_served(void **state)
     assert_false(closed);
 }
 
+static void a_request_begins_when_it_comes_and_not_when_its_connection_does(void **state)
+{
+    static struct metrics_snapshot before, after;
+    const struct timespec pause = {.tv_nsec = 500 * (long)CLOCK_NS_PER_MS};
+
+    (void)state;
+    EXPECT(talk(POST("1")), "202 ");
+    conn_pass_on(set, &other_passed, 1);
+    EXPECT(talk(POST("2")), "202 ");
+    change_sets();
+    metrics_read(metrics, &before);
+    /* The thread wakes up for the connection, and then sleeps in the same turn. */
+    conn_take_passed(set);
+    assert_false(conn_turn_begin(set));
+    nanosleep(&pause, NULL);
+    assert_true(client_send(POST("3"), strlen(POST("3"))) > 0);
+    event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    conn_turn_end(set);
+    EXPECT(talk(""), "202 ");
+    metrics_read(metrics, &after);
+    /* Nothing here takes long, but the machine may be busy. */
+    assert_in_range(after.histograms[METRIC_HISTOGRAM_http_request].sum_ns -
+                        before.histograms[METRIC_HISTOGRAM_http_request].sum_ns,
+                    1, 400 * CLOCK_NS_PER_MS);
+    change_sets();
+}
+
 static void who_sends_for_the_first_time_stays(void **state)
 {
     (void)state;
@@ -249,6 +276,7 @@ int main(void)
         PASS_TEST(a_connection_with_openssls_state_stays),
 #else
         PASS_TEST(a_connection_that_sends_again_is_passed_on_and_served),
+        PASS_TEST(a_request_begins_when_it_comes_and_not_when_its_connection_does),
         PASS_TEST(who_sends_for_the_first_time_stays),
         PASS_TEST(a_connection_goes_only_between_two_requests),
         PASS_TEST(a_request_that_waits_for_clickhouse_stays_until_it_is_answered),
