@@ -92,12 +92,17 @@ void conn_drain(struct conn_set *set)
 
 void conn_leave_passed(struct conn *conn)
 {
-    const struct conn_set *set = conn->set;
+    struct conn_set *set = conn->set;
 
     if (set->hastening)
         conn_leave_elder(conn);
-    if (set->draining && conn_read_some(conn) == READ_NOTHING)
+    if (!set->draining)
+        return;
+    /* A request that has already arrived began before the drain, as in conn_drain(). */
+    set->draining = false;
+    if (conn_read_some(conn) == READ_NOTHING)
         conn_leave_spare(conn);
+    set->draining = true;
 }
 
 void conn_stop_waiting(struct conn_set *set)

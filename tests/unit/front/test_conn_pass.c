@@ -218,6 +218,22 @@ static void a_set_that_drains_treats_who_comes_as_one_of_its_own(void **state)
     change_sets();
 }
 
+static void what_has_come_before_the_drain_is_taken_where_its_connection_has_gone(void **state)
+{
+    (void)state;
+    EXPECT(talk(POST("1")), "202 ");
+    conn_pass_on(set, &other_passed, 1);
+    EXPECT(talk(POST("2")), "202 ");
+    assert_string_equal(talk(POST("3")), "");
+    conn_drain(other);
+    change_sets();
+    EXPECT(talk(""), "202 ");
+    EXPECT(got, "Connection: close");
+    assert_true(closed);
+    assert_int_equal(take_all(), 3);
+    change_sets();
+}
+
 static void who_comes_when_its_set_hastens_is_waited_for(void **state)
 {
     (void)state;
@@ -283,6 +299,7 @@ int main(void)
         PASS_TEST(no_more_go_than_were_asked_for),
         PASS_TEST(a_set_that_leaves_passes_none_on),
         PASS_TEST(a_set_that_drains_treats_who_comes_as_one_of_its_own),
+        PASS_TEST(what_has_come_before_the_drain_is_taken_where_its_connection_has_gone),
         PASS_TEST(who_comes_when_its_set_hastens_is_waited_for),
         PASS_TEST(whom_nobody_has_taken_is_closed_in_the_end),
         PASS_TEST(a_set_counts_those_that_were_answered),
