@@ -485,10 +485,6 @@ static int front_thread_start(struct front *front, unsigned number)
 
     thread->front = front;
     thread->number = number;
-    thread->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (thread->wake_fd < 0)
-        return -errno;
-    thread->passed.wake_fd = thread->wake_fd;
     sem_init(&thread->started, 0, 0);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -501,10 +497,8 @@ static int front_thread_start(struct front *front, unsigned number)
         if (err != 0)
             pthread_join(thread->thread, NULL);
     }
-    if (err != 0) {
+    if (err != 0)
         sem_destroy(&thread->started);
-        close(thread->wake_fd);
-    }
     return err;
 }
 
@@ -517,9 +511,8 @@ static void front_threads_stop(struct front *front, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         pthread_join(front->threads[i].thread, NULL);
         sem_destroy(&front->threads[i].started);
-        close(front->threads[i].wake_fd);
     }
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < front->thread_count; i++)
         conn_inbox_close(&front->threads[i].passed, &front->shared);
 }
 
@@ -575,8 +568,35 @@ int front_reload(struct front *front)
     return 0;
 }
 
+/* Makes what threads share: each may pass connections on to any other from its first turn to its
+ * last one. So it is there before the first thread runs, and until all have ended. */
+static int front_threads_create(struct front *front)
+{
+    front->threads = calloc(front->thread_count, sizeof(*front->threads));
+    front->balance.loads = calloc(front->thread_count, sizeof(*front->balance.loads));
+    if (!front->threads || !front->balance.loads)
+        return -ENOMEM;
+    front->balance.count = front->thread_count;
+    for (unsigned i = 0; i < front->thread_count; i++)
+        front->threads[i].wake_fd = -1;
+    for (unsigned i = 0; i < front->thread_count; i++) {
+        struct front_thread *thread = &front->threads[i];
+
+        thread->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (thread->wake_fd < 0)
+            return -errno;
+        thread->passed.wake_fd = thread->wake_fd;
+        /* Nobody gives it anything before it runs. */
+        atomic_init(&front->balance.loads[i].awake, BALANCE_WHOLE);
+    }
+    return 0;
+}
+
 static void front_free(struct front *front)
 {
+    for (unsigned i = 0; front->threads != NULL && i < front->thread_count; i++)
+        if (front->threads[i].wake_fd >= 0)
+            close(front->threads[i].wake_fd);
     while (front->routes) {
         struct front_routes *routes = front->routes;
 
@@ -599,11 +619,12 @@ int front_start(struct front **out, const struct front_parts *parts, char error[
         goto no_memory;
     front->parts = *parts;
     front->thread_count = (unsigned)config->server_threads;
-    front->threads = calloc(front->thread_count, sizeof(*front->threads));
-    front->balance.count = front->thread_count;
-    front->balance.loads = calloc(front->thread_count, sizeof(*front->balance.loads));
-    if (!front->threads || !front->balance.loads)
-        goto no_memory;
+    err = front_threads_create(front);
+    if (err != 0) {
+        snprintf(error, FRONT_ERROR_MAX, "cannot start a front-end thread: %s", strerror(-err));
+        goto free_front;
+    }
+    err = -ENOMEM;
     if (front_reload(front) != 0)
         goto no_memory;
     front->shared.config = parts->config;
