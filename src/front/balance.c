@@ -6,6 +6,9 @@
  * fill a third at the same time. What two need together is more than what one of them will need, so
  * the two limits below lie close together and yet nothing swings.
  *
+ * One connection can fill a thread alone. It goes from full thread to full thread, each time with
+ * half of the others; so a thread that was often full again soon gives none away for a while.
+ *
  * Time that a thread waits for a CPU counts only after a second of it: then other programs are in
  * its way, and a second thread gets more of the machine. That costs more a request, so the first
  * second thread of a machine that is full with our own work does not begin.
@@ -30,6 +33,8 @@
 #define STARVED_WINDOWS 10
 #define SEPARATE_MS 2000
 #define SEPARATE_STARVED_MS 10000
+#define SPREADS_MAX 20 /* one after another, enough to fill 64 threads from one */
+#define SPREAD_AGAIN_MS 10000
 
 void balance_meter_open(struct balance_meter *meter)
 {
@@ -153,15 +158,22 @@ struct balance_wish balance_decide(struct balance *balance, unsigned self, size_
 
     atomic_store_explicit(&load->large, large, memory_order_relaxed);
     if (!full && load->starved < STARVED_WINDOWS) {
+        if (now_ms - load->spread_ms >= SEPARATE_MS)
+            load->spreads = 0;
         if (now_ms < atomic_load_explicit(&balance->separate_ms, memory_order_relaxed))
             return (struct balance_wish){.to = self};
         return balance_gather(balance, self);
     }
     load->starved = 0;
+    if (load->spreads >= SPREADS_MAX && now_ms - load->spread_ms < SPREAD_AGAIN_MS)
+        return (struct balance_wish){.to = self};
     wish = balance_spread(balance, self, active);
-    if (wish.count > 0)
-        atomic_store_explicit(&balance->separate_ms,
-                              now_ms + (full ? SEPARATE_MS : SEPARATE_STARVED_MS),
-                              memory_order_relaxed);
+    if (wish.count == 0)
+        return wish;
+    load->spreads++;
+    load->spread_ms = now_ms;
+    atomic_store_explicit(&balance->separate_ms,
+                          now_ms + (full ? SEPARATE_MS : SEPARATE_STARVED_MS),
+                          memory_order_relaxed);
     return wish;
 }

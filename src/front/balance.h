@@ -25,7 +25,9 @@ struct balance_load {
     _Atomic unsigned awake; /* it ran, or waited for a CPU */
     _Atomic bool large; /* it judged large bodies, which small requests had better not wait for */
     /* its own thread only */
-    unsigned starved; /* windows in a row in which it was hardly ever asleep */
+    unsigned starved;   /* windows in a row in which it was hardly ever asleep */
+    unsigned spreads;   /* how often it has given connections away and was soon full again */
+    uint64_t spread_ms; /* when it did so last */
 };
 
 struct balance {

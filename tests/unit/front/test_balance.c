@@ -111,6 +111,28 @@ static void who_has_separated_stays_so_for_a_while(void **state)
     expect(1, 32, 3000, 0, SIZE_MAX);
 }
 
+static void one_connection_that_fills_every_thread_does_not_go_round_for_ever(void **state)
+{
+    (void)state;
+    load(0, 950, 960);
+    for (uint64_t i = 0; i < 20; i++)
+        expect(0, 64, 1000 + 200 * i, 1, 32);
+    expect(0, 64, 5000, 0, 0);
+    expect(0, 64, 14799, 0, 0);
+    expect(0, 64, 14800, 1, 32);
+    expect(0, 64, 15000, 0, 0);
+    /* It was not full for a while: this is another load. */
+    load(0, 500, 600);
+    expect(0, 64, 16799, 0, 0);
+    load(0, 950, 960);
+    expect(0, 64, 16799, 0, 0);
+    load(0, 500, 600);
+    expect(0, 64, 16800, 0, 0);
+    load(0, 950, 960);
+    expect(0, 64, 16900, 1, 32);
+    expect(0, 64, 17000, 1, 32);
+}
+
 static void one_that_other_programs_keep_from_the_processor_gets_help_after_a_second(void **state)
 {
     (void)state;
@@ -161,6 +183,7 @@ int main(void)
         TEST(only_the_last_thread_that_works_gives_itself_up),
         TEST(small_requests_are_not_put_beside_large_bodies),
         TEST(who_has_separated_stays_so_for_a_while),
+        TEST(one_connection_that_fills_every_thread_does_not_go_round_for_ever),
         TEST(one_that_other_programs_keep_from_the_processor_gets_help_after_a_second),
         TEST(a_meter_sees_who_works_and_who_sleeps),
     };
