@@ -14,8 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/timex.h>
 #include <unistd.h>
 
@@ -25,6 +27,7 @@
 #define SYNCS 10
 #define SYNC_BYTES 65536
 #define SYNC_MAX_MS 500
+#define READAHEAD_MAX_KIB 1024
 #define STEP_MAX_MS 100
 #define DESCRIPTORS_BESIDE 512 /* for what is no client */
 #define CONNECTIONS_DEFAULT 65536
@@ -146,6 +149,34 @@ static void ctl_doctor_disk_sync(struct ctl_doctor *doctor, const char *dir)
         ctl_doctor_todo(doctor, "take a faster disk for the journal, or one of its own");
 }
 
+/* A page of a new segment that is touched first brings all that the kernel reads ahead into memory:
+ * zeros here, but their CPU is taken from whoever else wants it. */
+static void ctl_doctor_disk_readahead(struct ctl_doctor *doctor, const char *dir)
+{
+    char path[64];
+    struct stat about;
+    uint64_t kib = 0;
+    FILE *file;
+    int got;
+
+    if (stat(dir, &about) != 0)
+        return;
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(about.st_dev),
+             minor(about.st_dev));
+    file = fopen(path, "re");
+    if (file == NULL)
+        return; /* a file system without a device of its own */
+    got = fscanf(file, "%" SCNu64, &kib);
+    fclose(file);
+    if (got != 1)
+        return;
+    ctl_doctor_note(doctor, kib > READAHEAD_MAX_KIB ? CTL_DOCTOR_UNKNOWN : CTL_DOCTOR_HOLDS,
+                    "disk.journal.readahead", "the kernel reads %" PRIu64 " KiB ahead there%s", kib,
+                    kib > READAHEAD_MAX_KIB ? ", so now and then answers wait for 20 ms" : "");
+    if (kib > READAHEAD_MAX_KIB)
+        ctl_doctor_todo(doctor, "set %s to 128, as a new kernel has it", path);
+}
+
 static int ctl_doctor_add_size(void *arg, const char *entry)
 {
     (void)entry;
@@ -205,6 +236,7 @@ static void ctl_doctor_disk(struct ctl_doctor *doctor)
         ctl_doctor_folder(config->journal_dir, dir, sizeof(dir));
         ctl_doctor_disk_kind(doctor, "journal", dir);
         ctl_doctor_disk_sync(doctor, dir);
+        ctl_doctor_disk_readahead(doctor, dir);
         ctl_doctor_disk_room(doctor, "journal", dir, most > have ? most - have : 0);
     }
     ctl_doctor_folder(config->dead_letter_dir, dir, sizeof(dir));

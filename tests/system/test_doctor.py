@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -81,6 +82,10 @@ def test_all_holds_where_all_is_right(world):
         assert found[key][0] == "holds", (key, found.get(key))
     for key in ("redis.keys", "alloyd.back", "tables.rows", "tables.same", "disk.bytes", "disk.power"):
         assert found[key][0] == "unknown" and found[key][2]
+    # What the kernel does is the machine's.
+    verdict, told, todo = found["disk.journal.readahead"]
+    kib = int(re.search(r"reads (\d+) KiB ahead", told)[1])
+    assert verdict == ("holds" if kib <= 1024 else "unknown") and ("read_ahead_kb to 128" in (todo or "")) == (kib > 1024)
     assert world.clickhouse.count("default.events") == 0
     assert world.redis.command("DBSIZE") == 0
     assert not (world.ini.parent / "journal").exists()
