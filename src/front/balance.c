@@ -149,14 +149,18 @@ static struct balance_wish balance_gather(const struct balance *balance, unsigne
     return none;
 }
 
-struct balance_wish balance_decide(struct balance *balance, unsigned self, size_t active,
-                                   bool large, uint64_t now_ms)
+struct balance_wish balance_decide(struct balance *balance, unsigned self,
+                                   const struct balance_window *window)
 {
+    const uint64_t now_ms = window->now_ms;
     struct balance_load *load = &balance->loads[self];
-    const bool full = balance_run(balance, self) >= FULL;
+    const bool full = balance_run(balance, self) >= FULL && !window->shed;
     struct balance_wish wish;
 
-    atomic_store_explicit(&load->large, large, memory_order_relaxed);
+    atomic_store_explicit(&load->large, window->large, memory_order_relaxed);
+    /* With a full ring it is not the front that is too slow. */
+    if (window->shed)
+        load->starved = 0;
     if (!full && load->starved < STARVED_WINDOWS) {
         if (now_ms - load->spread_ms >= SEPARATE_MS)
             load->spreads = 0;
@@ -167,7 +171,7 @@ struct balance_wish balance_decide(struct balance *balance, unsigned self, size_
     load->starved = 0;
     if (load->spreads >= SPREADS_MAX && now_ms - load->spread_ms < SPREAD_AGAIN_MS)
         return (struct balance_wish){.to = self};
-    wish = balance_spread(balance, self, active);
+    wish = balance_spread(balance, self, window->active);
     if (wish.count == 0)
         return wish;
     load->spreads++;

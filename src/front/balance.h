@@ -42,6 +42,14 @@ struct balance_meter {
     uint64_t wall_ns, run_ns, wait_ns;
 };
 
+/* What a thread had to do in a window. */
+struct balance_window {
+    size_t active; /* connections that it answered */
+    bool large;    /* it judged large bodies */
+    bool shed;     /* it refused events that the ring had no room for */
+    uint64_t now_ms;
+};
+
 /* How many connections to pass on, and to which thread; count 0: none. */
 struct balance_wish {
     unsigned to;
@@ -56,9 +64,8 @@ void balance_meter_close(struct balance_meter *meter);
 bool balance_measure(struct balance *balance, unsigned self, struct balance_meter *meter,
                      uint64_t now_ns);
 
-/* Decides after a window. active: connections that this thread has answered in it; large: it judged
- * large bodies. */
-struct balance_wish balance_decide(struct balance *balance, unsigned self, size_t active,
-                                   bool large, uint64_t now_ms);
+/* Decides after a window of the calling thread. */
+struct balance_wish balance_decide(struct balance *balance, unsigned self,
+                                   const struct balance_window *window);
 
 #endif

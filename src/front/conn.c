@@ -387,6 +387,7 @@ static size_t conn_write_answer(struct conn *conn, struct answer *answer, uint64
         }
         last |= result.verdict == ADMISSION_DRAINING;
         if (refusal) {
+            set->window_shed |= result.verdict == ADMISSION_RING_FULL;
             reply->status = error_code_status(refusal->error);
             reply->error = refusal->error;
             reply->message = refusal->message;

@@ -90,6 +90,7 @@ size_t conn_open_count(const struct conn_set *set);
 struct conn_activity {
     size_t active; /* connections that were answered */
     bool large;    /* large bodies were judged */
+    bool shed;     /* events were refused, as the ring had no room for them */
 };
 struct conn_activity conn_activity_take(struct conn_set *set);
 /* From now on passes connections on to another set's inbox, as soon as they have nothing under way:

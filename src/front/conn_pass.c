@@ -101,10 +101,11 @@ void conn_pass_on(struct conn_set *set, struct conn_inbox *to, size_t count)
 
 struct conn_activity conn_activity_take(struct conn_set *set)
 {
-    const struct conn_activity activity = {.active = set->active, .large = set->window_large};
+    const struct conn_activity activity = {
+        .active = set->active, .large = set->window_large, .shed = set->window_shed};
 
     set->active = 0;
-    set->window_large = false;
+    set->window_large = set->window_shed = false;
     /* 0: was never answered. */
     if (++set->window == 0)
         set->window = 1;

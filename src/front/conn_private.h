@@ -269,6 +269,7 @@ struct conn_set {
     size_t active;       /* connections that were answered in this window */
     uint8_t window;      /* a number from 1 on; begins with conn_activity_take() */
     bool window_large;   /* large bodies were judged in it */
+    bool window_shed;    /* events were refused in it, as the ring was full */
     unsigned heap_trims; /* for heap_follow() */
     /* this turn */
     uint64_t turn_ns; /* when its first callback ran; 0: none yet */

@@ -307,8 +307,11 @@ static void front_balance(struct front_thread *thread)
     if (!balance_measure(&front->balance, thread->number, &thread->meter, now_ns))
         return;
     activity = conn_activity_take(thread->conns);
-    wish = balance_decide(&front->balance, thread->number, activity.active, activity.large,
-                          now_ns / CLOCK_NS_PER_MS);
+    wish = balance_decide(&front->balance, thread->number,
+                          &(struct balance_window){.active = activity.active,
+                                                   .large = activity.large,
+                                                   .shed = activity.shed,
+                                                   .now_ms = now_ns / CLOCK_NS_PER_MS});
     conn_pass_on(thread->conns, &front->threads[wish.to].passed, wish.count);
 }
 

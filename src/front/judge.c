@@ -482,6 +482,7 @@ void judge_body(struct conn *conn, struct slice body, size_t next)
     conn->bytes = body.len;
     conn_room_note(conn, next - conn->buffer.start);
     if (unlikely(admission_sheds(conn->set->parts.admission))) {
+        conn->set->window_shed = true;
         turn_answer(conn)->reply = turn_reply(conn, turn_refusal(ADMISSION_RING_FULL));
         judge_end(conn, false, next);
         return;

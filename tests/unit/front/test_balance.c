@@ -30,7 +30,8 @@ static void load(unsigned thread, unsigned run, unsigned awake)
 
 static void expect(unsigned self, size_t active, uint64_t now_ms, unsigned to, size_t count)
 {
-    const struct balance_wish wish = balance_decide(&balance, self, active, false, now_ms);
+    const struct balance_window window = {.active = active, .now_ms = now_ms};
+    const struct balance_wish wish = balance_decide(&balance, self, &window);
 
     assert_int_equal(wish.count, count);
     if (count > 0)
@@ -87,17 +88,23 @@ static void only_the_last_thread_that_works_gives_itself_up(void **state)
     expect(2, 32, 0, 1, SIZE_MAX);
 }
 
+static struct balance_wish decide_large(unsigned self, size_t active)
+{
+    return balance_decide(&balance, self,
+                          &(struct balance_window){.active = active, .large = true});
+}
+
 static void small_requests_are_not_put_beside_large_bodies(void **state)
 {
     (void)state;
     load(0, 300, 300);
     load(1, 100, 100);
-    assert_int_equal(balance_decide(&balance, 0, 2, true, 0).count, 0);
+    assert_int_equal(decide_large(0, 2).count, 0);
     expect(1, 32, 0, 0, 0);
     load(0, 100, 100);
     load(1, 300, 300);
-    assert_int_equal(balance_decide(&balance, 0, 2, false, 0).count, 0);
-    assert_int_equal(balance_decide(&balance, 1, 32, true, 0).count, 0);
+    expect(0, 2, 0, 0, 0);
+    assert_int_equal(decide_large(1, 32).count, 0);
 }
 
 static void who_has_separated_stays_so_for_a_while(void **state)
@@ -148,6 +155,18 @@ static void one_that_other_programs_keep_from_the_processor_gets_help_after_a_se
     expect(1, 32, 10500, 0, SIZE_MAX);
 }
 
+static void who_refuses_for_a_full_ring_needs_no_help(void **state)
+{
+    const struct balance_window shed = {.active = 64, .shed = true};
+
+    (void)state;
+    load(0, 950, 1000);
+    loads[0].starved = 10;
+    assert_int_equal(balance_decide(&balance, 0, &shed).count, 0);
+    assert_int_equal(loads[0].starved, 0);
+    expect(0, 64, 0, 1, 32);
+}
+
 static void a_meter_sees_who_works_and_who_sleeps(void **state)
 {
     struct balance_meter meter;
@@ -185,6 +204,7 @@ int main(void)
         TEST(who_has_separated_stays_so_for_a_while),
         TEST(one_connection_that_fills_every_thread_does_not_go_round_for_ever),
         TEST(one_that_other_programs_keep_from_the_processor_gets_help_after_a_second),
+        TEST(who_refuses_for_a_full_ring_needs_no_help),
         TEST(a_meter_sees_who_works_and_who_sleeps),
     };
 

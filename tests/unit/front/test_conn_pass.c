@@ -265,6 +265,7 @@ static void a_set_counts_those_that_were_answered(void **state)
 {
     int first = client;
     struct conn_activity activity;
+    size_t taken = 0;
 
     (void)state;
     EXPECT(talk(POST("1")), "202 ");
@@ -277,7 +278,15 @@ static void a_set_counts_those_that_were_answered(void **state)
     for (int i = 0; i < 300; i++)
         assert_int_equal(conn_activity_take(set).active, 0);
     EXPECT(talk(POST("4")), "202 ");
-    assert_int_equal(conn_activity_take(set).active, 1);
+    activity = conn_activity_take(set);
+    assert_int_equal(activity.active, 1);
+    assert_false(activity.shed);
+    while (ring_reserve(ring, 1))
+        taken++;
+    EXPECT(talk(POST("5")), "503 ");
+    ring_cancel(ring, taken);
+    assert_true(conn_activity_take(set).shed);
+    assert_false(conn_activity_take(set).shed);
     client_close(client);
     client = first;
 }
