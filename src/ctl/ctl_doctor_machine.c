@@ -172,7 +172,8 @@ static void ctl_doctor_disk_readahead(struct ctl_doctor *doctor, const char *dir
         return;
     ctl_doctor_note(doctor, kib > READAHEAD_MAX_KIB ? CTL_DOCTOR_UNKNOWN : CTL_DOCTOR_HOLDS,
                     "disk.journal.readahead", "the kernel reads %" PRIu64 " KiB ahead there%s", kib,
-                    kib > READAHEAD_MAX_KIB ? ", so now and then answers wait for 20 ms" : "");
+                    kib > READAHEAD_MAX_KIB ? ", so a new page can hold answers up for milliseconds"
+                                            : "");
     if (kib > READAHEAD_MAX_KIB)
         ctl_doctor_todo(doctor, "set %s to 128, as a new kernel has it", path);
 }

@@ -10,8 +10,8 @@
  * half of the others; so a thread that was often full again soon gives none away for a while.
  *
  * Time that a thread waits for a CPU counts only after a second of it: then other programs are in
- * its way, and a second thread gets more of the machine. That costs more a request, so the first
- * second thread of a machine that is full with our own work does not begin.
+ * its way, and a second thread gets more of the machine. It also costs more a request, so a shorter
+ * wait, such as for our own workers, is no reason for one.
  *
  * Runs on: each front-end thread for its own number.
  * Owns: nothing.

@@ -5,7 +5,8 @@
  * A connection goes when its answers are on their way and nothing of a next request has come: then
  * it is a socket, an address, and what its records need, and borrows nothing from its set. Between
  * the two sets it is in the inbox of the second. What its client sends meanwhile waits in the
- * socket. One with OpenSSL's state stays: that state knows its set.
+ * socket. One with OpenSSL's state stays: that state knows its set. What the set has done since the
+ * last look, by which it is decided how many go, is counted here too.
  *
  * Runs on: the front-end thread that owns the set; conn_inbox_close() on the main thread.
  * Owns: the connections in an inbox.

@@ -2,41 +2,20 @@
 """Front-end threads that pass connections on to each other."""
 
 import itertools
-import json
-import subprocess
-import sys
-
-import pytest
 
 import harness
 from conftest import sections_for
-
-sys.path.insert(0, str(harness.ROOT / "bench"))
-import measure  # noqa: E402 - its place is known only now
+from test_bench import load  # noqa: F401 (a fixture)
 
 PASSED = "alloy_http_connections_passed_total"
 
 
-@pytest.fixture
-def load(tmp_path):
-    """Runs bench/load with 32 connections for a second; returns what it printed."""
-    program = measure.build_load(tmp_path)
-
-    def run(alloyd, *arguments):
-        done = subprocess.run(list(map(str, [program, "--seconds", 1, "--connections", 32, *arguments,
-                                             f"http://127.0.0.1:{alloyd.port}/v1/events"])),
-                              capture_output=True, text=True, timeout=harness.DEADLINE, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.removeprefix("RESULT "))
-    return run
-
-
-def test_connections_gather_on_few_threads_and_every_event_is_there_once(make_alloyd, redis, clickhouse, table, load):
+def test_connections_gather_on_few_threads_and_every_event_is_there_once(make_alloyd, redis, clickhouse, table, load):  # noqa: F811
     alloyd = make_alloyd(sections_for(redis, clickhouse, table, server={"threads": 4})).start()
     accepted = 0
     # How much keeps four threads half busy depends on the machine.
     for rate in itertools.islice(itertools.cycle([20_000, 10_000, 40_000, 5_000, 2_000]), 30):
-        result = load(alloyd, "--rate", rate)
+        result = load(alloyd, "--seconds", 1, "--connections", 32, "--rate", rate)
         assert result["errors"]["read"] == result["errors"]["write"] == result["reconnects"] == 0
         assert set(result["codes"]) <= {"202", "503"}
         accepted += result["codes"]["202"]
