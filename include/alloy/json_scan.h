@@ -115,6 +115,13 @@ struct json_scan_pause {
     const char *values[JSON_SCAN_NAMES_MAX + 1];
 };
 
+/* Which of 64 bytes from base on are special: private to json_window.h. The first one's bit is the
+ * lowest; those before where the scan is may be cleared. */
+struct json_window {
+    const char *base;
+    uint64_t special;
+};
+
 struct json_scan {
     /* set by json_scan_init() */
     const struct json_scan_fields *fields;
@@ -139,7 +146,8 @@ struct json_scan {
     size_t offset;
     uint32_t index;  /* events returned so far: the index of the one that is read next */
     size_t envelope; /* where the object begins that the event stands in; SIZE_MAX: in none */
-    int state;       /* private, like the next two */
+    struct json_window window; /* private, like the next three */
+    int state;
     size_t event_at; /* where the event that was looked at last begins */
     size_t searched; /* bytes in which json_scan_skip() has looked for an event's end in vain */
     size_t elements; /* of the array that it is in */

@@ -12,6 +12,7 @@
 
 #include "alloy/clock.h"
 #include "alloy/members.h"
+#include "json_plain.h"
 
 #include <string.h>
 
@@ -258,24 +259,21 @@ static enum json_scan_result json_id_missing(struct json_scan *scan, struct json
                         JSON_SCAN_MISSING_ID);
 }
 
-/* Nearly every id is the string of one member, short and without escapes: lends it. False: this one
- * is not, or not valid. */
+/* Nearly every id is the string of one member, short and plain: lends it. False: this one is not,
+ * or not valid. */
 static bool json_id_lend(const struct json_scan *scan, const char *const *values, struct slice *id)
 {
     const struct json_scan_source source = json_id_source(scan->fields, 0);
     const char *const end = scan->body + scan->len;
     const char *text, *quote;
-    size_t max;
 
     if (source.kind != JSON_SCAN_OF_MEMBER || source.rest.len > 0)
         return false;
     text = values[source.name];
     if (text == NULL || *text++ != '"')
         return false;
-    max =
-        (size_t)(end - text) < EVENT_ID_PART_MAX + 1 ? (size_t)(end - text) : EVENT_ID_PART_MAX + 1;
-    quote = memchr(text, '"', max);
-    if (quote == NULL || quote == text || memchr(text, '\\', (size_t)(quote - text)) != NULL)
+    quote = json_skip_plain(text, end);
+    if (*quote != '"' || quote == text || quote - text > EVENT_ID_PART_MAX)
         return false;
     *id = (struct slice){text, (size_t)(quote - text)};
     return true;

@@ -2,12 +2,8 @@
 /*
  * json_lex.h - the words of JSON for json_scan.c: white space, strings, numbers, true, false, null.
  *
- * Nearly all bytes of an event are inside strings, so we skip these 16 at a time up to a byte that
- * matters: a quote, a backslash, a control byte, or a byte of a UTF-8 sequence.
- *
  * A helper that skips something gets its first byte and returns the byte after it, or NULL after
- * json_fail(). The caller makes sure that the first byte exists. JSON_SCAN_PORTABLE builds without
- * SSE2.
+ * json_fail(). The caller makes sure that the first byte exists.
  *
  * Runs on: any thread.
  */
@@ -16,20 +12,11 @@
 
 #include "alloy/json_scan.h"
 #include "alloy/text.h"
+#include "json_window.h"
 
-#include <endian.h>
 #include <string.h>
 
-#if defined(__SSE2__) && !defined(JSON_SCAN_PORTABLE)
-#define USE_SSE2 1
-#include <emmintrin.h>
-#endif
-
-/* What is rarely called, or long, shall not make the short way longer. */
-#define NOINLINE __attribute__((noinline))
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define TRUNCATED "The body ends too early."
-#define BYTES(x) ((x)*UINT64_C(0x0101010101010101))
 
 /* What json_escape_unit() says when there is no UTF-16 code unit. */
 enum {
@@ -73,65 +60,6 @@ static NOINLINE const char *json_pass_space(struct json_scan *scan, const char *
 static inline const char *json_next_token(struct json_scan *scan, const char *at, const char *end)
 {
     return likely(at < end && (unsigned char)*at > ' ') ? at : json_pass_space(scan, at, end);
-}
-
-static inline bool json_is_plain(char c)
-{
-    return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
-}
-
-/* Non-zero when one of eight bytes is not plain; the lowest set bit is in the first such byte
- * (Mycroft's test for a zero byte: a borrow gives false hits only above a true one). */
-static inline uint64_t json_special_bits(uint64_t bytes)
-{
-    const uint64_t quote = bytes ^ BYTES('"');
-    const uint64_t backslash = bytes ^ BYTES('\\');
-    const uint64_t below_space = (bytes - BYTES(0x20)) & ~bytes;
-
-    return (((quote - BYTES(1)) & ~quote) | ((backslash - BYTES(1)) & ~backslash) | below_space |
-            bytes) &
-           BYTES(0x80);
-}
-
-#ifdef USE_SSE2
-/* A bit for each of the 16 bytes at at that is not plain, the first one's lowest. */
-static inline unsigned json_special_mask(const char *at)
-{
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-    /* Exchanges '"' with the space, so that it is below '!' with the control bytes and, as the
-     * numbers are signed, the bytes from 0x80: the sign tells. */
-    const __m128i moved = _mm_xor_si128(bytes, _mm_set1_epi8('"' ^ ' '));
-    const __m128i below = _mm_subs_epi8(moved, _mm_set1_epi8('!'));
-
-    return (unsigned)_mm_movemask_epi8(
-        _mm_or_si128(below, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))));
-}
-#endif
-
-/* The first byte inside a string that is not plain, or end. */
-static inline const char *json_skip_plain(const char *at, const char *end)
-{
-#ifdef USE_SSE2
-    while (end - at >= 16) {
-        const unsigned mask = json_special_mask(at);
-
-        if (mask != 0)
-            return at + __builtin_ctz(mask);
-        at += 16;
-    }
-#endif
-    while (end - at >= 8) {
-        uint64_t bytes;
-
-        memcpy(&bytes, at, sizeof(bytes));
-        const uint64_t special = json_special_bits(le64toh(bytes));
-        if (special != 0)
-            return at + (__builtin_ctzll(special) >> 3);
-        at += 8;
-    }
-    while (at < end && json_is_plain(*at))
-        at++;
-    return at;
 }
 
 /* Skips a run of bytes from 0x80 (RFC 3629 section 4: no overlong form, no surrogate, nothing
@@ -241,28 +169,27 @@ static NOINLINE const char *json_skip_rest(struct json_scan *scan, const char *a
     }
 }
 
-/* Skips a string from its opening quote; sets escaped when it holds an escape. */
-static inline const char *json_skip_string(struct json_scan *scan, const char *at, const char *end,
-                                           bool *escaped)
+/* Skips a string from its opening quote; sets escaped when it holds an escape. window: anywhere in
+ * the body, moved to behind the string or left behind. */
+static ALWAYS_INLINE const char *json_skip_string(struct json_scan *scan,
+                                                  struct json_window *window, const char *at,
+                                                  const char *end, bool *escaped)
 {
-    /* In a register where nothing is called. */
-    bool holds = false;
+    bool holds = false; /* in a register where nothing is called */
 
-    at++;
-#ifdef USE_SSE2
-    /* Most strings are plain up to their quote, and cost no call. */
-    for (; likely(end - at >= 16); at += 16) {
-        const unsigned mask = json_special_mask(at);
-
-        if (likely(mask != 0)) {
-            at += __builtin_ctz(mask);
-            if (likely(*at == '"'))
-                return at + 1;
-            break;
-        }
-    }
-#endif
-    at = json_skip_rest(scan, at, end, &holds);
+    if (unlikely(window->special == 0 || window->base + __builtin_ctzll(window->special) != at))
+        *window = json_window_move(*window, scan->body, at, end);
+    window->special &= window->special - 1;
+    if (unlikely(window->special == 0))
+        *window = json_window_next(*window, scan->body, end);
+    if (unlikely(window->special == 0))
+        return json_fail(scan, end, TRUNCATED);
+    at = window->base + __builtin_ctzll(window->special);
+    window->special &= window->special - 1;
+    if (likely(*at == '"'))
+        at++;
+    else
+        at = json_skip_rest(scan, at, end, &holds);
     *escaped = holds;
     return at;
 }
@@ -333,11 +260,13 @@ static NOINLINE const char *json_skip_literal(struct json_scan *scan, const char
     }
 }
 
-static inline const char *json_skip_scalar(struct json_scan *scan, const char *at, const char *end)
+static ALWAYS_INLINE const char *json_skip_scalar(struct json_scan *scan,
+                                                  struct json_window *window, const char *at,
+                                                  const char *end)
 {
     bool escaped;
 
-    return *at == '"' ? json_skip_string(scan, at, end, &escaped)
+    return *at == '"' ? json_skip_string(scan, window, at, end, &escaped)
                       : json_skip_literal(scan, at, end);
 }
 

@@ -131,15 +131,15 @@ static inline bool json_may_matter(const struct json_scan *scan, size_t len, boo
 }
 
 /* Skips a key and its colon, to the value. values: NULL, or it is the event's own object's. */
-static ALWAYS_INLINE const char *json_skip_key(struct json_scan *scan, const char *at,
-                                               const char *end, const char **values)
+static ALWAYS_INLINE const char *json_skip_key(struct json_scan *scan, struct json_window *window,
+                                               const char *at, const char *end, const char **values)
 {
     const char *const name = at + 1;
     bool escaped = false;
 
     if (unlikely(*at != '"'))
         return json_fail(scan, at, "A key was expected.");
-    at = json_skip_string(scan, at, end, &escaped);
+    at = json_skip_string(scan, window, at, end, &escaped);
     if (unlikely(at == NULL))
         return NULL;
     if (values != NULL && json_may_matter(scan, (size_t)(at - name) - 1, escaped))
@@ -157,13 +157,12 @@ static inline bool json_is_events(const struct json_scan *scan, const char *at,
            values[EVENTS_SLOT] == at && *at == '[';
 }
 
-/*
- * Skips the object that begins at at, or, when resumed, goes on behind a member's value. values
- * gets where each name's value begins. Stops before the array of an envelope, at its '['.
- */
-static inline const char *json_skip_object(struct json_scan *scan, const char *at, const char *end,
-                                           const char **values, bool resumed)
+/* json_skip_object(), with the window in registers. */
+static ALWAYS_INLINE const char *json_walk_object(struct json_scan *scan,
+                                                  struct json_window *window, const char *at,
+                                                  const char **values, bool resumed)
 {
+    const char *const end = scan->body + scan->len;
     uint64_t arrays = 0; /* one bit for each open level, the innermost lowest */
     unsigned depth = resumed;
 
@@ -178,7 +177,7 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
         if (resumed) {
             ; /* it was the envelope's array */
         } else if (likely(*at == '"') || (*at != '{' && *at != '[')) {
-            at = json_skip_scalar(scan, at, end);
+            at = json_skip_scalar(scan, window, at, end);
             if (unlikely(at == NULL))
                 return NULL;
         } else {
@@ -191,7 +190,7 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
                 return NULL;
             if (likely(*at != ((arrays & 1) != 0 ? ']' : '}'))) {
                 if ((arrays & 1) == 0)
-                    at = json_skip_key(scan, at, end, depth == 1 ? values : NULL);
+                    at = json_skip_key(scan, window, at, end, depth == 1 ? values : NULL);
                 if (unlikely(at == NULL))
                     return NULL;
                 if (depth == 1 && unlikely(json_is_events(scan, at, values)))
@@ -216,7 +215,7 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
         if (likely(at != NULL))
             at = json_next_token(scan, at + 1, end);
         if (likely(at != NULL) && (arrays & 1) == 0)
-            at = json_skip_key(scan, at, end, depth == 1 ? values : NULL);
+            at = json_skip_key(scan, window, at, end, depth == 1 ? values : NULL);
         if (unlikely(at == NULL))
             return NULL;
         if (depth == 1 && unlikely(json_is_events(scan, at, values)))
@@ -228,6 +227,20 @@ static inline const char *json_skip_object(struct json_scan *scan, const char *a
             return NULL;
         }
     }
+}
+
+/*
+ * Skips the object that begins at at, or, when resumed, goes on behind a member's value. values
+ * gets where each name's value begins. Stops before the array of an envelope, at its '['.
+ */
+static const char *json_skip_object(struct json_scan *scan, const char *at, const char **values,
+                                    bool resumed)
+{
+    struct json_window window = scan->window;
+
+    at = json_walk_object(scan, &window, at, values, resumed);
+    scan->window = window;
+    return at;
 }
 
 static enum json_scan_result json_no_event(struct json_scan *scan, const char *end)
@@ -272,8 +285,8 @@ static enum json_scan_result json_begin_element(struct json_scan *scan, const ch
 
     if (likely(*at == '{'))
         return json_begin_event(scan, text, at);
-    stop =
-        *at == '[' ? json_skip_object(scan, at, end, NULL, false) : json_skip_scalar(scan, at, end);
+    stop = *at == '[' ? json_skip_object(scan, at, NULL, false)
+                      : json_skip_scalar(scan, &scan->window, at, end);
     scan->skip_to = stop != NULL ? (size_t)(stop - scan->body) : 0;
     return json_begin_event(scan, text, at);
 }
@@ -328,7 +341,7 @@ static enum json_scan_result json_next_in_envelope(struct json_scan *scan, const
     scan->state = IN_SEQUENCE;
     scan->envelope = SIZE_MAX;
     values[EVENTS_SLOT] = at;
-    at = json_skip_object(scan, at + 1, end, values, true);
+    at = json_skip_object(scan, at + 1, values, true);
     if (at == NULL)
         return JSON_SCAN_INVALID_JSON;
     *text = at;
@@ -412,6 +425,7 @@ void json_scan_init(struct json_scan *scan, const struct json_scan_fields *field
     scan->error_offset = 0;
     scan->problem = NULL;
     scan->made = NULL;
+    scan->window = (struct json_window){NULL, 0};
 }
 
 static enum json_scan_result json_refuse_column(struct json_scan *scan, const char *const *values,
@@ -465,7 +479,7 @@ enum json_scan_result json_scan_next(struct json_scan *scan, struct json_scan_ev
         }
         if (unlikely(scan->pause_at < scan->len))
             scan->pause = scan->body + scan->pause_at;
-        stop = json_skip_object(scan, stop, end, values, false);
+        stop = json_skip_object(scan, stop, values, false);
         scan->pause = end;
         if (stop == NULL)
             return json_pause_or_fail(scan, at, values);
@@ -599,13 +613,13 @@ static const char *json_pass_events(struct json_scan *scan, const char *at, cons
     scan->state = IN_ENVELOPE;
     at = json_next_element(scan, at + 1, end, &element);
     while (at != NULL && element) {
-        at = *at == '{' ? json_skip_object(scan, at, end, NULL, false) : NULL;
+        at = *at == '{' ? json_skip_object(scan, at, NULL, false) : NULL;
         scan->elements++;
         if (at != NULL)
             at = json_next_element(scan, at, end, &element);
     }
     scan->state = IN_SEQUENCE;
-    return at != NULL ? json_skip_object(scan, at + 1, end, values, true) : NULL;
+    return at != NULL ? json_skip_object(scan, at + 1, values, true) : NULL;
 }
 
 /* Notes where the values begin of the fields' names in the object at at. */
@@ -613,7 +627,7 @@ static void json_find_values(struct json_scan *scan, const char *at, const char 
                              size_t enough)
 {
     const char *const end = scan->body + scan->len;
-    const char *const stop = json_skip_object(scan, at, end, values, false);
+    const char *const stop = json_skip_object(scan, at, values, false);
     const char *before[SLOTS];
 
     if (stop == NULL) {

@@ -36,6 +36,20 @@ def commands():
     return sorted(found)
 
 
+def scripts():
+    """Every program of the tree that somebody calls by hand."""
+    listed = subprocess.run(["git", "ls-files", "--stage", "scripts", "bench", "tests"], cwd=harness.ROOT, capture_output=True,
+                            check=True, text=True).stdout
+    return [line.split()[-1] for line in listed.splitlines() if line.startswith("100755")]
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_a_script_tells_what_it_does_and_does_not_do_it(script):
+    told = subprocess.run([harness.ROOT / script, "--help"], capture_output=True, text=True, timeout=harness.DEADLINE, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert len(told.stdout.splitlines()) > 1 and "==>" not in told.stdout
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_well_formed_and_found_by_apropos(page):
     text = text_of(page)
