@@ -19,13 +19,14 @@
 #include "alloy/base.h"
 #include "alloy/event_id.h"
 
-#define RECORD_MAGIC 0x31524c41u /* "ALR1" in the file's little-endian bytes */
+#define RECORD_MAGIC 0x32524c41u        /* "ALR2" in the file's little-endian bytes */
+#define RECORD_MAGIC_INLINE 0x31524c41u /* "ALR1": up to version 4; its mark is in the record */
 #define RECORD_ALIGN 8
 #define SEGMENT_STREAMS_MAX 64
 #define SEGMENT_STREAM_NAME 64 /* with its NUL */
 
-/* The state changes in place, so the checksum cannot cover it. Any two of these values, and 0,
- * differ in 8 bits, so that we notice flipped bits and can undo up to three. */
+/* Any two of these values, and 0, differ in 8 bits, so that we notice flipped bits and can undo up
+ * to three. */
 enum record_state {
     RECORD_LIVE = 0x5555,      /* accepted, not yet in ClickHouse */
     RECORD_INSERTED = 0x3333,  /* acknowledged by ClickHouse */
@@ -36,24 +37,38 @@ enum record_state {
 };
 
 /*
- * One event. Everything but state, stream and insert_id is written once, before state becomes LIVE,
- * and is covered by the checksum. The header is followed by the event's bytes and a newline; then,
- * if the id is not verbatim in them, the canonical id; then padding to RECORD_ALIGN.
+ * What changes of a record in place, outside the checksum. The marks of a segment's records lie
+ * together, in the order in which the records were written: a batch that is marked touches one page
+ * where its records lie on twenty.
+ */
+struct record_mark {
+    uint32_t unused;
+    _Atomic uint16_t state; /* enum record_state; 0 is LIVE too */
+    uint16_t unused_too;
+    _Atomic uint64_t insert_id; /* 0 until it is part of an insert; sealed */
+};
+_Static_assert(sizeof(struct record_mark) == 16, "marks are part of the file format");
+
+/*
+ * One event. Everything but stream is written once, before written is set, and what is behind
+ * mark_back is covered by the checksum. The header is followed by the event's bytes and a newline;
+ * then, if the id is not verbatim in them, the canonical id; then padding to RECORD_ALIGN.
  */
 struct record {
     uint32_t magic;
-    uint32_t length;        /* of the whole record with its padding, bytes */
-    uint32_t checksum;      /* XXH3 (low 32 bits) of lsn .. end of the canonical id; of a copy:
-                               seeded with its place, written like an LSN */
-    _Atomic uint16_t state; /* 0: not written completely; else enum record_state */
-    uint16_t stream;        /* index into config->streams of this process; meaningless in a file */
-    _Atomic uint64_t insert_id; /* 0 until it is part of an insert; sealed */
-    uint64_t lsn;               /* segment number << 32 | offset in the segment; a copy's is that of
-                                   the original, since it names the record for ever */
-    uint64_t received_ms;       /* real time */
-    struct hash128 hash;        /* of stream and id */
-    uint32_t body_length;       /* of the event's bytes and the newline */
-    uint32_t id_offset;         /* of the canonical id, from body */
+    uint32_t length;          /* of the whole record with its padding, bytes */
+    uint32_t checksum;        /* XXH3 (low 32 bits) of lsn .. end of the canonical id; of a copy:
+                                 seeded with its place, written like an LSN; mixed with the place
+                                 of the mark */
+    _Atomic uint16_t written; /* RECORD_LIVE; 0: not completely */
+    uint16_t stream;      /* index into config->streams of this process; meaningless in a file */
+    uint64_t mark_back;   /* bytes from its mark to here */
+    uint64_t lsn;         /* segment number << 32 | offset in the segment; a copy's is that of
+                             the original, since it names the record for ever */
+    uint64_t received_ms; /* real time */
+    struct hash128 hash;  /* of stream and id */
+    uint32_t body_length; /* of the event's bytes and the newline */
+    uint32_t id_offset;   /* of the canonical id, from body */
     uint16_t id_length;
     uint16_t stream_entry;   /* index into the stream table of its segment's header */
     uint16_t copies;         /* how often it was moved; 0: it is where its LSN says */
@@ -94,15 +109,50 @@ static inline uint64_t insert_id_seal(uint64_t id)
     return id | (id * UINT64_C(0x9e3779b97f4a7c15)) >> 48 << 48;
 }
 
+/* A record's mark. Up to version 4 it is the record's own bytes from its checksum on: state and
+ * insert id were where written and mark_back are now. */
+static inline struct record_mark *record_mark(const struct record *record)
+{
+    const char *at = (const char *)record;
+
+    return (struct record_mark *)(likely(record->magic == RECORD_MAGIC)
+                                      ? at - record->mark_back
+                                      : at + offsetof(struct record, checksum));
+}
+
+/* As it stands in the mark: perhaps no enum record_state, when bits have flipped. */
+static inline uint16_t record_state(const struct record *record)
+{
+    const uint16_t word = atomic_load_explicit(&record_mark(record)->state, memory_order_relaxed);
+
+    return word == 0 ? RECORD_LIVE : word;
+}
+
+static inline void record_set_state(struct record *record, enum record_state state)
+{
+    atomic_store_explicit(&record_mark(record)->state, (uint16_t)state, memory_order_relaxed);
+}
+
+/* Sealed. */
+static inline void record_set_insert_id(struct record *record, uint64_t word)
+{
+    atomic_store_explicit(&record_mark(record)->insert_id, word, memory_order_relaxed);
+}
+
+static inline uint64_t record_insert_word(const struct record *record)
+{
+    return atomic_load_explicit(&record_mark(record)->insert_id, memory_order_relaxed);
+}
+
 static inline uint64_t record_insert_id(const struct record *record)
 {
-    return atomic_load_explicit(&record->insert_id, memory_order_relaxed) & INSERT_ID_MASK;
+    return record_insert_word(record) & INSERT_ID_MASK;
 }
 
 /* False: some bit of the id has flipped. */
 static inline bool record_insert_id_valid(const struct record *record)
 {
-    const uint64_t word = atomic_load_explicit(&record->insert_id, memory_order_relaxed);
+    const uint64_t word = record_insert_word(record);
 
     return word == insert_id_seal(word & INSERT_ID_MASK);
 }
@@ -121,9 +171,11 @@ static inline size_t record_bytes(size_t body_length, size_t id_bytes)
 
 #define SEGMENT_BYTES_MIN ((size_t)64 << 10)
 #define SEGMENT_BYTES_MAX ((size_t)2 << 30)
-#define SEGMENT_HEADER_BYTES 8192 /* records begin here */
-#define SEGMENT_VERSION 4
-#define SEGMENT_VERSION_MIN 2 /* the oldest that we read: it has no copies */
+#define SEGMENT_HEADER_BYTES 8192 /* marks begin here; records, up to version 4 */
+#define SEGMENT_BYTES_A_MARK 192  /* a segment has a mark for so many of its bytes */
+#define SEGMENT_VERSION 5
+#define SEGMENT_VERSION_INLINE 4 /* the last whose marks are in the records */
+#define SEGMENT_VERSION_MIN 2    /* the oldest that we read: it has no copies */
 #define SEGMENT_NAME_MAX 40
 
 /*
@@ -159,6 +211,18 @@ enum segment_life {
     SEGMENT_VACATING,   /* the same, but whoever holds some of them is to move them */
     SEGMENT_FINISHED,   /* nobody needs it */
 };
+
+/* Records that a segment of this size can have, however small. */
+static inline size_t segment_marks(size_t size)
+{
+    return size / SEGMENT_BYTES_A_MARK;
+}
+
+/* Where records begin in one. */
+static inline size_t segment_begin(size_t size)
+{
+    return SEGMENT_HEADER_BYTES + segment_marks(size) * sizeof(struct record_mark);
+}
 
 /* A part of a segment that will be synced together with others. */
 struct segment_span {
@@ -206,6 +270,7 @@ struct segment_blocks {
 struct segment {
     char *base;
     size_t size;  /* mapped */
+    size_t begin; /* of its records */
     size_t limit; /* records end before it; less than size only in a file that was cut off */
     uint32_t number;
     uint64_t inode;   /* of its file; 0: in memory */
@@ -213,6 +278,7 @@ struct segment {
     bool damaged;     /* something in it cannot be trusted, so its file stays; set by recovery */
     struct segment *next; /* in one of the journal's lists; under its lock */
     /* its writer only */
+    size_t marked;              /* marks given to records; also of whoever copies into it */
     struct segment *queue_next; /* reserved for, or sealed but not synced by, a writer */
     size_t sync_from;           /* sync = always: on disk up to here */
     /* under the journal's sync_lock */
@@ -299,6 +365,8 @@ MUST_CHECK int segment_open(struct segment **segment, const struct segment_spec 
 /* What the file of this number holds, according to its header; a file with a broken header counts
  * as one of events. */
 enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t number);
+/* Where its records begin; 0: its header is broken. */
+size_t segment_file_begin(const struct segment_spec *spec, uint32_t number);
 /* Like segment_open(), for tools: maps read-only, whichever alloyd has the folder. Ignores align of
  * spec. */
 MUST_CHECK int segment_peek(struct segment **segment, const struct segment_spec *spec,
@@ -325,12 +393,13 @@ struct record_parts {
     struct hash128 hash;
     uint64_t received_ms;
 };
-/* Writes a record at offset, where there must be room, and makes it LIVE. The segment's writer. */
+/* Writes a record at offset, where there must be room, and a mark left for it. The segment's
+ * writer. */
 struct record *segment_write(struct segment *segment, size_t offset,
                              const struct record_parts *parts);
 
-/* Copies a record to offset, where there must be room, with the same LSN and state LIVE. The
- * segment's writer. */
+/* Copies a record to offset, where there must be room, and a mark left, with the same LSN and state
+ * LIVE. The segment's writer. */
 struct record *segment_copy(struct segment *segment, size_t offset, const struct record *record);
 
 /* Counts a record that is about to become LIVE at offset; before anybody can finish it. The
@@ -353,6 +422,10 @@ uint32_t segment_block_live(const struct segment *segment, size_t block, size_t 
  * records, so the segment must be held; any thread. */
 uint64_t segment_block_oldest(const struct segment *segment, size_t block, size_t stream);
 
+/* Whether what may be a record begins like one, and has its mark where marks are: then
+ * record_mark() can be called. */
+bool segment_has_mark(const struct segment *segment, const struct record *record);
+
 enum segment_step {
     SEGMENT_RECORD, /* a whole record */
     SEGMENT_GAP,    /* something broken, and a whole record after it */
@@ -360,7 +433,7 @@ enum segment_step {
     SEGMENT_END,    /* zeros to the end */
 };
 /*
- * Reads the record at *offset (begin at SEGMENT_HEADER_BYTES). RECORD: *record is lent, and *offset
+ * Reads the record at *offset (begin at segment->begin). RECORD: *record is lent, and *offset
  * is now past it. GAP: *offset is now at the next whole record. TORN and END: *offset stays. Trusts
  * nothing in the mapping.
  */

@@ -160,7 +160,7 @@ static void ctl_drop_collect(void *arg, struct record *record)
 {
     struct dropping *dropping = arg;
 
-    if (atomic_load_explicit(&record->state, memory_order_relaxed) != RECORD_LIVE)
+    if (record_state(record) != RECORD_LIVE)
         return;
     if (dropping->count == dropping->room) {
         const size_t room = dropping->room > 0 ? 2 * dropping->room : 1024;

@@ -141,7 +141,7 @@ static void ctl_journal_take_record(void *arg, const struct segment *segment,
 {
     struct walk *walk = arg;
     const struct segment_header *header = (const struct segment_header *)segment->base;
-    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t word = record_state(record);
     /* As alloyd's recovery takes it. */
     const uint16_t state =
         (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));

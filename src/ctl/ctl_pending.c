@@ -72,8 +72,7 @@ static void ctl_pending_on_record(void *arg, const struct segment *segment,
 {
     struct pending *pending = arg;
     const struct segment_header *header = (const struct segment_header *)segment->base;
-    const enum record_state word =
-        record_state_of(atomic_load_explicit(&record->state, memory_order_relaxed));
+    const enum record_state word = record_state_of(record_state(record));
     /* As alloyd's recovery takes it. */
     const enum record_state state = word == 0 ? RECORD_LIVE : word;
     struct pending_copy *copy;

@@ -83,7 +83,7 @@ static void ctl_prove_on_record(void *arg, const struct segment *segment,
 {
     struct prove *prove = arg;
     const struct segment_header *header = (const struct segment_header *)segment->base;
-    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t word = record_state(record);
     const uint16_t state =
         (uint16_t)(record_state_of(word) == 0 ? RECORD_LIVE : record_state_of(word));
     const uint64_t id = record_insert_id(record);
@@ -390,7 +390,7 @@ static void ctl_prove_on_lacking(void *arg, const struct segment *segment,
     struct prove_ids *list = arg;
     struct prove *prove = list->prove;
     const struct segment_header *header = (const struct segment_header *)segment->base;
-    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t word = record_state(record);
     const struct prove_insert key = {
         .id = record_insert_id(record),
         .stream = ctl_prove_stream(prove, header->streams[record->stream_entry])};

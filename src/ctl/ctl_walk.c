@@ -12,11 +12,12 @@ static const char *ctl_walk_diagnose(const struct segment *segment, size_t offse
 {
     const struct record *record = (const struct record *)(segment->base + offset);
 
-    if (segment->limit - offset < sizeof(*record) || record->magic != RECORD_MAGIC)
+    if (segment->limit - offset < sizeof(*record) ||
+        (record->magic != RECORD_MAGIC && record->magic != RECORD_MAGIC_INLINE))
         return "no record begins here";
     if (record->copies == 0 && record->lsn != segment_lsn(segment, offset))
         return "record does not belong here";
-    if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&record->written, memory_order_relaxed) == 0)
         return "record was never finished";
     return "record does not match its checksum";
 }
@@ -29,7 +30,7 @@ static bool ctl_walk_is_whole_now(const struct segment *segment, size_t offset)
     return segment_next(segment, &offset, &record) == SEGMENT_RECORD;
 }
 
-/* True when the record at offset has its state, which is written last. Without it the record is
+/* True when the record at offset says that it is written, which comes last. Before that it is
  * being written, or its writer was killed before it was acknowledged. */
 static bool ctl_walk_is_finished(const struct segment *segment, size_t offset)
 {
@@ -37,7 +38,7 @@ static bool ctl_walk_is_finished(const struct segment *segment, size_t offset)
 
     /* acquire: pairs with the release in segment_write(); we then see what was written before it */
     return segment->limit - offset < sizeof(*record) ||
-           atomic_load_explicit(&record->state, memory_order_acquire) != 0;
+           atomic_load_explicit(&record->written, memory_order_acquire) != 0;
 }
 
 /* Tells of what is broken at a place. */
@@ -52,7 +53,7 @@ static void ctl_walk_tell(const struct ctl_walk *walk, const struct segment *seg
 
 size_t ctl_walk_segment(const struct ctl_walk *walk, const struct segment *segment)
 {
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment->begin;
     struct record *record;
     char after[64];
     bool finished;
@@ -73,7 +74,7 @@ size_t ctl_walk_segment(const struct ctl_walk *walk, const struct segment *segme
                 ctl_walk_tell(walk, segment, before, after);
             break;
         case SEGMENT_TORN:
-            /* In this order: a record that has its state must be whole, or it is broken. */
+            /* In this order: a record that is written must be whole, or it is broken. */
             finished = ctl_walk_is_finished(segment, offset);
             if (ctl_walk_is_whole_now(segment, offset))
                 break;

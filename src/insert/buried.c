@@ -39,24 +39,28 @@ struct bounds {
 };
 
 /* When the first, and so the oldest, record of a segment came; 0: unknown. */
-static uint64_t buried_segment_begun_ms(int dir_fd, uint32_t number)
+static uint64_t buried_segment_begun_ms(const struct segment_spec *spec, uint32_t number)
 {
+    const size_t begin = segment_file_begin(spec, number);
     char name[SEGMENT_NAME_MAX];
     struct record record;
     ssize_t got;
     int fd;
 
+    if (begin == 0)
+        return 0;
     segment_name(name, number, "alj");
-    fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    fd = openat(spec->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return 0;
-    got = pread(fd, &record, sizeof(record), SEGMENT_HEADER_BYTES);
+    got = pread(fd, &record, sizeof(record), (off_t)begin);
     close(fd);
     if (got != (ssize_t)sizeof(record))
         return 0;
     if (record.magic == 0)
         return UINT64_MAX; /* a spare segment: it has no records */
-    return record.magic == RECORD_MAGIC ? record.received_ms : 0;
+    return record.magic == RECORD_MAGIC || record.magic == RECORD_MAGIC_INLINE ? record.received_ms
+                                                                               : 0;
 }
 
 static void buried_lower(struct bounds *bounds, uint64_t lsn, uint64_t ms)
@@ -71,14 +75,15 @@ static void buried_lower(struct bounds *bounds, uint64_t lsn, uint64_t ms)
 static void buried_read_copies(struct bounds *bounds, const struct segment_spec *spec,
                                uint32_t number)
 {
-    size_t offset = SEGMENT_HEADER_BYTES;
     struct segment *segment;
     struct record *record;
+    size_t offset;
 
     if (segment_peek(&segment, spec, number) != 0) {
         *bounds = (struct bounds){0};
         return;
     }
+    offset = segment->begin;
     for (;;) {
         const enum segment_step step = segment_next(segment, &offset, &record);
 
@@ -101,7 +106,7 @@ static struct bounds buried_find_bounds(const struct journal_dir *dir,
         if (segment_file_kind(spec, number) == SEGMENT_COPIES)
             buried_read_copies(&bounds, spec, number);
         else
-            buried_lower(&bounds, (uint64_t)number << 32, buried_segment_begun_ms(dir->fd, number));
+            buried_lower(&bounds, (uint64_t)number << 32, buried_segment_begun_ms(spec, number));
     }
     return bounds;
 }

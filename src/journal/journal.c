@@ -284,8 +284,8 @@ void journal_finish(struct journal *journal, struct record *const *records, size
         return;
     stream = records[0]->stream;
     for (size_t i = 0; i < n; i++) {
-        ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) == RECORD_LIVE);
-        atomic_store_explicit(&records[i]->state, (uint16_t)state, memory_order_relaxed);
+        ALLOY_ASSERT(record_state(records[i]) == RECORD_LIVE);
+        record_set_state(records[i], state);
         KILL_POINT("finish_half");
     }
     if (unlikely(journal->waiters != NULL && waiter_table_busy(journal->waiters)))
@@ -329,7 +329,7 @@ int journal_stamp(struct journal *journal, struct record *const *records, size_t
     for (size_t i = 0; i < n; i++) {
         struct segment *segment;
 
-        atomic_store_explicit(&records[i]->insert_id, sealed, memory_order_relaxed);
+        record_set_insert_id(records[i], sealed);
         KILL_POINT("stamp_half");
         if (!sync)
             continue;

@@ -75,8 +75,10 @@ static size_t journal_write_copies(struct journal *journal, struct record *const
     size_t at = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
     size_t i;
 
-    for (i = 0; i < n && records[i]->length <= segment->size - at; i++) {
-        ALLOY_ASSERT(atomic_load_explicit(&records[i]->state, memory_order_relaxed) == RECORD_LIVE);
+    for (i = 0; i < n && records[i]->length <= segment->size - at &&
+                segment->marked < segment_marks(segment->size);
+         i++) {
+        ALLOY_ASSERT(record_state(records[i]) == RECORD_LIVE);
         copies[i] = segment_copy(segment, at, records[i]);
         at += records[i]->length;
         /* release: pairs with the acquire in journal_sync_dirty() */
@@ -90,7 +92,7 @@ static size_t journal_write_copies(struct journal *journal, struct record *const
 static void journal_give_up_copies(struct journal *journal, struct record *const *copies, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        atomic_store_explicit(&copies[i]->state, RECORD_MOVED, memory_order_relaxed);
+        record_set_state(copies[i], RECORD_MOVED);
     pthread_mutex_lock(&journal->lock);
     moved_cancel(&journal->moved, n);
     pthread_mutex_unlock(&journal->lock);
@@ -113,7 +115,7 @@ static void journal_mark_moved(struct journal *journal, struct record *const *re
                      copies[i]->received_ms);
         segment_went(segment, segment_block_of(segment_offset(segment, records[i])),
                      copies[i]->stream, 1);
-        atomic_store_explicit(&records[i]->state, RECORD_MOVED, memory_order_relaxed);
+        record_set_state(records[i], RECORD_MOVED);
         journal_span_add(&touched, segment, &segment->marks, records[i], journal->move_round);
         KILL_POINT("move_half");
     }
@@ -125,6 +127,18 @@ static void journal_mark_moved(struct journal *journal, struct record *const *re
     KILL_POINT("move_marked");
 }
 
+/* Under move_lock: syncs the n copies from from on, and the insert ids in their marks. */
+static int journal_sync_copies(struct journal *journal, struct segment *segment, size_t from,
+                               size_t n)
+{
+    const size_t to = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
+    const size_t marks = SEGMENT_HEADER_BYTES + segment->marked * sizeof(struct record_mark);
+    const int err =
+        journal_sync_segment(journal, segment, marks - n * sizeof(struct record_mark), marks);
+
+    return err != 0 ? err : journal_sync_segment(journal, segment, from, to);
+}
+
 /* Under move_lock: copies at most n records and marks the originals. Returns how many. */
 static size_t journal_move_some(struct journal *journal, struct record *const *records, size_t n,
                                 struct record **copies)
@@ -132,7 +146,6 @@ static size_t journal_move_some(struct journal *journal, struct record *const *r
     struct segment *segment = journal->copies;
     const size_t from = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
     const size_t moved = journal_write_copies(journal, records, n, copies);
-    const size_t to = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
     int err;
 
     pthread_mutex_lock(&journal->lock);
@@ -140,7 +153,7 @@ static size_t journal_move_some(struct journal *journal, struct record *const *r
     pthread_mutex_unlock(&journal->lock);
     if (moved == 0)
         return 0;
-    err = journal->spec.dir_fd < 0 ? 0 : journal_sync_segment(journal, segment, from, to);
+    err = journal->spec.dir_fd < 0 ? 0 : journal_sync_copies(journal, segment, from, moved);
     KILL_POINT("move_synced");
     if (err != 0) {
         journal_give_up_copies(journal, copies, moved);
@@ -189,7 +202,7 @@ bool journal_vacating(const struct journal *journal, const struct record *record
 {
     /* A larger segment of an earlier life may hold a record that fits into no present one. */
     return segment_life(segment_of(record, journal->spec.align)) == SEGMENT_VACATING &&
-           record->length <= journal->spec.size - SEGMENT_HEADER_BYTES &&
+           record->length <= journal->spec.size - segment_begin(journal->spec.size) &&
            record->copies < RECORD_COPIES_MAX;
 }
 
@@ -225,11 +238,11 @@ static int journal_state_in(const struct segment *segment, uint64_t lsn)
     const size_t end = atomic_load_explicit(&segment->cursor, memory_order_acquire);
     const struct record *record = (const struct record *)(segment->base + offset);
 
-    if (offset < SEGMENT_HEADER_BYTES || offset % RECORD_ALIGN != 0 ||
-        offset + sizeof(struct record) > end || record->magic != RECORD_MAGIC ||
-        record->lsn != lsn || !record_insert_id_valid(record))
+    if (offset < segment->begin || offset % RECORD_ALIGN != 0 ||
+        offset + sizeof(struct record) > end || record->lsn != lsn ||
+        !segment_has_mark(segment, record) || !record_insert_id_valid(record))
         return -1;
-    return atomic_load_explicit(&record->state, memory_order_relaxed);
+    return record_state(record);
 }
 
 int journal_record_state(struct journal *journal, uint64_t lsn)
@@ -251,7 +264,7 @@ int journal_record_state(struct journal *journal, uint64_t lsn)
     state = segment == NULL ? gone : journal_state_in(segment, lsn);
     copy = moved_find(&journal->moved, lsn);
     if ((segment == NULL || state == RECORD_MOVED) && copy != NULL)
-        state = atomic_load_explicit(&copy->state, memory_order_relaxed);
+        state = record_state(copy);
     else if (state == RECORD_MOVED)
         state = gone;
     pthread_mutex_unlock(&journal->lock);

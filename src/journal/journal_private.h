@@ -36,9 +36,11 @@ struct journal_writer {
     struct segment *segment; /* NULL: none */
     size_t cursor;           /* where the next record goes */
     size_t end;              /* of segment; 0 without one */
+    size_t marks_left;       /* records that it can still have; 0 without one */
     size_t wake_at;          /* cursor past which we wake the janitor */
     uint64_t appended_here;  /* records in segment */
     size_t plan_left;        /* bytes left in the last reserved segment after all reservations */
+    size_t plan_marks;       /* records left in it */
     size_t plan_streams;     /* that this segment names */
     size_t streams;          /* that segment names */
     struct segment *queue;   /* reserved, in order */
@@ -149,7 +151,7 @@ void journal_fail(struct journal *journal, const char *what, uint32_t number, in
 /* Syncs a part of a segment; a failure fails the journal. Returns 0 or -EIO. Any thread. */
 MUST_CHECK int journal_sync_segment(struct journal *journal, struct segment *segment, size_t from,
                                     size_t to);
-/* Extends the segment's span by the head of a record; list links the spans touched in this
+/* Extends the segment's span by the mark of a record; list links the spans touched in this
  * round. */
 void journal_span_add(struct segment_span **list, struct segment *segment,
                       struct segment_span *span, const struct record *record, uint64_t round);

@@ -46,8 +46,8 @@ int journal_sync_segment(struct journal *journal, struct segment *segment, size_
 void journal_span_add(struct segment_span **list, struct segment *segment,
                       struct segment_span *span, const struct record *record, uint64_t round)
 {
-    const size_t from = segment_offset(segment, record);
-    const size_t to = from + sizeof(*record);
+    const size_t from = (size_t)((const char *)record_mark(record) - segment->base);
+    const size_t to = from + sizeof(struct record_mark);
 
     if (span->round != round) {
         *span = (struct segment_span){

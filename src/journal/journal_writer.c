@@ -15,7 +15,7 @@
 
 static size_t journal_segment_room(const struct journal *journal)
 {
-    return journal->spec.size - SEGMENT_HEADER_BYTES;
+    return journal->spec.size - segment_begin(journal->spec.size);
 }
 
 /* Under lock. */
@@ -109,7 +109,7 @@ void journal_writer_seal(struct journal_writer *writer)
         writer->unsynced = segment;
     }
     writer->segment = NULL;
-    writer->cursor = writer->end = 0;
+    writer->cursor = writer->end = writer->marks_left = 0;
     writer->appended_here = 0;
     journal_seal_segment(journal, segment, records, unsynced ? 1 : 0);
 }
@@ -127,8 +127,9 @@ static void journal_advance(struct journal_writer *writer)
         writer->queue_tail = &writer->queue;
     writer->segment = segment;
     writer->streams = segment->blocks.streams;
-    writer->cursor = SEGMENT_HEADER_BYTES;
+    writer->cursor = segment->begin;
     writer->end = segment->size;
+    writer->marks_left = segment_marks(segment->size);
     writer->wake_at = 0;
 }
 
@@ -212,15 +213,17 @@ static int journal_reserve(struct journal_writer *writer, const size_t *sizes, s
     const bool stale = writer->plan_streams <
                        atomic_load_explicit(&writer->journal->stream_count, memory_order_acquire);
     size_t left = unlikely(stale) ? 0 : writer->plan_left;
-    size_t count = 0;
+    size_t marks = writer->plan_marks, count = 0;
 
     for (size_t i = 0; i < n; i++) {
         ALLOY_ASSERT(sizes[i] <= room);
-        if (sizes[i] > left) {
+        if (sizes[i] > left || unlikely(marks == 0)) {
             count++;
             left = room;
+            marks = segment_marks(writer->journal->spec.size);
         }
         left -= sizes[i];
+        marks--;
     }
     if (count > 0) {
         const int err = journal_take_segments(writer->journal, count, &taken);
@@ -235,6 +238,7 @@ static int journal_reserve(struct journal_writer *writer, const size_t *sizes, s
         journal_wake(writer->journal);
     }
     writer->plan_left = left;
+    writer->plan_marks = marks;
     /* relaxed: the janitor looks under the lock, which orders this. */
     atomic_fetch_add_explicit(&writer->pending, n, memory_order_relaxed);
     return 0;
@@ -277,7 +281,8 @@ struct record *journal_writer_append(struct journal_writer *writer,
     ALLOY_ASSERT(pending > 0);
     /* The reservation has planned a new segment for all its records. Those that the old one can
      * take go there, so that the others need no more than was planned. */
-    while (bytes > writer->end - writer->cursor || unlikely(entry->stream >= writer->streams))
+    while (bytes > writer->end - writer->cursor || unlikely(writer->marks_left == 0) ||
+           unlikely(entry->stream >= writer->streams))
         journal_advance(writer);
     /* Count it before anybody can see and finish it, so that the books never go below zero. A plain
      * addition, since only this thread writes it. release: pairs with the acquire in
@@ -286,6 +291,7 @@ struct record *journal_writer_append(struct journal_writer *writer,
                           memory_order_release);
     segment_came(writer->segment, writer->cursor, entry->stream, received_ms);
     writer->appended_here++;
+    writer->marks_left--;
     record = segment_write(writer->segment, writer->cursor, &parts);
     writer->cursor += bytes;
     /* release: pairs with the acquire in journal_sync_dirty() */

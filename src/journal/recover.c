@@ -71,7 +71,7 @@ static void recover_count_damage(struct recovery *recovery)
 /* The record's state. Repairs a state with flipped bits. */
 static enum record_state recover_state_of(struct recovery *recovery, struct record *record)
 {
-    const uint16_t word = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t word = record_state(record);
     enum record_state state = record_state_of(word);
 
     if (state == word)
@@ -84,7 +84,7 @@ static enum record_state recover_state_of(struct recovery *recovery, struct reco
     log_error("record with an impossible state segment=%u offset=%zu state=%#x taken_as=%s",
               recovery->segment->number, segment_offset(recovery->segment, record), word,
               state == RECORD_LIVE ? "live" : "finished");
-    atomic_store_explicit(&record->state, (uint16_t)state, memory_order_relaxed);
+    record_set_state(record, state);
     return state;
 }
 
@@ -126,7 +126,7 @@ static void recover_walk(struct recovery *recovery)
 {
     struct segment *segment = recovery->segment;
     const uint32_t number = segment->number;
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment->begin;
     size_t before;
     struct record *record;
 
@@ -296,8 +296,7 @@ int recover_read(struct recovery *recovery, size_t i, recover_record_fn visit, v
 
 static bool recover_is_waiting(const struct record *record)
 {
-    return atomic_load_explicit(&record->state, memory_order_relaxed) == RECORD_LIVE &&
-           atomic_load_explicit(&record->insert_id, memory_order_relaxed) == 0 &&
+    return record_state(record) == RECORD_LIVE && record_insert_word(record) == 0 &&
            record->stream != STREAM_UNKNOWN;
 }
 
@@ -310,7 +309,7 @@ size_t recover_take(struct recovery *recovery, size_t i, struct record **records
     if (segment == NULL)
         return 0;
     if (recovery->offset == 0)
-        recovery->offset = SEGMENT_HEADER_BYTES;
+        recovery->offset = segment->begin;
     while (n < max &&
            recovery->offset < atomic_load_explicit(&segment->cursor, memory_order_relaxed)) {
         switch (segment_next(segment, &recovery->offset, &record)) {

@@ -21,7 +21,7 @@
 /* A record that may be the one that counts for its LSN. */
 struct recover_rival {
     uint64_t lsn;
-    uint64_t place; /* segment number and offset, like an LSN */
+    uint64_t mark; /* where its state is: segment number and offset, like an LSN */
     uint64_t insert_number;
     uint32_t copies;
     bool live;
@@ -36,8 +36,7 @@ struct recover_rivals {
 static int recover_add_rival(struct recover_rivals *rivals, const struct segment *segment,
                              const struct record *record)
 {
-    const enum record_state state =
-        record_state_of(atomic_load_explicit(&record->state, memory_order_relaxed));
+    const enum record_state state = record_state_of(record_state(record));
     struct recover_rival *grown;
 
     if (state == RECORD_MOVED)
@@ -56,7 +55,8 @@ static int recover_add_rival(struct recover_rivals *rivals, const struct segment
     }
     rivals->list[rivals->count++] = (struct recover_rival){
         .lsn = record->lsn,
-        .place = segment_lsn(segment, segment_offset(segment, record)),
+        .mark = segment_lsn(segment,
+                            (size_t)((const char *)&record_mark(record)->state - segment->base)),
         .insert_number = record_insert_id(record) & INSERT_ID_NUMBER,
         .copies = record->copies,
         .live = state == RECORD_LIVE || state == 0,
@@ -66,13 +66,14 @@ static int recover_add_rival(struct recover_rivals *rivals, const struct segment
 
 static int recover_read_copies(struct recover_rivals *rivals, uint32_t number)
 {
-    size_t offset = SEGMENT_HEADER_BYTES;
     struct segment *segment;
     struct record *record;
+    size_t offset;
     int err = segment_peek(&segment, rivals->spec, number);
 
     if (err != 0)
         return err;
+    offset = segment->begin;
     while (err == 0) {
         const enum segment_step step = segment_next(segment, &offset, &record);
 
@@ -93,7 +94,7 @@ static int recover_read_original(struct recover_rivals *rivals, const struct seg
     const struct record *original = (const struct record *)(segment->base + offset);
     struct record *record;
 
-    if (offset < SEGMENT_HEADER_BYTES || offset % RECORD_ALIGN != 0 ||
+    if (offset < segment->begin || offset % RECORD_ALIGN != 0 ||
         offset + sizeof(*record) > segment->limit ||
         segment_next(segment, &offset, &record) != SEGMENT_RECORD || record != original ||
         record->copies > 0)
@@ -108,11 +109,11 @@ static int recover_by_lsn(const void *left, const void *right)
     return a->lsn < b->lsn ? -1 : a->lsn > b->lsn;
 }
 
-static int recover_by_place(const void *left, const void *right)
+static int recover_by_mark(const void *left, const void *right)
 {
     const struct recover_rival *a = left, *b = right;
 
-    return a->place < b->place ? -1 : a->place > b->place;
+    return a->mark < b->mark ? -1 : a->mark > b->mark;
 }
 
 /* Adds the originals of the copies where they are still there; one that cannot be read does not
@@ -175,12 +176,12 @@ static void recover_choose(struct recover_rivals *rivals)
     rivals->count = left;
 }
 
-/* Marks the rivals from index from on that are in one segment; the list is sorted by place. Returns
+/* Marks the rivals from index from on that are in one segment; the list is sorted by mark. Returns
  * how many, or -errno. */
 static ssize_t recover_mark_segment(const struct recover_rivals *rivals, size_t from)
 {
     const uint16_t moved = RECORD_MOVED;
-    const uint32_t number = (uint32_t)(rivals->list[from].place >> 32);
+    const uint32_t number = (uint32_t)(rivals->list[from].mark >> 32);
     char name[SEGMENT_NAME_MAX];
     ssize_t marked = 0;
     int fd, err = 0;
@@ -190,13 +191,11 @@ static ssize_t recover_mark_segment(const struct recover_rivals *rivals, size_t 
     if (fd < 0)
         return -errno;
     for (size_t i = from; err == 0 && i < rivals->count; i++, marked++) {
-        const uint64_t place = rivals->list[i].place;
+        const uint64_t mark = rivals->list[i].mark;
 
-        if ((uint32_t)(place >> 32) != number)
+        if ((uint32_t)(mark >> 32) != number)
             break;
-        if (pwrite(fd, &moved, sizeof(moved),
-                   (off_t)((place & UINT32_MAX) + offsetof(struct record, state))) !=
-            (ssize_t)sizeof(moved))
+        if (pwrite(fd, &moved, sizeof(moved), (off_t)(mark & UINT32_MAX)) != (ssize_t)sizeof(moved))
             err = -EIO;
     }
     if (err == 0 && fdatasync(fd) != 0)
@@ -225,7 +224,7 @@ int recover_settle_moves(const struct journal_dir *dir, const struct segment_spe
     if (err == 0)
         recover_choose(&rivals);
     if (err == 0 && rivals.count > 1)
-        qsort(rivals.list, rivals.count, sizeof(*rivals.list), recover_by_place);
+        qsort(rivals.list, rivals.count, sizeof(*rivals.list), recover_by_mark);
     /* A record that counts may be only in the page cache: with sync = never nobody has synced what
      * an earlier life left. */
     if (err == 0 && rivals.count > 0 && syncfs(spec->dir_fd) != 0)
@@ -233,7 +232,7 @@ int recover_settle_moves(const struct journal_dir *dir, const struct segment_spe
     for (size_t i = 0; i < rivals.count && err == 0;) {
         const ssize_t marked = recover_mark_segment(&rivals, i);
 
-        *number = (uint32_t)(rivals.list[i].place >> 32);
+        *number = (uint32_t)(rivals.list[i].mark >> 32);
         err = marked < 0 ? (int)marked : 0;
         i += marked < 0 ? 0 : (size_t)marked;
     }

@@ -2,8 +2,8 @@
 /*
  * segment.c - files and mappings of the journal's segments, and the records in them.
  *
- * The store of its state makes a record visible and comes last: a process that is killed in the
- * middle leaves state 0, and nothing after it. After a power loss any pages may be missing, so a
+ * The store of written makes a record visible and comes last: a process that is killed in the
+ * middle leaves 0 there, and nothing after it. After a power loss any pages may be missing, so a
  * reader trusts a record only when length, place and checksum agree.
  *
  * Runs on: creation on the janitor, rarely on a front-end thread; writing on the thread whose
@@ -71,6 +71,25 @@ static char *segment_map_aligned(size_t size, size_t align, int fd, int prot)
     return base;
 }
 
+/* Where records begin according to a header. */
+static size_t segment_header_begin(const struct segment_header *header)
+{
+    return header->version <= SEGMENT_VERSION_INLINE ? SEGMENT_HEADER_BYTES
+                                                     : segment_begin((size_t)header->size);
+}
+
+static void segment_set_begin(struct segment *segment, size_t begin)
+{
+    segment->begin = segment->sync_from = segment->synced = begin;
+    atomic_store_explicit(&segment->cursor, begin, memory_order_relaxed);
+}
+
+/* What each of its records begins with. */
+static uint32_t segment_magic(const struct segment *segment)
+{
+    return segment->begin == SEGMENT_HEADER_BYTES ? RECORD_MAGIC_INLINE : RECORD_MAGIC;
+}
+
 static uint64_t segment_header_checksum(const struct segment_header *header)
 {
     return XXH3_64bits(header, offsetof(struct segment_header, checksum));
@@ -92,13 +111,21 @@ static uint32_t segment_copy_checksum(const struct record *record, size_t used, 
     return (uint32_t)XXH3_64bits_withSeed((const char *)record + from, used - from, place);
 }
 
+/* A record with the mark of another one would be taken for finished when that one is. */
+static uint32_t segment_mark_checksum(const struct segment *segment, const struct record *record)
+{
+    const size_t place = segment_offset(segment, record) - (size_t)record->mark_back;
+
+    return (uint32_t)place * UINT32_C(0x9e3779b1);
+}
+
 static void segment_write_header(struct segment *segment, const struct segment_spec *spec)
 {
     struct segment_header *header = (struct segment_header *)segment->base;
 
     *header = (struct segment_header){
         .version = SEGMENT_VERSION,
-        .header_bytes = SEGMENT_HEADER_BYTES,
+        .header_bytes = (uint32_t)segment->begin,
         .number = segment->number,
         .stream_count = (uint16_t)spec->stream_count,
         .kind = (uint16_t)spec->kind,
@@ -179,16 +206,17 @@ uint64_t segment_block_oldest(const struct segment *segment, size_t block, size_
     size_t at = atomic_load_explicit(&segment->blocks.at[block].offset, memory_order_relaxed);
     uint64_t oldest_ms = 0;
 
-    while (at >= SEGMENT_HEADER_BYTES && at < end && at + sizeof(struct record) <= cursor) {
+    while (at >= segment->begin && at < end && at + sizeof(struct record) <= cursor) {
         const struct record *record = (const struct record *)(segment->base + at);
 
         /* A hole that recovery has passed over: what lies behind it in this block is not looked
          * at. */
-        if (record->magic != RECORD_MAGIC || record->length < sizeof(*record))
+        if (record->magic != segment_magic(segment) || record->length < sizeof(*record))
             break;
         at += record->length;
-        if (record->stream != stream ||
-            atomic_load_explicit(&record->state, memory_order_relaxed) != RECORD_LIVE)
+        /* One that recovery has set aside may say anything of its mark. */
+        if (record->stream != stream || !segment_has_mark(segment, record) ||
+            record_state(record) != RECORD_LIVE)
             continue;
         if (oldest_ms == 0 || record->received_ms < oldest_ms)
             oldest_ms = record->received_ms;
@@ -218,10 +246,10 @@ static struct segment *segment_new(uint32_t number, const struct segment_spec *s
         .limit = size,
         .number = number,
         .inode = st.st_ino,
-        .sync_from = SEGMENT_HEADER_BYTES,
-        .synced = SEGMENT_HEADER_BYTES,
-        .cursor = SEGMENT_HEADER_BYTES,
+        /* One page of marks is of many records: no need to take its fault ahead. */
+        .populated = segment_begin(size) & ~(segment_page_round(1) - 1),
     };
+    segment_set_begin(segment, segment_begin(size));
     if (segment->base == NULL) {
         free(segment);
         return NULL;
@@ -311,11 +339,11 @@ static bool segment_header_valid(const struct segment_header *header,
 {
     if (memcmp(header->magic, SEGMENT_MAGIC, sizeof(header->magic)) != 0 ||
         header->version < SEGMENT_VERSION_MIN || header->version > SEGMENT_VERSION ||
-        header->header_bytes != SEGMENT_HEADER_BYTES ||
         header->checksum != segment_header_checksum(header))
         return false;
     if (header->number != number || header->instance_id != spec->instance_id ||
         header->size < SEGMENT_BYTES_MIN || header->size > SEGMENT_BYTES_MAX ||
+        header->header_bytes != segment_header_begin(header) ||
         header->stream_count > SEGMENT_STREAMS_MAX ||
         header->kind > (header->version == SEGMENT_VERSION_MIN ? SEGMENT_EVENTS : SEGMENT_COPIES))
         return false;
@@ -348,6 +376,8 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
         return -EBADMSG;
     /* Touching a page past the end of the file would kill us with SIGBUS. */
     size = (uint64_t)st.st_size < header.size ? (size_t)st.st_size : (size_t)header.size;
+    if (size < header.header_bytes)
+        return -EBADMSG;
     if (peek)
         own.align = segment_align(segment_page_round(size));
     if (segment_page_round(size) > own.align)
@@ -356,6 +386,7 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
                            PROT_READ | (peek ? 0 : PROT_WRITE));
     if (*segment == NULL)
         return -errno;
+    segment_set_begin(*segment, header.header_bytes);
     (*segment)->life = SEGMENT_RECOVERING;
     (*segment)->limit = size & ~(size_t)(RECORD_ALIGN - 1);
     /* We are about to read all of it; without this a cold file is read page by page. */
@@ -363,6 +394,20 @@ static int segment_open_file(struct segment **segment, const struct segment_spec
     if (!peek)
         ((struct segment_header *)(*segment)->base)->segment = *segment;
     return 0;
+}
+
+bool segment_has_mark(const struct segment *segment, const struct record *record)
+{
+    const size_t offset = segment_offset(segment, record);
+    const size_t place = offset - (size_t)record->mark_back;
+
+    if (record->magic != segment_magic(segment))
+        return false;
+    if (record->magic == RECORD_MAGIC_INLINE)
+        return true;
+    return record->mark_back <= offset - SEGMENT_HEADER_BYTES &&
+           place <= segment->begin - sizeof(struct record_mark) &&
+           place % sizeof(struct record_mark) == 0;
 }
 
 /* The whole record at offset, or NULL. */
@@ -373,8 +418,9 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
     const size_t room = segment->limit - offset;
     const uint64_t place = segment_lsn(segment, offset);
     size_t id_bytes, used;
+    uint32_t checksum;
 
-    if (room < sizeof(*record) || record->magic != RECORD_MAGIC ||
+    if (room < sizeof(*record) || !segment_has_mark(segment, record) ||
         (record->copies > 0) != (header->kind == SEGMENT_COPIES) ||
         (record->copies == 0 && record->lsn != place))
         return NULL;
@@ -391,13 +437,14 @@ static struct record *segment_record_at(const struct segment *segment, size_t of
     if (record->length != record_bytes(record->body_length, id_bytes))
         return NULL;
     /* A record without its last store was never acknowledged. */
-    if (atomic_load_explicit(&record->state, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&record->written, memory_order_relaxed) == 0)
         return NULL;
     used = sizeof(*record) + record->body_length + id_bytes;
-    if (record->checksum != (record->copies == 0 ? segment_record_checksum(record, used)
-                                                 : segment_copy_checksum(record, used, place)))
-        return NULL;
-    return record;
+    checksum = record->copies == 0 ? segment_record_checksum(record, used)
+                                   : segment_copy_checksum(record, used, place);
+    if (record->magic == RECORD_MAGIC)
+        checksum ^= segment_mark_checksum(segment, record);
+    return record->checksum == checksum ? record : NULL;
 }
 
 enum record_state record_state_of(uint16_t word)
@@ -470,9 +517,11 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
     ALLOY_ASSERT(spec->dir_fd < 0 && segment->refs == 0);
     segment->number = number;
     segment->stamp.round = segment->marks.round = 0;
+    memset(segment->base + SEGMENT_HEADER_BYTES, 0, segment->marked * sizeof(struct record_mark));
+    segment->marked = 0;
     segment->sealed_ms = 0;
     segment_blocks_clear(&segment->blocks);
-    atomic_store_explicit(&segment->cursor, SEGMENT_HEADER_BYTES, memory_order_relaxed);
+    segment_set_begin(segment, segment->begin);
     segment_write_header(segment, spec);
 }
 
@@ -502,22 +551,37 @@ int segment_peek(struct segment **segment, const struct segment_spec *spec, uint
     return segment_open_named(segment, spec, number, true);
 }
 
-enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t number)
+/* Reads the header of a file. False: there is none, or it is broken. */
+static bool segment_read_header(struct segment_header *header, const struct segment_spec *spec,
+                                uint32_t number)
 {
-    enum segment_kind kind = SEGMENT_EVENTS;
-    struct segment_header header;
     char name[SEGMENT_NAME_MAX];
+    bool valid;
     int fd;
 
     segment_name(name, number, "alj");
     fd = openat(spec->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return kind;
-    if (pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
-        segment_header_valid(&header, spec, number))
-        kind = (enum segment_kind)header.kind;
+        return false;
+    valid = pread(fd, header, sizeof(*header), 0) == (ssize_t)sizeof(*header) &&
+            segment_header_valid(header, spec, number);
     close(fd);
-    return kind;
+    return valid;
+}
+
+enum segment_kind segment_file_kind(const struct segment_spec *spec, uint32_t number)
+{
+    struct segment_header header;
+
+    return segment_read_header(&header, spec, number) ? (enum segment_kind)header.kind
+                                                      : SEGMENT_EVENTS;
+}
+
+size_t segment_file_begin(const struct segment_spec *spec, uint32_t number)
+{
+    struct segment_header header;
+
+    return segment_read_header(&header, spec, number) ? header.header_bytes : 0;
 }
 
 void segment_close(struct segment *segment)
@@ -560,6 +624,16 @@ void segment_populate(struct segment *segment, size_t upto)
     }
 }
 
+/* Gives a record its mark, which is still zero. */
+static void segment_give_mark(struct segment *segment, struct record *record)
+{
+    const size_t place = SEGMENT_HEADER_BYTES + segment->marked * sizeof(struct record_mark);
+
+    ALLOY_ASSERT(place < segment->begin);
+    record->mark_back = segment_offset(segment, record) - place;
+    segment->marked++;
+}
+
 struct record *segment_write(struct segment *segment, size_t offset,
                              const struct record_parts *parts)
 {
@@ -571,7 +645,7 @@ struct record *segment_write(struct segment *segment, size_t offset,
     record->magic = RECORD_MAGIC;
     record->length = (uint32_t)record_bytes(body_length, id_bytes);
     record->stream = parts->stream;
-    atomic_store_explicit(&record->insert_id, 0, memory_order_relaxed);
+    segment_give_mark(segment, record);
     record->lsn = (uint64_t)segment->number << 32 | offset;
     record->received_ms = parts->received_ms;
     record->hash = parts->hash;
@@ -595,9 +669,10 @@ struct record *segment_write(struct segment *segment, size_t offset,
     body[parts->text.len] = '\n';
     memcpy(record->body + body_length, parts->id.data, id_bytes);
     record->checksum =
-        segment_record_checksum(record, sizeof(struct record) + body_length + id_bytes);
-    /* release: a kill between any two stores leaves either no state or a whole record */
-    atomic_store_explicit(&record->state, RECORD_LIVE, memory_order_release);
+        segment_record_checksum(record, sizeof(struct record) + body_length + id_bytes) ^
+        segment_mark_checksum(segment, record);
+    /* release: a kill between any two stores leaves a record that is not written, or a whole one */
+    atomic_store_explicit(&record->written, RECORD_LIVE, memory_order_release);
     return record;
 }
 
@@ -610,16 +685,16 @@ struct record *segment_copy(struct segment *segment, size_t offset, const struct
     copy->magic = RECORD_MAGIC;
     copy->length = record->length;
     copy->stream = record->stream;
-    atomic_store_explicit(&copy->insert_id,
-                          atomic_load_explicit(&record->insert_id, memory_order_relaxed),
-                          memory_order_relaxed);
+    segment_give_mark(segment, copy);
+    record_set_insert_id(copy, record_insert_word(record));
     /* From its LSN on, a copy equals its original, except for what depends on the segment. */
     memcpy(&copy->lsn, &record->lsn, used - offsetof(struct record, lsn));
     copy->stream_entry = record->stream;
     copy->copies = (uint16_t)(record->copies + 1);
-    copy->checksum = segment_copy_checksum(copy, used, segment_lsn(segment, offset));
+    copy->checksum = segment_copy_checksum(copy, used, segment_lsn(segment, offset)) ^
+                     segment_mark_checksum(segment, copy);
     /* release: as in segment_write() */
-    atomic_store_explicit(&copy->state, RECORD_LIVE, memory_order_release);
+    atomic_store_explicit(&copy->written, RECORD_LIVE, memory_order_release);
     return copy;
 }
 
@@ -640,7 +715,7 @@ enum segment_step segment_next(const struct segment *segment, size_t *offset,
         if (word == 0)
             continue;
         zeros = false;
-        if ((uint32_t)word == RECORD_MAGIC && segment_record_at(segment, at) != NULL) {
+        if ((uint32_t)word == segment_magic(segment) && segment_record_at(segment, at) != NULL) {
             *offset = at;
             return SEGMENT_GAP;
         }

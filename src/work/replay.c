@@ -203,7 +203,7 @@ static void replay_keep_frozen(struct replay *replay, struct record *record)
 static void replay_visit(void *arg, struct record *record)
 {
     struct replay *replay = arg;
-    const uint16_t state = atomic_load_explicit(&record->state, memory_order_relaxed);
+    const uint16_t state = record_state(record);
 
     pulse_beat(0);
     if (record->received_ms > replay->newest_ms && record->received_ms <= replay->real_ms)

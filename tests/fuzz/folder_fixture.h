@@ -528,4 +528,21 @@ int files_list(int dir_fd, int (*visit)(void *arg, const char *name), void *arg)
 
 #pragma clang attribute pop
 
+/* What is compiled for large files, as libraries want it, calls some of them by another name. On
+ * machines of 64 bits both are the same, and so each is defined by both. */
+#if defined(_FILE_OFFSET_BITS) && _FILE_OFFSET_BITS == 64
+#define OTHER_NAME(name) __asm__(#name) __attribute__((alias(#name "64")))
+#else
+#define OTHER_NAME(name) __asm__(#name "64") __attribute__((alias(#name)))
+#endif
+int folder_open(const char *path, int flags, ...) OTHER_NAME(open);
+int folder_openat(int dir_fd, const char *name, int flags, ...) OTHER_NAME(openat);
+int folder_fstat(int fd, struct stat *st) OTHER_NAME(fstat);
+int folder_fstatat(int dir_fd, const char *name, struct stat *st, int flags) OTHER_NAME(fstatat);
+int folder_ftruncate(int fd, off_t len) OTHER_NAME(ftruncate);
+int folder_fallocate(int fd, off_t offset, off_t len) OTHER_NAME(posix_fallocate);
+ssize_t folder_other_pread(int fd, void *data, size_t len, off_t offset) OTHER_NAME(pread);
+ssize_t folder_other_pwrite(int fd, const void *data, size_t len, off_t offset) OTHER_NAME(pwrite);
+void *folder_mmap(void *at, size_t len, int prot, int flags, int fd, off_t from) OTHER_NAME(mmap);
+
 #endif

@@ -17,15 +17,14 @@
 #include <xxhash.h>
 
 #include "folder_fixture.h"
+#include "segment_image.h"
 
-#define FILE_BYTES SEGMENT_BYTES_MIN
-#define CUT 0xf4u
+#define CUT 0xe4u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char name[SEGMENT_NAME_MAX];
 static char header[SEGMENT_HEADER_BYTES];
-static char image[FILE_BYTES];
 
 /* Has a journal make a folder and the header of its first segment. */
 static void start(void)
@@ -50,49 +49,28 @@ static void start(void)
     journal_close(journal);
 }
 
-/* What begins at end or behind it is no record. */
-__attribute__((no_sanitize("coverage"))) static void repair_records(size_t end)
-{
-    const size_t from = offsetof(struct record, lsn);
-
-    for (size_t at = SEGMENT_HEADER_BYTES; at < end && at + sizeof(struct record) < FILE_BYTES;
-         at += 8) {
-        struct record *record = (struct record *)(image + at);
-        size_t used;
-
-        if (record->magic != RECORD_MAGIC)
-            continue;
-        record->lsn = (uint64_t)1 << 32 | at;
-        used = sizeof(*record) + record->body_length % FILE_BYTES;
-        if (record->id_offset == record->body_length)
-            used += record->id_length;
-        if (at + used <= FILE_BYTES)
-            record->checksum = (uint32_t)XXH3_64bits(image + at + from, used - from);
-    }
-}
-
 static void write_segment(const uint8_t *data, size_t size)
 {
     static size_t dirty = FILE_BYTES;
     const unsigned choice = data[0];
-    const size_t begin = (choice & 1) ? 0 : SEGMENT_HEADER_BYTES;
+    const size_t begin = (choice & 1) ? 0 : image_begin(choice);
     struct segment_header *head = (struct segment_header *)image;
     size_t end, length;
 
     data++;
     size--;
     memset(image, 0, dirty);
-    memcpy(image, header, sizeof(header));
+    image_put_header(header, choice);
     if (size > FILE_BYTES - begin)
         size = FILE_BYTES - begin;
     end = begin + size;
     memcpy(image + begin, data, size);
     if (choice & 2)
-        repair_records(end);
+        image_repair(choice, false, end);
     if (choice & 8)
         head->checksum = XXH3_64bits(head, offsetof(struct segment_header, checksum));
     /* What begins before the end, and was repaired, may end behind it. */
-    dirty = (end > SEGMENT_HEADER_BYTES ? end : SEGMENT_HEADER_BYTES) + sizeof(struct record);
+    dirty = (end > image_begin(choice) ? end : image_begin(choice)) + sizeof(struct record);
     if (dirty > FILE_BYTES)
         dirty = FILE_BYTES;
     length = (choice & CUT) ? end : FILE_BYTES;

@@ -15,15 +15,14 @@
 #include <xxhash.h>
 
 #include "folder_fixture.h"
+#include "segment_image.h"
 
-#define FILE_BYTES SEGMENT_BYTES_MIN
-#define CUT 0xf4u
+#define CUT 0xe4u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const names[] = {"orders", "clicks"};
 static char headers[2][SEGMENT_HEADER_BYTES]; /* by enum segment_kind */
-static char image[FILE_BYTES];
 static volatile size_t touched;
 static size_t waiting; /* LIVE records that the second pass has to hand out */
 
@@ -66,34 +65,6 @@ static void make_headers(void)
     copies->checksum = XXH3_64bits(copies, offsetof(struct segment_header, checksum));
 }
 
-/* What begins at end or behind it is no record. */
-__attribute__((no_sanitize("coverage"))) static void repair(bool copies, size_t end)
-{
-    const size_t from = offsetof(struct record, lsn);
-
-    for (size_t at = SEGMENT_HEADER_BYTES; at < end && at + sizeof(struct record) < FILE_BYTES;
-         at += 8) {
-        struct record *record = (struct record *)(image + at);
-        const uint64_t place = (uint64_t)1 << 32 | at;
-        size_t used;
-
-        if (record->magic != RECORD_MAGIC)
-            continue;
-        if (copies)
-            record->copies |= 1;
-        else
-            record->lsn = place;
-        used = sizeof(*record) + record->body_length % FILE_BYTES;
-        if (record->id_offset == record->body_length)
-            used += record->id_length;
-        if (at + used > FILE_BYTES)
-            continue;
-        record->checksum =
-            (uint32_t)(copies ? XXH3_64bits_withSeed(image + at + from, used - from, place)
-                              : XXH3_64bits(image + at + from, used - from));
-    }
-}
-
 static void visit(void *arg, struct record *record)
 {
     struct journal *journal = arg;
@@ -105,9 +76,9 @@ static void visit(void *arg, struct record *record)
         touched += (size_t)id[i];
     if (record->stream >= ARRAY_LEN(names))
         abort();
-    if (record->state == RECORD_LIVE && record->received_ms % 2 == 0)
+    if (record_state(record) == RECORD_LIVE && record->received_ms % 2 == 0)
         journal_finish(journal, &record, 1, RECORD_INSERTED);
-    else if (record->state == RECORD_LIVE && record->insert_id == 0)
+    else if (record_state(record) == RECORD_LIVE && record_insert_word(record) == 0)
         waiting++;
 }
 
@@ -121,7 +92,8 @@ static void take_all(struct recovery *recovery, struct journal *journal)
         do {
             n = recover_take(recovery, i, records, ARRAY_LEN(records));
             for (size_t at = 0; at < n; at++)
-                if (records[at]->state != RECORD_LIVE || records[at]->stream >= ARRAY_LEN(names))
+                if (record_state(records[at]) != RECORD_LIVE ||
+                    records[at]->stream >= ARRAY_LEN(names))
                     abort();
             journal_finish(journal, records, n, RECORD_DEAD);
             taken += n;
@@ -162,21 +134,21 @@ static void write_segment(const char *name, const uint8_t *data, size_t size)
 {
     static size_t dirty = FILE_BYTES;
     const unsigned choice = data[0];
-    const size_t begin = (choice & 1) ? 0 : SEGMENT_HEADER_BYTES;
+    const size_t begin = (choice & 1) ? 0 : image_begin(choice);
     size_t end, length;
 
     data++;
     size--;
     memset(image, 0, dirty);
-    memcpy(image, headers[choice >> 3 & 1], sizeof(headers[0]));
+    image_put_header(headers[choice >> 3 & 1], choice);
     if (size > FILE_BYTES - begin)
         size = FILE_BYTES - begin;
     end = begin + size;
     memcpy(image + begin, data, size);
     if (choice & 2)
-        repair(choice & 8, end);
+        image_repair(choice, choice & 8, end);
     /* What begins before the end, and was repaired, may end behind it. */
-    dirty = (end > SEGMENT_HEADER_BYTES ? end : SEGMENT_HEADER_BYTES) + sizeof(struct record);
+    dirty = (end > image_begin(choice) ? end : image_begin(choice)) + sizeof(struct record);
     if (dirty > FILE_BYTES)
         dirty = FILE_BYTES;
     length = (choice & CUT) ? end : FILE_BYTES;

@@ -499,8 +499,8 @@ def test_inspect_and_verify_a_journal_in_use_and_a_dead_one(make_alloyd, redis, 
     assert " 0 problems" in alloyctl("journal", "verify", journal).stdout
     assert {path.name: path.read_bytes() for path in journal.iterdir()} == before, "something was written"
 
-    segment = sorted(path for path in journal.glob("*.alj") if b"ALR1" in path.read_bytes())[0]
-    places = [m.start() for m in re.finditer(b"ALR1", segment.read_bytes())]
+    segment = sorted(path for path in journal.glob("*.alj") if b"ALR2" in path.read_bytes())[0]
+    places = [m.start() for m in re.finditer(b"ALR2", segment.read_bytes())]
     for place in (places[0], places[len(places) // 2], places[-1]):
         with open(segment, "r+b") as f:
             f.seek(place + 100)

@@ -170,8 +170,8 @@ def test_an_id_is_forgotten_when_its_ttl_ends_in_the_next_life(make_alloyd, clic
 
 def find_records(data):
     """Offsets of records with their lengths, body offsets and bodies, as docs/JOURNAL_FORMAT.md tells."""
-    at = 8192
-    while data[at:at + 4] == b"ALR1":
+    at, = struct.unpack_from("<I", data, 12)
+    while data[at:at + 4] == b"ALR2":
         length, = struct.unpack_from("<I", data, at + 4)
         body, = struct.unpack_from("<I", data, at + 56)
         yield at, data[at + 72:at + 72 + body]

@@ -22,7 +22,7 @@ static void accepted_events_are_journaled_known_and_published_in_order(void **st
     assert_int_equal(records[0]->body_length, strlen("{\"event_id\":\"a\"}\n"));
     assert_memory_equal(records[0]->body, "{\"event_id\":\"a\"}\n", records[0]->body_length);
     assert_memory_equal(records[1]->body, "{\"x\":1,\"event_id\":42}\n", records[1]->body_length);
-    assert_int_equal(atomic_load(&records[1]->state), RECORD_LIVE);
+    assert_int_equal(record_state(records[1]), RECORD_LIVE);
     assert_int_equal(counted(1, METRIC_STREAM_accepted), 2);
     assert_books_balance();
 }

@@ -215,7 +215,7 @@ static void see(void *arg, struct record *record)
     struct found *found = arg;
     const uint64_t id = strtoull(record_id(record), NULL, 10);
 
-    if (atomic_load(&record->state) != RECORD_LIVE)
+    if (record_state(record) != RECORD_LIVE)
         return;
     assert_true(id < EVENTS_MAX);
     found->count[id]++;

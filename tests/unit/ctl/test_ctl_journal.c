@@ -21,6 +21,8 @@
 #include "alloy/log.h"
 
 #define RECORDS 20
+#define SEGMENT 65536
+#define BEGIN segment_begin(SEGMENT)
 
 struct world {
     char dir[64];
@@ -35,7 +37,7 @@ static int setup(void **state)
     static const char *const names[] = {"a", "b"};
     struct world *world = calloc(1, sizeof(*world));
     const struct journal_options options = {.dir = world->dir,
-                                            .segment_bytes = 65536,
+                                            .segment_bytes = SEGMENT,
                                             .max_bytes = 1 << 20,
                                             .sync = JOURNAL_SYNC_NEVER,
                                             .writer_count = 1,
@@ -174,9 +176,9 @@ static void every_flipped_bit_is_found_with_segment_and_offset(void **state)
      * outside the checksum. */
     for (int i = 0; i < RECORDS; i += RECORDS - 1) {
         for (size_t at = 0; at < length - 5; at++) {
-            uint64_t record = SEGMENT_HEADER_BYTES + (uint64_t)i * length;
+            uint64_t record = BEGIN + (uint64_t)i * length;
 
-            if (at >= offsetof(struct record, state) && at < offsetof(struct record, lsn))
+            if (at >= offsetof(struct record, written) && at < offsetof(struct record, mark_back))
                 continue;
             flip(world, record + at);
             snprintf(expected, sizeof(expected), "segment-%010u.alj: offset %llu: ", world->segment,
@@ -198,11 +200,11 @@ static void an_impossible_state_and_a_broken_header_are_found(void **state)
     char expected[128];
 
     abandon(world);
-    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, state));
+    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record_mark, state));
     snprintf(expected, sizeof(expected), "record has the state %#x", RECORD_INSERTED ^ 0x10);
     assert_says(world, ctl_journal_verify, 1, expected);
     assert_says(world, ctl_journal_inspect, 1, "\n1 problem: see");
-    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, state));
+    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record_mark, state));
     flip(world, 50);
     snprintf(expected, sizeof(expected), "segment-%010u.alj: offset 0: the header", world->segment);
     assert_says(world, ctl_journal_verify, 1, expected);
@@ -232,27 +234,27 @@ static void a_record_that_was_never_finished_is_no_problem(void **state)
 {
     struct world *world = *state;
 
-    atomic_store(&world->records[RECORDS - 1]->state, 0);
+    atomic_store(&world->records[RECORDS - 1]->written, 0);
     assert_says(world, ctl_journal_verify, 0, " 19 records, 0 problems\n");
-    atomic_store(&world->records[RECORDS - 1]->state, RECORD_LIVE);
+    atomic_store(&world->records[RECORDS - 1]->written, RECORD_LIVE);
 }
 
 static void a_broken_insert_id_of_a_pending_record_is_found(void **state)
 {
     struct world *world = *state;
-    const size_t length = world->records[0]->length;
-    const uint64_t pending = SEGMENT_HEADER_BYTES + 2 * length;
+    /* Of the third record. */
+    const uint64_t pending = SEGMENT_HEADER_BYTES + 2 * sizeof(struct record_mark);
 
     abandon(world);
     for (size_t at = 0; at < sizeof(uint64_t); at++) {
-        flip(world, pending + offsetof(struct record, insert_id) + at);
+        flip(world, pending + offsetof(struct record_mark, insert_id) + at);
         assert_says(world, ctl_journal_verify, 1,
                     "record does not match the check of its insert id");
         assert_says(world, ctl_journal_verify, 1, " 20 records, 1 problem\n");
-        flip(world, pending + offsetof(struct record, insert_id) + at);
+        flip(world, pending + offsetof(struct record_mark, insert_id) + at);
     }
     /* Of a finished one nobody asks it. */
-    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record, insert_id));
+    flip(world, SEGMENT_HEADER_BYTES + offsetof(struct record_mark, insert_id));
     assert_says(world, ctl_journal_verify, 0, " 20 records, 0 problems\n");
 }
 

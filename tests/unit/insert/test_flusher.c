@@ -15,8 +15,8 @@ static void an_insert_that_succeeds_finishes_its_records(void **state)
     record = batch->records[0];
     flusher_submit(world->flusher, batch);
     wait_empty(world);
-    assert_int_equal(atomic_load(&record->state), RECORD_INSERTED);
-    assert_int_not_equal(atomic_load(&record->insert_id), 0);
+    assert_int_equal(record_state(record), RECORD_INSERTED);
+    assert_int_not_equal(record_insert_word(record), 0);
     assert_int_equal(journal_live(world->journal, 0), 0);
     assert_int_equal(fake_count(&world->fake), 1);
     assert_int_equal(world->fake.requests[0].rows, 3);
@@ -234,7 +234,7 @@ static void a_buried_row_is_out_of_l1_and_its_line_names_its_record(void **state
              journal_instance_id(world->journal), record->lsn);
     flusher_submit(world->flusher, batch);
     wait_empty(world);
-    assert_int_equal(atomic_load(&record->state), RECORD_DEAD);
+    assert_int_equal(record_state(record), RECORD_DEAD);
     assert_false(l1_contains(l1, &record->hash));
     text = dead_letters(world, &lines);
     assert_non_null(strstr(text, lsn));

@@ -209,7 +209,7 @@ static void while_no_question_is_answered_in_time_nothing_is_inserted_again(void
 
     set_rows(world, FAKE_ROWS_SILENT, -1);
     world->fake.forgets = true;
-    world->config.clickhouse_timeout_ms = 15;
+    world->config.clickhouse_timeout_ms = 100;
     start_proving(world, TOLD);
     send_rows(world, FAKE_LOST);
     WAIT_FOR(world->fake.counts_asked >= 1);

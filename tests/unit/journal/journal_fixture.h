@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define SEGMENT SEGMENT_BYTES_MIN
-#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
+#define ROOM (SEGMENT - segment_begin(SEGMENT))
 
 static const char *const stream_names[] = {"orders", "clicks"};
 static char error[JOURNAL_ERROR_MAX];

@@ -196,7 +196,7 @@ static void record_holds_what_was_appended(void **state)
     assert_int_equal(record->received_ms, 42);
     assert_int_equal(record->hash.hi, 2);
     assert_int_equal(record->stream, 1);
-    assert_int_equal(atomic_load(&record->state), RECORD_LIVE);
+    assert_int_equal(record_state(record), RECORD_LIVE);
 
     entry.id = (struct slice){text + 13, 1};
     entry.id_verbatim = true;
@@ -272,6 +272,43 @@ static void reservations_add_up(void **state)
         append(writer, half);
     journal_writer_destroy(writer);
     journal_close(journal);
+}
+
+/* A segment may be full of marks while it has room for records. In memory it is used again, with
+ * marks that say nothing of what was there before. */
+static void small_records_are_as_many_as_there_are_marks(void **state)
+{
+    static const char *const places[] = {folder, NULL};
+    const size_t bytes = (sizeof(struct record) + 8 + RECORD_ALIGN - 1) & ~(RECORD_ALIGN - 1ul);
+    const size_t marks = segment_marks(SEGMENT);
+
+    (void)state;
+    assert_true(marks * bytes < ROOM);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        const struct journal_options options = options_of(places[i], 3);
+        struct journal *journal = open_with(&options);
+        struct journal_writer *writer = journal_writer_create(journal);
+
+        for (int life = 0; life < 4; life++) {
+            struct record *records[3 * SEGMENT / SEGMENT_BYTES_A_MARK];
+            size_t n = 0;
+
+            while (journal_writer_reserve(writer, &bytes, 1) == 0)
+                n++;
+            assert_in_range(n, 2 * marks, 3 * marks);
+            for (size_t k = 0; k < n; k++) {
+                records[k] = append(writer, bytes);
+                assert_int_equal(record_state(records[k]), RECORD_LIVE);
+                assert_int_equal(record_insert_id(records[k]), 0);
+            }
+            assert_int_equal(journal_stamp(journal, records, n, 5), 0);
+            journal_finish(journal, records, n, RECORD_INSERTED);
+            journal_maintain(journal, 1, 1000);
+            journal_maintain(journal, 2, 1000);
+        }
+        journal_writer_destroy(writer);
+        journal_close(journal);
+    }
 }
 
 /* The segment that a writer holds is finished but not full: it must not block for ever. */
@@ -475,7 +512,7 @@ static void a_sync_keeps_what_is_marked_meanwhile(void **state)
     for (size_t i = 0; i < COUNT; i++) {
         const bool end = i == 0 || i == COUNT - 1;
 
-        assert_int_equal(records[i]->state, end ? RECORD_LIVE : RECORD_INSERTED);
+        assert_int_equal(record_state(records[i]), end ? RECORD_LIVE : RECORD_INSERTED);
         assert_int_equal(record_insert_id(records[i]), end ? 21 : 0);
         assert_int_equal(records[i]->length, BYTES);
         assert_memory_equal(records[i]->body, filler, 5);
@@ -612,7 +649,7 @@ static void a_segment_larger_than_half_the_limit_is_made_smaller(void **state)
     (void)state;
     options.segment_bytes = 64 << 20;
     journal = open_with(&options);
-    assert_int_equal(journal_entry_bytes_max(journal), 2 * SEGMENT - SEGMENT_HEADER_BYTES);
+    assert_int_equal(journal_entry_bytes_max(journal), 2 * SEGMENT - segment_begin(2 * SEGMENT));
     journal_close(journal);
 }
 
@@ -719,6 +756,7 @@ int main(void)
         TEST(an_entry_may_fill_a_segment_and_the_next_begins_after_it),
         TEST(reservation_is_all_or_none),
         TEST(reservations_add_up),
+        TEST(small_records_are_as_many_as_there_are_marks),
         TEST(a_full_journal_takes_events_again_once_they_are_finished),
         TEST(a_reserved_segment_is_not_taken_away),
         TEST(sync_always_syncs_every_segment_touched_before_it_returns),

@@ -90,7 +90,7 @@ static void check(struct journal *journal)
 static void see(void *arg, struct record *record)
 {
     (void)arg;
-    if (atomic_load(&record->state) == RECORD_LIVE)
+    if (record_state(record) == RECORD_LIVE)
         pending[pending_count++] = record;
 }
 

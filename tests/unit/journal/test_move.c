@@ -6,6 +6,8 @@
 
 #include "alloy/journal_dir.h"
 #include "alloy/recover.h"
+#include "mark_place.h"
+#include "old_segment.h"
 #include "temp_folder.h"
 
 #include <setjmp.h>
@@ -20,11 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #define SEGMENT SEGMENT_BYTES_MIN
-#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
+#define ROOM (SEGMENT - segment_begin(SEGMENT))
 #define BYTES 1024
 #define IN_SEGMENT (ROOM / BYTES)
 #define OLD_MS 100000
@@ -34,6 +33,9 @@ static char error[JOURNAL_ERROR_MAX];
 static char text[BYTES];
 static uint64_t now_ms = 1;
 static int sync_calls, sync_fails_at; /* 0: never */
+static struct {
+    const char *from, *to;
+} synced[64]; /* by the first calls */
 
 /* What recovery visited. */
 static struct record *seen[100000];
@@ -56,8 +58,10 @@ static int tear_down(void **state)
 
 static int count_sync(void *address, size_t length)
 {
-    (void)address;
-    (void)length;
+    if (sync_calls < (int)ARRAY_LEN(synced)) {
+        synced[sync_calls].from = address;
+        synced[sync_calls].to = synced[sync_calls].from + length;
+    }
     return ++sync_calls == sync_fails_at ? -EIO : 0;
 }
 
@@ -128,7 +132,7 @@ static void maintain(struct journal *journal)
 static void see(void *arg, struct record *record)
 {
     (void)arg;
-    if (atomic_load(&record->state) == RECORD_LIVE)
+    if (record_state(record) == RECORD_LIVE)
         seen[seen_count++] = record;
 }
 
@@ -160,16 +164,21 @@ static size_t count_live(uint64_t lsn)
     for (uint32_t number = 1; number < 64; number++) {
         char name[SEGMENT_NAME_MAX], path[128];
         struct record record;
+        uint16_t word;
         int fd;
 
         segment_name(name, number, "alj");
         snprintf(path, sizeof(path), "%s/%s", folder, name);
         fd = open(path, O_RDONLY | O_CLOEXEC);
-        for (size_t i = 0; fd >= 0 && i < IN_SEGMENT; i++)
-            count += pread(fd, &record, sizeof(record),
-                           (off_t)(SEGMENT_HEADER_BYTES + i * BYTES)) == sizeof(record) &&
+        for (size_t i = 0; fd >= 0 && i < IN_SEGMENT; i++) {
+            const size_t offset = segment_begin(SEGMENT) + i * BYTES;
+            const off_t mark = (off_t)mark_place(fd, offset);
+
+            count += pread(fd, &record, sizeof(record), (off_t)offset) == sizeof(record) &&
                      record.magic == RECORD_MAGIC && record.lsn == lsn &&
-                     atomic_load(&record.state) == RECORD_LIVE;
+                     pread(fd, &word, 2, mark + (off_t)offsetof(struct record_mark, state)) == 2 &&
+                     (word == 0 || word == RECORD_LIVE);
+        }
         if (fd >= 0)
             close(fd);
     }
@@ -358,7 +367,7 @@ static void copies_are_copied_again(void **state)
 static void a_sync_that_fails_moves_nothing(void **state)
 {
     (void)state;
-    for (int fails = 1; fails <= 2; fails++) {
+    for (int fails = 1; fails <= 3; fails++) {
         struct journal *journal = open_journal(folder, 4);
         struct record *live[3], *before[3];
 
@@ -368,11 +377,12 @@ static void a_sync_that_fails_moves_nothing(void **state)
         memcpy(before, live, sizeof(live));
         sync_calls = 0;
         sync_fails_at = fails;
-        /* The marks, which come second, are known to be in the page cache at least. */
-        assert_int_equal(journal_move(journal, live, 3), fails == 1 ? 0 : 3);
+        /* The copies' marks, the copies, and the originals' marks, which are known to be in the
+         * page cache at least. */
+        assert_int_equal(journal_move(journal, live, 3), fails < 3 ? 0 : 3);
         sync_fails_at = 0;
         assert_true(journal_failed(journal));
-        assert_int_equal(memcmp(before, live, sizeof(live)) == 0, fails == 1);
+        assert_int_equal(memcmp(before, live, sizeof(live)) == 0, fails < 3);
         for (size_t i = 0; i < 3; i++)
             assert_int_equal(count_live(live[i]->lsn), 1);
         assert_int_equal(journal_move(journal, live, 3), 0);
@@ -430,7 +440,7 @@ static void an_event_that_fits_no_segment_of_this_life_stays_where_it_is(void **
 /* ---- what a crash can leave: states poked into the files ---- */
 
 struct poke {
-    uint16_t state;
+    uint16_t state; /* 0: it was never written completely */
     uint64_t insert_id;
     bool broken; /* not whole: the record cannot be believed */
 };
@@ -438,16 +448,22 @@ struct poke {
 static void poke_record(uint32_t number, size_t offset, const struct poke *poke)
 {
     const uint64_t word = insert_id_seal(poke->insert_id) ^ (uint64_t)poke->broken << 63;
+    const uint16_t written = poke->state == 0 ? 0 : RECORD_LIVE;
     char name[SEGMENT_NAME_MAX], path[128];
+    off_t mark;
     int fd;
 
     segment_name(name, number, "alj");
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     fd = open(path, O_RDWR);
     assert_true(fd >= 0);
-    assert_int_equal(pwrite(fd, &poke->state, 2, (off_t)(offset + offsetof(struct record, state))),
+    mark = (off_t)mark_place(fd, offset);
+    assert_int_equal(pwrite(fd, &written, 2, (off_t)(offset + offsetof(struct record, written))),
                      2);
-    assert_int_equal(pwrite(fd, &word, 8, (off_t)(offset + offsetof(struct record, insert_id))), 8);
+    assert_int_equal(pwrite(fd, &poke->state, 2, mark + (off_t)offsetof(struct record_mark, state)),
+                     2);
+    assert_int_equal(pwrite(fd, &word, 8, mark + (off_t)offsetof(struct record_mark, insert_id)),
+                     8);
     close(fd);
 }
 
@@ -659,32 +675,75 @@ static void nothing_is_lost_or_doubled_by_a_kill_at_any_moment(void **state)
     munmap(shared, sizeof(*shared));
 }
 
-/* An upgrade must lose nothing. */
-static void segments_of_version_2_are_read(void **state)
+static bool was_synced(const void *address, int call)
 {
-    struct journal *journal = open_journal(folder, 8);
-    struct record *live[3];
-    char name[SEGMENT_NAME_MAX], path[128];
-    struct segment_header header;
-    int fd;
+    return (const char *)address >= synced[call].from && (const char *)address < synced[call].to;
+}
+
+/* Of an insert that was sent its rows must not come back without its id. */
+static void a_copy_is_on_disk_with_its_insert_id_before_its_original_is_marked(void **state)
+{
+    struct journal *journal = open_journal(folder, 4);
+    const uint64_t insert = journal_next_insert_id(journal);
+    struct record *live[3], *before[3];
 
     (void)state;
     fill(journal, live, 3, 1);
-    segment_name(name, (uint32_t)(live[1]->lsn >> 32), "alj");
+    assert_int_equal(journal_stamp(journal, live, 3, insert), 0);
+    maintain(journal);
+    maintain(journal);
+    memcpy(before, live, sizeof(live));
+    sync_calls = 0;
+    assert_int_equal(journal_move(journal, live, 3), 3);
+    assert_int_equal(sync_calls, 3 + 2); /* the originals are in three segments */
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(record_insert_id(live[i]), insert);
+        assert_true(was_synced(&record_mark(live[i])->insert_id, 0));
+        assert_true(was_synced(live[i], 1));
+        assert_true(was_synced(record_mark(before[i]), 2) ||
+                    was_synced(record_mark(before[i]), 3) || was_synced(record_mark(before[i]), 4));
+    }
     journal_close(journal);
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    fd = open(path, O_RDWR);
-    assert_int_equal(pread(fd, &header, sizeof(header), 0), sizeof(header));
-    assert_int_equal(header.version, SEGMENT_VERSION);
-    header.version = 2;
-    header.checksum = XXH3_64bits(&header, offsetof(struct segment_header, checksum));
-    assert_int_equal(pwrite(fd, &header, sizeof(header), 0), sizeof(header));
-    close(fd);
-    journal = open_journal(folder, 8);
-    recover(journal);
-    assert_int_equal(stats.corrupt, 0);
-    assert_int_equal(seen_count, 3);
-    journal_close(journal);
+}
+
+/* An upgrade must lose nothing, and go on where the older one was. */
+static void segments_of_older_versions_are_read_and_marked(void **state)
+{
+    (void)state;
+    for (uint32_t version = SEGMENT_VERSION_MIN; version < SEGMENT_VERSION; version++) {
+        struct journal *journal = open_journal(folder, 8);
+        struct record *live[4];
+        char name[SEGMENT_NAME_MAX], path[128];
+        uint64_t insert = 0;
+
+        fill(journal, live, 4, 1);
+        insert = journal_next_insert_id(journal);
+        assert_int_equal(journal_stamp(journal, live, 1, insert), 0);
+        journal_finish(journal, &live[3], 1, RECORD_INSERTED);
+        segment_name(name, (uint32_t)(live[1]->lsn >> 32), "alj");
+        journal_close(journal);
+        snprintf(path, sizeof(path), "%s/%s", folder, name);
+        old_segment_make(path, SEGMENT, version);
+        /* Twice: what was marked stands. */
+        for (size_t left = 3; left > 0; left--) {
+            journal = open_journal(folder, 8);
+            recover(journal);
+            assert_int_equal(stats.corrupt, 0);
+            assert_int_equal(stats.live, left);
+            for (size_t i = 0; i < seen_count; i++)
+                assert_int_equal(journal_record_state(journal, seen[i]->lsn),
+                                 record_state(seen[i]));
+            assert_int_equal(record_insert_id(seen[0]), left == 3 ? insert : left == 2 ? 0 : 7);
+            journal_finish(journal, &seen[0], 1, RECORD_INSERTED);
+            if (left == 2)
+                assert_int_equal(journal_stamp(journal, &seen[1], 1, 7), 0);
+            journal_close(journal);
+        }
+        journal = open_journal(folder, 8);
+        recover(journal);
+        assert_int_equal(stats.live, 0);
+        journal_close(journal);
+    }
 }
 
 int main(void)
@@ -700,7 +759,8 @@ int main(void)
         TEST(an_event_that_fits_no_segment_of_this_life_stays_where_it_is),
         TEST(of_several_records_of_one_lsn_one_is_believed),
         TEST(nothing_is_lost_or_doubled_by_a_kill_at_any_moment),
-        TEST(segments_of_version_2_are_read),
+        TEST(a_copy_is_on_disk_with_its_insert_id_before_its_original_is_marked),
+        TEST(segments_of_older_versions_are_read_and_marked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "alloy/recover.h"
 
 #include "alloy/journal_dir.h"
+#include "mark_place.h"
 #include "temp_folder.h"
 
 #include <setjmp.h>
@@ -23,7 +24,7 @@
 #include <xxhash.h>
 
 #define SEGMENT SEGMENT_BYTES_MIN
-#define ROOM (SEGMENT - SEGMENT_HEADER_BYTES)
+#define ROOM (SEGMENT - segment_begin(SEGMENT))
 #define SEEN_MAX 200000
 
 static const char *const names[] = {"orders", "clicks", "views"};
@@ -52,7 +53,7 @@ static int tear_down(void **state)
 static void see(void *arg, struct record *record)
 {
     (void)arg;
-    if (atomic_load(&record->state) == RECORD_LIVE && seen_count < SEEN_MAX)
+    if (record_state(record) == RECORD_LIVE && seen_count < SEEN_MAX)
         seen[seen_count++] = record;
 }
 
@@ -301,7 +302,7 @@ static void a_flipped_bit_of_a_state_is_undone(void **state)
         int fd = open_segment();
         struct journal *journal;
 
-        flip_bit(fd, offsets[1] + offsetof(struct record, state), bit);
+        flip_bit(fd, mark_place(fd, offsets[1]) + offsetof(struct record_mark, state), bit);
         close(fd);
         journal = open_plain();
         recover(journal);
@@ -326,7 +327,8 @@ static void a_flipped_bit_of_an_insert_id_costs_its_record_alone_and_the_file_st
         records[i] = put(writer, i);
     assert_int_equal(
         journal_stamp(journal, records, 3, journal_next_insert_id(journal) | INSERT_ID_ASYNC), 0);
-    offset = (size_t)(records[1]->lsn & UINT32_MAX) + offsetof(struct record, insert_id);
+    offset = (size_t)(records[1]->lsn & UINT32_MAX) - (size_t)records[1]->mark_back +
+             offsetof(struct record_mark, insert_id);
     lsn = records[1]->lsn;
     journal_writer_destroy(writer);
     journal_close(journal);
@@ -432,7 +434,7 @@ static void a_segment_cut_off_at_any_byte_keeps_its_whole_records(void **state)
     fd = dup(2);
     assert_true(fd >= 0 && freopen("/dev/null", "w", stderr) != NULL);
     for (size_t length = 0; length <= offsets[count - 1] + 700;
-         length += length < SEGMENT_HEADER_BYTES - 8 ? 509 : 1) {
+         length += length < segment_begin(SEGMENT) - 8 ? 509 : 1) {
         char path[128];
         struct journal *journal;
         size_t whole = 0;

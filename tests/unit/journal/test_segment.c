@@ -64,7 +64,7 @@ static void columns_stand_before_the_events_own_members(void **state)
                                        .id_verbatim = true};
     struct segment *segment;
     struct record *record;
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment_begin(SEGMENT_BYTES_MIN);
 
     (void)state;
     assert_int_equal(segment_create(&segment, &spec, 1), 0);
@@ -105,7 +105,7 @@ static void records_are_read_back_after_reopening(void **state)
 {
     struct segment *segment;
     struct record *record;
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment_begin(SEGMENT_BYTES_MIN);
 
     (void)state;
     assert_int_equal(segment_create(&segment, &spec, 3), 0);
@@ -113,7 +113,7 @@ static void records_are_read_back_after_reopening(void **state)
     write_text(segment, &offset, "second one");
     segment_close(segment);
     assert_int_equal(segment_open(&segment, &spec, 3), 0);
-    offset = SEGMENT_HEADER_BYTES;
+    offset = segment_begin(SEGMENT_BYTES_MIN);
     assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
     assert_memory_equal(record->body, "first\n", 6);
     assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
@@ -123,12 +123,12 @@ static void records_are_read_back_after_reopening(void **state)
     segment_close(segment);
 }
 
-/* Every byte of a record, but for the mutable fields and the padding, is guarded. */
+/* Every byte of a record, but for the stream in the process and the padding, is guarded. */
 static void a_flipped_bit_in_the_middle_is_a_gap(void **state)
 {
     struct segment *segment;
     struct record *record, *first;
-    size_t offset = SEGMENT_HEADER_BYTES, second;
+    size_t offset = segment_begin(SEGMENT_BYTES_MIN), second;
     char *bytes;
 
     (void)state;
@@ -138,10 +138,10 @@ static void a_flipped_bit_in_the_middle_is_a_gap(void **state)
     write_text(segment, &offset, "{\"id\":2}");
     bytes = (char *)first;
     for (size_t i = 0; i < sizeof(*first) + first->body_length; i++) {
-        if (i >= offsetof(struct record, state) && i < offsetof(struct record, lsn))
+        if (i >= offsetof(struct record, written) && i < offsetof(struct record, mark_back))
             continue;
         bytes[i] ^= 0x10;
-        offset = SEGMENT_HEADER_BYTES;
+        offset = segment_begin(SEGMENT_BYTES_MIN);
         assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_GAP);
         assert_int_equal(offset, second);
         assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_RECORD);
@@ -171,17 +171,21 @@ static void flipped_bits_never_make_one_state_of_another(void **state)
 
 static void a_flipped_bit_of_an_insert_id_is_noticed(void **state)
 {
-    struct record record = {.magic = RECORD_MAGIC};
+    struct {
+        struct record_mark mark;
+        struct record record;
+    } pair = {.record = {.magic = RECORD_MAGIC, .mark_back = sizeof(struct record_mark)}};
+    struct record *const record = &pair.record;
 
     (void)state;
     assert_int_equal(insert_id_seal(0), 0);
     for (uint64_t id = 0; id < INSERT_ID_MASK; id = id * 3 + 1)
         for (unsigned bit = 0; bit < 64; bit++) {
-            atomic_store(&record.insert_id, insert_id_seal(id));
-            assert_true(record_insert_id_valid(&record));
-            assert_int_equal(record_insert_id(&record), id);
-            atomic_store(&record.insert_id, insert_id_seal(id) ^ UINT64_C(1) << bit);
-            assert_false(record_insert_id_valid(&record));
+            record_set_insert_id(record, insert_id_seal(id));
+            assert_true(record_insert_id_valid(record));
+            assert_int_equal(record_insert_id(record), id);
+            record_set_insert_id(record, insert_id_seal(id) ^ UINT64_C(1) << bit);
+            assert_false(record_insert_id_valid(record));
         }
 }
 
@@ -189,15 +193,50 @@ static void a_record_without_its_last_store_is_a_torn_tail(void **state)
 {
     struct segment *segment;
     struct record *record;
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment_begin(SEGMENT_BYTES_MIN);
 
     (void)state;
     assert_int_equal(segment_create(&segment, &spec, 3), 0);
     record = write_text(segment, &offset, "half");
-    atomic_store(&record->state, 0);
-    offset = SEGMENT_HEADER_BYTES;
+    atomic_store(&record->written, 0);
+    offset = segment_begin(SEGMENT_BYTES_MIN);
     assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_TORN);
-    assert_int_equal(offset, SEGMENT_HEADER_BYTES);
+    assert_int_equal(offset, segment_begin(SEGMENT_BYTES_MIN));
+    segment_close(segment);
+}
+
+/* Recovery sets such a record aside, and whoever looks for the oldest one comes by. */
+static void a_mark_that_is_nowhere_is_not_looked_at(void **state)
+{
+    static const uint64_t backs[] = {0, 1, UINT64_MAX, UINT64_C(1) << 40, 24, SEGMENT_BYTES_MIN};
+    struct segment *segment;
+    struct record *record, *read;
+    size_t offset, second;
+    uint64_t back;
+
+    (void)state;
+    assert_int_equal(segment_create(&segment, &spec, 3), 0);
+    offset = segment->begin;
+    segment_came(segment, offset, 1, 5);
+    record = write_text(segment, &offset, "first");
+    second = offset;
+    segment_came(segment, offset, 1, 5);
+    write_text(segment, &offset, "second");
+    atomic_store(&segment->cursor, offset);
+    back = record->mark_back;
+    for (size_t i = 0; i < ARRAY_LEN(backs); i++) {
+        record->mark_back = backs[i];
+        assert_false(segment_has_mark(segment, record));
+        assert_int_equal(segment_block_oldest(segment, 0, 1), 5);
+        offset = segment->begin;
+        assert_int_equal(segment_next(segment, &offset, &read), SEGMENT_GAP);
+        assert_int_equal(offset, second);
+    }
+    /* Another one's mark is where marks are, but the checksum knows better. */
+    record->mark_back = back - sizeof(struct record_mark);
+    assert_true(segment_has_mark(segment, record));
+    offset = segment->begin;
+    assert_int_equal(segment_next(segment, &offset, &read), SEGMENT_GAP);
     segment_close(segment);
 }
 
@@ -206,14 +245,14 @@ static void a_record_copied_elsewhere_is_not_believed(void **state)
 {
     struct segment *segment;
     struct record *record;
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment_begin(SEGMENT_BYTES_MIN);
 
     (void)state;
     assert_int_equal(segment_create(&segment, &spec, 3), 0);
     record = write_text(segment, &offset, "original");
     memcpy(segment->base + 32768, record, record->length);
     memset(record, 0, record->length);
-    offset = SEGMENT_HEADER_BYTES;
+    offset = segment_begin(SEGMENT_BYTES_MIN);
     assert_int_equal(segment_next(segment, &offset, &record), SEGMENT_TORN);
     segment_close(segment);
 }
@@ -223,7 +262,7 @@ static void a_copy_is_believed_in_its_place_alone(void **state)
 {
     struct segment *original, *copies;
     struct record *record, *copy;
-    size_t offset = SEGMENT_HEADER_BYTES;
+    size_t offset = segment_begin(SEGMENT_BYTES_MIN);
 
     (void)state;
     assert_int_equal(segment_create(&original, &spec, 3), 0);
@@ -232,24 +271,23 @@ static void a_copy_is_believed_in_its_place_alone(void **state)
     assert_int_equal(segment_file_kind(&spec, 3), SEGMENT_EVENTS);
     assert_int_equal(segment_file_kind(&spec, 4), SEGMENT_COPIES);
     record = write_text(original, &offset, "original");
-    atomic_store(&record->insert_id, insert_id_seal(9));
-    copy = segment_copy(copies, SEGMENT_HEADER_BYTES, record);
-    assert_int_equal(copy->lsn, (uint64_t)3 << 32 | SEGMENT_HEADER_BYTES);
+    record_set_insert_id(record, insert_id_seal(9));
+    copy = segment_copy(copies, copies->begin, record);
+    assert_int_equal(copy->lsn, (uint64_t)3 << 32 | original->begin);
     assert_int_equal(record_insert_id(copy), 9);
     assert_int_equal(copy->copies, 1);
     memcpy(copies->base + 32768, copy, copy->length);
     memcpy(original->base + 32768, copy, copy->length);
-    offset = SEGMENT_HEADER_BYTES;
+    offset = segment_begin(SEGMENT_BYTES_MIN);
     assert_int_equal(segment_next(copies, &offset, &record), SEGMENT_RECORD);
     assert_ptr_equal(record, copy);
     assert_int_equal(segment_next(copies, &offset, &record), SEGMENT_TORN);
-    offset = SEGMENT_HEADER_BYTES;
+    offset = segment_begin(SEGMENT_BYTES_MIN);
     assert_int_equal(segment_next(original, &offset, &record), SEGMENT_RECORD);
     assert_int_equal(segment_next(original, &offset, &record), SEGMENT_TORN);
     /* And no record that lies where its LSN says is believed among copies. */
-    memcpy(copies->base + SEGMENT_HEADER_BYTES, original->base + SEGMENT_HEADER_BYTES,
-           copy->length);
-    offset = SEGMENT_HEADER_BYTES;
+    memcpy(copies->base + copies->begin, original->base + original->begin, copy->length);
+    offset = segment_begin(SEGMENT_BYTES_MIN);
     assert_int_equal(segment_next(copies, &offset, &record), SEGMENT_TORN);
     segment_close(original);
     segment_close(copies);
@@ -277,7 +315,7 @@ static void broken_or_foreign_headers_are_refused(void **state)
         assert_int_equal(segment_open(&segment, &spec, 3), -EBADMSG);
         assert_int_equal(pwrite(fd, &byte, 1, i), 1);
     }
-    assert_int_equal(ftruncate(fd, SEGMENT_HEADER_BYTES - 1), 0);
+    assert_int_equal(ftruncate(fd, (off_t)segment_begin(SEGMENT_BYTES_MIN) - 1), 0);
     assert_int_equal(segment_open(&segment, &spec, 3), -EBADMSG);
     close(fd);
     assert_int_equal(segment_open(&segment, &spec, 4), -ENOENT);
@@ -306,6 +344,7 @@ int main(void)
         TEST(a_flipped_bit_in_the_middle_is_a_gap),
         TEST(flipped_bits_never_make_one_state_of_another),
         TEST(a_flipped_bit_of_an_insert_id_is_noticed),
+        TEST(a_mark_that_is_nowhere_is_not_looked_at),
         TEST(a_record_without_its_last_store_is_a_torn_tail),
         TEST(a_record_copied_elsewhere_is_not_believed),
         TEST(a_copy_is_believed_in_its_place_alone),

@@ -69,7 +69,7 @@ static struct record *append(struct journal_writer *writer, size_t bytes)
 static void fill(struct journal *journal, struct holder *holder, size_t each, size_t bytes)
 {
     struct journal_writer *writer = journal_writer_create(journal);
-    const size_t finished = (SEGMENT - SEGMENT_HEADER_BYTES - each * bytes) / BYTES;
+    const size_t finished = (SEGMENT - segment_begin(SEGMENT) - each * bytes) / BYTES;
 
     for (size_t segment = 0; segment < SEGMENTS; segment++) {
         for (size_t i = 0; i < each; i++)

@@ -242,7 +242,7 @@ static void an_idle_worker_lets_go_of_a_buried_record_and_its_id_is_new(void **s
         bury(0, i, UINT64_MAX);
         WAIT_FOR(release_pending(release) == 0);
         assert_false(l1_contains(ids, &collected[0]->records[i]->hash));
-        assert_int_equal(atomic_load(&collected[0]->records[i]->state), RECORD_DEAD);
+        assert_int_equal(record_state(collected[0]->records[i]), RECORD_DEAD);
     }
     assert_true(l1_contains(ids, &collected[0]->records[3]->hash));
     assert_int_equal(redis_keys(), 1);
@@ -320,7 +320,7 @@ static void a_claim_that_has_run_out_needs_no_redis(void **state)
     bury(0, 0, clock_mono_ms() + 300);
     bury(0, 1, UINT64_MAX);
     WAIT_FOR(release_pending(release) == 1);
-    assert_int_equal(atomic_load(&collected[0]->records[0]->state), RECORD_DEAD);
+    assert_int_equal(record_state(collected[0]->records[0]), RECORD_DEAD);
     assert_int_equal(journal_live(journal, 0), 3);
     redis_fixture_start(&redis);
 }

@@ -111,7 +111,7 @@ static void a_claim_that_redis_refuses_to_release_holds_up_no_other(void **state
         bury(0, i, UINT64_MAX);
         WAIT_FOR(release_pending(release) == 1);
     }
-    assert_int_equal(atomic_load(&collected[0]->records[0]->state), RECORD_LIVE);
+    assert_int_equal(record_state(collected[0]->records[0]), RECORD_LIVE);
     assert_int_equal(redis_up(), 1);
     freeReplyObject(redisCommand(admin, "ACL SETUSER default allkeys"));
     redisFree(admin);
