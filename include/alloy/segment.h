@@ -278,15 +278,16 @@ struct segment {
     bool damaged;     /* something in it cannot be trusted, so its file stays; set by recovery */
     struct segment *next; /* in one of the journal's lists; under its lock */
     /* its writer only */
-    size_t marked;              /* marks given to records; also of whoever copies into it */
+    _Atomic size_t marked;      /* marks given to records; also of whoever copies into it */
     struct segment *queue_next; /* reserved for, or sealed but not synced by, a writer */
     size_t sync_from;           /* sync = always: on disk up to here */
     /* under the journal's sync_lock */
     struct segment *demand_next;
     size_t demanded; /* synced up to here by journal_sync_appended() */
     /* janitor only */
-    size_t synced;      /* sync = interval: on disk up to here */
-    uint64_t sealed_ms; /* when the janitor first saw it SEALED; 0: not yet */
+    size_t synced;       /* sync = interval: on disk up to here */
+    size_t marks_synced; /* the same of the marks, as they were when their records were synced */
+    uint64_t sealed_ms;  /* when the janitor first saw it SEALED; 0: not yet */
     /* flusher only */
     struct segment_span stamp;
     /* under the journal's move_lock */
@@ -318,6 +319,14 @@ static inline struct segment *segment_of(const struct record *record, size_t ali
     const uintptr_t base = (uintptr_t)record & ~(uintptr_t)(align - 1);
 
     return ((const struct segment_header *)base)->segment;
+}
+
+/* Where the marks end that records have. Any thread: who has seen a record in cursor sees its mark
+ * here. */
+static inline size_t segment_marks_end(const struct segment *segment)
+{
+    return SEGMENT_HEADER_BYTES + atomic_load_explicit(&segment->marked, memory_order_relaxed) *
+                                      sizeof(struct record_mark);
 }
 
 /* Where a record is in its segment. Use this and not the LSN, which a copy has from its original.
@@ -422,6 +431,9 @@ uint32_t segment_block_live(const struct segment *segment, size_t block, size_t 
  * records, so the segment must be held; any thread. */
 uint64_t segment_block_oldest(const struct segment *segment, size_t block, size_t stream);
 
+/* The whole record at offset, which is one of RECORD_ALIGN and from begin on, or NULL. Trusts
+ * nothing in the mapping. */
+struct record *segment_record_at(const struct segment *segment, size_t offset);
 /* Whether what may be a record begins like one, and has its mark where marks are: then
  * record_mark() can be called. */
 bool segment_has_mark(const struct segment *segment, const struct record *record);

@@ -159,6 +159,8 @@ bool journal_settle(struct journal *journal)
 {
     if (journal->sync == JOURNAL_SYNC_INTERVAL && !journal_failed(journal))
         journal_sync_dirty(journal);
+    if (journal->sync != JOURNAL_SYNC_NEVER && !journal_failed(journal))
+        (void)!journal_sync_marks(journal); /* a failure fails the journal */
     return journal->sync != JOURNAL_SYNC_NEVER && !journal_failed(journal);
 }
 

@@ -76,7 +76,7 @@ static size_t journal_write_copies(struct journal *journal, struct record *const
     size_t i;
 
     for (i = 0; i < n && records[i]->length <= segment->size - at &&
-                segment->marked < segment_marks(segment->size);
+                segment_marks_end(segment) < segment->begin;
          i++) {
         ALLOY_ASSERT(record_state(records[i]) == RECORD_LIVE);
         copies[i] = segment_copy(segment, at, records[i]);
@@ -132,7 +132,7 @@ static int journal_sync_copies(struct journal *journal, struct segment *segment,
                                size_t n)
 {
     const size_t to = atomic_load_explicit(&segment->cursor, memory_order_relaxed);
-    const size_t marks = SEGMENT_HEADER_BYTES + segment->marked * sizeof(struct record_mark);
+    const size_t marks = segment_marks_end(segment);
     const int err =
         journal_sync_segment(journal, segment, marks - n * sizeof(struct record_mark), marks);
 
@@ -236,13 +236,15 @@ static int journal_state_in(const struct segment *segment, uint64_t lsn)
     const size_t offset = (size_t)(lsn & UINT32_MAX);
     /* acquire: pairs with the release in journal_writer_append() */
     const size_t end = atomic_load_explicit(&segment->cursor, memory_order_acquire);
-    const struct record *record = (const struct record *)(segment->base + offset);
+    const struct record *record;
 
-    if (offset < segment->begin || offset % RECORD_ALIGN != 0 ||
-        offset + sizeof(struct record) > end || record->lsn != lsn ||
-        !segment_has_mark(segment, record) || !record_insert_id_valid(record))
+    if (offset < segment->begin || offset % RECORD_ALIGN != 0 || offset >= end)
         return -1;
-    return record_state(record);
+    /* One that recovery has set aside may have any mark. */
+    record = segment_record_at(segment, offset);
+    return record != NULL && record->lsn == lsn && record_insert_id_valid(record)
+               ? record_state(record)
+               : -1;
 }
 
 int journal_record_state(struct journal *journal, uint64_t lsn)

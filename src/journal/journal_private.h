@@ -157,6 +157,9 @@ void journal_span_add(struct segment_span **list, struct segment *segment,
                       struct segment_span *span, const struct record *record, uint64_t round);
 /* Syncs them. Returns 0 or -EIO. */
 MUST_CHECK int journal_sync_spans(struct journal *journal, struct segment_span *list);
+/* Syncs what was marked, of all segments in use. Returns 0 or -EIO. At the end, when nobody removes
+ * segments. */
+MUST_CHECK int journal_sync_marks(struct journal *journal);
 /* Syncs what was appended since the last time. Janitor. */
 void journal_sync_dirty(struct journal *journal);
 /* The head of the list of segments in use. The janitor may walk it without the lock, since only it

@@ -183,7 +183,7 @@ void journal_make_spares(struct journal *journal)
             return;
         err = journal_create_segment(journal, SEGMENT_EVENTS, &segment);
         if (err == 0)
-            segment_populate(segment, JOURNAL_POPULATE_AHEAD);
+            segment_populate(segment, segment->begin + JOURNAL_POPULATE_AHEAD);
         pthread_mutex_lock(&journal->lock);
         if (err == 0)
             journal_push_spare(journal, segment);
@@ -205,6 +205,46 @@ struct segment *journal_first_in_use(struct journal *journal)
     return segment;
 }
 
+/* Whether some records of these places in the marks were marked. */
+static bool journal_is_marked(const struct segment *segment, size_t from, size_t to)
+{
+    const struct record_mark *mark = (const struct record_mark *)(segment->base + from);
+    const struct record_mark *const end = (const struct record_mark *)(segment->base + to);
+
+    for (; mark < end; mark++)
+        if (atomic_load_explicit(&mark->state, memory_order_relaxed) != 0 ||
+            atomic_load_explicit(&mark->insert_id, memory_order_relaxed) != 0)
+            return true;
+    return false;
+}
+
+/* Syncs the marks of records that are about to be synced: with an insert that did not linger they
+ * may be marked already. Most are not, and an append does not touch marks. */
+static int journal_sync_first_marks(struct journal *journal, struct segment *segment)
+{
+    const size_t from = segment->marks_synced, to = segment_marks_end(segment);
+
+    segment->marks_synced = to;
+    return journal_is_marked(segment, from, to) ? journal_sync_segment(journal, segment, from, to)
+                                                : 0;
+}
+
+int journal_sync_marks(struct journal *journal)
+{
+    int err = 0;
+
+    for (struct segment *segment = journal_first_in_use(journal); segment != NULL && err == 0;
+         segment = segment->next) {
+        const bool in_records = segment->begin == SEGMENT_HEADER_BYTES;
+
+        err = journal_sync_segment(
+            journal, segment, SEGMENT_HEADER_BYTES,
+            in_records ? atomic_load_explicit(&segment->cursor, memory_order_acquire)
+                       : segment->begin);
+    }
+    return err;
+}
+
 void journal_sync_dirty(struct journal *journal)
 {
     for (struct segment *segment = journal_first_in_use(journal); segment != NULL;
@@ -214,7 +254,8 @@ void journal_sync_dirty(struct journal *journal)
 
         if (to <= segment->synced)
             continue;
-        if (journal_sync_segment(journal, segment, segment->synced, to) != 0)
+        if (journal_sync_first_marks(journal, segment) != 0 ||
+            journal_sync_segment(journal, segment, segment->synced, to) != 0)
             return;
         segment->synced = to;
     }

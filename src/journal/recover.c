@@ -185,6 +185,8 @@ static int recover_read_file(struct recovery *recovery, size_t i)
     err = segment_open(&segment, recovery->spec, file->number);
     if (err == -EBADMSG || err == -ELOOP) {
         recovery->stats.corrupt++;
+        /* It may have held copies. */
+        journal_lack_copies(recovery->journal);
         err = journal_dir_set_aside(recovery->dir, file->number);
     } else if (err == 0) {
         recovery->segment = segment;

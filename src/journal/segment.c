@@ -248,6 +248,7 @@ static struct segment *segment_new(uint32_t number, const struct segment_spec *s
         .inode = st.st_ino,
         /* One page of marks is of many records: no need to take its fault ahead. */
         .populated = segment_begin(size) & ~(segment_page_round(1) - 1),
+        .marks_synced = SEGMENT_HEADER_BYTES,
     };
     segment_set_begin(segment, segment_begin(size));
     if (segment->base == NULL) {
@@ -410,8 +411,7 @@ bool segment_has_mark(const struct segment *segment, const struct record *record
            place % sizeof(struct record_mark) == 0;
 }
 
-/* The whole record at offset, or NULL. */
-static struct record *segment_record_at(const struct segment *segment, size_t offset)
+struct record *segment_record_at(const struct segment *segment, size_t offset)
 {
     const struct segment_header *header = (const struct segment_header *)segment->base;
     struct record *record = (struct record *)(segment->base + offset);
@@ -517,8 +517,9 @@ void segment_renew(struct segment *segment, const struct segment_spec *spec, uin
     ALLOY_ASSERT(spec->dir_fd < 0 && segment->refs == 0);
     segment->number = number;
     segment->stamp.round = segment->marks.round = 0;
-    memset(segment->base + SEGMENT_HEADER_BYTES, 0, segment->marked * sizeof(struct record_mark));
-    segment->marked = 0;
+    memset(segment->base + SEGMENT_HEADER_BYTES, 0,
+           segment_marks_end(segment) - SEGMENT_HEADER_BYTES);
+    atomic_store_explicit(&segment->marked, 0, memory_order_relaxed);
     segment->sealed_ms = 0;
     segment_blocks_clear(&segment->blocks);
     segment_set_begin(segment, segment->begin);
@@ -551,11 +552,12 @@ int segment_peek(struct segment **segment, const struct segment_spec *spec, uint
     return segment_open_named(segment, spec, number, true);
 }
 
-/* Reads the header of a file. False: there is none, or it is broken. */
+/* Reads the header of a file. False: there is none, or it is broken, or cut off behind it. */
 static bool segment_read_header(struct segment_header *header, const struct segment_spec *spec,
                                 uint32_t number)
 {
     char name[SEGMENT_NAME_MAX];
+    struct stat st;
     bool valid;
     int fd;
 
@@ -564,7 +566,8 @@ static bool segment_read_header(struct segment_header *header, const struct segm
     if (fd < 0)
         return false;
     valid = pread(fd, header, sizeof(*header), 0) == (ssize_t)sizeof(*header) &&
-            segment_header_valid(header, spec, number);
+            segment_header_valid(header, spec, number) && fstat(fd, &st) == 0 &&
+            st.st_size >= (off_t)header->header_bytes;
     close(fd);
     return valid;
 }
@@ -627,11 +630,14 @@ void segment_populate(struct segment *segment, size_t upto)
 /* Gives a record its mark, which is still zero. */
 static void segment_give_mark(struct segment *segment, struct record *record)
 {
-    const size_t place = SEGMENT_HEADER_BYTES + segment->marked * sizeof(struct record_mark);
+    const size_t place = segment_marks_end(segment);
 
     ALLOY_ASSERT(place < segment->begin);
     record->mark_back = segment_offset(segment, record) - place;
-    segment->marked++;
+    /* A plain addition, since only this thread writes it. */
+    atomic_store_explicit(&segment->marked,
+                          atomic_load_explicit(&segment->marked, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
 struct record *segment_write(struct segment *segment, size_t offset,

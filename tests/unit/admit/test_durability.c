@@ -468,6 +468,59 @@ static void with_always_an_insert_is_on_disk_before_it_may_be_sent(void **state)
         assert_int_equal(found.insert_id[id], 5);
 }
 
+/* An insert that does not linger is stamped before its records are synced. */
+static void with_interval_a_sync_has_what_its_records_were_marked_with_before(void **state)
+{
+    static struct found found;
+    struct record *records[64];
+
+    (void)state;
+    begin(JOURNAL_SYNC_INTERVAL);
+    assert_int_equal(commit(0, 40), ADMISSION_ACCEPTED);
+    assert_int_equal(take(records, ARRAY_LEN(records)), 40);
+    assert_int_equal(journal_stamp(journal, records, 40, 5), 0);
+    journal_finish(journal, records, 10, RECORD_INSERTED);
+    journal_maintain(journal, 10000, 100);
+    assert_int_equal(commit(40, 10), ADMISSION_ACCEPTED);
+    sync_calls = 0;
+    journal_maintain(journal, 20000, 100);
+    assert_int_equal(sync_calls, 1); /* nothing is marked yet */
+    sync_result = -EIO;
+    end();
+    lose_power();
+    recover(&found);
+    assert_int_equal(lost_of(&found, 0, 10), 10);
+    assert_int_equal(lost_of(&found, 10, 50), 0);
+    for (uint64_t id = 10; id < 50; id++)
+        assert_int_equal(found.insert_id[id], id < 40 ? 5 : 0);
+}
+
+static void after_an_orderly_end_a_loss_of_power_changes_nothing(void **state)
+{
+    static const enum journal_sync kinds[] = {JOURNAL_SYNC_ALWAYS, JOURNAL_SYNC_INTERVAL};
+    static struct found found;
+    struct record *records[64];
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (i > 0) {
+            tear_down(state);
+            set_up(state);
+        }
+        begin(kinds[i]);
+        assert_int_equal(commit(0, 40), ADMISSION_ACCEPTED);
+        assert_int_equal(take(records, ARRAY_LEN(records)), 40);
+        journal_maintain(journal, 10000, 100);
+        journal_finish(journal, records, 30, RECORD_DEAD);
+        assert_true(journal_settle(journal));
+        sync_result = -EIO;
+        end();
+        lose_power();
+        recover(&found);
+        assert_int_equal(lost_of(&found, 0, 30), 30);
+        assert_int_equal(lost_of(&found, 30, 40), 0);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -480,6 +533,8 @@ int main(void)
         TEST(a_failed_sync_is_a_503_that_leaves_nothing_and_no_202_follows),
         TEST(a_failed_sync_for_ack_disk_refuses_those_alone_who_asked),
         TEST(with_always_an_insert_is_on_disk_before_it_may_be_sent),
+        TEST(with_interval_a_sync_has_what_its_records_were_marked_with_before),
+        TEST(after_an_orderly_end_a_loss_of_power_changes_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -706,6 +706,34 @@ static void a_copy_is_on_disk_with_its_insert_id_before_its_original_is_marked(v
     journal_close(journal);
 }
 
+/* Nobody may say of its events that they are finished. */
+static void a_segment_of_copies_that_ends_among_its_marks_is_set_aside(void **state)
+{
+    struct journal *journal = open_journal(folder, 4);
+    char name[SEGMENT_NAME_MAX], path[128];
+    struct record *live[3];
+    uint64_t lsn;
+
+    (void)state;
+    fill(journal, live, 3, 1);
+    maintain(journal);
+    maintain(journal);
+    lsn = live[0]->lsn;
+    assert_int_equal(journal_move(journal, live, 3), 3);
+    segment_name(name, segment_of(live[0], SEGMENT)->number, "alj");
+    maintain(journal);
+    journal_close(journal);
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    assert_int_equal(truncate(path, SEGMENT_HEADER_BYTES + 100), 0);
+    journal = open_journal(folder, 4);
+    recover(journal);
+    journal_adopted_all(journal);
+    assert_int_equal(stats.corrupt, 1);
+    assert_int_equal(stats.live, 0);
+    assert_int_equal(journal_record_state(journal, lsn), -1);
+    journal_close(journal);
+}
+
 /* An upgrade must lose nothing, and go on where the older one was. */
 static void segments_of_older_versions_are_read_and_marked(void **state)
 {
@@ -760,6 +788,7 @@ int main(void)
         TEST(of_several_records_of_one_lsn_one_is_believed),
         TEST(nothing_is_lost_or_doubled_by_a_kill_at_any_moment),
         TEST(a_copy_is_on_disk_with_its_insert_id_before_its_original_is_marked),
+        TEST(a_segment_of_copies_that_ends_among_its_marks_is_set_aside),
         TEST(segments_of_older_versions_are_read_and_marked),
     };
 
