@@ -520,39 +520,50 @@ static void on_question(struct fake *fake, int fd, const char *url)
                      1);
 }
 
+/* Receives more into a buffer, which grows: a large one for each connection takes thread sanitizer
+ * a second. False: there is no more. */
+static bool receive(int fd, char **buffer, size_t *room, size_t *have)
+{
+    ssize_t n;
+
+    if (*have == *room) {
+        *room = *room == 0 ? 16384 : 2 * *room;
+        *buffer = realloc(*buffer, *room);
+        assert_non_null(*buffer);
+    }
+    n = recv(fd, *buffer + *have, *room - *have, 0);
+    if (n > 0)
+        *have += (size_t)n;
+    return n > 0;
+}
+
 static void *serve(void *arg)
 {
     struct conn_arg conn = *(struct conn_arg *)arg;
-    size_t room = 64u << 20;
-    char *buffer = malloc(room);
-    size_t have = 0;
+    size_t room = 0, have = 0;
+    char *buffer = NULL;
     bool keep = true;
 
     free(arg);
     while (keep) {
         char *end = NULL;
         char url[4096];
-        size_t len;
-        ssize_t n;
-        while (have == 0 || (end = memmem(buffer, have, "\r\n\r\n", 4)) == NULL) {
-            n = recv(conn.fd, buffer + have, room - have, 0);
-            if (n <= 0)
+        size_t len, head;
+
+        while (have == 0 || (end = memmem(buffer, have, "\r\n\r\n", 4)) == NULL)
+            if (!receive(conn.fd, &buffer, &room, &have))
                 goto out;
-            have += (size_t)n;
-        }
         *end = '\0';
+        head = (size_t)(end + 4 - buffer);
         sscanf(buffer, "POST %4095s", url);
         len = strtoul(strcasestr(buffer, "Content-Length:") + 15, NULL, 10);
-        while (have < (size_t)(end + 4 - buffer) + len) {
-            n = recv(conn.fd, buffer + have, room - have, 0);
-            if (n <= 0)
+        while (have < head + len)
+            if (!receive(conn.fd, &buffer, &room, &have))
                 goto out;
-            have += (size_t)n;
-        }
         while (strstr(url, "SELECT") != NULL && conn.fake->probe_hangs)
             pause_ms(1);
         if (strstr(url, "alloy_rows") != NULL) {
-            keep = on_rows(conn.fake, conn.fd, end + 4, len);
+            keep = on_rows(conn.fake, conn.fd, buffer + head, len);
         } else if (strstr(url, "uptime") != NULL) {
             on_trace(conn.fake, conn.fd, url);
         } else if (strstr(url, "SELECT%20%28SELECT%20count") != NULL) {
@@ -566,10 +577,10 @@ static void *serve(void *arg)
         } else if (strstr(url, "SELECT") != NULL) {
             on_question(conn.fake, conn.fd, url);
         } else {
-            keep = on_insert(conn.fake, conn.fd, url, end + 4, len);
+            keep = on_insert(conn.fake, conn.fd, url, buffer + head, len);
         }
-        have -= (size_t)(end + 4 - buffer) + len;
-        memmove(buffer, end + 4 + len, have);
+        have -= head + len;
+        memmove(buffer, buffer + head + len, have);
     }
 out:
     shutdown(conn.fd, SHUT_RDWR);
