@@ -558,9 +558,10 @@ static uint64_t worker_sleep_ns(const struct worker *worker, uint64_t wait_ms)
                 worker_least(wait_ms, worker_linger_left_ms(worker, &worker->open[i], now_ms));
     wait_ms = worker_least(wait_ms, claims_idle_in_ms(worker->claims, now_ms));
     wait_ms = worker_least(wait_ms, claims_replicas_due_in_ms(worker->claims, now_ms));
-    wait_ms = worker_least(wait_ms, distrust_left_ms(worker->parts.distrust, now_ms));
-    if (claims_down(worker->claims))
-        wait_ms = worker_least(wait_ms, claims_retry_in_ms(worker->claims, now_ms));
+    /* What is due at a Redis that is away stays due until it is back. */
+    wait_ms = worker_least(wait_ms, claims_down(worker->claims)
+                                        ? claims_retry_in_ms(worker->claims, now_ms)
+                                        : distrust_left_ms(worker->parts.distrust, now_ms));
     return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * CLOCK_NS_PER_MS;
 }
 

@@ -301,6 +301,33 @@ def test_a_stuck_stream_with_little_pending_does_not_fill_the_journal(make_alloy
     assert clickhouse.count(table) == clickhouse.count(table, "uniqExact(event_id)") == sum(sent) * 20 + 1
 
 
+def cpu_seconds(pid):
+    """Of a process, so far, in user and kernel mode."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("away", ["redis", "clickhouse", "both"])
+@pytest.mark.parametrize("policy", ["pass", "hold"])
+def test_who_is_away_costs_no_processor(make_alloyd, own_redis, own_clickhouse, away, policy):
+    alloyd = make_alloyd(sections_for(own_redis, own_clickhouse, "default.events", redis={"on_failure": policy, "timeout": "300ms"})).start()
+    assert alloyd.post(harness.event("before")).status == 202
+    alloyd.settled()
+    for server in ([own_redis] if away != "clickhouse" else []) + ([own_clickhouse] if away != "redis" else []):
+        server.kill()
+    assert alloyd.post(harness.event("meanwhile")).status == 202
+    harness.wait_until(lambda: alloyd.admin("/readyz").json["reasons"], "told")
+
+    def quiet():
+        before, began = cpu_seconds(alloyd.pid), time.monotonic()
+        time.sleep(1.5)
+        return cpu_seconds(alloyd.pid) - before < 0.2 * (time.monotonic() - began)
+
+    harness.wait_until(quiet, lambda: f"a second of rest:\n{alloyd.log()[-2000:]}", 30, interval=0)
+    alloyd.kill()  # a drain would wait for them
+
+
+
 @pytest.mark.parametrize("waits", ["for a mark", "for the dead-letter folder", "for its release"])
 def test_what_waits_for_long_does_not_fill_the_journal(make_alloyd, own_redis, clickhouse, table, waits):
     """Whoever holds a record moves it: the worker, the burial, the release queue."""
