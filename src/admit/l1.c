@@ -87,12 +87,17 @@ static bool l1_entry_used(const struct l1_entry *entry)
     return key.lo || key.hi;
 }
 
+/* Huge pages where the kernel can, since ids fill the area from its beginning on: 512 times fewer
+ * faults while L1 fills up. */
 static void *l1_map_zeros(size_t size)
 {
     void *area = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    return area == MAP_FAILED ? NULL : area;
+    if (area == MAP_FAILED)
+        return NULL;
+    (void)madvise(area, size, MADV_HUGEPAGE);
+    return area;
 }
 
 static void l1_unmap(void *area, size_t size)
