@@ -53,7 +53,11 @@ MUST_CHECK int replay_start(struct replay *replay, struct flusher *flusher);
 /* True once everything readable is handed over, or replay_stop() has ended the thread. Any
  * thread. */
 bool replay_done(const struct replay *replay);
-/* Events of streams that are not configured, which stay. Once replay_done(). */
+/* True once every segment of the earlier lives is read: only then is what is counted all that there
+ * is. Stays false when one cannot be read. Any thread. */
+bool replay_has_read_all(const struct replay *replay);
+/* Events of streams that are not configured, which stay; 0 until the reading has ended. Any
+ * thread. */
 uint64_t replay_unknown_stream(const struct replay *replay);
 /* Events found and not yet handed over. Any thread. */
 uint64_t replay_pending(const struct replay *replay);

@@ -100,6 +100,8 @@ static void ctl_adopt_tell(const char *dir, const json_t *result, FILE *out)
 {
     const uint64_t unknown = ctl_adopt_number(result, "unknown_stream");
     const uint64_t left = ctl_adopt_number(result, "left");
+    const uint64_t damaged = ctl_adopt_number(result, "damaged");
+    const bool read = json_is_true(json_object_get(result, "read"));
     const json_t *streams = json_object_get(result, "streams");
 
     for (size_t i = 0; i < json_array_size(streams); i++) {
@@ -121,10 +123,20 @@ static void ctl_adopt_tell(const char *dir, const json_t *result, FILE *out)
                 "%" PRIu64 " event%s wait for streams that this configuration does not have: see "
                 "alloyctl journal inspect %s\n",
                 unknown, ctl_plural(unknown), dir);
+    if (damaged > 0)
+        fprintf(out,
+                "events are lost in %" PRIu64
+                " damaged segment%s: what is left of %s stays there as "
+                "*.alj.corrupt\n",
+                damaged, ctl_plural(damaged), damaged == 1 ? "it" : "them");
+    if (!read)
+        fprintf(out, "not all of the journal was read: there may be more events\n");
     if (left > 0)
         fprintf(out, "%" PRIu64 " event%s left in %s: adopt it again\n", left,
                 left == 1 ? " is" : "s are", dir);
-    else
+    else if (!read)
+        fprintf(out, "adopt %s again\n", dir);
+    else if (damaged == 0)
         fprintf(out, "nothing is left in %s: you may remove it\n", dir);
 }
 
@@ -204,7 +216,7 @@ const struct ctl_command ctl_adopt_command = {
             "Run it as the user whom the folder belongs to. Move the folder here rather than copy "
             "it, with the dead machine's dead letters into dead_letter.dir; and never start the "
             "old alloyd on a copy again. Killed or stopped, it can be repeated. Exit status 0 when "
-            "nothing is left.",
+            "all was read, nothing is left, and no segment is damaged.",
     .options = ctl_adopt_options,
     .run = ctl_adopt_run,
 };

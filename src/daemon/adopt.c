@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "alloy/clock.h"
+#include "alloy/journal_dir.h"
 #include "alloy/log.h"
 #include "signals.h"
 
@@ -90,9 +91,28 @@ static void adopt_tell_progress(struct adopt *adopt)
     health_visit(adopt->parts->health, adopt_tell_reason, NULL);
 }
 
+/* What the folder still has when we end. */
+struct adopt_rest {
+    uint64_t left, unknown; /* events; the first has the second in it */
+    bool read;              /* they are all there are */
+    size_t damaged;         /* segments that were set aside */
+};
+
+static struct adopt_rest adopt_rest(const struct drain_parts *parts)
+{
+    /* First: what is read after that is counted. */
+    const bool read = replay_has_read_all(parts->replay);
+    const uint64_t unknown = replay_unknown_stream(parts->replay);
+
+    return (struct adopt_rest){.left = adopt_left(parts) + unknown,
+                               .unknown = unknown,
+                               .read = read,
+                               .damaged = journal_dir_damaged(journal_folder(parts->journal))};
+}
+
 /* The result, for programs: alloyctl puts it into words. */
-static void adopt_print(const struct drain_parts *parts, struct metrics *metrics, uint64_t left,
-                        uint64_t unknown)
+static void adopt_print(const struct drain_parts *parts, struct metrics *metrics,
+                        const struct adopt_rest *rest)
 {
     struct metrics_snapshot *snapshot = calloc(1, sizeof(*snapshot));
 
@@ -100,8 +120,9 @@ static void adopt_print(const struct drain_parts *parts, struct metrics *metrics
         return;
     metrics_read(metrics, snapshot);
     printf("{\"instance\":\"%016" PRIx64 "\",\"left\":%" PRIu64 ",\"unknown_stream\":%" PRIu64
-           ",\"streams\":[",
-           journal_instance_id(parts->journal), left, unknown);
+           ",\"read\":%s,\"damaged\":%zu,\"streams\":[",
+           journal_instance_id(parts->journal), rest->left, rest->unknown,
+           rest->read ? "true" : "false", rest->damaged);
     for (size_t i = 0; i < parts->config->stream_count; i++) {
         const uint64_t *counts = snapshot->streams[i];
 
@@ -120,7 +141,7 @@ int adopt_run(const struct drain_parts *parts, struct metrics *metrics)
 {
     struct adopt adopt = {.parts = parts, .moved_ms = clock_mono_ms()};
     const uint64_t started_ms = adopt.moved_ms;
-    uint64_t left, unknown;
+    struct adopt_rest rest;
     bool stopped = false;
 
     log_info("adopting folder=%s events_left=%" PRIu64, parts->config->journal_dir,
@@ -130,14 +151,15 @@ int adopt_run(const struct drain_parts *parts, struct metrics *metrics)
         stopped = signals_wait(POLL_MS) == SIGNALS_STOP;
         adopt_tell_progress(&adopt);
     }
-    unknown = replay_unknown_stream(parts->replay);
-    left = adopt_left(parts) + unknown;
-    adopt_print(parts, metrics, left, unknown);
-    if (left > 0)
-        log_warn("not adopted in full events_left=%" PRIu64 " unknown_stream=%" PRIu64
-                 " stopped=%s action=repeat",
-                 left, unknown, stopped ? "yes" : "no");
-    else
+    rest = adopt_rest(parts);
+    adopt_print(parts, metrics, &rest);
+    if (rest.left == 0 && rest.read && rest.damaged == 0) {
         log_info("adopted took_ms=%" PRIu64, clock_mono_ms() - started_ms);
-    return left > 0;
+        return 0;
+    }
+    log_warn("not adopted in full events_left=%" PRIu64 " unknown_stream=%" PRIu64
+             " read=%s damaged_segments=%zu stopped=%s",
+             rest.left, rest.unknown, rest.read ? "yes" : "no", rest.damaged,
+             stopped ? "yes" : "no");
+    return 1;
 }

@@ -125,7 +125,13 @@ static int drain_tell(const struct drain_parts *parts, bool drained, uint64_t to
     for (size_t i = 0; i < config->stream_count; i++)
         left += journal_live(parts->journal, i);
     if (left == 0) {
-        log_info("drained took_ms=%" PRIu64 " clean=%s", took_ms, drained ? "yes" : "no");
+        if (replay_has_read_all(parts->replay))
+            log_info("drained took_ms=%" PRIu64 " clean=%s", took_ms, drained ? "yes" : "no");
+        else
+            log_warn(
+                "drained, but not all of the journal of an earlier life was read took_ms=%" PRIu64
+                " kept_in=%s action=\"start again\"",
+                took_ms, config->journal_dir);
         return 0;
     }
     if (config->journal_mode == CONFIG_JOURNAL_FILE) {

@@ -522,7 +522,7 @@ int replay_read(struct replay **out, const struct replay_parts *parts,
     if (recover_segments(replay->recovery) == 0) {
         l1_mark_complete(parts->l1);
         replay_tell_findings(replay);
-        replay->done = true;
+        replay->is_read = replay->done = true;
     } else if (!parts->ids_known) {
         err = replay_read_now(replay, error);
         if (err != 0)
@@ -574,9 +574,20 @@ bool replay_done(const struct replay *replay)
     return atomic_load_explicit(&replay->done, memory_order_acquire);
 }
 
+/* acquire: pairs with the release in replay_read_segments(); we then see what was counted */
+static bool replay_is_read(const struct replay *replay)
+{
+    return atomic_load_explicit(&replay->is_read, memory_order_acquire);
+}
+
+bool replay_has_read_all(const struct replay *replay)
+{
+    return replay_is_read(replay) && !replay->failed;
+}
+
 uint64_t replay_unknown_stream(const struct replay *replay)
 {
-    return recover_stats(replay->recovery)->unknown_stream;
+    return replay_is_read(replay) ? recover_stats(replay->recovery)->unknown_stream : 0;
 }
 
 uint64_t replay_pending(const struct replay *replay)

@@ -27,7 +27,7 @@ def exported(folder, *words):
 
 def dead(make_alloyd, redis, table, events, **more):
     """The journal of an alloyd that took events, could not reach ClickHouse, and was killed."""
-    sections = sections_for(redis, None, table, **more)
+    sections = sections_for(redis, None, table, drain={"timeout": "1s"}, **more)
     sections["clickhouse"] = {"url": f"http://127.0.0.1:{harness.free_port()}"}
     alloyd = make_alloyd(sections).start(ready=False)
     for path, body in events:
@@ -172,7 +172,8 @@ def test_adopt_can_be_stopped_and_repeated_and_leaves_streams_that_are_not_confi
     assert any('msg="adopting" folder=' in line for line in iter(child.stderr.readline, ""))
     child.send_signal(signal.SIGTERM)
     out, _ = child.communicate(timeout=harness.DEADLINE)
-    assert child.returncode == 1 and json.loads(out)["left"] == 101
+    told = json.loads(out)
+    assert child.returncode == 1 and (told["left"] == 101 or not told["read"])
     own_clickhouse.start()
     told, _ = adopt(alive, journal(orphan), status=1)
     assert (told["left"], told["unknown_stream"], told["ok"]) == (1, 1, False)
@@ -180,6 +181,49 @@ def test_adopt_can_be_stopped_and_repeated_and_leaves_streams_that_are_not_confi
     done = alloyctl("journal", "adopt", journal(orphan), "--config", alive.ini, status=1)
     assert "1 event wait" in done.stdout and "1 event is left" in done.stdout
     assert [e["event_id"] for e in exported(journal(orphan))] == ["g"]
+
+
+def test_adopt_that_has_not_read_all_does_not_say_that_nothing_is_left(make_alloyd, redis, clickhouse, table, tmp_path):
+    """Whoever believes it removes the folder."""
+    orphan = dead(make_alloyd, redis, table, [("/v1/events", harness.event("o1"))], server={"threads": 1})
+    orphan.kill()
+    alive = make_alloyd(sections_for(redis, clickhouse, table)).start()
+    segment, = (path for path in journal(orphan).glob("*.alj") if b"ALR2" in path.read_bytes())
+    # Stopped while it reads: each thread's first look at the segment takes three seconds.
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\nexec strace -D -f -qq -o {tmp_path}/trace -P {segment.name} -e trace=openat "
+                    f'-e inject=openat:delay_enter=3s:when=1 {harness.BUILD}/alloyd "$@"\n')
+    slow.chmod(0o755)
+    child = subprocess.Popen([harness.BUILD / "alloyctl", "journal", "adopt", journal(orphan), "--config", alive.ini, "--alloyd", slow],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert any('msg="adopting" folder=' in line for line in iter(child.stderr.readline, ""))
+    child.send_signal(signal.SIGTERM)
+    out, _ = child.communicate(timeout=harness.DEADLINE)
+    assert child.returncode == 1 and "there may be more events" in out and "nothing is left" not in out, out
+    # One that cannot be read, this time.
+    segment.rename(tmp_path / "segment")
+    segment.mkdir()
+    told, text = adopt(alive, journal(orphan), status=1)
+    assert (told["ok"], told["read"], told["left"]) == (False, False, 0) and "segment cannot be read" in text
+    orphan.start(ready=False)  # an alloyd that drains says as little that all is done
+    assert orphan.drain() == 0 and "not all of the journal" in orphan.log() and "clean=yes" not in orphan.log()
+    segment.rmdir()
+    (tmp_path / "segment").rename(segment)
+    # One that is damaged: it is set aside, and told each time.
+    header = segment.read_bytes()[:10]
+    with open(segment, "r+b") as f:
+        f.write(b"no segment")
+    for _ in range(2):
+        told, _ = adopt(alive, journal(orphan), status=1)
+        assert (told["ok"], told["read"], told["damaged"], told["left"]) == (False, True, 1, 0)
+    out = alloyctl("journal", "adopt", journal(orphan), "--config", alive.ini, status=1).stdout
+    assert "1 damaged segment" in out and "nothing is left" not in out
+    aside = segment.with_name(segment.name + ".corrupt")
+    aside.rename(segment)
+    with open(segment, "r+b") as f:
+        f.write(header)
+    told, _ = adopt(alive, journal(orphan))
+    assert told["ok"] and clickhouse.count(table) == 1
 
 
 def test_adopt_killed_at_any_time_doubles_and_loses_nothing(make_alloyd, redis, own_clickhouse):
