@@ -359,6 +359,18 @@ class Alloyd(Process):
         except OSError:
             return False
 
+    def reasons(self):
+        """{key: reason} of /readyz, whether they block or not."""
+        return {reason["key"]: reason for reason in self.admin("/readyz").json["reasons"]}
+
+    def reason_text(self, key):
+        """The text of a reason, "" while there is none."""
+        return self.reasons().get(key, {"text": ""})["text"]
+
+    def told(self, key, deadline=None):
+        """Waits for a reason: a status of 503 may have another one first, each comes in its own time."""
+        return wait_until(lambda: self.reasons().get(key), lambda: f"the reason {key}: {self.reasons()}", deadline)
+
     def metrics(self):
         """{'name{labels}': value} of /metrics."""
         values = {}

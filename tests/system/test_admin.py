@@ -105,7 +105,7 @@ def test_every_metric_of_the_contract_is_there_from_the_start(alloyd):
 
 
 def test_promtool_has_nothing_to_say(make_alloyd, redis, clickhouse, table):
-    sections = sections_for(redis, clickhouse, table, stream__clicks={"path": "/v1/c", "table": "default.none"})
+    sections = sections_for(redis, clickhouse, table, stream__clicks={"path": "/v1/c", "table": "default.none"}, drain={"timeout": "1s"})
     alloyd = make_alloyd(sections).start()
     assert alloyd.post(harness.event("bad", ts="never")).status == alloyd.post(harness.event("a"), "/v1/c").status == 202
     harness.wait_until(lambda: any("alloy_condition{" in name for name in alloyd.metrics()), "a condition")
@@ -120,7 +120,7 @@ def labelled(families, name):
 
 
 def test_each_stream_has_its_figures_of_clickhouse(make_alloyd, redis, clickhouse, table):
-    sections = sections_for(redis, clickhouse, table,
+    sections = sections_for(redis, clickhouse, table, drain={"timeout": "1s"},
                             stream__clicks={"path": "/v1/clicks", "table": "default.no_such_table", "id": "event_id"})
     alloyd = make_alloyd(sections).start()
     events, clicks = (("stream", "events"),), (("stream", "clicks"),)

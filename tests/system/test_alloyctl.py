@@ -59,8 +59,8 @@ def test_letters_as_json(tmp_path):
 
 
 def test_journal_as_json(make_alloyd):
-    alloyd = make_alloyd({"stream.events": {"table": "default.t"}, "redis": {"url": ""},
-                           "clickhouse": {"url": f"http://127.0.0.1:{harness.free_port()}"}})
+    alloyd = make_alloyd({"stream.events": {"table": "default.t"}, "redis": {"url": ""}, "drain": {"timeout": "1s"},
+                          "clickhouse": {"url": f"http://127.0.0.1:{harness.free_port()}"}})
     alloyd.start(ready=False)
     assert alloyd.post("".join(harness.event(f"e{i}") for i in range(5))).status == 202
     journal = alloyd.sections["journal"]["dir"]

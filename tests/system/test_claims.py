@@ -10,10 +10,6 @@ import harness
 from conftest import sections_for
 
 
-def reasons(alloyd):
-    return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
-
-
 def up(alloyd):
     return alloyd.metrics()["alloy_redis_up"]
 
@@ -50,10 +46,10 @@ def test_a_redis_that_takes_no_claim_is_not_up(make_alloyd, own_redis, clickhous
     alloyd.settled()  # on_failure = pass
     for _ in range(20):
         assert up(alloyd) == 0
-        assert code in reasons(alloyd)["redis"]["text"]
+        assert code in alloyd.told("redis")["text"]
         time.sleep(0.05)
     own_redis.command(*DEAF[code][1])
-    harness.wait_until(lambda: up(alloyd) == 1 and "redis" not in reasons(alloyd), "up again")
+    harness.wait_until(lambda: up(alloyd) == 1 and "redis" not in alloyd.reasons(), "up again")
     post_all(alloyd, ["c"])
     alloyd.settled()
     assert rows(clickhouse, table, "") == [["a", 1], ["b", 1], ["c", 1]]
@@ -67,7 +63,7 @@ def test_a_redis_whose_commands_are_renamed_is_not_up_and_quotes_no_id(make_allo
         post_all(alloyd, ["secret-id"])
         alloyd.settled()
         assert up(alloyd) == 0
-        assert "ERR" in reasons(alloyd)["redis"]["text"]
+        assert "ERR" in alloyd.told("redis")["text"]
         assert "secret-id" not in alloyd.admin("/readyz").body.decode() + alloyd.log()
         assert rows(clickhouse, table, "") == [["secret-id", 1]]
         # and the books know that no claim was there
@@ -105,7 +101,7 @@ def test_one_claim_that_cannot_be_released_holds_up_no_other(make_alloyd, own_re
     own_redis.command("ACL", "SETUSER", "alloy", "-eval")
     assert alloyd.post('{"event_id":"bad-0","n":"x"}').status == 202
     harness.wait_until(lambda: alloyd.metrics()["alloy_dead_letter_releasing"] == 1, alloyd.books)
-    harness.wait_until(lambda: "redis.release" in reasons(alloyd), lambda: reasons(alloyd))
+    alloyd.told("redis.release")
     own_redis.command("ACL", "SETUSER", "alloy", "+eval", "resetkeys", "~alloy:#*", "~alloy:events:",
                       *(f"~alloy:events:bad-{i}" for i in range(1, 5)))
     assert alloyd.post("\n".join('{"event_id":"%s","n":"x"}' % i for i in bad[1:])).status == 202
@@ -113,7 +109,7 @@ def test_one_claim_that_cannot_be_released_holds_up_no_other(make_alloyd, own_re
     assert up(alloyd) == 1 and alloyd.books()["pending"] == 1
     own_redis.command("ACL", "SETUSER", "alloy", "allkeys")
     assert alloyd.settled()["dead_lettered"] == 5
-    harness.wait_until(lambda: "redis.release" not in reasons(alloyd), lambda: reasons(alloyd))
+    harness.wait_until(lambda: "redis.release" not in alloyd.reasons(), alloyd.reasons)
 
 
 def test_a_corrected_event_goes_in_through_another_alloyd(make_alloyd, redis, clickhouse):
@@ -174,8 +170,7 @@ def test_a_second_deployment_is_not_ready_and_drops_nothing(make_alloyd, own_red
     sections = sections_for(own_redis, own_clickhouse, "default.events")
     sections["drain"] = {"timeout": "2s"}
     second = make_alloyd(sections).start(ready=False)
-    harness.wait_until(lambda: "redis.foreign" in reasons(second), lambda: second.admin("/readyz").body)
-    reason = reasons(second)["redis.foreign"]
+    reason = second.told("redis.foreign")
     assert reason["blocking"] and second.admin("/readyz").status == 503
     uuids = [c.rows("SELECT extract(data_paths[1], '/store/.../([^/]*)/') FROM system.tables "
                     f"WHERE database = 'default' AND name = '{t}'")[0][0]
@@ -207,7 +202,7 @@ def test_kept_events_go_on_when_the_keys_are_free(make_alloyd, own_redis, clickh
     sections = sections_for(own_redis, clickhouse, table)
     sections["ring"] = {"capacity": 100}
     alloyd = make_alloyd(sections).start(ready=False)
-    harness.wait_until(lambda: "redis.foreign" in reasons(alloyd), lambda: alloyd.admin("/readyz").body)
+    alloyd.told("redis.foreign")
     for i in range(10):  # more than the ring holds
         harness.wait_until(lambda i=i: alloyd.post("\n".join(harness.event(f"{i}-{k}") for k in range(90))).status == 202,
                            "room in the ring")
@@ -278,10 +273,10 @@ def test_a_redis_that_goes_while_nothing_comes_is_noticed(make_alloyd, own_redis
         own_redis.kill()
     else:
         own_redis.signal(signal.SIGSTOP)
-    harness.wait_until(lambda: up(alloyd) == 0 and "redis" in reasons(alloyd), "redis is lost")
+    harness.wait_until(lambda: up(alloyd) == 0 and "redis" in alloyd.reasons(), "redis is lost")
     assert alloyd.metrics()["alloy_redis_errors_total"] >= 1
     if how == "dies":
         own_redis.start()
     else:
         own_redis.signal(signal.SIGCONT)
-    harness.wait_until(lambda: up(alloyd) == 1 and "redis" not in reasons(alloyd), "redis is back")
+    harness.wait_until(lambda: up(alloyd) == 1 and "redis" not in alloyd.reasons(), "redis is back")

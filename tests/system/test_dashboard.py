@@ -210,7 +210,7 @@ def test_clickhouse_away_is_told_with_what_to_do(make_alloyd, own_clickhouse, wi
     window.wait_text("#reasons", "ClickHouse does not answer")
     assert "What to do: Bring it back" in window.text("#reasons")
     # /readyz says the same behind its text, and the page once.
-    reason = next(r for r in alloyd.admin("/readyz").json["reasons"] if r["key"] == "clickhouse")
+    reason = alloyd.told("clickhouse")
     assert reason["text"].endswith(". " + reason["todo"]) and reason["todo"].startswith("Bring it back")
     assert window.text("#reasons").count("Bring it back") == 1
     window.wait_text("#inserts", "sends the same rows again")

@@ -72,11 +72,7 @@ def post(alloyd, names):
 
 def settled(*alloyds, deadline=60):
     for alloyd in alloyds:
-        harness.wait_until(lambda a=alloyd: a.books()["pending"] == 0, lambda a=alloyd: (a.books(), reasons(a)), deadline)
-
-
-def reasons(alloyd):
-    return {reason["key"]: reason["text"] for reason in alloyd.admin("/readyz").json["reasons"]}
+        harness.wait_until(lambda a=alloyd: a.books()["pending"] == 0, lambda a=alloyd: (a.books(), a.reasons()), deadline)
 
 
 def distrust(alloyd):
@@ -327,7 +323,7 @@ def test_a_window_ends_and_redis_is_believed_again(make_alloyd, own_redis, click
     lose(own_redis, "empty")
     # Without an event.
     harness.wait_until(lambda: distrust(alloyd)["servers"] == 1, lambda: distrust(alloyd))
-    assert reasons(alloyd) == {} and alloyd.metrics()["alloy_redis_distrust"] == 1
+    assert alloyd.reasons() == {} and alloyd.metrics()["alloy_redis_distrust"] == 1
     harness.wait_until(lambda: distrust(alloyd)["servers"] == 0, lambda: distrust(alloyd))
     assert alloyd.metrics()["alloy_redis_distrusts_total"] == 1 and alloyd.metrics()["alloy_redis_distrust"] == 0
     post(alloyd, ["b"])

@@ -75,16 +75,8 @@ def endpoints(alloyd):
     return {e["endpoint"]: e for e in alloyd.admin("/stats").json["clickhouse"]["endpoints"]}
 
 
-def texts(alloyd):
-    return {reason["key"]: reason["text"] for reason in alloyd.admin("/readyz").json["reasons"]}
-
-
 def inserts_at(alloyd, server):
     return endpoints(alloyd)[f"127.0.0.1:{server.port}"]["inserts"]
-
-
-def reasons(alloyd):
-    return {r["key"]: r for r in alloyd.admin("/readyz").json["reasons"]}
 
 
 def make(make_alloyd, *urls, **more):
@@ -105,18 +97,18 @@ def test_replicas_that_die_hang_and_come_back(tmp_path, make_alloyd):
 
         a.kill()
         key = f"clickhouse@{a.name_in_alloyd}"
-        wait_until(lambda: key in reasons(alloyd), "the dead one is told")
+        wait_until(lambda: key in alloyd.reasons(), "the dead one is told")
         assert alloyd.readyz(), "the other takes the inserts"
         before = inserts_at(alloyd, b)
         wait_until(lambda: inserts_at(alloyd, b) > before + 3, "the other takes the inserts")
         a.start()
-        wait_until(lambda: key not in reasons(alloyd), "it is back")
+        wait_until(lambda: key not in alloyd.reasons(), "it is back")
         before = inserts_at(alloyd, a)
         wait_until(lambda: inserts_at(alloyd, a) > before + 2, "it takes inserts again")
 
         b.signal(signal.SIGSTOP)
         key = f"clickhouse@{b.name_in_alloyd}"
-        wait_until(lambda: key in reasons(alloyd), "the one that hangs is told, long before its inserts time out")
+        wait_until(lambda: key in alloyd.reasons(), "the one that hangs is told, long before its inserts time out")
         before = inserts_at(alloyd, a)
         wait_until(lambda: inserts_at(alloyd, a) > before + 3, "the other takes the inserts")
         alloyd.kill()
@@ -148,13 +140,13 @@ def test_all_away_and_back(tmp_path, make_alloyd):
         for replica in replicas:
             replica.kill()
         assert alloyd.post(event("2")).status == 202
-        wait_until(lambda: "clickhouse" in reasons(alloyd), "ClickHouse is down")
+        alloyd.told("clickhouse")
         names = [f"clickhouse@{r.name_in_alloyd}" for r in replicas]
-        wait_until(lambda: all("all endpoints of its shard are away" in texts(alloyd).get(name, "") for name in names), "both say so")
+        wait_until(lambda: all("all endpoints of its shard are away" in alloyd.reason_text(name) for name in names), "both say so")
         replicas[1].start()
-        wait_until(lambda: "the others of its shard take its inserts" in texts(alloyd).get(names[0], ""), "one is back")
+        wait_until(lambda: "the others of its shard take its inserts" in alloyd.reason_text(names[0]), "one is back")
         alloyd.settled()
-        assert "clickhouse" not in reasons(alloyd)
+        assert "clickhouse" not in alloyd.reasons()
         assert ids_of(store) == {"1": 1, "2": 1}
     finally:
         for replica in replicas:
@@ -170,7 +162,7 @@ def test_plain_tables_of_two_servers_get_nothing(tmp_path, make_alloyd, own_clic
         alloyd.start(ready=False)
         assert alloyd.post(event("1")).status == 202
         wait_until(lambda: not alloyd.readyz(), "not ready")
-        reason = reasons(alloyd)["clickhouse.events.replicas"]
+        reason = alloyd.told("clickhouse.events.replicas")
         assert reason["blocking"] and "(MergeTree) is not replicated" in reason["text"], reason
         assert alloyd.books()["pending"] == 1
         # One of them alone is right for such a table.
@@ -192,7 +184,7 @@ def test_replicas_of_different_shards_get_nothing(tmp_path, make_alloyd):
     replicas = [Replica(tmp_path, f"replica-{n}", tmp_path / n, f"/clickhouse/tables/{n}/events").start() for n in "ab"]
     alloyd = make(make_alloyd, *(r.url for r in replicas)).start(ready=False)
     try:
-        reason = wait_until(lambda: reasons(alloyd).get("clickhouse.events.replicas"), "it is told")
+        reason = alloyd.told("clickhouse.events.replicas")
         assert "different shards" in reason["text"]
         assert alloyd.post(event("1")).status == 202
         wait_until(lambda: not alloyd.readyz(), "not ready")
@@ -271,7 +263,7 @@ def test_a_shard_that_dies_under_load_and_alloyd_killed(make_alloyd, servers):
     load = Load(alloyd, "x")
     wait_until(lambda: all(e["inserts"] > 2 for e in endpoints(alloyd).values()), "inserts at both")
     shards[1].kill()
-    wait_until(lambda: f"clickhouse@127.0.0.1:{shards[1].port}" in reasons(alloyd), "the dead shard is told")
+    wait_until(lambda: f"clickhouse@127.0.0.1:{shards[1].port}" in alloyd.reasons(), "the dead shard is told")
     before = inserts_at(alloyd, shards[0])
     wait_until(lambda: inserts_at(alloyd, shards[0]) > before + 2, "the other shard goes on")
     assert alloyd.readyz()
@@ -309,11 +301,11 @@ def test_a_start_while_the_first_shard_is_away(make_alloyd, servers, own_redis, 
     wait_until(lambda: again.post("\n".join(map(event, old + fresh))).status == 202, "events are taken")
     second = {i: 1 for i in old + fresh if shard_of(i, 2) == 1}
     if who == "who was there before":
-        wait_until(lambda: rows(shards[1]) == second, lambda: (len(rows(shards[1])), reasons(again)), 30)
+        wait_until(lambda: rows(shards[1]) == second, lambda: (len(rows(shards[1])), again.reasons()), 30)
         first = [i for i in fresh if shard_of(i, 2) == 0]
         wait_until(lambda: again.books()["pending"] == len(first), again.books)
     else:
-        wait_until(lambda: f"clickhouse@127.0.0.1:{shards[0].port}" in reasons(again), "the first shard is away")
+        wait_until(lambda: f"clickhouse@127.0.0.1:{shards[0].port}" in again.reasons(), "the first shard is away")
         assert len(rows(shards[1])) == sum(shard_of(i, 2) == 1 for i in old) and again.books()["pending"] == 400
     shards[0].start()
     again.settled()

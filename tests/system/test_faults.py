@@ -316,7 +316,7 @@ def test_who_is_away_costs_no_processor(make_alloyd, own_redis, own_clickhouse, 
     for server in ([own_redis] if away != "clickhouse" else []) + ([own_clickhouse] if away != "redis" else []):
         server.kill()
     assert alloyd.post(harness.event("meanwhile")).status == 202
-    harness.wait_until(lambda: alloyd.admin("/readyz").json["reasons"], "told")
+    harness.wait_until(alloyd.reasons, "told")
 
     def quiet():
         before, began = cpu_seconds(alloyd.pid), time.monotonic()
@@ -494,11 +494,7 @@ def test_what_a_table_lacks_is_a_log_line_and_a_reason(make_alloyd, redis, own_c
                for name in ("plain", "months", "missing")}
     alloyd = make_alloyd(sections_for(redis, own_clickhouse, "default.events", drain={"timeout": "1s"},
                                       clickhouse={"retry_max": "300ms"}, **streams)).start(ready=False)
-
-    def reasons():
-        return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
-
-    harness.wait_until(lambda: set(reasons()) == {"clickhouse.plain.window", "clickhouse.missing"}, reasons)
+    harness.wait_until(lambda: set(alloyd.reasons()) == {"clickhouse.plain.window", "clickhouse.missing"}, alloyd.reasons)
     assert alloyd.readyz()  # the other streams want their traffic
 
     def logged(level, *words):
@@ -512,11 +508,11 @@ def test_what_a_table_lacks_is_a_log_line_and_a_reason(make_alloyd, redis, own_c
     assert logged("info", "stream=events", "partitioned=no window=10000")
     # A reconnect looks again: the table is there now.
     own_clickhouse.kill()
-    harness.wait_until(lambda: "clickhouse" in reasons() or alloyd.post(harness.event("a")).status != 202, "seen as down")
+    harness.wait_until(lambda: "clickhouse" in alloyd.reasons() or alloyd.post(harness.event("a")).status != 202, "seen as down")
     own_clickhouse.start()
     own_clickhouse.query("CREATE TABLE default.missing (event_id String) ENGINE = MergeTree ORDER BY event_id "
                          "SETTINGS non_replicated_deduplication_window = 500")
-    harness.wait_until(lambda: set(reasons()) == {"clickhouse.plain.window"}, reasons)
+    harness.wait_until(lambda: set(alloyd.reasons()) == {"clickhouse.plain.window"}, alloyd.reasons)
     assert alloyd.readyz()
 
 

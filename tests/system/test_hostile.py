@@ -79,8 +79,7 @@ def test_readyz_tells_of_them_as_text(make_alloyd, clickhouse, table, first):  #
     alloyd = start(make_alloyd, clickhouse, table, schema="off")
 
     def reason():
-        found = [r["text"] for r in alloyd.admin("/readyz").json["reasons"] if r["key"] == "clickhouse.events.columns"]
-        return found and found[0]
+        return alloyd.reason_text("clickhouse.events.columns")
 
     assert alloyd.post('{"event_id":"e","tags":[],%s}' % ",".join(f'"{name}":1' for name in NAMES[first:first + 7])).status == 202
     harness.wait_until(lambda: reason() and "not as it should be" in alloyd.log(), alloyd.log)

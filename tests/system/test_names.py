@@ -42,10 +42,6 @@ def create(clickhouse, database, table, columns="event_id String, `the id` UInt6
                      f"{WINDOW}")
 
 
-def reasons(alloyd):
-    return {reason["key"]: reason["text"] for reason in alloyd.admin("/readyz").json["reasons"]}
-
-
 def test_each_name_is_missed_then_found_and_filled(make_alloyd, own_redis, own_clickhouse):
     sections = {"redis": {"url": own_redis.url}, "clickhouse": {"url": own_clickhouse.url, "retry_max": "300ms"}}
     for i, (text, _, _) in enumerate(NAMES):
@@ -56,8 +52,8 @@ def test_each_name_is_missed_then_found_and_filled(make_alloyd, own_redis, own_c
     alloyd.start(ready=False)
     for i, _ in enumerate(NAMES):
         assert alloyd.post(json.dumps({"event_id": "e", "the id": i}), f"/v1/s{i}").status == 202
-    harness.wait_until(lambda: all(f"clickhouse.s{i}" in reasons(alloyd) for i in range(len(NAMES))),
-                       lambda: f"all are missed: {reasons(alloyd)}")
+    harness.wait_until(lambda: all(f"clickhouse.s{i}" in alloyd.reasons() for i in range(len(NAMES))),
+                       lambda: f"all are missed: {alloyd.reasons()}")
     columns = "".join(f", {quoted(c)} String" for c in COLUMNS.values())
     for _, database, table in NAMES:
         create(own_clickhouse, database, table, "event_id String, `the id` UInt64" + columns)
@@ -66,7 +62,7 @@ def test_each_name_is_missed_then_found_and_filled(make_alloyd, own_redis, own_c
         row = own_clickhouse.rows(f"SELECT * FROM {quoted(database)}.{quoted(table)}")
         assert row == [["e", i] + [f"/v1/s{i}"] * len(COLUMNS)] or row == [["e", str(i)] + [f"/v1/s{i}"] * len(COLUMNS)]
     # Nothing is wrong with them then: their window was read, their columns were compared, their marks are theirs.
-    harness.wait_until(lambda: not reasons(alloyd), lambda: f"no reasons: {reasons(alloyd)}")
+    harness.wait_until(lambda: not alloyd.reasons(), lambda: f"no reasons: {alloyd.reasons()}")
     assert own_clickhouse.count("d.keep") == 0
     assert "mark" not in alloyd.log() or "foreign" not in alloyd.log()
     for i, _ in enumerate(NAMES):
@@ -77,8 +73,8 @@ def test_each_name_is_missed_then_found_and_filled(make_alloyd, own_redis, own_c
         own_clickhouse.query(f"DROP TABLE {quoted(database)}.{quoted(table)} SYNC")
     for i, _ in enumerate(NAMES):
         assert alloyd.post(json.dumps({"event_id": "f", "the id": 100 + i}), f"/v1/s{i}").status == 202
-    harness.wait_until(lambda: all(f"clickhouse.s{i}" in reasons(alloyd) for i in range(len(NAMES))),
-                       lambda: f"all are missed again: {reasons(alloyd)}")
+    harness.wait_until(lambda: all(f"clickhouse.s{i}" in alloyd.reasons() for i in range(len(NAMES))),
+                       lambda: f"all are missed again: {alloyd.reasons()}")
     for _, database, table in NAMES:
         create(own_clickhouse, database, table)
     for i, _ in enumerate(NAMES):

@@ -6,7 +6,7 @@ import copy
 import harness
 from test_lifecycle import reload
 from test_packed import packed, post_all
-from test_redis_cluster import cluster, once_each, reasons, send_while_slots_move, settled  # noqa: F401 (a fixture)
+from test_redis_cluster import cluster, once_each, send_while_slots_move, settled  # noqa: F401 (a fixture)
 from test_redis_ha import pair, replicated  # noqa: F401 (fixtures)
 
 
@@ -54,7 +54,7 @@ def test_packed_claims_are_at_the_replica_when_they_go_on(make_alloyd, pair, cli
     alloyd.settled()
     assert sum(replica.command("HLEN", name) for name in replica.command("KEYS", "alloy:#ids:events:*")) == 100
     assert replica.command("EXISTS", "alloy:#packed:events") == 1
-    assert "redis.replicas" not in reasons(alloyd)
+    assert "redis.replicas" not in alloyd.reasons()
     assert alloyd.metrics()["alloy_redis_wait_short_total"] == 0
 
 
@@ -119,7 +119,7 @@ def test_from_keys_to_packed_in_a_cluster_with_two_alloyd(make_alloyd, cluster, 
         post_all(second, new + old)
         settled(one, other)
     assert servers.keys("alloy:#packed:events:*") and servers.keys("alloy:events:*n5-*")
-    harness.wait_until(lambda: post_all(other, old) and "redis.layout" in reasons(other), lambda: reasons(other), 30)
+    harness.wait_until(lambda: post_all(other, old) and "redis.layout" in other.reasons(), other.reasons, 30)
     other.sections["redis"]["layout"] = "packed"
     reload(other)
     for alloyd in (one, other):

@@ -31,10 +31,6 @@ def cluster(tmp_path):
         one.end()
 
 
-def reasons(alloyd):
-    return {reason["key"]: reason["text"] for reason in alloyd.admin("/readyz").json["reasons"]}
-
-
 class Sender:
     """Posts new ids to several alloyd by turns, and remembers which were accepted; each event of `twice` goes to all."""
 
@@ -88,7 +84,7 @@ def test_ids_are_claimed_once_over_all_nodes(make_alloyd, cluster, clickhouse, t
         assert metrics["alloy_redis_up"] == 1 and metrics["alloy_events_unclaimed_total"] == 0
         assert metrics["alloy_redis_nodes"] == 3 and metrics["alloy_redis_nodes_away"] == 0
         assert alloyd.admin("/stats").json["redis"]["nodes"] == 3
-        assert alloyd.readyz() and "redis" not in reasons(alloyd)
+        assert alloyd.readyz() and "redis" not in alloyd.reasons()
     # A tag before the id, and each node has its part.
     keys = servers.keys("alloy:events:*")
     assert len(keys) == 6000 and all(re.fullmatch(rb"alloy:events:\{[0-3][0-9a-f]{2}\}id-\d+", key) for key in keys)
@@ -151,7 +147,7 @@ def test_a_master_that_fails_is_replaced_and_nothing_is_lost_or_doubled(make_all
     once_each(clickhouse, table, sender.sent)
     for alloyd in (one, other):
         assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
-        harness.wait_until(lambda a=alloyd: "redis" not in reasons(a), lambda a=alloyd: reasons(a))
+        harness.wait_until(lambda a=alloyd: "redis" not in a.reasons(), lambda a=alloyd: a.reasons())
     if how == "stop":
         victim.signal(signal.SIGCONT)  # it comes back as a replica
         harness.wait_until(servers.whole, "a whole cluster", 60)
@@ -228,14 +224,13 @@ def test_a_node_that_is_away_costs_its_own_slots_alone(make_alloyd, cluster, cli
     unclaimed = alloyd.metrics()["alloy_events_unclaimed_total"]
     assert 500 < unclaimed < 1500
     assert clickhouse.count(table) == 3300
-    harness.wait_until(lambda: "redis" in reasons(alloyd), "a reason")
-    text = reasons(alloyd)["redis"]
+    text = alloyd.told("redis")["text"]
     assert f"127.0.0.1:{victim.port}" in text and "(1 of 3 nodes away)" in text and "pass" in text
     metrics = alloyd.metrics()
     assert metrics["alloy_redis_nodes_away"] == 1 and metrics["alloy_redis_up"] == 0
     assert alloyd.admin("/stats").json["redis"]["nodes_away"] == 1 and alloyd.admin("/readyz").status == 200
     victim.signal(signal.SIGCONT)
-    harness.wait_until(lambda: "redis" not in reasons(alloyd), lambda: reasons(alloyd), 60)
+    harness.wait_until(lambda: "redis" not in alloyd.reasons(), lambda: alloyd.reasons(), 60)
     assert alloyd.metrics()["alloy_redis_nodes_away"] == 0
     before = alloyd.metrics()["alloy_events_unclaimed_total"]
     assert alloyd.post("\n".join(harness.event(f"c{i}") for i in range(300))).status == 202
@@ -260,7 +255,7 @@ def test_with_hold_the_ids_of_a_node_that_is_away_wait_and_the_others_go_on(make
                            lambda: alloyd.books())
     harness.wait_until(lambda: alloyd.books()["inserted"] > 300 + 5500, lambda: alloyd.books(), 60)
     waiting = alloyd.books()["pending"]
-    assert 2500 < waiting < 3500 and "hold" in reasons(alloyd)["redis"]
+    assert 2500 < waiting < 3500 and "hold" in alloyd.told("redis")["text"]
     assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
     # More than there is room for: all wait, as with a Redis that is away, and nothing is refused that was accepted.
     more = [f"c{i}" for i in range(30000)]
@@ -274,7 +269,7 @@ def test_with_hold_the_ids_of_a_node_that_is_away_wait_and_the_others_go_on(make
     settled(alloyd)
     once_each(clickhouse, table, [f"a{i}" for i in range(300)] + names + accepted)
     assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
-    harness.wait_until(lambda: "redis" not in reasons(alloyd), lambda: reasons(alloyd))
+    harness.wait_until(lambda: "redis" not in alloyd.reasons(), alloyd.reasons)
 
 
 def test_hosts_that_are_away_are_passed_over_and_the_login_goes_to_every_node(make_alloyd, cluster, clickhouse, table):
@@ -338,20 +333,20 @@ def test_the_replica_of_one_master_that_stops_is_told_by_that_master(make_alloyd
 
     def told():
         post()
-        return reasons(alloyd).get("redis.replicas", "")
+        return alloyd.reason_text("redis.replicas")
 
     post()
     assert len([key for node in servers.nodes for key in node.command("KEYS", "alloy:events:*")]) == 600
-    assert "redis.replicas" not in reasons(alloyd)
+    assert "redis.replicas" not in alloyd.reasons()
     master = servers.masters()[0]
     replica = servers.replica_of(master)
     alloyd.sections["redis"]["wait_timeout"] = "300ms"
     reload(alloyd)
     replica.signal(signal.SIGSTOP)
-    harness.wait_until(lambda: f"127.0.0.1:{master.port} (1 of 3 nodes): 0 of " in told(), lambda: reasons(alloyd))
+    harness.wait_until(lambda: f"127.0.0.1:{master.port} (1 of 3 nodes): 0 of " in told(), alloyd.reasons)
     assert alloyd.metrics()["alloy_redis_wait_short_total"] >= 1 and alloyd.readyz()
     replica.signal(signal.SIGCONT)
-    harness.wait_until(lambda: not told(), lambda: reasons(alloyd), 60)
+    harness.wait_until(lambda: not told(), lambda: alloyd.reasons(), 60)
     assert alloyd.metrics()["alloy_events_unclaimed_total"] == 0
 
 
@@ -383,5 +378,5 @@ def test_a_master_that_dies_while_nothing_comes_is_noticed(make_alloyd, cluster,
     master = nodes.masters()[0]
     nodes.replica_of(master).kill()
     master.kill()
-    harness.wait_until(lambda: f"127.0.0.1:{master.port}" in reasons(alloyd).get("redis", ""), "it is named")
+    harness.wait_until(lambda: f"127.0.0.1:{master.port}" in alloyd.reason_text("redis"), "it is named")
     assert alloyd.metrics()["alloy_redis_up"] == 0

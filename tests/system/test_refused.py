@@ -195,10 +195,6 @@ def post_all(alloyd, rows, at_once=1000):
         assert alloyd.post("\n".join(rows[at:at + at_once])).status == 202
 
 
-def reasons(alloyd):
-    return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
-
-
 def test_a_code_that_is_not_known_costs_its_row_alone(make_alloyd, redis, own_clickhouse):
     own_clickhouse.query("CREATE TABLE default.t (event_id String, v Int32, m UInt8 MATERIALIZED bitTest(5, v)) "
                          f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
@@ -207,7 +203,7 @@ def test_a_code_that_is_not_known_costs_its_row_alone(make_alloyd, redis, own_cl
     books = alloyd.settled()
     assert (books["inserted"], books["dead_lettered"]) == (19, 1)
     assert own_clickhouse.count("default.t") == 19
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
 
 
 def test_an_insert_is_made_as_small_as_the_memory_limit_wants(make_alloyd, redis, own_clickhouse):
@@ -237,13 +233,13 @@ def test_what_every_row_is_refused_for_costs_none(make_alloyd, redis, own_clickh
                          f"ENGINE = MergeTree ORDER BY event_id {WINDOW}")
     alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
     assert alloyd.post(values(1, n=50)).status == 202
-    reason = harness.wait_until(lambda: reasons(alloyd).get("clickhouse.events.refuses"), "told")
+    reason = alloyd.told("clickhouse.events.refuses")
     assert "alloyctl bury events" in reason["text"]
     own_clickhouse.query("ALTER TABLE default.t DROP COLUMN m")
     books = alloyd.settled()
     assert (books["inserted"], books["dead_lettered"]) == (50, 0)
     assert own_clickhouse.count("default.t") == 50
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
 
 
 @pytest.mark.parametrize("definition", [
@@ -256,7 +252,7 @@ def test_a_column_that_can_never_be_filled_costs_no_row(make_alloyd, redis, own_
     own_clickhouse.query(f"CREATE TABLE default.t (event_id String, v String, {definition}) ENGINE = MergeTree ORDER BY event_id {WINDOW}")
     alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
     assert alloyd.post(values("good", n=50)).status == 202
-    harness.wait_until(lambda: "clickhouse.events.refuses" in reasons(alloyd), "the table is told")
+    alloyd.told("clickhouse.events.refuses")
     assert alloyd.books()["dead_lettered"] == 0
     own_clickhouse.query("ALTER TABLE default.t DROP " + ("CONSTRAINT long" if "CONSTRAINT" in definition else "COLUMN m"))
     books = alloyd.settled()
@@ -278,12 +274,12 @@ def test_a_view_doubles_no_row_of_a_table_that_knows_no_tokens(make_alloyd, redi
     own_clickhouse.query("CREATE TABLE default.kept (event_id String, n UInt8) ENGINE = MergeTree ORDER BY event_id")
     own_clickhouse.query("CREATE MATERIALIZED VIEW default.mv TO default.kept AS SELECT event_id, toUInt8(v) AS n FROM default.t")
     alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
-    harness.wait_until(lambda: "clickhouse.events.window" in reasons(alloyd), "the table is looked at")
+    alloyd.told("clickhouse.events.window")
     assert alloyd.post(values("1", "x")).status == 202
     books = alloyd.settled()
     assert (books["inserted"], books["dead_lettered"]) == (20, 0)
     assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 20
-    assert "clickhouse.events.view" in reasons(alloyd)
+    assert "clickhouse.events.view" in alloyd.reasons()
 
 
 def test_a_backlog_of_an_outage_is_halved_where_it_is_too_large(make_alloyd, redis, own_clickhouse):
@@ -311,11 +307,11 @@ def test_a_stream_whose_events_were_let_go_takes_traffic_again(make_alloyd, redi
     assert alloyd.settled()["dead_lettered"] == 50
     # A balancer that went by 503 would never send the event that shows the table to be well.
     harness.wait_until(alloyd.readyz, "ready")
-    assert "are dead letters now" in reasons(alloyd)["clickhouse.events.refuses"]["text"]
+    assert "are dead letters now" in alloyd.told("clickhouse.events.refuses")["text"]
     own_clickhouse.query("ALTER TABLE default.t DROP COLUMN m")
     assert alloyd.post('{"event_id":"later","v":1}').status == 202
     assert alloyd.settled()["inserted"] == 1
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
 
 
 def test_good_rows_do_not_wait_for_bad_ones(make_alloyd, redis, own_clickhouse):
@@ -325,7 +321,7 @@ def test_good_rows_do_not_wait_for_bad_ones(make_alloyd, redis, own_clickhouse):
     harness.wait_until(lambda: own_clickhouse.count("default.t") == 100, "good rows", 15)
     # The table takes rows, so a stream of bad ones is no reason to send traffic elsewhere.
     # The reason says so, and names the client, not the table.
-    harness.wait_until(lambda: "Correct the client" in reasons(alloyd).get("clickhouse.events.refuses", {"text": ""})["text"], "told", 30)
+    harness.wait_until(lambda: "Correct the client" in alloyd.reason_text("clickhouse.events.refuses"), "told", 30)
     assert alloyd.admin("/readyz").status == 200
     assert alloyd.post('{"event_id":"later","v":"2026-01-01T00:00:00Z"}').status == 202
     harness.wait_until(lambda: own_clickhouse.count("default.t") == 101, "a later good row", 15)
@@ -362,7 +358,7 @@ def test_an_insert_that_takes_too_long_goes_in(make_alloyd, redis, own_clickhous
     assert alloyd.settled()["inserted"] == 2000
     assert own_clickhouse.count("default.t") == own_clickhouse.count("default.t", "uniqExact(event_id)") == 2000
     # That an insert had no answer for some seconds is taken back a moment after its answer.
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
 
 
 def test_a_table_without_the_events_columns_is_told(make_alloyd, redis, own_clickhouse):
@@ -370,10 +366,9 @@ def test_a_table_without_the_events_columns_is_told(make_alloyd, redis, own_clic
     alloyd = into(make_alloyd, redis, own_clickhouse, "default.t")
     assert alloyd.post(values("v")).status == 202
     assert alloyd.settled()["inserted"] == 20
-    harness.wait_until(lambda: "clickhouse.events.columns" in reasons(alloyd), "the reason")
-    reason = reasons(alloyd)["clickhouse.events.columns"]
+    reason = alloyd.told("clickhouse.events.columns")
     assert alloyd.admin("/readyz").status == 200 and not reason["blocking"]
     assert "event_id, v" in reason["text"] and ": x. Run ALTER TABLE" in reason["text"]
     assert alloyd.log().count("table is not as it should be") == 1
     own_clickhouse.query("ALTER TABLE default.t ADD COLUMN event_id String, ADD COLUMN v String, MODIFY COLUMN x DEFAULT 1")
-    harness.wait_until(lambda: reasons(alloyd) == {}, "the reason to go")
+    harness.wait_until(lambda: alloyd.reasons() == {}, "the reason to go")

@@ -230,6 +230,7 @@ def test_what_stands_around_the_events_fills_columns(columns, own_clickhouse):
     many = "".join('{"sentAt":%d,"batch":[{"id":"m%d"}]}' % (i, i) for i in range(33))
     assert alloyd.post(many).status == 413
     assert accepted(alloyd.post(many[:many.index('{"sentAt":32')])) == (32, 0)
+    alloyd.settled()
 
 
 def anonymous_bytes(alloyd):

@@ -14,10 +14,6 @@ from conftest import sections_for
 from test_admin import full_journal, nowhere
 
 
-def reasons(alloyd):
-    return {reason["key"]: reason for reason in alloyd.admin("/readyz").json["reasons"]}
-
-
 def lines(alloyd, *words):
     return [line for line in alloyd.log().splitlines() if all(word in line for word in words)]
 
@@ -29,15 +25,14 @@ def test_a_clickhouse_that_hangs_is_told_within_five_seconds(make_alloyd, redis,
     own_clickhouse.signal(signal.SIGSTOP)
     stopped = time.monotonic()
     assert alloyd.post(harness.event("second")).status == 202
-    harness.wait_until(lambda: "clickhouse.events.hangs" in reasons(alloyd), "a reason", deadline=5)
-    reason = reasons(alloyd)["clickhouse.events.hangs"]
+    reason = alloyd.told("clickhouse.events.hangs", deadline=5)
     assert not reason["blocking"] and "no answer for" in reason["text"] and "answered nothing" in reason["text"], reason
     assert alloyd.admin("/readyz").status == 200
     age = alloyd.metrics()['alloy_clickhouse_stream_inflight_age_seconds{stream="events"}']
     assert 2 < age <= time.monotonic() - stopped + 0.1
-    harness.wait_until(lambda: reasons(alloyd)["clickhouse.events.hangs"]["text"] != reason["text"], "it grows older")
+    harness.wait_until(lambda: alloyd.reason_text("clickhouse.events.hangs") != reason["text"], "it grows older")
     own_clickhouse.signal(signal.SIGCONT)
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
     alloyd.settled()
     assert len(lines(alloyd, "level=warn", "insert has no answer", "stream=events age_ms=")) == 1
     assert len(lines(alloyd, "level=info", "inserts are answered again", "stream=events")) == 1
@@ -49,16 +44,16 @@ def test_a_hang_is_one_however_often_its_inserts_run_out_of_time(make_alloyd, re
                                       clickhouse={"timeout": "3s", "retry_max": "200ms"})).start()
     own_clickhouse.signal(signal.SIGSTOP)
     assert alloyd.post(harness.event("a")).status == 202
-    harness.wait_until(lambda: "clickhouse.events.hangs" in reasons(alloyd), "a reason")
+    alloyd.told("clickhouse.events.hangs")
     texts = set()
     while len(texts) < 6:  # longer than the insert has time
-        reason = reasons(alloyd).get("clickhouse.events.hangs")
-        assert reason, reasons(alloyd)
+        reason = alloyd.reasons().get("clickhouse.events.hangs")
+        assert reason, alloyd.reasons()
         texts.add(reason["text"])
         time.sleep(0.05)
-    harness.wait_until(lambda: "clickhouse" in reasons(alloyd), "it is down, too")
+    alloyd.told("clickhouse")
     own_clickhouse.signal(signal.SIGCONT)
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
     harness.wait_until(lambda: lines(alloyd, "inserts are answered again"), "a line")
     assert len(lines(alloyd, "insert has no answer")) == len(lines(alloyd, "inserts are answered again")) == 1
     assert len(lines(alloyd, "clickhouse is down")) == 1
@@ -118,8 +113,7 @@ def test_a_wrong_password_is_told_in_redis_words(make_alloyd, own_redis, clickho
         sections["redis"]["url"] = url
         alloyd = make_alloyd(sections).start()
         assert alloyd.post(harness.event("an-id")).status == 202
-        harness.wait_until(lambda: "redis" in reasons(alloyd), "a reason")
-        text = reasons(alloyd)["redis"]["text"]
+        text = alloyd.told("redis")["text"]
         assert words in text and "redis.url" in text, text
         alloyd.settled()
         harness.wait_until(lambda: lines(alloyd, "level=warn", "redis lost", words), alloyd.log)
@@ -142,17 +136,17 @@ def test_each_change_of_state_is_one_line(make_alloyd, own_redis, own_clickhouse
     for i in range(60):
         assert alloyd.post(harness.event(f"down-{i}")).status == 202
         time.sleep(0.02)
-    harness.wait_until(lambda: {"redis", "clickhouse"} <= set(reasons(alloyd)), lambda: reasons(alloyd))
+    harness.wait_until(lambda: {"redis", "clickhouse"} <= set(alloyd.reasons()), alloyd.reasons)
     own_redis.start()
     own_clickhouse.start()
-    harness.wait_until(lambda: reasons(alloyd) == {}, lambda: reasons(alloyd))
+    harness.wait_until(lambda: alloyd.reasons() == {}, alloyd.reasons)
     alloyd.settled()
     for words in (("level=warn", "redis lost"), ("level=info", "redis back"), ("level=warn", "clickhouse is down")):
         assert len(lines(alloyd, *words)) == 1, (words, alloyd.log())
     assert len(lines(alloyd, "level=info", "clickhouse is up")) == 2
     own_clickhouse.query("RENAME TABLE default.events TO default.away")
     assert alloyd.post(harness.event("stuck")).status == 202
-    harness.wait_until(lambda: "clickhouse.events" in reasons(alloyd), lambda: reasons(alloyd))
+    alloyd.told("clickhouse.events")
     time.sleep(1)  # some retries
     assert len(lines(alloyd, "level=error", "stream=events", "default.events")) == 1, alloyd.log()
     own_clickhouse.query("RENAME TABLE default.away TO default.events")
