@@ -34,10 +34,19 @@ struct letters_file {
     uint64_t modified_ms; /* real time */
 };
 
+/* When a last line without its newline counts. */
+enum letters_tail {
+    LETTERS_TAIL_IF_WHOLE, /* whoever edits a file may leave the newline out */
+    LETTERS_TAIL_ALWAYS,   /* and alloyd writes no such file, so part of a line is an error */
+    LETTERS_TAIL_NEVER     /* alloyd has not finished it, and its record goes on */
+};
+
 struct letters {
     int dir_fd;
     struct letters_file *files; /* by name, so a stream's are in order of time */
     size_t count;
+    size_t passed_over;     /* names of letters that are no plain files: links, say */
+    enum letters_tail tail; /* for the caller to set */
 };
 
 /* One line, as slices of it. */
@@ -70,8 +79,7 @@ bool letter_parse(struct slice line, struct letter *letter);
  */
 typedef int (*letters_line_fn)(void *arg, const struct letter *letter, struct slice line,
                                uint64_t number);
-/* Reads a file to its end, but skips what follows the last newline: that line was never finished.
- * Returns 0, -errno, or what visit returned. */
+/* Reads a file to its end. Returns 0, -errno, or what visit returned. */
 MUST_CHECK int letters_visit(const struct letters *letters, const char *name, letters_line_fn visit,
                              void *arg);
 

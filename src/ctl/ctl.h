@@ -62,6 +62,9 @@ struct ctl_show {
 /* Says that a folder has no dead-letter files. Returns the exit status, which is an error for a
  * journal's folder. */
 int ctl_letters_none(const char *dir, FILE *out);
+/* Tells of files that letters_open() has passed over. Returns the exit status: they may hold
+ * letters. */
+int ctl_letters_passed_over(const char *dir, const struct letters *letters);
 /* dead-letter list, show. */
 int ctl_letters_list(const char *dir, struct ctl_out out);
 int ctl_letters_show(const char *dir, const struct ctl_show *show, struct ctl_out out);

@@ -69,11 +69,12 @@ static json_t *ctl_doctor_json(const struct ctl_doctor *doctor)
                             ctl_json_text(finding->text), "todo",
                             finding->todo[0] == '\0' ? json_null() : ctl_json_text(finding->todo)));
     }
-    return json_pack(
-        "{s:b, s:b, s:o, s:o, s:o, s:o}", "all_hold", fails == 0, "stopped", ctl_doctor_stopped(),
-        "holds", ctl_json_number(ctl_doctor_count(doctor, CTL_DOCTOR_HOLDS)), "does_not_hold",
-        ctl_json_number(fails), "unknown",
-        ctl_json_number(ctl_doctor_count(doctor, CTL_DOCTOR_UNKNOWN)), "assumptions", list);
+    return json_pack("{s:b, s:b, s:o, s:o, s:o, s:o}", "all_hold",
+                     fails == 0 && !ctl_doctor_stopped(), "stopped", ctl_doctor_stopped(), "holds",
+                     ctl_json_number(ctl_doctor_count(doctor, CTL_DOCTOR_HOLDS)), "does_not_hold",
+                     ctl_json_number(fails), "unknown",
+                     ctl_json_number(ctl_doctor_count(doctor, CTL_DOCTOR_UNKNOWN)), "assumptions",
+                     list);
 }
 
 /* What does not hold comes last, where the eye is when the command ends. */

@@ -56,6 +56,13 @@ static void ctl_export_event(void *arg, const char *stream, uint64_t instance_id
     fputs(exporting->letters ? "}\n" : "\n", exporting->out);
 }
 
+/* Says that there may be more than was found. Returns the exit status. */
+static int ctl_export_tell_unread(void)
+{
+    fputs("alloyctl: not all of the journal could be read: there may be more events\n", stderr);
+    return EXIT_FAILURE;
+}
+
 int ctl_export(const char *dir, const char *stream, bool letters, FILE *out)
 {
     struct exporting exporting = {.stream = stream, .letters = letters, .out = out};
@@ -65,7 +72,7 @@ int ctl_export(const char *dir, const char *stream, bool letters, FILE *out)
         return EXIT_FAILURE;
     fprintf(stderr, "alloyctl: %" PRIu64 " event%s exported\n", exporting.events,
             ctl_plural(exporting.events));
-    return err == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return err == 0 ? EXIT_SUCCESS : ctl_export_tell_unread();
 }
 
 /* ---- drop ---- */
@@ -221,13 +228,13 @@ static int ctl_drop_events(const char *dir, const char *stream, uint64_t *droppe
     return err;
 }
 
-static int ctl_drop_print(const struct counting *counting, uint64_t dropped, FILE *out)
+static int ctl_drop_print(const struct counting *counting, uint64_t dropped, bool read, FILE *out)
 {
     return ctl_print_json(
-        json_pack("{s:o, s:o, s:o, s:o, s:o}", "stream", ctl_json_text(counting->stream), "events",
-                  ctl_json_number(counting->events), "bytes", ctl_json_number(counting->bytes),
-                  "oldest", ctl_json_time(counting->oldest_ms), "dropped",
-                  ctl_json_number(dropped)),
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "stream", ctl_json_text(counting->stream),
+                  "events", ctl_json_number(counting->events), "bytes",
+                  ctl_json_number(counting->bytes), "oldest", ctl_json_time(counting->oldest_ms),
+                  "dropped", ctl_json_number(dropped), "read", read),
         out);
 }
 
@@ -236,8 +243,9 @@ int ctl_drop(const char *dir, const char *stream, bool yes, struct ctl_out out)
     struct counting counting = {.stream = stream};
     uint64_t dropped = 0;
     int status = EXIT_SUCCESS;
+    const int unread = ctl_pending_visit(dir, ctl_drop_count, &counting);
 
-    if (ctl_pending_visit(dir, ctl_drop_count, &counting) < 0)
+    if (unread < 0)
         return EXIT_FAILURE;
     if (!out.json)
         ctl_drop_tell(&counting, dir, out.file);
@@ -252,9 +260,11 @@ int ctl_drop(const char *dir, const char *stream, bool yes, struct ctl_out out)
         else if (!out.json)
             fprintf(out.file, "dropped %" PRIu64 " event%s\n", dropped, ctl_plural(dropped));
     }
-    if (out.json && ctl_drop_print(&counting, dropped, out.file) != EXIT_SUCCESS)
+    if (out.json && ctl_drop_print(&counting, dropped, unread == 0, out.file) != EXIT_SUCCESS)
         return EXIT_FAILURE;
-    return status;
+    if (unread > 0)
+        (void)ctl_export_tell_unread();
+    return status == EXIT_SUCCESS && unread > 0 ? EXIT_FAILURE : status;
 }
 
 /* ---- command line ---- */

@@ -68,6 +68,16 @@ int ctl_letters_none(const char *dir, FILE *out)
     return journal ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+int ctl_letters_passed_over(const char *dir, const struct letters *letters)
+{
+    if (letters->passed_over == 0)
+        return EXIT_SUCCESS;
+    fprintf(stderr, "alloyctl: %s: %zu file%s not read, since %s no plain file%s\n", dir,
+            letters->passed_over, letters->passed_over == 1 ? " was" : "s were",
+            letters->passed_over == 1 ? "it is" : "they are", ctl_plural(letters->passed_over));
+    return EXIT_FAILURE;
+}
+
 static int ctl_letters_fail(const char *dir, const char *name, int err)
 {
     fprintf(stderr, "alloyctl: %s%s%s: %s\n", dir, name[0] != '\0' ? "/" : "", name,
@@ -252,14 +262,20 @@ int ctl_letters_list(const char *dir, struct ctl_out out)
 {
     struct listing listing = {0};
     struct letters letters;
-    int status;
+    int status, passed;
     int err = letters_open(&letters, dir);
 
     if (err != 0)
         return ctl_letters_fail(dir, "", err);
+    passed = ctl_letters_passed_over(dir, &letters);
+    if (letters.count == 0) {
+        const int none = ctl_letters_none(dir, out.json ? stderr : out.file);
+
+        passed = none != EXIT_SUCCESS ? none : passed;
+    }
     if (letters.count == 0 && !out.json) {
         letters_close(&letters);
-        return ctl_letters_none(dir, out.file);
+        return passed;
     }
     if (out.json)
         listing.files = json_array();
@@ -281,7 +297,7 @@ int ctl_letters_list(const char *dir, struct ctl_out out)
     free(listing.sums);
     json_decref(listing.files);
     letters_close(&letters);
-    return status;
+    return status != EXIT_SUCCESS ? status : passed;
 }
 
 static int ctl_letters_show_line(void *arg, const struct letter *letter, struct slice line,
@@ -318,8 +334,9 @@ int ctl_letters_show(const char *dir, const struct ctl_show *show, struct ctl_ou
 
     if (err != 0)
         return ctl_letters_fail(dir, "", err);
-    if (letters.count == 0)
-        status = ctl_letters_none(dir, stderr);
+    status = ctl_letters_passed_over(dir, &letters);
+    if (letters.count == 0 && ctl_letters_none(dir, stderr) != EXIT_SUCCESS)
+        status = EXIT_FAILURE;
     if (out.json)
         fputs("{\"letters\":[", out.file);
     for (size_t i = 0; i < letters.count && ferror(out.file) == 0; i++) {

@@ -191,6 +191,13 @@ int ctl_pending_visit(const char *dir, ctl_pending_fn visit, void *arg)
     }
     pending.pass = PENDING_VISIT;
     ctl_pending_read(&pending, false);
+    for (size_t i = 0; i < folder.damaged_count; i++) {
+        char name[SEGMENT_NAME_MAX];
+
+        segment_name(name, folder.damaged[i], "alj.corrupt");
+        fprintf(stderr, "alloyctl: %s: set aside, and not read\n", name);
+        pending.problems++;
+    }
     err = ctl_pending_read_new(&pending, dir, error);
     if (pending.no_memory)
         err = -ENOMEM;

@@ -43,7 +43,8 @@ struct prove_insert {
 
 struct prove_stream {
     uint64_t inserts, inserted, live, rows, missing, untold;
-    int64_t doubled; /* -1: not known */
+    int64_t doubled; /* -1: the table has no column of the ids */
+    bool unasked;    /* of some inserts nobody knows whether rows are doubled */
 };
 
 struct prove {
@@ -305,10 +306,13 @@ static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size
     if (!ctl_prove_ask(ask, out, &query))
         return false;
     ctl_prove_note(prove, ask->body, first, last);
-    out = sum->doubled >= 0 && ctl_prove_has_ids(stream) ? open_memstream(&query, &size) : NULL;
-    sum->doubled = out == NULL ? -1 : sum->doubled;
-    if (out == NULL)
+    if (!ctl_prove_has_ids(stream)) {
+        sum->doubled = -1;
         return true;
+    }
+    out = open_memstream(&query, &size);
+    if (out == NULL)
+        return false;
     fputs("SELECT count(), uniqExact(", out);
     ctl_prove_put_ids(out, stream);
     fprintf(out, ") FROM %s WHERE (", stream->table_text);
@@ -317,11 +321,14 @@ static bool ctl_prove_some(struct prove *prove, struct ask_clickhouse *ask, size
     ctl_prove_put_ids(out, stream);
     ctl_prove_put_from(out, prove, stream, first, last);
     fputs(") FORMAT TabSeparated", out);
-    if (!ctl_prove_ask(ask, out, &query) ||
-        sscanf(ask->body, "%" SCNu64 "\t%" SCNu64, &rows, &ids) != 2)
-        sum->doubled = -1;
-    else
+    if (ctl_prove_ask(ask, out, &query) &&
+        sscanf(ask->body, "%" SCNu64 "\t%" SCNu64, &rows, &ids) == 2) {
         sum->doubled += (int64_t)(rows - ids);
+    } else {
+        sum->unasked = true;
+        fprintf(stderr, "alloyctl: table %s cannot be asked for doubled rows: %s\n",
+                stream->table_text, ask->answer.why);
+    }
     return true;
 }
 
@@ -532,12 +539,14 @@ static void ctl_prove_sum(struct prove *prove)
 
 static int ctl_prove_print_json(const struct prove *prove)
 {
-    json_t *streams = json_array(), *differences = json_array();
+    json_t *streams = json_array(), *differences = json_array(), *without = json_array();
 
     for (size_t i = 0; i < prove->config->stream_count; i++) {
         const struct prove_stream *sum = &prove->sums[i];
         const struct config_stream *of = &prove->config->streams[i];
 
+        if (prove->only == NULL && of->proof == NULL)
+            json_array_append_new(without, json_string(of->name));
         if (ctl_prove_concerns(prove, i))
             json_array_append_new(
                 streams,
@@ -546,7 +555,10 @@ static int ctl_prove_print_json(const struct prove *prove)
                           ctl_json_number(sum->inserts), "inserted", ctl_json_number(sum->inserted),
                           "rows", ctl_json_number(sum->rows), "missing",
                           ctl_json_number(sum->missing), "untold", ctl_json_number(sum->untold),
-                          "doubled", sum->doubled < 0 ? json_null() : json_integer(sum->doubled),
+                          "doubled",
+                          sum->doubled < 0 || (sum->unasked && sum->doubled == 0)
+                              ? json_null()
+                              : json_integer(sum->doubled),
                           "pending", ctl_json_number(sum->live)));
     }
     for (size_t i = 0; i < prove->count; i++) {
@@ -563,7 +575,8 @@ static int ctl_prove_print_json(const struct prove *prove)
                                         "inserted", ctl_json_number(insert->inserted), "rows",
                                         ctl_json_number(insert->rows)));
     }
-    return ctl_print_json(json_pack("{s:o, s:o}", "streams", streams, "differences", differences),
+    return ctl_print_json(json_pack("{s:o, s:o, s:o}", "streams", streams, "differences",
+                                    differences, "without_proof", without),
                           prove->out.file);
 }
 
@@ -582,7 +595,7 @@ static void ctl_prove_print(const struct prove *prove)
         fprintf(out, "%-32s %10" PRIu64 " %12" PRIu64 " %12" PRIu64 " %10" PRIu64,
                 prove->config->streams[i].name, sum->inserts, sum->inserted, sum->rows,
                 sum->missing);
-        if (sum->doubled < 0)
+        if (sum->doubled < 0 || (sum->unasked && sum->doubled == 0))
             fprintf(out, " %10s", "?");
         else
             fprintf(out, " %10" PRId64, sum->doubled);
@@ -605,6 +618,8 @@ static void ctl_prove_print(const struct prove *prove)
         const struct prove_stream *sum = &prove->sums[i];
         const struct config_stream *of = &prove->config->streams[i];
 
+        if (prove->only == NULL && of->proof == NULL)
+            fprintf(out, "stream %s: it has no proof, so nothing is compared\n", of->name);
         if (ctl_prove_concerns(prove, i) && sum->inserts == 0)
             fprintf(
                 out,
@@ -636,7 +651,8 @@ static int ctl_prove_tell(const struct prove *prove)
     else
         ctl_prove_print(prove);
     for (size_t i = 0; i < prove->config->stream_count; i++)
-        differs = differs || prove->sums[i].missing > 0 || prove->sums[i].doubled > 0;
+        differs = differs || prove->sums[i].missing > 0 || prove->sums[i].doubled > 0 ||
+                  prove->sums[i].unasked;
     return differs ? EXIT_FAILURE : status;
 }
 

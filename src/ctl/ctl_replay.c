@@ -337,6 +337,12 @@ static int ctl_replay_post_lines(struct posting *posting, const struct letters *
 static int ctl_replay_post_file(struct posting *posting, const struct letters_file *file)
 {
     const int dir_fd = posting->letters->dir_fd;
+    /* alloyd leaves part of a line when it is killed, and its event is still in the journal; in a
+     * file of somebody else's it is an event that would be forgotten. */
+    const struct letters here = {.dir_fd = dir_fd,
+                                 .tail = ctl_replay_stream_len(file->name) == 0
+                                             ? LETTERS_TAIL_ALWAYS
+                                             : LETTERS_TAIL_IF_WHOLE};
     const bool keep = posting->replay->keep;
     char plain[NAME_MAX + 1];
     char taken[NAME_MAX + 32];
@@ -348,7 +354,7 @@ static int ctl_replay_post_file(struct posting *posting, const struct letters_fi
     if (!keep && file->state == LETTERS_WAITING)
         err = ctl_settle_take(dir_fd, plain);
     if (err == 0) {
-        err = ctl_replay_post_lines(posting, posting->letters, keep ? file->name : taken);
+        err = ctl_replay_post_lines(posting, &here, keep ? file->name : taken);
         if (!keep)
             back = ctl_settle_give_back(dir_fd, plain, posting->fates, posting->lines);
         if (err == 0 || posting->sums.posted > 0)
@@ -403,7 +409,7 @@ static int ctl_replay_end(const struct posting *posting, size_t files, int statu
  * named come first: they are corrected copies of letters, and may make their originals done. */
 static int ctl_replay_post_files(struct posting *posting, struct ctl_out out)
 {
-    int status = EXIT_SUCCESS;
+    int status = posting->letters->passed_over > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     size_t files = 0;
 
     for (int pass = 0; pass < 2; pass++)
@@ -417,13 +423,16 @@ static int ctl_replay_post_files(struct posting *posting, struct ctl_out out)
             if (ctl_replay_post_file(posting, file) != 0)
                 status = EXIT_FAILURE;
         }
+    if (files == 0 && posting->replay->stream != NULL && posting->letters->count > 0)
+        fprintf(stderr, "alloyctl: no file in %s that waits has a name of stream %s\n",
+                posting->replay->dir, posting->replay->stream);
     return ctl_replay_end(posting, files, status, out);
 }
 
 /* Posts a corrected copy of letters, and marks their originals in the folder as done. */
 static int ctl_replay_post_corrected(struct posting *posting, struct ctl_out out)
 {
-    const struct letters here = {.dir_fd = AT_FDCWD};
+    const struct letters here = {.dir_fd = AT_FDCWD, .tail = LETTERS_TAIL_ALWAYS};
     const struct ctl_replay *replay = posting->replay;
     uint64_t moved = 0;
     int err;
@@ -544,7 +553,7 @@ int ctl_replay(const struct ctl_replay *replay, struct ctl_out out)
     struct letters letters;
     int lock_fd = ctl_replay_lock_folder(replay);
     int err = lock_fd < 0 ? lock_fd : letters_open(&letters, replay->dir);
-    int status;
+    int status, none, passed;
 
     if (err != 0) {
         fprintf(stderr, "alloyctl: %s: %s\n", replay->dir,
@@ -553,13 +562,18 @@ int ctl_replay(const struct ctl_replay *replay, struct ctl_out out)
             close(lock_fd);
         return EXIT_FAILURE;
     }
-    if (letters.count == 0 && replay->corrected == NULL && !out.json) {
-        status = ctl_letters_none(replay->dir, stderr);
+    none = letters.count == 0 && replay->corrected == NULL ? ctl_letters_none(replay->dir, stderr)
+                                                           : EXIT_SUCCESS;
+    passed = replay->corrected == NULL ? ctl_letters_passed_over(replay->dir, &letters) : 0;
+    if (letters.count == 0 && replay->corrected == NULL && (!out.json || none != EXIT_SUCCESS)) {
+        status = none;
     } else {
         status = replay->corrected == NULL ? ctl_replay_check_streams(replay, &letters) : 0;
         if (status == 0)
             status = ctl_replay_post_folder(replay, &letters, out);
     }
+    if (status == EXIT_SUCCESS)
+        status = passed;
     letters_close(&letters);
     close(lock_fd);
     return status;

@@ -93,20 +93,25 @@ struct target {
 static int ctl_settle_open(int dir_fd, const char *plain, enum ctl_fate fate, struct target *target)
 {
     char name[NAME_ROOM];
+    char last;
     int fd;
 
     ctl_settle_name(plain, fate_suffixes[fate], name);
     if (fate == CTL_FATE_WAITS && unlinkat(dir_fd, name, 0) != 0 && errno != ENOENT)
         return -errno;
-    fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+    fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (fd < 0)
         return -errno;
     target->before = lseek(fd, 0, SEEK_END);
     target->file = fdopen(fd, "a");
-    if (target->file != NULL)
-        return 0;
-    close(fd);
-    return -ENOMEM;
+    if (target->file == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    /* Whoever edited it may have left out the last line break. */
+    if (target->before > 0 && pread(fd, &last, 1, target->before - 1) == 1 && last != '\n')
+        fputc('\n', target->file);
+    return 0;
 }
 
 /* Whom a new file belongs to, and who may read it, is as with the taken one. */

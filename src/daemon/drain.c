@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "alloy/clock.h"
+#include "alloy/journal_dir.h"
 #include "alloy/log.h"
 #include "sdnotify.h"
 
@@ -115,6 +116,26 @@ static void drain_list_removed(const struct drain_parts *parts, char *text, size
         snprintf(text + (len < size - 2 ? len : size - 2), 2, "\"");
 }
 
+/* Nothing of our streams is left. Whoever reads clean=yes may remove the folder: so it has nothing
+ * else either. */
+static void drain_tell_empty(const struct drain_parts *parts, bool drained, uint64_t took_ms)
+{
+    const char *dir = parts->config->journal_dir;
+    const uint64_t unknown = replay_unknown_stream(parts->replay);
+    const size_t damaged = journal_dir_damaged(journal_folder(parts->journal));
+
+    if (!replay_has_read_all(parts->replay))
+        log_warn("drained, but not all of the journal of an earlier life was read took_ms=%" PRIu64
+                 " kept_in=%s action=\"start again\"",
+                 took_ms, dir);
+    else if (unknown > 0 || damaged > 0)
+        log_warn("drained, but events are left that no stream takes took_ms=%" PRIu64
+                 " unknown_stream=%" PRIu64 " damaged_segments=%zu kept_in=%s",
+                 took_ms, unknown, damaged, dir);
+    else
+        log_info("drained took_ms=%" PRIu64 " clean=%s", took_ms, drained ? "yes" : "no");
+}
+
 /* Says what is left, and returns the exit status. */
 static int drain_tell(const struct drain_parts *parts, bool drained, uint64_t took_ms)
 {
@@ -125,13 +146,7 @@ static int drain_tell(const struct drain_parts *parts, bool drained, uint64_t to
     for (size_t i = 0; i < config->stream_count; i++)
         left += journal_live(parts->journal, i);
     if (left == 0) {
-        if (replay_has_read_all(parts->replay))
-            log_info("drained took_ms=%" PRIu64 " clean=%s", took_ms, drained ? "yes" : "no");
-        else
-            log_warn(
-                "drained, but not all of the journal of an earlier life was read took_ms=%" PRIu64
-                " kept_in=%s action=\"start again\"",
-                took_ms, config->journal_dir);
+        drain_tell_empty(parts, drained, took_ms);
         return 0;
     }
     if (config->journal_mode == CONFIG_JOURNAL_FILE) {

@@ -181,6 +181,7 @@ int buried_read(struct buried *buried, const char *dir, struct journal *journal)
     err = letters_open(&letters, dir);
     if (err != 0)
         return err == -ENOENT ? 0 : err;
+    letters.tail = LETTERS_TAIL_NEVER;
     err = buried_read_files(&reading, &letters,
                             bounds.ms > CLOCK_SLACK_MS ? bounds.ms - CLOCK_SLACK_MS : 0);
     letters_close(&letters);

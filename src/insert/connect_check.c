@@ -297,8 +297,13 @@ static bool connect_facts(struct connect *connect, struct ask_clickhouse *ask,
     *facts = (struct table_facts){.engine = "MergeTree"};
     if (!ask_clickhouse_url(ask, insert_request_table_url(stream), NULL) ||
         !table_facts_read((struct slice){ask->body, ask->len}, facts)) {
-        connect_warning(connect, key, "nothing is known of table %s (%s)", stream->table_text,
-                        ask->answer.why);
+        /* Without an answer the streams that follow are not looked at either. */
+        if (!ask->answer.reached)
+            connect_problem(connect, key, "nothing is known of table %s (%s)", stream->table_text,
+                            ask->answer.why);
+        else
+            connect_warning(connect, key, "nothing is known of table %s (%s)", stream->table_text,
+                            ask->answer.why);
         return ask->answer.code == CODE_ACCESS_DENIED;
     }
     if (!facts->table_exists) {

@@ -67,9 +67,14 @@ static int letters_add_file(void *arg, const char *name)
     struct letters_file *grown;
     struct stat st;
 
-    if (!letters_name(name, &file.state) ||
-        fstatat(letters->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
+    if (!letters_name(name, &file.state))
         return 0;
+    if (fstatat(letters->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? 0 : -errno; /* removed or renamed meanwhile */
+    if (!S_ISREG(st.st_mode)) {
+        letters->passed_over++;
+        return 0;
+    }
     grown = reallocarray(letters->files, letters->count + 1, sizeof(*grown));
     if (grown == NULL)
         return -ENOMEM;
@@ -294,7 +299,7 @@ bool letter_parse(struct slice line, struct letter *letter)
     return cursor.at == cursor.end && letter->event.len > 0 && letter->stream.len > 0;
 }
 
-static int letters_visit_lines(FILE *file, letters_line_fn visit, void *arg)
+static int letters_visit_lines(FILE *file, enum letters_tail tail, letters_line_fn visit, void *arg)
 {
     struct letter letter;
     char *text = NULL;
@@ -304,15 +309,20 @@ static int letters_visit_lines(FILE *file, letters_line_fn visit, void *arg)
 
     for (uint64_t number = 1; err == 0; number++) {
         struct slice line;
+        bool ends, right;
 
         errno = 0;
         len = getline(&text, &room, file);
-        if (len <= 0 || text[len - 1] != '\n') {
+        ends = len > 0 && text[len - 1] == '\n';
+        if (len <= 0 || (!ends && ferror(file) != 0)) {
             err = ferror(file) != 0 || errno == ENOMEM ? -EIO : 0;
             break;
         }
-        line = (struct slice){text, (size_t)len - 1};
-        err = visit(arg, letter_parse(line, &letter) ? &letter : NULL, line, number);
+        line = (struct slice){text, (size_t)len - ends};
+        right = letter_parse(line, &letter);
+        if (!ends && (tail == LETTERS_TAIL_NEVER || (tail == LETTERS_TAIL_IF_WHOLE && !right)))
+            break;
+        err = visit(arg, right ? &letter : NULL, line, number);
     }
     free(text);
     return err;
@@ -330,7 +340,7 @@ int letters_visit(const struct letters *letters, const char *name, letters_line_
             close(fd);
         return err;
     }
-    err = letters_visit_lines(file, visit, arg);
+    err = letters_visit_lines(file, letters->tail, visit, arg);
     fclose(file);
     return err;
 }

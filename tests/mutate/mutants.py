@@ -352,8 +352,8 @@ LETTERS = [
            "if (!letters_read_digits(value.data, value.len, 10, &number))",
            "a code beyond int becomes another one", ("letters",)),
     Mutant("letters_unfinished", "src/letters",
-           "if (len <= 0 || text[len - 1] != '\\n') {", "if (len <= 0) {",
-           "a line that was never finished is posted", ("letters",)),
+           "(tail == LETTERS_TAIL_NEVER || (", "((",
+           "a line that was never finished counts as written", ("letters",)),
     Mutant("letters_bracket_in_string", "src/letters",
            """        if (byte == '"') {
             if (!letters_take_string(cursor, &inside))

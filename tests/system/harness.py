@@ -305,6 +305,13 @@ class Alloyd(Process):
         self.wait_ready(lambda: self.readyz() if ready else self.listens() and self.health() is not None)
         return self
 
+    def start_and_read(self):
+        """start(), and it knows all of the journal again: until then a retry of what waits gets 202."""
+        before = self.log().count('msg="journal read"')
+        self.start()
+        wait_until(lambda: self.log().count('msg="journal read"') > before, lambda: self.log()[-3000:])
+        return self
+
     # -- the event port
 
     def connect(self):

@@ -126,7 +126,7 @@ def test_after_a_crash_the_retry_waits_for_the_original(make_alloyd, redis, own_
         harness.wait_until(lambda: waiting(alloyd) == 1, "it waits")
         alloyd.kill()
         assert s.recv(100) == b""
-    alloyd.start()
+    alloyd.start_and_read()
     with alloyd.connect() as s:
         s.sendall(raw_post("a", headers="Prefer: wait=60\r\n"))
         harness.wait_until(lambda: waiting(alloyd) == 1, "it waits again")

@@ -123,7 +123,7 @@ def test_a_kill_while_rows_wait_loses_and_doubles_nothing(lingering, clickhouse,
         assert alloyd.post(harness.event(f"id-{i}")).status == 202
     waits(alloyd, 50)
     alloyd.kill()
-    alloyd.start()
+    alloyd.start_and_read()
     assert alloyd.post(harness.event("id-7"), WAIT, {"Prefer": "wait=30"}).status == 200
     alloyd.drain()
     assert clickhouse.count(table) == 50 and clickhouse.count(table, "uniqExact(event_id)") == 50
