@@ -537,6 +537,12 @@ static void ctl_prove_sum(struct prove *prove)
     }
 }
 
+/* What was found counts, even if not all could be asked. */
+static bool ctl_prove_knows_doubled(const struct prove_stream *sum)
+{
+    return sum->doubled > 0 || (sum->doubled == 0 && !sum->unasked);
+}
+
 static int ctl_prove_print_json(const struct prove *prove)
 {
     json_t *streams = json_array(), *differences = json_array(), *without = json_array();
@@ -556,9 +562,7 @@ static int ctl_prove_print_json(const struct prove *prove)
                           "rows", ctl_json_number(sum->rows), "missing",
                           ctl_json_number(sum->missing), "untold", ctl_json_number(sum->untold),
                           "doubled",
-                          sum->doubled < 0 || (sum->unasked && sum->doubled == 0)
-                              ? json_null()
-                              : json_integer(sum->doubled),
+                          !ctl_prove_knows_doubled(sum) ? json_null() : json_integer(sum->doubled),
                           "pending", ctl_json_number(sum->live)));
     }
     for (size_t i = 0; i < prove->count; i++) {
@@ -595,7 +599,7 @@ static void ctl_prove_print(const struct prove *prove)
         fprintf(out, "%-32s %10" PRIu64 " %12" PRIu64 " %12" PRIu64 " %10" PRIu64,
                 prove->config->streams[i].name, sum->inserts, sum->inserted, sum->rows,
                 sum->missing);
-        if (sum->doubled < 0 || (sum->unasked && sum->doubled == 0))
+        if (!ctl_prove_knows_doubled(sum))
             fprintf(out, " %10s", "?");
         else
             fprintf(out, " %10" PRId64, sum->doubled);
